@@ -1,0 +1,171 @@
+# stripe_sync: Stripe, Postgres and Slack kept in agreement by the database
+#
+#	make, make install		build and install for the server of PG_CONFIG
+#	make test				everything, on a throw-away server of its own
+#	make test-majors		the same for PostgreSQL 17 and 18, in chroots
+#	make demo, demo-stop	a story of events on a throw-away server
+#	make installcheck		the tests on a server that is running
+#	make bench, fuzz		measure; feed nonsense
+#	make format, format-check
+
+.DEFAULT_GOAL = all
+
+PG_CONFIG ?= pg_config
+
+# The one source of the version is the control file.
+EXTENSION = stripe_sync
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" stripe_sync.control)
+
+MODULE_big = stripe_sync
+# In the order of the flow: start-up, verify, store, apply (mirror), handle,
+# then set-up and looking.
+OBJS = \
+	src/stripe_sync.o \
+	src/guc.o \
+	src/role.o \
+	src/engine.o \
+	src/signature.o \
+	src/endpoint.o \
+	src/json.o \
+	src/event.o \
+	src/inbox.o \
+	src/step.o \
+	src/catalog.o \
+	src/generated/catalog_data.o \
+	src/object_types.o \
+	src/value.o \
+	src/create_tables.o \
+	src/table.o \
+	src/snapshot.o \
+	src/describe.o \
+	src/life.o \
+	src/history.o \
+	src/order.o \
+	src/row.o \
+	src/mirror_row.o \
+	src/mirror.o \
+	src/children.o \
+	src/reread.o \
+	src/handler.o \
+	src/replay.o \
+	src/webhook.o \
+	src/explain.o \
+	src/work.o
+
+# The install script's fragments, in the order of the flow.
+INSTALL_SQL = \
+	src/install/00_header.sql \
+	src/install/10_endpoint.sql \
+	src/install/20_inbox.sql \
+	src/install/30_mirror.sql \
+	src/install/40_handler.sql \
+	src/install/90_grants.sql
+
+# Tests, in the order of the flow.
+REGRESS =
+ISOLATION =
+PROVE_TESTS =
+
+INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
+DATA_built = $(INSTALL_SCRIPT_SQL)
+TAP_TESTS = $(if $(PROVE_TESTS),1)
+ISOLATION_OPTS = --inputdir=test/isolation
+EXTRA_CLEAN = src/generated stripe_sync--*.sql .built-for tmp_check \
+	tmp_check_iso output_iso results regression.diffs regression.out
+
+# What the server's macros and callbacks need and -Wextra minds is let pass;
+# its headers are system headers to us, whose warnings nobody can mend here.
+# PostgreSQL 15 and 16 ask for declarations first, we don't.
+PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror \
+	-Wno-declaration-after-statement -Wno-unused-parameter \
+	-Wno-sign-compare -Wno-missing-field-initializers
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
+
+# Modules share one name space, so nothing is visible but what the server
+# looks up.  (Its own macros mark that from 16 on only: the linker's list
+# does for all.)
+EXPORTS = Pg_magic_func _PG_init pg_finfo_stripe_sync_* stripe_sync_*
+EXPORTS_MAP = src/generated/exports.map
+SHLIB_LINK = -lcrypto -Wl,--version-script=$(EXPORTS_MAP)
+
+# Bitcode would let the server inline our functions into queries, which none
+# of them gains from, and needs the very clang that the server was built with.
+override with_llvm = no
+
+# ---- what needs no server to build for ----
+
+DRIVERS = test test-majors demo demo-stop bench fuzz format format-check
+.PHONY: $(DRIVERS)
+
+test:
+	@test/run
+
+test-majors:
+	@test/majors
+
+demo:
+	@test/demo/run
+
+demo-stop:
+	@test/demo/stop
+
+bench:
+	@test/bench/run
+
+fuzz:
+	@test/fuzz/run
+
+CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
+	$(if $(shell command -v $(name)),$(name))) clang-format-14)
+FORMATTED = $(wildcard src/*.c src/*.h)
+
+format:
+	$(CLANG_FORMAT) -i $(FORMATTED)
+
+format-check:
+	$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+# The drivers read the lists above.
+print-%:
+	@echo '$($*)'
+
+# ---- what does ----
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(filter-out $(DRIVERS) print-%,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(wildcard $(PGXS)),)
+$(error $(PG_CONFIG) knows no server to build for: install one (Debian: \
+	postgresql-server-dev-15), or name its pg_config: make PG_CONFIG=/path/to/pg_config)
+endif
+include $(PGXS)
+
+# The version-script is an input of the link that PGXS doesn't know.
+$(shlib): $(EXPORTS_MAP)
+
+$(EXPORTS_MAP): Makefile
+	@mkdir -p $(@D)
+	printf '{\n\tglobal:\n$(foreach name,$(EXPORTS),\t\t$(name);\n)\tlocal: *;\n};\n' >$@
+
+# A failing generator must leave nothing behind that looks finished.
+src/generated/catalog_data.c: src/catalog/generate.pl src/catalog/object_types.json
+	@mkdir -p $(@D)
+	perl $^ >$@.new
+	mv $@.new $@
+
+$(INSTALL_SCRIPT_SQL): $(INSTALL_SQL) stripe_sync.control Makefile
+	cat $(INSTALL_SQL) >$@.new
+	mv $@.new $@
+
+# Objects of another major version, or of other flags, are of no use: this file
+# says what they were built for, and is touched only when that changes.
+BUILT_FOR = $(shell $(PG_CONFIG) --version) $(CC) $(PROFILE) $(COPT)
+
+.built-for: FORCE
+	@echo '$(BUILT_FOR)' | cmp -s - $@ || echo '$(BUILT_FOR)' >$@
+
+.PHONY: FORCE
+FORCE:
+
+$(OBJS): $(wildcard src/*.h) Makefile .built-for
+endif

@@ -1,0 +1,138 @@
+/*
+ * catalog.c
+ *		Looks things up in the compiled-in object types of Stripe.
+ *
+ * The data is src/generated/catalog_data.c, made by src/catalog/generate.pl,
+ * which has checked it: catalog_types is sorted by object in byte order, no
+ * object, table or field of a type is there twice.  It is constant: nothing
+ * here allocates, fails or needs a server.
+ */
+#include <string.h>
+
+#include "catalog.h"
+
+static int name_compare(const char *name, size_t length, const char *with);
+
+/*
+ * The type of that name, or NULL.  "object" needs no end: it may be a piece of
+ * an event's own bytes.
+ */
+const CatalogType *
+catalog_find(const char *object, size_t length)
+{
+	int low = 0;
+	int high = catalog_ntypes;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+		int order = name_compare(object, length, catalog_types[middle].object);
+
+		if (order == 0)
+			return &catalog_types[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+const CatalogType *
+catalog_find_table(const char *table)
+{
+	for (int i = 0; i < catalog_ntypes; i++)
+	{
+		const CatalogType *type = &catalog_types[i];
+
+		if (type->table != NULL && strcmp(type->table, table) == 0)
+			return type;
+	}
+	return NULL;
+}
+
+const CatalogField *
+catalog_field(const CatalogType *type, const char *name)
+{
+	for (int i = 0; i < type->nfields; i++)
+	{
+		if (strcmp(type->fields[i].name, name) == 0)
+			return &type->fields[i];
+	}
+	return NULL;
+}
+
+/* The kind's name in object_types.json */
+const char *
+catalog_kind_name(FieldKind kind)
+{
+	switch (kind)
+	{
+		case KIND_STRING:
+			return "string";
+		case KIND_INTEGER:
+			return "integer";
+		case KIND_NUMBER:
+			return "number";
+		case KIND_DECIMAL:
+			return "decimal";
+		case KIND_BOOLEAN:
+			return "boolean";
+		case KIND_TIMESTAMP:
+			return "timestamp";
+		case KIND_REFERENCE:
+			return "reference";
+		case KIND_EMBEDDED:
+			return "embedded";
+		case KIND_OBJECT:
+			return "object";
+		case KIND_ARRAY:
+			return "array";
+		case KIND_LIST:
+			return "list";
+		case KIND_METADATA:
+			return "metadata";
+	}
+	return NULL;
+}
+
+/* Spelled as format_type() does, so that the two can be compared. */
+const char *
+catalog_kind_sqltype(FieldKind kind)
+{
+	switch (kind)
+	{
+		case KIND_STRING:
+		case KIND_REFERENCE:
+			return "text";
+		case KIND_INTEGER:
+			return "bigint";
+		case KIND_NUMBER:
+		case KIND_DECIMAL:
+			return "numeric";
+		case KIND_BOOLEAN:
+			return "boolean";
+		case KIND_TIMESTAMP:
+			return "timestamp with time zone";
+		case KIND_EMBEDDED:
+		case KIND_OBJECT:
+		case KIND_ARRAY:
+		case KIND_LIST:
+		case KIND_METADATA:
+			return "jsonb";
+	}
+	return NULL;
+}
+
+/* memcmp()'s order, a name that begins another coming before it */
+static int
+name_compare(const char *name, size_t length, const char *with)
+{
+	size_t with_length = strlen(with);
+	size_t common = length < with_length ? length : with_length;
+	int order = memcmp(name, with, common);
+
+	if (order != 0)
+		return order;
+	return (length > with_length) - (length < with_length);
+}

@@ -1,0 +1,76 @@
+/*
+ * catalog.h
+ *		Stripe's object types: tables, fields and their kinds, compiled in.
+ *
+ * src/generated/catalog_data.c is made from src/catalog/object_types.json by
+ * src/catalog/generate.pl; catalog.c looks things up in it.
+ */
+#ifndef STRIPE_SYNC_CATALOG_H
+#define STRIPE_SYNC_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef enum FieldKind
+{
+	KIND_STRING,				/* text */
+	KIND_INTEGER,				/* bigint */
+	KIND_NUMBER,				/* numeric */
+	KIND_DECIMAL,				/* numeric; Stripe sends a string */
+	KIND_BOOLEAN,				/* boolean */
+	KIND_TIMESTAMP,				/* timestamptz; Stripe sends seconds */
+	KIND_REFERENCE,				/* text: the id, also of an expanded object */
+	KIND_EMBEDDED,				/* jsonb: a whole object, always */
+	KIND_OBJECT,				/* jsonb */
+	KIND_ARRAY,					/* jsonb */
+	KIND_LIST,					/* jsonb: a page of children */
+	KIND_METADATA				/* jsonb: a map of strings */
+} FieldKind;
+
+typedef struct CatalogField
+{
+	const char *name;
+	FieldKind	kind;
+	bool		nullable;
+} CatalogField;
+
+/* Fields of a child that name its parent differ from page to page. */
+typedef struct CatalogPage
+{
+	const char *field;			/* the parent's field of KIND_LIST */
+	const char *child;			/* the object type that the page lists */
+	const char *back;			/* the child's field naming its parent, or NULL */
+} CatalogPage;
+
+typedef struct CatalogType
+{
+	const char *object;			/* Stripe's own name: "billing_portal.configuration" */
+	const char *table;			/* NULL: carried by events only, nothing to keep */
+	const char *key;			/* "id", "customer", "" (one an account), NULL */
+	const char *api;			/* "v1" or "v2" */
+	const char *list_path;		/* or NULL */
+	const char *retrieve_path;	/* or NULL */
+	const char *id_prefix;		/* or NULL */
+	bool		deletable;
+	int			rank;			/* lock order: a page's parent before its children */
+	const CatalogField *fields;
+	int			nfields;
+	const CatalogPage *pages;
+	int			npages;
+	const char *const *event_types; /* events that carry it */
+	int			nevent_types;
+} CatalogType;
+
+/* Sorted by object, in byte order. */
+extern const CatalogType catalog_types[];
+extern const int catalog_ntypes;
+extern const char *const catalog_api_version;
+
+extern const CatalogType *catalog_find(const char *object, size_t length);
+extern const CatalogType *catalog_find_table(const char *table);
+extern const char *catalog_kind_name(FieldKind kind);
+extern const char *catalog_kind_sqltype(FieldKind kind);
+extern const CatalogField *catalog_field(const CatalogType *type,
+										 const char *name);
+
+#endif							/* STRIPE_SYNC_CATALOG_H */

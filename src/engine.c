@@ -1,0 +1,92 @@
+/*
+ * engine.c
+ *		The extension's own tables: their oids, statements on them, and when
+ *		what was cached of them must be read again.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_config_changed);
+
+static uint64 generation = 1;
+
+Oid
+engine_relation(const char *name)
+{
+	Oid			namespace = get_namespace_oid(ENGINE_SCHEMA, true);
+	Oid			relid = InvalidOid;
+
+	if (OidIsValid(namespace))
+		relid = get_relname_relid(name, namespace);
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension \"stripe_sync\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION stripe_sync.")));
+	return relid;
+}
+
+/*
+ * Run one of our statements; it is prepared once in a session and kept.  The
+ * caller is connected to SPI and in the engine's RoleScope.
+ */
+void
+engine_run(EngineStatement *statement, Datum *values, const char *nulls,
+		   int expected)
+{
+	int			code;
+
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
+									   statement->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+				 SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	code = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	if (code != expected)
+		elog(ERROR, "\"%s\" ended with %s", statement->sql,
+			 SPI_result_code_string(code));
+}
+
+/* A number that rises whenever a table of our set-up may have changed. */
+uint64
+engine_generation(void)
+{
+	return generation;
+}
+
+static void
+engine_forget(Datum arg, Oid relid)
+{
+	generation++;
+}
+
+/*
+ * Statement trigger of the tables that hold set-up: tells every session, at
+ * commit, to read it again.  It serves COPY and a restore as well.
+ */
+Datum
+stripe_sync_config_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("config_changed can be called as a trigger only")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
+
+void
+engine_init(void)
+{
+	CacheRegisterRelcacheCallback(engine_forget, (Datum) 0);
+}

@@ -1,0 +1,331 @@
+/*
+ * event.c
+ *		The envelope of an event: what the inbox keeps beside its bytes.
+ *
+ * Everything here comes from outside: sizes are bounded, types are checked,
+ * and what can't be read is told as a Refusal, never raised.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+
+#define MAX_NESTING		256
+#define MAX_NAME		512		/* bytes of an id, a type, a request id */
+
+/* 0001-01-01 and 9999-12-31 in seconds since the Unix epoch */
+#define FIRST_SECOND	INT64CONST(-62135596800)
+#define LAST_SECOND		INT64CONST(253402300799)
+
+bool
+event_type_ends(const char *type, const char *suffix)
+{
+	size_t		length = strlen(type);
+	size_t		tail = strlen(suffix);
+
+	return length >= tail && strcmp(type + length - tail, suffix) == 0;
+}
+
+/* A cancelled subscription is not deleted: it has status "canceled". */
+bool
+event_type_deletes(const char *type)
+{
+	return event_type_ends(type, ".deleted") &&
+		strcmp(type, "customer.subscription.deleted") != 0;
+}
+
+bool
+event_type_creates(const char *type)
+{
+	return event_type_ends(type, ".created");
+}
+
+/* Does a type fit a pattern in which "*" stands for any run of characters? */
+bool
+event_type_fits(const char *type, const char *pattern)
+{
+	const char *star = NULL;
+	const char *resume = NULL;
+
+	while (*type != '\0')
+	{
+		if (*pattern == '*')
+		{
+			star = pattern++;
+			resume = type;
+		}
+		else if (*pattern == *type)
+		{
+			pattern++;
+			type++;
+		}
+		else if (star != NULL)
+		{
+			pattern = star + 1;
+			type = ++resume;
+		}
+		else
+			return false;
+	}
+	while (*pattern == '*')
+		pattern++;
+	return *pattern == '\0';
+}
+
+static bool
+not_an_event(Refusal *refusal, const char *detail)
+{
+	return refuse(refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
+				  "the payload is no Stripe event", detail,
+				  "Pass the request's body exactly as it came, not parsed and written again.");
+}
+
+static bool
+readable_bytes(const char *bytes, int length, Refusal *refusal)
+{
+	if (length == 0)
+		return not_an_event(refusal, "It is empty.");
+	if (pg_encoding_verifymbstr(PG_UTF8, bytes, length) != length)
+		return not_an_event(refusal, "It is not UTF-8.");
+	if (json_too_deep(bytes, length, MAX_NESTING))
+		return not_an_event(refusal, "It is nested deeper than 256.");
+	return true;
+}
+
+/* A string of the envelope, cut off from nothing: over-long ones are refused. */
+static char *
+envelope_string(JsonbContainer *object, const char *key, bool *too_long)
+{
+	char	   *value = json_get_string(object, key);
+
+	if (value != NULL && strlen(value) > MAX_NAME)
+		*too_long = true;
+	return value;
+}
+
+static bool
+iso_time(const char *text, TimestampTz *result)
+{
+	struct pg_tm tm = {0};
+	double		seconds;
+	char		zone;
+	int			read = 0;
+
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%lf%c%n", &tm.tm_year, &tm.tm_mon,
+			   &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &seconds, &zone, &read) != 7 ||
+		zone != 'Z' || text[read] != '\0' ||
+		ValidateDate(DTK_DATE_M, false, false, false, &tm) != 0 ||
+		tm.tm_hour > 23 || tm.tm_min > 59 || !(seconds >= 0 && seconds < 61))
+		return false;
+	tm.tm_sec = (int) seconds;
+	return tm2timestamp(&tm, (fsec_t) ((seconds - tm.tm_sec) * USECS_PER_SEC),
+						NULL, result) == 0;
+}
+
+static void
+read_created(Event *event, JsonbContainer *root)
+{
+	JsonbValue	value;
+	int64		seconds;
+	char	   *text;
+
+	if (!json_get(root, "created", &value))
+		return;
+	if (json_to_int64(&value, &seconds))
+	{
+		if (seconds < FIRST_SECOND || seconds > LAST_SECOND)
+			return;
+		event->created = time_t_to_timestamptz((pg_time_t) seconds);
+		event->has_created = true;
+	}
+	else if ((text = json_get_string(root, "created")) != NULL)
+		event->has_created = iso_time(text, &event->created);
+}
+
+static void
+read_request(Event *event, JsonbContainer *root, bool *too_long)
+{
+	JsonbContainer *request = json_get_object(root, "request");
+
+	if (request != NULL)
+	{
+		event->request_id = envelope_string(request, "id", too_long);
+		event->idempotency_key = envelope_string(request, "idempotency_key",
+												 too_long);
+	}
+	else						/* before 2017-05-25 it was the id alone */
+		event->request_id = envelope_string(root, "request", too_long);
+}
+
+/* Which object the event carries, and whether and why not it is mirrored. */
+static void
+read_object(Event *event, JsonbContainer *root, bool *too_long)
+{
+	JsonbContainer *data = json_get_object(root, "data");
+	char	   *kind = json_get_string(root, "object");
+	const CatalogType *type;
+
+	event->object = json_get_object(data, "object");
+	event->previous = json_get_object(data, "previous_attributes");
+	if (event->object == NULL)
+	{
+		if (kind != NULL && strcmp(kind, "v2.core.event") == 0)
+		{
+			JsonbContainer *related = json_get_object(root, "related_object");
+
+			event->object_type = envelope_string(related, "type", too_long);
+			event->object_id = envelope_string(related, "id", too_long);
+			event->unmirrored = "a thin event carries no object; let Stripe send snapshot events for what the mirror should hold";
+		}
+		else
+			event->unmirrored = "the event carries no data.object";
+		return;
+	}
+	event->object_type = envelope_string(event->object, "object", too_long);
+	if (event->object_type == NULL)
+	{
+		event->unmirrored = "data.object does not say what it is (its field \"object\" is no string)";
+		return;
+	}
+	type = catalog_find(event->object_type, strlen(event->object_type));
+	if (type == NULL)
+		event->unmirrored = psprintf("object type \"%s\" is not in the catalog of API version %s; a newer stripe_sync may know it, then replay the event",
+									 event->object_type, catalog_api_version);
+	else if (type->table == NULL)
+		event->unmirrored = psprintf("object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
+									 event->object_type);
+	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
+		event->unmirrored = psprintf("the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
+									 event->object_type);
+	else if (!event->has_created)
+		event->unmirrored = "the event has no readable \"created\", so it can't be put in order";
+	else
+		event->catalog = type;
+	if (event->object_id != NULL && strlen(event->object_id) > MAX_NAME)
+		*too_long = true;
+}
+
+static bool
+read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
+{
+	JsonbValue	value;
+	bool		too_long = false;
+
+	event->id = envelope_string(root, "id", &too_long);
+	event->type = envelope_string(root, "type", &too_long);
+	if (event->id == NULL || event->id[0] == '\0')
+		return not_an_event(refusal, "It has no \"id\".");
+	if (event->type == NULL || event->type[0] == '\0')
+		return not_an_event(refusal, "It has no \"type\".");
+	event->account = envelope_string(root, "account", &too_long);
+	if (event->account == NULL)
+		event->account = pstrdup("");
+	event->api_version = envelope_string(root, "api_version", &too_long);
+	if (json_get(root, "livemode", &value) && value.type == jbvBool)
+	{
+		event->has_livemode = true;
+		event->livemode = value.val.boolean;
+	}
+	read_created(event, root);
+	read_request(event, root, &too_long);
+	read_object(event, root, &too_long);
+	if (too_long)
+		return not_an_event(refusal, "A name or an id in it is longer than 512 bytes.");
+	return true;
+}
+
+/*
+ * Read an event.  "bytes" must outlive it.  False, with the refusal filled in,
+ * when the payload is no event.
+ */
+bool
+event_read(const char *bytes, int length, Event *event, Refusal *refusal)
+{
+	memset(event, 0, sizeof(*event));
+	event->payload = bytes;
+	event->length = length;
+	if (!readable_bytes(bytes, length, refusal))
+		return false;
+	event->document = json_parse(bytes, length);
+	if (event->document == NULL)
+		return not_an_event(refusal, "It is not JSON.");
+	if (!JB_ROOT_IS_OBJECT(event->document))
+		return not_an_event(refusal, "It is no JSON object.");
+	return read_envelope(event, &event->document->root, refusal);
+}
+
+/* A token without its quotes; NULL where it isn't a plain string. */
+static char *
+plain_token(const JsonLexContext *lex)
+{
+	int			length = (int) (lex->token_terminator - lex->token_start) - 2;
+
+	if (lex->token_type != JSON_TOKEN_STRING || length < 0 ||
+		length > MAX_NAME || memchr(lex->token_start, '\\', length + 2) != NULL)
+		return NULL;
+	return pnstrdup(lex->token_start + 1, length);
+}
+
+/* Skip a value of the outermost object; false at the end or on an error. */
+static bool
+skip_value(JsonLexContext *lex)
+{
+	int			depth = 0;
+
+	for (;;)
+	{
+		JsonTokenType token = lex->token_type;
+
+		if (token == JSON_TOKEN_END)
+			return false;
+		if (token == JSON_TOKEN_OBJECT_START || token == JSON_TOKEN_ARRAY_START)
+			depth++;
+		else if (token == JSON_TOKEN_OBJECT_END || token == JSON_TOKEN_ARRAY_END)
+			depth--;
+		if (json_lex(lex) != JSON_SUCCESS)
+			return false;
+		if (depth == 0)
+			return lex->token_type == JSON_TOKEN_COMMA;
+	}
+}
+
+/*
+ * Find an event's id and account without parsing it, for deliveries that are
+ * stored already.  False where that isn't plain to see; event_read() then has
+ * the word.
+ */
+bool
+event_peek(const char *bytes, int length, char **id, char **account)
+{
+	JsonLexContext *lex = compat_json_lexer(bytes, length);
+	bool		more;
+
+	*id = NULL;
+	*account = NULL;
+	more = json_lex(lex) == JSON_SUCCESS &&
+		lex->token_type == JSON_TOKEN_OBJECT_START &&
+		json_lex(lex) == JSON_SUCCESS;
+	while (more)
+	{
+		char	   *key = plain_token(lex);
+		char	  **wanted = NULL;
+
+		if (key == NULL || json_lex(lex) != JSON_SUCCESS ||
+			lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)
+			return false;
+		if (strcmp(key, "id") == 0)
+			wanted = id;
+		else if (strcmp(key, "account") == 0)
+			wanted = account;
+		if (wanted != NULL && (*wanted != NULL || (*wanted = plain_token(lex)) == NULL) &&
+			lex->token_type != JSON_TOKEN_NULL)
+			return false;
+		more = skip_value(lex) && json_lex(lex) == JSON_SUCCESS;
+	}
+	if (*account == NULL)
+		*account = pstrdup("");
+	return *id != NULL && lex->token_type == JSON_TOKEN_OBJECT_END;
+}

@@ -1,0 +1,134 @@
+/*
+ * history.c
+ *		The stored events of one object, as the inbox has them.
+ *
+ * The set of these decides which snapshot is the newest, never who came first.
+ * Only names and times are read at first; a payload when it is asked for.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+
+#define HISTORY_COLUMNS \
+	"SELECT id, account, type, created FROM stripe_sync.event" \
+	" WHERE object_id OPERATOR(pg_catalog.=) $1" \
+	"   AND object_type OPERATOR(pg_catalog.=) $2" \
+	"   AND created IS NOT NULL"
+
+#define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
+
+static char *
+column_text(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static Version *
+read_version(HeapTuple tuple, TupleDesc desc)
+{
+	Version    *version = palloc0(sizeof(Version));
+	bool		isnull;
+
+	version->event_id = column_text(tuple, desc, 1);
+	version->event_account = column_text(tuple, desc, 2);
+	version->event_type = column_text(tuple, desc, 3);
+	version->created = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+	return version;
+}
+
+/* Every stored event whose own object is this one. */
+History *
+history_read(const CatalogType *type, const char *id, const char *account)
+{
+	static EngineStatement of_account = {
+		HISTORY_COLUMNS " AND account OPERATOR(pg_catalog.=) $3" HISTORY_ORDER,
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	};
+	static EngineStatement of_any = {
+		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}
+	};
+	/* an account's events come as its own and as its platform's */
+	bool		any = strcmp(type->object, "account") == 0;
+	Datum		values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
+	CStringGetTextDatum(account)};
+	History    *history = palloc0(sizeof(History));
+	MemoryContext context = CurrentMemoryContext;
+
+	history->type = type;
+	history->id = id;
+	history->account = account;
+	SPI_connect();
+	engine_run(any ? &of_any : &of_account, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		history->versions = lappend(history->versions,
+									read_version(SPI_tuptable->vals[i],
+												 SPI_tuptable->tupdesc));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return history;
+}
+
+/* The event of a version, with its payload. */
+Event *
+history_event(Version *version)
+{
+	if (version->event == NULL)
+	{
+		version->event = palloc(sizeof(Event));
+		if (!inbox_load(version->event_id, version->event_account, version->event))
+			elog(ERROR, "event \"%s\" is gone from the inbox", version->event_id);
+	}
+	return version->event;
+}
+
+Version *
+history_find(const History *history, const char *event_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, history->versions)
+		if (strcmp(((Version *) lfirst(cell))->event_id, event_id) == 0)
+			return lfirst(cell);
+	return NULL;
+}
+
+/*
+ * Is the stored event one of the object's own?  *known says whether the inbox
+ * still has it.
+ */
+bool
+history_event_is_own(const char *event_id, const CatalogType *type,
+					 const char *id, bool *known)
+{
+	static EngineStatement select = {
+		"SELECT object_type OPERATOR(pg_catalog.=) $2 AND object_id OPERATOR(pg_catalog.=) $3"
+		"  FROM stripe_sync.event WHERE id OPERATOR(pg_catalog.=) $1 LIMIT 1",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		values[] = {CStringGetTextDatum(event_id),
+	CStringGetTextDatum(type->object), CStringGetTextDatum(id)};
+	bool		own = false;
+
+	SPI_connect();
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	*known = SPI_processed > 0;
+	if (*known)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull);
+
+		own = !isnull && DatumGetBool(value);
+	}
+	SPI_finish();
+	return own;
+}

@@ -1,0 +1,391 @@
+/*
+ * inbox.c
+ *		Verify, store once, apply: in the caller's one transaction.
+ *
+ * The row of an event is inserted with the outcome it will have if nothing
+ * fails, and written again only when the outcome is another.  Its key makes a
+ * second delivery wait for the first: if that commits the second is a
+ * duplicate, if it rolls back the second applies.
+ */
+#include "stripe_sync.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_receive);
+PG_FUNCTION_INFO_V1(stripe_sync_simulate);
+
+/* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
+enum EventColumn
+{
+	EVENT_ID = 1, EVENT_ACCOUNT, EVENT_TYPE, EVENT_ENDPOINT, EVENT_LIVEMODE,
+	EVENT_API_VERSION, EVENT_OBJECT_TYPE, EVENT_OBJECT_ID, EVENT_REQUEST_ID,
+	EVENT_IDEMPOTENCY_KEY, EVENT_CREATED, EVENT_RECEIVED_AT, EVENT_SOURCE,
+	EVENT_STATUS, EVENT_MIRRORED, EVENT_TODO, EVENT_TRIES, EVENT_ATTEMPTS,
+	EVENT_NEXT_ATTEMPT_AT, EVENT_ERROR, EVENT_APPLIED_AT, EVENT_PAYLOAD
+};
+#define EVENT_NATTS EVENT_PAYLOAD
+
+typedef struct Row
+{
+	Datum		values[EVENT_NATTS];
+	bool		nulls[EVENT_NATTS];
+} Row;
+
+static void
+put(Row *row, int column, Datum value)
+{
+	row->values[column - 1] = value;
+	row->nulls[column - 1] = false;
+}
+
+static void
+put_text(Row *row, int column, const char *text)
+{
+	if (text != NULL)
+		put(row, column, CStringGetTextDatum(text));
+}
+
+/* ---- store ---- */
+
+static void
+put_envelope(Row *row, const Event *event)
+{
+	put_text(row, EVENT_ID, event->id);
+	put_text(row, EVENT_ACCOUNT, event->account);
+	put_text(row, EVENT_TYPE, event->type);
+	put_text(row, EVENT_API_VERSION, event->api_version);
+	put_text(row, EVENT_OBJECT_TYPE, event->object_type);
+	put_text(row, EVENT_OBJECT_ID, event->object_id);
+	put_text(row, EVENT_REQUEST_ID, event->request_id);
+	put_text(row, EVENT_IDEMPOTENCY_KEY, event->idempotency_key);
+	if (event->has_livemode)
+		put(row, EVENT_LIVEMODE, BoolGetDatum(event->livemode));
+	if (event->has_created)
+		put(row, EVENT_CREATED, TimestampTzGetDatum(event->created));
+	put(row, EVENT_PAYLOAD,
+		PointerGetDatum(cstring_to_text_with_len(event->payload, event->length)));
+}
+
+/*
+ * Insert the event as it will be if all goes well; "waiting" are the steps for
+ * later.  False when it is there already.
+ */
+static bool
+store(const Event *event, const char *endpoint, const char *source,
+	  const char *status, List *waiting)
+{
+	RowTarget  *target;
+	Row		   *row = palloc0(sizeof(Row));
+	TimestampTz now = GetCurrentTimestamp();
+	bool		inserted;
+
+	memset(row->nulls, true, sizeof(row->nulls));
+	put_envelope(row, event);
+	put_text(row, EVENT_ENDPOINT, endpoint);
+	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(now));
+	put_text(row, EVENT_SOURCE, source);
+	put_text(row, EVENT_STATUS, status);
+	put_text(row, EVENT_MIRRORED, status);
+	put(row, EVENT_TODO, step_names(waiting));
+	if (waiting != NIL)
+	{
+		put(row, EVENT_TRIES, step_tries(waiting));
+		put(row, EVENT_NEXT_ATTEMPT_AT, TimestampTzGetDatum(now));
+	}
+	put(row, EVENT_ATTEMPTS, Int32GetDatum(1));
+	put(row, EVENT_APPLIED_AT, TimestampTzGetDatum(now));
+	target = row_open(engine_relation("event"), engine_relation("event_pkey"));
+	inserted = row_insert(target, row->values, row->nulls);
+	row_close(target);
+	return inserted;
+}
+
+/* Is an event with this id and account stored?  One index probe. */
+static bool
+is_stored(const char *id, const char *account)
+{
+	Relation	relation = table_open(engine_relation("event"), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&keys[0], EVENT_ID, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(id));
+	ScanKeyInit(&keys[1], EVENT_ACCOUNT, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(account));
+	keys[0].sk_collation = keys[1].sk_collation = DEFAULT_COLLATION_OID;
+	scan = systable_beginscan(relation, engine_relation("event_pkey"), true, snapshot, 2, keys);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/* ---- apply ---- */
+
+static List *
+first_steps(const Event *event, List *handlers, List **waiting)
+{
+	List	   *steps = NIL;
+	ListCell   *cell;
+
+	if (event->catalog != NULL)
+		steps = lappend(steps, step_make(STEP_MIRROR, 1));
+	foreach(cell, handlers)
+	{
+		Handler    *handler = lfirst(cell);
+
+		if (handler->deferred)
+			*waiting = lappend(*waiting, step_make(handler->name, 0));
+		else
+			steps = lappend(steps, step_make(handler->name, 1));
+	}
+	return steps;
+}
+
+/*
+ * Store an event that has been verified, and apply it.
+ */
+static Receipt
+store_and_apply(Event *event, const char *endpoint, const char *source)
+{
+	Receipt		receipt = {event->id, "duplicate", NULL};
+	const char *foreseen = event->catalog != NULL ? "applied" : "ignored";
+	List	   *waiting = NIL;
+	List	   *steps = first_steps(event, handler_matching(event->type), &waiting);
+	StepRun		run = {.event = event};
+
+	if (!store(event, endpoint, source, foreseen, waiting))
+		return receipt;
+	if (event->catalog == NULL)
+	{
+		run.mirrored = "ignored";
+		run.detail = event->unmirrored;
+	}
+	run.todo = waiting;
+	step_run(&run, steps);
+	receipt.status = step_status(&run);
+	receipt.detail = run.error != NULL ? run.error : run.detail;
+	if (strcmp(receipt.status, foreseen) != 0 || run.error != NULL ||
+		(run.mirrored == NULL || strcmp(run.mirrored, foreseen) != 0))
+		step_settle(&run, receipt.status, 0);
+	return receipt;
+}
+
+static bool
+check_size(int length, Refusal *refusal)
+{
+	if (length == 0)
+		return refuse(refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
+					  "the payload is no Stripe event", "It is empty.",
+					  "Pass the request's body exactly as it came.");
+	if (length > guc_max_payload)
+		return refuse(refusal, FAULT_TOO_LARGE, ERRCODE_NO_EVENT,
+					  "the payload is too large",
+					  psprintf("It has %d bytes; stripe_sync.max_payload allows %d.",
+							   length, guc_max_payload),
+					  "Raise stripe_sync.max_payload if Stripe really sends such events.");
+	return true;
+}
+
+static bool
+check_mode(const Event *event, const Endpoint *endpoint, Refusal *refusal)
+{
+	if (!endpoint->has_livemode || !event->has_livemode ||
+		endpoint->livemode == event->livemode)
+		return true;
+	return refuse(refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
+				  psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
+						   event->id, event->livemode ? "live" : "test",
+						   endpoint->name, endpoint->livemode ? "live" : "test"),
+				  NULL,
+				  "Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
+}
+
+/*
+ * Receive a delivery: false, with the refusal filled in, when nothing is
+ * stored.  Runs in the engine's RoleScope.
+ */
+bool
+inbox_receive(const char *payload, int length, text *signature,
+			  const char *endpoint_name, const char *source,
+			  Receipt *receipt, Refusal *refusal)
+{
+	Endpoint	endpoint;
+	Event		event;
+	char	   *id;
+	char	   *account;
+
+	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
+		!check_size(length, refusal) ||
+		!endpoint_verify(&endpoint, payload, length, signature, refusal))
+		return false;
+	if (event_peek(payload, length, &id, &account) && is_stored(id, account))
+	{
+		*receipt = (Receipt) {id, "duplicate", NULL};
+		return true;
+	}
+	if (!event_read(payload, length, &event, refusal) ||
+		!check_mode(&event, &endpoint, refusal))
+		return false;
+	*receipt = store_and_apply(&event, endpoint.name, source);
+	return true;
+}
+
+/* ---- read ---- */
+
+/*
+ * Read a stored event; NULL for "account" takes whichever there is.  False
+ * when there is none.
+ */
+bool
+inbox_load(const char *id, const char *account, Event *event)
+{
+	static EngineStatement select = {
+		"SELECT payload::pg_catalog.text FROM stripe_sync.event"
+		" WHERE id OPERATOR(pg_catalog.=) $1"
+		"   AND account OPERATOR(pg_catalog.=) COALESCE($2, account)"
+		" ORDER BY account LIMIT 1",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[] = {CStringGetTextDatum(id),
+	account ? CStringGetTextDatum(account) : (Datum) 0};
+	char		nulls[] = {' ', account ? ' ' : 'n', '\0'};
+	MemoryContext context = CurrentMemoryContext;
+	text	   *payload = NULL;
+	Refusal		refusal;
+
+	SPI_connect();
+	engine_run(&select, values, nulls, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		payload = DatumGetTextPCopy(value);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	if (payload == NULL)
+		return false;
+	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event, &refusal))
+		refusal_raise(&refusal);
+	return true;
+}
+
+/* ---- SQL ---- */
+
+/* (event_id, status, detail); the row type is looked up once a query. */
+Datum
+inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
+{
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
+	Datum		values[] = {CStringGetTextDatum(receipt->event_id),
+		CStringGetTextDatum(receipt->status),
+	receipt->detail ? CStringGetTextDatum(receipt->detail) : (Datum) 0};
+	bool		nulls[] = {false, false, receipt->detail == NULL};
+
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		desc = BlessTupleDesc(desc);
+		fcinfo->flinfo->fn_extra = desc;
+		MemoryContextSwitchTo(old);
+	}
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+/* receive(payload, signature, endpoint), payload being bytea or text */
+Datum
+stripe_sync_receive(PG_FUNCTION_ARGS)
+{
+	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
+	text	   *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	const char *endpoint = PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope	scope = role_enter_engine();
+	Receipt		receipt;
+	Refusal		refusal;
+
+	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
+					   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
+					   signature, endpoint, "webhook", &receipt, &refusal))
+		refusal_raise(&refusal);
+	role_leave(&scope);
+	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
+}
+
+static char *
+simulated_payload(const char *type, Jsonb *object, bool livemode, int64 now)
+{
+	static EngineStatement build = {
+		"SELECT pg_catalog.json_build_object("
+		" 'id', 'evt_sim_' OPERATOR(pg_catalog.||)"
+		"   pg_catalog.replace(pg_catalog.gen_random_uuid()::pg_catalog.text, '-', ''),"
+		" 'object', 'event', 'api_version', $3, 'created', $4,"
+		" 'data', pg_catalog.json_build_object('object', $2),"
+		" 'livemode', $5, 'pending_webhooks', 0, 'request', NULL, 'type', $1)::pg_catalog.text",
+		5, {TEXTOID, JSONBOID, TEXTOID, INT8OID, BOOLOID}
+	};
+	Datum		values[] = {CStringGetTextDatum(type), JsonbPGetDatum(object),
+	CStringGetTextDatum(catalog_api_version), Int64GetDatum(now), BoolGetDatum(livemode)};
+	MemoryContext context = CurrentMemoryContext;
+	char	   *payload;
+
+	SPI_connect();
+	engine_run(&build, values, NULL, SPI_OK_SELECT);
+	payload = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[0],
+														SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return payload;
+}
+
+/* simulate(event_type, object, endpoint) */
+Datum
+stripe_sync_simulate(PG_FUNCTION_ARGS)
+{
+	char	   *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb	   *object = PG_GETARG_JSONB_P(1);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope	scope = role_enter_engine();
+	int64		now = (int64) timestamptz_to_time_t(GetCurrentTimestamp());
+	Endpoint	endpoint;
+	Receipt		receipt;
+	Refusal		refusal;
+	char	   *payload;
+
+	if (!endpoint_find(name, &endpoint, &refusal))
+		refusal_raise(&refusal);
+	if (endpoint.has_livemode && endpoint.livemode)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("endpoint \"%s\" takes live events, it cannot simulate", name),
+				 errhint("Make a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the object of an event must be a JSON object"),
+				 errhint("For example '{\"id\": \"cus_1\", \"object\": \"customer\"}'.")));
+	payload = simulated_payload(type, object, false, now);
+	if (!inbox_receive(payload, strlen(payload),
+					   cstring_to_text(endpoint_sign(&endpoint, payload, strlen(payload), now)),
+					   name, "simulate", &receipt, &refusal))
+		refusal_raise(&refusal);
+	role_leave(&scope);
+	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
+}

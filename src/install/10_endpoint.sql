@@ -1,0 +1,70 @@
+/* ---- endpoints: named sources of events, and their secrets ---- */
+
+CREATE TABLE stripe_sync.endpoint (
+	name		text PRIMARY KEY,
+	livemode	boolean,
+	tolerance	interval,
+	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events; their secrets are elsewhere and not to be read';
+COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events it takes; NULL takes both';
+COMMENT ON COLUMN stripe_sync.endpoint.tolerance IS 'Greatest age of a signature; NULL switches the check off';
+
+-- Neither granted to anybody nor dumped.  No constraint whose failure would
+-- show a row.
+CREATE TABLE stripe_sync.endpoint_secret (
+	endpoint	text NOT NULL,
+	secret		text NOT NULL,
+	lapses_at	timestamptz
+);
+CREATE INDEX endpoint_secret_endpoint_idx ON stripe_sync.endpoint_secret (endpoint);
+COMMENT ON TABLE stripe_sync.endpoint_secret IS 'Signing secrets; one that was rotated away lapses';
+
+CREATE FUNCTION stripe_sync.config_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'stripe_sync_config_changed';
+COMMENT ON FUNCTION stripe_sync.config_changed() IS 'Tells every session to read the set-up again';
+
+CREATE FUNCTION stripe_sync.add_endpoint(name text, secret text,
+	livemode boolean DEFAULT NULL, tolerance interval DEFAULT '5 minutes') RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_add_endpoint';
+COMMENT ON FUNCTION stripe_sync.add_endpoint(text, text, boolean, interval) IS
+'Names a source of events and its signing secret ("whsec_...", or file:/absolute/path, read when used). livemode NULL takes both modes; tolerance NULL accepts any age. Makes the mirror''s tables when there are none. A known name: mode and tolerance are replaced, another secret is 42710.';
+
+CREATE FUNCTION stripe_sync.rotate_endpoint_secret(name text, new_secret text,
+	keep_old interval DEFAULT '24 hours') RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_rotate_endpoint_secret';
+COMMENT ON FUNCTION stripe_sync.rotate_endpoint_secret(text, text, interval) IS
+'Gives an endpoint a new secret; the old one is good for keep_old yet. SY005 when there is no such endpoint.';
+
+CREATE FUNCTION stripe_sync.drop_endpoint(name text) RETURNS void
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_drop_endpoint';
+COMMENT ON FUNCTION stripe_sync.drop_endpoint(text) IS
+'Forgets an endpoint and its secrets; its events stay. SY005 when there is no such endpoint.';
+
+CREATE FUNCTION stripe_sync.verify_signature(payload bytea, signature text, secret text,
+	tolerance interval DEFAULT '5 minutes', at timestamptz DEFAULT pg_catalog.now()) RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_verify_signature';
+CREATE FUNCTION stripe_sync.verify_signature(payload text, signature text, secret text,
+	tolerance interval DEFAULT '5 minutes', at timestamptz DEFAULT pg_catalog.now()) RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_verify_signature';
+COMMENT ON FUNCTION stripe_sync.verify_signature(bytea, text, text, interval, timestamptz) IS
+'True when the Stripe-Signature header fits the payload and is not older than tolerance (NULL: any age); raises SY001, SY002, SY003, SY004 or SY007 otherwise.';
+COMMENT ON FUNCTION stripe_sync.verify_signature(text, text, text, interval, timestamptz) IS
+'As verify_signature(bytea, ...)';
+
+CREATE FUNCTION stripe_sync.sign(payload bytea, secret text,
+	at timestamptz DEFAULT pg_catalog.now()) RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_sign';
+CREATE FUNCTION stripe_sync.sign(payload text, secret text,
+	at timestamptz DEFAULT pg_catalog.now()) RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_sign';
+COMMENT ON FUNCTION stripe_sync.sign(bytea, text, timestamptz) IS
+'A Stripe-Signature header for tests and simulations: t=<seconds>,v1=<hex>';
+COMMENT ON FUNCTION stripe_sync.sign(text, text, timestamptz) IS 'As sign(bytea, ...)';

@@ -1,0 +1,121 @@
+/* ---- the inbox: every event accepted, and what became of it ---- */
+
+-- Columns are known by number in inbox.c.  The payload stays in the row,
+-- compressed: an event is one tuple, and TOAST would cost two more.
+CREATE TABLE stripe_sync.event (
+	id				text NOT NULL,
+	account			text NOT NULL,
+	type			text NOT NULL,
+	endpoint		text,
+	livemode		boolean,
+	api_version		text,
+	object_type		text,
+	object_id		text,
+	request_id		text,
+	idempotency_key	text,
+	created			timestamptz,
+	received_at		timestamptz NOT NULL,
+	source			text NOT NULL,
+	status			text NOT NULL,
+	mirrored		text,
+	todo			text[] NOT NULL,
+	tries			jsonb,
+	attempts		integer NOT NULL,
+	next_attempt_at	timestamptz,
+	error			text,
+	applied_at		timestamptz,
+	payload			json NOT NULL,
+	CONSTRAINT event_pkey PRIMARY KEY (id, account)
+);
+ALTER TABLE stripe_sync.event ALTER payload SET STORAGE MAIN;
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_settings
+			   WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) THEN
+		ALTER TABLE stripe_sync.event ALTER payload SET COMPRESSION lz4;
+	END IF;
+END $$;
+CREATE INDEX event_object_idx ON stripe_sync.event (object_id, created, object_type, account)
+	WHERE object_id IS NOT NULL;
+CREATE INDEX event_due_idx ON stripe_sync.event (next_attempt_at)
+	WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
+	WHERE status IN ('pending', 'failed', 'dead');
+COMMENT ON TABLE stripe_sync.event IS 'The inbox: every event ever accepted, with its exact bytes and what became of it';
+COMMENT ON COLUMN stripe_sync.event.account IS 'The connected account; empty for one''s own';
+COMMENT ON COLUMN stripe_sync.event.source IS 'webhook or simulate';
+COMMENT ON COLUMN stripe_sync.event.status IS 'pending, applied, stale, ignored, failed or dead';
+COMMENT ON COLUMN stripe_sync.event.mirrored IS 'The mirror''s own verdict, NULL until it has one';
+COMMENT ON COLUMN stripe_sync.event.todo IS 'Steps still to run: mirror, and names of handlers';
+COMMENT ON COLUMN stripe_sync.event.tries IS 'Tries made of each step in todo';
+COMMENT ON COLUMN stripe_sync.event.error IS 'Steps that failed last: name, SQLSTATE, message, context';
+COMMENT ON COLUMN stripe_sync.event.payload IS 'The payload, byte for byte';
+
+-- Objects to be read again from Stripe, when a key is there to do it.
+CREATE TABLE stripe_sync.reread (
+	object_type	text NOT NULL,
+	object_id	text NOT NULL,
+	account		text NOT NULL,
+	reason		text NOT NULL,
+	due_at		timestamptz NOT NULL,
+	PRIMARY KEY (object_type, object_id, account)
+);
+COMMENT ON TABLE stripe_sync.reread IS 'Objects that the mirror wants read again from Stripe';
+
+CREATE FUNCTION stripe_sync.receive(payload bytea, signature text, endpoint text DEFAULT 'default',
+	OUT event_id text, OUT status text, OUT detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_receive';
+CREATE FUNCTION stripe_sync.receive(payload text, signature text, endpoint text DEFAULT 'default',
+	OUT event_id text, OUT status text, OUT detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_receive';
+COMMENT ON FUNCTION stripe_sync.receive(bytea, text, text) IS
+'Verifies, stores and applies one delivery: payload is the request''s raw body, signature the Stripe-Signature header. Status: applied, duplicate, stale, ignored or failed (stored; what failed will be retried). Raises SY001 to SY007, and then stores nothing.';
+COMMENT ON FUNCTION stripe_sync.receive(text, text, text) IS 'As receive(bytea, ...)';
+
+CREATE FUNCTION stripe_sync.webhook(payload bytea, headers jsonb, endpoint text DEFAULT 'default',
+	OUT http_status int, OUT body jsonb)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_webhook';
+CREATE FUNCTION stripe_sync.webhook(payload text, headers jsonb, endpoint text DEFAULT 'default',
+	OUT http_status int, OUT body jsonb)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_webhook';
+COMMENT ON FUNCTION stripe_sync.webhook(bytea, jsonb, text) IS
+'What an HTTP front answers to a delivery: 200 stored, 400 not from Stripe, 413 too large, 500 not set up. Header names may be in any case. Never raises for what a client sent.';
+COMMENT ON FUNCTION stripe_sync.webhook(text, jsonb, text) IS 'As webhook(bytea, ...)';
+
+CREATE FUNCTION stripe_sync.simulate(event_type text, object jsonb, endpoint text DEFAULT 'default',
+	OUT event_id text, OUT status text, OUT detail text)
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_simulate';
+COMMENT ON FUNCTION stripe_sync.simulate(text, jsonb, text) IS
+'Makes an event (evt_sim_...) about an object, signs it with the endpoint''s secret and receives it. Refused on endpoints that take live events.';
+
+CREATE FUNCTION stripe_sync.event_type_fits(type text, pattern text) RETURNS boolean
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_event_type_fits';
+COMMENT ON FUNCTION stripe_sync.event_type_fits(text, text) IS
+'Does an event type fit a pattern in which * stands for any characters?';
+
+CREATE FUNCTION stripe_sync.replay(INOUT event_id text, handlers boolean DEFAULT false,
+	OUT status text, OUT detail text)
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_replay';
+COMMENT ON FUNCTION stripe_sync.replay(text, boolean) IS
+'Applies a stored event again: of a failed or dead one what failed, of any other the mirror alone, and its handlers too when asked. SY005 when there is no such event.';
+
+CREATE FUNCTION stripe_sync.replay(since timestamptz, until timestamptz DEFAULT pg_catalog.now(),
+	types text[] DEFAULT NULL, statuses text[] DEFAULT ARRAY['failed','dead'])
+	RETURNS TABLE (event_id text, status text, detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_replay_many';
+COMMENT ON FUNCTION stripe_sync.replay(timestamptz, timestamptz, text[], text[]) IS
+'Replays the events that arrived from since until until, oldest first; types may hold *. NULL for types or statuses takes all.';
+
+CREATE FUNCTION stripe_sync.explain_event(event_id text) RETURNS text
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_explain_event';
+COMMENT ON FUNCTION stripe_sync.explain_event(text) IS
+'Why an event was applied, stale or ignored, which rule decided between which events, and what is still to do. SY005 when there is no such event.';

@@ -1,0 +1,143 @@
+/* ---- who may do what, and what a dump carries ---- */
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stripe_sync FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA stripe_sync FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA stripe_sync FROM PUBLIC;
+GRANT USAGE ON SCHEMA stripe_sync TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	stripe_sync.verify_signature(bytea, text, text, interval, timestamptz),
+	stripe_sync.verify_signature(text, text, text, interval, timestamptz),
+	stripe_sync.sign(bytea, text, timestamptz),
+	stripe_sync.sign(text, text, timestamptz)
+	TO PUBLIC;
+
+-- Every function and table that a grade of roles may use.
+CREATE VIEW stripe_sync.grade AS
+SELECT g.grade, g.what
+  FROM (VALUES
+	('ingest', 'FUNCTION stripe_sync.receive(bytea, text, text)'),
+	('ingest', 'FUNCTION stripe_sync.receive(text, text, text)'),
+	('ingest', 'FUNCTION stripe_sync.webhook(bytea, jsonb, text)'),
+	('ingest', 'FUNCTION stripe_sync.webhook(text, jsonb, text)'),
+	('read', 'TABLE stripe_sync.event'),
+	('read', 'TABLE stripe_sync.endpoint'),
+	('read', 'TABLE stripe_sync.handler'),
+	('read', 'TABLE stripe_sync.object_type'),
+	('read', 'FUNCTION stripe_sync.object_types()'),
+	('read', 'FUNCTION stripe_sync.catalog_api_version()'),
+	('read', 'FUNCTION stripe_sync.explain_event(text)'),
+	('admin', 'FUNCTION stripe_sync.add_endpoint(text, text, boolean, interval)'),
+	('admin', 'FUNCTION stripe_sync.rotate_endpoint_secret(text, text, interval)'),
+	('admin', 'FUNCTION stripe_sync.drop_endpoint(text)'),
+	('admin', 'FUNCTION stripe_sync.create_tables(text[])'),
+	('admin', 'FUNCTION stripe_sync.simulate(text, jsonb, text)'),
+	('admin', 'FUNCTION stripe_sync.replay(text, boolean)'),
+	('admin', 'FUNCTION stripe_sync.replay(timestamptz, timestamptz, text[], text[])'),
+	('admin', 'FUNCTION stripe_sync.add_handler(text, text, regproc, boolean)'),
+	('admin', 'FUNCTION stripe_sync.drop_handler(text)'),
+	('admin', 'FUNCTION stripe_sync.test_handler(text, text)'),
+	('admin', 'PROCEDURE stripe_sync.work(interval)'),
+	('admin', 'FUNCTION stripe_sync.grant_ingest(regrole)'),
+	('admin', 'FUNCTION stripe_sync.grant_read(regrole)'),
+	('admin', 'FUNCTION stripe_sync.grant_admin(regrole)'),
+	('admin', 'FUNCTION stripe_sync.revoke_all(regrole)')
+  ) AS g (grade, what);
+COMMENT ON VIEW stripe_sync.grade IS 'What grant_ingest, grant_read and grant_admin grant';
+
+CREATE FUNCTION stripe_sync.grant_grade(wanted text, grantee text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	entry text;
+BEGIN
+	FOR entry IN SELECT what FROM stripe_sync.grade WHERE grade = wanted LOOP
+		EXECUTE format('GRANT %s ON %s TO %s',
+			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, grantee);
+	END LOOP;
+	EXECUTE format('GRANT USAGE ON SCHEMA stripe_sync TO %s', grantee);
+END $$;
+COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
+
+-- Roles that may read the inbox may read the mirror.  The mirror's owner
+-- grants, so that it is its grant to take back.
+CREATE FUNCTION stripe_sync.grant_mirror() RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	reader oid;
+	name text;
+BEGIN
+	IF to_regnamespace('stripe') IS NULL THEN
+		RETURN;
+	END IF;
+	FOR reader IN
+		SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a
+		 WHERE c.oid = 'stripe_sync.event'::regclass
+		   AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND a.grantee <> 0
+	LOOP
+		IF NOT has_schema_privilege(reader, 'stripe', 'USAGE') THEN
+			EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
+		END IF;
+		FOR name IN
+			SELECT m.table_name FROM stripe_sync.mirror_table m
+			 WHERE to_regclass(format('stripe.%I', m.table_name)) IS NOT NULL
+			   AND NOT has_table_privilege(reader, to_regclass(format('stripe.%I', m.table_name)), 'SELECT')
+		LOOP
+			EXECUTE format('GRANT SELECT ON stripe.%I TO %s', name, reader::regrole);
+		END LOOP;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION stripe_sync.grant_mirror() IS 'Internal: lets the readers of the inbox read the mirror';
+
+CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
+	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT stripe_sync.grant_grade('ingest', role::text) $$;
+COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
+'Lets a role hand in deliveries: receive and webhook. For the application''s web server.';
+
+CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
+	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT stripe_sync.grant_grade('read', role::text); SELECT stripe_sync.grant_mirror() $$;
+COMMENT ON FUNCTION stripe_sync.grant_read(regrole) IS
+'Lets a role read the inbox, the mirror and explanations. Never a secret.';
+
+CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
+	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT stripe_sync.grant_grade('admin', role::text) $$;
+COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
+'Lets a role set up endpoints and handlers, replay and simulate. It does not let it read: grant_read does.';
+
+CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	name text;
+BEGIN
+	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA stripe_sync FROM %s', role);
+	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA stripe_sync FROM %s', role);
+	EXECUTE format('REVOKE ALL ON SCHEMA stripe_sync FROM %s', role);
+	FOR name IN
+		SELECT m.table_name FROM stripe_sync.mirror_table m
+		 WHERE to_regclass(format('stripe.%I', m.table_name)) IS NOT NULL
+	LOOP
+		EXECUTE format('REVOKE ALL ON stripe.%I FROM %s', name, role);
+	END LOOP;
+	IF to_regnamespace('stripe') IS NOT NULL THEN
+		EXECUTE format('REVOKE ALL ON SCHEMA stripe FROM %s', role);
+	END IF;
+END $$;
+COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
+'Takes back all that grant_ingest, grant_read and grant_admin gave a role.';
+
+REVOKE ALL ON FUNCTION
+	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(),
+	stripe_sync.grant_ingest(regrole), stripe_sync.grant_read(regrole),
+	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
+	FROM PUBLIC;
+
+-- Secrets are not in this list.
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reread', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.mirror_table', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.handler', '');

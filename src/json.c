@@ -1,0 +1,319 @@
+/*
+ * json.c
+ *		JSON from outside, made fit for jsonb, and small questions to it.
+ *
+ * What jsonb can't hold although it is legal JSON is replaced: \u0000 and lone
+ * surrogates by U+FFFD, numbers beyond numeric's range by null.  The inbox
+ * keeps the bytes as they came.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include <ctype.h>
+
+/* numeric's limits: digits before the point, and after it */
+#define NUMERIC_DIGITS_BEFORE	131072
+#define NUMERIC_DIGITS_AFTER	16383
+
+/* More than "limit" brackets open at once?  Only brackets outside strings count. */
+bool
+json_too_deep(const char *bytes, int length, int limit)
+{
+	int			depth = 0;
+	bool		in_string = false;
+
+	for (int i = 0; i < length; i++)
+	{
+		char		c = bytes[i];
+
+		if (in_string)
+		{
+			if (c == '\\')
+				i++;
+			else if (c == '"')
+				in_string = false;
+		}
+		else if (c == '"')
+			in_string = true;
+		else if (c == '{' || c == '[')
+		{
+			if (++depth > limit)
+				return true;
+		}
+		else if (c == '}' || c == ']')
+			depth--;
+	}
+	return false;
+}
+
+static int
+hex4(const char *p, const char *end)
+{
+	int			value = 0;
+
+	if (end - p < 4)
+		return -1;
+	for (int i = 0; i < 4; i++)
+	{
+		int			digit;
+
+		if (p[i] >= '0' && p[i] <= '9')
+			digit = p[i] - '0';
+		else if ((p[i] | 0x20) >= 'a' && (p[i] | 0x20) <= 'f')
+			digit = (p[i] | 0x20) - 'a' + 10;
+		else
+			return -1;
+		value = value * 16 + digit;
+	}
+	return value;
+}
+
+static inline bool
+is_high_surrogate(int code)
+{
+	return code >= 0xD800 && code <= 0xDBFF;
+}
+
+static inline bool
+is_low_surrogate(int code)
+{
+	return code >= 0xDC00 && code <= 0xDFFF;
+}
+
+/* Mend the \u escape whose four digits begin at p; returns what to skip. */
+static int
+repair_escape(char *p, char *end)
+{
+	int			code = hex4(p, end);
+
+	if (is_high_surrogate(code) && end - p >= 10 &&
+		p[4] == '\\' && p[5] == 'u' && is_low_surrogate(hex4(p + 6, end)))
+		return 10;
+	if (code == 0 || is_high_surrogate(code) || is_low_surrogate(code))
+		memcpy(p, "fffd", 4);
+	return 4;
+}
+
+/* Would numeric refuse this number? */
+static bool
+number_overflows(const char *p, int length)
+{
+	int64		before = 0,
+				after = 0,
+				exponent = 0;
+	int			i = 0;
+
+	if (i < length && p[i] == '-')
+		i++;
+	for (; i < length && isdigit((unsigned char) p[i]); i++)
+		before++;
+	if (i < length && p[i] == '.')
+		for (i++; i < length && isdigit((unsigned char) p[i]); i++)
+			after++;
+	if (i < length && (p[i] | 0x20) == 'e')
+	{
+		bool		negative;
+
+		i++;
+		negative = i < length && p[i] == '-';
+		if (i < length && (p[i] == '-' || p[i] == '+'))
+			i++;
+		for (; i < length && isdigit((unsigned char) p[i]); i++)
+			exponent = Min(exponent * 10 + (p[i] - '0'), INT_MAX);
+		if (negative)
+			exponent = -exponent;
+	}
+	return before + exponent > NUMERIC_DIGITS_BEFORE ||
+		after - exponent > NUMERIC_DIGITS_AFTER;
+}
+
+static int
+repair_number(char *p, char *end)
+{
+	int			length = 0;
+
+	while (p + length < end && strchr("+-.eE0123456789", p[length]) != NULL)
+		length++;
+	if (length >= 4 && number_overflows(p, length))
+	{
+		memset(p, ' ', length);
+		memcpy(p, "null", 4);
+	}
+	return Max(length, 1);
+}
+
+/* Replace, in place and without a change of length, what jsonb can't hold. */
+static void
+repair(char *bytes, int length)
+{
+	char	   *p = bytes;
+	char	   *end = bytes + length;
+	bool		in_string = false;
+
+	while (p < end)
+	{
+		if (in_string && *p == '\\')
+			p += (end - p > 1 && p[1] == 'u') ? 2 + repair_escape(p + 2, end) : 2;
+		else if (*p == '"')
+		{
+			in_string = !in_string;
+			p++;
+		}
+		else if (!in_string && (*p == '-' || isdigit((unsigned char) *p)))
+			p += repair_number(p, end);
+		else
+			p++;
+	}
+}
+
+/*
+ * jsonb's own input function, with "no" for an answer where it raises.
+ *
+ * No subtransaction is needed: the function only computes, it takes no lock
+ * and touches no table.  Errors that don't speak of the input are passed on.
+ */
+static Jsonb *
+jsonb_or_null(char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* NULL when the bytes are no JSON. */
+Jsonb *
+json_parse(const char *bytes, int length)
+{
+	char	   *copy = pnstrdup(bytes, length);
+	Jsonb	   *result = jsonb_or_null(copy);
+
+	if (result == NULL)
+	{
+		repair(copy, length);
+		result = jsonb_or_null(copy);
+	}
+	pfree(copy);
+	return result;
+}
+
+bool
+json_get(JsonbContainer *object, const char *key, JsonbValue *value)
+{
+	if (object == NULL || !JsonContainerIsObject(object))
+		return false;
+	return getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL;
+}
+
+char *
+json_get_string(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	if (!json_get(object, key, &value) || value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+bool
+json_is_object(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+}
+
+JsonbContainer *
+json_get_object(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	if (!json_get(object, key, &value) || !json_is_object(&value))
+		return NULL;
+	return value.val.binary.data;
+}
+
+/* False where the number has a fraction or doesn't fit. */
+bool
+json_to_int64(const JsonbValue *value, int64 *result)
+{
+	char	   *text;
+	char	   *end;
+	long long	number;
+
+	if (value->type != jbvNumeric)
+		return false;
+	text = DatumGetCString(DirectFunctionCall1(numeric_out,
+											   NumericGetDatum(value->val.numeric)));
+	errno = 0;
+	number = strtoll(text, &end, 10);
+	if (errno != 0 || end == text)
+		return false;
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0");
+	if (*end != '\0')
+		return false;
+	pfree(text);
+	*result = number;
+	return true;
+}
+
+/* A scalar as text, the way ->> shows it. */
+Datum
+json_text(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
+															value->val.string.len));
+		case jbvNumeric:
+			return PointerGetDatum(cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out,
+																						NumericGetDatum(value->val.numeric)))));
+		case jbvBool:
+			return PointerGetDatum(cstring_to_text(value->val.boolean ? "true" : "false"));
+		default:
+			return (Datum) 0;
+	}
+}
+
+static int
+container_size(JsonbContainer *container)
+{
+	int			entries = JsonContainerSize(container);
+
+	if (JsonContainerIsObject(container))
+		entries *= 2;
+	return offsetof(JsonbContainer, children) + entries * sizeof(JEntry) +
+		getJsonbOffset(container, entries);
+}
+
+/* A container inside a larger document as a document of its own. */
+Jsonb *
+json_standalone(JsonbContainer *container)
+{
+	JsonbValue	value;
+
+	value.type = jbvBinary;
+	value.val.binary.data = container;
+	value.val.binary.len = container_size(container);
+	return JsonbValueToJsonb(&value);
+}

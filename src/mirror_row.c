@@ -1,0 +1,490 @@
+/*
+ * mirror_row.c
+ *		One row of the mirror: locked, read and written.
+ *
+ * A plain table (table.c) is written straight.  Any other is written by SQL,
+ * with the rights of its owner and the search_path it was made under, so that
+ * a user's triggers, defaults, checks and row security do what they do; what
+ * they defer fires before we go on.  Under REPEATABLE READ and SERIALIZABLE it
+ * is SQL too: the server then raises 40001 where we would overwrite what the
+ * transaction can't see, and Stripe sends again.
+ */
+#include "stripe_sync.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+typedef struct OpenTable
+{
+	MirrorTable *table;
+	RowTarget  *target;			/* NULL: written by SQL */
+} OpenTable;
+
+/* ---- tables of a pass ---- */
+
+static OpenTable *
+pass_open(MirrorPass *pass, MirrorTable *table)
+{
+	OpenTable  *open;
+	ListCell   *cell;
+
+	foreach(cell, pass->tables)
+	{
+		open = lfirst(cell);
+		if (open->table == table)
+			return open;
+	}
+	open = palloc0(sizeof(OpenTable));
+	open->table = table;
+	table_pin(table);
+	if (table->plain && !IsolationUsesXactSnapshot())
+		open->target = row_open(table->relid, table->key_index);
+	pass->tables = lappend(pass->tables, open);
+	return open;
+}
+
+void
+mirror_pass_end(MirrorPass *pass)
+{
+	ListCell   *cell;
+
+	foreach(cell, pass->tables)
+	{
+		OpenTable  *open = lfirst(cell);
+
+		if (open->target != NULL)
+			row_close(open->target);
+		table_unpin(open->table);
+	}
+	list_free_deep(pass->tables);
+	pass->tables = NIL;
+}
+
+/* ---- the key of a row ---- */
+
+/* Columns of the primary key, and this row's values; returns how many. */
+static int
+row_key(const MirrorTable *table, const char *id, const char *account,
+		AttrNumber *attnums, Datum *values)
+{
+	int			n = 0;
+
+	if (table->meta[META_KEY] != InvalidAttrNumber)
+	{
+		attnums[n] = table->meta[META_KEY];
+		values[n++] = CStringGetTextDatum(id);
+	}
+	attnums[n] = table->meta[META_ACCOUNT];
+	values[n++] = CStringGetTextDatum(account);
+	return n;
+}
+
+static const char *
+column_name(const MirrorTable *table, AttrNumber attnum)
+{
+	return quote_identifier(get_attname(table->relid, attnum, false));
+}
+
+/* ---- by SQL ---- */
+
+static int
+sql_column_count(const MirrorTable *table)
+{
+	return table->ncolumns + META_KEY;
+}
+
+/* The attributes that we write, in the order of the statements' parameters. */
+static AttrNumber
+sql_column(const MirrorTable *table, int i)
+{
+	return i < table->ncolumns ? table->columns[i].attnum :
+		table->meta[i - table->ncolumns];
+}
+
+static void
+append_where(StringInfo sql, const MirrorTable *table, int first_param)
+{
+	appendStringInfoString(sql, " WHERE ");
+	if (table->meta[META_KEY] != InvalidAttrNumber)
+		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d AND ",
+						 column_name(table, table->meta[META_KEY]), first_param++);
+	appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d",
+					 column_name(table, table->meta[META_ACCOUNT]), first_param);
+}
+
+static void
+append_table(StringInfo sql, const MirrorTable *table)
+{
+	appendStringInfo(sql, "%s.%s", MIRROR_SCHEMA, quote_identifier(table->type->table));
+}
+
+static char *
+insert_sql(const MirrorTable *table)
+{
+	StringInfoData sql;
+	int			n = sql_column_count(table);
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "INSERT INTO ");
+	append_table(&sql, table);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&sql, "%s%s", i == 0 ? " (" : ", ",
+						 column_name(table, sql_column(table, i)));
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&sql, "%s$%d", i == 0 ? ") VALUES (" : ", ", i + 1);
+	appendStringInfoString(&sql, ") ON CONFLICT (");
+	if (table->meta[META_KEY] != InvalidAttrNumber)
+		appendStringInfo(&sql, "%s, ", column_name(table, table->meta[META_KEY]));
+	appendStringInfo(&sql, "%s) DO NOTHING",
+					 column_name(table, table->meta[META_ACCOUNT]));
+	return sql.data;
+}
+
+static char *
+update_sql(const MirrorTable *table)
+{
+	StringInfoData sql;
+	int			n = sql_column_count(table);
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "UPDATE ");
+	append_table(&sql, table);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&sql, "%s%s = $%d", i == 0 ? " SET " : ", ",
+						 column_name(table, sql_column(table, i)), i + 1);
+	append_where(&sql, table, n + 1);
+	return sql.data;
+}
+
+static char *
+lock_sql(const MirrorTable *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
+	append_table(&sql, table);
+	append_where(&sql, table, 1);
+	appendStringInfoString(&sql, " FOR NO KEY UPDATE");
+	return sql.data;
+}
+
+static char *
+delete_sql(const MirrorTable *table)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "UPDATE ");
+	append_table(&sql, table);
+	appendStringInfoString(&sql, " SET _deleted_at = $1, _synced_at = $2");
+	append_where(&sql, table, 3);
+	return sql.data;
+}
+
+/*
+ * Run a statement on the table as its owner.  The plan is made and kept in
+ * that scope.  Returns the number of rows; SPI stays connected.
+ */
+static uint64
+sql_run(struct _SPI_plan **plan, char *(*build) (const MirrorTable *),
+		const MirrorTable *table, int nargs, Datum *values, const char *nulls)
+{
+	int			code;
+
+	if (*plan == NULL)
+	{
+		Oid		   *types = palloc(nargs * sizeof(Oid));
+		SPIPlanPtr	fresh;
+
+		/* parameters take the types of their columns */
+		memset(types, 0, nargs * sizeof(Oid));
+		for (int i = 0; i < nargs; i++)
+			types[i] = InvalidOid;
+		if (nargs >= sql_column_count(table))
+			for (int i = 0; i < sql_column_count(table); i++)
+				types[i] = get_atttype(table->relid, sql_column(table, i));
+		else if (nargs >= 3 && build == delete_sql)
+			types[0] = types[1] = TIMESTAMPTZOID;
+		for (int i = 0; i < nargs; i++)
+			if (types[i] == InvalidOid)
+				types[i] = TEXTOID;
+		fresh = SPI_prepare(build(table), nargs, types);
+		if (fresh == NULL || SPI_keepplan(fresh) != 0)
+			elog(ERROR, "could not prepare a statement on %s.%s: %s", MIRROR_SCHEMA,
+				 table->type->table, SPI_result_code_string(SPI_result));
+		*plan = fresh;
+	}
+	code = SPI_execute_plan(*plan, values, nulls, false, 0);
+	if (code < 0)
+		elog(ERROR, "a statement on %s.%s ended with %s", MIRROR_SCHEMA,
+			 table->type->table, SPI_result_code_string(code));
+	return SPI_processed;
+}
+
+static void
+sql_lock(MirrorRow *row, bool with_data)
+{
+	MirrorTable *table = row->table;
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope	scope = role_enter(table->owner, table->search_path);
+	AttrNumber	attnums[2];
+	Datum		keys[2];
+	int			n = row_key(table, row->id, row->account, attnums, keys);
+
+	SPI_connect();
+	if (sql_run(&table->plan_lock, lock_sql, table, n, keys, NULL) > 0)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+		Datum		value;
+
+		row->state.found = true;
+		row->state.as_of = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull));
+		value = SPI_getbinval(tuple, desc, 2, &isnull);
+		row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
+		value = SPI_getbinval(tuple, desc, 3, &isnull);
+		row->state.deleted = !isnull;
+		row->state.deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
+		value = SPI_getbinval(tuple, desc, 4, &isnull);
+		if (with_data && !isnull)
+			row->data = DatumGetJsonbPCopy(value);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	role_leave(&scope);
+}
+
+static bool
+sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
+{
+	MirrorTable *table = row->table;
+	int			n = sql_column_count(table);
+	Datum	   *params = palloc((n + 2) * sizeof(Datum));
+	char	   *param_nulls = palloc(n + 3);
+	AttrNumber	attnums[2];
+	int			nkeys;
+	RoleScope	scope;
+	uint64		written;
+
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attnum = sql_column(table, i);
+
+		params[i] = values[attnum - 1];
+		param_nulls[i] = nulls[attnum - 1] ? 'n' : ' ';
+	}
+	nkeys = row_key(table, row->id, row->account, attnums, params + n);
+	memset(param_nulls + n, ' ', 2);
+	scope = role_enter(table->owner, table->search_path);
+	SPI_connect();
+	if (row->state.found)
+		written = sql_run(&table->plan_update, update_sql, table, n + nkeys, params, param_nulls);
+	else
+		written = sql_run(&table->plan_insert, insert_sql, table, n, params, param_nulls);
+	SPI_finish();
+	role_fire_deferred();
+	role_leave(&scope);
+	return row->state.found || written > 0;
+}
+
+static void
+sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
+{
+	MirrorTable *table = row->table;
+	AttrNumber	attnums[2];
+	Datum		params[4] = {TimestampTzGetDatum(deleted_at),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
+	int			n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
+	RoleScope	scope = role_enter(table->owner, table->search_path);
+
+	SPI_connect();
+	sql_run(&table->plan_delete, delete_sql, table, n, params,
+			deleted ? "    " : "n   ");
+	SPI_finish();
+	role_fire_deferred();
+	role_leave(&scope);
+}
+
+/* ---- straight ---- */
+
+static void
+straight_lock(MirrorRow *row, bool with_data)
+{
+	MirrorTable *table = row->table;
+	AttrNumber	attnums[2];
+	Datum		keys[2];
+	int			n = row_key(table, row->id, row->account, attnums, keys);
+	bool		isnull;
+	Datum		value;
+
+	row->state.found = row_lock(row->target, n, attnums, keys);
+	if (!row->state.found)
+		return;
+	row->state.as_of = DatumGetTimestampTz(row_get(row->target, table->meta[META_AS_OF], &isnull));
+	value = row_get(row->target, table->meta[META_EVENT_ID], &isnull);
+	row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
+	value = row_get(row->target, table->meta[META_DELETED_AT], &isnull);
+	row->state.deleted = !isnull;
+	row->state.deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
+	if (with_data)
+	{
+		value = row_get(row->target, table->meta[META_DATA], &isnull);
+		row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
+	}
+}
+
+static bool
+straight_write(MirrorRow *row, const Datum *values, const bool *nulls)
+{
+	if (!row->state.found)
+		return row_insert(row->target, values, nulls);
+	row_update(row->target, values, nulls);
+	return true;
+}
+
+static void
+straight_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
+{
+	MirrorTable *table = row->table;
+	Datum	   *values = palloc(table->natts * sizeof(Datum));
+	bool	   *nulls = palloc(table->natts * sizeof(bool));
+	int			column = table->meta[META_DELETED_AT] - 1;
+
+	row_values(row->target, values, nulls);
+	values[column] = TimestampTzGetDatum(deleted_at);
+	nulls[column] = !deleted;
+	values[table->meta[META_SYNCED_AT] - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	row_update(row->target, values, nulls);
+}
+
+/* ---- either way ---- */
+
+/*
+ * Lock the row of an object, if there is one; waits for whoever writes it.
+ * "id" and "account" must outlive the row.
+ */
+MirrorRow *
+mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
+			const char *account, bool with_data)
+{
+	MirrorRow  *row = palloc0(sizeof(MirrorRow));
+
+	row->table = table;
+	row->target = pass_open(pass, table)->target;
+	row->id = id;
+	row->account = account;
+	if (row->target != NULL)
+		straight_lock(row, with_data);
+	else
+		sql_lock(row, with_data);
+	return row;
+}
+
+static void
+set_meta(const MirrorTable *table, MetaColumn column, Datum value, bool isnull,
+		 Datum *values, bool *nulls)
+{
+	values[table->meta[column] - 1] = value;
+	nulls[table->meta[column] - 1] = isnull;
+}
+
+/*
+ * Write the row that mirror_lock() locked, or insert the one it missed.
+ * False when somebody else has inserted it meanwhile (or a user's trigger has
+ * kept it out): lock again.
+ */
+bool
+mirror_write(MirrorRow *row, const MirrorContent *content)
+{
+	MirrorTable *table = row->table;
+	Datum	   *values = palloc0(table->natts * sizeof(Datum));
+	bool	   *nulls = palloc(table->natts * sizeof(bool));
+
+	memset(nulls, true, table->natts * sizeof(bool));
+	table_values(table, content->object, values, nulls);
+	set_meta(table, META_DATA, JsonbPGetDatum(json_standalone(content->object)), false, values, nulls);
+	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false, values, nulls);
+	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at), !content->deleted, values, nulls);
+	set_meta(table, META_EVENT_ID, content->event_id ? CStringGetTextDatum(content->event_id) : (Datum) 0,
+			 content->event_id == NULL, values, nulls);
+	set_meta(table, META_AS_OF, TimestampTzGetDatum(content->as_of), false, values, nulls);
+	set_meta(table, META_SYNCED_AT, TimestampTzGetDatum(GetCurrentTimestamp()), false, values, nulls);
+	if (table->meta[META_KEY] != InvalidAttrNumber)
+		set_meta(table, META_KEY, CStringGetTextDatum(row->id), false, values, nulls);
+	if (row->target != NULL)
+		return straight_write(row, values, nulls);
+	return sql_write(row, values, nulls);
+}
+
+/* Put a tombstone on the locked row, or take it away. */
+void
+mirror_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
+{
+	if (row->target != NULL)
+		straight_set_deleted(row, deleted, deleted_at);
+	else
+		sql_set_deleted(row, deleted, deleted_at);
+	row->state.deleted = deleted;
+	row->state.deleted_at = deleted_at;
+}
+
+static void
+read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
+		   MirrorState *state, Jsonb **data)
+{
+	bool		isnull;
+	Datum		value;
+
+	state->as_of = DatumGetTimestampTz(heap_getattr(tuple, table->meta[META_AS_OF], desc, &isnull));
+	value = heap_getattr(tuple, table->meta[META_EVENT_ID], desc, &isnull);
+	state->event_id = isnull ? NULL : TextDatumGetCString(value);
+	value = heap_getattr(tuple, table->meta[META_DELETED_AT], desc, &isnull);
+	state->deleted = !isnull;
+	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
+	value = heap_getattr(tuple, table->meta[META_DATA], desc, &isnull);
+	if (data != NULL)
+		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+/* Look at a row without locking it, as committed now (or written by us). */
+bool
+mirror_peek(MirrorTable *table, const char *id, const char *account,
+			MirrorState *state, Jsonb **data)
+{
+	Relation	relation = table_open(table->relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	AttrNumber	attnums[2];
+	Datum		values[2];
+	ScanKeyData keys[2];
+	int			n = row_key(table, id, account, attnums, values);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	memset(state, 0, sizeof(*state));
+	for (int i = 0; i < n; i++)
+	{
+		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ, values[i]);
+		keys[i].sk_collation = TupleDescAttr(RelationGetDescr(relation), attnums[i] - 1)->attcollation;
+	}
+	scan = systable_beginscan(relation, table->key_index, true, snapshot, n, keys);
+	tuple = systable_getnext(scan);
+	state->found = HeapTupleIsValid(tuple);
+	if (state->found)
+		read_tuple(table, tuple, RelationGetDescr(relation), state, data);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	return state->found;
+}

@@ -1,0 +1,408 @@
+/*
+ * order.c
+ *		Which snapshot of an object is the newest.
+ *
+ * Decided from the set of its stored events alone, so that any order of
+ * arrival ends the same:
+ *
+ * 1. A later "created" is newer.  A deletion ends a life; only a creation in a
+ *	  later second begins another.
+ * 2. Within one second creations are first and deletions last.  The rest
+ *	  stands in the order in which each event's previous_attributes describe
+ *	  the object before it, beginning from the last state before that second.
+ *	  An event without previous_attributes doesn't say that it changed
+ *	  anything: of several orders those count that leave the fewest changes
+ *	  unexplained.
+ * 3. Where that leaves no order, or several that end differently: the later
+ *	  step of the object's life, then the greatest event id.
+ */
+#include "stripe_sync.h"
+
+#define MAX_EVENTS	12			/* of one second, that are put in order */
+#define NO_ORDER	1000
+
+/* The events of one second of one life. */
+typedef struct Second
+{
+	const CatalogType *type;
+	int			count;
+	Version   **versions;
+	JsonbContainer *start;		/* the state before it, or NULL */
+	bool		strict;			/* previous_attributes explain all or nothing */
+	int			cost[MAX_EVENTS + 1][MAX_EVENTS];	/* row MAX_EVENTS: the start */
+	int16	   *best;			/* [mask * count + last]: least cost so far */
+	const char *rule;
+	bool		ambiguous;
+} Second;
+
+static List *order_second(const CatalogType *type, List *versions, List *before,
+						  Verdict *verdict);
+
+static JsonbContainer *
+content(Version *version)
+{
+	return history_event(version)->object;
+}
+
+static bool
+same_content(Version *a, Version *b)
+{
+	return json_same(content(a), content(b));
+}
+
+/* Creations come first in their second, deletions last. */
+static int
+phase(const Version *version)
+{
+	if (event_type_creates(version->event_type))
+		return 0;
+	return event_type_deletes(version->event_type) ? 2 : 1;
+}
+
+/* How many changes does it leave unexplained that "next" follows "before"? */
+static int
+step_cost(const Second *second, JsonbContainer *before, Version *next)
+{
+	JsonbContainer *previous = history_event(next)->previous;
+	bool		same = json_same(content(next), before);
+
+	if (previous == NULL || JsonContainerSize(previous) == 0)
+		return same ? 0 : 1;
+	if (second->strict ? json_overlay_same(content(next), previous, before) :
+		json_describes(previous, before))
+		return 0;
+	return same ? 2 : NO_ORDER;	/* the same change, told once more */
+}
+
+static void
+fill_costs(Second *second)
+{
+	int			n = second->count;
+	int			first = 2;
+
+	for (int i = 0; i < n; i++)
+		first = Min(first, phase(second->versions[i]));
+	for (int next = 0; next < n; next++)
+	{
+		Version    *version = second->versions[next];
+
+		for (int last = 0; last < n; last++)
+			second->cost[last][next] =
+				phase(second->versions[last]) > phase(version) ? NO_ORDER :
+				phase(version) == 2 ? 0 :
+				step_cost(second, content(second->versions[last]), version);
+		if (phase(version) > first)
+			second->cost[MAX_EVENTS][next] = NO_ORDER;
+		else if (first == 0 || second->start == NULL)
+			second->cost[MAX_EVENTS][next] = 0;
+		else
+			second->cost[MAX_EVENTS][next] = step_cost(second, second->start, version);
+	}
+}
+
+/* Least costs of all ways through all subsets, by the last event of the way. */
+static void
+find_ways(Second *second)
+{
+	int			n = second->count;
+	int			all = 1 << n;
+
+	second->best = palloc(sizeof(int16) * all * n);
+	for (int i = 0; i < all * n; i++)
+		second->best[i] = NO_ORDER;
+	for (int i = 0; i < n; i++)
+		second->best[(1 << i) * n + i] = second->cost[MAX_EVENTS][i];
+	for (int mask = 1; mask < all; mask++)
+		for (int last = 0; last < n; last++)
+		{
+			int			so_far = second->best[mask * n + last];
+
+			if (!(mask & (1 << last)) || so_far >= NO_ORDER)
+				continue;
+			for (int next = 0; next < n; next++)
+			{
+				int			there = (mask | (1 << next)) * n + next;
+				int			cost = Min(so_far + second->cost[last][next], NO_ORDER);
+
+				if (!(mask & (1 << next)) && cost < second->best[there])
+					second->best[there] = cost;
+			}
+		}
+}
+
+/* Later in life, then the greater id? */
+static bool
+beats(const Second *second, Version *a, Version *b)
+{
+	int			step_a = life_step(second->type, content(a));
+	int			step_b = life_step(second->type, content(b));
+
+	if (step_a != step_b)
+		return step_a > step_b;
+	return strcmp(a->event_id, b->event_id) > 0;
+}
+
+/*
+ * Of the ways through all events choose the end: -1 when there is no way.
+ * Sets *several when ways of the same cost end differently.
+ */
+static int
+choose_end(const Second *second, bool *several)
+{
+	int			n = second->count;
+	const int16 *ends = &second->best[((1 << n) - 1) * n];
+	int			least = NO_ORDER;
+	int			chosen = -1;
+
+	*several = false;
+	for (int i = 0; i < n; i++)
+		least = Min(least, ends[i]);
+	if (least >= NO_ORDER)
+		return -1;
+	for (int i = 0; i < n; i++)
+	{
+		if (ends[i] != least)
+			continue;
+		if (chosen >= 0 && !same_content(second->versions[chosen], second->versions[i]))
+			*several = true;
+		if (chosen < 0 || beats(second, second->versions[i], second->versions[chosen]))
+			chosen = i;
+	}
+	return chosen;
+}
+
+/* Walk the least costs back from the end. */
+static List *
+trace_back(const Second *second, int end)
+{
+	int			n = second->count;
+	int			mask = (1 << n) - 1;
+	List	   *way = NIL;
+
+	for (;;)
+	{
+		int			rest = mask & ~(1 << end);
+		int			before = -1;
+
+		way = lcons(second->versions[end], way);
+		if (rest == 0)
+			return way;
+		for (int i = 0; i < n; i++)
+			if ((rest & (1 << i)) &&
+				second->best[rest * n + i] + second->cost[i][end] == second->best[mask * n + end] &&
+				(before < 0 || beats(second, second->versions[i], second->versions[before])))
+				before = i;
+		mask = rest;
+		end = before;
+	}
+}
+
+static int
+compare_by_life(const void *a, const void *b, void *second)
+{
+	Version    *left = *(Version *const *) a;
+	Version    *right = *(Version *const *) b;
+
+	if (phase(left) != phase(right))
+		return phase(left) - phase(right);
+	return beats(second, left, right) ? 1 : -1;
+}
+
+/* Rule 3 alone. */
+static List *
+by_life(Second *second)
+{
+	List	   *way = NIL;
+
+	qsort_arg(second->versions, second->count, sizeof(Version *), compare_by_life, second);
+	for (int i = 0; i < second->count; i++)
+		way = lappend(way, second->versions[i]);
+	second->rule = "the later step of the object's life, then the greatest event id";
+	second->ambiguous = true;
+	return way;
+}
+
+static List *
+by_description(Second *second, bool strict)
+{
+	bool		several;
+	int			end;
+
+	second->strict = strict;
+	fill_costs(second);
+	find_ways(second);
+	end = choose_end(second, &several);
+	if (end < 0)
+		return NIL;
+	second->ambiguous = several;
+	second->rule = several ?
+		"previous_attributes allow several orders: the later step of the object's life, then the greatest event id" :
+		"previous_attributes tell the order within the second";
+	return trace_back(second, end);
+}
+
+/* Cut the versions of the last second off a list sorted by created. */
+static List *
+split_last_second(List *versions, List **before)
+{
+	TimestampTz when = ((Version *) llast(versions))->created;
+	List	   *second = NIL;
+
+	*before = list_copy(versions);
+	while (*before != NIL && ((Version *) llast(*before))->created == when)
+	{
+		second = lcons(llast(*before), second);
+		*before = list_delete_last(*before);
+	}
+	return second;
+}
+
+/* The last state of a list of versions that is sorted by created. */
+static JsonbContainer *
+last_state(const CatalogType *type, List *versions)
+{
+	List	   *second;
+	List	   *before;
+	Verdict		ignored;
+
+	if (versions == NIL)
+		return NULL;
+	second = split_last_second(versions, &before);
+	return content(llast(order_second(type, second, before, &ignored)));
+}
+
+static bool
+all_same(List *versions)
+{
+	ListCell   *cell;
+
+	foreach(cell, versions)
+		if (!same_content(linitial(versions), lfirst(cell)))
+			return false;
+	return true;
+}
+
+/*
+ * Put the events of one second in order.  "before" are the versions of the
+ * same life in earlier seconds.
+ */
+static List *
+order_second(const CatalogType *type, List *versions, List *before,
+			 Verdict *verdict)
+{
+	Second		second = {0};
+	List	   *way = NIL;
+	ListCell   *cell;
+
+	verdict->ambiguous = false;
+	verdict->rule = "the later \"created\" is newer";
+	if (list_length(versions) == 1)
+		return versions;
+	second.type = type;
+	second.versions = palloc(list_length(versions) * sizeof(Version *));
+	foreach(cell, versions)
+		second.versions[second.count++] = lfirst(cell);
+	if (all_same(versions))
+	{
+		way = by_life(&second);
+		verdict->rule = "snapshots of one second that are equal are no conflict";
+		return way;
+	}
+	if (second.count <= MAX_EVENTS)
+	{
+		second.start = last_state(type, before);
+		way = by_description(&second, true);
+		if (way == NIL)
+			way = by_description(&second, false);
+	}
+	if (way == NIL)
+		way = by_life(&second);
+	verdict->rule = second.rule;
+	verdict->ambiguous = second.ambiguous;
+	return way;
+}
+
+/* The last deletion of the object, or NULL. */
+static Version *
+last_deletion(const History *history)
+{
+	Version    *found = NULL;
+	ListCell   *cell;
+
+	foreach(cell, history->versions)
+		if (event_type_deletes(((Version *) lfirst(cell))->event_type))
+			found = lfirst(cell);
+	return found;
+}
+
+/* Versions of the life that is lived now; NIL when the object is dead. */
+static List *
+living(const History *history, const Version *deletion)
+{
+	List	   *life = NIL;
+	ListCell   *cell;
+
+	foreach(cell, history->versions)
+	{
+		Version    *version = lfirst(cell);
+
+		if (deletion != NULL && life == NIL &&
+			(version->created <= deletion->created ||
+			 !event_type_creates(version->event_type)))
+			continue;
+		life = lappend(life, version);
+	}
+	/* of the first second of a new life nothing is lost */
+	if (deletion != NULL && life != NIL)
+	{
+		TimestampTz begin = ((Version *) linitial(life))->created;
+
+		life = NIL;
+		foreach(cell, history->versions)
+			if (((Version *) lfirst(cell))->created >= begin)
+				life = lappend(life, lfirst(cell));
+	}
+	return life;
+}
+
+/* The newest snapshot of an object with at least one stored event. */
+Verdict
+order_newest(History *history)
+{
+	Verdict		verdict = {0};
+	Version    *deletion = last_deletion(history);
+	List	   *life = living(history, deletion);
+	List	   *before;
+
+	if (life == NIL)
+	{
+		verdict.newest = deletion;
+		verdict.rule = "a deletion ends the object's life; only a later creation begins another";
+		return verdict;
+	}
+	verdict.newest = llast(order_second(history->type,
+										split_last_second(life, &before),
+										before, &verdict));
+	return verdict;
+}
+
+/*
+ * All versions from a time on, in their order; of a dead object, or of former
+ * lives, those as well.  For the pages that they carry.
+ */
+List *
+order_since(History *history, TimestampTz since)
+{
+	List	   *rest = list_copy(history->versions);
+	List	   *result = NIL;
+
+	while (rest != NIL && ((Version *) llast(rest))->created >= since)
+	{
+		Verdict		ignored;
+		List	   *second = split_last_second(rest, &rest);
+
+		result = list_concat(list_copy(order_second(history->type, second, rest,
+													&ignored)), result);
+	}
+	return result;
+}

@@ -1,0 +1,304 @@
+/*
+ * step.c
+ *		The parts of applying an event: the mirror, and each handler.
+ *
+ * Each runs in a subtransaction of its own.  What fails is undone, noted on
+ * the event and alone run again; a step that has failed max_attempts times is
+ * dead, and so is the event, while its other steps go on.  Handlers wait until
+ * the mirror has succeeded or is dead.
+ */
+#include "stripe_sync.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#define BACKOFF_FIRST	(10 * USECS_PER_SEC)
+#define BACKOFF_MOST	(6 * USECS_PER_HOUR)
+#define MAX_NOTE		2000	/* bytes of a message or a context */
+
+/*
+ * Errors that say nothing of the event: cancel, time-outs of the caller,
+ * shutdown, serialization, disk full, internal ones.  They end the transaction,
+ * and Stripe sends again.
+ */
+static bool
+is_uncatchable(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) ||
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_IDLE_IN_TRANSACTION_SESSION_TIMEOUT ||
+		sqlstate == ERRCODE_DISK_FULL;
+}
+
+/*
+ * Run "body" in a subtransaction.  False, with a copy of the error, when it
+ * failed and is undone; "excuse" may claim an error that is otherwise not
+ * caught.
+ */
+bool
+step_guard(void (*body) (void *), void *arg,
+		   bool (*excuse) (const ErrorData *), ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	*error = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		body(arg);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (!done && is_uncatchable((*error)->sqlerrcode) &&
+		!(excuse != NULL && excuse(*error)))
+		ReThrowError(*error);
+	return done;
+}
+
+Step *
+step_make(const char *name, int tries)
+{
+	Step	   *step = palloc(sizeof(Step));
+
+	step->name = pstrdup(name);
+	step->tries = tries;
+	return step;
+}
+
+bool
+step_is_dead(const Step *step)
+{
+	return step->tries >= guc_max_attempts;
+}
+
+static char *
+clip(const char *text)
+{
+	int			length = strlen(text);
+
+	if (length <= MAX_NOTE)
+		return pstrdup(text);
+	return psprintf("%s...", pnstrdup(text, pg_mbcliplen(text, length, MAX_NOTE)));
+}
+
+static void
+note_failure(StepRun *run, const Step *step, const ErrorData *error,
+			 StringInfo notes)
+{
+	if (notes->len > 0)
+		appendStringInfoChar(notes, '\n');
+	appendStringInfo(notes, "%s: %s: %s", step->name,
+					 unpack_sql_state(error->sqlerrcode), clip(error->message));
+	if (error->detail)
+		appendStringInfo(notes, "\nDETAIL: %s", clip(error->detail));
+	if (error->hint)
+		appendStringInfo(notes, "\nHINT: %s", clip(error->hint));
+	if (error->context)
+		appendStringInfo(notes, "\nCONTEXT: %s", clip(error->context));
+}
+
+static void
+mirror_body(void *arg)
+{
+	StepRun    *run = arg;
+
+	run->mirrored = mirror_apply(run->event, &run->detail);
+}
+
+/* Run one step; true when there is nothing left to do of it. */
+static bool
+run_step(StepRun *run, Step *step, StringInfo notes)
+{
+	ErrorData  *error = NULL;
+	Handler    *handler;
+	bool		done;
+
+	if (strcmp(step->name, STEP_MIRROR) == 0)
+		done = step_guard(mirror_body, run, NULL, &error);
+	else
+	{
+		handler = handler_find(step->name);
+		done = handler == NULL ||	/* dropped since: nothing to do */
+			handler_attempt(handler, run->event, &error);
+	}
+	if (done)
+		return true;
+	note_failure(run, step, error, notes);
+	run->todo = lappend(run->todo, step);
+	return false;
+}
+
+/*
+ * Run these steps, in order.  Their tries count this one already.  Those that
+ * are left stand in run->todo afterwards.
+ */
+void
+step_run(StepRun *run, List *steps)
+{
+	StringInfoData notes;
+	bool		blocked = false;
+	ListCell   *cell;
+
+	initStringInfo(&notes);
+	foreach(cell, steps)
+	{
+		Step	   *step = lfirst(cell);
+
+		if (blocked)
+		{
+			step->tries--;		/* it had no try */
+			run->todo = lappend(run->todo, step);
+		}
+		else if (!run_step(run, step, &notes) &&
+				 strcmp(step->name, STEP_MIRROR) == 0)
+			blocked = !step_is_dead(step);
+	}
+	if (notes.len > 0)
+		run->error = notes.data;
+}
+
+/* What the event is, when this much is left to do. */
+const char *
+step_status(const StepRun *run)
+{
+	bool		failed = false;
+	ListCell   *cell;
+
+	foreach(cell, run->todo)
+	{
+		Step	   *step = lfirst(cell);
+
+		if (step_is_dead(step))
+			return "dead";
+		failed = failed || step->tries > 0;
+	}
+	return failed || run->mirrored == NULL ? "failed" : run->mirrored;
+}
+
+/* Exponential, with jitter, so that what failed together isn't retried together. */
+static int64
+backoff(int tries)
+{
+	int64		delay = BACKOFF_FIRST << Min(tries - 1, 20);
+
+	delay = Min(delay, BACKOFF_MOST);
+	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
+}
+
+/* When is the next try due?  False when nothing is left that may be tried. */
+bool
+step_due(const StepRun *run, TimestampTz *due)
+{
+	int			tries = -1;
+	ListCell   *cell;
+
+	foreach(cell, run->todo)
+	{
+		Step	   *step = lfirst(cell);
+
+		if (step_is_dead(step))
+			continue;
+		if (strcmp(step->name, STEP_MIRROR) == 0)
+		{
+			tries = step->tries;	/* the others wait for it */
+			break;
+		}
+		tries = tries < 0 ? step->tries : Min(tries, step->tries);
+	}
+	if (tries < 0)
+		return false;
+	*due = GetCurrentTimestamp() + (tries == 0 ? 0 : backoff(tries));
+	return true;
+}
+
+/* The column todo. */
+Datum
+step_names(List *steps)
+{
+	Datum	   *names = palloc(sizeof(Datum) * Max(list_length(steps), 1));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, steps)
+		names[n++] = CStringGetTextDatum(((Step *) lfirst(cell))->name);
+	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The column tries: step by step. */
+Datum
+step_tries(List *steps)
+{
+	StringInfoData json;
+	ListCell   *cell;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	foreach(cell, steps)
+	{
+		Step	   *step = lfirst(cell);
+
+		if (json.len > 1)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, step->name);
+		appendStringInfo(&json, ":%d", step->tries);
+	}
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/*
+ * Write on the event what became of it.  "attempts" are those to count now.
+ */
+void
+step_settle(const StepRun *run, const char *status, int attempts)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.event SET status = $3, mirrored = $4, todo = $5, tries = $6,"
+		" next_attempt_at = $7, error = $8,"
+		" attempts = attempts OPERATOR(pg_catalog.+) $9,"
+		" applied_at = CASE WHEN $4 IS NULL THEN NULL"
+		"   ELSE COALESCE(applied_at, pg_catalog.clock_timestamp()) END"
+		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
+		9, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
+	};
+	TimestampTz due = 0;
+	bool		is_due = step_due(run, &due);
+	Datum		values[] = {CStringGetTextDatum(run->event->id),
+		CStringGetTextDatum(run->event->account), CStringGetTextDatum(status),
+		run->mirrored ? CStringGetTextDatum(run->mirrored) : (Datum) 0,
+		step_names(run->todo), step_tries(run->todo), TimestampTzGetDatum(due),
+		run->error ? CStringGetTextDatum(run->error) : (Datum) 0,
+	Int32GetDatum(attempts)};
+	char		nulls[] = {' ', ' ', ' ', run->mirrored ? ' ' : 'n', ' ', ' ',
+	is_due ? ' ' : 'n', run->error ? ' ' : 'n', ' ', '\0'};
+
+	SPI_connect();
+	engine_run(&update, values, nulls, SPI_OK_UPDATE);
+	SPI_finish();
+}

@@ -1,0 +1,21 @@
+/*
+ * stripe_sync.c
+ *		Start-up: the module's magic, its settings, and the caches' callbacks.
+ *
+ * Everything else is in the room named for its step; README.md in this folder
+ * tells the flow, who owns which transaction, and the order of locks.
+ */
+#include "stripe_sync.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	guc_define();
+	role_init();
+	engine_init();
+	table_init();
+}

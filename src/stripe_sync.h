@@ -1,0 +1,458 @@
+/*
+ * stripe_sync.h
+ *		What the rooms of the extension show each other, in the order of the
+ *		flow: verify, store, apply (mirror), handle; then set-up and looking.
+ *
+ * Glossary (doc and DESIGN use the same words):
+ *
+ *	event		one Stripe event (evt_...), with its exact bytes
+ *	endpoint	a named source of events: signing secrets, mode, tolerance
+ *	inbox		stripe_sync.event: every event accepted, and what became of it
+ *	mirror		schema stripe: a row per Stripe object, newest snapshot known
+ *	step		one part of applying an event that can fail by itself: "mirror",
+ *				or a handler's name; what is still to run stands in event.todo
+ *	own event	an event whose data.object is the object itself
+ *	page		a list of children inside an object (a subscription's items)
+ *	fill		to write a row from an object embedded in another's event
+ *	tombstone	a row with _deleted_at
+ *	sweep		to put tombstones on children that the newest page leaves out
+ */
+#ifndef STRIPE_SYNC_H
+#define STRIPE_SYNC_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+#include "utils/elog.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "compat.h"
+
+/* SQLSTATEs of our own: see "Errors" in the documentation */
+#define ERRCODE_SIGNATURE_UNREADABLE	MAKE_SQLSTATE('S','Y','0','0','1')
+#define ERRCODE_SIGNATURE_MISFIT		MAKE_SQLSTATE('S','Y','0','0','2')
+#define ERRCODE_SIGNATURE_TOO_OLD		MAKE_SQLSTATE('S','Y','0','0','3')
+#define ERRCODE_NO_EVENT				MAKE_SQLSTATE('S','Y','0','0','4')
+#define ERRCODE_NO_SUCH_NAME			MAKE_SQLSTATE('S','Y','0','0','5')
+#define ERRCODE_WRONG_MODE				MAKE_SQLSTATE('S','Y','0','0','6')
+#define ERRCODE_NO_SECRET				MAKE_SQLSTATE('S','Y','0','0','7')
+
+#define ENGINE_SCHEMA	"stripe_sync"
+#define MIRROR_SCHEMA	"stripe"
+
+/* ---- in guc.c: settings ---- */
+extern int	guc_max_payload;	/* bytes */
+extern int	guc_max_attempts;
+extern int	guc_handler_timeout;	/* milliseconds, 0 is off */
+
+extern void guc_define(void);
+
+/* ---- in role.c: whose rights, under which search_path ---- */
+typedef struct RoleScope
+{
+	Oid			user;
+	int			security;
+	int			nest;
+} RoleScope;
+
+extern Oid	role_engine(void);
+extern RoleScope role_enter(Oid role, const char *search_path);
+extern RoleScope role_enter_engine(void);
+extern void role_leave(const RoleScope *scope);
+extern const char *role_current_path(void);
+extern void role_fire_deferred(void);
+extern void role_init(void);
+
+/* ---- in engine.c: the extension's own tables ---- */
+typedef struct EngineStatement
+{
+	const char *sql;
+	int			nargs;
+	Oid			types[20];
+	struct _SPI_plan *plan;
+} EngineStatement;
+
+extern Oid	engine_relation(const char *name);
+extern void engine_run(EngineStatement *statement, Datum *values,
+					   const char *nulls, int expected);
+extern void engine_init(void);
+extern uint64 engine_generation(void);
+
+/* ---- in row.c: one row of one table, written straight or by SQL ---- */
+typedef struct RowTarget RowTarget;
+
+extern RowTarget *row_open(Oid relid, Oid key_index);
+extern Relation row_relation(RowTarget *target);
+extern TupleTableSlot *row_slot(RowTarget *target);
+extern bool row_insert(RowTarget *target, const Datum *values, const bool *nulls);
+extern bool row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
+					 const Datum *keys);
+extern Datum row_get(RowTarget *target, AttrNumber attnum, bool *isnull);
+extern void row_update(RowTarget *target, const Datum *values,
+					   const bool *nulls);
+extern void row_values(RowTarget *target, Datum *values, bool *nulls);
+extern void row_close(RowTarget *target);
+
+/* ---- in json.c: JSON from outside, made fit for jsonb ---- */
+extern Jsonb *json_parse(const char *bytes, int length);
+extern bool json_too_deep(const char *bytes, int length, int limit);
+extern bool json_get(JsonbContainer *object, const char *key, JsonbValue *value);
+extern char *json_get_string(JsonbContainer *object, const char *key);
+extern JsonbContainer *json_get_object(JsonbContainer *object, const char *key);
+extern bool json_to_int64(const JsonbValue *value, int64 *result);
+extern bool json_is_object(const JsonbValue *value);
+extern bool json_same(JsonbContainer *a, JsonbContainer *b);
+extern bool json_overlay_same(JsonbContainer *after, JsonbContainer *previous,
+							  JsonbContainer *before);
+extern bool json_describes(JsonbContainer *previous, JsonbContainer *before);
+extern Datum json_text(const JsonbValue *value);
+extern Jsonb *json_standalone(JsonbContainer *container);
+
+/* ---- in endpoint.c: sources of events and their secrets ---- */
+typedef enum Fault
+{
+	FAULT_NONE,
+	FAULT_CLIENT,				/* sqlstate says which: SY001 to SY004, SY006 */
+	FAULT_TOO_LARGE,			/* SY004 as well, but a 413 to a client */
+	FAULT_OURS					/* SY005, SY007 */
+} Fault;
+
+/* What is wrong, told without raising: webhook() answers, receive() raises. */
+typedef struct Refusal
+{
+	Fault		fault;
+	int			sqlstate;
+	const char *message;
+	const char *detail;
+	const char *hint;
+} Refusal;
+
+typedef struct Endpoint
+{
+	char	   *name;
+	bool		has_livemode;
+	bool		livemode;
+	int64		tolerance;		/* seconds, or SIGNATURE_NO_TOLERANCE */
+} Endpoint;
+
+extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
+				   const char *message, const char *detail, const char *hint);
+extern void refusal_raise(const Refusal *refusal) pg_attribute_noreturn();
+extern bool endpoint_find(const char *name, Endpoint *endpoint,
+						  Refusal *refusal);
+extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
+							int length, text *signature, Refusal *refusal);
+extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
+						   int length, int64 at);
+
+/* ---- in event.c: the envelope of an event ---- */
+typedef struct Event
+{
+	char	   *id;
+	char	   *account;		/* "" for one's own */
+	char	   *type;
+	char	   *api_version;	/* or NULL, like the next four */
+	char	   *object_type;
+	char	   *object_id;
+	char	   *request_id;
+	char	   *idempotency_key;
+	bool		has_livemode;
+	bool		livemode;
+	bool		has_created;
+	TimestampTz created;
+	const CatalogType *catalog; /* of its object, when it is mirrored */
+	char	   *unmirrored;		/* why not, when it isn't */
+	const char *payload;
+	int			length;
+	Jsonb	   *document;		/* the whole event, fit for jsonb */
+	JsonbContainer *object;		/* data.object, or NULL */
+	JsonbContainer *previous;	/* data.previous_attributes, or NULL */
+} Event;
+
+extern bool event_peek(const char *bytes, int length, char **id,
+					   char **account);
+extern bool event_read(const char *bytes, int length, Event *event,
+					   Refusal *refusal);
+extern bool event_type_ends(const char *type, const char *suffix);
+extern bool event_type_deletes(const char *type);
+extern bool event_type_creates(const char *type);
+extern bool event_type_fits(const char *type, const char *pattern);
+
+/* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
+typedef struct Receipt
+{
+	char	   *event_id;
+	const char *status;
+	char	   *detail;
+} Receipt;
+
+extern bool inbox_receive(const char *payload, int length, text *signature,
+						  const char *endpoint, const char *source,
+						  Receipt *receipt, Refusal *refusal);
+extern Datum inbox_receipt_datum(FunctionCallInfo fcinfo,
+								 const Receipt *receipt);
+extern bool inbox_load(const char *id, const char *account, Event *event);
+
+/* ---- in step.c: the parts of applying an event ---- */
+#define STEP_MIRROR "mirror"
+
+/* What is still to run of an event, as the inbox keeps it. */
+typedef struct Step
+{
+	char	   *name;			/* STEP_MIRROR or a handler's name */
+	int			tries;			/* made so far; 0: it merely waits */
+} Step;
+
+typedef struct StepRun
+{
+	Event	   *event;
+	const char *mirrored;		/* the mirror's verdict, NULL before it */
+	char	   *detail;
+	List	   *todo;			/* of Step: what is left */
+	char	   *error;			/* what failed in this run, or before it */
+} StepRun;
+
+extern bool step_guard(void (*body) (void *), void *arg,
+					   bool (*excuse) (const ErrorData *), ErrorData **error);
+extern void step_run(StepRun *run, List *steps);
+extern bool step_is_dead(const Step *step);
+extern const char *step_status(const StepRun *run);
+extern bool step_due(const StepRun *run, TimestampTz *due);
+extern Step *step_make(const char *name, int tries);
+extern void step_settle(const StepRun *run, const char *status, int attempts);
+extern Datum step_names(List *steps);
+extern Datum step_tries(List *steps);
+
+/* ---- in snapshot.c: the rows that an event's object holds ---- */
+typedef enum RowPart
+{
+	PART_OWN,					/* the event's own object */
+	PART_CHILD,					/* listed by one of its pages */
+	PART_SWEEP,					/* no longer listed */
+	PART_FILL					/* embedded or expanded, or below a child */
+} RowPart;
+
+typedef struct SnapshotRow
+{
+	const CatalogType *type;
+	char	   *id;				/* the value of its key, "" where there is none */
+	const char *account;
+	RowPart		part;
+	JsonbContainer *object;
+} SnapshotRow;
+
+extern char *snapshot_key(const CatalogType *type, JsonbContainer *object);
+extern const char *snapshot_account(const CatalogType *type,
+									const char *account);
+extern List *snapshot_rows(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object);
+extern int	snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
+extern JsonbContainer *snapshot_page(JsonbContainer *object,
+									 const char *field, bool *complete);
+extern bool snapshot_page_lists(JsonbContainer *page, const char *child_type,
+								const char *id);
+
+/* ---- in life.c: how far an object is in its life ---- */
+extern int	life_step(const CatalogType *type, JsonbContainer *object);
+
+/* ---- in history.c: the stored events of one object ---- */
+typedef struct Version
+{
+	char	   *event_id;
+	char	   *event_account;
+	char	   *event_type;
+	TimestampTz created;
+	Event	   *event;			/* read from the inbox when it is needed */
+} Version;
+
+typedef struct History
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	List	   *versions;		/* of Version, by created, then id */
+} History;
+
+extern History *history_read(const CatalogType *type, const char *id,
+							 const char *account);
+extern Event *history_event(Version *version);
+extern Version *history_find(const History *history, const char *event_id);
+extern bool history_event_is_own(const char *event_id, const CatalogType *type,
+								 const char *id, bool *known);
+
+/* ---- in order.c: which snapshot is the newest ---- */
+typedef struct Verdict
+{
+	Version    *newest;
+	const char *rule;			/* what decided, for people */
+	bool		ambiguous;		/* nothing but a convention decided */
+} Verdict;
+
+extern Verdict order_newest(History *history);
+extern List *order_since(History *history, TimestampTz since);
+
+/* ---- in value.c: a column's value, taken from an object ---- */
+typedef struct DerivedColumn
+{
+	const char *table;
+	const char *name;
+	FieldKind	kind;
+	bool		(*take) (JsonbContainer *object, JsonbValue *value);
+} DerivedColumn;
+
+extern const DerivedColumn derived_columns[];
+extern const int nderived_columns;
+extern const DerivedColumn *derived_find(const char *table, const char *name);
+extern bool value_take(const DerivedColumn *derived, const char *name,
+					   FieldKind kind, JsonbContainer *object, Datum *value);
+extern bool value_from_json(FieldKind kind, const JsonbValue *json,
+							Datum *value);
+extern Oid	value_type(FieldKind kind);
+
+/* ---- in table.c: a mirror table as it stands in this database ---- */
+typedef enum MetaColumn
+{
+	META_DATA, META_ACCOUNT, META_DELETED_AT, META_EVENT_ID, META_AS_OF,
+	META_SYNCED_AT, META_KEY, NMETA
+} MetaColumn;
+
+typedef struct TableColumn
+{
+	AttrNumber	attnum;
+	FieldKind	kind;
+	const char *name;
+	const DerivedColumn *derived;	/* or NULL: the field of that name */
+} TableColumn;
+
+typedef struct MirrorTable
+{
+	Oid			relid;
+	bool		valid;
+	const CatalogType *type;
+	Oid			owner;
+	char	   *search_path;
+	bool		plain;			/* as we made it: may be written straight */
+	Oid			key_index;
+	int			natts;
+	int			ncolumns;
+	TableColumn *columns;
+	AttrNumber	meta[NMETA];	/* META_KEY: the id; invalid for singletons */
+	MemoryContext memory;
+	int			pins;
+	struct _SPI_plan *plan_insert;	/* for tables that aren't plain */
+	struct _SPI_plan *plan_lock;
+	struct _SPI_plan *plan_update;
+	struct _SPI_plan *plan_delete;
+} MirrorTable;
+
+extern MirrorTable *table_find(const CatalogType *type);
+extern void table_values(MirrorTable *table, JsonbContainer *object,
+						 Datum *values, bool *nulls);
+extern void table_init(void);
+
+extern void table_pin(MirrorTable *table);
+extern void table_unpin(MirrorTable *table);
+
+/* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
+typedef struct MirrorState
+{
+	bool		found;
+	TimestampTz as_of;
+	char	   *event_id;		/* NULL: read from Stripe's API */
+	bool		deleted;
+	TimestampTz deleted_at;
+} MirrorState;
+
+typedef struct MirrorRow
+{
+	MirrorTable *table;
+	RowTarget  *target;			/* NULL: written by SQL */
+	const char *id;
+	const char *account;
+	MirrorState state;			/* as locked */
+	Jsonb	   *data;			/* as locked, when it was asked for */
+} MirrorRow;
+
+/* Tables opened for one event. */
+typedef struct MirrorPass
+{
+	List	   *tables;			/* of OpenTable */
+} MirrorPass;
+
+/* What a row is to become. */
+typedef struct MirrorContent
+{
+	JsonbContainer *object;
+	TimestampTz as_of;
+	const char *event_id;
+	bool		deleted;
+	TimestampTz deleted_at;
+} MirrorContent;
+
+extern void mirror_pass_end(MirrorPass *pass);
+extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
+							  const char *id, const char *account,
+							  bool with_data);
+extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
+extern void mirror_set_deleted(MirrorRow *row, bool deleted,
+							   TimestampTz deleted_at);
+extern bool mirror_peek(MirrorTable *table, const char *id,
+						const char *account, MirrorState *state, Jsonb **data);
+
+/* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
+extern const char *mirror_apply(Event *event, char **detail);
+
+/* ---- in children.c: pages of children ---- */
+extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
+							   Jsonb *before);
+extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern void children_fold(MirrorPass *pass, History *history, TimestampTz since);
+extern bool children_swept(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object,
+						   TimestampTz created, TimestampTz *swept_at);
+
+/* ---- in reread.c: objects that the mirror wants read again ---- */
+extern void reread_ask(const CatalogType *type, const char *id,
+					   const char *account, const char *reason,
+					   TimestampTz not_before);
+
+/* ---- in handler.c: the user's functions ---- */
+typedef struct Handler
+{
+	char	   *name;
+	char	   *event_type;
+	char	   *function;		/* schema.name, quoted where needed */
+	char	   *role;
+	char	   *search_path;
+	bool		deferred;
+} Handler;
+
+extern List *handler_matching(const char *event_type);
+extern Handler *handler_find(const char *name);
+extern bool handler_attempt(const Handler *handler, Event *event,
+							ErrorData **error);
+
+/* ---- in replay.c: an event that is stored already ---- */
+typedef struct StoredEvent
+{
+	Event		event;
+	char	   *status;
+	char	   *mirrored;
+	List	   *todo;			/* of Step */
+	char	   *error;
+} StoredEvent;
+
+extern StoredEvent *replay_lock(const char *id, const char *account,
+								bool skip_locked);
+extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
+						  int attempts);
+
+/* ---- in create_tables.c ---- */
+extern void tables_create_if_none(void);
+
+#endif							/* STRIPE_SYNC_H */

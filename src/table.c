@@ -1,0 +1,328 @@
+/*
+ * table.c
+ *		A mirror table as it stands in this database: which column takes what,
+ *		who owns it, and whether it may be written straight.
+ *
+ * Read once a session and kept until the relation cache says that the table
+ * has changed.
+ */
+#include "stripe_sync.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "nodes/primnodes.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+static MirrorTable **tables = NULL; /* by index of the type */
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			meta_columns[] = {
+	[META_DATA] = {"_data", JSONBOID},
+	[META_ACCOUNT] = {"_account", TEXTOID},
+	[META_DELETED_AT] = {"_deleted_at", TIMESTAMPTZOID},
+	[META_EVENT_ID] = {"_event_id", TEXTOID},
+	[META_AS_OF] = {"_as_of", TIMESTAMPTZOID},
+	[META_SYNCED_AT] = {"_synced_at", TIMESTAMPTZOID},
+};
+
+static void
+plan_drop(struct _SPI_plan **plan)
+{
+	if (*plan != NULL)
+		SPI_freeplan(*plan);
+	*plan = NULL;
+}
+
+static void
+table_drop(MirrorTable *table)
+{
+	plan_drop(&table->plan_insert);
+	plan_drop(&table->plan_lock);
+	plan_drop(&table->plan_update);
+	plan_drop(&table->plan_delete);
+	MemoryContextDelete(table->memory);
+}
+
+/*
+ * A pinned table outlives its invalidation: a trigger of the user's may have
+ * received another event while the outer one is being written.  A pin that an
+ * error left behind costs the memory of one table.
+ */
+void
+table_pin(MirrorTable *table)
+{
+	table->pins++;
+}
+
+void
+table_unpin(MirrorTable *table)
+{
+	table->pins--;
+}
+
+/* The search_path that was in force when the table was made. */
+static char *
+read_search_path(const char *name)
+{
+	Relation	relation = table_open(engine_relation("mirror_table"), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *path = NULL;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(name));
+	key.sk_collation = DEFAULT_COLLATION_OID;
+	scan = systable_beginscan(relation, engine_relation("mirror_table_pkey"),
+							  true, snapshot, 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull);
+
+		path = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	return path;
+}
+
+static bool
+is_not_null_test(List *predicate)
+{
+	NullTest   *test;
+
+	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+		return false;
+	test = linitial(predicate);
+	return IsA(test->arg, Var);
+}
+
+/* Can no code of a user's run when a row goes into this index? */
+static bool
+index_is_plain(Oid indexid)
+{
+	Relation	index = index_open(indexid, AccessShareLock);
+	List	   *predicate = RelationGetIndexPredicate(index);
+	bool		plain = RelationGetIndexExpressions(index) == NIL &&
+		(predicate == NIL || is_not_null_test(predicate)) &&
+		index->rd_index->indimmediate && !index->rd_index->indisexclusion;
+
+	for (int i = 0; plain && i < index->rd_att->natts; i++)
+		plain = i >= index->rd_index->indnkeyatts ||
+			index->rd_opcintype[i] < FirstNormalObjectId;
+	index_close(index, AccessShareLock);
+	return plain;
+}
+
+/*
+ * Is the table as we made it, but for more plain indexes?  Then a row may be
+ * written straight: nothing of a user's would run.
+ */
+static bool
+table_is_plain(Relation relation)
+{
+	TupleConstr *constr = relation->rd_att->constr;
+	ListCell   *cell;
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
+		relation->trigdesc != NULL || relation->rd_rules != NULL ||
+		relation->rd_rel->relrowsecurity ||
+		relation->rd_tableam != GetHeapamTableAmRoutine())
+		return false;
+	if (constr != NULL &&
+		(constr->num_check > 0 || constr->num_defval > 0 || constr->has_generated_stored))
+		return false;
+	foreach(cell, RelationGetIndexList(relation))
+		if (!index_is_plain(lfirst_oid(cell)))
+			return false;
+	return true;
+}
+
+/* What a column takes from the object, or false when it is a user's. */
+static bool
+bind_column(MirrorTable *table, Form_pg_attribute attribute, TableColumn *column)
+{
+	const char *name = NameStr(attribute->attname);
+	const CatalogField *field = catalog_field(table->type, name);
+
+	column->attnum = attribute->attnum;
+	column->derived = derived_find(table->type->table, name);
+	if (column->derived != NULL)
+		column->kind = column->derived->kind;
+	else if (field != NULL)
+		column->kind = field->kind;
+	else
+		return false;
+	column->name = MemoryContextStrdup(table->memory, name);
+	return true;
+}
+
+static void
+wrong_type(Relation relation, const char *column, Oid wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\" of table %s.%s is no longer of type %s",
+					column, MIRROR_SCHEMA, RelationGetRelationName(relation),
+					format_type_be(wanted)),
+			 errhint("Change it back, or rename it and call stripe_sync.create_tables().")));
+}
+
+static bool
+bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
+{
+	const char *name = NameStr(attribute->attname);
+
+	if (strcmp(name, "id") == 0 && table->type->key[0] == '\0')
+		return false;
+	for (int i = 0; i < lengthof(meta_columns); i++)
+		if (strcmp(meta_columns[i].name, name) == 0)
+		{
+			if (attribute->atttypid != meta_columns[i].type)
+				wrong_type(relation, name, meta_columns[i].type);
+			table->meta[i] = attribute->attnum;
+			return true;
+		}
+	return false;
+}
+
+static void
+bind_columns(MirrorTable *table, Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	table->natts = desc->natts;
+	table->columns = MemoryContextAlloc(table->memory,
+										desc->natts * sizeof(TableColumn));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		TableColumn *column = &table->columns[table->ncolumns];
+
+		if (attribute->attisdropped || bind_meta(table, relation, attribute))
+			continue;
+		if (!bind_column(table, attribute, column))
+		{
+			table->plain = false;
+			continue;
+		}
+		if (attribute->atttypid != value_type(column->kind))
+			wrong_type(relation, column->name, value_type(column->kind));
+		if (strcmp(column->name, table->type->key) == 0)
+			table->meta[META_KEY] = attribute->attnum;
+		table->ncolumns++;
+	}
+}
+
+static void
+check_bound(MirrorTable *table, Relation relation)
+{
+	bool		whole = table->type->key[0] == '\0' || table->meta[META_KEY] != 0;
+
+	for (int i = 0; i < lengthof(meta_columns); i++)
+		whole = whole && table->meta[i] != 0;
+	table->key_index = RelationGetPrimaryKeyIndex(relation);
+	if (!whole || !OidIsValid(table->key_index))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s.%s lacks a column or the primary key that the mirror needs",
+						MIRROR_SCHEMA, RelationGetRelationName(relation)),
+				 errhint("If it is another tool's, rename it; then call stripe_sync.create_tables().")));
+}
+
+static MirrorTable *
+table_bind(const CatalogType *type, Oid relid)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
+												 "stripe_sync mirror table",
+												 ALLOCSET_SMALL_SIZES);
+	MirrorTable *table = MemoryContextAllocZero(memory, sizeof(MirrorTable));
+	Relation	relation;
+	char	   *path;
+
+	table->memory = memory;
+	table->type = type;
+	table->relid = relid;
+	table->valid = true;
+	relation = table_open(relid, AccessShareLock);
+	table->owner = relation->rd_rel->relowner;
+	table->plain = table_is_plain(relation);
+	bind_columns(table, relation);
+	check_bound(table, relation);
+	path = read_search_path(RelationGetRelationName(relation));
+	table->search_path = MemoryContextStrdup(memory, path ? path : "\"$user\", public");
+	table_close(relation, AccessShareLock);
+	MemoryContextSetParent(memory, CacheMemoryContext);	/* no error any more */
+	return table;
+}
+
+/* NULL when this database has no table for the type. */
+MirrorTable *
+table_find(const CatalogType *type)
+{
+	int			i = type - catalog_types;
+	Oid			namespace;
+	Oid			relid;
+
+	if (tables == NULL)
+		tables = MemoryContextAllocZero(TopMemoryContext,
+										catalog_ntypes * sizeof(MirrorTable *));
+	namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+	relid = OidIsValid(namespace) ? get_relname_relid(type->table, namespace) : InvalidOid;
+	if (tables[i] != NULL && (!tables[i]->valid || tables[i]->relid != relid))
+	{
+		if (tables[i]->pins == 0)
+			table_drop(tables[i]);
+		tables[i] = NULL;
+	}
+	if (OidIsValid(relid) && tables[i] == NULL)
+		tables[i] = table_bind(type, relid);
+	return tables[i];
+}
+
+/* The values of all columns that come from the object, by attribute number. */
+void
+table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
+			 bool *nulls)
+{
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		TableColumn *column = &table->columns[i];
+
+		nulls[column->attnum - 1] =
+			!value_take(column->derived, column->name, column->kind, object,
+						&values[column->attnum - 1]);
+	}
+}
+
+static void
+table_forget(Datum arg, Oid relid)
+{
+	for (int i = 0; tables != NULL && i < catalog_ntypes; i++)
+		if (tables[i] != NULL && (relid == InvalidOid || tables[i]->relid == relid))
+			tables[i]->valid = false;
+}
+
+void
+table_init(void)
+{
+	CacheRegisterRelcacheCallback(table_forget, (Datum) 0);
+}

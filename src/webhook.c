@@ -1,0 +1,144 @@
+/*
+ * webhook.c
+ *		What an HTTP front answers: receive(), told in status codes.
+ */
+#include "stripe_sync.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_webhook);
+PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);
+
+#define SIGNATURE_HEADER "stripe-signature"
+
+/* The value of a header: a string, or the first of a list of strings. */
+static text *
+header_text(const JsonbValue *value)
+{
+	JsonbValue *first;
+
+	if (value->type == jbvString)
+		return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return NULL;
+	first = getIthJsonbValueFromContainer(value->val.binary.data, 0);
+	if (first == NULL || first->type != jbvString)
+		return NULL;
+	return cstring_to_text_with_len(first->val.string.val, first->val.string.len);
+}
+
+/* Header names come in any case. */
+static text *
+find_signature(Jsonb *headers)
+{
+	JsonbIterator *iterator;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
+		return NULL;
+	iterator = JsonbIteratorInit(&headers->root);
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (key.val.string.len == strlen(SIGNATURE_HEADER) &&
+			pg_strncasecmp(key.val.string.val, SIGNATURE_HEADER, key.val.string.len) == 0)
+			return header_text(&value);
+	}
+	return NULL;
+}
+
+static void
+push(JsonbParseState **state, const char *key, const char *text)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	if (text == NULL)
+		return;
+	value.val.string.val = unconstify(char *, key);
+	value.val.string.len = strlen(key);
+	(void) pushJsonbValue(state, WJB_KEY, &value);
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	(void) pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+static int
+http_status(const Refusal *refusal)
+{
+	if (refusal->sqlstate == ERRCODE_WRONG_MODE)
+		return 200;				/* a 400 would get the endpoint disabled */
+	if (refusal->fault == FAULT_TOO_LARGE)
+		return 413;
+	return refusal->fault == FAULT_CLIENT ? 400 : 500;
+}
+
+/* A receipt, or a refusal; what is wrong on our side isn't told to a client. */
+static Datum
+answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
+{
+	JsonbParseState *state = NULL;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+	int			status = receipt ? 200 : http_status(refusal);
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (receipt != NULL)
+	{
+		push(&state, "event", receipt->event_id);
+		push(&state, "status", receipt->status);
+	}
+	else if (status == 200)
+		push(&state, "status", "ignored");
+	else
+	{
+		push(&state, "code", unpack_sql_state(refusal->sqlstate));
+		push(&state, "error", status == 500 ? "the endpoint is not set up" : refusal->message);
+	}
+	values[0] = Int32GetDatum(status);
+	values[1] = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/*
+ * webhook(payload, headers, endpoint), payload being bytea or text.  Never
+ * raises for what a client sent.
+ */
+Datum
+stripe_sync_webhook(PG_FUNCTION_ARGS)
+{
+	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
+	Jsonb	   *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	const char *endpoint = PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope	scope = role_enter_engine();
+	Receipt		receipt;
+	Refusal		refusal = {0};
+	bool		stored;
+
+	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
+						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
+						   find_signature(headers), endpoint, "webhook",
+						   &receipt, &refusal);
+	if (!stored && refusal.fault == FAULT_OURS)
+		ereport(LOG,
+				(errmsg("a webhook could not be received: %s", refusal.message),
+				 refusal.detail ? errdetail("%s", refusal.detail) : 0,
+				 refusal.hint ? errhint("%s", refusal.hint) : 0));
+	role_leave(&scope);
+	PG_RETURN_DATUM(answer(fcinfo, stored ? &receipt : NULL, &refusal));
+}
+
+/* event_type_fits(type, pattern): internal, for statements of the engine's */
+Datum
+stripe_sync_event_type_fits(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(event_type_fits(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								   text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}

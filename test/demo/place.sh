@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+#
+# place.sh: where the demo's server lives: one for each user of the machine,
+# so that stop finds what run has started.
+
+PLACE=/tmp/stripe_sync_demo_$(id -u)
+
+# Somebody else may have taken the name.
+demo_place_is_ours()
+{
+	[ -d "$PLACE" ] && [ ! -L "$PLACE" ] &&
+		{ [ -O "$PLACE" ] || [ "$(stat -c %U "$PLACE")" = "$(server_user)" ]; }
+}
+
+demo_place_make()
+{
+	mkdir -m 755 "$PLACE" || die "cannot make $PLACE"
+}
+
+psql_command()
+{
+	if command -v psql >/dev/null; then
+		say psql
+	else
+		say "$("$PG_CONFIG" --bindir)/psql"
+	fi
+}

@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+#
+# server.sh: a private installation and a throw-away cluster.
+#
+# For the second half of a driver: runs as the server's user, in the copied
+# tree, with PG_CONFIG and WORK set.
+#
+# PostgreSQL finds its libraries and extensions relative to its own
+# executable.  So an installation of one's own is a copy of the executables
+# beside links to everything else, and "make install" needs no rights.
+
+# Build the tree in the current directory.
+build_extension()
+{
+	say "building for $("$PG_CONFIG" --version)"
+	make -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" all
+}
+
+# Sets BINDIR to the private installation's executables, puts it into PATH.
+install_privately()
+{
+	local private=$WORK/install bindir pkglibdir sharedir
+
+	bindir=$("$PG_CONFIG" --bindir)
+	pkglibdir=$("$PG_CONFIG" --pkglibdir)
+	sharedir=$("$PG_CONFIG" --sharedir)
+	mkdir -p "$private$bindir" "$private$pkglibdir" "$private$sharedir"
+	cp -L "$bindir"/* "$private$bindir/"
+	cp -as "$pkglibdir/." "$private$pkglibdir/"
+	cp -as "$sharedir/." "$private$sharedir/"
+	# links to another copy of the extension, should the machine have one
+	find "$private" -name 'stripe_sync*' -type l -delete
+	make -s PG_CONFIG="$PG_CONFIG" DESTDIR="$private" install
+	BINDIR=$private$bindir
+	export BINDIR PATH="$BINDIR:$PATH"
+}
+
+# Start a cluster in the directory $1, reached through the socket in
+# directory $2; more arguments are lines for postgresql.conf.
+cluster_start()
+{
+	CLUSTER=$1
+	local socket=$2
+	shift 2
+
+	mkdir -m 700 "$socket"
+	"$BINDIR/initdb" -D "$CLUSTER" -U postgres -A trust -E UTF8 --no-locale -N \
+		>"$WORK/initdb.log" 2>&1 || { cat "$WORK/initdb.log"; return 1; }
+	{
+		echo "listen_addresses = ''"
+		echo "unix_socket_directories = '$socket'"
+		printf '%s\n' "$@"
+	} >>"$CLUSTER/postgresql.conf"
+	"$BINDIR/pg_ctl" -D "$CLUSTER" -l "$WORK/server.log" -w -s start ||
+		{ tail -n 20 "$WORK/server.log"; return 1; }
+	export PGHOST=$socket PGUSER=postgres
+}
+
+cluster_stop()
+{
+	if [ -n "${CLUSTER:-}" ] && [ -f "$CLUSTER/postmaster.pid" ]; then
+		"$BINDIR/pg_ctl" -D "$CLUSTER" -m fast -w -s stop ||
+			"$BINDIR/pg_ctl" -D "$CLUSTER" -m immediate -w -s stop
+	fi
+}
