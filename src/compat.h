@@ -22,6 +22,13 @@
 #error "stripe_sync needs PostgreSQL 15 or newer"
 #endif
 
+/* 18 says it before the declaration, and in one way only */
+#if PG_VERSION_NUM >= 180000
+#define compat_noreturn pg_noreturn
+#else
+#define compat_noreturn pg_attribute_noreturn()
+#endif
+
 /* 16 moved the permissions out of RangeTblEntry, 18 wants the unpruned ones */
 static inline void
 compat_init_range_table(EState *estate, Relation relation)
@@ -98,6 +105,16 @@ compat_function_aclcheck(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+static inline Oid
+compat_primary_key(Relation relation)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(relation, false);
+#else
+	return RelationGetPrimaryKeyIndex(relation);
 #endif
 }
 

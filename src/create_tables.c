@@ -152,6 +152,31 @@ create_index(const CatalogType *type, const CatalogField *field)
 				 quote_identifier(type->table), column);
 }
 
+/*
+ * Values are compressed and stay in their row: to move them out, as the default
+ * is, would cost a row and an index entry more on every event.
+ */
+static void
+store_inline(const CatalogType *type, List *columns)
+{
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER TABLE %s.%s ALTER _data SET STORAGE MAIN,"
+					 " ALTER _account SET STORAGE MAIN, ALTER _event_id SET STORAGE MAIN", MIRROR_SCHEMA,
+					 quote_identifier(type->table));
+	foreach(cell, columns)
+	{
+		CatalogField *field = lfirst(cell);
+		Oid			type_oid = value_type(field->kind);
+
+		if (type_oid == JSONBOID || type_oid == TEXTOID)
+			appendStringInfo(&sql, ", ALTER %s SET STORAGE MAIN", quote_identifier(field->name));
+	}
+	run_ddl(sql.data);
+}
+
 /* ---- a new table ---- */
 
 static void
@@ -175,9 +200,8 @@ create_table(const CatalogType *type, const Builder *builder)
 		appendStringInfo(&sql, "PRIMARY KEY (%s, _account))", quote_identifier(type->key));
 	else
 		appendStringInfoString(&sql, "PRIMARY KEY (_account))");
-	/* rows stay on their page: a page holds two of 4 kB, and TOAST costs more */
-	appendStringInfoString(&sql, " WITH (toast_tuple_target = 4080)");
 	run_ddl(sql.data);
+	store_inline(type, columns);
 	foreach(cell, columns)
 		create_index(type, lfirst(cell));
 	run_ddlf("COMMENT ON TABLE %s.%s IS %s", MIRROR_SCHEMA, quote_identifier(type->table),
@@ -332,6 +356,7 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 		append_column(&sql, builder, lfirst(cell));
 	}
 	run_ddl(sql.data);
+	store_inline(type, missing);
 	fill_columns(type, missing);
 	foreach(cell, missing)
 		create_index(type, lfirst(cell));

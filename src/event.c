@@ -293,39 +293,54 @@ skip_value(JsonLexContext *lex)
 }
 
 /*
- * Find an event's id and account without parsing it, for deliveries that are
- * stored already.  False where that isn't plain to see; event_read() then has
- * the word.
+ * Find an event's id without parsing it, when it is the first field, where
+ * Stripe puts it.  NULL when it isn't.
  */
-bool
-event_peek(const char *bytes, int length, char **id, char **account)
+char *
+event_peek_id(const char *bytes, int length)
 {
 	JsonLexContext *lex = compat_json_lexer(bytes, length);
+	char	   *key;
+
+	if (json_lex(lex) != JSON_SUCCESS || lex->token_type != JSON_TOKEN_OBJECT_START ||
+		json_lex(lex) != JSON_SUCCESS || (key = plain_token(lex)) == NULL ||
+		strcmp(key, "id") != 0 ||
+		json_lex(lex) != JSON_SUCCESS || lex->token_type != JSON_TOKEN_COLON ||
+		json_lex(lex) != JSON_SUCCESS)
+		return NULL;
+	return plain_token(lex);
+}
+
+/*
+ * Find an event's account without parsing it: "" when it has none, NULL where
+ * that isn't plain to see, or where the id comes a second time.  event_read()
+ * then has the word.
+ */
+char *
+event_peek_account(const char *bytes, int length)
+{
+	JsonLexContext *lex = compat_json_lexer(bytes, length);
+	char	   *account = pstrdup("");
+	int			ids = 0;
 	bool		more;
 
-	*id = NULL;
-	*account = NULL;
 	more = json_lex(lex) == JSON_SUCCESS &&
 		lex->token_type == JSON_TOKEN_OBJECT_START &&
 		json_lex(lex) == JSON_SUCCESS;
 	while (more)
 	{
 		char	   *key = plain_token(lex);
-		char	  **wanted = NULL;
 
 		if (key == NULL || json_lex(lex) != JSON_SUCCESS ||
 			lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)
-			return false;
+			return NULL;
 		if (strcmp(key, "id") == 0)
-			wanted = id;
-		else if (strcmp(key, "account") == 0)
-			wanted = account;
-		if (wanted != NULL && (*wanted != NULL || (*wanted = plain_token(lex)) == NULL) &&
-			lex->token_type != JSON_TOKEN_NULL)
-			return false;
+			ids++;
+		else if (strcmp(key, "account") == 0 &&
+				 (lex->token_type != JSON_TOKEN_STRING ||
+				  (account = plain_token(lex)) == NULL))
+			return NULL;
 		more = skip_value(lex) && json_lex(lex) == JSON_SUCCESS;
 	}
-	if (*account == NULL)
-		*account = pstrdup("");
-	return *id != NULL && lex->token_type == JSON_TOKEN_OBJECT_END;
+	return ids == 1 && lex->token_type == JSON_TOKEN_OBJECT_END ? account : NULL;
 }

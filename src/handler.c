@@ -403,31 +403,94 @@ typedef struct TestCall
 	Call		call;
 	StringInfo	report;
 	MemoryContext context;
+	List	   *before;			/* of TableWrites */
 	TimestampTz started;
 } TestCall;
 
-/* Tables that this (sub)transaction has written, with how many rows. */
-static char *
-written_tables(void)
+/* Rows of a table that this session has written and not yet reported. */
+typedef struct TableWrites
+{
+	Oid			relid;
+	char	   *name;
+	int64		counts[3];		/* inserted, updated, deleted */
+} TableWrites;
+
+static List *
+read_writes(void)
 {
 	static EngineStatement select = {
-		"SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I (%s inserted, %s updated, %s deleted)',"
-		" schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del), ', ' ORDER BY schemaname, relname)"
-		" FROM pg_catalog.pg_stat_xact_user_tables"
+		"SELECT relid, pg_catalog.format('%I.%I', schemaname, relname), n_tup_ins, n_tup_upd, n_tup_del"
+		"  FROM pg_catalog.pg_stat_xact_user_tables"
 		" WHERE n_tup_ins OPERATOR(pg_catalog.+) n_tup_upd OPERATOR(pg_catalog.+) n_tup_del"
-		" OPERATOR(pg_catalog.>) 0"
+		" OPERATOR(pg_catalog.>) 0 ORDER BY schemaname, relname"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	RoleScope	scope = role_enter_engine();
-	char	   *result;
+	List	   *writes = NIL;
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	result = result ? MemoryContextStrdup(context, result) : NULL;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		TableWrites *table = palloc(sizeof(TableWrites));
+		bool		isnull;
+
+		table->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
+		table->name = SPI_getvalue(tuple, desc, 2);
+		for (int j = 0; j < 3; j++)
+			table->counts[j] = DatumGetInt64(SPI_getbinval(tuple, desc, 3 + j, &isnull));
+		writes = lappend(writes, table);
+		MemoryContextSwitchTo(old);
+	}
 	SPI_finish();
 	role_leave(&scope);
-	return result;
+	return writes;
+}
+
+static int64
+writes_before(List *before, Oid relid, int kind)
+{
+	ListCell   *cell;
+
+	foreach(cell, before)
+		if (((TableWrites *) lfirst(cell))->relid == relid)
+			return ((TableWrites *) lfirst(cell))->counts[kind];
+	return 0;
+}
+
+/* "a.b (2 inserted), c.d (1 updated)", of what was written since "before" */
+static void
+append_writes(StringInfo report, List *before)
+{
+	static const char *const kinds[] = {"inserted", "updated", "deleted"};
+	int			tables = 0;
+	ListCell   *cell;
+
+	foreach(cell, read_writes())
+	{
+		TableWrites *table = lfirst(cell);
+		int			named = 0;
+
+		for (int i = 0; i < 3; i++)
+		{
+			int64		rows = table->counts[i] - writes_before(before, table->relid, i);
+
+			if (rows == 0)
+				continue;
+			if (named++ == 0)
+				appendStringInfo(report, "%s%s (", tables++ ? ", " : "", table->name);
+			else
+				appendStringInfoString(report, ", ");
+			appendStringInfo(report, INT64_FORMAT " %s", rows, kinds[i]);
+		}
+		if (named > 0)
+			appendStringInfoChar(report, ')');
+	}
+	if (tables == 0)
+		appendStringInfoString(report, "no table");
 }
 
 /* Tells what the handler did and then fails, so that all of it is undone. */
@@ -435,15 +498,14 @@ static void
 test_body(void *arg)
 {
 	TestCall   *test = arg;
-	char	   *tables;
 	MemoryContext old;
 
 	call_body(&test->call);
-	tables = written_tables();
 	old = MemoryContextSwitchTo(test->context);
-	appendStringInfo(test->report, "it raised nothing, took %.1f ms and wrote %s; all of it is rolled back",
-					 (GetCurrentTimestamp() - test->started) / 1000.0,
-					 tables ? tables : "no table");
+	appendStringInfo(test->report, "it raised nothing, took %.1f ms and wrote ",
+					 (GetCurrentTimestamp() - test->started) / 1000.0);
+	append_writes(test->report, test->before);
+	appendStringInfoString(test->report, "; all of it is rolled back");
 	MemoryContextSwitchTo(old);
 	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rolled back")));
 }
@@ -472,6 +534,7 @@ stripe_sync_test_handler(PG_FUNCTION_ARGS)
 	test.call = (Call) {handler, &event};
 	test.report = &report;
 	test.context = CurrentMemoryContext;
+	test.before = read_writes();
 	test.started = GetCurrentTimestamp();
 	timer_start();
 	PG_TRY();

@@ -112,7 +112,10 @@ store(const Event *event, const char *endpoint, const char *source,
 	return inserted;
 }
 
-/* Is an event with this id and account stored?  One index probe. */
+/*
+ * Is an event with this id stored, and of this account (NULL: of any)?  One
+ * index probe.
+ */
 static bool
 is_stored(const char *id, const char *account)
 {
@@ -123,14 +126,29 @@ is_stored(const char *id, const char *account)
 	bool		found;
 
 	ScanKeyInit(&keys[0], EVENT_ID, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(id));
-	ScanKeyInit(&keys[1], EVENT_ACCOUNT, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(account));
+	ScanKeyInit(&keys[1], EVENT_ACCOUNT, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(account ? account : ""));
 	keys[0].sk_collation = keys[1].sk_collation = DEFAULT_COLLATION_OID;
-	scan = systable_beginscan(relation, engine_relation("event_pkey"), true, snapshot, 2, keys);
+	scan = systable_beginscan(relation, engine_relation("event_pkey"), true, snapshot,
+							  account ? 2 : 1, keys);
 	found = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
 	return found;
+}
+
+/* A delivery that is stored already, seen without parsing it: its id, or NULL. */
+static char *
+known_delivery(const char *payload, int length)
+{
+	char	   *id = event_peek_id(payload, length);
+	char	   *account;
+
+	if (id == NULL || !is_stored(id, NULL))
+		return NULL;
+	account = event_peek_account(payload, length);
+	return account != NULL && is_stored(id, account) ? id : NULL;
 }
 
 /* ---- apply ---- */
@@ -226,13 +244,12 @@ inbox_receive(const char *payload, int length, text *signature,
 	Endpoint	endpoint;
 	Event		event;
 	char	   *id;
-	char	   *account;
 
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal))
 		return false;
-	if (event_peek(payload, length, &id, &account) && is_stored(id, account))
+	if ((id = known_delivery(payload, length)) != NULL)
 	{
 		*receipt = (Receipt) {id, "duplicate", NULL};
 		return true;

@@ -372,6 +372,7 @@ order_newest(History *history)
 	Verdict		verdict = {0};
 	Version    *deletion = last_deletion(history);
 	List	   *life = living(history, deletion);
+	List	   *second;
 	List	   *before;
 
 	if (life == NIL)
@@ -380,9 +381,8 @@ order_newest(History *history)
 		verdict.rule = "a deletion ends the object's life; only a later creation begins another";
 		return verdict;
 	}
-	verdict.newest = llast(order_second(history->type,
-										split_last_second(life, &before),
-										before, &verdict));
+	second = split_last_second(life, &before);
+	verdict.newest = llast(order_second(history->type, second, before, &verdict));
 	return verdict;
 }
 

@@ -141,7 +141,7 @@ typedef struct Endpoint
 
 extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
 				   const char *message, const char *detail, const char *hint);
-extern void refusal_raise(const Refusal *refusal) pg_attribute_noreturn();
+compat_noreturn extern void refusal_raise(const Refusal *refusal);
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
@@ -173,8 +173,8 @@ typedef struct Event
 	JsonbContainer *previous;	/* data.previous_attributes, or NULL */
 } Event;
 
-extern bool event_peek(const char *bytes, int length, char **id,
-					   char **account);
+extern char *event_peek_id(const char *bytes, int length);
+extern char *event_peek_account(const char *bytes, int length);
 extern bool event_read(const char *bytes, int length, Event *event,
 					   Refusal *refusal);
 extern bool event_type_ends(const char *type, const char *suffix);

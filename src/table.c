@@ -239,7 +239,7 @@ check_bound(MirrorTable *table, Relation relation)
 
 	for (int i = 0; i < lengthof(meta_columns); i++)
 		whole = whole && table->meta[i] != 0;
-	table->key_index = RelationGetPrimaryKeyIndex(relation);
+	table->key_index = compat_primary_key(relation);
 	if (!whole || !OidIsValid(table->key_index))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

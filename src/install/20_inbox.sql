@@ -1,6 +1,6 @@
 /* ---- the inbox: every event accepted, and what became of it ---- */
 
--- Columns are known by number in inbox.c.  The payload stays in the row,
+-- Columns are known by number in inbox.c.  All of a row stays in it,
 -- compressed: an event is one tuple, and TOAST would cost two more.
 CREATE TABLE stripe_sync.event (
 	id				text NOT NULL,
@@ -27,7 +27,14 @@ CREATE TABLE stripe_sync.event (
 	payload			json NOT NULL,
 	CONSTRAINT event_pkey PRIMARY KEY (id, account)
 );
-ALTER TABLE stripe_sync.event ALTER payload SET STORAGE MAIN;
+ALTER TABLE stripe_sync.event
+	ALTER id SET STORAGE MAIN, ALTER account SET STORAGE MAIN,
+	ALTER type SET STORAGE MAIN, ALTER endpoint SET STORAGE MAIN,
+	ALTER api_version SET STORAGE MAIN, ALTER object_type SET STORAGE MAIN,
+	ALTER object_id SET STORAGE MAIN, ALTER request_id SET STORAGE MAIN,
+	ALTER idempotency_key SET STORAGE MAIN, ALTER source SET STORAGE MAIN,
+	ALTER status SET STORAGE MAIN, ALTER mirrored SET STORAGE MAIN,
+	ALTER todo SET STORAGE MAIN, ALTER payload SET STORAGE MAIN;
 DO $$
 BEGIN
 	IF EXISTS (SELECT FROM pg_catalog.pg_settings

@@ -1,0 +1,31 @@
+#!/usr/bin/env perl
+#
+# post.pl: Stripe's part in the tests of the HTTP fronts.
+#
+# usage: post.pl [-s SECRET] [-t SECONDS] [-n] URL FILE
+#
+# Posts the bytes of FILE, signed with SECRET so many seconds ago (-n: not
+# signed at all), and prints the status and the body that came back.  Signs by
+# itself: what is tested must not be what made the test.
+
+use strict;
+use warnings;
+
+use Digest::SHA qw(hmac_sha256_hex);
+use Getopt::Std;
+use HTTP::Tiny;
+
+my %option = (s => 'whsec_test', t => 0);
+
+getopts('s:t:n', \%option) && @ARGV == 2 or die "usage: see the source\n";
+my ($url, $file) = @ARGV;
+open my $in, '<:raw', $file or die "$file: $!\n";
+my $payload = do { local $/; <$in> } // '';
+my $at = time - $option{t};
+my %headers = ('Content-Type' => 'application/json; charset=utf-8');
+
+$headers{'Stripe-Signature'} = "t=$at,v1=" . hmac_sha256_hex("$at.$payload", $option{s})
+	unless $option{n};
+my $answer = HTTP::Tiny->new(timeout => 20)->post($url,
+	{ content => $payload, headers => \%headers });
+print "$answer->{status} ", $answer->{content} // '', "\n";
