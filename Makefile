@@ -25,6 +25,8 @@ OBJS = \
 	src/role.o \
 	src/engine.o \
 	src/signature.o \
+	src/secret.o \
+	src/verify.o \
 	src/endpoint.o \
 	src/json.o \
 	src/event.o \

@@ -48,8 +48,7 @@ $$;
 SELECT age, tolerance, t.aged(age, tolerance::interval) FROM (VALUES
 	(299, '5 minutes'), (300, '5 minutes'), (301, '5 minutes'), (0, '0'), (1, '0'),
 	(-100000000, '5 minutes'), (100000000, NULL), (86400, '1 day'), (86401, '1 day')) v (age, tolerance);
-SELECT t.raises($$ SELECT t.aged(0, '-1 second') $$) AS as_verdict,
-       t.raises($$ SELECT stripe_sync.verify_signature('x'::text, 't=1,v1=00', 's', '-1 second') $$) AS negative;
+SELECT t.raises($$ SELECT stripe_sync.verify_signature('x'::text, 't=1,v1=00', 's', '-1 second') $$) AS negative;
 -- a misfit is a misfit, however old: the age of a forged one isn't told
 SELECT t.verdict('x', 't=1,v1=' || repeat('0', 64), 's', '5 minutes', to_timestamp(1760000000));
 

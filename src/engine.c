@@ -5,11 +5,17 @@
  */
 #include "stripe_sync.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_config_changed);
 
@@ -55,6 +61,33 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 	if (code != expected)
 		elog(ERROR, "\"%s\" ended with %s", statement->sql,
 			 SPI_result_code_string(code));
+}
+
+/*
+ * All rows of one of our tables whose first column is "name", by its index.
+ * With the newest snapshot: set-up holds from the moment it is committed.
+ */
+SysScanDesc
+engine_scan_name(const char *table, const char *index, const char *name,
+				 Relation *relation, Snapshot *snapshot)
+{
+	ScanKeyData key;
+
+	*relation = table_open(engine_relation(table), AccessShareLock);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(name));
+	key.sk_collation = DEFAULT_COLLATION_OID;
+	*snapshot = RegisterSnapshot(GetLatestSnapshot());
+	return systable_beginscan(*relation, engine_relation(index), true,
+							  *snapshot, 1, &key);
+}
+
+void
+engine_scan_end(SysScanDesc scan, Relation relation, Snapshot snapshot)
+{
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
 }
 
 /* A number that rises whenever a table of our set-up may have changed. */

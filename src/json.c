@@ -24,8 +24,14 @@ bool
 json_too_deep(const char *bytes, int length, int limit)
 {
 	int			depth = 0;
+	int			brackets = 0;
 	bool		in_string = false;
 
+	/* few brackets can't be deep: that is all that most payloads need */
+	for (int i = 0; i < length; i++)
+		brackets += (bytes[i] == '{') | (bytes[i] == '[');
+	if (brackets <= limit)
+		return false;
 	for (int i = 0; i < length; i++)
 	{
 		char		c = bytes[i];

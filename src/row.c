@@ -96,14 +96,15 @@ row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 	fill_slot(target, values, nulls);
 	if (target->relation->rd_att->constr)
 		ExecConstraints(target->info, target->slot, target->estate);
-	do
+	/* the caller has just looked for the key: look again only after a conflict */
+	while (!insert_speculatively(target))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!compat_check_index_constraints(target->info, target->slot,
 											target->estate, &conflict,
 											target->arbiters))
 			return false;
-	} while (!insert_speculatively(target));
+	}
 	CommandCounterIncrement();
 	return true;
 }

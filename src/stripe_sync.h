@@ -22,6 +22,7 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/elog.h"
@@ -79,6 +80,11 @@ typedef struct EngineStatement
 extern Oid	engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
+extern SysScanDesc engine_scan_name(const char *table, const char *index,
+									const char *name, Relation *relation,
+									Snapshot *snapshot);
+extern void engine_scan_end(SysScanDesc scan, Relation relation,
+							Snapshot snapshot);
 extern void engine_init(void);
 extern uint64 engine_generation(void);
 
@@ -112,7 +118,7 @@ extern bool json_describes(JsonbContainer *previous, JsonbContainer *before);
 extern Datum json_text(const JsonbValue *value);
 extern Jsonb *json_standalone(JsonbContainer *container);
 
-/* ---- in endpoint.c: sources of events and their secrets ---- */
+/* ---- in verify.c: the judgement of a delivery, and how it is told ---- */
 typedef enum Fault
 {
 	FAULT_NONE,
@@ -142,12 +148,16 @@ typedef struct Endpoint
 extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
 				   const char *message, const char *detail, const char *hint);
 compat_noreturn extern void refusal_raise(const Refusal *refusal);
-extern bool endpoint_find(const char *name, Endpoint *endpoint,
-						  Refusal *refusal);
 extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 							int length, text *signature, Refusal *refusal);
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 						   int length, int64 at);
+
+/* ---- in endpoint.c: named sources of events ---- */
+extern bool endpoint_find(const char *name, Endpoint *endpoint,
+						  Refusal *refusal);
+extern int64 endpoint_seconds(const Interval *interval);
+extern void endpoint_check_tolerance(const Interval *tolerance);
 
 /* ---- in event.c: the envelope of an event ---- */
 typedef struct Event

@@ -79,27 +79,20 @@ table_unpin(MirrorTable *table)
 static char *
 read_search_path(const char *name)
 {
-	Relation	relation = table_open(engine_relation("mirror_table"), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	Relation	relation;
+	Snapshot	snapshot;
+	SysScanDesc scan = engine_scan_name("mirror_table", "mirror_table_pkey", name,
+										&relation, &snapshot);
+	HeapTuple	tuple = systable_getnext(scan);
 	char	   *path = NULL;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(name));
-	key.sk_collation = DEFAULT_COLLATION_OID;
-	scan = systable_beginscan(relation, engine_relation("mirror_table_pkey"),
-							  true, snapshot, 1, &key);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	if (HeapTupleIsValid(tuple))
 	{
 		bool		isnull;
-		Datum		value = heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull);
 
-		path = TextDatumGetCString(value);
+		path = TextDatumGetCString(heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, AccessShareLock);
+	engine_scan_end(scan, relation, snapshot);
 	return path;
 }
 

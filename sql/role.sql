@@ -1,0 +1,167 @@
+-- Whose rights, under which search_path: handlers and mirror tables.
+\set tables '{customer}'
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set prelude :abs_srcdir /sql/prelude.psql
+\set ECHO none
+\i :prelude
+\set ECHO all
+SELECT current_database() AS db \gset
+CREATE ROLE regress_sync_owner;
+CREATE ROLE regress_sync_handler;
+CREATE ROLE regress_sync_web;
+GRANT CREATE ON DATABASE :"db" TO regress_sync_owner;
+SELECT stripe_sync.grant_admin('regress_sync_owner'), stripe_sync.grant_admin('regress_sync_handler'), stripe_sync.grant_ingest('regress_sync_web');
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA t TO PUBLIC;
+CREATE FUNCTION t.customer(id text, name text DEFAULT NULL) RETURNS json LANGUAGE sql
+	AS $$ SELECT json_build_object('id', id, 'object', 'customer', 'name', name) $$;
+CREATE SCHEMA app;
+GRANT USAGE ON SCHEMA app TO PUBLIC;
+CREATE TABLE app.log (n serial, what text, who text, session text, path text);
+GRANT INSERT, SELECT ON app.log TO PUBLIC;
+GRANT USAGE ON SEQUENCE app.log_n_seq TO PUBLIC;
+CREATE TABLE app.secret (x int);
+
+-- a handler runs as the role that registered it, with its search_path of then,
+-- whoever receives
+CREATE FUNCTION app.whoami(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO app.log (what, who, session, path) VALUES ('handler ' || (event->>'id'), current_user, session_user, current_setting('search_path'));
+END $$;
+SET ROLE regress_sync_handler;
+SET search_path = app, public;
+SELECT stripe_sync.add_handler('whoami', '*', 'whoami');
+RESET search_path;
+RESET ROLE;
+SELECT name, function, role, search_path FROM stripe_sync.handler;
+SET ROLE regress_sync_web;
+SET search_path = pg_catalog;
+SELECT t.send('evt_1', 'customer.created', 1, t.customer('cus_1'));
+SELECT current_user, current_setting('search_path') AS path;
+RESET search_path;
+RESET ROLE;
+SELECT what, who, session = session_user AS session_kept, path FROM app.log;
+-- so do deferred ones, and those that are tested
+TRUNCATE app.log;
+SELECT stripe_sync.drop_handler('whoami');
+SET ROLE regress_sync_handler;
+SET search_path = app;
+SELECT stripe_sync.add_handler('whoami', '*', 'whoami', deferred => true);
+RESET search_path;
+RESET ROLE;
+SELECT t.send('evt_2', 'x', 2, '{}');
+CALL stripe_sync.work();
+SELECT what, who, path FROM app.log;
+-- never with more rights than that role has
+CREATE FUNCTION app.pry(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.secret VALUES (1) $$;
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('pry', '*', 'app.pry');
+RESET ROLE;
+SELECT status, left(detail, 11) AS detail FROM t.deliver(t.event('evt_3', 'x', 3, '{}'));
+SELECT regexp_replace(split_part(stripe_sync.test_handler('pry', 'evt_3'), ':', 1), '^it', 'it') AS tested;
+-- not by SET ROLE or RESET ROLE, nor by what it defers
+CREATE FUNCTION app.climb(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE event->'data'->'object'->>'do'; END $$;
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('pry', '*', 'app.climb');
+RESET ROLE;
+SELECT c, status, left(detail, 10) AS detail FROM (VALUES (1, 'RESET ROLE'), (2, 'SET ROLE regress_sync_owner'), (3, 'SET SESSION AUTHORIZATION DEFAULT'), (4, 'RESET SESSION AUTHORIZATION'),
+	(5, 'COMMIT'), (6, 'SELECT * FROM stripe_sync.endpoint_secret')) v (n, c), LATERAL t.deliver(t.event('evt_4' || n, 'x', 3, json_build_object('do', c))) d;
+-- what it sets is unset after it
+SELECT t.send('evt_4x', 'x', 3, '{"do":"SET search_path = nonsense"}'), current_setting('search_path') AS path;
+SELECT stripe_sync.drop_handler(name) FROM stripe_sync.handler;
+
+-- deferred constraint triggers fire as the handler's role, within its step
+TRUNCATE app.log;
+CREATE TABLE app.orders (id text);
+GRANT INSERT ON app.orders TO regress_sync_handler;
+CREATE FUNCTION app.late_whoami() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO app.log (what, who) VALUES ('deferred trigger', current_user);
+	IF NEW.id = 'bad' THEN RAISE 'bad order'; END IF;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON app.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.late_whoami();
+CREATE FUNCTION app.order(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.orders VALUES (event->'data'->'object'->>'order') $$;
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('order', '*', 'app.order');
+RESET ROLE;
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_5', 'x', 5, '{"order":"good"}'));
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_6', 'x', 6, '{"order":"bad"}'));
+SELECT what, who FROM app.log;
+SELECT id FROM app.orders;
+-- and constraints are as deferred afterwards as they were declared
+BEGIN;
+SELECT t.send('evt_7', 'x', 7, '{"order":"good"}');
+TRUNCATE app.log;
+INSERT INTO app.orders VALUES ('mine');
+SELECT count(*) AS fired_yet FROM app.log;
+COMMIT;
+SELECT what, who = current_user AS mine FROM app.log;
+SELECT stripe_sync.drop_handler('order');
+
+-- a role that is gone is a failure of the handler
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('whoami', '*', 'app.whoami');
+RESET ROLE;
+ALTER ROLE regress_sync_handler RENAME TO regress_sync_renamed;
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_8', 'x', 8, '{}'));
+ALTER ROLE regress_sync_renamed RENAME TO regress_sync_handler;
+SELECT status FROM stripe_sync.replay('evt_8');
+-- so is one that may no longer call the function, and none may register what it can't call
+REVOKE EXECUTE ON FUNCTION app.whoami(jsonb) FROM PUBLIC;
+SELECT status, left(detail, 13) AS detail FROM t.deliver(t.event('evt_9', 'x', 9, '{}'));
+SET ROLE regress_sync_handler;
+SELECT t.sqlstate($$ SELECT stripe_sync.add_handler('other', '*', 'app.whoami') $$);
+RESET ROLE;
+SELECT stripe_sync.drop_handler('whoami');
+
+-- mirror tables belong to the caller of create_tables, and are written with
+-- that role's rights and its search_path of then
+DROP SCHEMA stripe CASCADE;
+TRUNCATE app.log;
+SET ROLE regress_sync_owner;
+SET search_path = app, public;
+SELECT action FROM stripe_sync.create_tables('{customer}');
+RESET search_path;
+CREATE FUNCTION stripe.whoami() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO log (what, who, path) VALUES (TG_NAME || ' ' || NEW.id, current_user, current_setting('search_path'));
+	RETURN NEW;
+END $$;
+CREATE TRIGGER tells BEFORE INSERT OR UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION stripe.whoami();
+CREATE CONSTRAINT TRIGGER tells_late AFTER INSERT ON stripe.customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stripe.whoami();
+RESET ROLE;
+SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe';
+SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'stripe';
+SET ROLE regress_sync_web;
+SELECT t.send('evt_10', 'customer.created', 10, t.customer('cus_10'));
+RESET ROLE;
+SELECT what, who, path FROM app.log ORDER BY n;
+-- a trigger that needs more rights than the owner has fails the event's mirror
+SET ROLE regress_sync_owner;
+CREATE FUNCTION stripe.pry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO app.secret VALUES (2); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER pries AFTER UPDATE ON stripe.customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stripe.pry();
+RESET ROLE;
+SELECT status, left(detail, 13) AS detail FROM t.deliver(t.event('evt_11', 'customer.updated', 11, t.customer('cus_10', 'New')));
+SELECT count(*) AS pried FROM app.secret;
+SELECT name FROM stripe.customers;
+
+-- a superuser's tables are the database owner's
+DROP SCHEMA stripe CASCADE;
+ALTER DATABASE :"db" OWNER TO regress_sync_owner;
+SELECT action FROM stripe_sync.create_tables('{customer}');
+SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe';
+SELECT session_user AS me \gset
+ALTER DATABASE :"db" OWNER TO :"me";
+
+-- row security of the table is its owner's to pass: rows are mirrored all the same
+ALTER TABLE stripe.customers ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_sync_web;
+SELECT t.send('evt_12', 'customer.created', 12, t.customer('cus_12'));
+RESET ROLE;
+SELECT id FROM stripe.customers;
+
+DROP SCHEMA app CASCADE;
+DROP SCHEMA stripe CASCADE;
+DROP EXTENSION stripe_sync CASCADE;
+DROP OWNED BY regress_sync_owner, regress_sync_handler, regress_sync_web;
+DROP ROLE regress_sync_owner, regress_sync_handler, regress_sync_web;

@@ -1,0 +1,168 @@
+/*
+ * secret.c
+ *		Signing secrets: read for one judgement, and wiped after it.
+ *
+ * They stand in stripe_sync.endpoint_secret, which nobody is granted and
+ * pg_dump doesn't dump, or in a file that is named there and read anew each
+ * time.  Nothing here writes one into a message.
+ */
+#include "stripe_sync.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include <openssl/crypto.h>
+#include <sys/stat.h>
+
+#include "secret.h"
+
+#define FILE_PREFIX			"file:"
+
+/* Nothing of a secret outlives its use. */
+void
+secrets_wipe(SecretSet *set)
+{
+	OPENSSL_cleanse(set->bytes, sizeof(set->bytes));
+	set->count = 0;
+}
+
+static void
+secrets_add(SecretSet *set, const char *bytes, int length)
+{
+	int			i = set->count;
+
+	if (length == 0 || length > MAX_SECRET)
+	{
+		set->trouble = length == 0 ? "It is empty." : "It is longer than 1024 bytes.";
+		return;
+	}
+	if (i == MAX_SECRETS)
+		return;
+	memcpy(set->bytes[i], bytes, length);
+	set->secrets[i].bytes = set->bytes[i];
+	set->secrets[i].length = length;
+	set->count++;
+}
+
+/* A secret in a file, without the line's end that editors leave behind it. */
+static void
+secrets_add_file(SecretSet *set, const char *path)
+{
+	char		buffer[MAX_SECRET + 2];
+	FILE	   *file = AllocateFile(path, PG_BINARY_R);
+	struct stat status;
+	size_t		length;
+
+	if (file == NULL)
+	{
+		set->trouble = psprintf("Its file \"%s\" could not be opened: %s.", path, strerror(errno));
+		return;
+	}
+	if (fstat(fileno(file), &status) != 0 || !S_ISREG(status.st_mode))
+	{
+		FreeFile(file);
+		set->trouble = psprintf("\"%s\" is not a regular file.", path);
+		return;
+	}
+	setvbuf(file, NULL, _IONBF, 0);		/* no copy of it in stdio's buffer */
+	length = fread(buffer, 1, sizeof(buffer), file);
+	FreeFile(file);
+	while (length > 0 && (buffer[length - 1] == '\n' || buffer[length - 1] == '\r'))
+		length--;
+	secrets_add(set, buffer, (int) length);
+	if (set->trouble != NULL)
+		set->trouble = psprintf("Its file \"%s\" is %s.", path,
+								length == 0 ? "empty" : "longer than 1024 bytes");
+	OPENSSL_cleanse(buffer, sizeof(buffer));
+}
+
+static void
+secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, 3, desc, &isnull);	/* lapses_at */
+	text	   *secret;
+
+	if (!isnull && DatumGetTimestampTz(value) <= GetCurrentTimestamp())
+		return;
+	value = heap_getattr(tuple, 2, desc, &isnull);	/* secret */
+	if (isnull)
+		return;
+	secret = DatumGetTextPP(value);
+	if (VARSIZE_ANY_EXHDR(secret) > strlen(FILE_PREFIX) &&
+		memcmp(VARDATA_ANY(secret), FILE_PREFIX, strlen(FILE_PREFIX)) == 0)
+		secrets_add_file(set, text_to_cstring(secret) + strlen(FILE_PREFIX));
+	else
+		secrets_add(set, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+}
+
+/* The secrets of an endpoint that are good now. */
+bool
+secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
+{
+	Relation	relation;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	memset(set, 0, offsetof(SecretSet, bytes));
+	scan = engine_scan_name("endpoint_secret", "endpoint_secret_endpoint_idx",
+						endpoint, &relation, &snapshot);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		secrets_add_row(set, tuple, RelationGetDescr(relation));
+	engine_scan_end(scan, relation, snapshot);
+	if (set->count > 0)
+		return true;
+	return refuse(refusal, FAULT_OURS, ERRCODE_NO_SECRET,
+				  psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
+				  set->trouble,
+				  psprintf("Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+						   quote_literal_cstr(endpoint)));
+}
+
+/* A secret that was given with the call. */
+bool
+secrets_take(SecretSet *set, text *secret, Refusal *refusal)
+{
+	memset(set, 0, offsetof(SecretSet, bytes));
+	if (secret != NULL)
+		secrets_add(set, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+	if (set->count > 0)
+		return true;
+	return refuse(refusal, FAULT_OURS, ERRCODE_NO_SECRET,
+				  "no secret that can be used was given", set->trouble, NULL);
+}
+
+/* A secret as it was given to us: refuse what could never be used. */
+void
+secret_check(text *secret)
+{
+	int			length = secret == NULL ? 0 : VARSIZE_ANY_EXHDR(secret);
+	char	   *path;
+
+	if (length == 0 || length > MAX_SECRET)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
+				 errhint("Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
+	path = VARDATA_ANY(secret);
+	if (length < strlen(FILE_PREFIX) ||
+		memcmp(path, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
+		return;
+	if (length == strlen(FILE_PREFIX) || path[strlen(FILE_PREFIX)] != '/')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a secret's file must be given by its absolute path"),
+				 errhint("For example: file:/etc/stripe_sync/whsec.")));
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to name a secret's file"),
+				 errdetail("Only roles with privileges of pg_read_server_files may.")));
+}

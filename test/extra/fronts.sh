@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+#
+# fronts.sh: what the README shows really runs: its HTTP fronts, each with a
+# web server, and its SQL from the first block to the last.
+#
+# Prints TAP.  A front is skipped where its language or its driver isn't there;
+# nothing is installed.  The one for Node has a test of its own.
+
+set -euo pipefail
+# shellcheck source=test/front/lib.sh
+. "$(dirname "$0")/../front/lib.sh"
+
+# ---- deliveries ----
+
+event()							# id name livemode
+{
+	printf '{\n  "id": "%s", "object": "event", "type": "customer.created",\r\n' "$1"
+	printf '\t"created": 1760000000, "livemode": %s, "pending_webhooks": 1, "request": null,\n' "${3:-false}"
+	printf '  "data": {"object": {"id": "cus_1", "object": "customer", "name": "%s"}}}\n\n' "$2"
+}
+
+post() { perl "$HERE/post.pl" "$@"; }
+
+statuses()						# url options of post.pl
+{
+	local url=$1 file=$2
+	shift 2
+
+	post "$@" "$url" "$WORK/$file" | sed -E 's/^([0-9]+) .*"(status|code)": *"([^"]*)".*/\1 \3/'
+}
+
+# What Stripe would see of a front, and what Postgres holds afterwards.
+check_front()					# name url
+{
+	local name=$1 url=$2 id=evt_$1 as_it_came
+
+	event "$id" "Zoë €5 😀" >"$WORK/event"
+	event "$id.live" Ada true >"$WORK/live"
+	event "$id.large" "$(head -c 3000000 /dev/zero | tr '\0' x)" >"$WORK/large"
+	: >"$WORK/empty"
+	is "$(statuses "$url" event)" "200 applied" "$name: good"
+	is "$(statuses "$url" event)" "200 duplicate" "$name: again"
+	as_it_came=$(sql "SELECT encode(convert_to(payload::text, 'UTF8'), 'base64')
+		FROM stripe_sync.event WHERE id = '$id'")
+	is "$(base64 -d <<<"$as_it_came" | cksum)" "$(cksum <"$WORK/event")" "$name: stored byte for byte"
+	is "$(statuses "$url" event -s whsec_guessed)" "400 SY002" "$name: forged"
+	is "$(statuses "$url" event -t 400)" "400 SY003" "$name: stale"
+	is "$(statuses "$url" event -n)" "400 SY001" "$name: not signed"
+	is "$(statuses "$url" empty)" "400 SY004" "$name: empty"
+	is "$(statuses "$url" large)" "413 SY004" "$name: too large"
+	is "$(statuses "$url" live)" "200 ignored" "$name: the other mode"
+	sql "ALTER ROLE front NOLOGIN"
+	sql "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+		WHERE usename = 'front'" >/dev/null
+	is "$(post "$url" "$WORK/event" | cut -c 1-3)" 500 "$name: the database is away"
+	sql "ALTER ROLE front LOGIN"
+	is "$(statuses "$url" event)" "200 duplicate" "$name: it is back"
+}
+
+# Run a command as a front and look at it; $1 is its name.
+run_front()
+{
+	local name=$1
+	shift
+
+	PGUSER=front "$@" >"$WORK/$name.log" 2>&1 </dev/null &
+	front_pids+=($!)
+	if await_port "$PORT" $!; then
+		ok 0 "$name: starts"
+		check_front "$name" "http://127.0.0.1:$PORT/"
+	else
+		ok 1 "$name: starts"
+		sed 's/^/# /' "$WORK/$name.log"
+	fi
+	kill "${front_pids[-1]}" 2>/dev/null || true
+	wait "${front_pids[-1]}" 2>/dev/null || true
+	unset 'front_pids[-1]'
+}
+
+# ---- the fronts ----
+
+# The first python3 that has the driver: it need not be the first in PATH.
+find_python()
+{
+	local python
+
+	for python in python3 /usr/bin/python3; do
+		if "$python" -c 'import psycopg' 2>/dev/null; then
+			say "$python"
+			return
+		fi
+	done
+	return 1
+}
+
+front_python()
+{
+	local python
+
+	python=$(find_python) || { skip "no python3 with psycopg" Python; return; }
+	extract front.py >"$WORK/front.py"
+	run_front Python "$python" -c "
+import sys; sys.path.insert(0, '$WORK')
+from wsgiref.simple_server import make_server
+from wsgiref.validate import validator
+from front import app
+make_server('127.0.0.1', $PORT, validator(app)).serve_forever()"
+}
+
+front_ruby()
+{
+	if ! ruby -r pg -r rack -r webrick -e 1 2>/dev/null || ! command -v rackup >/dev/null; then
+		skip "no ruby with pg, rack and webrick" Ruby
+		return
+	fi
+	extract config.ru >"$WORK/config.ru"
+	run_front Ruby rackup -s webrick -o 127.0.0.1 -p "$PORT" "$WORK/config.ru"
+}
+
+front_php()
+{
+	if ! php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);' 2>/dev/null; then
+		skip "no php with pdo_pgsql" PHP
+		return
+	fi
+	extract front.php >"$WORK/front.php"
+	run_front PHP php -d display_errors=1 -S "127.0.0.1:$PORT" "$WORK/front.php"
+}
+
+# The driver of version 5 from the cache of modules, or Debian's, which is of
+# version 4 and differs in a name.
+go_build()
+{
+	local cache debian=/usr/share/gocode
+
+	mkdir -p "$WORK/go"
+	{ extract main.go; say; extract front.go; } >"$WORK/go/main.go"
+	cd "$WORK/go"
+	export GOCACHE=$WORK/go-cache GOFLAGS=-mod=mod GONOSUMDB='*' GOTOOLCHAIN=local
+	cache=$(go env GOMODCACHE)
+	if [ -d "$debian/src/github.com/jackc/pgx/v4/pgxpool" ] &&
+		[ ! -d "$cache/cache/download/github.com/jackc/pgx/v5" ]; then
+		mkdir old
+		sed 's,jackc/pgx/v5,jackc/pgx/v4,; s,pgxpool.New(,pgxpool.Connect(,' main.go >old/main.go
+		GO111MODULE=off GOPATH=$debian GOFLAGS='' go build -o "$WORK/go/front" old/main.go
+	else
+		go mod init front && GOPROXY=file://$cache/cache/download go mod tidy &&
+			go build -o "$WORK/go/front" main.go
+	fi
+}
+
+front_go()
+{
+	if ! command -v go >/dev/null || ! command -v gofmt >/dev/null; then
+		skip "no go" Go
+		return
+	fi
+	{ extract main.go; say; extract front.go; } | gofmt -d >"$WORK/gofmt.log" 2>&1 || true
+	is "$(cat "$WORK/gofmt.log")" "" "Go: formatted, without a syntax error"
+	if (go_build) >"$WORK/go.log" 2>&1; then
+		run_front Go "$WORK/go/front"
+	else
+		skip "no pgx" "Go: runs"
+	fi
+}
+
+# PostgREST's part is three settings and a role.
+postgrest_call()				# options of post.pl that make the header
+{
+	local header=$1 body
+
+	body=$(cat "$WORK/event"; printf .)
+	psql -X -q -A -t -v ON_ERROR_STOP=1 -v body="${body%.}" -v header="$header" <<-'CALL'
+		BEGIN;
+		SELECT set_config('request.headers', json_build_object('host', 'localhost',
+			'stripe-signature', :'header')::text, true) AS headers \gset
+		SET LOCAL ROLE anon;
+		SELECT api.stripe_webhook(:'body')->>'status' AS answer \gset
+		SELECT current_setting('response.status') || ' ' || :'answer';
+		COMMIT;
+	CALL
+}
+
+front_postgrest()
+{
+	local header
+
+	event evt_postgrest "Zoë €5 😀" >"$WORK/event"
+	header=$(sql "SELECT stripe_sync.sign(pg_read_binary_file('$WORK/event'), '$SECRET')")
+	is "$(postgrest_call "$header")" "200 applied" "PostgREST: good"
+	is "$(postgrest_call "$header")" "200 duplicate" "PostgREST: again"
+	is "$(postgrest_call "${header}0")" "400 " "PostgREST: forged"
+	is "$(sql "SELECT convert_to(payload::text, 'UTF8') = pg_read_binary_file('$WORK/event')
+		FROM stripe_sync.event WHERE id = 'evt_postgrest'")" t "PostgREST: stored byte for byte"
+}
+
+# ---- all the SQL ----
+
+readme_sql()
+{
+	extract 'sql.*' >"$WORK/readme.sql"
+	if psql -X -q -v ON_ERROR_STOP=1 -f "$WORK/readme.sql" >"$WORK/readme.log" 2>&1; then
+		ok 0 "the README's SQL runs from the first block to the last"
+	else
+		ok 1 "the README's SQL runs from the first block to the last"
+		tail -n 8 "$WORK/readme.log" | sed 's/^/# /'
+	fi
+}
+
+main()
+{
+	local front
+
+	place_make
+	cluster_make
+	readme_sql
+	# the README's endpoint is not ours
+	sql "SELECT stripe_sync.drop_endpoint(name) FROM stripe_sync.endpoint" >/dev/null
+	sql "SELECT stripe_sync.drop_handler(name) FROM stripe_sync.handler" >/dev/null
+	sql "SELECT stripe_sync.add_endpoint('default', '$SECRET', livemode => false)" >/dev/null
+	sql "CREATE ROLE front LOGIN; SELECT stripe_sync.grant_ingest('front')" >/dev/null
+	chmod a+r "$WORK"/event 2>/dev/null || true
+	front_postgrest
+	for front in front_python front_ruby front_php front_go; do
+		PORT=$(free_port)
+		export PORT
+		"$front"
+	done
+	done_testing
+}
+
+main
