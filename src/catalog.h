@@ -13,52 +13,52 @@
 
 typedef enum FieldKind
 {
-	KIND_STRING,				/* text */
-	KIND_INTEGER,				/* bigint */
-	KIND_NUMBER,				/* numeric */
-	KIND_DECIMAL,				/* numeric; Stripe sends a string */
-	KIND_BOOLEAN,				/* boolean */
-	KIND_TIMESTAMP,				/* timestamptz; Stripe sends seconds */
-	KIND_REFERENCE,				/* text: the id, also of an expanded object */
-	KIND_EMBEDDED,				/* jsonb: a whole object, always */
-	KIND_OBJECT,				/* jsonb */
-	KIND_ARRAY,					/* jsonb */
-	KIND_LIST,					/* jsonb: a page of children */
-	KIND_METADATA				/* jsonb: a map of strings */
+	KIND_STRING,	/* text */
+	KIND_INTEGER,	/* bigint */
+	KIND_NUMBER,	/* numeric */
+	KIND_DECIMAL,	/* numeric; Stripe sends a string */
+	KIND_BOOLEAN,	/* boolean */
+	KIND_TIMESTAMP, /* timestamptz; Stripe sends seconds */
+	KIND_REFERENCE, /* text: the id, also of an expanded object */
+	KIND_EMBEDDED,	/* jsonb: a whole object, always */
+	KIND_OBJECT,	/* jsonb */
+	KIND_ARRAY,		/* jsonb */
+	KIND_LIST,		/* jsonb: a page of children */
+	KIND_METADATA	/* jsonb: a map of strings */
 } FieldKind;
 
 typedef struct CatalogField
 {
 	const char *name;
-	FieldKind	kind;
-	bool		nullable;
+	FieldKind kind;
+	bool nullable;
 } CatalogField;
 
 /* Fields of a child that name its parent differ from page to page. */
 typedef struct CatalogPage
 {
-	const char *field;			/* the parent's field of KIND_LIST */
-	const char *child;			/* the object type that the page lists */
-	const char *back;			/* the child's field naming its parent, or NULL */
+	const char *field; /* the parent's field of KIND_LIST */
+	const char *child; /* the object type that the page lists */
+	const char *back;  /* the child's field naming its parent, or NULL */
 } CatalogPage;
 
 typedef struct CatalogType
 {
-	const char *object;			/* Stripe's own name: "billing_portal.configuration" */
-	const char *table;			/* NULL: carried by events only, nothing to keep */
-	const char *key;			/* "id", "customer", "" (one an account), NULL */
-	const char *api;			/* "v1" or "v2" */
-	const char *list_path;		/* or NULL */
-	const char *retrieve_path;	/* or NULL */
-	const char *id_prefix;		/* or NULL */
-	bool		deletable;
-	int			rank;			/* lock order: a page's parent before its children */
+	const char *object; /* Stripe's own name: "billing_portal.configuration" */
+	const char *table;	/* NULL: carried by events only, nothing to keep */
+	const char *key;	/* "id", "customer", "" (one an account), NULL */
+	const char *api;	/* "v1" or "v2" */
+	const char *list_path;	   /* or NULL */
+	const char *retrieve_path; /* or NULL */
+	const char *id_prefix;	   /* or NULL */
+	bool deletable;
+	int rank; /* lock order: a page's parent before its children */
 	const CatalogField *fields;
-	int			nfields;
+	int nfields;
 	const CatalogPage *pages;
-	int			npages;
+	int npages;
 	const char *const *event_types; /* events that carry it */
-	int			nevent_types;
+	int nevent_types;
 } CatalogType;
 
 /* Sorted by object, in byte order. */
@@ -73,4 +73,4 @@ extern const char *catalog_kind_sqltype(FieldKind kind);
 extern const CatalogField *catalog_field(const CatalogType *type,
 										 const char *name);
 
-#endif							/* STRIPE_SYNC_CATALOG_H */
+#endif /* STRIPE_SYNC_CATALOG_H */

@@ -24,16 +24,16 @@
 typedef struct FoldedChild
 {
 	SnapshotRow *key;
-	SnapshotRow *listing;		/* in the last version that lists it, or NULL */
-	int			listed_at;		/* index of that version, or -1 */
+	SnapshotRow *listing; /* in the last version that lists it, or NULL */
+	int listed_at;		  /* index of that version, or -1 */
 } FoldedChild;
 
 typedef struct Fold
 {
 	MirrorPass *pass;
-	History    *history;
-	List	   *versions;		/* in their order */
-	List	   *children;		/* of FoldedChild */
+	History *history;
+	List *versions; /* in their order */
+	List *children; /* of FoldedChild */
 } Fold;
 
 /*
@@ -73,7 +73,7 @@ compare_rows(const ListCell *a, const ListCell *b)
 static bool
 has_row(List *rows, const CatalogType *type, const char *id)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, rows)
 	{
@@ -91,7 +91,7 @@ has_row(List *rows, const CatalogType *type, const char *id)
 static EngineStatement *
 back_statement(const CatalogPage *page, const CatalogType *child)
 {
-	static List *statements = NIL;	/* page, statement, page, statement ... */
+	static List *statements = NIL; /* page, statement, page, statement ... */
 	MemoryContext old;
 	EngineStatement *statement;
 
@@ -104,10 +104,12 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 							  " WHERE %s OPERATOR(pg_catalog.=) $1"
 							  " AND _account OPERATOR(pg_catalog.=) $2",
 							  quote_identifier(child->key), MIRROR_SCHEMA,
-							  quote_identifier(child->table), quote_identifier(page->back));
+							  quote_identifier(child->table),
+							  quote_identifier(page->back));
 	statement->nargs = 2;
 	statement->types[0] = statement->types[1] = TEXTOID;
-	statements = lappend(lappend(statements, unconstify(CatalogPage *, page)), statement);
+	statements = lappend(lappend(statements, unconstify(CatalogPage *, page)),
+						 statement);
 	MemoryContextSwitchTo(old);
 	return statement;
 }
@@ -116,8 +118,8 @@ static List *
 children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
-	Datum		values[] = {CStringGetTextDatum(parent_id),
-	CStringGetTextDatum(snapshot_account(child, account))};
+	Datum values[] = {CStringGetTextDatum(parent_id),
+					  CStringGetTextDatum(snapshot_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
 
 	SPI_connect();
@@ -125,7 +127,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		char	   *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 
 		if (!has_row(found, child, id))
 			found = lappend(found, child_row(child, id, account, PART_SWEEP));
@@ -141,14 +143,15 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 				 JsonbContainer *parent, const char *account, List *found)
 {
 	JsonbContainer *former = snapshot_page(parent, page->field, NULL);
-	JsonbValue	data;
+	JsonbValue data;
 
 	if (former == NULL || !json_get(former, "data", &data))
 		return found;
 	for (uint32 i = 0; i < JsonContainerSize(data.val.binary.data); i++)
 	{
-		JsonbValue *element = getIthJsonbValueFromContainer(data.val.binary.data, i);
-		char	   *id;
+		JsonbValue *element = getIthJsonbValueFromContainer(
+			data.val.binary.data, i);
+		char *id;
 
 		if (!json_is_object(element))
 			continue;
@@ -169,24 +172,27 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 List *
 children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 {
-	List	   *all = list_copy(rows);
+	List *all = list_copy(rows);
 
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
 		const CatalogType *child = child_type(page);
-		bool		complete;
+		bool complete;
 
 		if (!page_sweeps(page) || table_find(child) == NULL ||
-			snapshot_page(event->object, page->field, &complete) == NULL || !complete)
+			snapshot_page(event->object, page->field, &complete) == NULL ||
+			!complete)
 			continue;
 		if (page->back == NULL)
 		{
 			if (before != NULL)
-				all = children_in_page(page, child, &before->root, event->account, all);
+				all = children_in_page(page, child, &before->root,
+									   event->account, all);
 		}
 		else if (!parent_is_new || child->nevent_types > 0)
-			all = children_by_back(page, child, event->object_id, event->account, all);
+			all = children_by_back(page, child, event->object_id,
+								   event->account, all);
 	}
 	if (list_length(all) > list_length(rows))
 		list_sort(all, compare_rows);
@@ -196,10 +202,10 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 static bool
 row_is_own(const MirrorRow *row, const CatalogType *type)
 {
-	bool		known;
+	bool known;
 
 	return row->state.event_id == NULL ||
-		history_event_is_own(row->state.event_id, type, row->id, &known);
+		   history_event_is_own(row->state.event_id, type, row->id, &known);
 }
 
 /* Ended by an event of its own: no page brings it back. */
@@ -207,7 +213,7 @@ static bool
 row_is_dead(const MirrorRow *row, const CatalogType *type)
 {
 	return row->state.deleted && row->state.deleted_at == row->state.as_of &&
-		row_is_own(row, type);
+		   row_is_own(row, type);
 }
 
 /* May a listing as of "created" replace what the row holds? */
@@ -217,7 +223,7 @@ listing_wins(const MirrorRow *row, const CatalogType *type, TimestampTz created)
 	if (row_is_dead(row, type))
 		return false;
 	return row->state.as_of < created ||
-		(row->state.as_of == created && !row_is_own(row, type));
+		   (row->state.as_of == created && !row_is_own(row, type));
 }
 
 static void
@@ -227,7 +233,8 @@ write_listing(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content
 
 	for (int race = 0; table != NULL && race < MAX_RACES; race++)
 	{
-		MirrorRow  *row = mirror_lock(pass, table, child->id, child->account, false);
+		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
+									 false);
 
 		if (row->state.found && !listing_wins(row, child->type, content->as_of))
 			return;
@@ -251,10 +258,11 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 {
 	MirrorTable *table = table_find(child->type);
 	MirrorState state;
-	MirrorRow  *row;
+	MirrorRow *row;
 
 	if (table == NULL ||
-		!mirror_peek(table, child->id, child->account, &state, NULL) || state.deleted)
+		!mirror_peek(table, child->id, child->account, &state, NULL) ||
+		state.deleted)
 		return;
 	row = mirror_lock(pass, table, child->id, child->account, false);
 	if (row->state.found && !row->state.deleted &&
@@ -269,7 +277,7 @@ static FoldedChild *
 fold_find(Fold *fold, SnapshotRow *key)
 {
 	FoldedChild *child;
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, fold->children)
 	{
@@ -287,9 +295,9 @@ fold_find(Fold *fold, SnapshotRow *key)
 static void
 fold_version(Fold *fold, int i)
 {
-	Version    *version = list_nth(fold->versions, i);
-	Event	   *event = history_event(version);
-	ListCell   *cell;
+	Version *version = list_nth(fold->versions, i);
+	Event *event = history_event(version);
+	ListCell *cell;
 
 	if (event_type_deletes(version->event_type))
 		return;
@@ -311,10 +319,10 @@ fold_version(Fold *fold, int i)
 static void
 fold_present(Fold *fold, TimestampTz since)
 {
-	History    *history = fold->history;
-	Version    *former = NULL;
-	List	   *present = NIL;
-	ListCell   *cell;
+	History *history = fold->history;
+	Version *former = NULL;
+	List *present = NIL;
+	ListCell *cell;
 
 	foreach(cell, history->versions)
 		if (((Version *) lfirst(cell))->created < since)
@@ -327,9 +335,11 @@ fold_present(Fold *fold, TimestampTz since)
 		if (!page_sweeps(page) || table_find(child) == NULL)
 			continue;
 		if (page->back != NULL)
-			present = children_by_back(page, child, history->id, history->account, present);
+			present = children_by_back(page, child, history->id,
+									   history->account, present);
 		else if (former != NULL)
-			present = children_in_page(page, child, history_event(former)->object,
+			present = children_in_page(page, child,
+									   history_event(former)->object,
 									   history->account, present);
 	}
 	foreach(cell, present)
@@ -341,7 +351,7 @@ static bool
 leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
 {
 	JsonbContainer *parent = history_event(version)->object;
-	bool		leaves = false;
+	bool leaves = false;
 
 	if (event_type_deletes(version->event_type))
 		return false;
@@ -349,7 +359,7 @@ leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
 	{
 		const CatalogPage *page = &fold->history->type->pages[i];
 		JsonbContainer *list;
-		bool		complete;
+		bool complete;
 
 		if (strcmp(page->child, child->type->object) != 0 || !page_sweeps(page) ||
 			(list = snapshot_page(parent, page->field, &complete)) == NULL)
@@ -372,10 +382,10 @@ first_left_out(Fold *fold, const SnapshotRow *child, int after,
 {
 	for (int i = after + 1; i < list_length(fold->versions); i++)
 	{
-		Version    *version = list_nth(fold->versions, i);
+		Version *version = list_nth(fold->versions, i);
 
-		if (after < 0 && (version->created < as_of ||
-						  (version->created == as_of && own)))
+		if (after < 0 &&
+			(version->created < as_of || (version->created == as_of && own)))
 			continue;
 		if (leaves_out(fold, version, child))
 		{
@@ -389,11 +399,12 @@ first_left_out(Fold *fold, const SnapshotRow *child, int after,
 static MirrorContent
 folded_content(Fold *fold, FoldedChild *child)
 {
-	Version    *version = list_nth(fold->versions, child->listed_at);
-	MirrorContent content = {child->listing->object, version->created, version->event_id, false, 0};
+	Version *version = list_nth(fold->versions, child->listed_at);
+	MirrorContent content = {child->listing->object, version->created,
+							 version->event_id, false, 0};
 
-	content.deleted = first_left_out(fold, child->key, child->listed_at, 0, false,
-									 &content.deleted_at);
+	content.deleted = first_left_out(fold, child->key, child->listed_at, 0,
+									 false, &content.deleted_at);
 	return content;
 }
 
@@ -401,7 +412,7 @@ static void
 fold_child(Fold *fold, FoldedChild *child)
 {
 	MirrorTable *table = table_find(child->key->type);
-	MirrorRow  *row;
+	MirrorRow *row;
 	TimestampTz when;
 
 	if (table == NULL)
@@ -412,14 +423,16 @@ fold_child(Fold *fold, FoldedChild *child)
 
 		write_listing(fold->pass, child->key, &content);
 	}
-	row = mirror_lock(fold->pass, table, child->key->id, child->key->account, false);
+	row = mirror_lock(fold->pass, table, child->key->id, child->key->account,
+					  false);
 	if (!row->state.found || row_is_dead(row, child->key->type))
 		return;
-	if (child->listing != NULL &&
-		row->state.event_id != NULL &&
-		strcmp(row->state.event_id,
-			   ((Version *) list_nth(fold->versions, child->listed_at))->event_id) == 0)
-		return;					/* just written, tombstone and all */
+	if (child->listing != NULL && row->state.event_id != NULL &&
+		strcmp(
+			row->state.event_id,
+			((Version *) list_nth(fold->versions, child->listed_at))->event_id) ==
+			0)
+		return; /* just written, tombstone and all */
 	if (first_left_out(fold, child->key, -1, row->state.as_of,
 					   row_is_own(row, child->key->type), &when) &&
 		(!row->state.deleted || when < row->state.deleted_at))
@@ -437,8 +450,8 @@ compare_folded(const ListCell *a, const ListCell *b)
 void
 children_fold(MirrorPass *pass, History *history, TimestampTz since)
 {
-	Fold		fold = {pass, history, NIL, NIL};
-	ListCell   *cell;
+	Fold fold = {pass, history, NIL, NIL};
+	ListCell *cell;
 
 	if (history->type->npages == 0)
 		return;
@@ -455,22 +468,23 @@ children_fold(MirrorPass *pass, History *history, TimestampTz since)
 
 static bool
 swept_by(const CatalogType *parent, const CatalogPage *page,
-		 const SnapshotRow *child, JsonbContainer *object,
-		 TimestampTz created, TimestampTz *swept_at)
+		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
+		 TimestampTz *swept_at)
 {
 	MirrorTable *table = table_find(parent);
-	Fold		fold = {0};
+	Fold fold = {0};
 	MirrorState state;
-	JsonbValue	json;
-	Datum		value;
-	char	   *parent_id;
+	JsonbValue json;
+	Datum value;
+	char *parent_id;
 	const char *account = snapshot_account(parent, child->account);
 
 	if (table == NULL || !json_get(object, page->back, &json) ||
 		!value_from_json(KIND_REFERENCE, &json, &value))
 		return false;
 	parent_id = TextDatumGetCString(value);
-	if (!mirror_peek(table, parent_id, account, &state, NULL) || state.as_of <= created)
+	if (!mirror_peek(table, parent_id, account, &state, NULL) ||
+		state.as_of <= created)
 		return false;
 	fold.history = history_read(parent, parent_id, account);
 	fold.versions = order_since(fold.history, created + 1);
@@ -495,7 +509,8 @@ children_swept(const CatalogType *type, const char *id, const char *account,
 		for (int j = 0; j < parent->npages; j++)
 			if (parent->pages[j].back != NULL && page_sweeps(&parent->pages[j]) &&
 				strcmp(parent->pages[j].child, type->object) == 0 &&
-				swept_by(parent, &parent->pages[j], child, object, created, swept_at))
+				swept_by(parent, &parent->pages[j], child, object, created,
+						 swept_at))
 				return true;
 	}
 	return false;

@@ -41,7 +41,7 @@ compat_init_range_table(EState *estate, Relation relation)
 	rte->rellockmode = AccessShareLock;
 #if PG_VERSION_NUM >= 180000
 	{
-		List	   *perminfos = NIL;
+		List *perminfos = NIL;
 
 		addRTEPermissionInfo(&perminfos, rte);
 		ExecInitRangeTable(estate, list_make1(rte), perminfos,
@@ -49,7 +49,7 @@ compat_init_range_table(EState *estate, Relation relation)
 	}
 #elif PG_VERSION_NUM >= 160000
 	{
-		List	   *perminfos = NIL;
+		List *perminfos = NIL;
 
 		addRTEPermissionInfo(&perminfos, rte);
 		ExecInitRangeTable(estate, list_make1(rte), perminfos);
@@ -124,7 +124,8 @@ compat_json_lexer(const char *bytes, int length)
 #if PG_VERSION_NUM >= 170000
 	return makeJsonLexContextCstringLen(NULL, bytes, length, PG_UTF8, false);
 #else
-	return makeJsonLexContextCstringLen(unconstify(char *, bytes), length, PG_UTF8, false);
+	return makeJsonLexContextCstringLen(unconstify(char *, bytes), length,
+										PG_UTF8, false);
 #endif
 }
 
@@ -138,4 +139,4 @@ compat_string_to_names(const char *name)
 #endif
 }
 
-#endif							/* STRIPE_SYNC_COMPAT_H */
+#endif /* STRIPE_SYNC_COMPAT_H */

@@ -27,8 +27,9 @@
 PG_FUNCTION_INFO_V1(stripe_sync_create_tables);
 
 /* References that people join by have an index; each costs every event. */
-static const char *const joined[] = {"account", "charge", "customer", "invoice",
-"payment_intent", "price", "product", "subscription"};
+static const char *const joined[] = {"account", "charge",		  "customer",
+									 "invoice", "payment_intent", "price",
+									 "product", "subscription"};
 
 /* Our own columns, after those of the object. */
 static const char *const meta_definitions[] = {
@@ -41,7 +42,9 @@ static const char *const meta_definitions[] = {
 
 typedef enum TableAction
 {
-	TABLE_CREATED, TABLE_EXTENDED, TABLE_UNCHANGED
+	TABLE_CREATED,
+	TABLE_EXTENDED,
+	TABLE_UNCHANGED
 } TableAction;
 
 static const char *const action_names[] = {"created", "extended", "unchanged"};
@@ -49,10 +52,10 @@ static const char *const action_names[] = {"created", "extended", "unchanged"};
 /* Who is to own new tables, and whose search_path they remember. */
 typedef struct Builder
 {
-	Oid			role;
-	char	   *search_path;
-	bool		by_superuser;
-	bool		lz4;
+	Oid role;
+	char *search_path;
+	bool by_superuser;
+	bool lz4;
 } Builder;
 
 static void
@@ -62,16 +65,15 @@ run_ddl(const char *sql)
 		elog(ERROR, "could not run \"%s\"", sql);
 }
 
-static void pg_attribute_printf(1, 2)
-run_ddlf(const char *format,...)
+static void pg_attribute_printf(1, 2) run_ddlf(const char *format, ...)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&sql, format, args);
@@ -87,13 +89,16 @@ run_ddlf(const char *format,...)
 static bool
 server_has_lz4(void)
 {
-	bool		isnull;
+	bool isnull;
 
-	if (SPI_execute("SELECT 'lz4' OPERATOR(pg_catalog.=) ANY (enumvals) FROM pg_catalog.pg_settings"
-					" WHERE name OPERATOR(pg_catalog.=) 'default_toast_compression'",
-					true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+	if (SPI_execute(
+			"SELECT 'lz4' OPERATOR(pg_catalog.=) ANY (enumvals) FROM pg_catalog.pg_settings"
+			" WHERE name OPERATOR(pg_catalog.=) 'default_toast_compression'",
+			true, 1) != SPI_OK_SELECT ||
+		SPI_processed == 0)
 		return false;
-	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 /* ---- columns ---- */
@@ -102,7 +107,7 @@ server_has_lz4(void)
 static List *
 object_columns(const CatalogType *type)
 {
-	List	   *columns = NIL;
+	List *columns = NIL;
 
 	for (int i = 0; i < type->nfields; i++)
 		columns = lappend(columns, unconstify(CatalogField *, &type->fields[i]));
@@ -145,8 +150,8 @@ create_index(const CatalogType *type, const CatalogField *field)
 	const char *column = quote_identifier(field->name);
 
 	if (is_joined(field) && strcmp(field->name, type->key) != 0)
-		run_ddlf("CREATE INDEX ON %s.%s (%s) WHERE %s IS NOT NULL", MIRROR_SCHEMA,
-				 quote_identifier(type->table), column, column);
+		run_ddlf("CREATE INDEX ON %s.%s (%s) WHERE %s IS NOT NULL",
+				 MIRROR_SCHEMA, quote_identifier(type->table), column, column);
 	else if (strcmp(field->name, "created") == 0 && field->kind == KIND_TIMESTAMP)
 		run_ddlf("CREATE INDEX ON %s.%s (%s)", MIRROR_SCHEMA,
 				 quote_identifier(type->table), column);
@@ -160,19 +165,22 @@ static void
 store_inline(const CatalogType *type, List *columns)
 {
 	StringInfoData sql;
-	ListCell   *cell;
+	ListCell *cell;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "ALTER TABLE %s.%s ALTER _data SET STORAGE MAIN,"
-					 " ALTER _account SET STORAGE MAIN, ALTER _event_id SET STORAGE MAIN", MIRROR_SCHEMA,
-					 quote_identifier(type->table));
+	appendStringInfo(
+		&sql,
+		"ALTER TABLE %s.%s ALTER _data SET STORAGE MAIN,"
+		" ALTER _account SET STORAGE MAIN, ALTER _event_id SET STORAGE MAIN",
+		MIRROR_SCHEMA, quote_identifier(type->table));
 	foreach(cell, columns)
 	{
 		CatalogField *field = lfirst(cell);
-		Oid			type_oid = value_type(field->kind);
+		Oid type_oid = value_type(field->kind);
 
 		if (type_oid == JSONBOID || type_oid == TEXTOID)
-			appendStringInfo(&sql, ", ALTER %s SET STORAGE MAIN", quote_identifier(field->name));
+			appendStringInfo(&sql, ", ALTER %s SET STORAGE MAIN",
+							 quote_identifier(field->name));
 	}
 	run_ddl(sql.data);
 }
@@ -182,30 +190,35 @@ store_inline(const CatalogType *type, List *columns)
 static void
 create_table(const CatalogType *type, const Builder *builder)
 {
-	List	   *columns = object_columns(type);
+	List *columns = object_columns(type);
 	StringInfoData sql;
-	ListCell   *cell;
+	ListCell *cell;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s.%s (", MIRROR_SCHEMA, quote_identifier(type->table));
+	appendStringInfo(&sql, "CREATE TABLE %s.%s (", MIRROR_SCHEMA,
+					 quote_identifier(type->table));
 	foreach(cell, columns)
 	{
 		append_column(&sql, builder, lfirst(cell));
 		appendStringInfoString(&sql, ", ");
 	}
-	appendStringInfo(&sql, "_data jsonb%s NOT NULL, ", builder->lz4 ? " COMPRESSION lz4" : "");
+	appendStringInfo(&sql, "_data jsonb%s NOT NULL, ",
+					 builder->lz4 ? " COMPRESSION lz4" : "");
 	for (int i = 0; i < lengthof(meta_definitions); i++)
 		appendStringInfo(&sql, "%s, ", meta_definitions[i]);
 	if (type->key[0] != '\0')
-		appendStringInfo(&sql, "PRIMARY KEY (%s, _account))", quote_identifier(type->key));
+		appendStringInfo(&sql, "PRIMARY KEY (%s, _account))",
+						 quote_identifier(type->key));
 	else
 		appendStringInfoString(&sql, "PRIMARY KEY (_account))");
 	run_ddl(sql.data);
 	store_inline(type, columns);
 	foreach(cell, columns)
 		create_index(type, lfirst(cell));
-	run_ddlf("COMMENT ON TABLE %s.%s IS %s", MIRROR_SCHEMA, quote_identifier(type->table),
-			 quote_literal_cstr(psprintf("Stripe's %s, mirrored by stripe_sync", type->object)));
+	run_ddlf("COMMENT ON TABLE %s.%s IS %s", MIRROR_SCHEMA,
+			 quote_identifier(type->table),
+			 quote_literal_cstr(psprintf("Stripe's %s, mirrored by stripe_sync",
+										 type->object)));
 }
 
 /* ---- a table that is there ---- */
@@ -213,31 +226,36 @@ create_table(const CatalogType *type, const Builder *builder)
 static void
 not_ours(const CatalogType *type)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DUPLICATE_TABLE),
-			 errmsg("%s.%s is not a table of stripe_sync's", MIRROR_SCHEMA, type->table),
-			 errdetail("It lacks the columns that the mirror keeps its own state in."),
-			 errhint("Rename it, or the schema it is in: ALTER SCHEMA %s RENAME TO %s_other.",
-					 MIRROR_SCHEMA, MIRROR_SCHEMA)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DUPLICATE_TABLE),
+		 errmsg("%s.%s is not a table of stripe_sync's", MIRROR_SCHEMA,
+				type->table),
+		 errdetail(
+			 "It lacks the columns that the mirror keeps its own state in."),
+		 errhint(
+			 "Rename it, or the schema it is in: ALTER SCHEMA %s RENAME TO %s_other.",
+			 MIRROR_SCHEMA, MIRROR_SCHEMA)));
 }
 
 /* Ours have all our own columns, with our types, and the key that we give. */
 static void
 check_ours(const CatalogType *type, Oid relid)
 {
-	static const Oid types[] = {JSONBOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const char *const names[] = {"_data", "_account", "_deleted_at", "_event_id",
-	"_as_of", "_synced_at"};
-	char		kind = get_rel_relkind(relid);
+	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
+								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
+										"_event_id", "_as_of",	 "_synced_at"};
+	char kind = get_rel_relkind(relid);
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		not_ours(type);
 	for (int i = 0; i < lengthof(names); i++)
 	{
-		AttrNumber	attnum = get_attnum(relid, names[i]);
+		AttrNumber attnum = get_attnum(relid, names[i]);
 
-		if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != types[i])
+		if (attnum == InvalidAttrNumber ||
+			get_atttype(relid, attnum) != types[i])
 			not_ours(type);
 	}
 	if (type->key[0] != '\0' && get_attnum(relid, type->key) == InvalidAttrNumber)
@@ -247,11 +265,12 @@ check_ours(const CatalogType *type, Oid relid)
 static List *
 missing_columns(const CatalogType *type, Oid relid)
 {
-	List	   *missing = NIL;
-	ListCell   *cell;
+	List *missing = NIL;
+	ListCell *cell;
 
 	foreach(cell, object_columns(type))
-		if (get_attnum(relid, ((CatalogField *) lfirst(cell))->name) == InvalidAttrNumber)
+		if (get_attnum(relid, ((CatalogField *) lfirst(cell))->name) ==
+			InvalidAttrNumber)
 			missing = lappend(missing, lfirst(cell));
 	return missing;
 }
@@ -260,18 +279,20 @@ static char *
 fill_sql(const CatalogType *type, List *columns, Oid **types)
 {
 	StringInfoData sql;
-	int			n = 0;
-	ListCell   *cell;
+	int n = 0;
+	ListCell *cell;
 
 	*types = palloc((list_length(columns) + 1) * sizeof(Oid));
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE %s.%s SET ", MIRROR_SCHEMA, quote_identifier(type->table));
+	appendStringInfo(&sql, "UPDATE %s.%s SET ", MIRROR_SCHEMA,
+					 quote_identifier(type->table));
 	foreach(cell, columns)
 	{
 		CatalogField *field = lfirst(cell);
 
 		(*types)[n++] = value_type(field->kind);
-		appendStringInfo(&sql, "%s%s = $%d", n > 1 ? ", " : "", quote_identifier(field->name), n);
+		appendStringInfo(&sql, "%s%s = $%d", n > 1 ? ", " : "",
+						 quote_identifier(field->name), n);
 	}
 	(*types)[n++] = TIDOID;
 	appendStringInfo(&sql, " WHERE ctid OPERATOR(pg_catalog.=) $%d", n);
@@ -283,16 +304,16 @@ static void
 fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 		 HeapTuple tuple, TupleDesc desc)
 {
-	int			n = list_length(columns);
-	Datum	   *values = palloc(sizeof(Datum) * (n + 1));
-	char	   *nulls = palloc(n + 2);
-	bool		isnull;
-	Jsonb	   *data = DatumGetJsonbP(SPI_getbinval(tuple, desc, 2, &isnull));
+	int n = list_length(columns);
+	Datum *values = palloc(sizeof(Datum) * (n + 1));
+	char *nulls = palloc(n + 2);
+	bool isnull;
+	Jsonb *data = DatumGetJsonbP(SPI_getbinval(tuple, desc, 2, &isnull));
 
 	for (int i = 0; i < n; i++)
 	{
 		CatalogField *field = list_nth(columns, i);
-		bool		found;
+		bool found;
 
 		found = value_take(derived_find(type->table, field->name), field->name,
 						   field->kind, &data->root, &values[i]);
@@ -302,28 +323,31 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 	nulls[n] = ' ';
 	nulls[n + 1] = '\0';
 	if (SPI_execute_plan(update, values, nulls, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not fill new columns of %s.%s", MIRROR_SCHEMA, type->table);
+		elog(ERROR, "could not fill new columns of %s.%s", MIRROR_SCHEMA,
+			 type->table);
 }
 
 /* Fill new columns from what the rows hold already, some rows at a time. */
 static void
 fill_columns(const CatalogType *type, List *columns)
 {
-	Oid		   *types;
-	char	   *sql = fill_sql(type, columns, &types);
-	SPIPlanPtr	update = SPI_prepare(sql, list_length(columns) + 1, types);
-	SPIPlanPtr	select = SPI_prepare(psprintf("SELECT ctid, _data FROM %s.%s FOR UPDATE",
-											  MIRROR_SCHEMA, quote_identifier(type->table)), 0, NULL);
-	Portal		cursor;
+	Oid *types;
+	char *sql = fill_sql(type, columns, &types);
+	SPIPlanPtr update = SPI_prepare(sql, list_length(columns) + 1, types);
+	SPIPlanPtr select = SPI_prepare(
+		psprintf("SELECT ctid, _data FROM %s.%s FOR UPDATE", MIRROR_SCHEMA,
+				 quote_identifier(type->table)),
+		0, NULL);
+	Portal cursor;
 
 	if (update == NULL || select == NULL)
-		elog(ERROR, "could not prepare to fill %s.%s: %s", MIRROR_SCHEMA, type->table,
-			 SPI_result_code_string(SPI_result));
+		elog(ERROR, "could not prepare to fill %s.%s: %s", MIRROR_SCHEMA,
+			 type->table, SPI_result_code_string(SPI_result));
 	cursor = SPI_cursor_open(NULL, select, NULL, NULL, false);
 	for (;;)
 	{
 		SPITupleTable *rows;
-		uint64		n;
+		uint64 n;
 
 		SPI_cursor_fetch(cursor, true, 500);
 		rows = SPI_tuptable;
@@ -340,8 +364,8 @@ fill_columns(const CatalogType *type, List *columns)
 static TableAction
 extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 {
-	List	   *missing;
-	ListCell   *cell;
+	List *missing;
+	ListCell *cell;
 	StringInfoData sql;
 
 	check_ours(type, relid);
@@ -349,10 +373,12 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 	if (missing == NIL)
 		return TABLE_UNCHANGED;
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "ALTER TABLE %s.%s ", MIRROR_SCHEMA, quote_identifier(type->table));
+	appendStringInfo(&sql, "ALTER TABLE %s.%s ", MIRROR_SCHEMA,
+					 quote_identifier(type->table));
 	foreach(cell, missing)
 	{
-		appendStringInfoString(&sql, cell == list_head(missing) ? "ADD COLUMN " : ", ADD COLUMN ");
+		appendStringInfoString(
+			&sql, cell == list_head(missing) ? "ADD COLUMN " : ", ADD COLUMN ");
 		append_column(&sql, builder, lfirst(cell));
 	}
 	run_ddl(sql.data);
@@ -368,8 +394,9 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 static Oid
 database_owner(void)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID,
+									  ObjectIdGetDatum(MyDatabaseId));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);
@@ -385,10 +412,11 @@ note_table(const CatalogType *type, const Builder *builder)
 	static EngineStatement note = {
 		"INSERT INTO stripe_sync.mirror_table (table_name, search_path) VALUES ($1, $2)"
 		" ON CONFLICT (table_name) DO NOTHING",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(type->table), CStringGetTextDatum(builder->search_path)};
-	RoleScope	scope = role_enter_engine();
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(type->table),
+					  CStringGetTextDatum(builder->search_path)};
+	RoleScope scope = role_enter_engine();
 
 	engine_run(&note, values, NULL, SPI_OK_INSERT);
 	role_leave(&scope);
@@ -398,10 +426,8 @@ note_table(const CatalogType *type, const Builder *builder)
 static void
 grant_to_readers(void)
 {
-	static EngineStatement grant = {
-		"SELECT stripe_sync.grant_mirror()"
-	};
-	RoleScope	scope = role_enter_engine();
+	static EngineStatement grant = {"SELECT stripe_sync.grant_mirror()"};
+	RoleScope scope = role_enter_engine();
 
 	engine_run(&grant, NULL, NULL, SPI_OK_SELECT);
 	role_leave(&scope);
@@ -411,8 +437,8 @@ grant_to_readers(void)
 static Oid
 extending_role(Oid relid, const Builder *builder)
 {
-	HeapTuple	tuple;
-	Oid			owner;
+	HeapTuple tuple;
+	Oid owner;
 
 	if (!builder->by_superuser)
 		return builder->role;
@@ -427,11 +453,13 @@ extending_role(Oid relid, const Builder *builder)
 static TableAction
 make_table(const CatalogType *type, const Builder *builder)
 {
-	Oid			relid = get_relname_relid(type->table, get_namespace_oid(MIRROR_SCHEMA, false));
+	Oid relid = get_relname_relid(type->table,
+								  get_namespace_oid(MIRROR_SCHEMA, false));
 	TableAction action = TABLE_CREATED;
-	RoleScope	scope;
+	RoleScope scope;
 
-	scope = role_enter(OidIsValid(relid) ? extending_role(relid, builder) : builder->role,
+	scope = role_enter(OidIsValid(relid) ? extending_role(relid, builder)
+										 : builder->role,
 					   "pg_catalog, pg_temp");
 	if (OidIsValid(relid))
 		action = extend_table(type, relid, builder);
@@ -446,13 +474,14 @@ make_table(const CatalogType *type, const Builder *builder)
 static void
 make_schema(const Builder *builder)
 {
-	RoleScope	scope;
+	RoleScope scope;
 
 	if (OidIsValid(get_namespace_oid(MIRROR_SCHEMA, true)))
 		return;
 	scope = role_enter(builder->role, "pg_catalog, pg_temp");
 	run_ddl("CREATE SCHEMA " MIRROR_SCHEMA);
-	run_ddl("COMMENT ON SCHEMA " MIRROR_SCHEMA " IS 'Stripe''s objects, mirrored by stripe_sync'");
+	run_ddl("COMMENT ON SCHEMA " MIRROR_SCHEMA
+			" IS 'Stripe''s objects, mirrored by stripe_sync'");
 	role_leave(&scope);
 	CommandCounterIncrement();
 }
@@ -460,14 +489,15 @@ make_schema(const Builder *builder)
 static Builder
 builder_begin(void)
 {
-	Builder		builder = {0};
+	Builder builder = {0};
 
 	builder.by_superuser = superuser();
 	builder.role = builder.by_superuser ? database_owner() : GetUserId();
 	builder.search_path = pstrdup(role_current_path());
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
-	run_ddl("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe_sync.create_tables', 0))");
+	run_ddl(
+		"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe_sync.create_tables', 0))");
 	make_schema(&builder);
 	return builder;
 }
@@ -475,18 +505,23 @@ builder_begin(void)
 static const CatalogType *
 wanted_type(Datum name)
 {
-	char	   *object = TextDatumGetCString(name);
+	char *object = TextDatumGetCString(name);
 	const CatalogType *type = catalog_find(object, strlen(object));
 
 	if (type == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no object type \"%s\"", object),
-				 errhint("SELECT object_type FROM stripe_sync.object_type shows all.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no object type \"%s\"", object),
+			 errhint(
+				 "SELECT object_type FROM stripe_sync.object_type shows all.")));
 	if (type->table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("object type \"%s\" is carried by events only, it has no table", object)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(
+				 "object type \"%s\" is carried by events only, it has no table",
+				 object)));
 	return type;
 }
 
@@ -494,22 +529,25 @@ wanted_type(Datum name)
 static List *
 wanted_types(ArrayType *names)
 {
-	List	   *types = NIL;
-	Datum	   *elements;
-	bool	   *nulls;
-	int			n;
+	List *types = NIL;
+	Datum *elements;
+	bool *nulls;
+	int n;
 
 	if (names == NULL)
 	{
 		for (int i = 0; i < catalog_ntypes; i++)
 			if (catalog_types[i].table != NULL)
-				types = lappend(types, unconstify(CatalogType *, &catalog_types[i]));
+				types = lappend(types,
+								unconstify(CatalogType *, &catalog_types[i]));
 		return types;
 	}
-	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &n);
 	for (int i = 0; i < n; i++)
 		if (!nulls[i])
-			types = list_append_unique_ptr(types, unconstify(CatalogType *, wanted_type(elements[i])));
+			types = list_append_unique_ptr(
+				types, unconstify(CatalogType *, wanted_type(elements[i])));
 	return types;
 }
 
@@ -518,9 +556,10 @@ Datum
 stripe_sync_create_tables(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	List	   *types = wanted_types(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0));
-	Builder		builder;
-	ListCell   *cell;
+	List *types = wanted_types(PG_ARGISNULL(0) ? NULL
+											   : PG_GETARG_ARRAYTYPE_P(0));
+	Builder builder;
+	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
@@ -529,9 +568,10 @@ stripe_sync_create_tables(PG_FUNCTION_ARGS)
 	{
 		const CatalogType *type = lfirst(cell);
 		TableAction action = make_table(type, &builder);
-		Datum		values[] = {CStringGetTextDatum(type->object),
-		CStringGetTextDatum(type->table), CStringGetTextDatum(action_names[action])};
-		bool		nulls[] = {false, false, false};
+		Datum values[] = {CStringGetTextDatum(type->object),
+						  CStringGetTextDatum(type->table),
+						  CStringGetTextDatum(action_names[action])};
+		bool nulls[] = {false, false, false};
 
 		CHECK_FOR_INTERRUPTS();
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -545,8 +585,8 @@ stripe_sync_create_tables(PG_FUNCTION_ARGS)
 void
 tables_create_if_none(void)
 {
-	Oid			namespace = get_namespace_oid(MIRROR_SCHEMA, true);
-	Builder		builder;
+	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+	Builder builder;
 
 	for (int i = 0; OidIsValid(namespace) && i < catalog_ntypes; i++)
 		if (catalog_types[i].table != NULL &&

@@ -16,8 +16,8 @@ static bool value_same(const JsonbValue *a, const JsonbValue *b);
 typedef struct KeyWalk
 {
 	JsonbIterator *iterator;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 } KeyWalk;
 
 static void
@@ -47,8 +47,8 @@ walk_find(const KeyWalk *walk, JsonbContainer *other, JsonbValue *value)
 static bool
 object_within(JsonbContainer *a, JsonbContainer *b)
 {
-	KeyWalk		walk;
-	JsonbValue	other;
+	KeyWalk walk;
+	JsonbValue other;
 
 	walk_begin(&walk, a);
 	while (walk_next(&walk))
@@ -68,7 +68,7 @@ object_within(JsonbContainer *a, JsonbContainer *b)
 static bool
 array_same(JsonbContainer *a, JsonbContainer *b)
 {
-	uint32		count = JsonContainerSize(a);
+	uint32 count = JsonContainerSize(a);
 
 	if (count != JsonContainerSize(b))
 		return false;
@@ -103,11 +103,12 @@ value_same(const JsonbValue *a, const JsonbValue *b)
 			return true;
 		case jbvString:
 			return a->val.string.len == b->val.string.len &&
-				memcmp(a->val.string.val, b->val.string.val, a->val.string.len) == 0;
+				   memcmp(a->val.string.val, b->val.string.val,
+						  a->val.string.len) == 0;
 		case jbvNumeric:
-			return DatumGetBool(DirectFunctionCall2(numeric_eq,
-													NumericGetDatum(a->val.numeric),
-													NumericGetDatum(b->val.numeric)));
+			return DatumGetBool(
+				DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric),
+									NumericGetDatum(b->val.numeric)));
 		case jbvBool:
 			return a->val.boolean == b->val.boolean;
 		case jbvBinary:
@@ -124,13 +125,13 @@ value_same(const JsonbValue *a, const JsonbValue *b)
 bool
 json_describes(JsonbContainer *previous, JsonbContainer *before)
 {
-	KeyWalk		walk;
-	JsonbValue	other;
+	KeyWalk walk;
+	JsonbValue other;
 
 	walk_begin(&walk, previous);
 	while (walk_next(&walk))
 	{
-		bool		found = walk_find(&walk, before, &other) != NULL;
+		bool found = walk_find(&walk, before, &other) != NULL;
 
 		if (walk.value.type == jbvNull)
 		{
@@ -156,15 +157,15 @@ static bool
 rest_same(JsonbContainer *after, JsonbContainer *previous,
 		  JsonbContainer *before)
 {
-	KeyWalk		walk;
-	JsonbValue	old;
-	JsonbValue	other;
+	KeyWalk walk;
+	JsonbValue old;
+	JsonbValue other;
 
 	walk_begin(&walk, after);
 	while (walk_next(&walk))
 	{
-		bool		named = walk_find(&walk, previous, &old) != NULL;
-		bool		found = walk_find(&walk, before, &other) != NULL;
+		bool named = walk_find(&walk, previous, &old) != NULL;
+		bool found = walk_find(&walk, before, &other) != NULL;
 
 		if (named && !(json_is_object(&old) && json_is_object(&walk.value)))
 			continue;
@@ -190,13 +191,12 @@ static bool
 nothing_lost(JsonbContainer *after, JsonbContainer *previous,
 			 JsonbContainer *before)
 {
-	KeyWalk		walk;
-	JsonbValue	ignored;
+	KeyWalk walk;
+	JsonbValue ignored;
 
 	walk_begin(&walk, before);
 	while (walk_next(&walk))
-		if (walk.value.type != jbvNull &&
-			!walk_find(&walk, previous, &ignored) &&
+		if (walk.value.type != jbvNull && !walk_find(&walk, previous, &ignored) &&
 			!walk_find(&walk, after, &ignored))
 			return false;
 	return true;
@@ -208,6 +208,6 @@ json_overlay_same(JsonbContainer *after, JsonbContainer *previous,
 				  JsonbContainer *before)
 {
 	return json_describes(previous, before) &&
-		rest_same(after, previous, before) &&
-		nothing_lost(after, previous, before);
+		   rest_same(after, previous, before) &&
+		   nothing_lost(after, previous, before);
 }

@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(stripe_sync_drop_endpoint);
 int64
 endpoint_seconds(const Interval *interval)
 {
-	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	int64 days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
 
 	return days * SECS_PER_DAY + interval->time / USECS_PER_SEC;
 }
@@ -30,14 +30,14 @@ endpoint_seconds(const Interval *interval)
 bool
 endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
-	Relation	relation;
-	Snapshot	snapshot;
+	Relation relation;
+	Snapshot snapshot;
 	SysScanDesc scan = engine_scan_name("endpoint", "endpoint_pkey", name,
-									&relation, &snapshot);
-	HeapTuple	tuple = systable_getnext(scan);
-	bool		found = HeapTupleIsValid(tuple);
-	bool		isnull;
-	Datum		value;
+										&relation, &snapshot);
+	HeapTuple tuple = systable_getnext(scan);
+	bool found = HeapTupleIsValid(tuple);
+	bool isnull;
+	Datum value;
 
 	if (found)
 	{
@@ -46,16 +46,18 @@ endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 		endpoint->has_livemode = !isnull;
 		endpoint->livemode = !isnull && DatumGetBool(value);
 		value = heap_getattr(tuple, 3, RelationGetDescr(relation), &isnull);
-		endpoint->tolerance = isnull ? SIGNATURE_NO_TOLERANCE :
-			endpoint_seconds(DatumGetIntervalP(value));
+		endpoint->tolerance = isnull
+								  ? SIGNATURE_NO_TOLERANCE
+								  : endpoint_seconds(DatumGetIntervalP(value));
 	}
 	engine_scan_end(scan, relation, snapshot);
 	if (found)
 		return true;
-	return refuse(refusal, FAULT_OURS, ERRCODE_NO_SUCH_NAME,
-				  psprintf("there is no endpoint \"%s\"", name), NULL,
-				  psprintf("Make it: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
-						   quote_literal_cstr(name)));
+	return refuse(
+		refusal, FAULT_OURS, ERRCODE_NO_SUCH_NAME,
+		psprintf("there is no endpoint \"%s\"", name), NULL,
+		psprintf("Make it: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+				 quote_literal_cstr(name)));
 }
 
 static void
@@ -63,9 +65,8 @@ check_name(text *name, const char *what)
 {
 	if (name == NULL || VARSIZE_ANY_EXHDR(name) == 0 ||
 		VARSIZE_ANY_EXHDR(name) > 63)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must have a name of 1 to 63 bytes", what)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s must have a name of 1 to 63 bytes", what)));
 }
 
 /* Does the endpoint have a secret, and is it this one? */
@@ -75,10 +76,10 @@ secret_known(text *name, text *secret, bool *same)
 	static EngineStatement select = {
 		"SELECT secret FROM stripe_sync.endpoint_secret"
 		" WHERE endpoint OPERATOR(pg_catalog.=) $1 AND lapses_at IS NULL",
-		1, {TEXTOID}
-	};
-	Datum		values[] = {PointerGetDatum(name)};
-	bool		known;
+		1,
+		{TEXTOID}};
+	Datum values[] = {PointerGetDatum(name)};
+	bool known;
 
 	*same = false;
 	SPI_connect();
@@ -86,13 +87,13 @@ secret_known(text *name, text *secret, bool *same)
 	known = SPI_processed > 0;
 	if (known)
 	{
-		bool		isnull;
-		text	   *old = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[0],
-													   SPI_tuptable->tupdesc, 1, &isnull));
+		bool isnull;
+		text *old = DatumGetTextPP(SPI_getbinval(
+			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 		*same = VARSIZE_ANY_EXHDR(old) == VARSIZE_ANY_EXHDR(secret) &&
-			CRYPTO_memcmp(VARDATA_ANY(old), VARDATA_ANY(secret),
-						  VARSIZE_ANY_EXHDR(old)) == 0;
+				CRYPTO_memcmp(VARDATA_ANY(old), VARDATA_ANY(secret),
+							  VARSIZE_ANY_EXHDR(old)) == 0;
 	}
 	SPI_finish();
 	return known;
@@ -103,9 +104,9 @@ secret_insert(text *name, text *secret)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.endpoint_secret (endpoint, secret) VALUES ($1, $2)",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[] = {PointerGetDatum(name), PointerGetDatum(secret)};
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum values[] = {PointerGetDatum(name), PointerGetDatum(secret)};
 
 	SPI_connect();
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
@@ -116,10 +117,9 @@ void
 endpoint_check_tolerance(const Interval *tolerance)
 {
 	if (tolerance != NULL && endpoint_seconds(tolerance) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a tolerance cannot be negative"),
-				 errhint("NULL switches the check of the age off.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a tolerance cannot be negative"),
+						errhint("NULL switches the check of the age off.")));
 }
 
 /*
@@ -136,15 +136,17 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 		" VALUES ($1, $2, $3)"
 		" ON CONFLICT (name) DO UPDATE"
 		" SET livemode = excluded.livemode, tolerance = excluded.tolerance",
-		3, {TEXTOID, BOOLOID, INTERVALOID}
-	};
-	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	text	   *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	Datum		values[] = {PointerGetDatum(name), PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-	PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
-	char		nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ', PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
-	RoleScope	scope;
-	bool		same;
+		3,
+		{TEXTOID, BOOLOID, INTERVALOID}};
+	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Datum values[] = {PointerGetDatum(name),
+					  PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
+					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
+	char nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ',
+					PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
+	RoleScope scope;
+	bool same;
 
 	check_name(name, "an endpoint");
 	secret_check(secret);
@@ -156,11 +158,13 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 	if (!secret_known(name, secret, &same))
 		secret_insert(name, secret);
 	else if (!same)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("endpoint \"%s\" has another secret", text_to_cstring(name)),
-				 errhint("Rotate it: SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
-						 quote_literal_cstr(text_to_cstring(name)))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("endpoint \"%s\" has another secret", text_to_cstring(name)),
+			 errhint(
+				 "Rotate it: SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
+				 quote_literal_cstr(text_to_cstring(name)))));
 	role_leave(&scope);
 	tables_create_if_none();
 	PG_RETURN_VOID();
@@ -172,29 +176,29 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 {
 	static EngineStatement lock = {
 		"SELECT 1 FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-		1, {TEXTOID}
-	};
+		1,
+		{TEXTOID}};
 	static EngineStatement lapse = {
 		"UPDATE stripe_sync.endpoint_secret"
 		"   SET lapses_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $2"
 		" WHERE endpoint OPERATOR(pg_catalog.=) $1 AND lapses_at IS NULL",
-		2, {TEXTOID, INTERVALOID}
-	};
+		2,
+		{TEXTOID, INTERVALOID}};
 	static EngineStatement clean = {
 		"DELETE FROM stripe_sync.endpoint_secret"
 		" WHERE endpoint OPERATOR(pg_catalog.=) $1"
 		"   AND lapses_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
-		1, {TEXTOID}
-	};
-	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	text	   *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	Interval	none = {0};
-	Interval   *keep = PG_ARGISNULL(2) ? &none : PG_GETARG_INTERVAL_P(2);
-	Datum		values[] = {PointerGetDatum(name), IntervalPGetDatum(keep)};
-	Endpoint	endpoint;
-	Refusal		refusal;
-	RoleScope	scope;
-	bool		same;
+		1,
+		{TEXTOID}};
+	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Interval none = {0};
+	Interval *keep = PG_ARGISNULL(2) ? &none : PG_GETARG_INTERVAL_P(2);
+	Datum values[] = {PointerGetDatum(name), IntervalPGetDatum(keep)};
+	Endpoint endpoint;
+	Refusal refusal;
+	RoleScope scope;
+	bool same;
 
 	check_name(name, "an endpoint");
 	secret_check(secret);
@@ -221,15 +225,15 @@ stripe_sync_drop_endpoint(PG_FUNCTION_ARGS)
 {
 	static EngineStatement secrets = {
 		"DELETE FROM stripe_sync.endpoint_secret WHERE endpoint OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
-	};
+		1,
+		{TEXTOID}};
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
-	};
-	text	   *name = PG_GETARG_TEXT_PP(0);
-	Datum		values[] = {PointerGetDatum(name)};
-	RoleScope	scope = role_enter_engine();
+		1,
+		{TEXTOID}};
+	text *name = PG_GETARG_TEXT_PP(0);
+	Datum values[] = {PointerGetDatum(name)};
+	RoleScope scope = role_enter_engine();
 
 	SPI_connect();
 	engine_run(&secrets, values, NULL, SPI_OK_DELETE);

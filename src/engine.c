@@ -24,16 +24,18 @@ static uint64 generation = 1;
 Oid
 engine_relation(const char *name)
 {
-	Oid			namespace = get_namespace_oid(ENGINE_SCHEMA, true);
-	Oid			relid = InvalidOid;
+	Oid namespace = get_namespace_oid(ENGINE_SCHEMA, true);
+	Oid relid = InvalidOid;
 
 	if (OidIsValid(namespace))
 		relid = get_relname_relid(name, namespace);
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("extension \"stripe_sync\" is not installed in this database"),
-				 errhint("Run CREATE EXTENSION stripe_sync.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg(
+				 "extension \"stripe_sync\" is not installed in this database"),
+			 errhint("Run CREATE EXTENSION stripe_sync.")));
 	return relid;
 }
 
@@ -45,12 +47,12 @@ void
 engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 		   int expected)
 {
-	int			code;
+	int code;
 
 	if (statement->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
-									   statement->types);
+		SPIPlanPtr plan = SPI_prepare(statement->sql, statement->nargs,
+									  statement->types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare \"%s\": %s", statement->sql,

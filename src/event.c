@@ -13,18 +13,18 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 
-#define MAX_NESTING		256
-#define MAX_NAME		512		/* bytes of an id, a type, a request id */
+#define MAX_NESTING 256
+#define MAX_NAME	512 /* bytes of an id, a type, a request id */
 
 /* 0001-01-01 and 9999-12-31 in seconds since the Unix epoch */
-#define FIRST_SECOND	INT64CONST(-62135596800)
-#define LAST_SECOND		INT64CONST(253402300799)
+#define FIRST_SECOND INT64CONST(-62135596800)
+#define LAST_SECOND	 INT64CONST(253402300799)
 
 bool
 event_type_ends(const char *type, const char *suffix)
 {
-	size_t		length = strlen(type);
-	size_t		tail = strlen(suffix);
+	size_t length = strlen(type);
+	size_t tail = strlen(suffix);
 
 	return length >= tail && strcmp(type + length - tail, suffix) == 0;
 }
@@ -34,7 +34,7 @@ bool
 event_type_deletes(const char *type)
 {
 	return event_type_ends(type, ".deleted") &&
-		strcmp(type, "customer.subscription.deleted") != 0;
+		   strcmp(type, "customer.subscription.deleted") != 0;
 }
 
 bool
@@ -78,9 +78,10 @@ event_type_fits(const char *type, const char *pattern)
 static bool
 not_an_event(Refusal *refusal, const char *detail)
 {
-	return refuse(refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
-				  "the payload is no Stripe event", detail,
-				  "Pass the request's body exactly as it came, not parsed and written again.");
+	return refuse(
+		refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
+		"the payload is no Stripe event", detail,
+		"Pass the request's body exactly as it came, not parsed and written again.");
 }
 
 static bool
@@ -99,7 +100,7 @@ readable_bytes(const char *bytes, int length, Refusal *refusal)
 static char *
 envelope_string(JsonbContainer *object, const char *key, bool *too_long)
 {
-	char	   *value = json_get_string(object, key);
+	char *value = json_get_string(object, key);
 
 	if (value != NULL && strlen(value) > MAX_NAME)
 		*too_long = true;
@@ -110,12 +111,13 @@ static bool
 iso_time(const char *text, TimestampTz *result)
 {
 	struct pg_tm tm = {0};
-	double		seconds;
-	char		zone;
-	int			read = 0;
+	double seconds;
+	char zone;
+	int read = 0;
 
 	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%lf%c%n", &tm.tm_year, &tm.tm_mon,
-			   &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &seconds, &zone, &read) != 7 ||
+			   &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &seconds, &zone,
+			   &read) != 7 ||
 		zone != 'Z' || text[read] != '\0' ||
 		ValidateDate(DTK_DATE_M, false, false, false, &tm) != 0 ||
 		tm.tm_hour > 23 || tm.tm_min > 59 || !(seconds >= 0 && seconds < 61))
@@ -128,9 +130,9 @@ iso_time(const char *text, TimestampTz *result)
 static void
 read_created(Event *event, JsonbContainer *root)
 {
-	JsonbValue	value;
-	int64		seconds;
-	char	   *text;
+	JsonbValue value;
+	int64 seconds;
+	char *text;
 
 	if (!json_get(root, "created", &value))
 		return;
@@ -156,7 +158,7 @@ read_request(Event *event, JsonbContainer *root, bool *too_long)
 		event->idempotency_key = envelope_string(request, "idempotency_key",
 												 too_long);
 	}
-	else						/* before 2017-05-25 it was the id alone */
+	else /* before 2017-05-25 it was the id alone */
 		event->request_id = envelope_string(root, "request", too_long);
 }
 
@@ -165,7 +167,7 @@ static void
 read_object(Event *event, JsonbContainer *root, bool *too_long)
 {
 	JsonbContainer *data = json_get_object(root, "data");
-	char	   *kind = json_get_string(root, "object");
+	char *kind = json_get_string(root, "object");
 	const CatalogType *type;
 
 	event->object = json_get_object(data, "object");
@@ -178,7 +180,8 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 
 			event->object_type = envelope_string(related, "type", too_long);
 			event->object_id = envelope_string(related, "id", too_long);
-			event->unmirrored = "a thin event carries no object; let Stripe send snapshot events for what the mirror should hold";
+			event->unmirrored =
+				"a thin event carries no object; let Stripe send snapshot events for what the mirror should hold";
 		}
 		else
 			event->unmirrored = "the event carries no data.object";
@@ -187,21 +190,26 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 	event->object_type = envelope_string(event->object, "object", too_long);
 	if (event->object_type == NULL)
 	{
-		event->unmirrored = "data.object does not say what it is (its field \"object\" is no string)";
+		event->unmirrored =
+			"data.object does not say what it is (its field \"object\" is no string)";
 		return;
 	}
 	type = catalog_find(event->object_type, strlen(event->object_type));
 	if (type == NULL)
-		event->unmirrored = psprintf("object type \"%s\" is not in the catalog of API version %s; a newer stripe_sync may know it, then replay the event",
-									 event->object_type, catalog_api_version);
+		event->unmirrored = psprintf(
+			"object type \"%s\" is not in the catalog of API version %s; a newer stripe_sync may know it, then replay the event",
+			event->object_type, catalog_api_version);
 	else if (type->table == NULL)
-		event->unmirrored = psprintf("object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
-									 event->object_type);
+		event->unmirrored = psprintf(
+			"object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
+			event->object_type);
 	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
-		event->unmirrored = psprintf("the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
-									 event->object_type);
+		event->unmirrored = psprintf(
+			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
+			event->object_type);
 	else if (!event->has_created)
-		event->unmirrored = "the event has no readable \"created\", so it can't be put in order";
+		event->unmirrored =
+			"the event has no readable \"created\", so it can't be put in order";
 	else
 		event->catalog = type;
 	if (event->object_id != NULL && strlen(event->object_id) > MAX_NAME)
@@ -211,8 +219,8 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 static bool
 read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 {
-	JsonbValue	value;
-	bool		too_long = false;
+	JsonbValue value;
+	bool too_long = false;
 
 	event->id = envelope_string(root, "id", &too_long);
 	event->type = envelope_string(root, "type", &too_long);
@@ -233,7 +241,8 @@ read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 	read_request(event, root, &too_long);
 	read_object(event, root, &too_long);
 	if (too_long)
-		return not_an_event(refusal, "A name or an id in it is longer than 512 bytes.");
+		return not_an_event(refusal,
+							"A name or an id in it is longer than 512 bytes.");
 	return true;
 }
 
@@ -261,7 +270,7 @@ event_read(const char *bytes, int length, Event *event, Refusal *refusal)
 static char *
 plain_token(const JsonLexContext *lex)
 {
-	int			length = (int) (lex->token_terminator - lex->token_start) - 2;
+	int length = (int) (lex->token_terminator - lex->token_start) - 2;
 
 	if (lex->token_type != JSON_TOKEN_STRING || length < 0 ||
 		length > MAX_NAME || memchr(lex->token_start, '\\', length + 2) != NULL)
@@ -273,7 +282,7 @@ plain_token(const JsonLexContext *lex)
 static bool
 skip_value(JsonLexContext *lex)
 {
-	int			depth = 0;
+	int depth = 0;
 
 	for (;;)
 	{
@@ -300,13 +309,13 @@ char *
 event_peek_id(const char *bytes, int length)
 {
 	JsonLexContext *lex = compat_json_lexer(bytes, length);
-	char	   *key;
+	char *key;
 
-	if (json_lex(lex) != JSON_SUCCESS || lex->token_type != JSON_TOKEN_OBJECT_START ||
+	if (json_lex(lex) != JSON_SUCCESS ||
+		lex->token_type != JSON_TOKEN_OBJECT_START ||
 		json_lex(lex) != JSON_SUCCESS || (key = plain_token(lex)) == NULL ||
-		strcmp(key, "id") != 0 ||
-		json_lex(lex) != JSON_SUCCESS || lex->token_type != JSON_TOKEN_COLON ||
-		json_lex(lex) != JSON_SUCCESS)
+		strcmp(key, "id") != 0 || json_lex(lex) != JSON_SUCCESS ||
+		lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)
 		return NULL;
 	return plain_token(lex);
 }
@@ -320,16 +329,16 @@ char *
 event_peek_account(const char *bytes, int length)
 {
 	JsonLexContext *lex = compat_json_lexer(bytes, length);
-	char	   *account = pstrdup("");
-	int			ids = 0;
-	bool		more;
+	char *account = pstrdup("");
+	int ids = 0;
+	bool more;
 
 	more = json_lex(lex) == JSON_SUCCESS &&
-		lex->token_type == JSON_TOKEN_OBJECT_START &&
-		json_lex(lex) == JSON_SUCCESS;
+		   lex->token_type == JSON_TOKEN_OBJECT_START &&
+		   json_lex(lex) == JSON_SUCCESS;
 	while (more)
 	{
-		char	   *key = plain_token(lex);
+		char *key = plain_token(lex);
 
 		if (key == NULL || json_lex(lex) != JSON_SUCCESS ||
 			lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)

@@ -17,15 +17,15 @@ PG_FUNCTION_INFO_V1(stripe_sync_explain_event);
 /* The event's own row, as text. */
 typedef struct Story
 {
-	char	   *account;
-	char	   *endpoint;
-	char	   *received_at;
-	char	   *source;
-	char	   *status;
-	char	   *attempts;
-	char	   *next_attempt_at;
-	char	   *error;
-	char	   *todo;
+	char *account;
+	char *endpoint;
+	char *received_at;
+	char *source;
+	char *status;
+	char *attempts;
+	char *next_attempt_at;
+	char *error;
+	char *todo;
 } Story;
 
 static bool
@@ -38,21 +38,23 @@ read_story(const char *id, Story *story)
 		"    COALESCE(e.tries OPERATOR(pg_catalog.->>) t.step, '0')), ', ' ORDER BY t.n)"
 		"    FROM pg_catalog.unnest(e.todo) WITH ORDINALITY t (step, n))"
 		" FROM stripe_sync.event e WHERE id OPERATOR(pg_catalog.=) $1 ORDER BY account LIMIT 1",
-		1, {TEXTOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(id)};
-	char	  **fields[] = {&story->account, &story->endpoint, &story->received_at,
-		&story->source, &story->status, &story->attempts, &story->next_attempt_at,
-	&story->error, &story->todo};
+		1,
+		{TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(id)};
+	char **fields[] = {
+		&story->account,		 &story->endpoint, &story->received_at,
+		&story->source,			 &story->status,   &story->attempts,
+		&story->next_attempt_at, &story->error,	   &story->todo};
 	MemoryContext context = CurrentMemoryContext;
-	bool		found;
+	bool found;
 
 	SPI_connect();
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
 	found = SPI_processed > 0;
 	for (int i = 0; found && i < lengthof(fields); i++)
 	{
-		char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1);
+		char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+								   i + 1);
 
 		*fields[i] = value ? MemoryContextStrdup(context, value) : NULL;
 	}
@@ -71,7 +73,8 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 {
 	appendStringInfo(out, "%s is a %s event", event->id, event->type);
 	if (event->object_id != NULL)
-		appendStringInfo(out, " about %s %s", event->object_type, event->object_id);
+		appendStringInfo(out, " about %s %s", event->object_type,
+						 event->object_id);
 	if (event->account[0] != '\0')
 		appendStringInfo(out, " of account %s", event->account);
 	if (event->has_created)
@@ -80,25 +83,32 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 					 story->received_at, story->source,
 					 story->endpoint ? " at endpoint " : "",
 					 story->endpoint ? story->endpoint : "", story->status,
-					 strcmp(story->attempts, "1") == 0 ? "one attempt" :
-					 psprintf("%s attempts", story->attempts));
+					 strcmp(story->attempts, "1") == 0
+						 ? "one attempt"
+						 : psprintf("%s attempts", story->attempts));
 }
 
 /* Among which events was decided, and by which rule. */
 static void
 tell_decision(StringInfo out, const Event *event, const char *account)
 {
-	History    *history = history_read(event->catalog, event->object_id, account);
-	Verdict		verdict = order_newest(history);
-	int			n = list_length(history->versions);
+	History *history = history_read(event->catalog, event->object_id, account);
+	Verdict verdict = order_newest(history);
+	int n = list_length(history->versions);
 
 	if (n == 1)
-		appendStringInfo(out, "It is the only stored event about that object.\n");
+		appendStringInfo(out,
+						 "It is the only stored event about that object.\n");
 	else
-		appendStringInfo(out, "Of %d stored events about that object %s (created %s) is the newest: %s.\n",
-						 n, verdict.newest->event_id, when(verdict.newest->created), verdict.rule);
+		appendStringInfo(
+			out,
+			"Of %d stored events about that object %s (created %s) is the newest: %s.\n",
+			n, verdict.newest->event_id, when(verdict.newest->created),
+			verdict.rule);
 	if (verdict.ambiguous)
-		appendStringInfoString(out, "That is a convention, not knowledge: the object is marked to be read again from Stripe.\n");
+		appendStringInfoString(
+			out,
+			"That is a convention, not knowledge: the object is marked to be read again from Stripe.\n");
 }
 
 static void
@@ -108,17 +118,23 @@ tell_mirror(StringInfo out, const Event *event, const char *account)
 	MirrorState state;
 
 	if (table == NULL)
-		appendStringInfo(out, "There is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s]), then stripe_sync.replay(%s).\n",
-						 MIRROR_SCHEMA, event->catalog->table,
-						 quote_literal_cstr(event->catalog->object), quote_literal_cstr(event->id));
+		appendStringInfo(
+			out,
+			"There is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s]), then stripe_sync.replay(%s).\n",
+			MIRROR_SCHEMA, event->catalog->table,
+			quote_literal_cstr(event->catalog->object),
+			quote_literal_cstr(event->id));
 	else if (!mirror_peek(table, event->object_id, account, &state, NULL))
-		appendStringInfo(out, "%s.%s has no row for it.\n", MIRROR_SCHEMA, event->catalog->table);
+		appendStringInfo(out, "%s.%s has no row for it.\n", MIRROR_SCHEMA,
+						 event->catalog->table);
 	else
 	{
 		appendStringInfo(out, "%s.%s holds its state as of %s, from %s",
 						 MIRROR_SCHEMA, event->catalog->table, when(state.as_of),
-						 state.event_id == NULL ? "a reading of Stripe's API" :
-						 strcmp(state.event_id, event->id) == 0 ? "this event" : state.event_id);
+						 state.event_id == NULL ? "a reading of Stripe's API"
+						 : strcmp(state.event_id, event->id) == 0
+							 ? "this event"
+							 : state.event_id);
 		if (state.deleted)
 			appendStringInfo(out, ", deleted %s", when(state.deleted_at));
 		appendStringInfoString(out, ".\n");
@@ -134,9 +150,12 @@ tell_rest(StringInfo out, const Story *story)
 	{
 		appendStringInfo(out, "Still to do: %s.", story->todo);
 		if (story->next_attempt_at != NULL)
-			appendStringInfo(out, " The next try is due %s.", story->next_attempt_at);
+			appendStringInfo(out, " The next try is due %s.",
+							 story->next_attempt_at);
 		else
-			appendStringInfoString(out, " It is not tried again by itself: mend the cause, then call stripe_sync.replay().");
+			appendStringInfoString(
+				out,
+				" It is not tried again by itself: mend the cause, then call stripe_sync.replay().");
 	}
 	if (story->error != NULL)
 		appendStringInfo(out, "\nWhat failed last: %s", story->error);
@@ -146,16 +165,15 @@ tell_rest(StringInfo out, const Story *story)
 Datum
 stripe_sync_explain_event(PG_FUNCTION_ARGS)
 {
-	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	RoleScope	scope = role_enter_engine();
+	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	RoleScope scope = role_enter_engine();
 	StringInfoData out;
-	Story		story;
-	Event		event;
+	Story story;
+	Event event;
 
 	if (!read_story(id, &story) || !inbox_load(id, story.account, &event))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_SUCH_NAME),
-				 errmsg("there is no event \"%s\"", id)));
+		ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+						errmsg("there is no event \"%s\"", id)));
 	initStringInfo(&out);
 	tell_arrival(&out, &event, &story);
 	if (event.catalog != NULL)
@@ -166,7 +184,8 @@ stripe_sync_explain_event(PG_FUNCTION_ARGS)
 		tell_mirror(&out, &event, account);
 	}
 	else
-		appendStringInfo(&out, "Nothing of it is mirrored: %s.\n", event.unmirrored);
+		appendStringInfo(&out, "Nothing of it is mirrored: %s.\n",
+						 event.unmirrored);
 	tell_rest(&out, &story);
 	role_leave(&scope);
 	PG_RETURN_TEXT_P(cstring_to_text(out.data));

@@ -39,7 +39,7 @@ static uint64 handlers_generation = 0;
 
 /* The timer of handler_timeout.  Nested handlers live under the outermost's. */
 static TimeoutId timer = MAX_TIMEOUTS;
-static int	timer_depth = 0;
+static int timer_depth = 0;
 static volatile sig_atomic_t timer_fired = false;
 
 /* ---- the list ---- */
@@ -47,8 +47,8 @@ static volatile sig_atomic_t timer_fired = false;
 static char *
 column_text(HeapTuple tuple, TupleDesc desc, int column)
 {
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, column, desc, &isnull);
+	bool isnull;
+	Datum value = heap_getattr(tuple, column, desc, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
 }
@@ -56,8 +56,8 @@ column_text(HeapTuple tuple, TupleDesc desc, int column)
 static Handler *
 read_handler(HeapTuple tuple, TupleDesc desc)
 {
-	Handler    *handler = palloc0(sizeof(Handler));
-	bool		isnull;
+	Handler *handler = palloc0(sizeof(Handler));
+	bool isnull;
 
 	handler->name = column_text(tuple, desc, 1);
 	handler->event_type = column_text(tuple, desc, 2);
@@ -78,22 +78,24 @@ compare_names(const ListCell *a, const ListCell *b)
 static void
 load_handlers(void)
 {
-	uint64		generation = engine_generation();
-	Relation	relation = table_open(engine_relation("handler"), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, NULL);
+	uint64 generation = engine_generation();
+	Relation relation = table_open(engine_relation("handler"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot,
+										  0, NULL);
 	MemoryContext old;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	if (handlers_memory == NULL)
-		handlers_memory = AllocSetContextCreate(TopMemoryContext, "stripe_sync handlers",
-												ALLOCSET_SMALL_SIZES);
+		handlers_memory = AllocSetContextCreate(
+			TopMemoryContext, "stripe_sync handlers", ALLOCSET_SMALL_SIZES);
 	handlers_generation = 0;
 	MemoryContextReset(handlers_memory);
 	handlers = NIL;
 	old = MemoryContextSwitchTo(handlers_memory);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		handlers = lappend(handlers, read_handler(tuple, RelationGetDescr(relation)));
+		handlers = lappend(handlers,
+						   read_handler(tuple, RelationGetDescr(relation)));
 	list_sort(handlers, compare_names);
 	MemoryContextSwitchTo(old);
 	systable_endscan(scan);
@@ -105,7 +107,7 @@ load_handlers(void)
 static Handler *
 copy_handler(const Handler *handler)
 {
-	Handler    *copy = palloc(sizeof(Handler));
+	Handler *copy = palloc(sizeof(Handler));
 
 	copy->name = pstrdup(handler->name);
 	copy->event_type = pstrdup(handler->event_type);
@@ -120,8 +122,8 @@ copy_handler(const Handler *handler)
 List *
 handler_matching(const char *event_type)
 {
-	List	   *matching = NIL;
-	ListCell   *cell;
+	List *matching = NIL;
+	ListCell *cell;
 
 	if (handlers_generation != engine_generation())
 		load_handlers();
@@ -135,7 +137,7 @@ handler_matching(const char *event_type)
 Handler *
 handler_find(const char *name)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (handlers_generation != engine_generation())
 		load_handlers();
@@ -187,8 +189,9 @@ static bool
 cancelled_by_timer(const ErrorData *error)
 {
 	return timer_fired && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		error->message_id != NULL &&
-		strcmp(error->message_id, "canceling statement due to user request") == 0;
+		   error->message_id != NULL &&
+		   strcmp(error->message_id,
+				  "canceling statement due to user request") == 0;
 }
 
 /* ---- a call ---- */
@@ -196,25 +199,28 @@ cancelled_by_timer(const ErrorData *error)
 typedef struct Call
 {
 	const Handler *handler;
-	Event	   *event;
+	Event *event;
 } Call;
 
 static void
 gone(const Handler *handler, const char *what, const char *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_SUCH_NAME),
-			 errmsg("%s %s of handler \"%s\" does not exist", what, name, handler->name),
-			 errhint("Make it again, or drop the handler: SELECT stripe_sync.drop_handler(%s).",
-					 quote_literal_cstr(handler->name))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_NO_SUCH_NAME),
+		 errmsg("%s %s of handler \"%s\" does not exist", what, name,
+				handler->name),
+		 errhint(
+			 "Make it again, or drop the handler: SELECT stripe_sync.drop_handler(%s).",
+			 quote_literal_cstr(handler->name))));
 }
 
 static Oid
 resolve_function(const Handler *handler, Oid role)
 {
-	Oid			arguments[] = {JSONBOID};
-	List	   *names = compat_string_to_names(handler->function);
-	Oid			function = LookupFuncName(names, 1, arguments, true);
+	Oid arguments[] = {JSONBOID};
+	List *names = compat_string_to_names(handler->function);
+	Oid function = LookupFuncName(names, 1, arguments, true);
 
 	if (!OidIsValid(function) || get_func_rettype(function) != VOIDOID)
 		gone(handler, "function", handler->function);
@@ -226,11 +232,11 @@ resolve_function(const Handler *handler, Oid role)
 static void
 call_body(void *arg)
 {
-	Call	   *call = arg;
-	Oid			role = get_role_oid(call->handler->role, true);
-	Oid			function;
-	FmgrInfo	info;
-	RoleScope	scope;
+	Call *call = arg;
+	Oid role = get_role_oid(call->handler->role, true);
+	Oid function;
+	FmgrInfo info;
+	RoleScope scope;
 
 	if (!OidIsValid(role))
 		gone(call->handler, "role", call->handler->role);
@@ -247,7 +253,7 @@ call_body(void *arg)
 	}
 	role_fire_deferred();
 	role_leave(&scope);
-	if (timer_fired)			/* it caught the cancel, or just made it */
+	if (timer_fired) /* it caught the cancel, or just made it */
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg_internal("canceling statement due to user request")));
@@ -257,9 +263,11 @@ call_body(void *arg)
 static void
 explain_timeout(ErrorData *error)
 {
-	error->message = psprintf("the handler ran longer than stripe_sync.handler_timeout (%d ms)",
-							  guc_handler_timeout);
-	error->hint = pstrdup("Register it with deferred => true and let it do less, or raise the time-out.");
+	error->message = psprintf(
+		"the handler ran longer than stripe_sync.handler_timeout (%d ms)",
+		guc_handler_timeout);
+	error->hint = pstrdup(
+		"Register it with deferred => true and let it do less, or raise the time-out.");
 }
 
 /*
@@ -269,10 +277,10 @@ explain_timeout(ErrorData *error)
 bool
 handler_attempt(const Handler *handler, Event *event, ErrorData **error)
 {
-	Call		call = {handler, event};
+	Call call = {handler, event};
 	volatile bool done = false;
 
-	CommandCounterIncrement();	/* it sees what was done before it */
+	CommandCounterIncrement(); /* it sees what was done before it */
 	timer_start();
 	PG_TRY();
 	{
@@ -293,9 +301,8 @@ static void
 check_names(const char *name, const char *event_type)
 {
 	if (name[0] == '\0' || strlen(name) > 63)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a handler must have a name of 1 to 63 bytes")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a handler must have a name of 1 to 63 bytes")));
 	if (strcmp(name, STEP_MIRROR) == 0 || strcmp(name, "alerts") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -312,9 +319,9 @@ check_names(const char *name, const char *event_type)
 static char *
 check_function(Oid function)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
-	char	   *name;
+	char *name;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -326,10 +333,11 @@ check_function(Oid function)
 	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
 		form->pronargs != 1 || form->proargtypes.values[0] != JSONBOID ||
 		form->prorettype != VOIDOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot be a handler", name),
-				 errdetail("A handler takes the event (jsonb) and returns void.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 errmsg("function %s cannot be a handler", name),
+			 errdetail("A handler takes the event (jsonb) and returns void.")));
 	ReleaseSysCache(tuple);
 	if (compat_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
@@ -347,16 +355,18 @@ stripe_sync_add_handler(PG_FUNCTION_ARGS)
 		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
 		" function = excluded.function, role = excluded.role,"
 		" search_path = excluded.search_path, deferred = excluded.deferred",
-		6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}
-	};
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *function = check_function(PG_GETARG_OID(2));
-	Datum		values[] = {CStringGetTextDatum(name), CStringGetTextDatum(event_type),
-		CStringGetTextDatum(function),
-		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
-	CStringGetTextDatum(role_current_path()), PG_GETARG_DATUM(3)};
-	RoleScope	scope;
+		6,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *event_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *function = check_function(PG_GETARG_OID(2));
+	Datum values[] = {CStringGetTextDatum(name),
+					  CStringGetTextDatum(event_type),
+					  CStringGetTextDatum(function),
+					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
+					  CStringGetTextDatum(role_current_path()),
+					  PG_GETARG_DATUM(3)};
+	RoleScope scope;
 
 	check_names(name, event_type);
 	scope = role_enter_engine();
@@ -370,10 +380,9 @@ stripe_sync_add_handler(PG_FUNCTION_ARGS)
 static void
 no_such_handler(const char *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_SUCH_NAME),
-			 errmsg("there is no handler \"%s\"", name),
-			 errhint("SELECT name FROM stripe_sync.handler shows all.")));
+	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+					errmsg("there is no handler \"%s\"", name),
+					errhint("SELECT name FROM stripe_sync.handler shows all.")));
 }
 
 /* drop_handler(name) */
@@ -382,10 +391,10 @@ stripe_sync_drop_handler(PG_FUNCTION_ARGS)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
-	};
-	Datum		values[] = {PG_GETARG_DATUM(0)};
-	RoleScope	scope = role_enter_engine();
+		1,
+		{TEXTOID}};
+	Datum values[] = {PG_GETARG_DATUM(0)};
+	RoleScope scope = role_enter_engine();
 
 	SPI_connect();
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
@@ -400,19 +409,19 @@ stripe_sync_drop_handler(PG_FUNCTION_ARGS)
 
 typedef struct TestCall
 {
-	Call		call;
-	StringInfo	report;
+	Call call;
+	StringInfo report;
 	MemoryContext context;
-	List	   *before;			/* of TableWrites */
+	List *before; /* of TableWrites */
 	TimestampTz started;
 } TestCall;
 
 /* Rows of a table that this session has written and not yet reported. */
 typedef struct TableWrites
 {
-	Oid			relid;
-	char	   *name;
-	int64		counts[3];		/* inserted, updated, deleted */
+	Oid relid;
+	char *name;
+	int64 counts[3]; /* inserted, updated, deleted */
 } TableWrites;
 
 static List *
@@ -422,26 +431,26 @@ read_writes(void)
 		"SELECT relid, pg_catalog.format('%I.%I', schemaname, relname), n_tup_ins, n_tup_upd, n_tup_del"
 		"  FROM pg_catalog.pg_stat_xact_user_tables"
 		" WHERE n_tup_ins OPERATOR(pg_catalog.+) n_tup_upd OPERATOR(pg_catalog.+) n_tup_del"
-		" OPERATOR(pg_catalog.>) 0 ORDER BY schemaname, relname"
-	};
+		" OPERATOR(pg_catalog.>) 0 ORDER BY schemaname, relname"};
 	MemoryContext context = CurrentMemoryContext;
-	RoleScope	scope = role_enter_engine();
-	List	   *writes = NIL;
+	RoleScope scope = role_enter_engine();
+	List *writes = NIL;
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
 		TableWrites *table = palloc(sizeof(TableWrites));
-		bool		isnull;
+		bool isnull;
 
 		table->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
 		table->name = SPI_getvalue(tuple, desc, 2);
 		for (int j = 0; j < 3; j++)
-			table->counts[j] = DatumGetInt64(SPI_getbinval(tuple, desc, 3 + j, &isnull));
+			table->counts[j] = DatumGetInt64(
+				SPI_getbinval(tuple, desc, 3 + j, &isnull));
 		writes = lappend(writes, table);
 		MemoryContextSwitchTo(old);
 	}
@@ -453,7 +462,7 @@ read_writes(void)
 static int64
 writes_before(List *before, Oid relid, int kind)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, before)
 		if (((TableWrites *) lfirst(cell))->relid == relid)
@@ -466,22 +475,24 @@ static void
 append_writes(StringInfo report, List *before)
 {
 	static const char *const kinds[] = {"inserted", "updated", "deleted"};
-	int			tables = 0;
-	ListCell   *cell;
+	int tables = 0;
+	ListCell *cell;
 
 	foreach(cell, read_writes())
 	{
 		TableWrites *table = lfirst(cell);
-		int			named = 0;
+		int named = 0;
 
 		for (int i = 0; i < 3; i++)
 		{
-			int64		rows = table->counts[i] - writes_before(before, table->relid, i);
+			int64 rows = table->counts[i] -
+						 writes_before(before, table->relid, i);
 
 			if (rows == 0)
 				continue;
 			if (named++ == 0)
-				appendStringInfo(report, "%s%s (", tables++ ? ", " : "", table->name);
+				appendStringInfo(report, "%s%s (", tables++ ? ", " : "",
+								 table->name);
 			else
 				appendStringInfoString(report, ", ");
 			appendStringInfo(report, INT64_FORMAT " %s", rows, kinds[i]);
@@ -497,7 +508,7 @@ append_writes(StringInfo report, List *before)
 static void
 test_body(void *arg)
 {
-	TestCall   *test = arg;
+	TestCall *test = arg;
 	MemoryContext old;
 
 	call_body(&test->call);
@@ -507,31 +518,31 @@ test_body(void *arg)
 	append_writes(test->report, test->before);
 	appendStringInfoString(test->report, "; all of it is rolled back");
 	MemoryContextSwitchTo(old);
-	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rolled back")));
+	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					errmsg_internal("rolled back")));
 }
 
 /* test_handler(name, event_id): runs it on a stored event and rolls back */
 Datum
 stripe_sync_test_handler(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	RoleScope	scope = role_enter_engine();
-	Handler    *handler = handler_find(name);
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	RoleScope scope = role_enter_engine();
+	Handler *handler = handler_find(name);
 	StringInfoData report;
-	TestCall	test;
-	Event		event;
-	ErrorData  *volatile error = NULL;
-	ErrorData  *caught = NULL;
+	TestCall test;
+	Event event;
+	ErrorData *volatile error = NULL;
+	ErrorData *caught = NULL;
 
 	if (handler == NULL)
 		no_such_handler(name);
 	if (!inbox_load(event_id, NULL, &event))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_SUCH_NAME),
-				 errmsg("there is no event \"%s\"", event_id)));
+		ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+						errmsg("there is no event \"%s\"", event_id)));
 	initStringInfo(&report);
-	test.call = (Call) {handler, &event};
+	test.call = (Call){handler, &event};
 	test.report = &report;
 	test.context = CurrentMemoryContext;
 	test.before = read_writes();
@@ -552,7 +563,8 @@ stripe_sync_test_handler(PG_FUNCTION_ARGS)
 		appendStringInfo(&report, "it raised %s: %s, after %.1f ms%s%s",
 						 unpack_sql_state(error->sqlerrcode), error->message,
 						 (GetCurrentTimestamp() - test.started) / 1000.0,
-						 error->context ? "\n" : "", error->context ? error->context : "");
+						 error->context ? "\n" : "",
+						 error->context ? error->context : "");
 	role_leave(&scope);
 	PG_RETURN_TEXT_P(cstring_to_text(report.data));
 }

@@ -11,10 +11,10 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#define HISTORY_COLUMNS \
-	"SELECT id, account, type, created FROM stripe_sync.event" \
-	" WHERE object_id OPERATOR(pg_catalog.=) $1" \
-	"   AND object_type OPERATOR(pg_catalog.=) $2" \
+#define HISTORY_COLUMNS                                                        \
+	"SELECT id, account, type, created FROM stripe_sync.event"                 \
+	" WHERE object_id OPERATOR(pg_catalog.=) $1"                               \
+	"   AND object_type OPERATOR(pg_catalog.=) $2"                             \
 	"   AND created IS NOT NULL"
 
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
@@ -22,8 +22,8 @@
 static char *
 column_text(HeapTuple tuple, TupleDesc desc, int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
 }
@@ -31,13 +31,14 @@ column_text(HeapTuple tuple, TupleDesc desc, int column)
 static Version *
 read_version(HeapTuple tuple, TupleDesc desc)
 {
-	Version    *version = palloc0(sizeof(Version));
-	bool		isnull;
+	Version *version = palloc0(sizeof(Version));
+	bool isnull;
 
 	version->event_id = column_text(tuple, desc, 1);
 	version->event_account = column_text(tuple, desc, 2);
 	version->event_type = column_text(tuple, desc, 3);
-	version->created = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+	version->created = DatumGetTimestampTz(
+		SPI_getbinval(tuple, desc, 4, &isnull));
 	return version;
 }
 
@@ -47,16 +48,15 @@ history_read(const CatalogType *type, const char *id, const char *account)
 {
 	static EngineStatement of_account = {
 		HISTORY_COLUMNS " AND account OPERATOR(pg_catalog.=) $3" HISTORY_ORDER,
-		3, {TEXTOID, TEXTOID, TEXTOID}
-	};
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
 	static EngineStatement of_any = {
-		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}
-	};
+		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}};
 	/* an account's events come as its own and as its platform's */
-	bool		any = strcmp(type->object, "account") == 0;
-	Datum		values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
-	CStringGetTextDatum(account)};
-	History    *history = palloc0(sizeof(History));
+	bool any = strcmp(type->object, "account") == 0;
+	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
+					  CStringGetTextDatum(account)};
+	History *history = palloc0(sizeof(History));
 	MemoryContext context = CurrentMemoryContext;
 
 	history->type = type;
@@ -68,9 +68,9 @@ history_read(const CatalogType *type, const char *id, const char *account)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		history->versions = lappend(history->versions,
-									read_version(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc));
+		history->versions = lappend(
+			history->versions,
+			read_version(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -84,8 +84,10 @@ history_event(Version *version)
 	if (version->event == NULL)
 	{
 		version->event = palloc(sizeof(Event));
-		if (!inbox_load(version->event_id, version->event_account, version->event))
-			elog(ERROR, "event \"%s\" is gone from the inbox", version->event_id);
+		if (!inbox_load(version->event_id, version->event_account,
+						version->event))
+			elog(ERROR, "event \"%s\" is gone from the inbox",
+				 version->event_id);
 	}
 	return version->event;
 }
@@ -93,7 +95,7 @@ history_event(Version *version)
 Version *
 history_find(const History *history, const char *event_id)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, history->versions)
 		if (strcmp(((Version *) lfirst(cell))->event_id, event_id) == 0)
@@ -112,20 +114,21 @@ history_event_is_own(const char *event_id, const CatalogType *type,
 	static EngineStatement select = {
 		"SELECT object_type OPERATOR(pg_catalog.=) $2 AND object_id OPERATOR(pg_catalog.=) $3"
 		"  FROM stripe_sync.event WHERE id OPERATOR(pg_catalog.=) $1 LIMIT 1",
-		3, {TEXTOID, TEXTOID, TEXTOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(event_id),
-	CStringGetTextDatum(type->object), CStringGetTextDatum(id)};
-	bool		own = false;
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(event_id),
+					  CStringGetTextDatum(type->object),
+					  CStringGetTextDatum(id)};
+	bool own = false;
 
 	SPI_connect();
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
 	*known = SPI_processed > 0;
 	if (*known)
 	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull);
+		bool isnull;
+		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
+									SPI_tuptable->tupdesc, 1, &isnull);
 
 		own = !isnull && DatumGetBool(value);
 	}

@@ -29,18 +29,35 @@ PG_FUNCTION_INFO_V1(stripe_sync_simulate);
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
 enum EventColumn
 {
-	EVENT_ID = 1, EVENT_ACCOUNT, EVENT_TYPE, EVENT_ENDPOINT, EVENT_LIVEMODE,
-	EVENT_API_VERSION, EVENT_OBJECT_TYPE, EVENT_OBJECT_ID, EVENT_REQUEST_ID,
-	EVENT_IDEMPOTENCY_KEY, EVENT_CREATED, EVENT_RECEIVED_AT, EVENT_SOURCE,
-	EVENT_STATUS, EVENT_MIRRORED, EVENT_TODO, EVENT_TRIES, EVENT_ATTEMPTS,
-	EVENT_NEXT_ATTEMPT_AT, EVENT_ERROR, EVENT_APPLIED_AT, EVENT_PAYLOAD
+	EVENT_ID = 1,
+	EVENT_ACCOUNT,
+	EVENT_TYPE,
+	EVENT_ENDPOINT,
+	EVENT_LIVEMODE,
+	EVENT_API_VERSION,
+	EVENT_OBJECT_TYPE,
+	EVENT_OBJECT_ID,
+	EVENT_REQUEST_ID,
+	EVENT_IDEMPOTENCY_KEY,
+	EVENT_CREATED,
+	EVENT_RECEIVED_AT,
+	EVENT_SOURCE,
+	EVENT_STATUS,
+	EVENT_MIRRORED,
+	EVENT_TODO,
+	EVENT_TRIES,
+	EVENT_ATTEMPTS,
+	EVENT_NEXT_ATTEMPT_AT,
+	EVENT_ERROR,
+	EVENT_APPLIED_AT,
+	EVENT_PAYLOAD
 };
 #define EVENT_NATTS EVENT_PAYLOAD
 
 typedef struct Row
 {
-	Datum		values[EVENT_NATTS];
-	bool		nulls[EVENT_NATTS];
+	Datum values[EVENT_NATTS];
+	bool nulls[EVENT_NATTS];
 } Row;
 
 static void
@@ -86,10 +103,10 @@ static bool
 store(const Event *event, const char *endpoint, const char *source,
 	  const char *status, List *waiting)
 {
-	RowTarget  *target;
-	Row		   *row = palloc0(sizeof(Row));
+	RowTarget *target;
+	Row *row = palloc0(sizeof(Row));
 	TimestampTz now = GetCurrentTimestamp();
-	bool		inserted;
+	bool inserted;
 
 	memset(row->nulls, true, sizeof(row->nulls));
 	put_envelope(row, event);
@@ -119,18 +136,19 @@ store(const Event *event, const char *endpoint, const char *source,
 static bool
 is_stored(const char *id, const char *account)
 {
-	Relation	relation = table_open(engine_relation("event"), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation relation = table_open(engine_relation("event"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	bool		found;
+	bool found;
 
-	ScanKeyInit(&keys[0], EVENT_ID, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(id));
+	ScanKeyInit(&keys[0], EVENT_ID, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(id));
 	ScanKeyInit(&keys[1], EVENT_ACCOUNT, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(account ? account : ""));
 	keys[0].sk_collation = keys[1].sk_collation = DEFAULT_COLLATION_OID;
-	scan = systable_beginscan(relation, engine_relation("event_pkey"), true, snapshot,
-							  account ? 2 : 1, keys);
+	scan = systable_beginscan(relation, engine_relation("event_pkey"), true,
+							  snapshot, account ? 2 : 1, keys);
 	found = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -142,8 +160,8 @@ is_stored(const char *id, const char *account)
 static char *
 known_delivery(const char *payload, int length)
 {
-	char	   *id = event_peek_id(payload, length);
-	char	   *account;
+	char *id = event_peek_id(payload, length);
+	char *account;
 
 	if (id == NULL || !is_stored(id, NULL))
 		return NULL;
@@ -156,14 +174,14 @@ known_delivery(const char *payload, int length)
 static List *
 first_steps(const Event *event, List *handlers, List **waiting)
 {
-	List	   *steps = NIL;
-	ListCell   *cell;
+	List *steps = NIL;
+	ListCell *cell;
 
 	if (event->catalog != NULL)
 		steps = lappend(steps, step_make(STEP_MIRROR, 1));
 	foreach(cell, handlers)
 	{
-		Handler    *handler = lfirst(cell);
+		Handler *handler = lfirst(cell);
 
 		if (handler->deferred)
 			*waiting = lappend(*waiting, step_make(handler->name, 0));
@@ -179,11 +197,11 @@ first_steps(const Event *event, List *handlers, List **waiting)
 static Receipt
 store_and_apply(Event *event, const char *endpoint, const char *source)
 {
-	Receipt		receipt = {event->id, "duplicate", NULL};
+	Receipt receipt = {event->id, "duplicate", NULL};
 	const char *foreseen = event->catalog != NULL ? "applied" : "ignored";
-	List	   *waiting = NIL;
-	List	   *steps = first_steps(event, handler_matching(event->type), &waiting);
-	StepRun		run = {.event = event};
+	List *waiting = NIL;
+	List *steps = first_steps(event, handler_matching(event->type), &waiting);
+	StepRun run = {.event = event};
 
 	if (!store(event, endpoint, source, foreseen, waiting))
 		return receipt;
@@ -210,11 +228,12 @@ check_size(int length, Refusal *refusal)
 					  "the payload is no Stripe event", "It is empty.",
 					  "Pass the request's body exactly as it came.");
 	if (length > guc_max_payload)
-		return refuse(refusal, FAULT_TOO_LARGE, ERRCODE_NO_EVENT,
-					  "the payload is too large",
-					  psprintf("It has %d bytes; stripe_sync.max_payload allows %d.",
-							   length, guc_max_payload),
-					  "Raise stripe_sync.max_payload if Stripe really sends such events.");
+		return refuse(
+			refusal, FAULT_TOO_LARGE, ERRCODE_NO_EVENT,
+			"the payload is too large",
+			psprintf("It has %d bytes; stripe_sync.max_payload allows %d.",
+					 length, guc_max_payload),
+			"Raise stripe_sync.max_payload if Stripe really sends such events.");
 	return true;
 }
 
@@ -224,12 +243,13 @@ check_mode(const Event *event, const Endpoint *endpoint, Refusal *refusal)
 	if (!endpoint->has_livemode || !event->has_livemode ||
 		endpoint->livemode == event->livemode)
 		return true;
-	return refuse(refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
-				  psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
-						   event->id, event->livemode ? "live" : "test",
-						   endpoint->name, endpoint->livemode ? "live" : "test"),
-				  NULL,
-				  "Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
+	return refuse(
+		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
+		psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
+				 event->id, event->livemode ? "live" : "test", endpoint->name,
+				 endpoint->livemode ? "live" : "test"),
+		NULL,
+		"Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
 }
 
 /*
@@ -238,12 +258,12 @@ check_mode(const Event *event, const Endpoint *endpoint, Refusal *refusal)
  */
 bool
 inbox_receive(const char *payload, int length, text *signature,
-			  const char *endpoint_name, const char *source,
-			  Receipt *receipt, Refusal *refusal)
+			  const char *endpoint_name, const char *source, Receipt *receipt,
+			  Refusal *refusal)
 {
-	Endpoint	endpoint;
-	Event		event;
-	char	   *id;
+	Endpoint endpoint;
+	Event event;
+	char *id;
 
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
@@ -251,7 +271,7 @@ inbox_receive(const char *payload, int length, text *signature,
 		return false;
 	if ((id = known_delivery(payload, length)) != NULL)
 	{
-		*receipt = (Receipt) {id, "duplicate", NULL};
+		*receipt = (Receipt){id, "duplicate", NULL};
 		return true;
 	}
 	if (!event_read(payload, length, &event, refusal) ||
@@ -275,21 +295,22 @@ inbox_load(const char *id, const char *account, Event *event)
 		" WHERE id OPERATOR(pg_catalog.=) $1"
 		"   AND account OPERATOR(pg_catalog.=) COALESCE($2, account)"
 		" ORDER BY account LIMIT 1",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(id),
-	account ? CStringGetTextDatum(account) : (Datum) 0};
-	char		nulls[] = {' ', account ? ' ' : 'n', '\0'};
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(id),
+					  account ? CStringGetTextDatum(account) : (Datum) 0};
+	char nulls[] = {' ', account ? ' ' : 'n', '\0'};
 	MemoryContext context = CurrentMemoryContext;
-	text	   *payload = NULL;
-	Refusal		refusal;
+	text *payload = NULL;
+	Refusal refusal;
 
 	SPI_connect();
 	engine_run(&select, values, nulls, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		bool isnull;
+		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
+									SPI_tuptable->tupdesc, 1, &isnull);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		payload = DatumGetTextPCopy(value);
@@ -298,7 +319,8 @@ inbox_load(const char *id, const char *account, Event *event)
 	SPI_finish();
 	if (payload == NULL)
 		return false;
-	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event, &refusal))
+	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event,
+					&refusal))
 		refusal_raise(&refusal);
 	return true;
 }
@@ -309,11 +331,12 @@ inbox_load(const char *id, const char *account, Event *event)
 Datum
 inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
 {
-	TupleDesc	desc = fcinfo->flinfo->fn_extra;
-	Datum		values[] = {CStringGetTextDatum(receipt->event_id),
-		CStringGetTextDatum(receipt->status),
-	receipt->detail ? CStringGetTextDatum(receipt->detail) : (Datum) 0};
-	bool		nulls[] = {false, false, receipt->detail == NULL};
+	TupleDesc desc = fcinfo->flinfo->fn_extra;
+	Datum values[] = {CStringGetTextDatum(receipt->event_id),
+					  CStringGetTextDatum(receipt->status),
+					  receipt->detail ? CStringGetTextDatum(receipt->detail)
+									  : (Datum) 0};
+	bool nulls[] = {false, false, receipt->detail == NULL};
 
 	if (desc == NULL)
 	{
@@ -333,15 +356,17 @@ Datum
 stripe_sync_receive(PG_FUNCTION_ARGS)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
-	text	   *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	const char *endpoint = PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope	scope = role_enter_engine();
-	Receipt		receipt;
-	Refusal		refusal;
+	text *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	const char *endpoint = PG_ARGISNULL(2)
+							   ? "default"
+							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope scope = role_enter_engine();
+	Receipt receipt;
+	Refusal refusal;
 
 	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
-					   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
-					   signature, endpoint, "webhook", &receipt, &refusal))
+					   payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
+					   endpoint, "webhook", &receipt, &refusal))
 		refusal_raise(&refusal);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
@@ -357,17 +382,18 @@ simulated_payload(const char *type, Jsonb *object, bool livemode, int64 now)
 		" 'object', 'event', 'api_version', $3, 'created', $4,"
 		" 'data', pg_catalog.json_build_object('object', $2),"
 		" 'livemode', $5, 'pending_webhooks', 0, 'request', NULL, 'type', $1)::pg_catalog.text",
-		5, {TEXTOID, JSONBOID, TEXTOID, INT8OID, BOOLOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(type), JsonbPGetDatum(object),
-	CStringGetTextDatum(catalog_api_version), Int64GetDatum(now), BoolGetDatum(livemode)};
+		5,
+		{TEXTOID, JSONBOID, TEXTOID, INT8OID, BOOLOID}};
+	Datum values[] = {CStringGetTextDatum(type), JsonbPGetDatum(object),
+					  CStringGetTextDatum(catalog_api_version),
+					  Int64GetDatum(now), BoolGetDatum(livemode)};
 	MemoryContext context = CurrentMemoryContext;
-	char	   *payload;
+	char *payload;
 
 	SPI_connect();
 	engine_run(&build, values, NULL, SPI_OK_SELECT);
-	payload = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[0],
-														SPI_tuptable->tupdesc, 1));
+	payload = MemoryContextStrdup(
+		context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	SPI_finish();
 	return payload;
 }
@@ -376,31 +402,37 @@ simulated_payload(const char *type, Jsonb *object, bool livemode, int64 now)
 Datum
 stripe_sync_simulate(PG_FUNCTION_ARGS)
 {
-	char	   *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Jsonb	   *object = PG_GETARG_JSONB_P(1);
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope	scope = role_enter_engine();
-	int64		now = (int64) timestamptz_to_time_t(GetCurrentTimestamp());
-	Endpoint	endpoint;
-	Receipt		receipt;
-	Refusal		refusal;
-	char	   *payload;
+	char *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb *object = PG_GETARG_JSONB_P(1);
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope scope = role_enter_engine();
+	int64 now = (int64) timestamptz_to_time_t(GetCurrentTimestamp());
+	Endpoint endpoint;
+	Receipt receipt;
+	Refusal refusal;
+	char *payload;
 
 	if (!endpoint_find(name, &endpoint, &refusal))
 		refusal_raise(&refusal);
 	if (endpoint.has_livemode && endpoint.livemode)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("endpoint \"%s\" takes live events, it cannot simulate", name),
-				 errhint("Make a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("endpoint \"%s\" takes live events, it cannot simulate",
+					name),
+			 errhint(
+				 "Make a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
 	if (!JB_ROOT_IS_OBJECT(object))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the object of an event must be a JSON object"),
-				 errhint("For example '{\"id\": \"cus_1\", \"object\": \"customer\"}'.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the object of an event must be a JSON object"),
+			 errhint(
+				 "For example '{\"id\": \"cus_1\", \"object\": \"customer\"}'.")));
 	payload = simulated_payload(type, object, false, now);
 	if (!inbox_receive(payload, strlen(payload),
-					   cstring_to_text(endpoint_sign(&endpoint, payload, strlen(payload), now)),
+					   cstring_to_text(endpoint_sign(&endpoint, payload,
+													 strlen(payload), now)),
 					   name, "simulate", &receipt, &refusal))
 		refusal_raise(&refusal);
 	role_leave(&scope);

@@ -16,16 +16,16 @@
 #include <ctype.h>
 
 /* numeric's limits: digits before the point, and after it */
-#define NUMERIC_DIGITS_BEFORE	131072
-#define NUMERIC_DIGITS_AFTER	16383
+#define NUMERIC_DIGITS_BEFORE 131072
+#define NUMERIC_DIGITS_AFTER  16383
 
 /* More than "limit" brackets open at once?  Only brackets outside strings count. */
 bool
 json_too_deep(const char *bytes, int length, int limit)
 {
-	int			depth = 0;
-	int			brackets = 0;
-	bool		in_string = false;
+	int depth = 0;
+	int brackets = 0;
+	bool in_string = false;
 
 	/* few brackets can't be deep: that is all that most payloads need */
 	for (int i = 0; i < length; i++)
@@ -34,7 +34,7 @@ json_too_deep(const char *bytes, int length, int limit)
 		return false;
 	for (int i = 0; i < length; i++)
 	{
-		char		c = bytes[i];
+		char c = bytes[i];
 
 		if (in_string)
 		{
@@ -59,13 +59,13 @@ json_too_deep(const char *bytes, int length, int limit)
 static int
 hex4(const char *p, const char *end)
 {
-	int			value = 0;
+	int value = 0;
 
 	if (end - p < 4)
 		return -1;
 	for (int i = 0; i < 4; i++)
 	{
-		int			digit;
+		int digit;
 
 		if (p[i] >= '0' && p[i] <= '9')
 			digit = p[i] - '0';
@@ -94,10 +94,10 @@ is_low_surrogate(int code)
 static int
 repair_escape(char *p, char *end)
 {
-	int			code = hex4(p, end);
+	int code = hex4(p, end);
 
-	if (is_high_surrogate(code) && end - p >= 10 &&
-		p[4] == '\\' && p[5] == 'u' && is_low_surrogate(hex4(p + 6, end)))
+	if (is_high_surrogate(code) && end - p >= 10 && p[4] == '\\' &&
+		p[5] == 'u' && is_low_surrogate(hex4(p + 6, end)))
 		return 10;
 	if (code == 0 || is_high_surrogate(code) || is_low_surrogate(code))
 		memcpy(p, "fffd", 4);
@@ -108,10 +108,8 @@ repair_escape(char *p, char *end)
 static bool
 number_overflows(const char *p, int length)
 {
-	int64		before = 0,
-				after = 0,
-				exponent = 0;
-	int			i = 0;
+	int64 before = 0, after = 0, exponent = 0;
+	int i = 0;
 
 	if (i < length && p[i] == '-')
 		i++;
@@ -122,7 +120,7 @@ number_overflows(const char *p, int length)
 			after++;
 	if (i < length && (p[i] | 0x20) == 'e')
 	{
-		bool		negative;
+		bool negative;
 
 		i++;
 		negative = i < length && p[i] == '-';
@@ -134,13 +132,13 @@ number_overflows(const char *p, int length)
 			exponent = -exponent;
 	}
 	return before + exponent > NUMERIC_DIGITS_BEFORE ||
-		after - exponent > NUMERIC_DIGITS_AFTER;
+		   after - exponent > NUMERIC_DIGITS_AFTER;
 }
 
 static int
 repair_number(char *p, char *end)
 {
-	int			length = 0;
+	int length = 0;
 
 	while (p + length < end && strchr("+-.eE0123456789", p[length]) != NULL)
 		length++;
@@ -156,14 +154,15 @@ repair_number(char *p, char *end)
 static void
 repair(char *bytes, int length)
 {
-	char	   *p = bytes;
-	char	   *end = bytes + length;
-	bool		in_string = false;
+	char *p = bytes;
+	char *end = bytes + length;
+	bool in_string = false;
 
 	while (p < end)
 	{
 		if (in_string && *p == '\\')
-			p += (end - p > 1 && p[1] == 'u') ? 2 + repair_escape(p + 2, end) : 2;
+			p += (end - p > 1 && p[1] == 'u') ? 2 + repair_escape(p + 2, end)
+											  : 2;
 		else if (*p == '"')
 		{
 			in_string = !in_string;
@@ -186,16 +185,16 @@ static Jsonb *
 jsonb_or_null(char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Jsonb	   *volatile result = NULL;
+	Jsonb *volatile result = NULL;
 
 	PG_TRY();
 	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-													CStringGetDatum(text)));
+		result = DatumGetJsonbP(
+			DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	}
 	PG_CATCH();
 	{
-		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+		int category = ERRCODE_TO_CATEGORY(geterrcode());
 
 		if (category != ERRCODE_DATA_EXCEPTION &&
 			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
@@ -211,8 +210,8 @@ jsonb_or_null(char *text)
 Jsonb *
 json_parse(const char *bytes, int length)
 {
-	char	   *copy = pnstrdup(bytes, length);
-	Jsonb	   *result = jsonb_or_null(copy);
+	char *copy = pnstrdup(bytes, length);
+	Jsonb *result = jsonb_or_null(copy);
 
 	if (result == NULL)
 	{
@@ -234,7 +233,7 @@ json_get(JsonbContainer *object, const char *key, JsonbValue *value)
 char *
 json_get_string(JsonbContainer *object, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!json_get(object, key, &value) || value.type != jbvString)
 		return NULL;
@@ -244,13 +243,14 @@ json_get_string(JsonbContainer *object, const char *key)
 bool
 json_is_object(const JsonbValue *value)
 {
-	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+	return value->type == jbvBinary &&
+		   JsonContainerIsObject(value->val.binary.data);
 }
 
 JsonbContainer *
 json_get_object(JsonbContainer *object, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!json_get(object, key, &value) || !json_is_object(&value))
 		return NULL;
@@ -261,14 +261,14 @@ json_get_object(JsonbContainer *object, const char *key)
 bool
 json_to_int64(const JsonbValue *value, int64 *result)
 {
-	char	   *text;
-	char	   *end;
-	long long	number;
+	char *text;
+	char *end;
+	long long number;
 
 	if (value->type != jbvNumeric)
 		return false;
-	text = DatumGetCString(DirectFunctionCall1(numeric_out,
-											   NumericGetDatum(value->val.numeric)));
+	text = DatumGetCString(
+		DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 	errno = 0;
 	number = strtoll(text, &end, 10);
 	if (errno != 0 || end == text)
@@ -289,13 +289,15 @@ json_text(const JsonbValue *value)
 	switch (value->type)
 	{
 		case jbvString:
-			return PointerGetDatum(cstring_to_text_with_len(value->val.string.val,
-															value->val.string.len));
+			return PointerGetDatum(cstring_to_text_with_len(
+				value->val.string.val, value->val.string.len));
 		case jbvNumeric:
-			return PointerGetDatum(cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out,
-																						NumericGetDatum(value->val.numeric)))));
+			return PointerGetDatum(
+				cstring_to_text(DatumGetCString(DirectFunctionCall1(
+					numeric_out, NumericGetDatum(value->val.numeric)))));
 		case jbvBool:
-			return PointerGetDatum(cstring_to_text(value->val.boolean ? "true" : "false"));
+			return PointerGetDatum(
+				cstring_to_text(value->val.boolean ? "true" : "false"));
 		default:
 			return (Datum) 0;
 	}
@@ -304,19 +306,19 @@ json_text(const JsonbValue *value)
 static int
 container_size(JsonbContainer *container)
 {
-	int			entries = JsonContainerSize(container);
+	int entries = JsonContainerSize(container);
 
 	if (JsonContainerIsObject(container))
 		entries *= 2;
 	return offsetof(JsonbContainer, children) + entries * sizeof(JEntry) +
-		getJsonbOffset(container, entries);
+		   getJsonbOffset(container, entries);
 }
 
 /* A container inside a larger document as a document of its own. */
 Jsonb *
 json_standalone(JsonbContainer *container)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	value.type = jbvBinary;
 	value.val.binary.data = container;

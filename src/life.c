@@ -12,31 +12,40 @@ static const struct
 {
 	const char *object;
 	const char *statuses[MAX_STEPS];
-}			lives[] = {
+} lives[] = {
 	{"charge", {"pending", "failed", "succeeded"}},
 	{"checkout.session", {"open", "expired", "complete"}},
 	{"credit_note", {"issued", "void"}},
-	{"dispute", {"warning_needs_response", "warning_under_review", "warning_closed",
-		"needs_response", "under_review", "prevented", "lost", "won"}},
-	{"identity.verification_session", {"requires_input", "processing", "canceled", "verified"}},
+	{"dispute",
+	 {"warning_needs_response", "warning_under_review", "warning_closed",
+	  "needs_response", "under_review", "prevented", "lost", "won"}},
+	{"identity.verification_session",
+	 {"requires_input", "processing", "canceled", "verified"}},
 	{"invoice", {"draft", "open", "uncollectible", "void", "paid"}},
 	{"issuing.authorization", {"pending", "expired", "reversed", "closed"}},
 	{"mandate", {"pending", "active", "inactive"}},
-	{"payment_intent", {"requires_payment_method", "requires_confirmation",
-		"requires_action", "processing", "requires_capture", "canceled", "succeeded"}},
+	{"payment_intent",
+	 {"requires_payment_method", "requires_confirmation", "requires_action",
+	  "processing", "requires_capture", "canceled", "succeeded"}},
 	{"payout", {"pending", "in_transit", "paid", "canceled", "failed"}},
 	{"quote", {"draft", "open", "canceled", "accepted"}},
 	{"refund", {"pending", "requires_action", "succeeded", "canceled", "failed"}},
-	{"setup_intent", {"requires_payment_method", "requires_confirmation",
-		"requires_action", "processing", "canceled", "succeeded"}},
+	{"setup_intent",
+	 {"requires_payment_method", "requires_confirmation", "requires_action",
+	  "processing", "canceled", "succeeded"}},
 	{"source", {"pending", "chargeable", "consumed", "failed", "canceled"}},
-	{"subscription", {"incomplete", "trialing", "active", "past_due", "unpaid",
-		"paused", "incomplete_expired", "canceled"}},
-	{"subscription_schedule", {"not_started", "active", "completed", "released", "canceled"}},
+	{"subscription",
+	 {"incomplete", "trialing", "active", "past_due", "unpaid", "paused",
+	  "incomplete_expired", "canceled"}},
+	{"subscription_schedule",
+	 {"not_started", "active", "completed", "released", "canceled"}},
 	{"topup", {"pending", "succeeded", "canceled", "failed", "reversed"}},
-	{"treasury.inbound_transfer", {"processing", "succeeded", "canceled", "failed"}},
-	{"treasury.outbound_payment", {"processing", "posted", "canceled", "failed", "returned"}},
-	{"treasury.outbound_transfer", {"processing", "posted", "canceled", "failed", "returned"}},
+	{"treasury.inbound_transfer",
+	 {"processing", "succeeded", "canceled", "failed"}},
+	{"treasury.outbound_payment",
+	 {"processing", "posted", "canceled", "failed", "returned"}},
+	{"treasury.outbound_transfer",
+	 {"processing", "posted", "canceled", "failed", "returned"}},
 };
 
 static int
@@ -58,10 +67,11 @@ static int
 progress(JsonbContainer *object)
 {
 	static const char *const flags[] = {"captured", "paid", "refunded"};
-	static const char *const sums[] = {"amount_captured", "amount_paid", "amount_refunded"};
-	JsonbValue	value;
-	int64		sum;
-	int			steps = 0;
+	static const char *const sums[] = {"amount_captured", "amount_paid",
+									   "amount_refunded"};
+	JsonbValue value;
+	int64 sum;
+	int steps = 0;
 
 	for (int i = 0; i < lengthof(flags); i++)
 		if (json_get(object, flags[i], &value) && value.type == jbvBool)
@@ -76,7 +86,8 @@ progress(JsonbContainer *object)
 int
 life_step(const CatalogType *type, JsonbContainer *object)
 {
-	char	   *status = json_get_string(object, "status");
+	char *status = json_get_string(object, "status");
 
-	return (status ? status_step(type->object, status) : 0) * 10 + progress(object);
+	return (status ? status_step(type->object, status) : 0) * 10 +
+		   progress(object);
 }

@@ -17,33 +17,33 @@
 
 typedef enum OwnVerdict
 {
-	OWN_NEWEST,					/* written; its pages are the newest too */
-	OWN_SETTLED,				/* decided from the set: pages must be folded */
-	OWN_STALE					/* likewise, and it isn't the newest */
+	OWN_NEWEST,	 /* written; its pages are the newest too */
+	OWN_SETTLED, /* decided from the set: pages must be folded */
+	OWN_STALE	 /* likewise, and it isn't the newest */
 } OwnVerdict;
 
 typedef struct OwnPass
 {
 	MirrorPass *pass;
-	Event	   *event;
+	Event *event;
 	MirrorTable *table;
 	const char *account;
-	bool		wants_data;		/* the former snapshot is needed for a sweep */
-	bool		was_new;
-	Jsonb	   *before;			/* the former snapshot */
-	History    *history;		/* when the set was asked */
-	char	   *detail;
+	bool wants_data; /* the former snapshot is needed for a sweep */
+	bool was_new;
+	Jsonb *before;	  /* the former snapshot */
+	History *history; /* when the set was asked */
+	char *detail;
 } OwnPass;
 
 /* An object that says of itself that it is deleted, or whose event says so. */
 static bool
 tells_deletion(const char *event_type, JsonbContainer *object)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	return event_type_deletes(event_type) ||
-		(json_get(object, "deleted", &value) && value.type == jbvBool &&
-		 value.val.boolean);
+		   (json_get(object, "deleted", &value) && value.type == jbvBool &&
+			value.val.boolean);
 }
 
 static MirrorContent
@@ -64,13 +64,14 @@ content_of(Event *event)
 static bool
 insert_own(OwnPass *own, MirrorRow *row)
 {
-	Event	   *event = own->event;
+	Event *event = own->event;
 	MirrorContent content = content_of(event);
 
 	own->was_new = true;
 	if (!content.deleted)
-		content.deleted = children_swept(event->catalog, event->object_id, own->account,
-										 event->object, event->created, &content.deleted_at);
+		content.deleted = children_swept(event->catalog, event->object_id,
+										 own->account, event->object,
+										 event->created, &content.deleted_at);
 	return mirror_write(row, &content);
 }
 
@@ -78,13 +79,14 @@ insert_own(OwnPass *own, MirrorRow *row)
 static bool
 listed_by_event(const char *event_id, const CatalogType *type, const char *id)
 {
-	Event		event;
+	Event event;
 
 	if (!inbox_load(event_id, NULL, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{
-		JsonbContainer *page = snapshot_page(event.object, event.catalog->pages[i].field, NULL);
+		JsonbContainer *page = snapshot_page(
+			event.object, event.catalog->pages[i].field, NULL);
 
 		if (page != NULL && snapshot_page_lists(page, type->object, id))
 			return true;
@@ -100,17 +102,18 @@ static bool
 row_is_newer(const MirrorRow *row, const History *history, const Version *newest)
 {
 	const MirrorState *state = &row->state;
-	bool		known;
+	bool known;
 
 	if (state->event_id == NULL)
 		return state->as_of > newest->created;
 	if (history_find(history, state->event_id) != NULL)
 		return false;
-	(void) history_event_is_own(state->event_id, history->type, history->id, &known);
+	(void) history_event_is_own(state->event_id, history->type, history->id,
+								&known);
 	if (!known)
 		return state->as_of >= newest->created;
 	return state->as_of > newest->created &&
-		listed_by_event(state->event_id, history->type, history->id);
+		   listed_by_event(state->event_id, history->type, history->id);
 }
 
 /*
@@ -121,8 +124,10 @@ static void
 keep_sweep(const MirrorRow *row, const History *history, MirrorContent *content)
 {
 	const MirrorState *state = &row->state;
-	Version    *written = state->event_id ? history_find(history, state->event_id) : NULL;
-	bool		own_deletion = written != NULL && event_type_deletes(written->event_type);
+	Version *written = state->event_id ? history_find(history, state->event_id)
+									   : NULL;
+	bool own_deletion = written != NULL &&
+						event_type_deletes(written->event_type);
 
 	if (content->deleted || !state->deleted || own_deletion ||
 		state->deleted_at <= content->as_of)
@@ -144,8 +149,8 @@ ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
 static OwnVerdict
 settle_own(OwnPass *own, MirrorRow *row)
 {
-	Event	   *event = own->event;
-	Verdict		verdict;
+	Event *event = own->event;
+	Verdict verdict;
 
 	own->history = history_read(event->catalog, event->object_id, own->account);
 	if (own->history->versions == NIL)
@@ -153,7 +158,8 @@ settle_own(OwnPass *own, MirrorRow *row)
 	verdict = order_newest(own->history);
 	if (row_is_newer(row, own->history, verdict.newest))
 	{
-		own->detail = psprintf("the mirror holds a newer state of %s", event->object_id);
+		own->detail = psprintf("the mirror holds a newer state of %s",
+							   event->object_id);
 		return OWN_STALE;
 	}
 	if (row->state.event_id == NULL ||
@@ -168,7 +174,8 @@ settle_own(OwnPass *own, MirrorRow *row)
 	ask_when_ambiguous(own, &verdict);
 	if (strcmp(verdict.newest->event_id, event->id) == 0)
 		return OWN_SETTLED;
-	own->detail = psprintf("%s is newer: %s", verdict.newest->event_id, verdict.rule);
+	own->detail = psprintf("%s is newer: %s", verdict.newest->event_id,
+						   verdict.rule);
 	return OWN_STALE;
 }
 
@@ -176,7 +183,7 @@ static bool
 plainly_newer(const MirrorRow *row, const Event *event)
 {
 	return !row->state.deleted && row->state.event_id != NULL &&
-		row->state.as_of < event->created;
+		   row->state.as_of < event->created;
 }
 
 static OwnVerdict
@@ -184,8 +191,9 @@ apply_own(OwnPass *own)
 {
 	for (int race = 0; race < MAX_RACES; race++)
 	{
-		MirrorRow  *row = mirror_lock(own->pass, own->table, own->event->object_id,
-									  own->account, own->wants_data);
+		MirrorRow *row = mirror_lock(own->pass, own->table,
+									 own->event->object_id, own->account,
+									 own->wants_data);
 
 		own->before = row->data;
 		own->was_new = false;
@@ -204,7 +212,7 @@ apply_own(OwnPass *own)
 		else
 			return settle_own(own, row);
 	}
-	return OWN_NEWEST;			/* a user's trigger keeps the row out */
+	return OWN_NEWEST; /* a user's trigger keeps the row out */
 }
 
 /*
@@ -216,10 +224,10 @@ fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
 	MirrorTable *table = table_find(fill->type);
 	MirrorState state;
-	Jsonb	   *data;
-	MirrorRow  *row;
+	Jsonb *data;
+	MirrorRow *row;
 	MirrorContent content = content_of(event);
-	bool		known;
+	bool known;
 
 	if (table == NULL)
 		return;
@@ -228,7 +236,8 @@ fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 	if (mirror_peek(table, fill->id, fill->account, &state, &data) &&
 		(state.event_id == NULL || state.as_of > event->created ||
 		 (data != NULL && json_same(&data->root, fill->object)) ||
-		 history_event_is_own(state.event_id, fill->type, fill->id, &known) || !known))
+		 history_event_is_own(state.event_id, fill->type, fill->id, &known) ||
+		 !known))
 		return;
 	row = mirror_lock(pass, table, fill->id, fill->account, false);
 	if (row->state.found &&
@@ -236,7 +245,8 @@ fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 		 row->state.as_of > event->created ||
 		 (row->state.as_of == event->created &&
 		  strcmp(row->state.event_id, event->id) > 0) ||
-		 history_event_is_own(row->state.event_id, fill->type, fill->id, &known) || !known))
+		 history_event_is_own(row->state.event_id, fill->type, fill->id, &known) ||
+		 !known))
 		return;
 	(void) mirror_write(row, &content);
 }
@@ -254,13 +264,14 @@ pages_need_before(const CatalogType *type)
 static void
 ask_for_rest(OwnPass *own)
 {
-	Event	   *event = own->event;
+	Event *event = own->event;
 
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
-		bool		complete;
+		bool complete;
 
-		if (snapshot_page(event->object, event->catalog->pages[i].field, &complete) != NULL &&
+		if (snapshot_page(event->object, event->catalog->pages[i].field,
+						  &complete) != NULL &&
 			!complete)
 		{
 			reread_ask(event->catalog, event->object_id, own->account,
@@ -274,8 +285,8 @@ ask_for_rest(OwnPass *own)
 static void
 apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 {
-	bool		lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
-	ListCell   *cell;
+	bool lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
+	ListCell *cell;
 
 	if (lists)
 		rows = children_to_sweep(own->event, rows, own->was_new, own->before);
@@ -300,9 +311,9 @@ apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 static List *
 fill_before_own(MirrorPass *pass, Event *event, List *rows)
 {
-	List	   *rest = NIL;
-	bool		before = true;
-	ListCell   *cell;
+	List *rest = NIL;
+	bool before = true;
+	ListCell *cell;
 
 	foreach(cell, rows)
 	{
@@ -325,25 +336,26 @@ fill_before_own(MirrorPass *pass, Event *event, List *rows)
 const char *
 mirror_apply(Event *event, char **detail)
 {
-	MirrorPass	pass = {NIL};
-	OwnPass		own = {.pass = &pass, .event = event};
-	OwnVerdict	verdict;
-	List	   *rest;
+	MirrorPass pass = {NIL};
+	OwnPass own = {.pass = &pass, .event = event};
+	OwnVerdict verdict;
+	List *rest;
 
 	own.table = table_find(event->catalog);
 	if (own.table == NULL)
 	{
-		*detail = psprintf("there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s]), then stripe_sync.replay(%s)",
-						   MIRROR_SCHEMA, event->catalog->table,
-						   quote_literal_cstr(event->catalog->object),
-						   quote_literal_cstr(event->id));
+		*detail = psprintf(
+			"there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s]), then stripe_sync.replay(%s)",
+			MIRROR_SCHEMA, event->catalog->table,
+			quote_literal_cstr(event->catalog->object),
+			quote_literal_cstr(event->id));
 		return "ignored";
 	}
 	own.account = snapshot_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event->catalog);
 	rest = fill_before_own(&pass, event,
-						   snapshot_rows(event->catalog, event->object_id, event->account,
-										 event->object));
+						   snapshot_rows(event->catalog, event->object_id,
+										 event->account, event->object));
 	verdict = apply_own(&own);
 	apply_rest(&own, rest, verdict);
 	mirror_pass_end(&pass);

@@ -26,7 +26,7 @@
 typedef struct OpenTable
 {
 	MirrorTable *table;
-	RowTarget  *target;			/* NULL: written by SQL */
+	RowTarget *target; /* NULL: written by SQL */
 } OpenTable;
 
 /* ---- tables of a pass ---- */
@@ -34,8 +34,8 @@ typedef struct OpenTable
 static OpenTable *
 pass_open(MirrorPass *pass, MirrorTable *table)
 {
-	OpenTable  *open;
-	ListCell   *cell;
+	OpenTable *open;
+	ListCell *cell;
 
 	foreach(cell, pass->tables)
 	{
@@ -55,11 +55,11 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 void
 mirror_pass_end(MirrorPass *pass)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, pass->tables)
 	{
-		OpenTable  *open = lfirst(cell);
+		OpenTable *open = lfirst(cell);
 
 		if (open->target != NULL)
 			row_close(open->target);
@@ -76,7 +76,7 @@ static int
 row_key(const MirrorTable *table, const char *id, const char *account,
 		AttrNumber *attnums, Datum *values)
 {
-	int			n = 0;
+	int n = 0;
 
 	if (table->meta[META_KEY] != InvalidAttrNumber)
 	{
@@ -106,8 +106,8 @@ sql_column_count(const MirrorTable *table)
 static AttrNumber
 sql_column(const MirrorTable *table, int i)
 {
-	return i < table->ncolumns ? table->columns[i].attnum :
-		table->meta[i - table->ncolumns];
+	return i < table->ncolumns ? table->columns[i].attnum
+							   : table->meta[i - table->ncolumns];
 }
 
 static void
@@ -116,7 +116,8 @@ append_where(StringInfo sql, const MirrorTable *table, int first_param)
 	appendStringInfoString(sql, " WHERE ");
 	if (table->meta[META_KEY] != InvalidAttrNumber)
 		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d AND ",
-						 column_name(table, table->meta[META_KEY]), first_param++);
+						 column_name(table, table->meta[META_KEY]),
+						 first_param++);
 	appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d",
 					 column_name(table, table->meta[META_ACCOUNT]), first_param);
 }
@@ -124,14 +125,15 @@ append_where(StringInfo sql, const MirrorTable *table, int first_param)
 static void
 append_table(StringInfo sql, const MirrorTable *table)
 {
-	appendStringInfo(sql, "%s.%s", MIRROR_SCHEMA, quote_identifier(table->type->table));
+	appendStringInfo(sql, "%s.%s", MIRROR_SCHEMA,
+					 quote_identifier(table->type->table));
 }
 
 static char *
 insert_sql(const MirrorTable *table)
 {
 	StringInfoData sql;
-	int			n = sql_column_count(table);
+	int n = sql_column_count(table);
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "INSERT INTO ");
@@ -143,7 +145,8 @@ insert_sql(const MirrorTable *table)
 		appendStringInfo(&sql, "%s$%d", i == 0 ? ") VALUES (" : ", ", i + 1);
 	appendStringInfoString(&sql, ") ON CONFLICT (");
 	if (table->meta[META_KEY] != InvalidAttrNumber)
-		appendStringInfo(&sql, "%s, ", column_name(table, table->meta[META_KEY]));
+		appendStringInfo(&sql, "%s, ",
+						 column_name(table, table->meta[META_KEY]));
 	appendStringInfo(&sql, "%s) DO NOTHING",
 					 column_name(table, table->meta[META_ACCOUNT]));
 	return sql.data;
@@ -153,7 +156,7 @@ static char *
 update_sql(const MirrorTable *table)
 {
 	StringInfoData sql;
-	int			n = sql_column_count(table);
+	int n = sql_column_count(table);
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "UPDATE ");
@@ -171,7 +174,8 @@ lock_sql(const MirrorTable *table)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
+	appendStringInfoString(
+		&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
 	append_table(&sql, table);
 	append_where(&sql, table, 1);
 	appendStringInfoString(&sql, " FOR NO KEY UPDATE");
@@ -196,15 +200,15 @@ delete_sql(const MirrorTable *table)
  * that scope.  Returns the number of rows; SPI stays connected.
  */
 static uint64
-sql_run(struct _SPI_plan **plan, char *(*build) (const MirrorTable *),
+sql_run(struct _SPI_plan **plan, char *(*build)(const MirrorTable *),
 		const MirrorTable *table, int nargs, Datum *values, const char *nulls)
 {
-	int			code;
+	int code;
 
 	if (*plan == NULL)
 	{
-		Oid		   *types = palloc(nargs * sizeof(Oid));
-		SPIPlanPtr	fresh;
+		Oid *types = palloc(nargs * sizeof(Oid));
+		SPIPlanPtr fresh;
 
 		/* parameters take the types of their columns */
 		memset(types, 0, nargs * sizeof(Oid));
@@ -220,8 +224,9 @@ sql_run(struct _SPI_plan **plan, char *(*build) (const MirrorTable *),
 				types[i] = TEXTOID;
 		fresh = SPI_prepare(build(table), nargs, types);
 		if (fresh == NULL || SPI_keepplan(fresh) != 0)
-			elog(ERROR, "could not prepare a statement on %s.%s: %s", MIRROR_SCHEMA,
-				 table->type->table, SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not prepare a statement on %s.%s: %s",
+				 MIRROR_SCHEMA, table->type->table,
+				 SPI_result_code_string(SPI_result));
 		*plan = fresh;
 	}
 	code = SPI_execute_plan(*plan, values, nulls, false, 0);
@@ -236,22 +241,23 @@ sql_lock(MirrorRow *row, bool with_data)
 {
 	MirrorTable *table = row->table;
 	MemoryContext context = CurrentMemoryContext;
-	RoleScope	scope = role_enter(table->owner, table->search_path);
-	AttrNumber	attnums[2];
-	Datum		keys[2];
-	int			n = row_key(table, row->id, row->account, attnums, keys);
+	RoleScope scope = role_enter(table->owner, table->search_path);
+	AttrNumber attnums[2];
+	Datum keys[2];
+	int n = row_key(table, row->id, row->account, attnums, keys);
 
 	SPI_connect();
 	if (sql_run(&table->plan_lock, lock_sql, table, n, keys, NULL) > 0)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+		HeapTuple tuple = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-		Datum		value;
+		bool isnull;
+		Datum value;
 
 		row->state.found = true;
-		row->state.as_of = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 1, &isnull));
+		row->state.as_of = DatumGetTimestampTz(
+			SPI_getbinval(tuple, desc, 1, &isnull));
 		value = SPI_getbinval(tuple, desc, 2, &isnull);
 		row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
 		value = SPI_getbinval(tuple, desc, 3, &isnull);
@@ -270,17 +276,17 @@ static bool
 sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
 	MirrorTable *table = row->table;
-	int			n = sql_column_count(table);
-	Datum	   *params = palloc((n + 2) * sizeof(Datum));
-	char	   *param_nulls = palloc(n + 3);
-	AttrNumber	attnums[2];
-	int			nkeys;
-	RoleScope	scope;
-	uint64		written;
+	int n = sql_column_count(table);
+	Datum *params = palloc((n + 2) * sizeof(Datum));
+	char *param_nulls = palloc(n + 3);
+	AttrNumber attnums[2];
+	int nkeys;
+	RoleScope scope;
+	uint64 written;
 
 	for (int i = 0; i < n; i++)
 	{
-		AttrNumber	attnum = sql_column(table, i);
+		AttrNumber attnum = sql_column(table, i);
 
 		params[i] = values[attnum - 1];
 		param_nulls[i] = nulls[attnum - 1] ? 'n' : ' ';
@@ -290,9 +296,11 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
 	if (row->state.found)
-		written = sql_run(&table->plan_update, update_sql, table, n + nkeys, params, param_nulls);
+		written = sql_run(&table->plan_update, update_sql, table, n + nkeys,
+						  params, param_nulls);
 	else
-		written = sql_run(&table->plan_insert, insert_sql, table, n, params, param_nulls);
+		written = sql_run(&table->plan_insert, insert_sql, table, n, params,
+						  param_nulls);
 	SPI_finish();
 	role_fire_deferred();
 	role_leave(&scope);
@@ -303,11 +311,11 @@ static void
 sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 {
 	MirrorTable *table = row->table;
-	AttrNumber	attnums[2];
-	Datum		params[4] = {TimestampTzGetDatum(deleted_at),
-	TimestampTzGetDatum(GetCurrentTimestamp())};
-	int			n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
-	RoleScope	scope = role_enter(table->owner, table->search_path);
+	AttrNumber attnums[2];
+	Datum params[4] = {TimestampTzGetDatum(deleted_at),
+					   TimestampTzGetDatum(GetCurrentTimestamp())};
+	int n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
+	RoleScope scope = role_enter(table->owner, table->search_path);
 
 	SPI_connect();
 	sql_run(&table->plan_delete, delete_sql, table, n, params,
@@ -323,16 +331,17 @@ static void
 straight_lock(MirrorRow *row, bool with_data)
 {
 	MirrorTable *table = row->table;
-	AttrNumber	attnums[2];
-	Datum		keys[2];
-	int			n = row_key(table, row->id, row->account, attnums, keys);
-	bool		isnull;
-	Datum		value;
+	AttrNumber attnums[2];
+	Datum keys[2];
+	int n = row_key(table, row->id, row->account, attnums, keys);
+	bool isnull;
+	Datum value;
 
 	row->state.found = row_lock(row->target, n, attnums, keys);
 	if (!row->state.found)
 		return;
-	row->state.as_of = DatumGetTimestampTz(row_get(row->target, table->meta[META_AS_OF], &isnull));
+	row->state.as_of = DatumGetTimestampTz(
+		row_get(row->target, table->meta[META_AS_OF], &isnull));
 	value = row_get(row->target, table->meta[META_EVENT_ID], &isnull);
 	row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
 	value = row_get(row->target, table->meta[META_DELETED_AT], &isnull);
@@ -358,14 +367,15 @@ static void
 straight_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 {
 	MirrorTable *table = row->table;
-	Datum	   *values = palloc(table->natts * sizeof(Datum));
-	bool	   *nulls = palloc(table->natts * sizeof(bool));
-	int			column = table->meta[META_DELETED_AT] - 1;
+	Datum *values = palloc(table->natts * sizeof(Datum));
+	bool *nulls = palloc(table->natts * sizeof(bool));
+	int column = table->meta[META_DELETED_AT] - 1;
 
 	row_values(row->target, values, nulls);
 	values[column] = TimestampTzGetDatum(deleted_at);
 	nulls[column] = !deleted;
-	values[table->meta[META_SYNCED_AT] - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[table->meta[META_SYNCED_AT] - 1] = TimestampTzGetDatum(
+		GetCurrentTimestamp());
 	row_update(row->target, values, nulls);
 }
 
@@ -379,7 +389,7 @@ MirrorRow *
 mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
 			const char *account, bool with_data)
 {
-	MirrorRow  *row = palloc0(sizeof(MirrorRow));
+	MirrorRow *row = palloc0(sizeof(MirrorRow));
 
 	row->table = table;
 	row->target = pass_open(pass, table)->target;
@@ -409,20 +419,28 @@ bool
 mirror_write(MirrorRow *row, const MirrorContent *content)
 {
 	MirrorTable *table = row->table;
-	Datum	   *values = palloc0(table->natts * sizeof(Datum));
-	bool	   *nulls = palloc(table->natts * sizeof(bool));
+	Datum *values = palloc0(table->natts * sizeof(Datum));
+	bool *nulls = palloc(table->natts * sizeof(bool));
 
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
-	set_meta(table, META_DATA, JsonbPGetDatum(json_standalone(content->object)), false, values, nulls);
-	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false, values, nulls);
-	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at), !content->deleted, values, nulls);
-	set_meta(table, META_EVENT_ID, content->event_id ? CStringGetTextDatum(content->event_id) : (Datum) 0,
+	set_meta(table, META_DATA, JsonbPGetDatum(json_standalone(content->object)),
+			 false, values, nulls);
+	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false,
+			 values, nulls);
+	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at),
+			 !content->deleted, values, nulls);
+	set_meta(table, META_EVENT_ID,
+			 content->event_id ? CStringGetTextDatum(content->event_id)
+							   : (Datum) 0,
 			 content->event_id == NULL, values, nulls);
-	set_meta(table, META_AS_OF, TimestampTzGetDatum(content->as_of), false, values, nulls);
-	set_meta(table, META_SYNCED_AT, TimestampTzGetDatum(GetCurrentTimestamp()), false, values, nulls);
+	set_meta(table, META_AS_OF, TimestampTzGetDatum(content->as_of), false,
+			 values, nulls);
+	set_meta(table, META_SYNCED_AT, TimestampTzGetDatum(GetCurrentTimestamp()),
+			 false, values, nulls);
 	if (table->meta[META_KEY] != InvalidAttrNumber)
-		set_meta(table, META_KEY, CStringGetTextDatum(row->id), false, values, nulls);
+		set_meta(table, META_KEY, CStringGetTextDatum(row->id), false, values,
+				 nulls);
 	if (row->target != NULL)
 		return straight_write(row, values, nulls);
 	return sql_write(row, values, nulls);
@@ -444,10 +462,11 @@ static void
 read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
 		   MirrorState *state, Jsonb **data)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
-	state->as_of = DatumGetTimestampTz(heap_getattr(tuple, table->meta[META_AS_OF], desc, &isnull));
+	state->as_of = DatumGetTimestampTz(
+		heap_getattr(tuple, table->meta[META_AS_OF], desc, &isnull));
 	value = heap_getattr(tuple, table->meta[META_EVENT_ID], desc, &isnull);
 	state->event_id = isnull ? NULL : TextDatumGetCString(value);
 	value = heap_getattr(tuple, table->meta[META_DELETED_AT], desc, &isnull);
@@ -463,22 +482,26 @@ bool
 mirror_peek(MirrorTable *table, const char *id, const char *account,
 			MirrorState *state, Jsonb **data)
 {
-	Relation	relation = table_open(table->relid, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	AttrNumber	attnums[2];
-	Datum		values[2];
+	Relation relation = table_open(table->relid, AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	AttrNumber attnums[2];
+	Datum values[2];
 	ScanKeyData keys[2];
-	int			n = row_key(table, id, account, attnums, values);
+	int n = row_key(table, id, account, attnums, values);
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	memset(state, 0, sizeof(*state));
 	for (int i = 0; i < n; i++)
 	{
-		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ, values[i]);
-		keys[i].sk_collation = TupleDescAttr(RelationGetDescr(relation), attnums[i] - 1)->attcollation;
+		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ,
+					values[i]);
+		keys[i].sk_collation = TupleDescAttr(RelationGetDescr(relation),
+											 attnums[i] - 1)
+								   ->attcollation;
 	}
-	scan = systable_beginscan(relation, table->key_index, true, snapshot, n, keys);
+	scan = systable_beginscan(relation, table->key_index, true, snapshot, n,
+							  keys);
 	tuple = systable_getnext(scan);
 	state->found = HeapTupleIsValid(tuple);
 	if (state->found)

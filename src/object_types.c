@@ -22,18 +22,18 @@ put_text(Datum *values, bool *nulls, int i, const char *text)
 static Datum
 event_types(const CatalogType *type)
 {
-	Datum	   *names = palloc(sizeof(Datum) * Max(type->nevent_types, 1));
+	Datum *names = palloc(sizeof(Datum) * Max(type->nevent_types, 1));
 
 	for (int i = 0; i < type->nevent_types; i++)
 		names[i] = CStringGetTextDatum(type->event_types[i]);
-	return PointerGetDatum(construct_array(names, type->nevent_types, TEXTOID, -1,
-										   false, TYPALIGN_INT));
+	return PointerGetDatum(construct_array(names, type->nevent_types, TEXTOID,
+										   -1, false, TYPALIGN_INT));
 }
 
 static void
 push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
 {
-	JsonbValue	value = {.type = jbvString};
+	JsonbValue value = {.type = jbvString};
 
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
@@ -52,7 +52,8 @@ fields(const CatalogType *type)
 		push_string(&state, WJB_KEY, type->fields[i].name);
 		push_string(&state, WJB_VALUE, catalog_kind_name(type->fields[i].kind));
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	return JsonbPGetDatum(
+		JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
 /* object_types(): what the view shows */
@@ -65,8 +66,8 @@ stripe_sync_object_types(PG_FUNCTION_ARGS)
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		const CatalogType *type = &catalog_types[i];
-		Datum		values[10];
-		bool		nulls[10] = {false};
+		Datum values[10];
+		bool nulls[10] = {false};
 
 		put_text(values, nulls, 0, type->object);
 		put_text(values, nulls, 1, type->table);

@@ -18,21 +18,21 @@
  */
 #include "stripe_sync.h"
 
-#define MAX_EVENTS	12			/* of one second, that are put in order */
-#define NO_ORDER	1000
+#define MAX_EVENTS 12 /* of one second, that are put in order */
+#define NO_ORDER   1000
 
 /* The events of one second of one life. */
 typedef struct Second
 {
 	const CatalogType *type;
-	int			count;
-	Version   **versions;
-	JsonbContainer *start;		/* the state before it, or NULL */
-	bool		strict;			/* previous_attributes explain all or nothing */
-	int			cost[MAX_EVENTS + 1][MAX_EVENTS];	/* row MAX_EVENTS: the start */
-	int16	   *best;			/* [mask * count + last]: least cost so far */
+	int count;
+	Version **versions;
+	JsonbContainer *start; /* the state before it, or NULL */
+	bool strict;		   /* previous_attributes explain all or nothing */
+	int cost[MAX_EVENTS + 1][MAX_EVENTS]; /* row MAX_EVENTS: the start */
+	int16 *best; /* [mask * count + last]: least cost so far */
 	const char *rule;
-	bool		ambiguous;
+	bool ambiguous;
 } Second;
 
 static List *order_second(const CatalogType *type, List *versions, List *before,
@@ -64,39 +64,42 @@ static int
 step_cost(const Second *second, JsonbContainer *before, Version *next)
 {
 	JsonbContainer *previous = history_event(next)->previous;
-	bool		same = json_same(content(next), before);
+	bool same = json_same(content(next), before);
 
 	if (previous == NULL || JsonContainerSize(previous) == 0)
 		return same ? 0 : 1;
-	if (second->strict ? json_overlay_same(content(next), previous, before) :
-		json_describes(previous, before))
+	if (second->strict ? json_overlay_same(content(next), previous, before)
+					   : json_describes(previous, before))
 		return 0;
-	return same ? 2 : NO_ORDER;	/* the same change, told once more */
+	return same ? 2 : NO_ORDER; /* the same change, told once more */
 }
 
 static void
 fill_costs(Second *second)
 {
-	int			n = second->count;
-	int			first = 2;
+	int n = second->count;
+	int first = 2;
 
 	for (int i = 0; i < n; i++)
 		first = Min(first, phase(second->versions[i]));
 	for (int next = 0; next < n; next++)
 	{
-		Version    *version = second->versions[next];
+		Version *version = second->versions[next];
 
 		for (int last = 0; last < n; last++)
 			second->cost[last][next] =
-				phase(second->versions[last]) > phase(version) ? NO_ORDER :
-				phase(version) == 2 ? 0 :
-				step_cost(second, content(second->versions[last]), version);
+				phase(second->versions[last]) > phase(version) ? NO_ORDER
+				: phase(version) == 2
+					? 0
+					: step_cost(second, content(second->versions[last]),
+								version);
 		if (phase(version) > first)
 			second->cost[MAX_EVENTS][next] = NO_ORDER;
 		else if (first == 0 || second->start == NULL)
 			second->cost[MAX_EVENTS][next] = 0;
 		else
-			second->cost[MAX_EVENTS][next] = step_cost(second, second->start, version);
+			second->cost[MAX_EVENTS][next] = step_cost(second, second->start,
+													   version);
 	}
 }
 
@@ -104,8 +107,8 @@ fill_costs(Second *second)
 static void
 find_ways(Second *second)
 {
-	int			n = second->count;
-	int			all = 1 << n;
+	int n = second->count;
+	int all = 1 << n;
 
 	second->best = palloc(sizeof(int16) * all * n);
 	for (int i = 0; i < all * n; i++)
@@ -115,14 +118,14 @@ find_ways(Second *second)
 	for (int mask = 1; mask < all; mask++)
 		for (int last = 0; last < n; last++)
 		{
-			int			so_far = second->best[mask * n + last];
+			int so_far = second->best[mask * n + last];
 
 			if (!(mask & (1 << last)) || so_far >= NO_ORDER)
 				continue;
 			for (int next = 0; next < n; next++)
 			{
-				int			there = (mask | (1 << next)) * n + next;
-				int			cost = Min(so_far + second->cost[last][next], NO_ORDER);
+				int there = (mask | (1 << next)) * n + next;
+				int cost = Min(so_far + second->cost[last][next], NO_ORDER);
 
 				if (!(mask & (1 << next)) && cost < second->best[there])
 					second->best[there] = cost;
@@ -134,8 +137,8 @@ find_ways(Second *second)
 static bool
 beats(const Second *second, Version *a, Version *b)
 {
-	int			step_a = life_step(second->type, content(a));
-	int			step_b = life_step(second->type, content(b));
+	int step_a = life_step(second->type, content(a));
+	int step_b = life_step(second->type, content(b));
 
 	if (step_a != step_b)
 		return step_a > step_b;
@@ -149,10 +152,10 @@ beats(const Second *second, Version *a, Version *b)
 static int
 choose_end(const Second *second, bool *several)
 {
-	int			n = second->count;
+	int n = second->count;
 	const int16 *ends = &second->best[((1 << n) - 1) * n];
-	int			least = NO_ORDER;
-	int			chosen = -1;
+	int least = NO_ORDER;
+	int chosen = -1;
 
 	*several = false;
 	for (int i = 0; i < n; i++)
@@ -163,9 +166,11 @@ choose_end(const Second *second, bool *several)
 	{
 		if (ends[i] != least)
 			continue;
-		if (chosen >= 0 && !same_content(second->versions[chosen], second->versions[i]))
+		if (chosen >= 0 &&
+			!same_content(second->versions[chosen], second->versions[i]))
 			*several = true;
-		if (chosen < 0 || beats(second, second->versions[i], second->versions[chosen]))
+		if (chosen < 0 ||
+			beats(second, second->versions[i], second->versions[chosen]))
 			chosen = i;
 	}
 	return chosen;
@@ -175,22 +180,24 @@ choose_end(const Second *second, bool *several)
 static List *
 trace_back(const Second *second, int end)
 {
-	int			n = second->count;
-	int			mask = (1 << n) - 1;
-	List	   *way = NIL;
+	int n = second->count;
+	int mask = (1 << n) - 1;
+	List *way = NIL;
 
 	for (;;)
 	{
-		int			rest = mask & ~(1 << end);
-		int			before = -1;
+		int rest = mask & ~(1 << end);
+		int before = -1;
 
 		way = lcons(second->versions[end], way);
 		if (rest == 0)
 			return way;
 		for (int i = 0; i < n; i++)
 			if ((rest & (1 << i)) &&
-				second->best[rest * n + i] + second->cost[i][end] == second->best[mask * n + end] &&
-				(before < 0 || beats(second, second->versions[i], second->versions[before])))
+				second->best[rest * n + i] + second->cost[i][end] ==
+					second->best[mask * n + end] &&
+				(before < 0 ||
+				 beats(second, second->versions[i], second->versions[before])))
 				before = i;
 		mask = rest;
 		end = before;
@@ -200,8 +207,8 @@ trace_back(const Second *second, int end)
 static int
 compare_by_life(const void *a, const void *b, void *second)
 {
-	Version    *left = *(Version *const *) a;
-	Version    *right = *(Version *const *) b;
+	Version *left = *(Version *const *) a;
+	Version *right = *(Version *const *) b;
 
 	if (phase(left) != phase(right))
 		return phase(left) - phase(right);
@@ -212,12 +219,14 @@ compare_by_life(const void *a, const void *b, void *second)
 static List *
 by_life(Second *second)
 {
-	List	   *way = NIL;
+	List *way = NIL;
 
-	qsort_arg(second->versions, second->count, sizeof(Version *), compare_by_life, second);
+	qsort_arg(second->versions, second->count, sizeof(Version *),
+			  compare_by_life, second);
 	for (int i = 0; i < second->count; i++)
 		way = lappend(way, second->versions[i]);
-	second->rule = "the later step of the object's life, then the greatest event id";
+	second->rule =
+		"the later step of the object's life, then the greatest event id";
 	second->ambiguous = true;
 	return way;
 }
@@ -225,8 +234,8 @@ by_life(Second *second)
 static List *
 by_description(Second *second, bool strict)
 {
-	bool		several;
-	int			end;
+	bool several;
+	int end;
 
 	second->strict = strict;
 	fill_costs(second);
@@ -235,9 +244,10 @@ by_description(Second *second, bool strict)
 	if (end < 0)
 		return NIL;
 	second->ambiguous = several;
-	second->rule = several ?
-		"previous_attributes allow several orders: the later step of the object's life, then the greatest event id" :
-		"previous_attributes tell the order within the second";
+	second->rule =
+		several
+			? "previous_attributes allow several orders: the later step of the object's life, then the greatest event id"
+			: "previous_attributes tell the order within the second";
 	return trace_back(second, end);
 }
 
@@ -246,7 +256,7 @@ static List *
 split_last_second(List *versions, List **before)
 {
 	TimestampTz when = ((Version *) llast(versions))->created;
-	List	   *second = NIL;
+	List *second = NIL;
 
 	*before = list_copy(versions);
 	while (*before != NIL && ((Version *) llast(*before))->created == when)
@@ -261,9 +271,9 @@ split_last_second(List *versions, List **before)
 static JsonbContainer *
 last_state(const CatalogType *type, List *versions)
 {
-	List	   *second;
-	List	   *before;
-	Verdict		ignored;
+	List *second;
+	List *before;
+	Verdict ignored;
 
 	if (versions == NIL)
 		return NULL;
@@ -274,7 +284,7 @@ last_state(const CatalogType *type, List *versions)
 static bool
 all_same(List *versions)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, versions)
 		if (!same_content(linitial(versions), lfirst(cell)))
@@ -290,9 +300,9 @@ static List *
 order_second(const CatalogType *type, List *versions, List *before,
 			 Verdict *verdict)
 {
-	Second		second = {0};
-	List	   *way = NIL;
-	ListCell   *cell;
+	Second second = {0};
+	List *way = NIL;
+	ListCell *cell;
 
 	verdict->ambiguous = false;
 	verdict->rule = "the later \"created\" is newer";
@@ -326,8 +336,8 @@ order_second(const CatalogType *type, List *versions, List *before,
 static Version *
 last_deletion(const History *history)
 {
-	Version    *found = NULL;
-	ListCell   *cell;
+	Version *found = NULL;
+	ListCell *cell;
 
 	foreach(cell, history->versions)
 		if (event_type_deletes(((Version *) lfirst(cell))->event_type))
@@ -339,12 +349,12 @@ last_deletion(const History *history)
 static List *
 living(const History *history, const Version *deletion)
 {
-	List	   *life = NIL;
-	ListCell   *cell;
+	List *life = NIL;
+	ListCell *cell;
 
 	foreach(cell, history->versions)
 	{
-		Version    *version = lfirst(cell);
+		Version *version = lfirst(cell);
 
 		if (deletion != NULL && life == NIL &&
 			(version->created <= deletion->created ||
@@ -369,16 +379,17 @@ living(const History *history, const Version *deletion)
 Verdict
 order_newest(History *history)
 {
-	Verdict		verdict = {0};
-	Version    *deletion = last_deletion(history);
-	List	   *life = living(history, deletion);
-	List	   *second;
-	List	   *before;
+	Verdict verdict = {0};
+	Version *deletion = last_deletion(history);
+	List *life = living(history, deletion);
+	List *second;
+	List *before;
 
 	if (life == NIL)
 	{
 		verdict.newest = deletion;
-		verdict.rule = "a deletion ends the object's life; only a later creation begins another";
+		verdict.rule =
+			"a deletion ends the object's life; only a later creation begins another";
 		return verdict;
 	}
 	second = split_last_second(life, &before);
@@ -393,16 +404,17 @@ order_newest(History *history)
 List *
 order_since(History *history, TimestampTz since)
 {
-	List	   *rest = list_copy(history->versions);
-	List	   *result = NIL;
+	List *rest = list_copy(history->versions);
+	List *result = NIL;
 
 	while (rest != NIL && ((Version *) llast(rest))->created >= since)
 	{
-		Verdict		ignored;
-		List	   *second = split_last_second(rest, &rest);
+		Verdict ignored;
+		List *second = split_last_second(rest, &rest);
 
-		result = list_concat(list_copy(order_second(history->type, second, rest,
-													&ignored)), result);
+		result = list_concat(
+			list_copy(order_second(history->type, second, rest, &ignored)),
+			result);
 	}
 	return result;
 }

@@ -18,17 +18,17 @@ PG_FUNCTION_INFO_V1(stripe_sync_replay_many);
 static List *
 read_steps(Datum todo, Jsonb *tries)
 {
-	Datum	   *names;
-	int			n;
-	List	   *steps = NIL;
+	Datum *names;
+	int n;
+	List *steps = NIL;
 
-	deconstruct_array(DatumGetArrayTypeP(todo), TEXTOID, -1, false, TYPALIGN_INT,
-					  &names, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(todo), TEXTOID, -1, false,
+					  TYPALIGN_INT, &names, NULL, &n);
 	for (int i = 0; i < n; i++)
 	{
-		char	   *name = TextDatumGetCString(names[i]);
-		JsonbValue	value;
-		int64		count = 0;
+		char *name = TextDatumGetCString(names[i]);
+		JsonbValue value;
+		int64 count = 0;
 
 		if (tries != NULL && json_get(&tries->root, name, &value))
 			(void) json_to_int64(&value, &count);
@@ -40,13 +40,13 @@ read_steps(Datum todo, Jsonb *tries)
 static void
 read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	stored->status = SPI_getvalue(tuple, desc, 1);
 	stored->mirrored = SPI_getvalue(tuple, desc, 2);
 	value = SPI_getbinval(tuple, desc, 4, &isnull);
-	stored->todo = read_steps(SPI_getbinval(tuple, desc, 3, &(bool) {false}),
+	stored->todo = read_steps(SPI_getbinval(tuple, desc, 3, &(bool){false}),
 							  isnull ? NULL : DatumGetJsonbP(value));
 	stored->error = SPI_getvalue(tuple, desc, 5);
 }
@@ -58,12 +58,13 @@ read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
 StoredEvent *
 replay_lock(const char *id, const char *account, bool skip_locked)
 {
-#define LOCK_EVENT \
-	"SELECT status, mirrored, todo, tries, error FROM stripe_sync.event" \
+#define LOCK_EVENT                                                             \
+	"SELECT status, mirrored, todo, tries, error FROM stripe_sync.event"       \
 	" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2 FOR UPDATE"
 	static EngineStatement wait = {LOCK_EVENT, 2, {TEXTOID, TEXTOID}};
-	static EngineStatement skip = {LOCK_EVENT " SKIP LOCKED", 2, {TEXTOID, TEXTOID}};
-	Datum		values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
+	static EngineStatement skip = {
+		LOCK_EVENT " SKIP LOCKED", 2, {TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
 	MemoryContext context = CurrentMemoryContext;
 	StoredEvent *stored = NULL;
 
@@ -86,7 +87,7 @@ replay_lock(const char *id, const char *account, bool skip_locked)
 static bool
 has_failed_step(List *steps)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, steps)
 		if (((Step *) lfirst(cell))->tries > 0)
@@ -101,16 +102,17 @@ has_failed_step(List *steps)
 Receipt
 replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 {
-	StepRun		run = {.event = &stored->event, .mirrored = stored->mirrored, .todo = rest};
-	Receipt		receipt = {stored->event.id, NULL, NULL};
-	char	   *former = stored->error;
+	StepRun run = {
+		.event = &stored->event, .mirrored = stored->mirrored, .todo = rest};
+	Receipt receipt = {stored->event.id, NULL, NULL};
+	char *former = stored->error;
 
 	if (stored->event.catalog == NULL)
 		run.detail = stored->event.unmirrored;
 	step_run(&run, steps);
 	receipt.detail = run.error != NULL ? run.error : run.detail;
 	if (run.error == NULL && has_failed_step(run.todo))
-		run.error = former;		/* of a step that had no turn */
+		run.error = former; /* of a step that had no turn */
 	receipt.status = step_status(&run);
 	step_settle(&run, receipt.status, attempts);
 	return receipt;
@@ -119,7 +121,7 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 static void
 append_step(List **steps, const char *name)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, *steps)
 		if (strcmp(((Step *) lfirst(cell))->name, name) == 0)
@@ -134,16 +136,16 @@ append_step(List **steps, const char *name)
 static Receipt
 replay_by_hand(StoredEvent *stored, bool handlers)
 {
-	List	   *steps = NIL;
-	List	   *rest = NIL;
-	bool		failed = has_failed_step(stored->todo) || stored->mirrored == NULL;
-	ListCell   *cell;
+	List *steps = NIL;
+	List *rest = NIL;
+	bool failed = has_failed_step(stored->todo) || stored->mirrored == NULL;
+	ListCell *cell;
 
 	if (!failed && stored->event.catalog != NULL)
 		append_step(&steps, STEP_MIRROR);
 	foreach(cell, stored->todo)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (failed || handlers)
 			append_step(&steps, step->name);
@@ -159,16 +161,15 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 static void
 no_such_event(const char *id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_SUCH_NAME),
-			 errmsg("there is no event \"%s\"", id)));
+	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+					errmsg("there is no event \"%s\"", id)));
 }
 
 /* An event's account, when the id alone was given. */
 static char *
 account_of(const char *id)
 {
-	Event		event;
+	Event event;
 
 	if (!inbox_load(id, NULL, &event))
 		no_such_event(id);
@@ -179,11 +180,11 @@ account_of(const char *id)
 Datum
 stripe_sync_replay(PG_FUNCTION_ARGS)
 {
-	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		handlers = PG_GETARG_BOOL(1);
-	RoleScope	scope = role_enter_engine();
+	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool handlers = PG_GETARG_BOOL(1);
+	RoleScope scope = role_enter_engine();
 	StoredEvent *stored = replay_lock(id, account_of(id), false);
-	Receipt		receipt;
+	Receipt receipt;
 
 	if (stored == NULL)
 		no_such_event(id);
@@ -204,12 +205,12 @@ select_events(FunctionCallInfo fcinfo)
 		"        WHERE stripe_sync.event_type_fits(type, t.pattern)))"
 		"   AND ($4 IS NULL OR status OPERATOR(pg_catalog.=) ANY ($4))"
 		" ORDER BY created, id",
-		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}
-	};
-	Datum		values[4];
-	char		nulls[] = "    ";
+		4,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}};
+	Datum values[4];
+	char nulls[] = "    ";
 	MemoryContext context = CurrentMemoryContext;
-	List	   *events = NIL;
+	List *events = NIL;
 
 	for (int i = 0; i < 4; i++)
 	{
@@ -222,8 +223,10 @@ select_events(FunctionCallInfo fcinfo)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
-		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i],
+											  SPI_tuptable->tupdesc, 1));
+		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i],
+											  SPI_tuptable->tupdesc, 2));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -235,17 +238,18 @@ Datum
 stripe_sync_replay_many(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	RoleScope	scope = role_enter_engine();
-	List	   *events;
+	RoleScope scope = role_enter_engine();
+	List *events;
 
 	InitMaterializedSRF(fcinfo, 0);
 	events = select_events(fcinfo);
 	for (int i = 0; i < list_length(events); i += 2)
 	{
-		StoredEvent *stored = replay_lock(list_nth(events, i), list_nth(events, i + 1), false);
-		Receipt		receipt;
-		Datum		values[3];
-		bool		nulls[3] = {false, false, false};
+		StoredEvent *stored = replay_lock(list_nth(events, i),
+										  list_nth(events, i + 1), false);
+		Receipt receipt;
+		Datum values[3];
+		bool nulls[3] = {false, false, false};
 
 		CHECK_FOR_INTERRUPTS();
 		if (stored == NULL)

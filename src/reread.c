@@ -20,11 +20,11 @@ reread_ask(const CatalogType *type, const char *id, const char *account,
 		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
 		" SET reason = excluded.reason, due_at = excluded.due_at"
 		" WHERE r.due_at OPERATOR(pg_catalog.<) excluded.due_at",
-		5, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(type->object), CStringGetTextDatum(id),
-		CStringGetTextDatum(account), CStringGetTextDatum(reason),
-	TimestampTzGetDatum(not_before)};
+		5,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {CStringGetTextDatum(type->object), CStringGetTextDatum(id),
+					  CStringGetTextDatum(account), CStringGetTextDatum(reason),
+					  TimestampTzGetDatum(not_before)};
 
 	SPI_connect();
 	engine_run(&ask, values, NULL, SPI_OK_INSERT);

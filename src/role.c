@@ -35,7 +35,7 @@ static bool firing_deferred = false;
 
 /* Deferrable constraints of this database; see role_fire_deferred() */
 static MemoryContext constraint_memory = NULL;
-static List *initially_deferred = NIL;	/* of RangeVar */
+static List *initially_deferred = NIL; /* of RangeVar */
 static bool any_deferrable = false;
 static bool constraints_known = false;
 
@@ -43,9 +43,9 @@ static bool constraints_known = false;
 Oid
 role_engine(void)
 {
-	Oid			relid = engine_relation("event");
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	Oid relid = engine_relation("event");
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
@@ -63,23 +63,21 @@ role_current_path(void)
 RoleScope
 role_enter(Oid role, const char *search_path)
 {
-	RoleScope	scope;
+	RoleScope scope;
 
 	GetUserIdAndSecContext(&scope.user, &scope.security);
-	SetUserIdAndSecContext(role,
-						   scope.security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(role, scope.security | SECURITY_LOCAL_USERID_CHANGE);
 	scope.nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	(void) set_config_option("search_path", search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return scope;
 }
 
 RoleScope
 role_enter_engine(void)
 {
-	RoleScope	scope;
-	Oid			engine = role_engine();
+	RoleScope scope;
+	Oid engine = role_engine();
 
 	/* Nested scopes of the engine's own cost nothing */
 	if (GetUserId() == engine && strcmp(namespace_search_path, PINNED_PATH) == 0)
@@ -116,16 +114,14 @@ constraints_load(void)
 		"SELECT n.nspname, c.conname, c.condeferred"
 		"  FROM pg_catalog.pg_constraint c"
 		"  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
-		" WHERE c.condeferrable"
-	};
-	RoleScope	scope = role_enter_engine();
+		" WHERE c.condeferrable"};
+	RoleScope scope = role_enter_engine();
 	MemoryContext old;
 
 	if (constraint_memory == NULL)
-		constraint_memory = AllocSetContextCreate(TopMemoryContext,
-												  "stripe_sync constraints",
-												  ALLOCSET_SMALL_SIZES);
-	constraints_known = true;	/* an invalidation from here on counts */
+		constraint_memory = AllocSetContextCreate(
+			TopMemoryContext, "stripe_sync constraints", ALLOCSET_SMALL_SIZES);
+	constraints_known = true; /* an invalidation from here on counts */
 	MemoryContextReset(constraint_memory);
 	initially_deferred = NIL;
 
@@ -135,13 +131,14 @@ constraints_load(void)
 	old = MemoryContextSwitchTo(constraint_memory);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+		HeapTuple row = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
 
 		if (strcmp(SPI_getvalue(row, desc, 3), "t") == 0)
-			initially_deferred = lappend(initially_deferred,
-										 makeRangeVar(SPI_getvalue(row, desc, 1),
-													  SPI_getvalue(row, desc, 2), -1));
+			initially_deferred = lappend(
+				initially_deferred,
+				makeRangeVar(SPI_getvalue(row, desc, 1),
+							 SPI_getvalue(row, desc, 2), -1));
 	}
 	MemoryContextSwitchTo(old);
 	SPI_finish();
@@ -198,10 +195,12 @@ role_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 {
 	if (firing_deferred && IsA(stmt->utilityStmt, ConstraintsSetStmt) &&
 		((ConstraintsSetStmt *) stmt->utilityStmt)->deferred)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a deferred trigger cannot defer again while stripe_sync applies an event"),
-				 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg(
+				 "a deferred trigger cannot defer again while stripe_sync applies an event"),
+			 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
 	if (previous_utility)
 		previous_utility(stmt, query, read_only_tree, context, params,
 						 environment, dest, completion);

@@ -19,20 +19,21 @@
 
 struct RowTarget
 {
-	Relation	relation;
-	Oid			key_index;
-	List	   *arbiters;
-	EState	   *estate;
+	Relation relation;
+	Oid key_index;
+	List *arbiters;
+	EState *estate;
 	ResultRelInfo *info;
-	TupleTableSlot *slot;		/* what is to be written */
-	TupleTableSlot *found;		/* what row_lock() locked */
+	TupleTableSlot *slot;  /* what is to be written */
+	TupleTableSlot *found; /* what row_lock() locked */
 };
 
 RowTarget *
 row_open(Oid relid, Oid key_index)
 {
-	RowTarget  *target = palloc0(sizeof(RowTarget));
+	RowTarget *target = palloc0(sizeof(RowTarget));
 
+	PreventCommandIfReadOnly("stripe_sync's writing"); /* as the executor would */
 	target->relation = table_open(relid, RowExclusiveLock);
 	target->key_index = key_index;
 	target->arbiters = list_make1_oid(key_index);
@@ -54,7 +55,7 @@ row_close(RowTarget *target)
 	ExecCloseIndices(target->info);
 	ExecResetTupleTable(target->estate->es_tupleTable, false);
 	FreeExecutorState(target->estate);
-	table_close(target->relation, NoLock);	/* until the transaction's end */
+	table_close(target->relation, NoLock); /* until the transaction's end */
 	pfree(target);
 }
 
@@ -62,7 +63,7 @@ static void
 fill_slot(RowTarget *target, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = target->slot;
-	int			natts = slot->tts_tupleDescriptor->natts;
+	int natts = slot->tts_tupleDescriptor->natts;
 
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
@@ -74,13 +75,13 @@ fill_slot(RowTarget *target, const Datum *values, const bool *nulls)
 static bool
 insert_speculatively(RowTarget *target)
 {
-	uint32		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
-	bool		conflict = false;
+	uint32 token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+	bool conflict = false;
 
 	table_tuple_insert_speculative(target->relation, target->slot,
 								   GetCurrentCommandId(true), 0, NULL, token);
-	(void) compat_insert_index_tuples(target->info, target->slot,
-									  target->estate, &conflict, target->arbiters);
+	(void) compat_insert_index_tuples(target->info, target->slot, target->estate,
+									  &conflict, target->arbiters);
 	table_tuple_complete_speculative(target->relation, target->slot, token,
 									 !conflict);
 	SpeculativeInsertionLockRelease(GetCurrentTransactionId());
@@ -144,12 +145,12 @@ row_get(RowTarget *target, AttrNumber attnum, bool *isnull)
 void
 row_update(RowTarget *target, const Datum *values, const bool *nulls)
 {
-	EPQState	epq;
+	EPQState epq;
 
 	fill_slot(target, values, nulls);
 	compat_epq_init(&epq, target->estate);
-	ExecSimpleRelationUpdate(target->info, target->estate, &epq,
-							 target->found, target->slot);
+	ExecSimpleRelationUpdate(target->info, target->estate, &epq, target->found,
+							 target->slot);
 	EvalPlanQualEnd(&epq);
 	CommandCounterIncrement();
 }
@@ -159,7 +160,7 @@ void
 row_values(RowTarget *target, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot = target->found;
-	int			natts = slot->tts_tupleDescriptor->natts;
+	int natts = slot->tts_tupleDescriptor->natts;
 
 	slot_getallattrs(slot);
 	memcpy(values, slot->tts_values, natts * sizeof(Datum));

@@ -22,7 +22,7 @@
 
 #include "secret.h"
 
-#define FILE_PREFIX			"file:"
+#define FILE_PREFIX "file:"
 
 /* Nothing of a secret outlives its use. */
 void
@@ -35,11 +35,12 @@ secrets_wipe(SecretSet *set)
 static void
 secrets_add(SecretSet *set, const char *bytes, int length)
 {
-	int			i = set->count;
+	int i = set->count;
 
 	if (length == 0 || length > MAX_SECRET)
 	{
-		set->trouble = length == 0 ? "It is empty." : "It is longer than 1024 bytes.";
+		set->trouble = length == 0 ? "It is empty."
+								   : "It is longer than 1024 bytes.";
 		return;
 	}
 	if (i == MAX_SECRETS)
@@ -54,14 +55,15 @@ secrets_add(SecretSet *set, const char *bytes, int length)
 static void
 secrets_add_file(SecretSet *set, const char *path)
 {
-	char		buffer[MAX_SECRET + 2];
-	FILE	   *file = AllocateFile(path, PG_BINARY_R);
+	char buffer[MAX_SECRET + 2];
+	FILE *file = AllocateFile(path, PG_BINARY_R);
 	struct stat status;
-	size_t		length;
+	size_t length;
 
 	if (file == NULL)
 	{
-		set->trouble = psprintf("Its file \"%s\" could not be opened: %s.", path, strerror(errno));
+		set->trouble = psprintf("Its file \"%s\" could not be opened: %s.",
+								path, strerror(errno));
 		return;
 	}
 	if (fstat(fileno(file), &status) != 0 || !S_ISREG(status.st_mode))
@@ -70,28 +72,30 @@ secrets_add_file(SecretSet *set, const char *path)
 		set->trouble = psprintf("\"%s\" is not a regular file.", path);
 		return;
 	}
-	setvbuf(file, NULL, _IONBF, 0);		/* no copy of it in stdio's buffer */
+	setvbuf(file, NULL, _IONBF, 0); /* no copy of it in stdio's buffer */
 	length = fread(buffer, 1, sizeof(buffer), file);
 	FreeFile(file);
-	while (length > 0 && (buffer[length - 1] == '\n' || buffer[length - 1] == '\r'))
+	while (length > 0 &&
+		   (buffer[length - 1] == '\n' || buffer[length - 1] == '\r'))
 		length--;
 	secrets_add(set, buffer, (int) length);
 	if (set->trouble != NULL)
 		set->trouble = psprintf("Its file \"%s\" is %s.", path,
-								length == 0 ? "empty" : "longer than 1024 bytes");
+								length == 0 ? "empty"
+											: "longer than 1024 bytes");
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 }
 
 static void
 secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, 3, desc, &isnull);	/* lapses_at */
-	text	   *secret;
+	bool isnull;
+	Datum value = heap_getattr(tuple, 3, desc, &isnull); /* lapses_at */
+	text *secret;
 
 	if (!isnull && DatumGetTimestampTz(value) <= GetCurrentTimestamp())
 		return;
-	value = heap_getattr(tuple, 2, desc, &isnull);	/* secret */
+	value = heap_getattr(tuple, 2, desc, &isnull); /* secret */
 	if (isnull)
 		return;
 	secret = DatumGetTextPP(value);
@@ -106,24 +110,25 @@ secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
 bool
 secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 {
-	Relation	relation;
-	Snapshot	snapshot;
+	Relation relation;
+	Snapshot snapshot;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	memset(set, 0, offsetof(SecretSet, bytes));
 	scan = engine_scan_name("endpoint_secret", "endpoint_secret_endpoint_idx",
-						endpoint, &relation, &snapshot);
+							endpoint, &relation, &snapshot);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		secrets_add_row(set, tuple, RelationGetDescr(relation));
 	engine_scan_end(scan, relation, snapshot);
 	if (set->count > 0)
 		return true;
-	return refuse(refusal, FAULT_OURS, ERRCODE_NO_SECRET,
-				  psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
-				  set->trouble,
-				  psprintf("Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
-						   quote_literal_cstr(endpoint)));
+	return refuse(
+		refusal, FAULT_OURS, ERRCODE_NO_SECRET,
+		psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
+		set->trouble,
+		psprintf("Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+				 quote_literal_cstr(endpoint)));
 }
 
 /* A secret that was given with the call. */
@@ -143,14 +148,16 @@ secrets_take(SecretSet *set, text *secret, Refusal *refusal)
 void
 secret_check(text *secret)
 {
-	int			length = secret == NULL ? 0 : VARSIZE_ANY_EXHDR(secret);
-	char	   *path;
+	int length = secret == NULL ? 0 : VARSIZE_ANY_EXHDR(secret);
+	char *path;
 
 	if (length == 0 || length > MAX_SECRET)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
-				 errhint("Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
+			 errhint(
+				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
 	path = VARDATA_ANY(secret);
 	if (length < strlen(FILE_PREFIX) ||
 		memcmp(path, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
@@ -164,5 +171,6 @@ secret_check(text *secret)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to name a secret's file"),
-				 errdetail("Only roles with privileges of pg_read_server_files may.")));
+				 errdetail(
+					 "Only roles with privileges of pg_read_server_files may.")));
 }

@@ -9,21 +9,20 @@
 
 #include "signature.h"
 
-#define MAX_SECRET			1024	/* bytes */
-#define MAX_SECRETS			8	/* good at one time, for one endpoint */
+#define MAX_SECRET	1024 /* bytes */
+#define MAX_SECRETS 8	 /* good at one time, for one endpoint */
 
 typedef struct SecretSet
 {
-	int			count;
-	char	   *trouble;		/* why one of them can't be used */
+	int count;
+	char *trouble; /* why one of them can't be used */
 	SignatureSecret secrets[MAX_SECRETS];
-	char		bytes[MAX_SECRETS][MAX_SECRET];
+	char bytes[MAX_SECRETS][MAX_SECRET];
 } SecretSet;
 
-extern bool secrets_load(const char *endpoint, SecretSet *set,
-						 Refusal *refusal);
+extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
 extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
 extern void secrets_wipe(SecretSet *set);
 extern void secret_check(text *secret);
 
-#endif							/* STRIPE_SYNC_SECRET_H */
+#endif /* STRIPE_SYNC_SECRET_H */

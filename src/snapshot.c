@@ -14,7 +14,7 @@
 typedef struct Collector
 {
 	const char *account;
-	List	   *rows;
+	List *rows;
 } Collector;
 
 static void collect_value(Collector *into, const JsonbValue *value,
@@ -27,7 +27,7 @@ static void collect_value(Collector *into, const JsonbValue *value,
 char *
 snapshot_key(const CatalogType *type, JsonbContainer *object)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (type->key == NULL)
 		return NULL;
@@ -52,7 +52,7 @@ snapshot_account(const CatalogType *type, const char *account)
 static const CatalogType *
 object_type(JsonbContainer *object)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!json_get(object, "object", &value) || value.type != jbvString)
 		return NULL;
@@ -63,7 +63,7 @@ object_type(JsonbContainer *object)
 static bool
 is_whole(JsonbContainer *object)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	return JsonContainerSize(object) > 2 && !json_get(object, "deleted", &value);
 }
@@ -87,11 +87,11 @@ collect_object(Collector *into, JsonbContainer *object, RowPart part)
 {
 	const CatalogType *type = object_type(object);
 	JsonbIterator *iterator;
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (type != NULL && type->table != NULL && is_whole(object))
 	{
-		char	   *id = snapshot_key(type, object);
+		char *id = snapshot_key(type, object);
 
 		if (id != NULL && id[0] != '\0')
 			collect_row(into, type, id, part, object);
@@ -118,7 +118,8 @@ collect_value(Collector *into, const JsonbValue *value, RowPart part)
 		collect_object(into, container, part);
 	else
 		for (uint32 i = 0; i < JsonContainerSize(container); i++)
-			collect_value(into, getIthJsonbValueFromContainer(container, i), part);
+			collect_value(into, getIthJsonbValueFromContainer(container, i),
+						  part);
 }
 
 /* The elements of a page in the own object are its children. */
@@ -126,9 +127,9 @@ static void
 collect_field(Collector *into, const JsonbValue *key, const JsonbValue *value,
 			  JsonbContainer *object)
 {
-	char	   *field = pnstrdup(key->val.string.val, key->val.string.len);
+	char *field = pnstrdup(key->val.string.val, key->val.string.len);
 	JsonbContainer *page = snapshot_page(object, field, NULL);
-	JsonbValue	data;
+	JsonbValue data;
 
 	if (page != NULL && json_get(page, "data", &data))
 		collect_value(into, &data, PART_CHILD);
@@ -151,7 +152,7 @@ compare_rows(const ListCell *a, const ListCell *b)
 {
 	const SnapshotRow *left = lfirst(a);
 	const SnapshotRow *right = lfirst(b);
-	int			order = snapshot_compare(left, right);
+	int order = snapshot_compare(left, right);
 
 	return order != 0 ? order : (int) left->part - (int) right->part;
 }
@@ -160,8 +161,8 @@ compare_rows(const ListCell *a, const ListCell *b)
 static List *
 sort_and_unite(List *rows)
 {
-	List	   *result = NIL;
-	ListCell   *cell;
+	List *result = NIL;
+	ListCell *cell;
 
 	list_sort(rows, compare_rows);
 	foreach(cell, rows)
@@ -177,10 +178,10 @@ List *
 snapshot_rows(const CatalogType *type, const char *id, const char *account,
 			  JsonbContainer *object)
 {
-	Collector	into = {account, NIL};
+	Collector into = {account, NIL};
 	JsonbIterator *iterator = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	collect_row(&into, type, pstrdup(id), PART_OWN, object);
 	(void) JsonbIteratorNext(&iterator, &key, true);
@@ -201,17 +202,17 @@ JsonbContainer *
 snapshot_page(JsonbContainer *object, const char *field, bool *complete)
 {
 	JsonbContainer *page = json_get_object(object, field);
-	JsonbValue	value;
+	JsonbValue value;
 
-	if (page == NULL ||
-		!json_get(page, "object", &value) || value.type != jbvString ||
-		value.val.string.len != 4 || memcmp(value.val.string.val, "list", 4) != 0 ||
+	if (page == NULL || !json_get(page, "object", &value) ||
+		value.type != jbvString || value.val.string.len != 4 ||
+		memcmp(value.val.string.val, "list", 4) != 0 ||
 		!json_get(page, "data", &value) || value.type != jbvBinary ||
 		!JsonContainerIsArray(value.val.binary.data))
 		return NULL;
 	if (complete != NULL)
 		*complete = json_get(page, "has_more", &value) &&
-			value.type == jbvBool && !value.val.boolean;
+					value.type == jbvBool && !value.val.boolean;
 	return page;
 }
 
@@ -219,7 +220,7 @@ snapshot_page(JsonbContainer *object, const char *field, bool *complete)
 bool
 snapshot_page_lists(JsonbContainer *page, const char *child_type, const char *id)
 {
-	JsonbValue	data;
+	JsonbValue data;
 	JsonbContainer *array;
 
 	if (!json_get(page, "data", &data) || data.type != jbvBinary)
@@ -229,7 +230,7 @@ snapshot_page_lists(JsonbContainer *page, const char *child_type, const char *id
 	{
 		JsonbValue *element = getIthJsonbValueFromContainer(array, i);
 		const CatalogType *type;
-		char	   *key;
+		char *key;
 
 		if (!json_is_object(element))
 			continue;

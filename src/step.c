@@ -21,9 +21,9 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define BACKOFF_FIRST	(10 * USECS_PER_SEC)
-#define BACKOFF_MOST	(6 * USECS_PER_HOUR)
-#define MAX_NOTE		2000	/* bytes of a message or a context */
+#define BACKOFF_FIRST (10 * USECS_PER_SEC)
+#define BACKOFF_MOST  (6 * USECS_PER_HOUR)
+#define MAX_NOTE	  2000 /* bytes of a message or a context */
 
 /*
  * Errors that say nothing of the event: cancel, time-outs of the caller,
@@ -33,14 +33,14 @@
 static bool
 is_uncatchable(int sqlstate)
 {
-	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) ||
-		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlstate == ERRCODE_IDLE_IN_TRANSACTION_SESSION_TIMEOUT ||
-		sqlstate == ERRCODE_DISK_FULL;
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) ||
+		   sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   sqlstate == ERRCODE_IDLE_IN_TRANSACTION_SESSION_TIMEOUT ||
+		   sqlstate == ERRCODE_DISK_FULL;
 }
 
 /*
@@ -49,8 +49,8 @@ is_uncatchable(int sqlstate)
  * caught.
  */
 bool
-step_guard(void (*body) (void *), void *arg,
-		   bool (*excuse) (const ErrorData *), ErrorData **error)
+step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
+		   ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -84,7 +84,7 @@ step_guard(void (*body) (void *), void *arg,
 Step *
 step_make(const char *name, int tries)
 {
-	Step	   *step = palloc(sizeof(Step));
+	Step *step = palloc(sizeof(Step));
 
 	step->name = pstrdup(name);
 	step->tries = tries;
@@ -100,11 +100,12 @@ step_is_dead(const Step *step)
 static char *
 clip(const char *text)
 {
-	int			length = strlen(text);
+	int length = strlen(text);
 
 	if (length <= MAX_NOTE)
 		return pstrdup(text);
-	return psprintf("%s...", pnstrdup(text, pg_mbcliplen(text, length, MAX_NOTE)));
+	return psprintf("%s...",
+					pnstrdup(text, pg_mbcliplen(text, length, MAX_NOTE)));
 }
 
 static void
@@ -126,7 +127,7 @@ note_failure(StepRun *run, const Step *step, const ErrorData *error,
 static void
 mirror_body(void *arg)
 {
-	StepRun    *run = arg;
+	StepRun *run = arg;
 
 	run->mirrored = mirror_apply(run->event, &run->detail);
 }
@@ -135,17 +136,17 @@ mirror_body(void *arg)
 static bool
 run_step(StepRun *run, Step *step, StringInfo notes)
 {
-	ErrorData  *error = NULL;
-	Handler    *handler;
-	bool		done;
+	ErrorData *error = NULL;
+	Handler *handler;
+	bool done;
 
 	if (strcmp(step->name, STEP_MIRROR) == 0)
 		done = step_guard(mirror_body, run, NULL, &error);
 	else
 	{
 		handler = handler_find(step->name);
-		done = handler == NULL ||	/* dropped since: nothing to do */
-			handler_attempt(handler, run->event, &error);
+		done = handler == NULL || /* dropped since: nothing to do */
+			   handler_attempt(handler, run->event, &error);
 	}
 	if (done)
 		return true;
@@ -162,17 +163,17 @@ void
 step_run(StepRun *run, List *steps)
 {
 	StringInfoData notes;
-	bool		blocked = false;
-	ListCell   *cell;
+	bool blocked = false;
+	ListCell *cell;
 
 	initStringInfo(&notes);
 	foreach(cell, steps)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (blocked)
 		{
-			step->tries--;		/* it had no try */
+			step->tries--; /* it had no try */
 			run->todo = lappend(run->todo, step);
 		}
 		else if (!run_step(run, step, &notes) &&
@@ -187,12 +188,12 @@ step_run(StepRun *run, List *steps)
 const char *
 step_status(const StepRun *run)
 {
-	bool		failed = false;
-	ListCell   *cell;
+	bool failed = false;
+	ListCell *cell;
 
 	foreach(cell, run->todo)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (step_is_dead(step))
 			return "dead";
@@ -205,7 +206,7 @@ step_status(const StepRun *run)
 static int64
 backoff(int tries)
 {
-	int64		delay = BACKOFF_FIRST << Min(tries - 1, 20);
+	int64 delay = BACKOFF_FIRST << Min(tries - 1, 20);
 
 	delay = Min(delay, BACKOFF_MOST);
 	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
@@ -215,18 +216,18 @@ backoff(int tries)
 bool
 step_due(const StepRun *run, TimestampTz *due)
 {
-	int			tries = -1;
-	ListCell   *cell;
+	int tries = -1;
+	ListCell *cell;
 
 	foreach(cell, run->todo)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (step_is_dead(step))
 			continue;
 		if (strcmp(step->name, STEP_MIRROR) == 0)
 		{
-			tries = step->tries;	/* the others wait for it */
+			tries = step->tries; /* the others wait for it */
 			break;
 		}
 		tries = tries < 0 ? step->tries : Min(tries, step->tries);
@@ -241,13 +242,14 @@ step_due(const StepRun *run, TimestampTz *due)
 Datum
 step_names(List *steps)
 {
-	Datum	   *names = palloc(sizeof(Datum) * Max(list_length(steps), 1));
-	int			n = 0;
-	ListCell   *cell;
+	Datum *names = palloc(sizeof(Datum) * Max(list_length(steps), 1));
+	int n = 0;
+	ListCell *cell;
 
 	foreach(cell, steps)
 		names[n++] = CStringGetTextDatum(((Step *) lfirst(cell))->name);
-	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(
+		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* The column tries: step by step. */
@@ -255,13 +257,13 @@ Datum
 step_tries(List *steps)
 {
 	StringInfoData json;
-	ListCell   *cell;
+	ListCell *cell;
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	foreach(cell, steps)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (json.len > 1)
 			appendStringInfoChar(&json, ',');
@@ -285,18 +287,31 @@ step_settle(const StepRun *run, const char *status, int attempts)
 		" applied_at = CASE WHEN $4 IS NULL THEN NULL"
 		"   ELSE COALESCE(applied_at, pg_catalog.clock_timestamp()) END"
 		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
-		9, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
-	};
+		9,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID,
+		 TIMESTAMPTZOID, TEXTOID, INT4OID}};
 	TimestampTz due = 0;
-	bool		is_due = step_due(run, &due);
-	Datum		values[] = {CStringGetTextDatum(run->event->id),
-		CStringGetTextDatum(run->event->account), CStringGetTextDatum(status),
-		run->mirrored ? CStringGetTextDatum(run->mirrored) : (Datum) 0,
-		step_names(run->todo), step_tries(run->todo), TimestampTzGetDatum(due),
-		run->error ? CStringGetTextDatum(run->error) : (Datum) 0,
-	Int32GetDatum(attempts)};
-	char		nulls[] = {' ', ' ', ' ', run->mirrored ? ' ' : 'n', ' ', ' ',
-	is_due ? ' ' : 'n', run->error ? ' ' : 'n', ' ', '\0'};
+	bool is_due = step_due(run, &due);
+	Datum values[] = {CStringGetTextDatum(run->event->id),
+					  CStringGetTextDatum(run->event->account),
+					  CStringGetTextDatum(status),
+					  run->mirrored ? CStringGetTextDatum(run->mirrored)
+									: (Datum) 0,
+					  step_names(run->todo),
+					  step_tries(run->todo),
+					  TimestampTzGetDatum(due),
+					  run->error ? CStringGetTextDatum(run->error) : (Datum) 0,
+					  Int32GetDatum(attempts)};
+	char nulls[] = {' ',
+					' ',
+					' ',
+					run->mirrored ? ' ' : 'n',
+					' ',
+					' ',
+					is_due ? ' ' : 'n',
+					run->error ? ' ' : 'n',
+					' ',
+					'\0'};
 
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);

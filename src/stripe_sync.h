@@ -34,33 +34,33 @@
 #include "compat.h"
 
 /* SQLSTATEs of our own: see "Errors" in the documentation */
-#define ERRCODE_SIGNATURE_UNREADABLE	MAKE_SQLSTATE('S','Y','0','0','1')
-#define ERRCODE_SIGNATURE_MISFIT		MAKE_SQLSTATE('S','Y','0','0','2')
-#define ERRCODE_SIGNATURE_TOO_OLD		MAKE_SQLSTATE('S','Y','0','0','3')
-#define ERRCODE_NO_EVENT				MAKE_SQLSTATE('S','Y','0','0','4')
-#define ERRCODE_NO_SUCH_NAME			MAKE_SQLSTATE('S','Y','0','0','5')
-#define ERRCODE_WRONG_MODE				MAKE_SQLSTATE('S','Y','0','0','6')
-#define ERRCODE_NO_SECRET				MAKE_SQLSTATE('S','Y','0','0','7')
+#define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
+#define ERRCODE_SIGNATURE_MISFIT	 MAKE_SQLSTATE('S', 'Y', '0', '0', '2')
+#define ERRCODE_SIGNATURE_TOO_OLD	 MAKE_SQLSTATE('S', 'Y', '0', '0', '3')
+#define ERRCODE_NO_EVENT			 MAKE_SQLSTATE('S', 'Y', '0', '0', '4')
+#define ERRCODE_NO_SUCH_NAME		 MAKE_SQLSTATE('S', 'Y', '0', '0', '5')
+#define ERRCODE_WRONG_MODE			 MAKE_SQLSTATE('S', 'Y', '0', '0', '6')
+#define ERRCODE_NO_SECRET			 MAKE_SQLSTATE('S', 'Y', '0', '0', '7')
 
-#define ENGINE_SCHEMA	"stripe_sync"
-#define MIRROR_SCHEMA	"stripe"
+#define ENGINE_SCHEMA "stripe_sync"
+#define MIRROR_SCHEMA "stripe"
 
 /* ---- in guc.c: settings ---- */
-extern int	guc_max_payload;	/* bytes */
-extern int	guc_max_attempts;
-extern int	guc_handler_timeout;	/* milliseconds, 0 is off */
+extern int guc_max_payload; /* bytes */
+extern int guc_max_attempts;
+extern int guc_handler_timeout; /* milliseconds, 0 is off */
 
 extern void guc_define(void);
 
 /* ---- in role.c: whose rights, under which search_path ---- */
 typedef struct RoleScope
 {
-	Oid			user;
-	int			security;
-	int			nest;
+	Oid user;
+	int security;
+	int nest;
 } RoleScope;
 
-extern Oid	role_engine(void);
+extern Oid role_engine(void);
 extern RoleScope role_enter(Oid role, const char *search_path);
 extern RoleScope role_enter_engine(void);
 extern void role_leave(const RoleScope *scope);
@@ -72,12 +72,12 @@ extern void role_init(void);
 typedef struct EngineStatement
 {
 	const char *sql;
-	int			nargs;
-	Oid			types[20];
+	int nargs;
+	Oid types[20];
 	struct _SPI_plan *plan;
 } EngineStatement;
 
-extern Oid	engine_relation(const char *name);
+extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
 extern SysScanDesc engine_scan_name(const char *table, const char *index,
@@ -94,7 +94,8 @@ typedef struct RowTarget RowTarget;
 extern RowTarget *row_open(Oid relid, Oid key_index);
 extern Relation row_relation(RowTarget *target);
 extern TupleTableSlot *row_slot(RowTarget *target);
-extern bool row_insert(RowTarget *target, const Datum *values, const bool *nulls);
+extern bool row_insert(RowTarget *target, const Datum *values,
+					   const bool *nulls);
 extern bool row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
 					 const Datum *keys);
 extern Datum row_get(RowTarget *target, AttrNumber attnum, bool *isnull);
@@ -122,16 +123,16 @@ extern Jsonb *json_standalone(JsonbContainer *container);
 typedef enum Fault
 {
 	FAULT_NONE,
-	FAULT_CLIENT,				/* sqlstate says which: SY001 to SY004, SY006 */
-	FAULT_TOO_LARGE,			/* SY004 as well, but a 413 to a client */
-	FAULT_OURS					/* SY005, SY007 */
+	FAULT_CLIENT,	 /* sqlstate says which: SY001 to SY004, SY006 */
+	FAULT_TOO_LARGE, /* SY004 as well, but a 413 to a client */
+	FAULT_OURS		 /* SY005, SY007 */
 } Fault;
 
 /* What is wrong, told without raising: webhook() answers, receive() raises. */
 typedef struct Refusal
 {
-	Fault		fault;
-	int			sqlstate;
+	Fault fault;
+	int sqlstate;
 	const char *message;
 	const char *detail;
 	const char *hint;
@@ -139,10 +140,10 @@ typedef struct Refusal
 
 typedef struct Endpoint
 {
-	char	   *name;
-	bool		has_livemode;
-	bool		livemode;
-	int64		tolerance;		/* seconds, or SIGNATURE_NO_TOLERANCE */
+	char *name;
+	bool has_livemode;
+	bool livemode;
+	int64 tolerance; /* seconds, or SIGNATURE_NO_TOLERANCE */
 } Endpoint;
 
 extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
@@ -162,25 +163,25 @@ extern void endpoint_check_tolerance(const Interval *tolerance);
 /* ---- in event.c: the envelope of an event ---- */
 typedef struct Event
 {
-	char	   *id;
-	char	   *account;		/* "" for one's own */
-	char	   *type;
-	char	   *api_version;	/* or NULL, like the next four */
-	char	   *object_type;
-	char	   *object_id;
-	char	   *request_id;
-	char	   *idempotency_key;
-	bool		has_livemode;
-	bool		livemode;
-	bool		has_created;
+	char *id;
+	char *account; /* "" for one's own */
+	char *type;
+	char *api_version; /* or NULL, like the next four */
+	char *object_type;
+	char *object_id;
+	char *request_id;
+	char *idempotency_key;
+	bool has_livemode;
+	bool livemode;
+	bool has_created;
 	TimestampTz created;
 	const CatalogType *catalog; /* of its object, when it is mirrored */
-	char	   *unmirrored;		/* why not, when it isn't */
+	char *unmirrored;			/* why not, when it isn't */
 	const char *payload;
-	int			length;
-	Jsonb	   *document;		/* the whole event, fit for jsonb */
-	JsonbContainer *object;		/* data.object, or NULL */
-	JsonbContainer *previous;	/* data.previous_attributes, or NULL */
+	int length;
+	Jsonb *document;		  /* the whole event, fit for jsonb */
+	JsonbContainer *object;	  /* data.object, or NULL */
+	JsonbContainer *previous; /* data.previous_attributes, or NULL */
 } Event;
 
 extern char *event_peek_id(const char *bytes, int length);
@@ -195,9 +196,9 @@ extern bool event_type_fits(const char *type, const char *pattern);
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 typedef struct Receipt
 {
-	char	   *event_id;
+	char *event_id;
 	const char *status;
-	char	   *detail;
+	char *detail;
 } Receipt;
 
 extern bool inbox_receive(const char *payload, int length, text *signature,
@@ -213,21 +214,21 @@ extern bool inbox_load(const char *id, const char *account, Event *event);
 /* What is still to run of an event, as the inbox keeps it. */
 typedef struct Step
 {
-	char	   *name;			/* STEP_MIRROR or a handler's name */
-	int			tries;			/* made so far; 0: it merely waits */
+	char *name; /* STEP_MIRROR or a handler's name */
+	int tries;	/* made so far; 0: it merely waits */
 } Step;
 
 typedef struct StepRun
 {
-	Event	   *event;
-	const char *mirrored;		/* the mirror's verdict, NULL before it */
-	char	   *detail;
-	List	   *todo;			/* of Step: what is left */
-	char	   *error;			/* what failed in this run, or before it */
+	Event *event;
+	const char *mirrored; /* the mirror's verdict, NULL before it */
+	char *detail;
+	List *todo;	 /* of Step: what is left */
+	char *error; /* what failed in this run, or before it */
 } StepRun;
 
-extern bool step_guard(void (*body) (void *), void *arg,
-					   bool (*excuse) (const ErrorData *), ErrorData **error);
+extern bool step_guard(void (*body)(void *), void *arg,
+					   bool (*excuse)(const ErrorData *), ErrorData **error);
 extern void step_run(StepRun *run, List *steps);
 extern bool step_is_dead(const Step *step);
 extern const char *step_status(const StepRun *run);
@@ -240,18 +241,18 @@ extern Datum step_tries(List *steps);
 /* ---- in snapshot.c: the rows that an event's object holds ---- */
 typedef enum RowPart
 {
-	PART_OWN,					/* the event's own object */
-	PART_CHILD,					/* listed by one of its pages */
-	PART_SWEEP,					/* no longer listed */
-	PART_FILL					/* embedded or expanded, or below a child */
+	PART_OWN,	/* the event's own object */
+	PART_CHILD, /* listed by one of its pages */
+	PART_SWEEP, /* no longer listed */
+	PART_FILL	/* embedded or expanded, or below a child */
 } RowPart;
 
 typedef struct SnapshotRow
 {
 	const CatalogType *type;
-	char	   *id;				/* the value of its key, "" where there is none */
+	char *id; /* the value of its key, "" where there is none */
 	const char *account;
-	RowPart		part;
+	RowPart part;
 	JsonbContainer *object;
 } SnapshotRow;
 
@@ -260,23 +261,23 @@ extern const char *snapshot_account(const CatalogType *type,
 									const char *account);
 extern List *snapshot_rows(const CatalogType *type, const char *id,
 						   const char *account, JsonbContainer *object);
-extern int	snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
-extern JsonbContainer *snapshot_page(JsonbContainer *object,
-									 const char *field, bool *complete);
+extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
+extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
+									 bool *complete);
 extern bool snapshot_page_lists(JsonbContainer *page, const char *child_type,
 								const char *id);
 
 /* ---- in life.c: how far an object is in its life ---- */
-extern int	life_step(const CatalogType *type, JsonbContainer *object);
+extern int life_step(const CatalogType *type, JsonbContainer *object);
 
 /* ---- in history.c: the stored events of one object ---- */
 typedef struct Version
 {
-	char	   *event_id;
-	char	   *event_account;
-	char	   *event_type;
+	char *event_id;
+	char *event_account;
+	char *event_type;
 	TimestampTz created;
-	Event	   *event;			/* read from the inbox when it is needed */
+	Event *event; /* read from the inbox when it is needed */
 } Version;
 
 typedef struct History
@@ -284,7 +285,7 @@ typedef struct History
 	const CatalogType *type;
 	const char *id;
 	const char *account;
-	List	   *versions;		/* of Version, by created, then id */
+	List *versions; /* of Version, by created, then id */
 } History;
 
 extern History *history_read(const CatalogType *type, const char *id,
@@ -297,9 +298,9 @@ extern bool history_event_is_own(const char *event_id, const CatalogType *type,
 /* ---- in order.c: which snapshot is the newest ---- */
 typedef struct Verdict
 {
-	Version    *newest;
-	const char *rule;			/* what decided, for people */
-	bool		ambiguous;		/* nothing but a convention decided */
+	Version *newest;
+	const char *rule; /* what decided, for people */
+	bool ambiguous;	  /* nothing but a convention decided */
 } Verdict;
 
 extern Verdict order_newest(History *history);
@@ -310,8 +311,8 @@ typedef struct DerivedColumn
 {
 	const char *table;
 	const char *name;
-	FieldKind	kind;
-	bool		(*take) (JsonbContainer *object, JsonbValue *value);
+	FieldKind kind;
+	bool (*take)(JsonbContainer *object, JsonbValue *value);
 } DerivedColumn;
 
 extern const DerivedColumn derived_columns[];
@@ -321,39 +322,45 @@ extern bool value_take(const DerivedColumn *derived, const char *name,
 					   FieldKind kind, JsonbContainer *object, Datum *value);
 extern bool value_from_json(FieldKind kind, const JsonbValue *json,
 							Datum *value);
-extern Oid	value_type(FieldKind kind);
+extern Oid value_type(FieldKind kind);
 
 /* ---- in table.c: a mirror table as it stands in this database ---- */
 typedef enum MetaColumn
 {
-	META_DATA, META_ACCOUNT, META_DELETED_AT, META_EVENT_ID, META_AS_OF,
-	META_SYNCED_AT, META_KEY, NMETA
+	META_DATA,
+	META_ACCOUNT,
+	META_DELETED_AT,
+	META_EVENT_ID,
+	META_AS_OF,
+	META_SYNCED_AT,
+	META_KEY,
+	NMETA
 } MetaColumn;
 
 typedef struct TableColumn
 {
-	AttrNumber	attnum;
-	FieldKind	kind;
+	AttrNumber attnum;
+	FieldKind kind;
 	const char *name;
-	const DerivedColumn *derived;	/* or NULL: the field of that name */
+	const DerivedColumn *derived; /* or NULL: the field of that name */
 } TableColumn;
 
 typedef struct MirrorTable
 {
-	Oid			relid;
-	bool		valid;
+	Oid relid;
+	bool valid;
 	const CatalogType *type;
-	Oid			owner;
-	char	   *search_path;
-	bool		plain;			/* as we made it: may be written straight */
-	Oid			key_index;
-	int			natts;
-	int			ncolumns;
+	Oid owner;
+	char *search_path;
+	bool plain; /* as we made it: may be written straight */
+	Oid key_index;
+	int natts;
+	int ncolumns;
 	TableColumn *columns;
-	AttrNumber	meta[NMETA];	/* META_KEY: the id; invalid for singletons */
+	AttrNumber meta[NMETA]; /* META_KEY: the id; invalid for singletons */
 	MemoryContext memory;
-	int			pins;
-	struct _SPI_plan *plan_insert;	/* for tables that aren't plain */
+	int pins;
+	struct _SPI_plan *plan_insert; /* for tables that aren't plain */
 	struct _SPI_plan *plan_lock;
 	struct _SPI_plan *plan_update;
 	struct _SPI_plan *plan_delete;
@@ -370,27 +377,27 @@ extern void table_unpin(MirrorTable *table);
 /* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
 typedef struct MirrorState
 {
-	bool		found;
+	bool found;
 	TimestampTz as_of;
-	char	   *event_id;		/* NULL: read from Stripe's API */
-	bool		deleted;
+	char *event_id; /* NULL: read from Stripe's API */
+	bool deleted;
 	TimestampTz deleted_at;
 } MirrorState;
 
 typedef struct MirrorRow
 {
 	MirrorTable *table;
-	RowTarget  *target;			/* NULL: written by SQL */
+	RowTarget *target; /* NULL: written by SQL */
 	const char *id;
 	const char *account;
-	MirrorState state;			/* as locked */
-	Jsonb	   *data;			/* as locked, when it was asked for */
+	MirrorState state; /* as locked */
+	Jsonb *data;	   /* as locked, when it was asked for */
 } MirrorRow;
 
 /* Tables opened for one event. */
 typedef struct MirrorPass
 {
-	List	   *tables;			/* of OpenTable */
+	List *tables; /* of OpenTable */
 } MirrorPass;
 
 /* What a row is to become. */
@@ -399,7 +406,7 @@ typedef struct MirrorContent
 	JsonbContainer *object;
 	TimestampTz as_of;
 	const char *event_id;
-	bool		deleted;
+	bool deleted;
 	TimestampTz deleted_at;
 } MirrorContent;
 
@@ -410,8 +417,8 @@ extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
 extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
 extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 							   TimestampTz deleted_at);
-extern bool mirror_peek(MirrorTable *table, const char *id,
-						const char *account, MirrorState *state, Jsonb **data);
+extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
+						MirrorState *state, Jsonb **data);
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
@@ -434,12 +441,12 @@ extern void reread_ask(const CatalogType *type, const char *id,
 /* ---- in handler.c: the user's functions ---- */
 typedef struct Handler
 {
-	char	   *name;
-	char	   *event_type;
-	char	   *function;		/* schema.name, quoted where needed */
-	char	   *role;
-	char	   *search_path;
-	bool		deferred;
+	char *name;
+	char *event_type;
+	char *function; /* schema.name, quoted where needed */
+	char *role;
+	char *search_path;
+	bool deferred;
 } Handler;
 
 extern List *handler_matching(const char *event_type);
@@ -450,11 +457,11 @@ extern bool handler_attempt(const Handler *handler, Event *event,
 /* ---- in replay.c: an event that is stored already ---- */
 typedef struct StoredEvent
 {
-	Event		event;
-	char	   *status;
-	char	   *mirrored;
-	List	   *todo;			/* of Step */
-	char	   *error;
+	Event event;
+	char *status;
+	char *mirrored;
+	List *todo; /* of Step */
+	char *error;
 } StoredEvent;
 
 extern StoredEvent *replay_lock(const char *id, const char *account,
@@ -465,4 +472,4 @@ extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);
 
-#endif							/* STRIPE_SYNC_H */
+#endif /* STRIPE_SYNC_H */

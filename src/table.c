@@ -30,8 +30,8 @@ static MirrorTable **tables = NULL; /* by index of the type */
 static const struct
 {
 	const char *name;
-	Oid			type;
-}			meta_columns[] = {
+	Oid type;
+} meta_columns[] = {
 	[META_DATA] = {"_data", JSONBOID},
 	[META_ACCOUNT] = {"_account", TEXTOID},
 	[META_DELETED_AT] = {"_deleted_at", TIMESTAMPTZOID},
@@ -79,18 +79,19 @@ table_unpin(MirrorTable *table)
 static char *
 read_search_path(const char *name)
 {
-	Relation	relation;
-	Snapshot	snapshot;
-	SysScanDesc scan = engine_scan_name("mirror_table", "mirror_table_pkey", name,
-										&relation, &snapshot);
-	HeapTuple	tuple = systable_getnext(scan);
-	char	   *path = NULL;
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan_name("mirror_table", "mirror_table_pkey",
+										name, &relation, &snapshot);
+	HeapTuple tuple = systable_getnext(scan);
+	char *path = NULL;
 
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
+		bool isnull;
 
-		path = TextDatumGetCString(heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
+		path = TextDatumGetCString(
+			heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
 	}
 	engine_scan_end(scan, relation, snapshot);
 	return path;
@@ -99,7 +100,7 @@ read_search_path(const char *name)
 static bool
 is_not_null_test(List *predicate)
 {
-	NullTest   *test;
+	NullTest *test;
 
 	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
 		return false;
@@ -111,15 +112,16 @@ is_not_null_test(List *predicate)
 static bool
 index_is_plain(Oid indexid)
 {
-	Relation	index = index_open(indexid, AccessShareLock);
-	List	   *predicate = RelationGetIndexPredicate(index);
-	bool		plain = RelationGetIndexExpressions(index) == NIL &&
-		(predicate == NIL || is_not_null_test(predicate)) &&
-		index->rd_index->indimmediate && !index->rd_index->indisexclusion;
+	Relation index = index_open(indexid, AccessShareLock);
+	List *predicate = RelationGetIndexPredicate(index);
+	bool plain = RelationGetIndexExpressions(index) == NIL &&
+				 (predicate == NIL || is_not_null_test(predicate)) &&
+				 index->rd_index->indimmediate &&
+				 !index->rd_index->indisexclusion;
 
 	for (int i = 0; plain && i < index->rd_att->natts; i++)
 		plain = i >= index->rd_index->indnkeyatts ||
-			index->rd_opcintype[i] < FirstNormalObjectId;
+				index->rd_opfamily[i] < FirstNormalObjectId;
 	index_close(index, AccessShareLock);
 	return plain;
 }
@@ -132,7 +134,7 @@ static bool
 table_is_plain(Relation relation)
 {
 	TupleConstr *constr = relation->rd_att->constr;
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (relation->rd_rel->relkind != RELKIND_RELATION ||
 		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
@@ -140,8 +142,8 @@ table_is_plain(Relation relation)
 		relation->rd_rel->relrowsecurity ||
 		relation->rd_tableam != GetHeapamTableAmRoutine())
 		return false;
-	if (constr != NULL &&
-		(constr->num_check > 0 || constr->num_defval > 0 || constr->has_generated_stored))
+	if (constr != NULL && (constr->num_check > 0 || constr->num_defval > 0 ||
+						   constr->has_generated_stored))
 		return false;
 	foreach(cell, RelationGetIndexList(relation))
 		if (!index_is_plain(lfirst_oid(cell)))
@@ -171,12 +173,14 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute, TableColumn *column
 static void
 wrong_type(Relation relation, const char *column, Oid wanted)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column \"%s\" of table %s.%s is no longer of type %s",
-					column, MIRROR_SCHEMA, RelationGetRelationName(relation),
-					format_type_be(wanted)),
-			 errhint("Change it back, or rename it and call stripe_sync.create_tables().")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATATYPE_MISMATCH),
+		 errmsg("column \"%s\" of table %s.%s is no longer of type %s", column,
+				MIRROR_SCHEMA, RelationGetRelationName(relation),
+				format_type_be(wanted)),
+		 errhint(
+			 "Change it back, or rename it and call stripe_sync.create_tables().")));
 }
 
 static bool
@@ -200,7 +204,7 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 static void
 bind_columns(MirrorTable *table, Relation relation)
 {
-	TupleDesc	desc = RelationGetDescr(relation);
+	TupleDesc desc = RelationGetDescr(relation);
 
 	table->natts = desc->natts;
 	table->columns = MemoryContextAlloc(table->memory,
@@ -228,28 +232,30 @@ bind_columns(MirrorTable *table, Relation relation)
 static void
 check_bound(MirrorTable *table, Relation relation)
 {
-	bool		whole = table->type->key[0] == '\0' || table->meta[META_KEY] != 0;
+	bool whole = table->type->key[0] == '\0' || table->meta[META_KEY] != 0;
 
 	for (int i = 0; i < lengthof(meta_columns); i++)
 		whole = whole && table->meta[i] != 0;
 	table->key_index = compat_primary_key(relation);
 	if (!whole || !OidIsValid(table->key_index))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s.%s lacks a column or the primary key that the mirror needs",
-						MIRROR_SCHEMA, RelationGetRelationName(relation)),
-				 errhint("If it is another tool's, rename it; then call stripe_sync.create_tables().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg(
+				 "table %s.%s lacks a column or the primary key that the mirror needs",
+				 MIRROR_SCHEMA, RelationGetRelationName(relation)),
+			 errhint(
+				 "If it is another tool's, rename it; then call stripe_sync.create_tables().")));
 }
 
 static MirrorTable *
 table_bind(const CatalogType *type, Oid relid)
 {
-	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
-												 "stripe_sync mirror table",
-												 ALLOCSET_SMALL_SIZES);
+	MemoryContext memory = AllocSetContextCreate(
+		CurrentMemoryContext, "stripe_sync mirror table", ALLOCSET_SMALL_SIZES);
 	MirrorTable *table = MemoryContextAllocZero(memory, sizeof(MirrorTable));
-	Relation	relation;
-	char	   *path;
+	Relation relation;
+	char *path;
 
 	table->memory = memory;
 	table->type = type;
@@ -261,9 +267,10 @@ table_bind(const CatalogType *type, Oid relid)
 	bind_columns(table, relation);
 	check_bound(table, relation);
 	path = read_search_path(RelationGetRelationName(relation));
-	table->search_path = MemoryContextStrdup(memory, path ? path : "\"$user\", public");
+	table->search_path = MemoryContextStrdup(memory,
+											 path ? path : "\"$user\", public");
 	table_close(relation, AccessShareLock);
-	MemoryContextSetParent(memory, CacheMemoryContext);	/* no error any more */
+	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
 	return table;
 }
 
@@ -271,15 +278,16 @@ table_bind(const CatalogType *type, Oid relid)
 MirrorTable *
 table_find(const CatalogType *type)
 {
-	int			i = type - catalog_types;
-	Oid			namespace;
-	Oid			relid;
+	int i = type - catalog_types;
+	Oid namespace;
+	Oid relid;
 
 	if (tables == NULL)
 		tables = MemoryContextAllocZero(TopMemoryContext,
 										catalog_ntypes * sizeof(MirrorTable *));
 	namespace = get_namespace_oid(MIRROR_SCHEMA, true);
-	relid = OidIsValid(namespace) ? get_relname_relid(type->table, namespace) : InvalidOid;
+	relid = OidIsValid(namespace) ? get_relname_relid(type->table, namespace)
+								  : InvalidOid;
 	if (tables[i] != NULL && (!tables[i]->valid || tables[i]->relid != relid))
 	{
 		if (tables[i]->pins == 0)
@@ -300,9 +308,9 @@ table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
 	{
 		TableColumn *column = &table->columns[i];
 
-		nulls[column->attnum - 1] =
-			!value_take(column->derived, column->name, column->kind, object,
-						&values[column->attnum - 1]);
+		nulls[column->attnum - 1] = !value_take(column->derived, column->name,
+												column->kind, object,
+												&values[column->attnum - 1]);
 	}
 }
 
@@ -310,7 +318,8 @@ static void
 table_forget(Datum arg, Oid relid)
 {
 	for (int i = 0; tables != NULL && i < catalog_ntypes; i++)
-		if (tables[i] != NULL && (relid == InvalidOid || tables[i]->relid == relid))
+		if (tables[i] != NULL &&
+			(relid == InvalidOid || tables[i]->relid == relid))
 			tables[i]->valid = false;
 }
 

@@ -16,8 +16,8 @@
 #include <ctype.h>
 
 /* 4713-01-01 BC and 294276-12-31 AD in seconds since the Unix epoch */
-#define FIRST_TIMESTAMP		INT64CONST(-210866803200)
-#define LAST_TIMESTAMP		INT64CONST(9224318015999)
+#define FIRST_TIMESTAMP INT64CONST(-210866803200)
+#define LAST_TIMESTAMP	INT64CONST(9224318015999)
 
 Oid
 value_type(FieldKind kind)
@@ -45,7 +45,7 @@ value_type(FieldKind kind)
 static bool
 is_plain_decimal(const char *text)
 {
-	int			digits = 0;
+	int digits = 0;
 
 	if (*text == '-' || *text == '+')
 		text++;
@@ -60,8 +60,8 @@ is_plain_decimal(const char *text)
 static bool
 take_numeric(const JsonbValue *json, Datum *value)
 {
-	char	   *text;
-	bool		plain;
+	char *text;
+	bool plain;
 
 	if (json->type == jbvNumeric)
 	{
@@ -74,7 +74,8 @@ take_numeric(const JsonbValue *json, Datum *value)
 	plain = is_plain_decimal(text);
 	if (plain)
 		*value = DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-									 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+									 ObjectIdGetDatum(InvalidOid),
+									 Int32GetDatum(-1));
 	pfree(text);
 	return plain;
 }
@@ -82,10 +83,10 @@ take_numeric(const JsonbValue *json, Datum *value)
 static bool
 take_timestamp(const JsonbValue *json, Datum *value)
 {
-	int64		seconds;
+	int64 seconds;
 
-	if (!json_to_int64(json, &seconds) ||
-		seconds < FIRST_TIMESTAMP || seconds > LAST_TIMESTAMP)
+	if (!json_to_int64(json, &seconds) || seconds < FIRST_TIMESTAMP ||
+		seconds > LAST_TIMESTAMP)
 		return false;
 	*value = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) seconds));
 	return true;
@@ -96,8 +97,8 @@ take_string(const JsonbValue *json, Datum *value)
 {
 	if (json->type != jbvString)
 		return false;
-	*value = PointerGetDatum(cstring_to_text_with_len(json->val.string.val,
-													  json->val.string.len));
+	*value = PointerGetDatum(
+		cstring_to_text_with_len(json->val.string.val, json->val.string.len));
 	return true;
 }
 
@@ -105,10 +106,11 @@ take_string(const JsonbValue *json, Datum *value)
 static bool
 take_reference(const JsonbValue *json, Datum *value)
 {
-	JsonbValue	id;
+	JsonbValue id;
 
 	if (json_is_object(json))
-		return json_get(json->val.binary.data, "id", &id) && take_string(&id, value);
+		return json_get(json->val.binary.data, "id", &id) &&
+			   take_string(&id, value);
 	return take_string(json, value);
 }
 
@@ -116,7 +118,7 @@ take_reference(const JsonbValue *json, Datum *value)
 bool
 value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 {
-	int64		number;
+	int64 number;
 
 	if (json->type == jbvNull)
 		return false;
@@ -142,7 +144,8 @@ value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 		case KIND_TIMESTAMP:
 			return take_timestamp(json, value);
 		default:
-			*value = JsonbPGetDatum(JsonbValueToJsonb(unconstify(JsonbValue *, json)));
+			*value = JsonbPGetDatum(
+				JsonbValueToJsonb(unconstify(JsonbValue *, json)));
 			return true;
 	}
 }
@@ -159,14 +162,14 @@ at_path(JsonbContainer *object, const char *const *path, JsonbValue *value)
 	return json_get(object, path[0], value) && value->type != jbvNull;
 }
 
-#define AT(object, value, ...) \
-	at_path(object, (const char *const[]) {__VA_ARGS__, NULL}, value)
+#define AT(object, value, ...)                                                 \
+	at_path(object, (const char *const[]){__VA_ARGS__, NULL}, value)
 
 static JsonbContainer *
 page_data(JsonbContainer *object, const char *field)
 {
 	JsonbContainer *page = snapshot_page(object, field, NULL);
-	JsonbValue	data;
+	JsonbValue data;
 
 	if (page == NULL || !json_get(page, "data", &data))
 		return NULL;
@@ -177,7 +180,7 @@ static bool
 take_invoice_subscription(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "subscription") ||
-		AT(object, value, "parent", "subscription_details", "subscription");
+		   AT(object, value, "parent", "subscription_details", "subscription");
 }
 
 /* Of an invoice's payments the default one counts, else the first. */
@@ -186,13 +189,13 @@ take_invoice_payment(JsonbContainer *object, const char *field,
 					 JsonbValue *value)
 {
 	JsonbContainer *payments = page_data(object, "payments");
-	bool		found = false;
+	bool found = false;
 
 	for (uint32 i = 0; payments != NULL && i < JsonContainerSize(payments); i++)
 	{
 		JsonbValue *payment = getIthJsonbValueFromContainer(payments, i);
-		JsonbValue	candidate;
-		JsonbValue	is_default;
+		JsonbValue candidate;
+		JsonbValue is_default;
 
 		if (!json_is_object(payment) ||
 			!AT(payment->val.binary.data, &candidate, "payment", field))
@@ -214,14 +217,14 @@ static bool
 take_invoice_charge(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "charge") ||
-		take_invoice_payment(object, "charge", value);
+		   take_invoice_payment(object, "charge", value);
 }
 
 static bool
 take_invoice_payment_intent(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "payment_intent") ||
-		take_invoice_payment(object, "payment_intent", value);
+		   take_invoice_payment(object, "payment_intent", value);
 }
 
 static bool
@@ -236,14 +239,14 @@ take_item_bound(JsonbContainer *object, const char *field, bool latest,
 				JsonbValue *value)
 {
 	JsonbContainer *items = page_data(object, "items");
-	bool		found = false;
-	int64		best = 0;
+	bool found = false;
+	int64 best = 0;
 
 	for (uint32 i = 0; items != NULL && i < JsonContainerSize(items); i++)
 	{
 		JsonbValue *item = getIthJsonbValueFromContainer(items, i);
-		JsonbValue	candidate;
-		int64		number;
+		JsonbValue candidate;
+		int64 number;
 
 		if (!json_is_object(item) ||
 			!json_get(item->val.binary.data, field, &candidate) ||
@@ -263,14 +266,14 @@ static bool
 take_period_start(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "current_period_start") ||
-		take_item_bound(object, "current_period_start", false, value);
+		   take_item_bound(object, "current_period_start", false, value);
 }
 
 static bool
 take_period_end(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "current_period_end") ||
-		take_item_bound(object, "current_period_end", true, value);
+		   take_item_bound(object, "current_period_end", true, value);
 }
 
 /* A field of the only item of a subscription. */
@@ -278,7 +281,7 @@ static bool
 take_only_item(JsonbContainer *object, const char *field, JsonbValue *value)
 {
 	JsonbContainer *items = page_data(object, "items");
-	bool		complete;
+	bool complete;
 	JsonbValue *item;
 
 	if (items == NULL || JsonContainerSize(items) != 1 ||
@@ -292,15 +295,14 @@ static bool
 take_subscription_price(JsonbContainer *object, JsonbValue *value)
 {
 	return take_only_item(object, "price", value) ||
-		take_only_item(object, "plan", value) ||
-		AT(object, value, "plan");
+		   take_only_item(object, "plan", value) || AT(object, value, "plan");
 }
 
 static bool
 take_subscription_quantity(JsonbContainer *object, JsonbValue *value)
 {
 	return AT(object, value, "quantity") ||
-		take_only_item(object, "quantity", value);
+		   take_only_item(object, "quantity", value);
 }
 
 const DerivedColumn derived_columns[] = {
@@ -313,7 +315,7 @@ const DerivedColumn derived_columns[] = {
 	{"subscriptions", "price", KIND_REFERENCE, take_subscription_price},
 	{"subscriptions", "quantity", KIND_INTEGER, take_subscription_quantity},
 };
-const int	nderived_columns = lengthof(derived_columns);
+const int nderived_columns = lengthof(derived_columns);
 
 /* The rule for a column that moved, or NULL. */
 const DerivedColumn *
@@ -331,9 +333,9 @@ bool
 value_take(const DerivedColumn *derived, const char *name, FieldKind kind,
 		   JsonbContainer *object, Datum *value)
 {
-	JsonbValue	json;
-	bool		found = derived != NULL ? derived->take(object, &json) :
-		json_get(object, name, &json);
+	JsonbValue json;
+	bool found = derived != NULL ? derived->take(object, &json)
+								 : json_get(object, name, &json);
 
 	return found && value_from_json(kind, &json, value);
 }

@@ -28,11 +28,9 @@ refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
 void
 refusal_raise(const Refusal *refusal)
 {
-	ereport(ERROR,
-			(errcode(refusal->sqlstate),
-			 errmsg("%s", refusal->message),
-			 refusal->detail ? errdetail("%s", refusal->detail) : 0,
-			 refusal->hint ? errhint("%s", refusal->hint) : 0));
+	ereport(ERROR, (errcode(refusal->sqlstate), errmsg("%s", refusal->message),
+					refusal->detail ? errdetail("%s", refusal->detail) : 0,
+					refusal->hint ? errhint("%s", refusal->hint) : 0));
 	pg_unreachable();
 }
 
@@ -44,38 +42,39 @@ verdict_refuse(SignatureVerdict verdict, Refusal *refusal)
 		case SIGNATURE_FITS:
 			return true;
 		case SIGNATURE_UNREADABLE:
-			return refuse(refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_UNREADABLE,
-						  "the Stripe-Signature header can't be read",
-						  "It must hold one t=<seconds> and at least one v1=<hex>.",
-						  "Pass the header's value exactly as it came.");
+			return refuse(
+				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_UNREADABLE,
+				"the Stripe-Signature header can't be read",
+				"It must hold one t=<seconds> and at least one v1=<hex>.",
+				"Pass the header's value exactly as it came.");
 		case SIGNATURE_MISFIT:
-			return refuse(refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_MISFIT,
-						  "no signature in the Stripe-Signature header fits the payload",
-						  NULL,
-						  "Pass the raw body, not a parsed and re-written one, and check the endpoint's secret.");
+			return refuse(
+				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_MISFIT,
+				"no signature in the Stripe-Signature header fits the payload",
+				NULL,
+				"Pass the raw body, not a parsed and re-written one, and check the endpoint's secret.");
 		case SIGNATURE_TOO_OLD:
-			return refuse(refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_TOO_OLD,
-						  "the signature fits, but it is older than the tolerance",
-						  NULL,
-						  "Check this server's clock; a replayed request looks the same.");
+			return refuse(
+				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_TOO_OLD,
+				"the signature fits, but it is older than the tolerance", NULL,
+				"Check this server's clock; a replayed request looks the same.");
 		case SIGNATURE_BROKEN:
 			break;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-			 errmsg("OpenSSL could not compute an HMAC-SHA256")));
+	ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					errmsg("OpenSSL could not compute an HMAC-SHA256")));
 	return false;
 }
 
 static SignatureVerdict
-judge(const char *payload, int length, text *signature,
-	  const SecretSet *set, int64 now, int64 tolerance)
+judge(const char *payload, int length, text *signature, const SecretSet *set,
+	  int64 now, int64 tolerance)
 {
 	if (signature == NULL)
 		return SIGNATURE_UNREADABLE;
 	return signature_verify(payload, length, VARDATA_ANY(signature),
-							VARSIZE_ANY_EXHDR(signature),
-							set->secrets, set->count, now, tolerance, NULL);
+							VARSIZE_ANY_EXHDR(signature), set->secrets,
+							set->count, now, tolerance, NULL);
 }
 
 /* Is the payload signed with one of the endpoint's secrets, lately enough? */
@@ -83,7 +82,7 @@ bool
 endpoint_verify(const Endpoint *endpoint, const char *payload, int length,
 				text *signature, Refusal *refusal)
 {
-	SecretSet	set;
+	SecretSet set;
 	SignatureVerdict verdict;
 
 	if (!secrets_load(endpoint->name, &set, refusal))
@@ -99,10 +98,10 @@ char *
 endpoint_sign(const Endpoint *endpoint, const char *payload, int length,
 			  int64 at)
 {
-	SecretSet	set;
-	Refusal		refusal;
-	char		header[SIGNATURE_HEADER_SIZE];
-	bool		done;
+	SecretSet set;
+	Refusal refusal;
+	char header[SIGNATURE_HEADER_SIZE];
+	bool done;
 
 	if (!secrets_load(endpoint->name, &set, &refusal))
 		refusal_raise(&refusal);
@@ -121,14 +120,15 @@ endpoint_sign(const Endpoint *endpoint, const char *payload, int length,
 Datum
 stripe_sync_verify_signature(PG_FUNCTION_ARGS)
 {
-	bytea	   *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
-	text	   *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	text	   *secret = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	int64		tolerance = SIGNATURE_NO_TOLERANCE;
-	TimestampTz at = PG_ARGISNULL(4) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(4);
-	SecretSet	set;
+	bytea *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
+	text *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	text *secret = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	int64 tolerance = SIGNATURE_NO_TOLERANCE;
+	TimestampTz at = PG_ARGISNULL(4) ? GetCurrentTimestamp()
+									 : PG_GETARG_TIMESTAMPTZ(4);
+	SecretSet set;
 	SignatureVerdict verdict;
-	Refusal		refusal;
+	Refusal refusal;
 
 	if (!PG_ARGISNULL(3))
 	{
@@ -155,24 +155,24 @@ stripe_sync_verify_signature(PG_FUNCTION_ARGS)
 Datum
 stripe_sync_sign(PG_FUNCTION_ARGS)
 {
-	bytea	   *payload = PG_GETARG_BYTEA_PP(0);
-	text	   *secret = PG_GETARG_TEXT_PP(1);
+	bytea *payload = PG_GETARG_BYTEA_PP(0);
+	text *secret = PG_GETARG_TEXT_PP(1);
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(2);
-	char		header[SIGNATURE_HEADER_SIZE];
-	SecretSet	set;
-	Refusal		refusal;
-	bool		done;
+	char header[SIGNATURE_HEADER_SIZE];
+	SecretSet set;
+	Refusal refusal;
+	bool done;
 
 	if (!secrets_take(&set, secret, &refusal))
 		refusal_raise(&refusal);
 	done = !TIMESTAMP_NOT_FINITE(at) &&
-		signature_sign(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload),
-					   &set.secrets[0], (int64) timestamptz_to_time_t(at), header);
+		   signature_sign(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload),
+						  &set.secrets[0], (int64) timestamptz_to_time_t(at),
+						  header);
 	secrets_wipe(&set);
 	if (!done)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cannot sign for that time"),
-				 errhint("Give a time after 1970.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("cannot sign for that time"),
+						errhint("Give a time after 1970.")));
 	PG_RETURN_TEXT_P(cstring_to_text(header));
 }

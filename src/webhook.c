@@ -21,13 +21,16 @@ header_text(const JsonbValue *value)
 	JsonbValue *first;
 
 	if (value->type == jbvString)
-		return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return cstring_to_text_with_len(value->val.string.val,
+										value->val.string.len);
+	if (value->type != jbvBinary ||
+		!JsonContainerIsArray(value->val.binary.data))
 		return NULL;
 	first = getIthJsonbValueFromContainer(value->val.binary.data, 0);
 	if (first == NULL || first->type != jbvString)
 		return NULL;
-	return cstring_to_text_with_len(first->val.string.val, first->val.string.len);
+	return cstring_to_text_with_len(first->val.string.val,
+									first->val.string.len);
 }
 
 /* Header names come in any case. */
@@ -35,8 +38,8 @@ static text *
 find_signature(Jsonb *headers)
 {
 	JsonbIterator *iterator;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
 		return NULL;
@@ -46,7 +49,8 @@ find_signature(Jsonb *headers)
 	{
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		if (key.val.string.len == strlen(SIGNATURE_HEADER) &&
-			pg_strncasecmp(key.val.string.val, SIGNATURE_HEADER, key.val.string.len) == 0)
+			pg_strncasecmp(key.val.string.val, SIGNATURE_HEADER,
+						   key.val.string.len) == 0)
 			return header_text(&value);
 	}
 	return NULL;
@@ -55,7 +59,7 @@ find_signature(Jsonb *headers)
 static void
 push(JsonbParseState **state, const char *key, const char *text)
 {
-	JsonbValue	value = {.type = jbvString};
+	JsonbValue value = {.type = jbvString};
 
 	if (text == NULL)
 		return;
@@ -71,7 +75,7 @@ static int
 http_status(const Refusal *refusal)
 {
 	if (refusal->sqlstate == ERRCODE_WRONG_MODE)
-		return 200;				/* a 400 would get the endpoint disabled */
+		return 200; /* a 400 would get the endpoint disabled */
 	if (refusal->fault == FAULT_TOO_LARGE)
 		return 413;
 	return refusal->fault == FAULT_CLIENT ? 400 : 500;
@@ -82,10 +86,10 @@ static Datum
 answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 {
 	JsonbParseState *state = NULL;
-	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-	int			status = receipt ? 200 : http_status(refusal);
+	TupleDesc desc;
+	Datum values[2];
+	bool nulls[2] = {false, false};
+	int status = receipt ? 200 : http_status(refusal);
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (receipt != NULL)
@@ -98,13 +102,16 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 	else
 	{
 		push(&state, "code", unpack_sql_state(refusal->sqlstate));
-		push(&state, "error", status == 500 ? "the endpoint is not set up" : refusal->message);
+		push(&state, "error",
+			 status == 500 ? "the endpoint is not set up" : refusal->message);
 	}
 	values[0] = Int32GetDatum(status);
-	values[1] = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	values[1] = JsonbPGetDatum(
+		JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return HeapTupleGetDatum(
+		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
 /*
@@ -115,12 +122,14 @@ Datum
 stripe_sync_webhook(PG_FUNCTION_ARGS)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
-	Jsonb	   *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	const char *endpoint = PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope	scope = role_enter_engine();
-	Receipt		receipt;
-	Refusal		refusal = {0};
-	bool		stored;
+	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	const char *endpoint = PG_ARGISNULL(2)
+							   ? "default"
+							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	RoleScope scope = role_enter_engine();
+	Receipt receipt;
+	Refusal refusal = {0};
+	bool stored;
 
 	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
 						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,

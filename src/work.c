@@ -22,23 +22,26 @@ PG_FUNCTION_INFO_V1(stripe_sync_work);
 /* An event of which something is due, with its attempt counted. */
 typedef struct Claim
 {
-	char	   *id;
-	char	   *account;
-	List	   *steps;			/* of Step: to run now */
-	List	   *rest;			/* of Step: to leave */
+	char *id;
+	char *account;
+	List *steps; /* of Step: to run now */
 } Claim;
 
-/* Steps that merely waited go first; what failed before waits for its time. */
-static void
+/*
+ * Steps that merely waited go first; what failed before waits for its time.
+ * Counts the try of those chosen, and returns the others.
+ */
+static List *
 choose_steps(Claim *claim, List *todo)
 {
-	bool		fresh = false;
-	bool		mirror = false;
-	ListCell   *cell;
+	List *rest = NIL;
+	bool fresh = false;
+	bool mirror = false;
+	ListCell *cell;
 
 	foreach(cell, todo)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (strcmp(step->name, STEP_MIRROR) == 0 && !step_is_dead(step))
 			mirror = true;
@@ -46,16 +49,17 @@ choose_steps(Claim *claim, List *todo)
 	}
 	foreach(cell, todo)
 	{
-		Step	   *step = lfirst(cell);
+		Step *step = lfirst(cell);
 
 		if (step_is_dead(step) || (fresh && !mirror && step->tries > 0))
-			claim->rest = lappend(claim->rest, step);
+			rest = lappend(rest, step);
 		else
 		{
 			step->tries++;
 			claim->steps = lappend(claim->steps, step);
 		}
 	}
+	return rest;
 }
 
 /* Find the event that is due the longest, and that nobody else is at. */
@@ -65,10 +69,9 @@ find_due(char **id, char **account)
 	static EngineStatement select = {
 		"SELECT id, account FROM stripe_sync.event"
 		" WHERE next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
-		" ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"
-	};
+		" ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"};
 	MemoryContext context = CurrentMemoryContext;
-	bool		found;
+	bool found;
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
@@ -89,35 +92,70 @@ find_due(char **id, char **account)
 static bool
 claim_next(Claim *claim)
 {
-	RoleScope	scope = role_enter_engine();
+	RoleScope scope = role_enter_engine();
 	StoredEvent *stored;
-	StepRun		run = {0};
-	bool		found = find_due(&claim->id, &claim->account);
+	StepRun run = {0};
+	const char *status;
+	bool found = find_due(&claim->id, &claim->account);
 
-	claim->steps = claim->rest = NIL;
+	claim->steps = NIL;
 	if (found)
 	{
 		stored = replay_lock(claim->id, claim->account, false);
-		choose_steps(claim, stored->todo);
+		run.todo = choose_steps(claim, stored->todo);
 		run.event = &stored->event;
 		run.mirrored = stored->mirrored;
 		run.error = stored->error;
-		run.todo = list_concat(list_copy(claim->steps), claim->rest);
-		step_settle(&run, stored->status, 1);
+		run.todo = list_concat(list_copy(claim->steps), run.todo);
+		/* should this be the last try and never come back, it is dead */
+		status = strcmp(step_status(&run), "dead") == 0 ? "dead"
+														: stored->status;
+		step_settle(&run, status, 1);
 	}
 	role_leave(&scope);
 	return found;
 }
 
-/* Second transaction: run the steps, unless somebody else does. */
+static bool
+is_claimed(const Claim *claim, const Step *step)
+{
+	ListCell *cell;
+
+	foreach(cell, claim->steps)
+	{
+		Step *claimed = lfirst(cell);
+
+		if (strcmp(claimed->name, step->name) == 0 &&
+			claimed->tries == step->tries)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Second transaction: run the steps, those that nobody has run meanwhile, and
+ * unless somebody is at it.
+ */
 static void
 run_claim(Claim *claim)
 {
-	RoleScope	scope = role_enter_engine();
+	RoleScope scope = role_enter_engine();
 	StoredEvent *stored = replay_lock(claim->id, claim->account, true);
+	List *steps = NIL;
+	List *rest = NIL;
+	ListCell *cell;
 
-	if (stored != NULL)
-		(void) replay_run(stored, claim->steps, claim->rest, 0);
+	foreach(cell, stored ? stored->todo : NIL)
+	{
+		Step *step = lfirst(cell);
+
+		if (is_claimed(claim, step))
+			steps = lappend(steps, step);
+		else
+			rest = lappend(rest, step);
+	}
+	if (steps != NIL)
+		(void) replay_run(stored, steps, rest, 0);
 	role_leave(&scope);
 }
 
@@ -129,24 +167,25 @@ Datum
 stripe_sync_work(PG_FUNCTION_ARGS)
 {
 	CallContext *call = (CallContext *) fcinfo->context;
-	Interval   *most = PG_GETARG_INTERVAL_P(0);
-	TimestampTz until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-																TimestampTzGetDatum(GetCurrentTimestamp()),
-																IntervalPGetDatum(most)));
-	MemoryContext memory = AllocSetContextCreate(PortalContext, "stripe_sync work",
-												 ALLOCSET_DEFAULT_SIZES);
+	Interval *most = PG_GETARG_INTERVAL_P(0);
+	TimestampTz until = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+		IntervalPGetDatum(most)));
+	MemoryContext memory = AllocSetContextCreate(
+		PortalContext, "stripe_sync work", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 
 	if (call == NULL || !IsA(call, CallContext) || call->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("stripe_sync.work() cannot run inside a transaction block"),
-				 errhint("CALL it by itself: it commits after each event.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg("stripe_sync.work() cannot run inside a transaction block"),
+			 errhint("CALL it by itself: it commits after each event.")));
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	while (GetCurrentTimestamp() < until)
 	{
-		Claim		claim;
-		bool		found;
+		Claim claim;
+		bool found;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(memory);
