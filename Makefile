@@ -37,6 +37,7 @@ OBJS = \
 	src/object_types.o \
 	src/value.o \
 	src/create_tables.o \
+	src/fill_columns.o \
 	src/table.o \
 	src/snapshot.o \
 	src/describe.o \
@@ -49,6 +50,8 @@ OBJS = \
 	src/children.o \
 	src/reread.o \
 	src/handler.o \
+	src/handler_setup.o \
+	src/test_handler.o \
 	src/replay.o \
 	src/webhook.o \
 	src/explain.o \

@@ -73,7 +73,8 @@ SELECT stripe_sync.rotate_endpoint_secret('b', 'whsec_b2', '1 hour');
 UPDATE stripe_sync.endpoint_secret SET lapses_at = now() - interval '1 second' WHERE endpoint = 'b' AND lapses_at IS NOT NULL;
 SELECT t.try('b', 'whsec_b2') AS new, t.try('b', 'whsec_b4') AS old;
 SELECT t.raises(s), s FROM (VALUES ('SELECT stripe_sync.rotate_endpoint_secret(''nowhere'', ''s'')'), ('SELECT stripe_sync.rotate_endpoint_secret(''b'', NULL)'),
-	('SELECT stripe_sync.rotate_endpoint_secret(''b'', '''')'), ('SELECT stripe_sync.rotate_endpoint_secret(NULL, ''s'')'), ('SELECT stripe_sync.rotate_endpoint_secret(''b'', ''s'', ''-1 hour'')')) v (s);
+	('SELECT stripe_sync.rotate_endpoint_secret(''b'', '''')'), ('SELECT stripe_sync.rotate_endpoint_secret(NULL, ''s'')')) v (s);
+SELECT t.sqlstate($$ SELECT stripe_sync.rotate_endpoint_secret('b', 's', '-1 hour') $$) AS negative;
 
 -- more secrets at once than anybody has: the newest is always good
 SELECT stripe_sync.rotate_endpoint_secret('b', 'whsec_many' || i, '1 day') FROM generate_series(1, 20) i \g /dev/null
@@ -87,12 +88,10 @@ SELECT stripe_sync.add_endpoint('f', 'file:' || :'secret_file');
 SELECT t.try('f', 'whsec_file1') AS good, t.try('f', 'whsec_file2') AS not_yet, t.try('f', 'file:' || :'secret_file') AS its_name;
 SELECT t.write(:'secret_file', 'whsec_file2');
 SELECT t.try('f', 'whsec_file1') AS no_more, t.try('f', 'whsec_file2') AS good;
-SELECT t.write(:'secret_file', E'whsec_file3\r');
-SELECT t.try('f', 'whsec_file3') AS line_end_of_windows;
 SELECT t.write(:'secret_file', '');
-SELECT t.try('f', 'whsec_file2') AS empty, t.try('f', '') AS signed_with_nothing;
+SELECT t.try('f', 'whsec_file2') AS empty;
 SELECT t.write(:'secret_file', repeat('x', 2000));
-SELECT t.try('f', repeat('x', 2000)) AS too_long;
+SELECT t.try('f', repeat('x', 1024)) AS too_long;
 -- the secret itself isn't in the database
 SELECT t.write(:'secret_file', 'whsec_file4');
 SELECT t.try('f', 'whsec_file4');
@@ -101,7 +100,7 @@ SELECT count(*) AS in_table FROM stripe_sync.endpoint_secret WHERE secret LIKE '
 SELECT stripe_sync.rotate_endpoint_secret('f', 'whsec_plain');
 SELECT t.try('f', 'whsec_file4') AS file, t.try('f', 'whsec_plain') AS plain;
 -- no file, no file of that kind
-COPY (SELECT) TO PROGRAM 'rm -f "$PGDATA/stripe_sync_test_secret" stripe_sync_test_secret';
+COPY (SELECT) TO PROGRAM 'rm -f stripe_sync_test_secret';
 SELECT t.try('f', 'whsec_plain') AS one_is_enough;
 SELECT stripe_sync.add_endpoint('none', 'file:/nonexistent/secret'), stripe_sync.add_endpoint('directory', 'file:/'), stripe_sync.add_endpoint('device', 'file:/dev/zero');
 SELECT t.try('none', 's') AS nonexistent;

@@ -37,7 +37,7 @@ SELECT status, todo, tries, attempts, due, t.first_line(error) AS error FROM t.o
 SELECT count(*) AS handled FROM app.log;
 SELECT t.send('evt_1', 'customer.created', 1, t.customer('cus_1')) AS delivered_again;
 SELECT status FROM stripe_sync.replay('evt_1');
-SELECT status, todo, tries, attempts FROM t.outcome WHERE id = 'evt_1';
+SELECT status, todo, attempts FROM t.outcome WHERE id = 'evt_1';
 -- mended, one handler still fails: the other has its turn
 UPDATE app.broken SET what = 'one';
 SELECT status, t.first_line(detail) FROM stripe_sync.replay('evt_1');
@@ -135,8 +135,8 @@ CREATE OR REPLACE FUNCTION app.guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	RAISE 'as asked' USING ERRCODE = NEW.email;
 END $$;
-SELECT code, t.raises(format('SELECT t.send(%L, %L, 30, %L)', 'evt_r' || code, 'customer.created', t.customer('cus_r' || code, code))),
-       EXISTS (SELECT FROM stripe_sync.event WHERE id = 'evt_r' || code) AS stored
+SELECT code, t.raises(format('SELECT t.send(%L, %L, 30, %L)', 'evt_r' || code, 'customer.created', t.customer('cus_r' || code, code)))
   FROM (VALUES ('40001'), ('40P01'), ('57P01'), ('55P03'), ('25P03'), ('53100'), ('XX000'), ('23503'), ('P0001'), ('53200')) v (code);
+SELECT id, status FROM stripe_sync.event WHERE id LIKE 'evt\_r%' ORDER BY id;
 
 DROP SCHEMA app CASCADE;

@@ -153,9 +153,9 @@ SELECT stripe_sync.drop_handler(name) FROM stripe_sync.handler;
 -- errors that say nothing of the event are never caught: nothing is stored
 CREATE FUNCTION app.raises(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'as asked' USING ERRCODE = event->'data'->'object'->>'raise'; END $$;
 SELECT stripe_sync.add_handler('raises', '*', 'app.raises');
-SELECT code, t.raises(format('SELECT t.send(%L, %L, 20, %L)', 'evt_r' || code, 'x', json_build_object('raise', code))),
-       EXISTS (SELECT FROM stripe_sync.event WHERE id = 'evt_r' || code) AS stored
+SELECT code, t.raises(format('SELECT t.send(%L, %L, 20, %L)', 'evt_r' || code, 'x', json_build_object('raise', code)))
   FROM (VALUES ('40001'), ('40P01'), ('57P01'), ('57P03'), ('55P03'), ('25P03'), ('53100'), ('XX000'), ('XX001')) v (code);
+SELECT count(*) AS stored FROM stripe_sync.event WHERE id LIKE 'evt\_r%';
 SELECT code, t.send('evt_r' || code, 'x', 20, json_build_object('raise', code))
   FROM (VALUES ('23505'), ('P0001'), ('42501'), ('22012'), ('53200'), ('55000'), ('0A000'), ('SY002')) v (code);
 SELECT stripe_sync.drop_handler('raises');

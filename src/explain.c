@@ -172,8 +172,7 @@ stripe_sync_explain_event(PG_FUNCTION_ARGS)
 	Event event;
 
 	if (!read_story(id, &story) || !inbox_load(id, story.account, &event))
-		ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
-						errmsg("there is no event \"%s\"", id)));
+		replay_missing(id);
 	initStringInfo(&out);
 	tell_arrival(&out, &event, &story);
 	if (event.catalog != NULL)

@@ -158,8 +158,9 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 	return replay_run(stored, steps, rest, 1);
 }
 
-static void
-no_such_event(const char *id)
+/* No event of that id is stored. */
+void
+replay_missing(const char *id)
 {
 	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
 					errmsg("there is no event \"%s\"", id)));
@@ -172,7 +173,7 @@ account_of(const char *id)
 	Event event;
 
 	if (!inbox_load(id, NULL, &event))
-		no_such_event(id);
+		replay_missing(id);
 	return event.account;
 }
 
@@ -187,7 +188,7 @@ stripe_sync_replay(PG_FUNCTION_ARGS)
 	Receipt receipt;
 
 	if (stored == NULL)
-		no_such_event(id);
+		replay_missing(id);
 	receipt = replay_by_hand(stored, handlers);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));

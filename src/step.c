@@ -146,7 +146,7 @@ run_step(StepRun *run, Step *step, StringInfo notes)
 	{
 		handler = handler_find(step->name);
 		done = handler == NULL || /* dropped since: nothing to do */
-			   handler_attempt(handler, run->event, &error);
+			   handler_attempt(handler, run->event, NULL, NULL, &error);
 	}
 	if (done)
 		return true;

@@ -452,7 +452,11 @@ typedef struct Handler
 extern List *handler_matching(const char *event_type);
 extern Handler *handler_find(const char *name);
 extern bool handler_attempt(const Handler *handler, Event *event,
+							void (*afterwards)(void *), void *arg,
 							ErrorData **error);
+
+/* ---- in handler_setup.c ---- */
+compat_noreturn extern void handler_missing(const char *name);
 
 /* ---- in replay.c: an event that is stored already ---- */
 typedef struct StoredEvent
@@ -464,10 +468,14 @@ typedef struct StoredEvent
 	char *error;
 } StoredEvent;
 
+compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account,
 								bool skip_locked);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
+
+/* ---- in fill_columns.c ---- */
+extern void columns_fill(const CatalogType *type, List *columns);
 
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);

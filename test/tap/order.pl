@@ -75,7 +75,8 @@ sub make_harness
 		BEGIN
 			CALL test.clear(tables, 'TRUNCATE');
 			FOR arrival IN SELECT k, ns FROM test.arrival ORDER BY k LOOP
-				CALL test.clear(tables, CASE WHEN separately THEN 'DELETE FROM' ELSE 'TRUNCATE' END);
+				-- TRUNCATE is slow, and what is deleted is in the way: some of both
+				CALL test.clear(tables, CASE WHEN arrival.k % 25 = 24 THEN 'TRUNCATE' ELSE 'DELETE FROM' END);
 				IF separately THEN
 					COMMIT;
 				END IF;
@@ -135,7 +136,7 @@ sub run_orders
 	$sql .= "SET default_transaction_isolation = 'repeatable read';\n" if $how{repeatable};
 	$sql .= "CALL test.run(" . array_literal(@$tables) . ", "
 	  . ($how{separately} ? 'true' : 'false') . ");\n";
-	# names of the tables that only look: see that they can be looked at
+	# every event can be explained as well
 	$sql .= "SELECT json_build_object("
 	  . "'outcomes', (SELECT json_agg(json_build_object('digest', digest, 'count', count, 'order', "
 	  . "    (SELECT ns FROM test.arrival WHERE k = first), 'rows', rows::json) ORDER BY count DESC)"
@@ -207,8 +208,6 @@ sub differences
 
 # ---- running a scenario ----
 
-my $rounds = 0;
-
 sub orders_of
 {
 	my ($count, $sample) = @_;
@@ -262,6 +261,15 @@ my %modes = (
 	'repeatable read, in one transaction' => { database => 'straight', share => 0.1, repeatable => 1 },
 	'with triggers, in one each' => { database => 'triggers', share => 0.1, separately => 1 },
 );
+
+# Stories of chance take turns at the modes that are dearer.
+sub two_modes
+{
+	my ($round) = @_;
+	my @dearer = grep { $_ ne 'in one transaction' } sort keys %modes;
+
+	return ('in one transaction', $dearer[ $round % @dearer ]);
+}
 
 # What is wrong with one scenario in one mode and one labelling, as lines.
 sub run_mode
@@ -337,7 +345,7 @@ sub scenario
 		push @lines, run_mode(\%scenario, $mode, $_, \%first) for 0, 1;
 		last if @lines;
 	}
-	ok(!@lines, $name) or diag(join("\n", splice(@lines, 0, 12)));
+	ok(!@lines, $name) or diag(join("\n", splice(@lines, 0, 6)));
 	return;
 }
 
@@ -1028,7 +1036,8 @@ sub random_story
 		$stories++;
 		$told_stories += $told;
 		scenario("random story $round: " . @$events . ' events' . ($told ? '' : ', more than one order'),
-			events => $events, tables => [ 'customers', 'tax_ids' ], sample => 24,
+			events => $events, tables => [ 'customers', 'tax_ids' ], sample => 60,
+			modes => [ two_modes($round) ],
 			expect => $told ? story_rows(@$events) : undef);
 	}
 	my ($events, $told) = random_story(18, 1);
@@ -1104,8 +1113,8 @@ for my $round (1 .. 60)
 	my %children = map { my $row = child_row($_, @events); $row ? ($_ => $row) : () } qw(txi_1 txi_2);
 
 	scenario("random family $round: " . @events . ' events', events => \@events,
-		tables => [ 'customers', 'tax_ids' ], sample => 40,
-		modes => [ 'in one transaction', 'with triggers', 'in one each' ],
+		tables => [ 'customers', 'tax_ids' ], sample => 60,
+		modes => [ two_modes($round) ],
 		expect => { customers => { cus_1 => row($last->{data}{object}, $last->{id}, $last->{created} - T0) }, tax_ids => \%children });
 }
 

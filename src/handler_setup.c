@@ -1,0 +1,125 @@
+/*
+ * handler_setup.c
+ *		Handlers are registered and forgotten.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_add_handler);
+PG_FUNCTION_INFO_V1(stripe_sync_drop_handler);
+
+static void
+check_names(const char *name, const char *event_type)
+{
+	if (name[0] == '\0' || strlen(name) > 63)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a handler must have a name of 1 to 63 bytes")));
+	if (strcmp(name, STEP_MIRROR) == 0 || strcmp(name, "alerts") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a handler cannot be named \"%s\"", name),
+				 errdetail("That is the name of a step of every event.")));
+	if (event_type[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event type cannot be empty"),
+				 errhint("For example 'invoice.paid', 'invoice.*', or '*'.")));
+}
+
+/* The function's qualified name, when it may be a handler of this role's. */
+static char *
+check_function(Oid function)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form;
+	char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	name = quote_qualified_identifier(get_namespace_name(form->pronamespace),
+									  NameStr(form->proname));
+	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
+		form->pronargs != 1 || form->proargtypes.values[0] != JSONBOID ||
+		form->prorettype != VOIDOID)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 errmsg("function %s cannot be a handler", name),
+			 errdetail("A handler takes the event (jsonb) and returns void.")));
+	ReleaseSysCache(tuple);
+	if (compat_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
+	return name;
+}
+
+/* add_handler(name, event_type, handler, deferred) */
+Datum
+stripe_sync_add_handler(PG_FUNCTION_ARGS)
+{
+	static EngineStatement upsert = {
+		"INSERT INTO stripe_sync.handler"
+		" (name, event_type, function, role, search_path, deferred)"
+		" VALUES ($1, $2, $3, $4, $5, $6)"
+		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
+		" function = excluded.function, role = excluded.role,"
+		" search_path = excluded.search_path, deferred = excluded.deferred",
+		6,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *event_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *function = check_function(PG_GETARG_OID(2));
+	Datum values[] = {CStringGetTextDatum(name),
+					  CStringGetTextDatum(event_type),
+					  CStringGetTextDatum(function),
+					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
+					  CStringGetTextDatum(role_current_path()),
+					  PG_GETARG_DATUM(3)};
+	RoleScope scope;
+
+	check_names(name, event_type);
+	scope = role_enter_engine();
+	SPI_connect();
+	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
+	SPI_finish();
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+void
+handler_missing(const char *name)
+{
+	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+					errmsg("there is no handler \"%s\"", name),
+					errhint("SELECT name FROM stripe_sync.handler shows all.")));
+}
+
+/* drop_handler(name) */
+Datum
+stripe_sync_drop_handler(PG_FUNCTION_ARGS)
+{
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1",
+		1,
+		{TEXTOID}};
+	Datum values[] = {PG_GETARG_DATUM(0)};
+	RoleScope scope = role_enter_engine();
+
+	SPI_connect();
+	engine_run(&drop, values, NULL, SPI_OK_DELETE);
+	if (SPI_processed == 0)
+		handler_missing(TextDatumGetCString(values[0]));
+	SPI_finish();
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
