@@ -67,7 +67,8 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS =
+REGRESS = signature endpoint inbox webhook catalog mirror order handler role \
+	failure explain rights secrets ten_failures
 ISOLATION =
 PROVE_TESTS =
 

@@ -13,6 +13,8 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/toast_compression.h"
+#include "access/toast_internals.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -411,6 +413,21 @@ set_meta(const MirrorTable *table, MetaColumn column, Datum value, bool isnull,
 }
 
 /*
+ * The whole object, compressed as its column says.  The server compresses only
+ * in rows over 2 kB; most children are smaller, and half of each is this.
+ */
+static Datum
+compressed_data(const MirrorTable *table, JsonbContainer *object)
+{
+	Datum data = JsonbPGetDatum(json_standalone(object));
+	Datum smaller = (Datum) 0;
+
+	if (table->data_compression == TOAST_LZ4_COMPRESSION)
+		smaller = toast_compress_datum(data, TOAST_LZ4_COMPRESSION);
+	return DatumGetPointer(smaller) != NULL ? smaller : data;
+}
+
+/*
  * Write the row that mirror_lock() locked, or insert the one it missed.
  * False when somebody else has inserted it meanwhile (or a user's trigger has
  * kept it out): lock again.
@@ -424,8 +441,8 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
-	set_meta(table, META_DATA, JsonbPGetDatum(json_standalone(content->object)),
-			 false, values, nulls);
+	set_meta(table, META_DATA, compressed_data(table, content->object), false,
+			 values, nulls);
 	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false,
 			 values, nulls);
 	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at),

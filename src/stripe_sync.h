@@ -354,6 +354,7 @@ typedef struct MirrorTable
 	char *search_path;
 	bool plain; /* as we made it: may be written straight */
 	Oid key_index;
+	char data_compression; /* of _data, as the server notes it */
 	int natts;
 	int ncolumns;
 	TableColumn *columns;

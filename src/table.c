@@ -196,6 +196,8 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 			if (attribute->atttypid != meta_columns[i].type)
 				wrong_type(relation, name, meta_columns[i].type);
 			table->meta[i] = attribute->attnum;
+			if (i == META_DATA)
+				table->data_compression = attribute->attcompression;
 			return true;
 		}
 	return false;
