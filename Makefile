@@ -67,8 +67,8 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = signature endpoint inbox webhook catalog mirror order handler role \
-	failure explain rights secrets ten_failures
+REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
+	role failure explain rights secrets ten_failures mirror_row
 ISOLATION =
 PROVE_TESTS =
 

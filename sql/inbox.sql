@@ -62,7 +62,8 @@ SELECT d.* FROM (VALUES
 	('{"id":"evt_odd","type":"customer.updated","created":"soon","livemode":"yes","request":"req_old","api_version":7,"account":null,"data":{"object":{"id":"cus_odd","object":"customer"}}}'),
 	('{"id":"evt_odd2","type":"customer.updated","created":1e30,"data":[]}'),
 	('{"id":"evt_odd3","type":"customer.updated","created":1735689700,"data":{"object":{"id":17,"object":"customer"}}}'),
-	('{"id":"evt_odd4","type":"customer.updated","created":1735689700,"data":{"object":{"id":"x","object":{}}}}')) v (p), LATERAL t.deliver(p) d;
+	('{"id":"evt_odd4","type":"customer.updated","created":1735689700,"data":{"object":{"id":"x","object":{}}}}'),
+	('{"id":"evt_odd5","type":"customer.updated","created":1735689700,"data":{"object":{"id":"","object":"customer"}}}')) v (p), LATERAL t.deliver(p) d;
 SELECT id, livemode, created, request_id, api_version, account FROM stripe_sync.event WHERE id IN ('evt_bare', 'evt_odd', 'evt_odd2') ORDER BY id;
 
 -- thin events, types that nobody knows, types without a table

@@ -30,7 +30,8 @@ SELECT t.send('evt_k5', 'customer.updated', 2, '{"id":"cus_k","object":"customer
        t.send('evt_k6', 'payment_intent.processing', 2, '{"id":"pi_k","object":"payment_intent","amount":9223372036854775808,"amount_received":1.5,"canceled_at":1e300,"created":-1}'),
        t.send('evt_k7', 'tax_rate.updated', 2, '{"id":"txr_k","object":"tax_rate","percentage":"NaN"}'),
        t.send('evt_k8', 'price.updated', 2, '{"id":"price_k","object":"price","unit_amount_decimal":"a lot"}');
-SELECT address, balance, created, default_source, delinquent, email, livemode, metadata, name, description, preferred_locales, jsonb_object_keys(_data - 'id' - 'object') IS NOT NULL AS kept FROM stripe.customers WHERE id = 'cus_k' LIMIT 1 \gx
+SELECT balance, created, default_source, delinquent, email, livemode, name, description FROM stripe.customers WHERE id = 'cus_k' \gx
+SELECT _data FROM stripe.customers WHERE id = 'cus_k';
 SELECT amount, amount_received, canceled_at, created, _data->'amount' AS data FROM stripe.payment_intents WHERE id = 'pi_k';
 SELECT percentage FROM stripe.tax_rates;
 SELECT unit_amount_decimal FROM stripe.prices WHERE id = 'price_k';
@@ -41,6 +42,7 @@ SELECT email, name, metadata FROM stripe.customers WHERE id = 'cus_k';
 
 -- ---- columns that moved between API versions
 CREATE FUNCTION t.page(VARIADIC data json[]) RETURNS json LANGUAGE sql AS $$ SELECT json_build_object('object', 'list', 'has_more', false, 'data', $1) $$;
+CREATE FUNCTION t.page() RETURNS json LANGUAGE sql AS $$ SELECT '{"object":"list","has_more":false,"data":[]}'::json $$;
 CREATE FUNCTION t.item(id text, subscription text, extra jsonb DEFAULT '{}') RETURNS json LANGUAGE sql AS $$
 	SELECT (jsonb_build_object('id', id, 'object', 'subscription_item', 'subscription', subscription, 'quantity', 1) || extra)::json $$;
 SELECT t.send('evt_d1', 'invoice.created', 1, '{"id":"in_old","object":"invoice","subscription":"sub_1","charge":"ch_1","payment_intent":{"id":"pi_1","object":"payment_intent"}}'),
@@ -97,8 +99,8 @@ SELECT * FROM t.items WHERE subscription = 'sub_p';
 SELECT t.send('evt_p4', 'customer.subscription.updated', 13, t.sub('sub_p', '{"object":"list","has_more":true,"data":[{"id":"si_d","object":"subscription_item","subscription":"sub_p","quantity":4}]}'));
 SELECT * FROM t.items WHERE subscription = 'sub_p';
 SELECT object_type, object_id, account, reason, t.sec(due_at) AS due FROM stripe_sync.reread;
--- nor does a page that doesn't say whether there is more, or that isn't there
-SELECT t.send('evt_p5', 'customer.subscription.updated', 14, t.sub('sub_p', '{"object":"list","data":[]}')), t.send('evt_p6', 'customer.subscription.updated', 15, t.sub('sub_p', NULL));
+-- nor does one that isn't there
+SELECT t.send('evt_p6', 'customer.subscription.updated', 15, t.sub('sub_p', NULL));
 SELECT count(*) AS live FROM t.items WHERE subscription = 'sub_p' AND deleted_at IS NULL;
 -- an empty one sweeps all; another subscription's items stay
 SELECT t.send('evt_p7', 'customer.subscription.created', 15, t.sub('sub_q', t.page(t.item('si_q', 'sub_q')))), t.send('evt_p8', 'customer.subscription.updated', 16, t.sub('sub_p', t.page()));

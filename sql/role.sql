@@ -114,6 +114,49 @@ SELECT t.sqlstate($$ SELECT stripe_sync.add_handler('other', '*', 'app.whoami') 
 RESET ROLE;
 SELECT stripe_sync.drop_handler('whoami');
 
+-- nothing that a handler leaves behind runs later as whoever received: a cursor
+-- WITH HOLD would be run at the commit
+TRUNCATE app.log;
+CREATE FUNCTION app.note_who(what text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO app.log (what, who) VALUES (what, current_user); RETURN 1; END $$;
+CREATE FUNCTION app.holds(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT app.note_who(''held'')'; END $$;
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('holds', '*', 'app.holds');
+RESET ROLE;
+SELECT status IS NOT NULL AS received FROM t.deliver(t.event('evt_h1', 'x', 9, '{}'));
+SELECT what, who FROM app.log WHERE who <> 'regress_sync_handler';
+CLOSE ALL;
+SELECT stripe_sync.drop_handler('holds');
+
+-- nor does what the caller has deferred run as a handler's role, or as a
+-- mirror table's owner: it is the caller's
+CREATE TABLE app.mine (id text);
+GRANT INSERT ON app.mine TO regress_sync_web;
+CREATE FUNCTION app.mine_whoami() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM app.note_who('caller''s ' || NEW.id); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON app.mine DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.mine_whoami();
+CREATE FUNCTION app.nothing(event jsonb) RETURNS void LANGUAGE sql AS '';
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('nothing', '*', 'app.nothing');
+RESET ROLE;
+TRUNCATE app.log;
+SET ROLE regress_sync_web;
+BEGIN;
+INSERT INTO app.mine VALUES ('one');
+SELECT t.send('evt_h2', 'x', 9, '{}');
+COMMIT;
+RESET ROLE;
+SELECT what, who FROM app.log;
+SELECT stripe_sync.drop_handler('nothing');
+TRUNCATE app.log;
+CREATE FUNCTION app.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER passes BEFORE INSERT ON stripe.products FOR EACH ROW EXECUTE FUNCTION app.pass();
+SET ROLE regress_sync_web;
+BEGIN;
+INSERT INTO app.mine VALUES ('two');
+SELECT t.send('evt_h3', 'product.created', 9, '{"id":"prod_h","object":"product"}');
+COMMIT;
+RESET ROLE;
+SELECT what, who FROM app.log;
+
 -- mirror tables belong to the caller of create_tables, and are written with
 -- that role's rights and its search_path of then
 DROP SCHEMA stripe CASCADE;

@@ -319,17 +319,19 @@ database_owner(void)
 	return owner;
 }
 
-/* Remember the search_path of a table's making, and who may read it. */
+/* Remember the search_path of a table's making. */
 static void
-note_table(const CatalogType *type, const Builder *builder)
+note_table(const CatalogType *type, const Builder *builder, TableAction action)
 {
 	static EngineStatement note = {
 		"INSERT INTO stripe_sync.mirror_table (table_name, search_path) VALUES ($1, $2)"
-		" ON CONFLICT (table_name) DO NOTHING",
-		2,
-		{TEXTOID, TEXTOID}};
+		" ON CONFLICT (table_name) DO UPDATE SET search_path = excluded.search_path"
+		" WHERE $3",
+		3,
+		{TEXTOID, TEXTOID, BOOLOID}};
 	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(builder->search_path)};
+					  CStringGetTextDatum(builder->search_path),
+					  BoolGetDatum(action == TABLE_CREATED)};
 	RoleScope scope = role_enter_engine();
 
 	engine_run(&note, values, NULL, SPI_OK_INSERT);
@@ -380,7 +382,7 @@ make_table(const CatalogType *type, const Builder *builder)
 	else
 		create_table(type, builder);
 	role_leave(&scope);
-	note_table(type, builder);
+	note_table(type, builder, action);
 	CommandCounterIncrement();
 	return action;
 }

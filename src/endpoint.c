@@ -114,12 +114,11 @@ secret_insert(text *name, text *secret)
 }
 
 void
-endpoint_check_tolerance(const Interval *tolerance)
+endpoint_check_interval(const Interval *interval, const char *what)
 {
-	if (tolerance != NULL && endpoint_seconds(tolerance) < 0)
+	if (interval != NULL && endpoint_seconds(interval) < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a tolerance cannot be negative"),
-						errhint("NULL switches the check of the age off.")));
+						errmsg("%s cannot be negative", what)));
 }
 
 /*
@@ -150,7 +149,8 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 
 	check_name(name, "an endpoint");
 	secret_check(secret);
-	endpoint_check_tolerance(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3));
+	endpoint_check_interval(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
+							"a tolerance");
 	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
@@ -202,7 +202,7 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 
 	check_name(name, "an endpoint");
 	secret_check(secret);
-	endpoint_check_tolerance(keep);
+	endpoint_check_interval(keep, "keep_old");
 	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&lock, values, NULL, SPI_OK_SELECT);

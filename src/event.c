@@ -194,6 +194,8 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 			"data.object does not say what it is (its field \"object\" is no string)";
 		return;
 	}
+	/* kept for types without a table as well: a later catalog may know them */
+	event->object_id = envelope_string(event->object, "id", too_long);
 	type = catalog_find(event->object_type, strlen(event->object_type));
 	if (type == NULL)
 		event->unmirrored = psprintf(

@@ -34,7 +34,7 @@ read_story(const char *id, Story *story)
 	static EngineStatement select = {
 		"SELECT account, endpoint, received_at::pg_catalog.text, source, status,"
 		" attempts::pg_catalog.text, next_attempt_at::pg_catalog.text, error,"
-		" (SELECT pg_catalog.string_agg(pg_catalog.format('%s (%s tries)', t.step,"
+		" (SELECT pg_catalog.string_agg(pg_catalog.format('%s (tries: %s)', t.step,"
 		"    COALESCE(e.tries OPERATOR(pg_catalog.->>) t.step, '0')), ', ' ORDER BY t.n)"
 		"    FROM pg_catalog.unnest(e.todo) WITH ORDINALITY t (step, n))"
 		" FROM stripe_sync.event e WHERE id OPERATOR(pg_catalog.=) $1 ORDER BY account LIMIT 1",
@@ -71,7 +71,8 @@ when(TimestampTz at)
 static void
 tell_arrival(StringInfo out, const Event *event, const Story *story)
 {
-	appendStringInfo(out, "%s is a %s event", event->id, event->type);
+	appendStringInfo(out, "%s is %s %s event", event->id,
+					 strchr("aeiou", event->type[0]) ? "an" : "a", event->type);
 	if (event->object_id != NULL)
 		appendStringInfo(out, " about %s %s", event->object_type,
 						 event->object_id);

@@ -190,6 +190,22 @@ cancelled_by_timer(const ErrorData *error)
 				  "canceling statement due to user request") == 0;
 }
 
+/* Memory that it asked for in one piece is its own failure, like running out. */
+static bool
+asked_too_much(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
+		   error->message_id != NULL &&
+		   strncmp(error->message_id, "invalid memory alloc request size",
+				   33) == 0;
+}
+
+static bool
+is_handlers_own(const ErrorData *error)
+{
+	return cancelled_by_timer(error) || asked_too_much(error);
+}
+
 /* ---- a call ---- */
 
 typedef struct Call
@@ -285,7 +301,7 @@ handler_attempt(const Handler *handler, Event *event,
 	timer_start();
 	PG_TRY();
 	{
-		done = step_guard(call_body, &call, cancelled_by_timer, error);
+		done = step_guard(call_body, &call, is_handlers_own, error);
 	}
 	PG_FINALLY();
 	{

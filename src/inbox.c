@@ -360,10 +360,12 @@ stripe_sync_receive(PG_FUNCTION_ARGS)
 	const char *endpoint = PG_ARGISNULL(2)
 							   ? "default"
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 	Receipt receipt;
 	Refusal refusal;
 
+	role_fire_callers();
+	scope = role_enter_engine();
 	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
 					   payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
 					   endpoint, "webhook", &receipt, &refusal))
@@ -405,13 +407,15 @@ stripe_sync_simulate(PG_FUNCTION_ARGS)
 	char *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Jsonb *object = PG_GETARG_JSONB_P(1);
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 	int64 now = (int64) timestamptz_to_time_t(GetCurrentTimestamp());
 	Endpoint endpoint;
 	Receipt receipt;
 	Refusal refusal;
 	char *payload;
 
+	role_fire_callers();
+	scope = role_enter_engine();
 	if (!endpoint_find(name, &endpoint, &refusal))
 		refusal_raise(&refusal);
 	if (endpoint.has_livemode && endpoint.livemode)

@@ -171,7 +171,7 @@ update_sql(const MirrorTable *table)
 }
 
 static char *
-lock_sql(const MirrorTable *table)
+peek_sql(const MirrorTable *table)
 {
 	StringInfoData sql;
 
@@ -180,8 +180,13 @@ lock_sql(const MirrorTable *table)
 		&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
 	append_table(&sql, table);
 	append_where(&sql, table, 1);
-	appendStringInfoString(&sql, " FOR NO KEY UPDATE");
 	return sql.data;
+}
+
+static char *
+lock_sql(const MirrorTable *table)
+{
+	return psprintf("%s FOR NO KEY UPDATE", peek_sql(table));
 }
 
 static char *
@@ -197,59 +202,70 @@ delete_sql(const MirrorTable *table)
 	return sql.data;
 }
 
+/* The types of a statement's parameters: first what it writes, then the key. */
+static Oid *
+param_types(const MirrorTable *table, MirrorSql sql, int nargs)
+{
+	Oid *types = palloc(nargs * sizeof(Oid));
+	int n = 0;
+
+	if (sql == SQL_INSERT || sql == SQL_UPDATE)
+		for (; n < sql_column_count(table); n++)
+			types[n] = get_atttype(table->relid, sql_column(table, n));
+	else if (sql == SQL_DELETE)
+		for (; n < 2; n++)
+			types[n] = TIMESTAMPTZOID;
+	while (n < nargs)
+		types[n++] = TEXTOID;
+	return types;
+}
+
 /*
- * Run a statement on the table as its owner.  The plan is made and kept in
- * that scope.  Returns the number of rows; SPI stays connected.
+ * Run a statement on the table, in its owner's scope, in which its plan is made
+ * and kept as well.  Returns the number of rows; SPI stays connected.
  */
 static uint64
-sql_run(struct _SPI_plan **plan, char *(*build)(const MirrorTable *),
-		const MirrorTable *table, int nargs, Datum *values, const char *nulls)
+sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
+		const char *nulls)
 {
+	static char *(*const build[])(const MirrorTable *) = {
+		[SQL_INSERT] = insert_sql, [SQL_UPDATE] = update_sql,
+		[SQL_PEEK] = peek_sql,	   [SQL_LOCK] = lock_sql,
+		[SQL_DELETE] = delete_sql,
+	};
 	int code;
 
-	if (*plan == NULL)
+	if (table->plans[sql] == NULL)
 	{
-		Oid *types = palloc(nargs * sizeof(Oid));
-		SPIPlanPtr fresh;
+		SPIPlanPtr plan = SPI_prepare(build[sql](table), nargs,
+									  param_types(table, sql, nargs));
 
-		/* parameters take the types of their columns */
-		memset(types, 0, nargs * sizeof(Oid));
-		for (int i = 0; i < nargs; i++)
-			types[i] = InvalidOid;
-		if (nargs >= sql_column_count(table))
-			for (int i = 0; i < sql_column_count(table); i++)
-				types[i] = get_atttype(table->relid, sql_column(table, i));
-		else if (nargs >= 3 && build == delete_sql)
-			types[0] = types[1] = TIMESTAMPTZOID;
-		for (int i = 0; i < nargs; i++)
-			if (types[i] == InvalidOid)
-				types[i] = TEXTOID;
-		fresh = SPI_prepare(build(table), nargs, types);
-		if (fresh == NULL || SPI_keepplan(fresh) != 0)
+		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare a statement on %s.%s: %s",
 				 MIRROR_SCHEMA, table->type->table,
 				 SPI_result_code_string(SPI_result));
-		*plan = fresh;
+		table->plans[sql] = plan;
 	}
-	code = SPI_execute_plan(*plan, values, nulls, false, 0);
+	code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
 	if (code < 0)
 		elog(ERROR, "a statement on %s.%s ended with %s", MIRROR_SCHEMA,
 			 table->type->table, SPI_result_code_string(code));
 	return SPI_processed;
 }
 
+/* Read a row, and lock it if that is what "sql" says. */
 static void
-sql_lock(MirrorRow *row, bool with_data)
+sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
+		 MirrorState *state, Jsonb **data)
 {
-	MirrorTable *table = row->table;
 	MemoryContext context = CurrentMemoryContext;
-	RoleScope scope = role_enter(table->owner, table->search_path);
 	AttrNumber attnums[2];
 	Datum keys[2];
-	int n = row_key(table, row->id, row->account, attnums, keys);
+	int n = row_key(table, id, account, attnums, keys);
+	RoleScope scope = role_enter(table->owner, table->search_path);
 
 	SPI_connect();
-	if (sql_run(&table->plan_lock, lock_sql, table, n, keys, NULL) > 0)
+	if (sql_run(table, sql, n, keys, NULL) > 0)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[0];
 		TupleDesc desc = SPI_tuptable->tupdesc;
@@ -257,21 +273,28 @@ sql_lock(MirrorRow *row, bool with_data)
 		bool isnull;
 		Datum value;
 
-		row->state.found = true;
-		row->state.as_of = DatumGetTimestampTz(
+		state->found = true;
+		state->as_of = DatumGetTimestampTz(
 			SPI_getbinval(tuple, desc, 1, &isnull));
 		value = SPI_getbinval(tuple, desc, 2, &isnull);
-		row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
+		state->event_id = isnull ? NULL : TextDatumGetCString(value);
 		value = SPI_getbinval(tuple, desc, 3, &isnull);
-		row->state.deleted = !isnull;
-		row->state.deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
+		state->deleted = !isnull;
+		state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
 		value = SPI_getbinval(tuple, desc, 4, &isnull);
-		if (with_data && !isnull)
-			row->data = DatumGetJsonbPCopy(value);
+		if (data != NULL)
+			*data = isnull ? NULL : DatumGetJsonbPCopy(value);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	role_leave(&scope);
+}
+
+static void
+sql_lock(MirrorRow *row, bool with_data)
+{
+	sql_read(row->table, SQL_LOCK, row->id, row->account, &row->state,
+			 with_data ? &row->data : NULL);
 }
 
 static bool
@@ -298,11 +321,9 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
 	if (row->state.found)
-		written = sql_run(&table->plan_update, update_sql, table, n + nkeys,
-						  params, param_nulls);
+		written = sql_run(table, SQL_UPDATE, n + nkeys, params, param_nulls);
 	else
-		written = sql_run(&table->plan_insert, insert_sql, table, n, params,
-						  param_nulls);
+		written = sql_run(table, SQL_INSERT, n, params, param_nulls);
 	SPI_finish();
 	role_fire_deferred();
 	role_leave(&scope);
@@ -320,8 +341,7 @@ sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	RoleScope scope = role_enter(table->owner, table->search_path);
 
 	SPI_connect();
-	sql_run(&table->plan_delete, delete_sql, table, n, params,
-			deleted ? "    " : "n   ");
+	sql_run(table, SQL_DELETE, n, params, deleted ? "    " : "n   ");
 	SPI_finish();
 	role_fire_deferred();
 	role_leave(&scope);
@@ -494,10 +514,9 @@ read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
 		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
-/* Look at a row without locking it, as committed now (or written by us). */
-bool
-mirror_peek(MirrorTable *table, const char *id, const char *account,
-			MirrorState *state, Jsonb **data)
+static void
+straight_peek(MirrorTable *table, const char *id, const char *account,
+			  MirrorState *state, Jsonb **data)
 {
 	Relation relation = table_open(table->relid, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -508,7 +527,6 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	SysScanDesc scan;
 	HeapTuple tuple;
 
-	memset(state, 0, sizeof(*state));
 	for (int i = 0; i < n; i++)
 	{
 		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ,
@@ -526,5 +544,19 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
+}
+
+/* Look at a row without locking it, as committed now (or written by us). */
+bool
+mirror_peek(MirrorTable *table, const char *id, const char *account,
+			MirrorState *state, Jsonb **data)
+{
+	memset(state, 0, sizeof(*state));
+	if (data != NULL)
+		*data = NULL;
+	if (table->plain)
+		straight_peek(table, id, account, state, data);
+	else
+		sql_read(table, SQL_PEEK, id, account, state, data);
 	return state->found;
 }

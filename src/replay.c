@@ -183,10 +183,13 @@ stripe_sync_replay(PG_FUNCTION_ARGS)
 {
 	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool handlers = PG_GETARG_BOOL(1);
-	RoleScope scope = role_enter_engine();
-	StoredEvent *stored = replay_lock(id, account_of(id), false);
+	RoleScope scope;
+	StoredEvent *stored;
 	Receipt receipt;
 
+	role_fire_callers();
+	scope = role_enter_engine();
+	stored = replay_lock(id, account_of(id), false);
 	if (stored == NULL)
 		replay_missing(id);
 	receipt = replay_by_hand(stored, handlers);
@@ -239,9 +242,11 @@ Datum
 stripe_sync_replay_many(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 	List *events;
 
+	role_fire_callers();
+	scope = role_enter_engine();
 	InitMaterializedSRF(fcinfo, 0);
 	events = select_events(fcinfo);
 	for (int i = 0; i < list_length(events); i += 2)

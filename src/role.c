@@ -33,6 +33,9 @@
 static ProcessUtility_hook_type previous_utility = NULL;
 static bool firing_deferred = false;
 
+/* Whose scope of user code we are in: a handler's or a mirror table's owner's */
+static Oid scope_user = InvalidOid;
+
 /* Deferrable constraints of this database; see role_fire_deferred() */
 static MemoryContext constraint_memory = NULL;
 static List *initially_deferred = NIL; /* of RangeVar */
@@ -60,16 +63,27 @@ role_current_path(void)
 	return namespace_search_path;
 }
 
-RoleScope
-role_enter(Oid role, const char *search_path)
+static RoleScope
+enter(Oid role, const char *search_path)
 {
 	RoleScope scope;
 
 	GetUserIdAndSecContext(&scope.user, &scope.security);
+	scope.scope_user = scope_user;
 	SetUserIdAndSecContext(role, scope.security | SECURITY_LOCAL_USERID_CHANGE);
 	scope.nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", search_path, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return scope;
+}
+
+/* For code of a user's: as that role, under that search_path. */
+RoleScope
+role_enter(Oid role, const char *search_path)
+{
+	RoleScope scope = enter(role, search_path);
+
+	scope_user = role;
 	return scope;
 }
 
@@ -80,21 +94,42 @@ role_enter_engine(void)
 	Oid engine = role_engine();
 
 	/* Nested scopes of the engine's own cost nothing */
-	if (GetUserId() == engine && strcmp(namespace_search_path, PINNED_PATH) == 0)
-	{
-		GetUserIdAndSecContext(&scope.user, &scope.security);
-		scope.nest = -1;
-		return scope;
-	}
-	return role_enter(engine, PINNED_PATH);
+	if (GetUserId() != engine || strcmp(namespace_search_path, PINNED_PATH) != 0)
+		return enter(engine, PINNED_PATH);
+	GetUserIdAndSecContext(&scope.user, &scope.security);
+	scope.scope_user = scope_user;
+	scope.nest = -1;
+	return scope;
 }
 
+/* Settings that were made inside the scope end with it. */
 void
 role_leave(const RoleScope *scope)
 {
 	if (scope->nest >= 0)
-		AtEOXact_GUC(true, scope->nest);
+		AtEOXact_GUC(false, scope->nest);
 	SetUserIdAndSecContext(scope->user, scope->security);
+	scope_user = scope->scope_user;
+}
+
+/* For who catches an error that left scopes behind. */
+Oid
+role_scope_user(void)
+{
+	return scope_user;
+}
+
+void
+role_restore_scope_user(Oid user)
+{
+	scope_user = user;
+}
+
+static void
+role_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		scope_user = InvalidOid;
 }
 
 static void
@@ -156,7 +191,9 @@ set_constraints(List *constraints, bool deferred)
 }
 
 /*
- * Fire what deferred triggers wait, as the role that is current now.
+ * Fire what deferred triggers wait, as the role that is current now.  Called at
+ * the end of a scope of user code; what was deferred before it has been fired
+ * by role_fire_callers().
  *
  * Left alone they would fire at COMMIT as whoever is current then (before
  * PostgreSQL 18): a handler could so borrow the rights of the backend's user.
@@ -183,10 +220,47 @@ role_fire_deferred(void)
 	}
 	PG_END_TRY();
 	if (initially_deferred != NIL)
+	{
+		/* the current role may not even see the schemas these are in */
+		RoleScope scope = role_enter_engine();
+
 		set_constraints(initially_deferred, true);
+		role_leave(&scope);
+	}
 }
 
-/* Refuse SET CONSTRAINTS ... DEFERRED while deferred triggers are fired. */
+/*
+ * Fire what the caller had deferred, before code of others runs: else that
+ * code's scope would fire it with rights that are not the caller's.  As at
+ * COMMIT it is the session's role that fires, not a SECURITY DEFINER
+ * function's in between.  Called under the caller's search_path.
+ */
+void
+role_fire_callers(void)
+{
+	RoleScope scope;
+	char *path;
+
+	if (!constraints_known)
+		constraints_load();
+	if (!any_deferrable)
+		return;
+	path = pstrdup(namespace_search_path);
+	scope = role_enter(OidIsValid(scope_user) ? scope_user : GetOuterUserId(),
+					   path);
+	role_fire_deferred();
+	role_leave(&scope);
+}
+
+/* Would it run at COMMIT, when nobody is in a scope any more? */
+static bool
+outlives_scope(Node *statement)
+{
+	return IsA(statement, DeclareCursorStmt) &&
+		   (((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD) != 0;
+}
+
+/* Refuse what would carry code out of its scope. */
 static void
 role_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo params,
@@ -201,6 +275,13 @@ role_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 			 errmsg(
 				 "a deferred trigger cannot defer again while stripe_sync applies an event"),
 			 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
+	if (OidIsValid(scope_user) && outlives_scope(stmt->utilityStmt))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg(
+				 "a handler or a trigger on a mirror table cannot create a cursor WITH HOLD"),
+			 errhint("Leave WITH HOLD out.")));
 	if (previous_utility)
 		previous_utility(stmt, query, read_only_tree, context, params,
 						 environment, dest, completion);
@@ -214,5 +295,6 @@ role_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = role_utility;
+	RegisterXactCallback(role_transaction_end, NULL);
 	CacheRegisterSyscacheCallback(CONSTROID, constraints_forget, (Datum) 0);
 }

@@ -17,8 +17,10 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "secret.h"
 
@@ -28,14 +30,16 @@
 void
 secrets_wipe(SecretSet *set)
 {
-	OPENSSL_cleanse(set->bytes, sizeof(set->bytes));
+	for (int i = 0; i < set->count; i++)
+		OPENSSL_cleanse(unconstify(char *, set->secrets[i].bytes),
+						set->secrets[i].length);
 	set->count = 0;
 }
 
 static void
 secrets_add(SecretSet *set, const char *bytes, int length)
 {
-	int i = set->count;
+	char *copy;
 
 	if (length == 0 || length > MAX_SECRET)
 	{
@@ -43,12 +47,39 @@ secrets_add(SecretSet *set, const char *bytes, int length)
 								   : "It is longer than 1024 bytes.";
 		return;
 	}
-	if (i == MAX_SECRETS)
-		return;
-	memcpy(set->bytes[i], bytes, length);
-	set->secrets[i].bytes = set->bytes[i];
-	set->secrets[i].length = length;
-	set->count++;
+	if (set->count == set->room)
+	{
+		set->room = set->room == 0 ? 4 : 2 * set->room;
+		set->secrets = set->secrets == NULL
+						   ? palloc(set->room * sizeof(SignatureSecret))
+						   : repalloc(set->secrets,
+									  set->room * sizeof(SignatureSecret));
+	}
+	copy = palloc(length);
+	memcpy(copy, bytes, length);
+	set->secrets[set->count++] = (SignatureSecret){copy, length};
+}
+
+/* The file's bytes, without copies on the way; -1 when it can't be read. */
+static int
+read_secret_file(const char *path, char *buffer, int size, char **trouble)
+{
+	/* not to wait for a writer, should it be a pipe */
+	int fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	struct stat status;
+	int length = -1;
+
+	if (fd < 0)
+		*trouble = psprintf("Its file \"%s\" could not be opened: %s.", path,
+							strerror(errno));
+	else if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+		*trouble = psprintf("\"%s\" is not a regular file.", path);
+	else if ((length = (int) read(fd, buffer, size)) < 0)
+		*trouble = psprintf("Its file \"%s\" could not be read: %s.", path,
+							strerror(errno));
+	if (fd >= 0)
+		CloseTransientFile(fd);
+	return length;
 }
 
 /* A secret in a file, without the line's end that editors leave behind it. */
@@ -56,33 +87,17 @@ static void
 secrets_add_file(SecretSet *set, const char *path)
 {
 	char buffer[MAX_SECRET + 2];
-	FILE *file = AllocateFile(path, PG_BINARY_R);
-	struct stat status;
-	size_t length;
+	int length = read_secret_file(path, buffer, sizeof(buffer), &set->trouble);
 
-	if (file == NULL)
-	{
-		set->trouble = psprintf("Its file \"%s\" could not be opened: %s.",
-								path, strerror(errno));
-		return;
-	}
-	if (fstat(fileno(file), &status) != 0 || !S_ISREG(status.st_mode))
-	{
-		FreeFile(file);
-		set->trouble = psprintf("\"%s\" is not a regular file.", path);
-		return;
-	}
-	setvbuf(file, NULL, _IONBF, 0); /* no copy of it in stdio's buffer */
-	length = fread(buffer, 1, sizeof(buffer), file);
-	FreeFile(file);
 	while (length > 0 &&
 		   (buffer[length - 1] == '\n' || buffer[length - 1] == '\r'))
 		length--;
-	secrets_add(set, buffer, (int) length);
-	if (set->trouble != NULL)
+	if (length == 0 || length > MAX_SECRET)
 		set->trouble = psprintf("Its file \"%s\" is %s.", path,
 								length == 0 ? "empty"
 											: "longer than 1024 bytes");
+	else if (length > 0)
+		secrets_add(set, buffer, length);
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 }
 
@@ -115,7 +130,7 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 	SysScanDesc scan;
 	HeapTuple tuple;
 
-	memset(set, 0, offsetof(SecretSet, bytes));
+	memset(set, 0, sizeof(*set));
 	scan = engine_scan_name("endpoint_secret", "endpoint_secret_endpoint_idx",
 							endpoint, &relation, &snapshot);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -127,15 +142,18 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 		refusal, FAULT_OURS, ERRCODE_NO_SECRET,
 		psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
 		set->trouble,
-		psprintf("Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
-				 quote_literal_cstr(endpoint)));
+		set->trouble != NULL
+			? "Mend the file: the server's user must be able to read it. It is read anew each time."
+			: psprintf(
+				  "Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+				  quote_literal_cstr(endpoint)));
 }
 
 /* A secret that was given with the call. */
 bool
 secrets_take(SecretSet *set, text *secret, Refusal *refusal)
 {
-	memset(set, 0, offsetof(SecretSet, bytes));
+	memset(set, 0, sizeof(*set));
 	if (secret != NULL)
 		secrets_add(set, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
 	if (set->count > 0)

@@ -9,15 +9,14 @@
 
 #include "signature.h"
 
-#define MAX_SECRET	1024 /* bytes */
-#define MAX_SECRETS 8	 /* good at one time, for one endpoint */
+#define MAX_SECRET 1024 /* bytes */
 
 typedef struct SecretSet
 {
 	int count;
-	char *trouble; /* why one of them can't be used */
-	SignatureSecret secrets[MAX_SECRETS];
-	char bytes[MAX_SECRETS][MAX_SECRET];
+	int room;
+	SignatureSecret *secrets; /* their bytes are ours to wipe */
+	char *trouble;			  /* why one of them can't be used */
 } SecretSet;
 
 extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);

@@ -195,8 +195,8 @@ snapshot_rows(const CatalogType *type, const char *id, const char *account,
 }
 
 /*
- * The page in a field of an object, or NULL.  It is complete when Stripe says
- * that there is no more.
+ * The page in a field of an object, or NULL.  It is complete unless it
+ * says that there is more.
  */
 JsonbContainer *
 snapshot_page(JsonbContainer *object, const char *field, bool *complete)
@@ -211,8 +211,8 @@ snapshot_page(JsonbContainer *object, const char *field, bool *complete)
 		!JsonContainerIsArray(value.val.binary.data))
 		return NULL;
 	if (complete != NULL)
-		*complete = json_get(page, "has_more", &value) &&
-					value.type == jbvBool && !value.val.boolean;
+		*complete = !json_get(page, "has_more", &value) ||
+					(value.type == jbvBool && !value.val.boolean);
 	return page;
 }
 

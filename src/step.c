@@ -54,6 +54,7 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	Oid scope_user = role_scope_user();
 	volatile bool done = false;
 
 	*error = NULL;
@@ -71,6 +72,7 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 		*error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		role_restore_scope_user(scope_user);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -57,7 +57,8 @@ typedef struct RoleScope
 {
 	Oid user;
 	int security;
-	int nest;
+	int nest;		/* of settings, or -1 */
+	Oid scope_user; /* whose scope of user code this one is in */
 } RoleScope;
 
 extern Oid role_engine(void);
@@ -65,7 +66,10 @@ extern RoleScope role_enter(Oid role, const char *search_path);
 extern RoleScope role_enter_engine(void);
 extern void role_leave(const RoleScope *scope);
 extern const char *role_current_path(void);
+extern Oid role_scope_user(void);
+extern void role_restore_scope_user(Oid user);
 extern void role_fire_deferred(void);
+extern void role_fire_callers(void);
 extern void role_init(void);
 
 /* ---- in engine.c: the extension's own tables ---- */
@@ -158,7 +162,7 @@ extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern int64 endpoint_seconds(const Interval *interval);
-extern void endpoint_check_tolerance(const Interval *tolerance);
+extern void endpoint_check_interval(const Interval *interval, const char *what);
 
 /* ---- in event.c: the envelope of an event ---- */
 typedef struct Event
@@ -345,6 +349,17 @@ typedef struct TableColumn
 	const DerivedColumn *derived; /* or NULL: the field of that name */
 } TableColumn;
 
+/* Statements on tables that aren't plain */
+typedef enum MirrorSql
+{
+	SQL_INSERT,
+	SQL_UPDATE,
+	SQL_PEEK,
+	SQL_LOCK,
+	SQL_DELETE, /* put a tombstone on, or take it away */
+	NSQL
+} MirrorSql;
+
 typedef struct MirrorTable
 {
 	Oid relid;
@@ -361,10 +376,7 @@ typedef struct MirrorTable
 	AttrNumber meta[NMETA]; /* META_KEY: the id; invalid for singletons */
 	MemoryContext memory;
 	int pins;
-	struct _SPI_plan *plan_insert; /* for tables that aren't plain */
-	struct _SPI_plan *plan_lock;
-	struct _SPI_plan *plan_update;
-	struct _SPI_plan *plan_delete;
+	struct _SPI_plan *plans[NSQL];
 } MirrorTable;
 
 extern MirrorTable *table_find(const CatalogType *type);

@@ -41,20 +41,11 @@ static const struct
 };
 
 static void
-plan_drop(struct _SPI_plan **plan)
-{
-	if (*plan != NULL)
-		SPI_freeplan(*plan);
-	*plan = NULL;
-}
-
-static void
 table_drop(MirrorTable *table)
 {
-	plan_drop(&table->plan_insert);
-	plan_drop(&table->plan_lock);
-	plan_drop(&table->plan_update);
-	plan_drop(&table->plan_delete);
+	for (int i = 0; i < NSQL; i++)
+		if (table->plans[i] != NULL)
+			SPI_freeplan(table->plans[i]);
 	MemoryContextDelete(table->memory);
 }
 

@@ -136,13 +136,16 @@ stripe_sync_test_handler(PG_FUNCTION_ARGS)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char *event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	RoleScope scope = role_enter_engine();
-	Handler *handler = handler_find(name);
+	RoleScope scope;
+	Handler *handler;
 	StringInfoData report;
 	Trial trial = {&report, CurrentMemoryContext, NIL, 0};
 	ErrorData *error = NULL;
 	Event event;
 
+	role_fire_callers();
+	scope = role_enter_engine();
+	handler = handler_find(name);
 	if (handler == NULL)
 		handler_missing(name);
 	if (!inbox_load(event_id, NULL, &event))

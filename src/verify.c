@@ -132,7 +132,7 @@ stripe_sync_verify_signature(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(3))
 	{
-		endpoint_check_tolerance(PG_GETARG_INTERVAL_P(3));
+		endpoint_check_interval(PG_GETARG_INTERVAL_P(3), "a tolerance");
 		tolerance = endpoint_seconds(PG_GETARG_INTERVAL_P(3));
 	}
 	if (payload == NULL || VARSIZE_ANY_EXHDR(payload) == 0)

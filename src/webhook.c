@@ -126,11 +126,13 @@ stripe_sync_webhook(PG_FUNCTION_ARGS)
 	const char *endpoint = PG_ARGISNULL(2)
 							   ? "default"
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 	Receipt receipt;
 	Refusal refusal = {0};
 	bool stored;
 
+	role_fire_callers();
+	scope = role_enter_engine();
 	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
 						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
 						   find_signature(headers), endpoint, "webhook",

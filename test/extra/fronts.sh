@@ -129,25 +129,26 @@ front_php()
 	run_front PHP php -d display_errors=1 -S "127.0.0.1:$PORT" "$WORK/front.php"
 }
 
-# The driver of version 5 from the cache of modules, or Debian's, which is of
-# version 4 and differs in a name.
+# With the driver of Debian's package, which is of version 4 on Debian 12 and
+# differs in a name, or with one from the cache of modules.
 go_build()
 {
-	local cache debian=/usr/share/gocode
+	local debian=/usr/share/gocode pgx cache
 
 	mkdir -p "$WORK/go"
 	{ extract main.go; say; extract front.go; } >"$WORK/go/main.go"
 	cd "$WORK/go"
-	export GOCACHE=$WORK/go-cache GOFLAGS=-mod=mod GONOSUMDB='*' GOTOOLCHAIN=local
-	cache=$(go env GOMODCACHE)
-	if [ -d "$debian/src/github.com/jackc/pgx/v4/pgxpool" ] &&
-		[ ! -d "$cache/cache/download/github.com/jackc/pgx/v5" ]; then
-		mkdir old
-		sed 's,jackc/pgx/v5,jackc/pgx/v4,; s,pgxpool.New(,pgxpool.Connect(,' main.go >old/main.go
-		GO111MODULE=off GOPATH=$debian GOFLAGS='' go build -o "$WORK/go/front" old/main.go
+	export GOCACHE=$WORK/go-cache GOTOOLCHAIN=local
+	pgx=$debian/src/github.com/jackc/pgx
+	if [ -d "$pgx/v5" ] || [ -d "$pgx/v4" ]; then
+		if [ ! -d "$pgx/v5" ]; then
+			sed -i 's,jackc/pgx/v5,jackc/pgx/v4,; s,pgxpool.New(,pgxpool.Connect(,' main.go
+		fi
+		GO111MODULE=off GOPATH=$debian go build -o front main.go
 	else
-		go mod init front && GOPROXY=file://$cache/cache/download go mod tidy &&
-			go build -o "$WORK/go/front" main.go
+		cache=$(go env GOMODCACHE)
+		export GOPROXY=file://$cache/cache/download GOFLAGS=-mod=mod GONOSUMDB='*'
+		go mod init front && go mod tidy && go build -o front main.go
 	fi
 }
 

@@ -20,7 +20,7 @@ node_is_usable()
 
 packages_install()
 {
-	timeout 180 npm install --prefix "$WORK/node" --no-audit --no-fund \
+	timeout 180 npm install --prefix "$WORK/node" --cache "$WORK/npm" --no-audit --no-fund \
 		--ignore-scripts --fetch-retries=1 --fetch-timeout=30000 \
 		>"$WORK/npm.log" 2>&1 </dev/null
 }
@@ -47,7 +47,7 @@ main()
 		 SELECT stripe_sync.grant_ingest('front');
 		 SELECT stripe_sync.add_endpoint('default', '$SECRET', livemode => false)" >/dev/null
 	PGUSER=front front_start
-	FRONT=http://127.0.0.1:$PORT SECRET=$SECRET \
+	FRONT=http://127.0.0.1:$PORT \
 		VECTORS=$HERE/../vectors/stripe_signature.json node "$WORK/node/check.mjs"
 }
 

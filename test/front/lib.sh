@@ -12,8 +12,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$HERE/../lib/common.sh"
 
 README=$ROOT/README.md
-SECRET=whsec_test
 DATABASE=front
+export SECRET=whsec_test
 points=0
 failures=0
 front_pids=()
@@ -36,8 +36,8 @@ is()							# got expected name
 		ok 0 "$3"
 	else
 		ok 1 "$3"
-		sed 's/^/#      got: /' <<<"$1"
-		sed 's/^/# expected: /' <<<"$2"
+		say "$1" | sed 's/^/#      got: /'
+		say "$2" | sed 's/^/# expected: /'
 	fi
 }
 
@@ -82,7 +82,7 @@ place_make()
 	trap 'exit 130' INT TERM
 	chmod 755 "$WORK"
 	own_by_server "$WORK"
-	cd "$WORK"
+	cd "$WORK" || die "cannot enter $WORK"
 }
 
 # A block of the README: see extract.pl
@@ -99,7 +99,7 @@ cluster_make()
 	as_server mkdir -m 700 "$WORK/socket"
 	quietly as_server initdb -D "$WORK/cluster" -U postgres -A trust -E UTF8 --no-locale -N
 	printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$WORK/socket'" \
-		"fsync = off" "$@" | as_server tee -a "$WORK/cluster/postgresql.conf" >/dev/null
+		"fsync = off" | as_server tee -a "$WORK/cluster/postgresql.conf" >/dev/null
 	as_server pg_ctl -D "$WORK/cluster" -l "$WORK/server.log" -w -s start
 	export PGHOST=$WORK/socket PGUSER=postgres PGDATABASE=$DATABASE
 	createdb "$DATABASE"

@@ -466,7 +466,7 @@ my $seed = seed();
 	my @chain = map { customer(name => "name $_") } 0 .. 16;
 	scenario('sixteen changes within a second',
 		events => [ event('c0', 'customer.created', 0, $chain[0]), map { update("c$_", 1, $chain[ $_ - 1 ], $chain[$_]) } 1 .. 16 ],
-		tables => ['customers'], sample => 60,
+		tables => ['customers'], sample => 24,
 		expect => { customers => { cus_1 => row($chain[16], 'c16', 1) } });
 }
 
@@ -1028,7 +1028,7 @@ sub random_story
 {
 	my ($stories, $told_stories) = (0, 0);
 
-	for my $round (1 .. 60)
+	for my $round (1 .. 50)
 	{
 		my ($events, $told) = random_story(pick(3 .. 8), chance(0.7));
 
@@ -1036,7 +1036,7 @@ sub random_story
 		$stories++;
 		$told_stories += $told;
 		scenario("random story $round: " . @$events . ' events' . ($told ? '' : ', more than one order'),
-			events => $events, tables => [ 'customers', 'tax_ids' ], sample => 60,
+			events => $events, tables => [ 'customers', 'tax_ids' ], sample => 24,
 			modes => [ two_modes($round) ],
 			expect => $told ? story_rows(@$events) : undef);
 	}
@@ -1106,14 +1106,14 @@ sub random_family
 	return @events;
 }
 
-for my $round (1 .. 60)
+for my $round (1 .. 50)
 {
 	my @events = random_family();
 	my ($last) = reverse grep { $_->{type} eq 'customer.updated' } @events;
 	my %children = map { my $row = child_row($_, @events); $row ? ($_ => $row) : () } qw(txi_1 txi_2);
 
 	scenario("random family $round: " . @events . ' events', events => \@events,
-		tables => [ 'customers', 'tax_ids' ], sample => 60,
+		tables => [ 'customers', 'tax_ids' ], sample => 24,
 		modes => [ two_modes($round) ],
 		expect => { customers => { cus_1 => row($last->{data}{object}, $last->{id}, $last->{created} - T0) }, tax_ids => \%children });
 }

@@ -6,6 +6,8 @@ package StripeSync;
 use strict;
 use warnings FATAL => 'all';
 
+use Digest::SHA qw(hmac_sha256_hex);
+use Encode qw(encode_utf8);
 use Exporter 'import';
 use JSON::PP;
 use List::Util qw(shuffle);
@@ -17,7 +19,7 @@ our @EXPORT = qw(
   SECRET T0 TRUE FALSE
   start_node make_database
   json_text json_value literal literals
-  event diff clone stamp
+  event diff clone stamp signature
   seed chance pick permutations random_orders with_duplicates
   wait_for_lock
 );
@@ -146,6 +148,15 @@ sub diff
 		  diff($old, $new) : $old;
 	}
 	return \%previous;
+}
+
+# A Stripe-Signature header, made by other means than the extension's.
+sub signature
+{
+	my ($payload, $secret, $at) = @_;
+
+	$at //= T0;
+	return "t=$at,v1=" . hmac_sha256_hex(encode_utf8("$at.$payload"), encode_utf8($secret // SECRET));
 }
 
 # ---- chance, with a seed that is printed ----

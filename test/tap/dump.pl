@@ -1,0 +1,187 @@
+# dump.pl
+#		Dumped and restored, dropped and created again, read on a standby.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = start_node('dump', allows_streaming => 1);
+my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
+my $number = 0;
+
+make_database($node, 'source');
+
+sub receive_sql
+{
+	my ($event, $secret) = @_;
+	my $payload = json_text($event);
+
+	return "SELECT status FROM stripe_sync.receive(" . literals($payload, signature($payload, $secret)) . ")";
+}
+
+sub customer_event
+{
+	my ($id, $second, $name) = @_;
+
+	return event(sprintf('evt_%s_%d', $id, $second), $second ? 'customer.updated' : 'customer.created', $second,
+		{ id => $id, object => 'customer', name => $name, metadata => { note => "it's \\ \"quoted\"" } });
+}
+
+sub deliver
+{
+	my ($database, $event, $secret) = @_;
+
+	return $node->safe_psql($database, receive_sql($event, $secret // SECRET));
+}
+
+# Everything that must come along.
+my %contents = (
+	events => q{SELECT string_agg(e::text, E'\n' ORDER BY id) FROM stripe_sync.event e},
+	rereads => q{SELECT string_agg(r::text, E'\n' ORDER BY object_id) FROM stripe_sync.reread r},
+	handlers => q{SELECT string_agg(h::text, E'\n' ORDER BY name) FROM stripe_sync.handler h},
+	endpoints => q{SELECT string_agg(e::text, E'\n' ORDER BY name) FROM stripe_sync.endpoint e},
+	'mirror rows' => q{SELECT string_agg(to_jsonb(c)::text, E'\n' ORDER BY id) FROM stripe.customers c},
+	'mirror tables' => q{SELECT string_agg(t::text, E'\n' ORDER BY table_name) FROM stripe_sync.mirror_table t},
+	indexes => q{SELECT string_agg(indexdef, E'\n' ORDER BY indexdef) FROM pg_indexes WHERE schemaname = 'stripe'},
+	triggers => q{SELECT string_agg(pg_get_triggerdef(t.oid), E'\n') FROM pg_trigger t WHERE tgrelid = 'stripe.customers'::regclass},
+	columns => q{SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), E'\n' ORDER BY attrelid::regclass::text, attname)
+		FROM pg_attribute WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'stripe'::regnamespace AND relkind = 'r') AND attnum > 0 AND NOT attisdropped},
+);
+
+sub contents
+{
+	my ($database) = @_;
+
+	return { map { ($_ => $node->safe_psql($database, $contents{$_})) } keys %contents };
+}
+
+$node->safe_psql('source', q{
+	CREATE SCHEMA app;
+	CREATE TABLE app.effect (event_id text);
+	CREATE FUNCTION app.effect(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.effect VALUES (event->>'id') $$;
+	CREATE FUNCTION app.fails(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$;
+	CREATE FUNCTION app.touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.noted := upper(NEW.name); RETURN NEW; END $$;
+	SELECT stripe_sync.add_handler('effect', 'customer.*', 'app.effect');
+	SELECT stripe_sync.add_handler('fails', 'customer.updated', 'app.fails');
+	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true);
+	ALTER TABLE stripe.customers ADD noted text;
+	CREATE INDEX customers_name_of_ours ON stripe.customers (lower(name));
+	CREATE TRIGGER touched BEFORE INSERT OR UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION app.touched();
+});
+is(deliver('source', customer_event('cus_1', 0, 'Anna')), 'applied', 'an event is received');
+is(deliver('source', customer_event('cus_1', 1, "Berta\t\x{e4}")), 'failed', 'another has a handler that fails');
+is(deliver('source', customer_event('cus_2', 0, 'Clara')), 'applied', 'a third is received');
+my $before = contents('source');
+like($before->{'mirror rows'}, qr/ANNA|BERTA/, 'the user\'s trigger has run');
+
+# ---- pg_dump ----
+
+sub all_came_along
+{
+	my ($what, $database) = @_;
+	my $after = contents($database);
+
+	is($after->{$_}, $before->{$_}, "$what: $_ come along") for sort keys %contents;
+	is($node->safe_psql($database, 'SELECT count(*) FROM stripe_sync.endpoint_secret'), '0', "$what: no secret comes along");
+
+	my ($ret, $out, $err) = $node->psql($database, '\set VERBOSITY verbose' . "\n" . receive_sql(customer_event('cus_9', 0, 'X'), SECRET));
+	like($err, qr/SY007/, "$what: the endpoint has no secret");
+	like($err, qr/HINT:.*add_endpoint/s, "$what: and the hint says what to do");
+	is($node->safe_psql($database, q{SELECT http_status FROM stripe_sync.webhook('{}', '{"stripe-signature": "t=1,v1=00"}')}), '500',
+		"$what: an HTTP front answers that it isn't set up");
+	$node->safe_psql($database, q{SELECT stripe_sync.add_endpoint('default', 'whsec_new_after_restore', tolerance => NULL)});
+	is(deliver($database, customer_event('cus_1', 0, 'Anna'), 'whsec_new_after_restore'), 'duplicate', "$what: what was received isn't received again");
+	is(deliver($database, customer_event('cus_3', 0, 'Dora'), 'whsec_new_after_restore'), 'applied', "$what: new events are applied");
+	is($node->safe_psql($database, q{SELECT noted FROM stripe.customers WHERE id = 'cus_3'}), 'DORA', "$what: through the user's trigger");
+	is($node->safe_psql($database, q{SELECT string_agg(event_id, ' ' ORDER BY event_id) FROM app.effect}), 'evt_cus_1_0 evt_cus_1_1 evt_cus_2_0 evt_cus_3_0',
+		"$what: handlers run, once");
+	$node->safe_psql($database, q{CREATE OR REPLACE FUNCTION app.fails(event jsonb) RETURNS void LANGUAGE sql AS ''});
+	is($node->safe_psql($database, q{SELECT status FROM stripe_sync.replay('evt_cus_1_1')}), 'applied', "$what: what was to do can be done");
+	return;
+}
+
+$node->command_ok([ 'pg_dump', '-f', "$file.sql", $node->connstr('source') ], 'pg_dump, plain');
+my $text = slurp_file("$file.sql");
+unlike($text, qr/\Q@{[SECRET]}\E|SECRET_of_connect|whsec_/, 'no secret in the dump');
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('plain'), '-f', "$file.sql" ], 'restored by psql');
+all_came_along('plain', 'plain');
+
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$file.custom", $node->connstr('source') ], 'pg_dump, custom');
+$node->safe_psql('postgres', 'CREATE DATABASE custom');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), "$file.custom" ], 'restored by pg_restore');
+all_came_along('custom', 'custom');
+
+# a dump of the restored one is as the first
+$node->safe_psql('postgres', 'CREATE DATABASE again');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('again'), "$file.custom" ], 'restored once more');
+$node->command_ok([ 'pg_dump', '-f', "$file.again.sql", $node->connstr('again') ], 'and dumped once more');
+sub lines { return [ sort grep { !/^\\(un)?restrict / } split /\n/, slurp_file($_[0]) ]; }
+is_deeply(lines("$file.again.sql"), lines("$file.sql"), 'a dump of what was restored is the same dump');
+
+# ---- DROP EXTENSION, CREATE EXTENSION ----
+
+$node->safe_psql('source', 'SET client_min_messages = warning; DROP EXTENSION stripe_sync CASCADE');
+is($node->safe_psql('source', $contents{'mirror rows'}), $before->{'mirror rows'}, 'DROP EXTENSION leaves the mirror');
+is($node->safe_psql('source', $contents{indexes}), $before->{indexes}, 'and its indexes');
+$node->safe_psql('source', 'CREATE EXTENSION stripe_sync');
+$node->safe_psql('source', "SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => NULL)");
+is($node->safe_psql('source', $contents{'mirror rows'}), $before->{'mirror rows'}, 'CREATE EXTENSION again leaves the rows');
+is(deliver('source', customer_event('cus_1', 4, 'Ella')), 'applied', 'and adopts the tables');
+$node->safe_psql('source', q{CREATE ROLE reader; SELECT stripe_sync.grant_read('reader')});
+is($node->safe_psql('source', q{SELECT has_table_privilege('reader', 'stripe.customers', 'SELECT')}), 't', 'grant_read() lets a role read adopted tables');
+is($node->safe_psql('source', q{SELECT string_agg(DISTINCT action, ' ') FROM stripe_sync.create_tables()}), 'unchanged', 'create_tables() finds nothing missing');
+is($node->safe_psql('source', $contents{'mirror tables'}), $before->{'mirror tables'}, 'and knows them all');
+is(deliver('source', customer_event('cus_1', 5, 'Emma')), 'applied', 'a newer event is applied to an adopted row');
+is(deliver('source', customer_event('cus_2', 7, 'Frida')), 'applied', 'and to another');
+is($node->safe_psql('source', q{SELECT string_agg(name, ' ' ORDER BY id) FROM stripe.customers}), 'Emma Frida', 'as it says');
+is(deliver('source', event('evt_late', 'customer.updated', 3, { id => 'cus_1', object => 'customer', name => 'late' })), 'stale', 'an older one is stale');
+
+# ---- a standby ----
+
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+is(deliver('source', customer_event('cus_4', 0, 'Grete')), 'applied', 'the primary goes on');
+$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+
+is($standby->safe_psql('source', q{SELECT name FROM stripe.customers WHERE id = 'cus_4'}), 'Grete', 'a standby has the mirror');
+is($standby->safe_psql('source', q{SELECT status FROM stripe_sync.event WHERE id = 'evt_cus_4_0'}), 'applied', 'and the inbox');
+cmp_ok($standby->safe_psql('source', 'SELECT count(*) FROM stripe_sync.object_type'), '>', 100, 'and the catalog');
+is($standby->safe_psql('source', q{SELECT stripe_sync.verify_signature('x'::text, stripe_sync.sign('x'::text, 's'), 's')}), 't', 'it verifies signatures');
+isnt($standby->safe_psql('source', q{SELECT stripe_sync.explain_event('evt_late')}), '', 'and explains events');
+for my $case (
+	[ 'receive', receive_sql(customer_event('cus_5', 0, 'Hanna'), SECRET) ],
+	[ 'a redelivery', receive_sql(customer_event('cus_4', 0, 'Grete'), SECRET) ],
+	[ 'replay', q{SELECT stripe_sync.replay('evt_late')} ],
+	[ 'simulate', q{SELECT stripe_sync.simulate('customer.created', '{"id": "cus_6", "object": "customer"}')} ],
+	[ 'add_endpoint', q{SELECT stripe_sync.add_endpoint('more', 'whsec_more')} ])
+{
+	my ($ret, $out, $err) = $standby->psql('source', '\set VERBOSITY verbose' . "\n" . $case->[1]);
+
+	next if $case->[0] eq 'a redelivery' && $out eq 'duplicate';    # as good an answer
+	like($err, qr/25006/, "a standby refuses $case->[0] with 25006");
+}
+
+my ($ret, $out, $err) = $standby->psql('source', q{
+	SELECT http_status FROM stripe_sync.webhook('} . json_text(customer_event('cus_7', 0, 'Ida')) =~ s/'/''/gr
+	  . q{', '{"Stripe-Signature": "t=1,v1=00"}')});
+is($out, '400', 'a forged delivery is told apart on a standby too');
+
+$standby->promote;
+is($standby->safe_psql('source', receive_sql(customer_event('cus_5', 0, 'Hanna'), SECRET)), 'applied', 'once promoted it receives');
+
+unlike(slurp_file($_->logfile), qr/\Q@{[SECRET]}\E|PANIC|terminated by signal/, $_->name . ': no crash, and no secret in the log')
+  for $node, $standby;
+
+$standby->stop;
+$node->stop;
+done_testing();
