@@ -48,6 +48,7 @@ OBJS = \
 	src/mirror_row.o \
 	src/mirror.o \
 	src/children.o \
+	src/fold.o \
 	src/reread.o \
 	src/handler.o \
 	src/handler_setup.o \
@@ -69,8 +70,14 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
 	role failure explain rights secrets ten_failures mirror_row
-ISOLATION =
-PROVE_TESTS =
+ISOLATION = duplicate same_object same_second shared replay
+PROVE_TESTS = \
+	test/tap/order.pl \
+	test/tap/fixtures.pl \
+	test/tap/concurrency.pl \
+	test/tap/cancel.pl \
+	test/tap/dump.pl \
+	test/tap/fuzz_sql.pl
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

@@ -5,43 +5,30 @@
  * A child's row follows the newest of its parent's snapshots.  Its content is
  * that of the last snapshot that lists it, or of an own event as late or later;
  * it has a tombstone from the first complete page after that which leaves it
- * out.  Where the parent's event is the newest, that is one step: list the
- * children, sweep the others.  Where it isn't (it came late, or shares its
- * second with others), the same is folded over the parent's stored events from
- * that second on.
+ * out.  Here the parent's event is the newest: list the children, sweep the
+ * others.  Where it came late, or shares its second with others, fold.c does
+ * the same over the parent's stored events.
  */
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "storage/lock.h"
 #include "utils/memutils.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
 
 /* Losing the race for a new row over and over means something else is wrong. */
 #define MAX_RACES 10
-
-/* A child, over the parent's events from some second on. */
-typedef struct FoldedChild
-{
-	SnapshotRow *key;
-	SnapshotRow *listing; /* in the last version that lists it, or NULL */
-	int listed_at;		  /* index of that version, or -1 */
-} FoldedChild;
-
-typedef struct Fold
-{
-	MirrorPass *pass;
-	History *history;
-	List *versions; /* in their order */
-	List *children; /* of FoldedChild */
-} Fold;
 
 /*
  * Does a page say of what it leaves out that it is gone?  A customer's page of
  * subscriptions lists the current ones only; a cancelled one isn't deleted.
  */
-static bool
-page_sweeps(const CatalogPage *page)
+bool
+children_page_sweeps(const CatalogPage *page)
 {
 	return strcmp(page->child, "subscription") != 0;
 }
@@ -114,7 +101,20 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 	return statement;
 }
 
-static List *
+/*
+ * The child's column that names its parent; NULL when there is none, or the
+ * user has dropped it.
+ */
+const char *
+children_back(const CatalogPage *page, const MirrorTable *table)
+{
+	if (page->back == NULL ||
+		get_attnum(table->relid, page->back) == InvalidAttrNumber)
+		return NULL;
+	return page->back;
+}
+
+List *
 children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
@@ -165,6 +165,55 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 /* ---- the parent's event is the newest ---- */
 
 /*
+ * Children that the parent's events before "since" list, back to the last
+ * complete page: for those that don't name their parent.
+ */
+List *
+children_listed_before(History *history, const CatalogPage *page,
+					   const CatalogType *child, const char *account,
+					   TimestampTz since, List *found)
+{
+	TimestampTz complete_at = PG_INT64_MIN;
+
+	for (int i = list_length(history->versions) - 1; i >= 0; i--)
+	{
+		Version *version = list_nth(history->versions, i);
+		JsonbContainer *object;
+		bool complete;
+
+		if (version->created >= since)
+			continue;
+		if (version->created < complete_at)
+			break;
+		object = history_event(version)->object;
+		if (snapshot_page(object, page->field, &complete) == NULL)
+			continue;
+		found = children_in_page(page, child, object, account, found);
+		if (complete)
+			complete_at = version->created; /* its second is read whole */
+	}
+	return found;
+}
+
+/* What a page without names of the parent listed when it was last complete. */
+static List *
+children_of_former(Event *event, const CatalogPage *page,
+				   const CatalogType *child, Jsonb *before, List *found)
+{
+	const char *account = snapshot_account(event->catalog, event->account);
+	bool complete;
+
+	if (before == NULL)
+		return found;
+	if (snapshot_page(&before->root, page->field, &complete) != NULL && complete)
+		return children_in_page(page, child, &before->root, event->account,
+								found);
+	return children_listed_before(
+		history_read(event->catalog, event->object_id, account), page, child,
+		event->account, event->created, found);
+}
+
+/*
  * Add to the rows of a snapshot the children that it no longer lists.
  * "before" is the parent's former snapshot, for children that don't name their
  * parent.
@@ -178,18 +227,15 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
 		const CatalogType *child = child_type(page);
+		MirrorTable *table = table_find(child);
 		bool complete;
 
-		if (!page_sweeps(page) || table_find(child) == NULL ||
+		if (!children_page_sweeps(page) || table == NULL ||
 			snapshot_page(event->object, page->field, &complete) == NULL ||
 			!complete)
 			continue;
-		if (page->back == NULL)
-		{
-			if (before != NULL)
-				all = children_in_page(page, child, &before->root,
-									   event->account, all);
-		}
+		if (children_back(page, table) == NULL)
+			all = children_of_former(event, page, child, before, all);
 		else if (!parent_is_new || child->nevent_types > 0)
 			all = children_by_back(page, child, event->object_id,
 								   event->account, all);
@@ -199,35 +245,43 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	return all;
 }
 
-static bool
-row_is_own(const MirrorRow *row, const CatalogType *type)
+bool
+children_row_is_own(const MirrorRow *row, const CatalogType *type)
 {
 	bool known;
 
 	return row->state.event_id == NULL ||
-		   history_event_is_own(row->state.event_id, type, row->id, &known);
+		   history_event_is_own(row->state.event_id, row->account, type,
+								row->id, &known);
 }
 
 /* Ended by an event of its own: no page brings it back. */
-static bool
-row_is_dead(const MirrorRow *row, const CatalogType *type)
+bool
+children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 {
 	return row->state.deleted && row->state.deleted_at == row->state.as_of &&
-		   row_is_own(row, type);
+		   children_row_is_own(row, type);
 }
 
 /* May a listing as of "created" replace what the row holds? */
-static bool
-listing_wins(const MirrorRow *row, const CatalogType *type, TimestampTz created)
+bool
+children_listing_wins(const MirrorRow *row, const CatalogType *type,
+					  TimestampTz created)
 {
-	if (row_is_dead(row, type))
+	if (children_row_is_dead(row, type))
 		return false;
-	return row->state.as_of < created ||
-		   (row->state.as_of == created && !row_is_own(row, type));
+	if (row->state.as_of < created)
+		return true;
+	if (children_row_is_own(row, type))
+		return false;
+	/* what another object's event merely filled in gives way to any page */
+	return row->state.as_of == created ||
+		   !mirror_listed_by(row->state.event_id, row->account, type, row->id);
 }
 
-static void
-write_listing(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content)
+void
+children_write(MirrorPass *pass, SnapshotRow *child,
+			   const MirrorContent *content)
 {
 	MirrorTable *table = table_find(child->type);
 
@@ -236,7 +290,8 @@ write_listing(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content
 		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
 									 false);
 
-		if (row->state.found && !listing_wins(row, child->type, content->as_of))
+		if (row->state.found &&
+			!children_listing_wins(row, child->type, content->as_of))
 			return;
 		if (mirror_write(row, content))
 			return;
@@ -249,7 +304,7 @@ children_list(MirrorPass *pass, Event *event, SnapshotRow *child)
 {
 	MirrorContent content = {child->object, event->created, event->id, false, 0};
 
-	write_listing(pass, child, &content);
+	children_write(pass, child, &content);
 }
 
 /* A child that the newest snapshot of its parent leaves out. */
@@ -267,251 +322,101 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 	row = mirror_lock(pass, table, child->id, child->account, false);
 	if (row->state.found && !row->state.deleted &&
 		(row->state.as_of < event->created ||
-		 (row->state.as_of == event->created && !row_is_own(row, child->type))))
+		 (row->state.as_of == event->created &&
+		  !children_row_is_own(row, child->type))))
 		mirror_set_deleted(row, true, event->created);
 }
 
-/* ---- the parent's event came late ---- */
+/* ---- a parent and its children's own events, one after the other ---- */
 
-static FoldedChild *
-fold_find(Fold *fold, SnapshotRow *key)
+#define LOCKS 1024 /* all that one transaction can hold of them */
+
+typedef struct LockSet
 {
-	FoldedChild *child;
-	ListCell *cell;
-
-	foreach(cell, fold->children)
-	{
-		child = lfirst(cell);
-		if (snapshot_compare(child->key, key) == 0)
-			return child;
-	}
-	child = palloc0(sizeof(FoldedChild));
-	child->key = key;
-	child->listed_at = -1;
-	fold->children = lappend(fold->children, child);
-	return child;
-}
+	int count;
+	uint32 keys[8];
+} LockSet;
 
 static void
-fold_version(Fold *fold, int i)
+add_lock(LockSet *set, const CatalogType *parent, const char *id,
+		 const char *account)
 {
-	Version *version = list_nth(fold->versions, i);
-	Event *event = history_event(version);
-	ListCell *cell;
+	char *name = psprintf("%s/%s/%s", parent->object, id,
+						  snapshot_account(parent, account));
 
-	if (event_type_deletes(version->event_type))
-		return;
-	foreach(cell, snapshot_rows(fold->history->type, fold->history->id,
-								fold->history->account, event->object))
-	{
-		SnapshotRow *row = lfirst(cell);
-		FoldedChild *child;
-
-		if (row->part != PART_CHILD)
-			continue;
-		child = fold_find(fold, row);
-		child->listing = row;
-		child->listed_at = i;
-	}
+	if (set->count < lengthof(set->keys))
+		set->keys[set->count++] = hash_bytes((unsigned char *) name,
+											 strlen(name)) %
+								  LOCKS;
+	pfree(name);
 }
 
-/* Rows that are there already may have to be swept as well. */
-static void
-fold_present(Fold *fold, TimestampTz since)
-{
-	History *history = fold->history;
-	Version *former = NULL;
-	List *present = NIL;
-	ListCell *cell;
-
-	foreach(cell, history->versions)
-		if (((Version *) lfirst(cell))->created < since)
-			former = lfirst(cell);
-	for (int i = 0; i < history->type->npages; i++)
-	{
-		const CatalogPage *page = &history->type->pages[i];
-		const CatalogType *child = child_type(page);
-
-		if (!page_sweeps(page) || table_find(child) == NULL)
-			continue;
-		if (page->back != NULL)
-			present = children_by_back(page, child, history->id,
-									   history->account, present);
-		else if (former != NULL)
-			present = children_in_page(page, child,
-									   history_event(former)->object,
-									   history->account, present);
-	}
-	foreach(cell, present)
-		(void) fold_find(fold, lfirst(cell));
-}
-
-/* Does this version's page leave the child out, and mean it? */
+/* May a page in this object sweep a child that has events of its own? */
 static bool
-leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
+sweeps_others(const CatalogType *type, JsonbContainer *object)
 {
-	JsonbContainer *parent = history_event(version)->object;
-	bool leaves = false;
-
-	if (event_type_deletes(version->event_type))
-		return false;
-	for (int i = 0; i < fold->history->type->npages; i++)
-	{
-		const CatalogPage *page = &fold->history->type->pages[i];
-		JsonbContainer *list;
-		bool complete;
-
-		if (strcmp(page->child, child->type->object) != 0 || !page_sweeps(page) ||
-			(list = snapshot_page(parent, page->field, &complete)) == NULL)
-			continue;
-		if (snapshot_page_lists(list, child->type->object, child->id))
-			return false;
-		leaves = leaves || complete;
-	}
-	return leaves;
-}
-
-/*
- * When was the child left out for the first time, after what the row holds?
- * "after" is the index of the version that the content comes from, -1 when it
- * comes from elsewhere and is as of "as_of".
- */
-static bool
-first_left_out(Fold *fold, const SnapshotRow *child, int after,
-			   TimestampTz as_of, bool own, TimestampTz *when)
-{
-	for (int i = after + 1; i < list_length(fold->versions); i++)
-	{
-		Version *version = list_nth(fold->versions, i);
-
-		if (after < 0 &&
-			(version->created < as_of || (version->created == as_of && own)))
-			continue;
-		if (leaves_out(fold, version, child))
-		{
-			*when = version->created;
+	for (int i = 0; i < type->npages; i++)
+		if (type->pages[i].back != NULL &&
+			children_page_sweeps(&type->pages[i]) &&
+			child_type(&type->pages[i])->nevent_types > 0 &&
+			json_get_object(object, type->pages[i].field) != NULL)
 			return true;
-		}
-	}
 	return false;
 }
 
-static MirrorContent
-folded_content(Fold *fold, FoldedChild *child)
-{
-	Version *version = list_nth(fold->versions, child->listed_at);
-	MirrorContent content = {child->listing->object, version->created,
-							 version->event_id, false, 0};
-
-	content.deleted = first_left_out(fold, child->key, child->listed_at, 0,
-									 false, &content.deleted_at);
-	return content;
-}
-
 static void
-fold_child(Fold *fold, FoldedChild *child)
+add_parents(LockSet *set, Event *event)
 {
-	MirrorTable *table = table_find(child->key->type);
-	MirrorRow *row;
-	TimestampTz when;
-
-	if (table == NULL)
-		return;
-	if (child->listing != NULL)
-	{
-		MirrorContent content = folded_content(fold, child);
-
-		write_listing(fold->pass, child->key, &content);
-	}
-	row = mirror_lock(fold->pass, table, child->key->id, child->key->account,
-					  false);
-	if (!row->state.found || row_is_dead(row, child->key->type))
-		return;
-	if (child->listing != NULL && row->state.event_id != NULL &&
-		strcmp(
-			row->state.event_id,
-			((Version *) list_nth(fold->versions, child->listed_at))->event_id) ==
-			0)
-		return; /* just written, tombstone and all */
-	if (first_left_out(fold, child->key, -1, row->state.as_of,
-					   row_is_own(row, child->key->type), &when) &&
-		(!row->state.deleted || when < row->state.deleted_at))
-		mirror_set_deleted(row, true, when);
-}
-
-static int
-compare_folded(const ListCell *a, const ListCell *b)
-{
-	return snapshot_compare(((FoldedChild *) lfirst(a))->key,
-							((FoldedChild *) lfirst(b))->key);
-}
-
-/* Fold the pages of all stored events from a second on into the children. */
-void
-children_fold(MirrorPass *pass, History *history, TimestampTz since)
-{
-	Fold fold = {pass, history, NIL, NIL};
-	ListCell *cell;
-
-	if (history->type->npages == 0)
-		return;
-	fold.versions = order_since(history, since);
-	for (int i = 0; i < list_length(fold.versions); i++)
-		fold_version(&fold, i);
-	fold_present(&fold, since);
-	list_sort(fold.children, compare_folded);
-	foreach(cell, fold.children)
-		fold_child(&fold, lfirst(cell));
-}
-
-/* ---- an own event of a child, while the parent is further on ---- */
-
-static bool
-swept_by(const CatalogType *parent, const CatalogPage *page,
-		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
-		 TimestampTz *swept_at)
-{
-	MirrorTable *table = table_find(parent);
-	Fold fold = {0};
-	MirrorState state;
-	JsonbValue json;
-	Datum value;
-	char *parent_id;
-	const char *account = snapshot_account(parent, child->account);
-
-	if (table == NULL || !json_get(object, page->back, &json) ||
-		!value_from_json(KIND_REFERENCE, &json, &value))
-		return false;
-	parent_id = TextDatumGetCString(value);
-	if (!mirror_peek(table, parent_id, account, &state, NULL) ||
-		state.as_of <= created)
-		return false;
-	fold.history = history_read(parent, parent_id, account);
-	fold.versions = order_since(fold.history, created + 1);
-	return first_left_out(&fold, child, -1, created, true, swept_at);
-}
-
-/*
- * An own event brings a child that the mirror hasn't got: has a later page of
- * its parent left it out already?
- */
-bool
-children_swept(const CatalogType *type, const char *id, const char *account,
-			   JsonbContainer *object, TimestampTz created,
-			   TimestampTz *swept_at)
-{
-	SnapshotRow *child = child_row(type, pstrdup(id), account, PART_OWN);
-
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		const CatalogType *parent = &catalog_types[i];
 
 		for (int j = 0; j < parent->npages; j++)
-			if (parent->pages[j].back != NULL && page_sweeps(&parent->pages[j]) &&
-				strcmp(parent->pages[j].child, type->object) == 0 &&
-				swept_by(parent, &parent->pages[j], child, object, created,
-						 swept_at))
-				return true;
+		{
+			const CatalogPage *page = &parent->pages[j];
+			JsonbValue json;
+			Datum value;
+
+			if (page->back != NULL && children_page_sweeps(page) &&
+				strcmp(page->child, event->catalog->object) == 0 &&
+				json_get(event->object, page->back, &json) &&
+				value_from_json(KIND_REFERENCE, &json, &value))
+				add_lock(set, parent, TextDatumGetCString(value),
+						 event->account);
+		}
 	}
-	return false;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	uint32 left = *(const uint32 *) a;
+	uint32 right = *(const uint32 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * A page that leaves a child out, and an own event of that child, must see each
+ * other: both lock the parent's name, before any row.  Names share a fixed
+ * number of locks, so that many events in one transaction don't use them up.
+ */
+void
+children_lock(Event *event)
+{
+	LockSet set = {0};
+
+	if (sweeps_others(event->catalog, event->object))
+		add_lock(&set, event->catalog, event->object_id, event->account);
+	if (event->catalog->nevent_types > 0)
+		add_parents(&set, event);
+	qsort(set.keys, set.count, sizeof(uint32), compare_keys);
+	for (int i = 0; i < set.count; i++)
+	{
+		LOCKTAG tag;
+
+		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, engine_relation("event"),
+							 set.keys[i], 2);
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
 }

@@ -239,8 +239,8 @@ not_ours(const CatalogType *type)
 }
 
 /* Ours have all our own columns, with our types, and the key that we give. */
-static void
-check_ours(const CatalogType *type, Oid relid)
+static bool
+looks_ours(const CatalogType *type, Oid relid)
 {
 	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
 								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -249,17 +249,18 @@ check_ours(const CatalogType *type, Oid relid)
 	char kind = get_rel_relkind(relid);
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-		not_ours(type);
+		return false;
 	for (int i = 0; i < lengthof(names); i++)
 	{
 		AttrNumber attnum = get_attnum(relid, names[i]);
 
 		if (attnum == InvalidAttrNumber ||
 			get_atttype(relid, attnum) != types[i])
-			not_ours(type);
+			return false;
 	}
 	if (type->key[0] != '\0' && get_attnum(relid, type->key) == InvalidAttrNumber)
-		not_ours(type);
+		return false;
+	return true;
 }
 
 static List *
@@ -282,7 +283,8 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 	ListCell *cell;
 	StringInfoData sql;
 
-	check_ours(type, relid);
+	if (!looks_ours(type, relid))
+		not_ours(type);
 	missing = missing_columns(type, relid);
 	if (missing == NIL)
 		return TABLE_UNCHANGED;
@@ -321,17 +323,15 @@ database_owner(void)
 
 /* Remember the search_path of a table's making. */
 static void
-note_table(const CatalogType *type, const Builder *builder, TableAction action)
+note_table(const CatalogType *type, const Builder *builder)
 {
 	static EngineStatement note = {
 		"INSERT INTO stripe_sync.mirror_table (table_name, search_path) VALUES ($1, $2)"
-		" ON CONFLICT (table_name) DO UPDATE SET search_path = excluded.search_path"
-		" WHERE $3",
-		3,
-		{TEXTOID, TEXTOID, BOOLOID}};
+		" ON CONFLICT (table_name) DO UPDATE SET search_path = excluded.search_path",
+		2,
+		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(builder->search_path),
-					  BoolGetDatum(action == TABLE_CREATED)};
+					  CStringGetTextDatum(builder->search_path)};
 	RoleScope scope = role_enter_engine();
 
 	engine_run(&note, values, NULL, SPI_OK_INSERT);
@@ -349,21 +349,34 @@ grant_to_readers(void)
 	role_leave(&scope);
 }
 
-/* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
 static Oid
-extending_role(Oid relid, const Builder *builder)
+table_owner(Oid relid)
 {
-	HeapTuple tuple;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid owner;
 
-	if (!builder->by_superuser)
-		return builder->role;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
+static Oid
+extending_role(Oid relid, const Builder *builder)
+{
+	return builder->by_superuser ? table_owner(relid) : builder->role;
+}
+
+/*
+ * A table that is there already, without a note (the extension was dropped and
+ * made again): its owner or a superuser may say what its triggers' path is.
+ */
+static bool
+owns(const Builder *builder, Oid relid)
+{
+	return builder->by_superuser || table_owner(relid) == builder->role;
 }
 
 static TableAction
@@ -372,17 +385,22 @@ make_table(const CatalogType *type, const Builder *builder)
 	Oid relid = get_relname_relid(type->table,
 								  get_namespace_oid(MIRROR_SCHEMA, false));
 	TableAction action = TABLE_CREATED;
+	char *path = OidIsValid(relid) ? table_noted_path(type->table) : NULL;
+	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
+								 : builder->role;
 	RoleScope scope;
 
-	scope = role_enter(OidIsValid(relid) ? extending_role(relid, builder)
-										 : builder->role,
-					   "pg_catalog, pg_temp");
+	role_fire_callers();
+	/* triggers may run when new columns are filled, under the path they know */
+	scope = role_enter(role, path ? path : builder->search_path);
 	if (OidIsValid(relid))
 		action = extend_table(type, relid, builder);
 	else
 		create_table(type, builder);
+	role_fire_deferred();
 	role_leave(&scope);
-	note_table(type, builder, action);
+	if (action == TABLE_CREATED || (path == NULL && owns(builder, relid)))
+		note_table(type, builder);
 	CommandCounterIncrement();
 	return action;
 }
@@ -497,19 +515,34 @@ stripe_sync_create_tables(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* For add_endpoint(): all tables, when there isn't one yet. */
-void
-tables_create_if_none(void)
+/*
+ * Tables that are there without a note, as after DROP EXTENSION and CREATE
+ * EXTENSION: ours again, if the caller may say so.
+ */
+static void
+adopt_tables(Oid namespace)
 {
-	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
-	Builder builder;
+	Builder builder = builder_begin();
 
-	for (int i = 0; OidIsValid(namespace) && i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL &&
-			OidIsValid(get_relname_relid(catalog_types[i].table, namespace)))
-			return;
-	SPI_connect();
-	builder = builder_begin();
+	for (int i = 0; i < catalog_ntypes; i++)
+	{
+		const CatalogType *type = &catalog_types[i];
+		Oid relid = type->table != NULL
+						? get_relname_relid(type->table, namespace)
+						: InvalidOid;
+
+		if (OidIsValid(relid) && looks_ours(type, relid) &&
+			table_noted_path(type->table) == NULL && owns(&builder, relid))
+			note_table(type, &builder);
+	}
+	grant_to_readers();
+}
+
+static void
+create_all(void)
+{
+	Builder builder = builder_begin();
+
 	for (int i = 0; i < catalog_ntypes; i++)
 		if (catalog_types[i].table != NULL)
 		{
@@ -517,5 +550,28 @@ tables_create_if_none(void)
 			make_table(&catalog_types[i], &builder);
 		}
 	grant_to_readers();
+}
+
+static bool
+any_table(Oid namespace)
+{
+	for (int i = 0; OidIsValid(namespace) && i < catalog_ntypes; i++)
+		if (catalog_types[i].table != NULL &&
+			OidIsValid(get_relname_relid(catalog_types[i].table, namespace)))
+			return true;
+	return false;
+}
+
+/* For add_endpoint(): all tables, when there isn't one yet. */
+void
+tables_create_if_none(void)
+{
+	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+
+	SPI_connect();
+	if (any_table(namespace))
+		adopt_tables(namespace);
+	else
+		create_all();
 	SPI_finish();
 }

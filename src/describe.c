@@ -152,6 +152,22 @@ json_describes(JsonbContainer *previous, JsonbContainer *before)
 	return true;
 }
 
+/* Fields of "before" are named by "previous" or stand in "after". */
+static bool
+nothing_lost(JsonbContainer *after, JsonbContainer *previous,
+			 JsonbContainer *before)
+{
+	KeyWalk walk;
+	JsonbValue ignored;
+
+	walk_begin(&walk, before);
+	while (walk_next(&walk))
+		if (walk.value.type != jbvNull && !walk_find(&walk, previous, &ignored) &&
+			!walk_find(&walk, after, &ignored))
+			return false;
+	return true;
+}
+
 /* Fields of "after" that "previous" doesn't name are the same in "before". */
 static bool
 rest_same(JsonbContainer *after, JsonbContainer *previous,
@@ -176,6 +192,8 @@ rest_same(JsonbContainer *after, JsonbContainer *previous,
 		if (named)
 		{
 			if (!json_is_object(&other) ||
+				!nothing_lost(walk.value.val.binary.data, old.val.binary.data,
+							  other.val.binary.data) ||
 				!rest_same(walk.value.val.binary.data, old.val.binary.data,
 						   other.val.binary.data))
 				return false;
@@ -183,22 +201,6 @@ rest_same(JsonbContainer *after, JsonbContainer *previous,
 		else if (!value_same(&walk.value, &other))
 			return false;
 	}
-	return true;
-}
-
-/* Fields of "before" are named by "previous" or stand in "after". */
-static bool
-nothing_lost(JsonbContainer *after, JsonbContainer *previous,
-			 JsonbContainer *before)
-{
-	KeyWalk walk;
-	JsonbValue ignored;
-
-	walk_begin(&walk, before);
-	while (walk_next(&walk))
-		if (walk.value.type != jbvNull && !walk_find(&walk, previous, &ignored) &&
-			!walk_find(&walk, after, &ignored))
-			return false;
 	return true;
 }
 

@@ -32,8 +32,8 @@ endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
 	Relation relation;
 	Snapshot snapshot;
-	SysScanDesc scan = engine_scan_name("endpoint", "endpoint_pkey", name,
-										&relation, &snapshot);
+	SysScanDesc scan = engine_scan("endpoint", "endpoint_pkey", 1, name,
+								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	bool found = HeapTupleIsValid(tuple);
 	bool isnull;
@@ -65,8 +65,9 @@ check_name(text *name, const char *what)
 {
 	if (name == NULL || VARSIZE_ANY_EXHDR(name) == 0 ||
 		VARSIZE_ANY_EXHDR(name) > 63)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s must have a name of 1 to 63 bytes", what)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+				 errmsg("%s must have a name of 1 to 63 bytes", what)));
 }
 
 /* Does the endpoint have a secret, and is it this one? */
@@ -117,8 +118,9 @@ void
 endpoint_check_interval(const Interval *interval, const char *what)
 {
 	if (interval != NULL && endpoint_seconds(interval) < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s cannot be negative", what)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+				 errmsg("%s cannot be negative", what)));
 }
 
 /*
@@ -160,7 +162,7 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 	else if (!same)
 		ereport(
 			ERROR,
-			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			(errcode(ERRCODE_DUPLICATE_OBJECT), errhidestmt(true),
 			 errmsg("endpoint \"%s\" has another secret", text_to_cstring(name)),
 			 errhint(
 				 "Rotate it: SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
@@ -240,7 +242,7 @@ stripe_sync_drop_endpoint(PG_FUNCTION_ARGS)
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
 	if (SPI_processed == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_NO_SUCH_NAME),
+				(errcode(ERRCODE_NO_SUCH_NAME), errhidestmt(true),
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
 	SPI_finish();
 	role_leave(&scope);

@@ -66,18 +66,18 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 }
 
 /*
- * All rows of one of our tables whose first column is "name", by its index.
+ * All rows of one of our tables with this value in the first column of an index.
  * With the newest snapshot: set-up holds from the moment it is committed.
  */
 SysScanDesc
-engine_scan_name(const char *table, const char *index, const char *name,
-				 Relation *relation, Snapshot *snapshot)
+engine_scan(const char *table, const char *index, AttrNumber column,
+			const char *value, Relation *relation, Snapshot *snapshot)
 {
 	ScanKeyData key;
 
 	*relation = table_open(engine_relation(table), AccessShareLock);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(name));
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(value));
 	key.sk_collation = DEFAULT_COLLATION_OID;
 	*snapshot = RegisterSnapshot(GetLatestSnapshot());
 	return systable_beginscan(*relation, engine_relation(index), true,

@@ -113,7 +113,7 @@ tell_decision(StringInfo out, const Event *event, const char *account)
 }
 
 static void
-tell_mirror(StringInfo out, const Event *event, const char *account)
+show_row(StringInfo out, const Event *event, const char *account)
 {
 	MirrorTable *table = table_find(event->catalog);
 	MirrorState state;
@@ -140,6 +140,33 @@ tell_mirror(StringInfo out, const Event *event, const char *account)
 			appendStringInfo(out, ", deleted %s", when(state.deleted_at));
 		appendStringInfoString(out, ".\n");
 	}
+}
+
+typedef struct MirrorTale
+{
+	StringInfo out;
+	const Event *event;
+	const char *account;
+} MirrorTale;
+
+static void
+show_row_body(void *arg)
+{
+	MirrorTale *tale = arg;
+
+	show_row(tale->out, tale->event, tale->account);
+}
+
+/* A table that can't be used is told, not raised. */
+static void
+tell_mirror(StringInfo out, const Event *event, const char *account)
+{
+	MirrorTale tale = {out, event, account};
+	ErrorData *error;
+
+	if (!step_guard(show_row_body, &tale, NULL, &error))
+		appendStringInfo(out, "%s.%s can't be used: %s.\n", MIRROR_SCHEMA,
+						 event->catalog->table, error->message);
 }
 
 static void

@@ -164,7 +164,11 @@ timer_start(void)
 		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, timer_expired);
-	enable_timeout_after(timer, guc_handler_timeout);
+	/* again and again: a handler may catch the first */
+	enable_timeout_every(
+		timer,
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_handler_timeout),
+		Min(guc_handler_timeout, 1000));
 }
 
 /* Has the time been exceeded?  An interrupt that only we asked for is dropped. */
@@ -255,6 +259,7 @@ call_body(void *arg)
 	if (!OidIsValid(role))
 		gone(call->handler, "role", call->handler->role);
 	function = resolve_function(call->handler, role);
+	role_fire_callers();
 	scope = role_enter(role, call->handler->search_path);
 	fmgr_info(function, &info);
 	{

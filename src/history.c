@@ -7,9 +7,11 @@
  */
 #include "stripe_sync.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
 #define HISTORY_COLUMNS                                                        \
 	"SELECT id, account, type, created FROM stripe_sync.event"                 \
@@ -104,21 +106,23 @@ history_find(const History *history, const char *event_id)
 }
 
 /*
- * Is the stored event one of the object's own?  *known says whether the inbox
- * still has it.
+ * Is the stored event one of the object's own?  An event id may come in two
+ * accounts: the row's own account is asked first.  *known says whether the
+ * inbox still has it.
  */
 bool
-history_event_is_own(const char *event_id, const CatalogType *type,
-					 const char *id, bool *known)
+history_event_is_own(const char *event_id, const char *account,
+					 const CatalogType *type, const char *id, bool *known)
 {
 	static EngineStatement select = {
 		"SELECT object_type OPERATOR(pg_catalog.=) $2 AND object_id OPERATOR(pg_catalog.=) $3"
-		"  FROM stripe_sync.event WHERE id OPERATOR(pg_catalog.=) $1 LIMIT 1",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
+		"  FROM stripe_sync.event WHERE id OPERATOR(pg_catalog.=) $1"
+		" ORDER BY account OPERATOR(pg_catalog.=) $4 DESC LIMIT 1",
+		4,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(event_id),
 					  CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(id)};
+					  CStringGetTextDatum(id), CStringGetTextDatum(account)};
 	bool own = false;
 
 	SPI_connect();
@@ -134,4 +138,42 @@ history_event_is_own(const char *event_id, const CatalogType *type,
 	}
 	SPI_finish();
 	return own;
+}
+
+/* Is a row of the index about the object, and not from this event? */
+static bool
+is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
+		   const char *account, const char *event_id)
+{
+	bool any_account = strcmp(type->object, "account") == 0;
+	bool isnull;
+	Datum object_type = heap_getattr(tuple, EVENT_OBJECT_TYPE, desc, &isnull);
+
+	return !isnull &&
+		   strcmp(TextDatumGetCString(object_type), type->object) == 0 &&
+		   (any_account || strcmp(TextDatumGetCString(heap_getattr(
+									  tuple, EVENT_ACCOUNT, desc, &isnull)),
+								  account) == 0) &&
+		   strcmp(
+			   TextDatumGetCString(heap_getattr(tuple, EVENT_ID, desc, &isnull)),
+			   event_id) != 0;
+}
+
+/* Is another event stored about the object?  One index probe. */
+bool
+history_has_other(const CatalogType *type, const char *id, const char *account,
+				  const char *event_id)
+{
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan("event", "event_object_idx", EVENT_OBJECT_ID,
+								   id, &relation, &snapshot);
+	HeapTuple tuple;
+	bool found = false;
+
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = is_another(tuple, RelationGetDescr(relation), type, account,
+						   event_id);
+	engine_scan_end(scan, relation, snapshot);
+	return found;
 }

@@ -26,32 +26,6 @@
 PG_FUNCTION_INFO_V1(stripe_sync_receive);
 PG_FUNCTION_INFO_V1(stripe_sync_simulate);
 
-/* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
-enum EventColumn
-{
-	EVENT_ID = 1,
-	EVENT_ACCOUNT,
-	EVENT_TYPE,
-	EVENT_ENDPOINT,
-	EVENT_LIVEMODE,
-	EVENT_API_VERSION,
-	EVENT_OBJECT_TYPE,
-	EVENT_OBJECT_ID,
-	EVENT_REQUEST_ID,
-	EVENT_IDEMPOTENCY_KEY,
-	EVENT_CREATED,
-	EVENT_RECEIVED_AT,
-	EVENT_SOURCE,
-	EVENT_STATUS,
-	EVENT_MIRRORED,
-	EVENT_TODO,
-	EVENT_TRIES,
-	EVENT_ATTEMPTS,
-	EVENT_NEXT_ATTEMPT_AT,
-	EVENT_ERROR,
-	EVENT_APPLIED_AT,
-	EVENT_PAYLOAD
-};
 #define EVENT_NATTS EVENT_PAYLOAD
 
 typedef struct Row
@@ -284,8 +258,8 @@ inbox_receive(const char *payload, int length, text *signature,
 /* ---- read ---- */
 
 /*
- * Read a stored event; NULL for "account" takes whichever there is.  False
- * when there is none.
+ * Read a stored event, that of "account" if it came in several (NULL: one's
+ * own).  False when there is none.
  */
 bool
 inbox_load(const char *id, const char *account, Event *event)
@@ -293,8 +267,7 @@ inbox_load(const char *id, const char *account, Event *event)
 	static EngineStatement select = {
 		"SELECT payload::pg_catalog.text FROM stripe_sync.event"
 		" WHERE id OPERATOR(pg_catalog.=) $1"
-		"   AND account OPERATOR(pg_catalog.=) COALESCE($2, account)"
-		" ORDER BY account LIMIT 1",
+		" ORDER BY account OPERATOR(pg_catalog.=) COALESCE($2, '') DESC, account LIMIT 1",
 		2,
 		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(id),
@@ -364,7 +337,6 @@ stripe_sync_receive(PG_FUNCTION_ARGS)
 	Receipt receipt;
 	Refusal refusal;
 
-	role_fire_callers();
 	scope = role_enter_engine();
 	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
 					   payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
@@ -414,7 +386,6 @@ stripe_sync_simulate(PG_FUNCTION_ARGS)
 	Refusal refusal;
 	char *payload;
 
-	role_fire_callers();
 	scope = role_enter_engine();
 	if (!endpoint_find(name, &endpoint, &refusal))
 		refusal_raise(&refusal);

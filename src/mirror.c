@@ -19,7 +19,8 @@ typedef enum OwnVerdict
 {
 	OWN_NEWEST,	 /* written; its pages are the newest too */
 	OWN_SETTLED, /* decided from the set: pages must be folded */
-	OWN_STALE	 /* likewise, and it isn't the newest */
+	OWN_STALE,	 /* likewise, and it isn't the newest */
+	OWN_RACE	 /* somebody else has just inserted the row */
 } OwnVerdict;
 
 typedef struct OwnPass
@@ -67,21 +68,21 @@ insert_own(OwnPass *own, MirrorRow *row)
 	Event *event = own->event;
 	MirrorContent content = content_of(event);
 
-	own->was_new = true;
 	if (!content.deleted)
-		content.deleted = children_swept(event->catalog, event->object_id,
-										 own->account, event->object,
-										 event->created, &content.deleted_at);
+		content.deleted = fold_swept(event->catalog, event->object_id,
+									 event->account, event->object,
+									 event->created, &content.deleted_at);
 	return mirror_write(row, &content);
 }
 
 /* Does the page of another object's event list this one? */
-static bool
-listed_by_event(const char *event_id, const CatalogType *type, const char *id)
+bool
+mirror_listed_by(const char *event_id, const char *account,
+				 const CatalogType *type, const char *id)
 {
 	Event event;
 
-	if (!inbox_load(event_id, NULL, &event) || event.catalog == NULL)
+	if (!inbox_load(event_id, account, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{
@@ -108,32 +109,61 @@ row_is_newer(const MirrorRow *row, const History *history, const Version *newest
 		return state->as_of > newest->created;
 	if (history_find(history, state->event_id) != NULL)
 		return false;
-	(void) history_event_is_own(state->event_id, history->type, history->id,
-								&known);
+	(void) history_event_is_own(state->event_id, history->account,
+								history->type, history->id, &known);
 	if (!known)
 		return state->as_of >= newest->created;
-	return state->as_of > newest->created &&
-		   listed_by_event(state->event_id, history->type, history->id);
+	/* a deletion of the object's own ends its life: no page brings it back */
+	return !event_type_deletes(newest->event_type) &&
+		   state->as_of > newest->created &&
+		   mirror_listed_by(state->event_id, history->account, history->type,
+							history->id);
+}
+
+/* Can the object be a child that names its parent? */
+static bool
+has_parents(const CatalogType *type, JsonbContainer *object)
+{
+	JsonbValue value;
+
+	for (int i = 0; i < catalog_ntypes; i++)
+		for (int j = 0; j < catalog_types[i].npages; j++)
+		{
+			const CatalogPage *page = &catalog_types[i].pages[j];
+
+			if (page->back != NULL && strcmp(page->child, type->object) == 0 &&
+				json_get(object, page->back, &value))
+				return true;
+		}
+	return false;
 }
 
 /*
- * What becomes of a tombstone when the newest snapshot is alive?  One that a
- * later page put on it stays; the object's own deletion is over.
+ * What becomes of a tombstone when the newest snapshot is alive?  A page of the
+ * parent's that is later than the snapshot and leaves the object out puts one
+ * on it; the object's own deletion is over.
  */
 static void
-keep_sweep(const MirrorRow *row, const History *history, MirrorContent *content)
+find_tombstone(OwnPass *own, const MirrorRow *row, MirrorContent *content)
 {
 	const MirrorState *state = &row->state;
-	Version *written = state->event_id ? history_find(history, state->event_id)
-									   : NULL;
-	bool own_deletion = written != NULL &&
-						event_type_deletes(written->event_type);
+	const CatalogType *type = own->event->catalog;
+	Version *written = state->event_id
+						   ? history_find(own->history, state->event_id)
+						   : NULL;
 
-	if (content->deleted || !state->deleted || own_deletion ||
-		state->deleted_at <= content->as_of)
+	if (content->deleted)
 		return;
-	content->deleted = true;
-	content->deleted_at = state->deleted_at;
+	if (has_parents(type, content->object))
+		content->deleted = fold_swept(type, row->id, own->event->account,
+									  content->object, content->as_of,
+									  &content->deleted_at);
+	else if (state->deleted && state->deleted_at > content->as_of &&
+			 !(written != NULL && event_type_deletes(written->event_type)))
+	{
+		content->deleted = true;
+		content->deleted_at = state->deleted_at;
+	}
 }
 
 static void
@@ -156,7 +186,7 @@ settle_own(OwnPass *own, MirrorRow *row)
 	if (own->history->versions == NIL)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
 	verdict = order_newest(own->history);
-	if (row_is_newer(row, own->history, verdict.newest))
+	if (row->state.found && row_is_newer(row, own->history, verdict.newest))
 	{
 		own->detail = psprintf("the mirror holds a newer state of %s",
 							   event->object_id);
@@ -168,8 +198,9 @@ settle_own(OwnPass *own, MirrorRow *row)
 	{
 		MirrorContent content = content_of(history_event(verdict.newest));
 
-		keep_sweep(row, own->history, &content);
-		(void) mirror_write(row, &content);
+		find_tombstone(own, row, &content);
+		if (!mirror_write(row, &content))
+			return OWN_RACE;
 	}
 	ask_when_ambiguous(own, &verdict);
 	if (strcmp(verdict.newest->event_id, event->id) == 0)
@@ -187,76 +218,95 @@ plainly_newer(const MirrorRow *row, const Event *event)
 }
 
 static OwnVerdict
+try_own(OwnPass *own)
+{
+	Event *event = own->event;
+	MirrorRow *row = mirror_lock(own->pass, own->table, event->object_id,
+								 own->account, own->wants_data);
+
+	own->before = row->data;
+	own->was_new = !row->state.found;
+	if (own->was_new)
+	{
+		if (history_has_other(event->catalog, event->object_id, own->account,
+							  event->id))
+			return settle_own(own, row);
+		return insert_own(own, row) ? OWN_NEWEST : OWN_RACE;
+	}
+	if (plainly_newer(row, event))
+	{
+		MirrorContent content = content_of(event);
+
+		(void) mirror_write(row, &content);
+		return OWN_NEWEST;
+	}
+	return settle_own(own, row);
+}
+
+static OwnVerdict
 apply_own(OwnPass *own)
 {
-	for (int race = 0; race < MAX_RACES; race++)
-	{
-		MirrorRow *row = mirror_lock(own->pass, own->table,
-									 own->event->object_id, own->account,
-									 own->wants_data);
+	OwnVerdict verdict = OWN_RACE;
 
-		own->before = row->data;
-		own->was_new = false;
-		if (!row->state.found)
-		{
-			if (insert_own(own, row))
-				return OWN_NEWEST;
-		}
-		else if (plainly_newer(row, own->event))
-		{
-			MirrorContent content = content_of(own->event);
+	for (int race = 0; verdict == OWN_RACE && race < MAX_RACES; race++)
+		verdict = try_own(own);
+	/* a user's trigger that keeps the row out looks like an endless race */
+	return verdict == OWN_RACE ? OWN_NEWEST : verdict;
+}
 
-			(void) mirror_write(row, &content);
-			return OWN_NEWEST;
-		}
-		else
-			return settle_own(own, row);
-	}
-	return OWN_NEWEST; /* a user's trigger keeps the row out */
+/* Has an own event, a reading or a page written the row, or something newer? */
+static bool
+keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
+			   const Event *event)
+{
+	if (state->event_id == NULL || state->deleted ||
+		state->as_of > event->created ||
+		(state->as_of == event->created &&
+		 strcmp(state->event_id, event->id) > 0))
+		return true;
+	return history_has_other(fill->type, fill->id, fill->account, "") ||
+		   mirror_listed_by(state->event_id, fill->account, fill->type,
+							fill->id);
 }
 
 /*
- * An object embedded in another's event fills a row that no event of its own
- * and no reading has written; one that is there already is not even locked.
+ * An object embedded in another's event fills a row that no event of its own,
+ * no page and no reading has written; one that is there with the same content
+ * is not even locked.
  */
 static void
 fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
 	MirrorTable *table = table_find(fill->type);
-	MirrorState state;
-	Jsonb *data;
-	MirrorRow *row;
 	MirrorContent content = content_of(event);
-	bool known;
+	MirrorState state;
+	MirrorRow *row;
+	Jsonb *data;
 
 	if (table == NULL)
 		return;
 	content.object = fill->object;
 	content.deleted = false;
 	if (mirror_peek(table, fill->id, fill->account, &state, &data) &&
-		(state.event_id == NULL || state.as_of > event->created ||
-		 (data != NULL && json_same(&data->root, fill->object)) ||
-		 history_event_is_own(state.event_id, fill->type, fill->id, &known) ||
-		 !known))
+		((data != NULL && json_same(&data->root, fill->object)) ||
+		 keeps_out_fill(&state, fill, event)))
 		return;
 	row = mirror_lock(pass, table, fill->id, fill->account, false);
-	if (row->state.found &&
-		(row->state.event_id == NULL || row->state.deleted ||
-		 row->state.as_of > event->created ||
-		 (row->state.as_of == event->created &&
-		  strcmp(row->state.event_id, event->id) > 0) ||
-		 history_event_is_own(row->state.event_id, fill->type, fill->id, &known) ||
-		 !known))
-		return;
-	(void) mirror_write(row, &content);
+	if (!row->state.found || !keeps_out_fill(&row->state, fill, event))
+		(void) mirror_write(row, &content);
 }
 
 static bool
 pages_need_before(const CatalogType *type)
 {
 	for (int i = 0; i < type->npages; i++)
-		if (type->pages[i].back == NULL)
+	{
+		MirrorTable *table = table_find(
+			catalog_find(type->pages[i].child, strlen(type->pages[i].child)));
+
+		if (table != NULL && children_back(&type->pages[i], table) == NULL)
 			return true;
+	}
 	return false;
 }
 
@@ -286,12 +336,17 @@ static void
 apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 {
 	bool lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
+	Fold *fold = NULL;
 	ListCell *cell;
 
 	if (lists)
 		rows = children_to_sweep(own->event, rows, own->was_new, own->before);
 	else if (own->history != NULL)
-		children_fold(own->pass, own->history, own->event->created);
+	{
+		fold = fold_begin(own->pass, own->history, own->event->account,
+						  own->event->created);
+		rows = fold_rows(fold, rows);
+	}
 	foreach(cell, rows)
 	{
 		SnapshotRow *row = lfirst(cell);
@@ -300,6 +355,8 @@ apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 			children_list(own->pass, own->event, row);
 		else if (row->part == PART_SWEEP)
 			children_sweep(own->pass, own->event, row);
+		else if (row->part == PART_FOLD)
+			fold_child(fold, row);
 		else if (row->part == PART_FILL)
 			fill(own->pass, own->event, row);
 	}
@@ -351,6 +408,8 @@ mirror_apply(Event *event, char **detail)
 			quote_literal_cstr(event->id));
 		return "ignored";
 	}
+	table_pin(own.table);
+	children_lock(event);
 	own.account = snapshot_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event->catalog);
 	rest = fill_before_own(&pass, event,
@@ -359,6 +418,7 @@ mirror_apply(Event *event, char **detail)
 	verdict = apply_own(&own);
 	apply_rest(&own, rest, verdict);
 	mirror_pass_end(&pass);
+	table_unpin(own.table);
 	*detail = own.detail;
 	return verdict == OWN_STALE ? "stale" : "applied";
 }

@@ -318,6 +318,8 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	}
 	nkeys = row_key(table, row->id, row->account, attnums, params + n);
 	memset(param_nulls + n, ' ', 2);
+	if (table->fires)
+		role_fire_callers();
 	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
 	if (row->state.found)
@@ -325,7 +327,8 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	else
 		written = sql_run(table, SQL_INSERT, n, params, param_nulls);
 	SPI_finish();
-	role_fire_deferred();
+	if (table->fires)
+		role_fire_deferred();
 	role_leave(&scope);
 	return row->state.found || written > 0;
 }
@@ -338,12 +341,16 @@ sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	Datum params[4] = {TimestampTzGetDatum(deleted_at),
 					   TimestampTzGetDatum(GetCurrentTimestamp())};
 	int n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope;
 
+	if (table->fires)
+		role_fire_callers();
+	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
 	sql_run(table, SQL_DELETE, n, params, deleted ? "    " : "n   ");
 	SPI_finish();
-	role_fire_deferred();
+	if (table->fires)
+		role_fire_deferred();
 	role_leave(&scope);
 }
 

@@ -18,8 +18,9 @@
  */
 #include "stripe_sync.h"
 
-#define MAX_EVENTS 12 /* of one second, that are put in order */
-#define NO_ORDER   1000
+#define MAX_EVENTS	16 /* of one second, that are put in order */
+#define MAX_SECONDS 16 /* in a row that are told by the one before */
+#define NO_ORDER	1000
 
 /* The events of one second of one life. */
 typedef struct Second
@@ -36,7 +37,7 @@ typedef struct Second
 } Second;
 
 static List *order_second(const CatalogType *type, List *versions, List *before,
-						  Verdict *verdict);
+						  int depth, Verdict *verdict);
 
 static JsonbContainer *
 content(Version *version)
@@ -267,18 +268,21 @@ split_last_second(List *versions, List **before)
 	return second;
 }
 
-/* The last state of a list of versions that is sorted by created. */
+/*
+ * The last state of a list of versions that is sorted by created.  "depth" is
+ * how many seconds have asked the one before them already.
+ */
 static JsonbContainer *
-last_state(const CatalogType *type, List *versions)
+last_state(const CatalogType *type, List *versions, int depth)
 {
 	List *second;
 	List *before;
 	Verdict ignored;
 
-	if (versions == NIL)
+	if (versions == NIL || depth > MAX_SECONDS)
 		return NULL;
 	second = split_last_second(versions, &before);
-	return content(llast(order_second(type, second, before, &ignored)));
+	return content(llast(order_second(type, second, before, depth, &ignored)));
 }
 
 static bool
@@ -297,7 +301,7 @@ all_same(List *versions)
  * same life in earlier seconds.
  */
 static List *
-order_second(const CatalogType *type, List *versions, List *before,
+order_second(const CatalogType *type, List *versions, List *before, int depth,
 			 Verdict *verdict)
 {
 	Second second = {0};
@@ -320,7 +324,7 @@ order_second(const CatalogType *type, List *versions, List *before,
 	}
 	if (second.count <= MAX_EVENTS)
 	{
-		second.start = last_state(type, before);
+		second.start = last_state(type, before, depth + 1);
 		way = by_description(&second, true);
 		if (way == NIL)
 			way = by_description(&second, false);
@@ -393,7 +397,8 @@ order_newest(History *history)
 		return verdict;
 	}
 	second = split_last_second(life, &before);
-	verdict.newest = llast(order_second(history->type, second, before, &verdict));
+	verdict.newest = llast(
+		order_second(history->type, second, before, 0, &verdict));
 	return verdict;
 }
 
@@ -413,7 +418,7 @@ order_since(History *history, TimestampTz since)
 		List *second = split_last_second(rest, &rest);
 
 		result = list_concat(
-			list_copy(order_second(history->type, second, rest, &ignored)),
+			list_copy(order_second(history->type, second, rest, 0, &ignored)),
 			result);
 	}
 	return result;

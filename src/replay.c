@@ -51,25 +51,22 @@ read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
 	stored->error = SPI_getvalue(tuple, desc, 5);
 }
 
-/*
- * Lock a stored event and read it.  NULL when there is none, or when somebody
- * else is at it and "skip_locked".
- */
+/* Lock a stored event and read it; NULL when there is none. */
 StoredEvent *
-replay_lock(const char *id, const char *account, bool skip_locked)
+replay_lock(const char *id, const char *account)
 {
-#define LOCK_EVENT                                                             \
-	"SELECT status, mirrored, todo, tries, error FROM stripe_sync.event"       \
-	" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2 FOR UPDATE"
-	static EngineStatement wait = {LOCK_EVENT, 2, {TEXTOID, TEXTOID}};
-	static EngineStatement skip = {
-		LOCK_EVENT " SKIP LOCKED", 2, {TEXTOID, TEXTOID}};
+	static EngineStatement lock = {
+		"SELECT status, mirrored, todo, tries, error FROM stripe_sync.event"
+		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2"
+		" FOR UPDATE",
+		2,
+		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
 	MemoryContext context = CurrentMemoryContext;
 	StoredEvent *stored = NULL;
 
 	SPI_connect();
-	engine_run(skip_locked ? &skip : &wait, values, NULL, SPI_OK_SELECT);
+	engine_run(&lock, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -102,8 +99,10 @@ has_failed_step(List *steps)
 Receipt
 replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 {
-	StepRun run = {
-		.event = &stored->event, .mirrored = stored->mirrored, .todo = rest};
+	StepRun run = {.event = &stored->event,
+				   .mirrored = stored->mirrored,
+				   .todo = rest,
+				   .claimed = stored->claimed};
 	Receipt receipt = {stored->event.id, NULL, NULL};
 	char *former = stored->error;
 
@@ -187,9 +186,8 @@ stripe_sync_replay(PG_FUNCTION_ARGS)
 	StoredEvent *stored;
 	Receipt receipt;
 
-	role_fire_callers();
 	scope = role_enter_engine();
-	stored = replay_lock(id, account_of(id), false);
+	stored = replay_lock(id, account_of(id));
 	if (stored == NULL)
 		replay_missing(id);
 	receipt = replay_by_hand(stored, handlers);
@@ -245,14 +243,13 @@ stripe_sync_replay_many(PG_FUNCTION_ARGS)
 	RoleScope scope;
 	List *events;
 
-	role_fire_callers();
 	scope = role_enter_engine();
 	InitMaterializedSRF(fcinfo, 0);
 	events = select_events(fcinfo);
 	for (int i = 0; i < list_length(events); i += 2)
 	{
 		StoredEvent *stored = replay_lock(list_nth(events, i),
-										  list_nth(events, i + 1), false);
+										  list_nth(events, i + 1));
 		Receipt receipt;
 		Datum values[3];
 		bool nulls[3] = {false, false, false};

@@ -33,8 +33,8 @@
 static ProcessUtility_hook_type previous_utility = NULL;
 static bool firing_deferred = false;
 
-/* Whose scope of user code we are in: a handler's or a mirror table's owner's */
-static Oid scope_user = InvalidOid;
+/* Where we are; errors and the transaction's end put it back */
+static ScopeState state = {InvalidOid, NULL};
 
 /* Deferrable constraints of this database; see role_fire_deferred() */
 static MemoryContext constraint_memory = NULL;
@@ -69,7 +69,7 @@ enter(Oid role, const char *search_path)
 	RoleScope scope;
 
 	GetUserIdAndSecContext(&scope.user, &scope.security);
-	scope.scope_user = scope_user;
+	scope.state = state;
 	SetUserIdAndSecContext(role, scope.security | SECURITY_LOCAL_USERID_CHANGE);
 	scope.nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", search_path, PGC_USERSET,
@@ -83,7 +83,8 @@ role_enter(Oid role, const char *search_path)
 {
 	RoleScope scope = enter(role, search_path);
 
-	scope_user = role;
+	state.user = role;
+	state.caller_path = NULL;
 	return scope;
 }
 
@@ -92,12 +93,20 @@ role_enter_engine(void)
 {
 	RoleScope scope;
 	Oid engine = role_engine();
+	const char *path = namespace_search_path;
 
 	/* Nested scopes of the engine's own cost nothing */
-	if (GetUserId() != engine || strcmp(namespace_search_path, PINNED_PATH) != 0)
-		return enter(engine, PINNED_PATH);
+	if (GetUserId() != engine || strcmp(path, PINNED_PATH) != 0)
+	{
+		char *caller_path = pstrdup(path);
+
+		scope = enter(engine, PINNED_PATH);
+		if (state.caller_path == NULL)
+			state.caller_path = caller_path;
+		return scope;
+	}
 	GetUserIdAndSecContext(&scope.user, &scope.security);
-	scope.scope_user = scope_user;
+	scope.state = state;
 	scope.nest = -1;
 	return scope;
 }
@@ -109,27 +118,27 @@ role_leave(const RoleScope *scope)
 	if (scope->nest >= 0)
 		AtEOXact_GUC(false, scope->nest);
 	SetUserIdAndSecContext(scope->user, scope->security);
-	scope_user = scope->scope_user;
+	state = scope->state;
 }
 
 /* For who catches an error that left scopes behind. */
-Oid
-role_scope_user(void)
+ScopeState
+role_state(void)
 {
-	return scope_user;
+	return state;
 }
 
 void
-role_restore_scope_user(Oid user)
+role_restore(ScopeState former)
 {
-	scope_user = user;
+	state = former;
 }
 
 static void
 role_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		scope_user = InvalidOid;
+		state = (ScopeState){InvalidOid, NULL};
 }
 
 static void
@@ -146,7 +155,11 @@ static void
 constraints_load(void)
 {
 	static EngineStatement select = {
-		"SELECT n.nspname, c.conname, c.condeferred"
+		/* a name that is shared with one that isn't can't be set by name */
+		"SELECT n.nspname, c.conname, c.condeferred AND NOT EXISTS"
+		"   (SELECT FROM pg_catalog.pg_constraint o"
+		"     WHERE o.connamespace OPERATOR(pg_catalog.=) c.connamespace"
+		"       AND o.conname OPERATOR(pg_catalog.=) c.conname AND NOT o.condeferrable)"
 		"  FROM pg_catalog.pg_constraint c"
 		"  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
 		" WHERE c.condeferrable"};
@@ -233,31 +246,62 @@ role_fire_deferred(void)
  * Fire what the caller had deferred, before code of others runs: else that
  * code's scope would fire it with rights that are not the caller's.  As at
  * COMMIT it is the session's role that fires, not a SECURITY DEFINER
- * function's in between.  Called under the caller's search_path.
+ * function's in between.
  */
 void
 role_fire_callers(void)
 {
 	RoleScope scope;
-	char *path;
 
 	if (!constraints_known)
 		constraints_load();
 	if (!any_deferrable)
 		return;
-	path = pstrdup(namespace_search_path);
-	scope = role_enter(OidIsValid(scope_user) ? scope_user : GetOuterUserId(),
-					   path);
+	scope = role_enter(
+		OidIsValid(state.user) ? state.user : GetOuterUserId(),
+		pstrdup(state.caller_path ? state.caller_path : namespace_search_path));
 	role_fire_deferred();
 	role_leave(&scope);
 }
 
-/* Would it run at COMMIT, when nobody is in a scope any more? */
+static bool
+is_temporary(const RangeVar *relation)
+{
+	return relation != NULL && (relation->relpersistence == RELPERSISTENCE_TEMP ||
+								(relation->schemaname != NULL &&
+								 strcmp(relation->schemaname, "pg_temp") == 0));
+}
+
+/*
+ * Would the statement leave something in the session that runs, or is found,
+ * when nobody is in the scope any more?  Or take away what is the caller's?
+ */
 static bool
 outlives_scope(Node *statement)
 {
-	return IsA(statement, DeclareCursorStmt) &&
-		   (((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD) != 0;
+	switch (nodeTag(statement))
+	{
+		case T_DeclareCursorStmt:
+		case T_ClosePortalStmt:
+		case T_PrepareStmt:
+		case T_DeallocateStmt:
+		case T_DiscardStmt:
+		case T_ListenStmt:
+		case T_UnlistenStmt:
+			return true;
+		case T_CreateStmt:
+			return is_temporary(((CreateStmt *) statement)->relation);
+		case T_CreateTableAsStmt:
+			return is_temporary(((CreateTableAsStmt *) statement)->into->rel);
+		case T_CreateSeqStmt:
+			return is_temporary(((CreateSeqStmt *) statement)->sequence);
+		case T_ViewStmt:
+			return is_temporary(((ViewStmt *) statement)->view);
+		case T_CompositeTypeStmt:
+			return is_temporary(((CompositeTypeStmt *) statement)->typevar);
+		default:
+			return false;
+	}
 }
 
 /* Refuse what would carry code out of its scope. */
@@ -275,13 +319,15 @@ role_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 			 errmsg(
 				 "a deferred trigger cannot defer again while stripe_sync applies an event"),
 			 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
-	if (OidIsValid(scope_user) && outlives_scope(stmt->utilityStmt))
+	if (OidIsValid(state.user) && outlives_scope(stmt->utilityStmt))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg(
-				 "a handler or a trigger on a mirror table cannot create a cursor WITH HOLD"),
-			 errhint("Leave WITH HOLD out.")));
+			 errmsg("a handler or a trigger on a mirror table cannot execute %s",
+					GetCommandTagName(CreateCommandTag(stmt->utilityStmt))),
+			 errdetail("It would outlive the role that the handler runs as."),
+			 errhint(
+				 "Use ordinary tables, or none; cursors of PL/pgSQL are fine.")));
 	if (previous_utility)
 		previous_utility(stmt, query, read_only_tree, context, params,
 						 environment, dest, completion);

@@ -131,8 +131,8 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 	HeapTuple tuple;
 
 	memset(set, 0, sizeof(*set));
-	scan = engine_scan_name("endpoint_secret", "endpoint_secret_endpoint_idx",
-							endpoint, &relation, &snapshot);
+	scan = engine_scan("endpoint_secret", "endpoint_secret_endpoint_idx", 1,
+					   endpoint, &relation, &snapshot);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		secrets_add_row(set, tuple, RelationGetDescr(relation));
 	engine_scan_end(scan, relation, snapshot);
@@ -172,7 +172,7 @@ secret_check(text *secret)
 	if (length == 0 || length > MAX_SECRET)
 		ereport(
 			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
 			 errhint(
 				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
@@ -182,12 +182,12 @@ secret_check(text *secret)
 		return;
 	if (length == strlen(FILE_PREFIX) || path[strlen(FILE_PREFIX)] != '/')
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 				 errmsg("a secret's file must be given by its absolute path"),
 				 errhint("For example: file:/etc/stripe_sync/whsec.")));
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errhidestmt(true),
 				 errmsg("permission denied to name a secret's file"),
 				 errdetail(
 					 "Only roles with privileges of pg_read_server_files may.")));

@@ -54,7 +54,7 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	Oid scope_user = role_scope_user();
+	ScopeState scope = role_state();
 	volatile bool done = false;
 
 	*error = NULL;
@@ -72,7 +72,7 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 		*error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		role_restore_scope_user(scope_user);
+		role_restore(scope);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -236,7 +236,9 @@ step_due(const StepRun *run, TimestampTz *due)
 	}
 	if (tries < 0)
 		return false;
-	*due = GetCurrentTimestamp() + (tries == 0 ? 0 : backoff(tries));
+	/* what merely waits, and what has its turn after the one just claimed */
+	*due = GetCurrentTimestamp() +
+		   (tries == 0 || tries < run->claimed ? 0 : backoff(tries));
 	return true;
 }
 

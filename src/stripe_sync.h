@@ -53,12 +53,18 @@ extern int guc_handler_timeout; /* milliseconds, 0 is off */
 extern void guc_define(void);
 
 /* ---- in role.c: whose rights, under which search_path ---- */
+typedef struct ScopeState
+{
+	Oid user; /* whose code runs: a handler's role, a table's owner */
+	const char *caller_path; /* search_path outside the engine's scope */
+} ScopeState;
+
 typedef struct RoleScope
 {
 	Oid user;
 	int security;
-	int nest;		/* of settings, or -1 */
-	Oid scope_user; /* whose scope of user code this one is in */
+	int nest; /* of settings, or -1 */
+	ScopeState state;
 } RoleScope;
 
 extern Oid role_engine(void);
@@ -66,8 +72,8 @@ extern RoleScope role_enter(Oid role, const char *search_path);
 extern RoleScope role_enter_engine(void);
 extern void role_leave(const RoleScope *scope);
 extern const char *role_current_path(void);
-extern Oid role_scope_user(void);
-extern void role_restore_scope_user(Oid user);
+extern ScopeState role_state(void);
+extern void role_restore(ScopeState former);
 extern void role_fire_deferred(void);
 extern void role_fire_callers(void);
 extern void role_init(void);
@@ -84,9 +90,9 @@ typedef struct EngineStatement
 extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
-extern SysScanDesc engine_scan_name(const char *table, const char *index,
-									const char *name, Relation *relation,
-									Snapshot *snapshot);
+extern SysScanDesc engine_scan(const char *table, const char *index,
+							   AttrNumber column, const char *value,
+							   Relation *relation, Snapshot *snapshot);
 extern void engine_scan_end(SysScanDesc scan, Relation relation,
 							Snapshot snapshot);
 extern void engine_init(void);
@@ -198,6 +204,33 @@ extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
+/* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
+enum EventColumn
+{
+	EVENT_ID = 1,
+	EVENT_ACCOUNT,
+	EVENT_TYPE,
+	EVENT_ENDPOINT,
+	EVENT_LIVEMODE,
+	EVENT_API_VERSION,
+	EVENT_OBJECT_TYPE,
+	EVENT_OBJECT_ID,
+	EVENT_REQUEST_ID,
+	EVENT_IDEMPOTENCY_KEY,
+	EVENT_CREATED,
+	EVENT_RECEIVED_AT,
+	EVENT_SOURCE,
+	EVENT_STATUS,
+	EVENT_MIRRORED,
+	EVENT_TODO,
+	EVENT_TRIES,
+	EVENT_ATTEMPTS,
+	EVENT_NEXT_ATTEMPT_AT,
+	EVENT_ERROR,
+	EVENT_APPLIED_AT,
+	EVENT_PAYLOAD
+};
+
 typedef struct Receipt
 {
 	char *event_id;
@@ -229,6 +262,7 @@ typedef struct StepRun
 	char *detail;
 	List *todo;	 /* of Step: what is left */
 	char *error; /* what failed in this run, or before it */
+	int claimed; /* tries of the one step that work() has claimed */
 } StepRun;
 
 extern bool step_guard(void (*body)(void *), void *arg,
@@ -248,6 +282,7 @@ typedef enum RowPart
 	PART_OWN,	/* the event's own object */
 	PART_CHILD, /* listed by one of its pages */
 	PART_SWEEP, /* no longer listed */
+	PART_FOLD,	/* listed or not by events since a late one */
 	PART_FILL	/* embedded or expanded, or below a child */
 } RowPart;
 
@@ -296,8 +331,11 @@ extern History *history_read(const CatalogType *type, const char *id,
 							 const char *account);
 extern Event *history_event(Version *version);
 extern Version *history_find(const History *history, const char *event_id);
-extern bool history_event_is_own(const char *event_id, const CatalogType *type,
-								 const char *id, bool *known);
+extern bool history_event_is_own(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id,
+								 bool *known);
+extern bool history_has_other(const CatalogType *type, const char *id,
+							  const char *account, const char *event_id);
 
 /* ---- in order.c: which snapshot is the newest ---- */
 typedef struct Verdict
@@ -367,6 +405,7 @@ typedef struct MirrorTable
 	const CatalogType *type;
 	Oid owner;
 	char *search_path;
+	bool fires; /* triggers may run, or checks be deferred, under its owner */
 	bool plain; /* as we made it: may be written straight */
 	Oid key_index;
 	char data_compression; /* of _data, as the server notes it */
@@ -384,6 +423,7 @@ extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
 extern void table_init(void);
 
+extern char *table_noted_path(const char *name);
 extern void table_pin(MirrorTable *table);
 extern void table_unpin(MirrorTable *table);
 
@@ -435,16 +475,42 @@ extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
+extern bool mirror_listed_by(const char *event_id, const char *account,
+							 const CatalogType *type, const char *id);
 
-/* ---- in children.c: pages of children ---- */
+/* ---- in children.c: pages of children, and their parents ---- */
+extern void children_lock(Event *event);
 extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
 extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
-extern void children_fold(MirrorPass *pass, History *history, TimestampTz since);
-extern bool children_swept(const CatalogType *type, const char *id,
-						   const char *account, JsonbContainer *object,
-						   TimestampTz created, TimestampTz *swept_at);
+extern bool children_page_sweeps(const CatalogPage *page);
+extern const char *children_back(const CatalogPage *page,
+								 const MirrorTable *table);
+extern bool children_listing_wins(const MirrorRow *row, const CatalogType *type,
+								  TimestampTz created);
+extern void children_write(MirrorPass *pass, SnapshotRow *child,
+						   const MirrorContent *content);
+extern bool children_row_is_own(const MirrorRow *row, const CatalogType *type);
+extern bool children_row_is_dead(const MirrorRow *row, const CatalogType *type);
+extern List *children_by_back(const CatalogPage *page, const CatalogType *child,
+							  const char *parent_id, const char *account,
+							  List *found);
+extern List *children_listed_before(History *history, const CatalogPage *page,
+									const CatalogType *child,
+									const char *account, TimestampTz since,
+									List *found);
+
+/* ---- in fold.c: children of a parent whose event came late ---- */
+typedef struct Fold Fold;
+
+extern Fold *fold_begin(MirrorPass *pass, History *history, const char *account,
+						TimestampTz since);
+extern List *fold_rows(Fold *fold, List *rows);
+extern void fold_child(Fold *fold, const SnapshotRow *child);
+extern bool fold_swept(const CatalogType *type, const char *id,
+					   const char *account, JsonbContainer *object,
+					   TimestampTz created, TimestampTz *swept_at);
 
 /* ---- in reread.c: objects that the mirror wants read again ---- */
 extern void reread_ask(const CatalogType *type, const char *id,
@@ -479,11 +545,11 @@ typedef struct StoredEvent
 	char *mirrored;
 	List *todo; /* of Step */
 	char *error;
+	int claimed; /* as in StepRun */
 } StoredEvent;
 
 compat_noreturn extern void replay_missing(const char *id);
-extern StoredEvent *replay_lock(const char *id, const char *account,
-								bool skip_locked);
+extern StoredEvent *replay_lock(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 

@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
@@ -67,13 +68,13 @@ table_unpin(MirrorTable *table)
 }
 
 /* The search_path that was in force when the table was made. */
-static char *
-read_search_path(const char *name)
+char *
+table_noted_path(const char *name)
 {
 	Relation relation;
 	Snapshot snapshot;
-	SysScanDesc scan = engine_scan_name("mirror_table", "mirror_table_pkey",
-										name, &relation, &snapshot);
+	SysScanDesc scan = engine_scan("mirror_table", "mirror_table_pkey", 1, name,
+								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	char *path = NULL;
 
@@ -115,6 +116,22 @@ index_is_plain(Oid indexid)
 				index->rd_opfamily[i] < FirstNormalObjectId;
 	index_close(index, AccessShareLock);
 	return plain;
+}
+
+/*
+ * Would a write run triggers of a user's, or leave checks for later?  Foreign
+ * keys that point to the table do neither: we never change a key.
+ */
+static bool
+table_fires(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		if (!triggers->triggers[i].tgisinternal ||
+			RI_FKey_trigger_type(triggers->triggers[i].tgfoid) != RI_TRIGGER_PK)
+			return true;
+	return false;
 }
 
 /*
@@ -222,6 +239,22 @@ bind_columns(MirrorTable *table, Relation relation)
 	}
 }
 
+/* The primary key must be the object's key and _account, in that order. */
+static bool
+key_is_ours(const MirrorTable *table)
+{
+	Relation index = index_open(table->key_index, AccessShareLock);
+	Form_pg_index form = index->rd_index;
+	bool single = table->meta[META_KEY] == InvalidAttrNumber;
+	bool ours;
+
+	ours = form->indnkeyatts == (single ? 1 : 2) &&
+		   (single || form->indkey.values[0] == table->meta[META_KEY]) &&
+		   form->indkey.values[single ? 0 : 1] == table->meta[META_ACCOUNT];
+	index_close(index, AccessShareLock);
+	return ours;
+}
+
 static void
 check_bound(MirrorTable *table, Relation relation)
 {
@@ -230,7 +263,8 @@ check_bound(MirrorTable *table, Relation relation)
 	for (int i = 0; i < lengthof(meta_columns); i++)
 		whole = whole && table->meta[i] != 0;
 	table->key_index = compat_primary_key(relation);
-	if (!whole || !OidIsValid(table->key_index))
+	whole = whole && OidIsValid(table->key_index) && key_is_ours(table);
+	if (!whole)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -256,10 +290,11 @@ table_bind(const CatalogType *type, Oid relid)
 	table->valid = true;
 	relation = table_open(relid, AccessShareLock);
 	table->owner = relation->rd_rel->relowner;
+	table->fires = table_fires(relation);
 	table->plain = table_is_plain(relation);
 	bind_columns(table, relation);
 	check_bound(table, relation);
-	path = read_search_path(RelationGetRelationName(relation));
+	path = table_noted_path(RelationGetRelationName(relation));
 	table->search_path = MemoryContextStrdup(memory,
 											 path ? path : "\"$user\", public");
 	table_close(relation, AccessShareLock);

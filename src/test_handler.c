@@ -143,7 +143,6 @@ stripe_sync_test_handler(PG_FUNCTION_ARGS)
 	ErrorData *error = NULL;
 	Event event;
 
-	role_fire_callers();
 	scope = role_enter_engine();
 	handler = handler_find(name);
 	if (handler == NULL)

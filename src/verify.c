@@ -28,7 +28,9 @@ refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
 void
 refusal_raise(const Refusal *refusal)
 {
-	ereport(ERROR, (errcode(refusal->sqlstate), errmsg("%s", refusal->message),
+	/* the statement may hold a secret, and surely a payload */
+	ereport(ERROR, (errcode(refusal->sqlstate), errhidestmt(true),
+					errmsg("%s", refusal->message),
 					refusal->detail ? errdetail("%s", refusal->detail) : 0,
 					refusal->hint ? errhint("%s", refusal->hint) : 0));
 	pg_unreachable();

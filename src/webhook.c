@@ -131,7 +131,6 @@ stripe_sync_webhook(PG_FUNCTION_ARGS)
 	Refusal refusal = {0};
 	bool stored;
 
-	role_fire_callers();
 	scope = role_enter_engine();
 	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
 						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
@@ -139,7 +138,8 @@ stripe_sync_webhook(PG_FUNCTION_ARGS)
 						   &receipt, &refusal);
 	if (!stored && refusal.fault == FAULT_OURS)
 		ereport(LOG,
-				(errmsg("a webhook could not be received: %s", refusal.message),
+				(errhidestmt(true),
+				 errmsg("a webhook could not be received: %s", refusal.message),
 				 refusal.detail ? errdetail("%s", refusal.detail) : 0,
 				 refusal.hint ? errhint("%s", refusal.hint) : 0));
 	role_leave(&scope);

@@ -24,42 +24,31 @@ typedef struct Claim
 {
 	char *id;
 	char *account;
-	List *steps; /* of Step: to run now */
+	Step *step; /* to run now */
 } Claim;
 
 /*
- * Steps that merely waited go first; what failed before waits for its time.
- * Counts the try of those chosen, and returns the others.
+ * The step whose turn it is: the mirror before all handlers, else the one with
+ * the fewest tries.  NULL when all are dead.
  */
-static List *
-choose_steps(Claim *claim, List *todo)
+static Step *
+choose_step(List *todo)
 {
-	List *rest = NIL;
-	bool fresh = false;
-	bool mirror = false;
+	Step *chosen = NULL;
 	ListCell *cell;
 
 	foreach(cell, todo)
 	{
 		Step *step = lfirst(cell);
 
-		if (strcmp(step->name, STEP_MIRROR) == 0 && !step_is_dead(step))
-			mirror = true;
-		fresh = fresh || step->tries == 0;
+		if (step_is_dead(step))
+			continue;
+		if (strcmp(step->name, STEP_MIRROR) == 0)
+			return step;
+		if (chosen == NULL || step->tries < chosen->tries)
+			chosen = step;
 	}
-	foreach(cell, todo)
-	{
-		Step *step = lfirst(cell);
-
-		if (step_is_dead(step) || (fresh && !mirror && step->tries > 0))
-			rest = lappend(rest, step);
-		else
-		{
-			step->tries++;
-			claim->steps = lappend(claim->steps, step);
-		}
-	}
-	return rest;
+	return chosen;
 }
 
 /* Find the event that is due the longest, and that nobody else is at. */
@@ -98,15 +87,18 @@ claim_next(Claim *claim)
 	const char *status;
 	bool found = find_due(&claim->id, &claim->account);
 
-	claim->steps = NIL;
+	claim->step = NULL;
 	if (found)
 	{
-		stored = replay_lock(claim->id, claim->account, false);
-		run.todo = choose_steps(claim, stored->todo);
+		stored = replay_lock(claim->id, claim->account);
+		claim->step = choose_step(stored->todo);
+		if (claim->step != NULL)
+			claim->step->tries++;
 		run.event = &stored->event;
 		run.mirrored = stored->mirrored;
 		run.error = stored->error;
-		run.todo = list_concat(list_copy(claim->steps), run.todo);
+		run.todo = stored->todo;
+		run.claimed = claim->step ? claim->step->tries : 0;
 		/* should this be the last try and never come back, it is dead */
 		status = strcmp(step_status(&run), "dead") == 0 ? "dead"
 														: stored->status;
@@ -116,31 +108,12 @@ claim_next(Claim *claim)
 	return found;
 }
 
-static bool
-is_claimed(const Claim *claim, const Step *step)
-{
-	ListCell *cell;
-
-	foreach(cell, claim->steps)
-	{
-		Step *claimed = lfirst(cell);
-
-		if (strcmp(claimed->name, step->name) == 0 &&
-			claimed->tries == step->tries)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Second transaction: run the steps, those that nobody has run meanwhile, and
- * unless somebody is at it.
- */
+/* Run the claimed step, unless somebody has run it meanwhile. */
 static void
-run_claim(Claim *claim)
+run_body(void *arg)
 {
-	RoleScope scope = role_enter_engine();
-	StoredEvent *stored = replay_lock(claim->id, claim->account, true);
+	Claim *claim = arg;
+	StoredEvent *stored = replay_lock(claim->id, claim->account);
 	List *steps = NIL;
 	List *rest = NIL;
 	ListCell *cell;
@@ -149,13 +122,50 @@ run_claim(Claim *claim)
 	{
 		Step *step = lfirst(cell);
 
-		if (is_claimed(claim, step))
+		if (claim->step != NULL && step->tries == claim->step->tries &&
+			strcmp(step->name, claim->step->name) == 0)
 			steps = lappend(steps, step);
 		else
 			rest = lappend(rest, step);
 	}
-	if (steps != NIL)
-		(void) replay_run(stored, steps, rest, 0);
+	if (steps == NIL)
+		return;
+	stored->claimed = claim->step->tries;
+	(void) replay_run(stored, steps, rest, 0);
+}
+
+/* The attempt is counted already: what ends it must not end the others'. */
+static bool
+ends_this_event_only(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+		   ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
+}
+
+/* Second transaction. */
+static void
+run_claim(Claim *claim)
+{
+	static EngineStatement note = {
+		"UPDATE stripe_sync.event SET error = $3"
+		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	RoleScope scope = role_enter_engine();
+	ErrorData *error;
+
+	if (!step_guard(run_body, claim, ends_this_event_only, &error))
+	{
+		Datum values[] = {
+			CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
+			CStringGetTextDatum(psprintf("%s: %s: %s", claim->step->name,
+										 unpack_sql_state(error->sqlerrcode),
+										 error->message))};
+
+		SPI_connect();
+		engine_run(&note, values, NULL, SPI_OK_UPDATE);
+		SPI_finish();
+	}
 	role_leave(&scope);
 }
 
@@ -167,10 +177,7 @@ Datum
 stripe_sync_work(PG_FUNCTION_ARGS)
 {
 	CallContext *call = (CallContext *) fcinfo->context;
-	Interval *most = PG_GETARG_INTERVAL_P(0);
-	TimestampTz until = DatumGetTimestampTz(DirectFunctionCall2(
-		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
-		IntervalPGetDatum(most)));
+	TimestampTz until;
 	MemoryContext memory = AllocSetContextCreate(
 		PortalContext, "stripe_sync work", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
@@ -181,6 +188,14 @@ stripe_sync_work(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 			 errmsg("stripe_sync.work() cannot run inside a transaction block"),
 			 errhint("CALL it by itself: it commits after each event.")));
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("max_time cannot be NULL"),
+				 errhint("For example: CALL stripe_sync.work('1 minute').")));
+	until = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+		PG_GETARG_DATUM(0)));
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	while (GetCurrentTimestamp() < until)
 	{

@@ -111,19 +111,27 @@ CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	entry text;
 	name text;
 BEGIN
-	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA stripe_sync FROM %s', role);
-	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA stripe_sync FROM %s', role);
-	EXECUTE format('REVOKE ALL ON SCHEMA stripe_sync FROM %s', role);
-	FOR name IN
-		SELECT m.table_name FROM stripe_sync.mirror_table m
-		 WHERE to_regclass(format('stripe.%I', m.table_name)) IS NOT NULL
-	LOOP
-		EXECUTE format('REVOKE ALL ON stripe.%I FROM %s', name, role);
+	FOR entry IN SELECT what FROM stripe_sync.grade LOOP
+		EXECUTE format('REVOKE %s ON %s FROM %s',
+			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, role);
 	END LOOP;
-	IF to_regnamespace('stripe') IS NOT NULL THEN
-		EXECUTE format('REVOKE ALL ON SCHEMA stripe FROM %s', role);
+	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', role);
+	-- what a role owns isn't ours to take
+	FOR name IN
+		SELECT m.table_name FROM stripe_sync.mirror_table m, pg_class c
+		 WHERE c.oid = to_regclass(format('stripe.%I', m.table_name)) AND c.relowner <> role
+	LOOP
+		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, role);
+	END LOOP;
+	IF to_regnamespace('stripe') IS NOT NULL AND NOT EXISTS (
+		SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role
+		UNION ALL
+		SELECT FROM pg_namespace WHERE oid = to_regnamespace('stripe') AND nspowner = role)
+	THEN
+		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', role);
 	END IF;
 END $$;
 COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS

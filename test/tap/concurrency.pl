@@ -268,5 +268,38 @@ $node->safe_psql('many', q{
 all_at_once('with triggers');
 judge('with triggers');
 
+# ---- a child's own event while its parent's page is on its way ----
+
+# The page of second 3 leaves out the tax id that an event of second 2 brings:
+# who comes first, and who waits, makes no difference.
+{
+	my $page = json_text(event('evt_page', 'customer.updated', 3, { id => 'cus_1', object => 'customer', tax_ids => page() }));
+	my $own = json_text(event('evt_own', 'customer.tax_id.created', 2, { id => 'txi_1', object => 'tax_id', customer => 'cus_1' }));
+
+	prepare('family');
+	for my $case ([ 'the page is first', $page, $own ], [ 'the child is first', $own, $page ])
+	{
+		my ($what, @payloads) = @$case;
+		my @receive = map { 'SELECT status FROM stripe_sync.receive(' . literals($_, signature($_)) . ')' } @payloads;
+		my ($out, $err) = ('', '');
+
+		$node->safe_psql('family', 'TRUNCATE stripe_sync.event, stripe.customers, stripe.tax_ids');
+		my $holder = $node->background_psql('family');
+		$holder->query_safe('BEGIN');
+		$holder->query_safe($receive[0]);
+		my $harness = start([ 'psql', '-XAtq', '-d', $node->connstr('family') . ' application_name=second', '-c', $receive[1] ],
+			'<', \undef, '>', \$out, '2>', \$err);
+		# it waits, or is through
+		$node->poll_query_until('family', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock')
+			OR (SELECT count(*) = 1 FROM stripe_sync.event)});
+		$holder->query_safe('COMMIT');
+		$holder->quit;
+		finish($harness);
+		is("$out$err", "applied\n", "$what: the other is applied");
+		is($node->safe_psql('family', 'SELECT id, _event_id, _as_of, _deleted_at FROM stripe.tax_ids'),
+			'txi_1|evt_own|2023-11-14 22:13:22+00|2023-11-14 22:13:23+00', "$what: the child is swept");
+	}
+}
+
 $node->stop;
 done_testing();

@@ -1,0 +1,340 @@
+/*
+ * fold.c
+ *		Children of a parent whose event came late, or shares its second with
+ *		others: the pages of its stored events are folded, in their order, from
+ *		that second on.
+ */
+#include "stripe_sync.h"
+
+#include "utils/builtins.h"
+
+/* A child, over the parent's events from some second on. */
+typedef struct FoldedChild
+{
+	SnapshotRow *key;
+	SnapshotRow *listing; /* in the last version that lists it, or NULL */
+	int listed_at;		  /* index of that version, or -1 */
+} FoldedChild;
+
+struct Fold
+{
+	MirrorPass *pass;
+	History *history;
+	const char *account; /* of the children */
+	List *versions;		 /* in their order */
+	List *children;		 /* of FoldedChild */
+};
+
+static const CatalogType *
+child_type(const CatalogPage *page)
+{
+	return catalog_find(page->child, strlen(page->child));
+}
+
+static FoldedChild *
+fold_find(Fold *fold, SnapshotRow *key)
+{
+	FoldedChild *child;
+	ListCell *cell;
+
+	foreach(cell, fold->children)
+	{
+		child = lfirst(cell);
+		if (snapshot_compare(child->key, key) == 0)
+			return child;
+	}
+	child = palloc0(sizeof(FoldedChild));
+	child->key = key;
+	child->listed_at = -1;
+	fold->children = lappend(fold->children, child);
+	return child;
+}
+
+static void
+fold_version(Fold *fold, int i)
+{
+	Version *version = list_nth(fold->versions, i);
+	Event *event = history_event(version);
+	ListCell *cell;
+
+	if (event_type_deletes(version->event_type))
+		return;
+	foreach(cell, snapshot_rows(fold->history->type, fold->history->id,
+								fold->account, event->object))
+	{
+		SnapshotRow *row = lfirst(cell);
+		FoldedChild *child;
+
+		if (row->part != PART_CHILD)
+			continue;
+		child = fold_find(fold, row);
+		child->listing = row;
+		child->listed_at = i;
+	}
+}
+
+/* Rows that are there already may have to be swept as well. */
+static void
+fold_present(Fold *fold, TimestampTz since)
+{
+	History *history = fold->history;
+	List *present = NIL;
+	ListCell *cell;
+
+	for (int i = 0; i < history->type->npages; i++)
+	{
+		const CatalogPage *page = &history->type->pages[i];
+		const CatalogType *child = child_type(page);
+		MirrorTable *table = table_find(child);
+
+		if (!children_page_sweeps(page) || table == NULL)
+			continue;
+		if (children_back(page, table) != NULL)
+			present = children_by_back(page, child, history->id, fold->account,
+									   present);
+		else
+			present = children_listed_before(history, page, child,
+											 fold->account, since, present);
+	}
+	foreach(cell, present)
+		(void) fold_find(fold, lfirst(cell));
+}
+
+/* Does this version's page leave the child out, and mean it? */
+static bool
+leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
+{
+	JsonbContainer *parent = history_event(version)->object;
+	bool leaves = false;
+
+	if (event_type_deletes(version->event_type))
+		return false;
+	for (int i = 0; i < fold->history->type->npages; i++)
+	{
+		const CatalogPage *page = &fold->history->type->pages[i];
+		JsonbContainer *list;
+		bool complete;
+
+		if (strcmp(page->child, child->type->object) != 0 ||
+			!children_page_sweeps(page) ||
+			(list = snapshot_page(parent, page->field, &complete)) == NULL)
+			continue;
+		if (snapshot_page_lists(list, child->type->object, child->id))
+			return false;
+		leaves = leaves || complete;
+	}
+	return leaves;
+}
+
+/*
+ * When was the child left out for the first time, after what the row holds?
+ * "after" is the index of the version that the content comes from, -1 when it
+ * comes from elsewhere and is as of "as_of".
+ */
+static bool
+first_left_out(Fold *fold, const SnapshotRow *child, int after,
+			   TimestampTz as_of, bool own, TimestampTz *when)
+{
+	for (int i = after + 1; i < list_length(fold->versions); i++)
+	{
+		Version *version = list_nth(fold->versions, i);
+
+		if (after < 0 &&
+			(version->created < as_of || (version->created == as_of && own)))
+			continue;
+		if (leaves_out(fold, version, child))
+		{
+			*when = version->created;
+			return true;
+		}
+	}
+	return false;
+}
+
+static MirrorContent
+folded_content(Fold *fold, FoldedChild *child)
+{
+	Version *version = list_nth(fold->versions, child->listed_at);
+	MirrorContent content = {child->listing->object, version->created,
+							 version->event_id, false, 0};
+
+	content.deleted = first_left_out(fold, child->key, child->listed_at, 0,
+									 false, &content.deleted_at);
+	return content;
+}
+
+/* Does the row still say that it is a child of this parent? */
+static bool
+names_parent(Fold *fold, const MirrorRow *row)
+{
+	for (int i = 0; i < fold->history->type->npages; i++)
+	{
+		const CatalogPage *page = &fold->history->type->pages[i];
+		JsonbValue json;
+		Datum value;
+
+		if (strcmp(page->child, row->table->type->object) != 0)
+			continue;
+		if (page->back == NULL || row->data == NULL ||
+			!json_get(&row->data->root, page->back, &json) ||
+			!value_from_json(KIND_REFERENCE, &json, &value) ||
+			strcmp(TextDatumGetCString(value), fold->history->id) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_from_listing(Fold *fold, const FoldedChild *child, const MirrorRow *row)
+{
+	Version *version;
+
+	if (child->listing == NULL || row->state.event_id == NULL)
+		return false;
+	version = list_nth(fold->versions, child->listed_at);
+	return strcmp(row->state.event_id, version->event_id) == 0;
+}
+
+/* Put the tombstone where it belongs on a row that no listing has written. */
+static void
+sweep_folded(Fold *fold, FoldedChild *child, MirrorTable *table)
+{
+	MirrorRow *row = mirror_lock(fold->pass, table, child->key->id,
+								 child->key->account, true);
+	TimestampTz when;
+
+	if (!row->state.found || children_row_is_dead(row, child->key->type) ||
+		is_from_listing(fold, child, row) || !names_parent(fold, row))
+		return;
+	if (first_left_out(fold, child->key, -1, row->state.as_of,
+					   children_row_is_own(row, child->key->type), &when) &&
+		(!row->state.deleted || when < row->state.deleted_at))
+		mirror_set_deleted(row, true, when);
+}
+
+/* Make the row of one child what the fold says. */
+void
+fold_child(Fold *fold, const SnapshotRow *key)
+{
+	MirrorTable *table = table_find(key->type);
+	FoldedChild *child = fold_find(fold, unconstify(SnapshotRow *, key));
+
+	if (table == NULL)
+		return;
+	if (child->listing != NULL)
+	{
+		MirrorContent content = folded_content(fold, child);
+
+		children_write(fold->pass, child->key, &content);
+	}
+	sweep_folded(fold, child, table);
+}
+
+/*
+ * Fold the pages of all stored events from a second on.  "account" is that of
+ * the children.
+ */
+Fold *
+fold_begin(MirrorPass *pass, History *history, const char *account,
+		   TimestampTz since)
+{
+	Fold *fold = palloc0(sizeof(Fold));
+
+	fold->pass = pass;
+	fold->history = history;
+	fold->account = account;
+	if (history->type->npages == 0)
+		return fold;
+	fold->versions = order_since(history, since);
+	for (int i = 0; i < list_length(fold->versions); i++)
+		fold_version(fold, i);
+	fold_present(fold, since);
+	return fold;
+}
+
+static int
+compare_rows(const ListCell *a, const ListCell *b)
+{
+	return snapshot_compare(lfirst(a), lfirst(b));
+}
+
+/*
+ * The rows of a snapshot with the folded children in place of the listed ones,
+ * in the order of locks.
+ */
+List *
+fold_rows(Fold *fold, List *rows)
+{
+	List *result = NIL;
+	ListCell *cell;
+
+	foreach(cell, fold->children)
+	{
+		SnapshotRow *row = palloc(sizeof(SnapshotRow));
+
+		*row = *((FoldedChild *) lfirst(cell))->key;
+		row->part = PART_FOLD;
+		result = lappend(result, row);
+	}
+	foreach(cell, rows)
+		if (((SnapshotRow *) lfirst(cell))->part == PART_FILL)
+			result = lappend(result, lfirst(cell));
+	list_sort(result, compare_rows);
+	return result;
+}
+
+/* ---- an own event of a child, while the parent is further on ---- */
+
+static bool
+swept_by(const CatalogType *parent, const CatalogPage *page,
+		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
+		 TimestampTz *swept_at)
+{
+	MirrorTable *table = table_find(parent);
+	Fold fold = {0};
+	MirrorState state;
+	JsonbValue json;
+	Datum value;
+	char *parent_id;
+	const char *account = snapshot_account(parent, child->account);
+
+	if (table == NULL || !json_get(object, page->back, &json) ||
+		!value_from_json(KIND_REFERENCE, &json, &value))
+		return false;
+	parent_id = TextDatumGetCString(value);
+	if (!mirror_peek(table, parent_id, account, &state, NULL) ||
+		state.as_of <= created)
+		return false;
+	fold.account = child->account;
+	fold.history = history_read(parent, parent_id, account);
+	fold.versions = order_since(fold.history, created + 1);
+	return first_left_out(&fold, child, -1, created, true, swept_at);
+}
+
+/*
+ * An own event brings a child that the mirror hasn't got: has a later page of
+ * its parent left it out already?
+ */
+bool
+fold_swept(const CatalogType *type, const char *id, const char *account,
+		   JsonbContainer *object, TimestampTz created, TimestampTz *swept_at)
+{
+	SnapshotRow child = {.type = type,
+						 .id = unconstify(char *, id),
+						 .account = account,
+						 .part = PART_OWN};
+
+	for (int i = 0; i < catalog_ntypes; i++)
+	{
+		const CatalogType *parent = &catalog_types[i];
+
+		for (int j = 0; j < parent->npages; j++)
+			if (parent->pages[j].back != NULL &&
+				children_page_sweeps(&parent->pages[j]) &&
+				strcmp(parent->pages[j].child, type->object) == 0 &&
+				swept_by(parent, &parent->pages[j], &child, object, created,
+						 swept_at))
+				return true;
+	}
+	return false;
+}
