@@ -54,7 +54,7 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ScopeState scope = role_state();
+	volatile ScopeState scope = role_state();
 	volatile bool done = false;
 
 	*error = NULL;
