@@ -32,4 +32,11 @@ SET stripe_sync.max_attempts = 1;
 SELECT t.send('evt_11', 'customer.updated', 11, '{"id":"cus_3","object":"customer"}') \g /dev/null
 SELECT line FROM t.explain('evt_11') e, string_to_table(e, E'\n') line WHERE line ~ '^(It arrived|Still)';
 RESET stripe_sync.max_attempts;
+-- the table is another thing now, or gone
+SELECT t.send('evt_12', 'customer.subscription.created', 12, '{"id":"sub_1","object":"subscription"}') \g /dev/null
+ALTER TABLE stripe.subscriptions RENAME TO were_subscriptions;
+SELECT line FROM t.explain('evt_12') e, string_to_table(e, E'\n') line WHERE line ~ '^(There|stripe)';
+CREATE VIEW stripe.subscriptions AS SELECT * FROM stripe.were_subscriptions;
+SELECT line FROM t.explain('evt_12') e, string_to_table(e, E'\n') line WHERE line ~ '^(There|stripe)';
+DROP VIEW stripe.subscriptions;
 SELECT t.raises($$ SELECT stripe_sync.explain_event('evt_none') $$), stripe_sync.explain_event(NULL) IS NULL AS strict;

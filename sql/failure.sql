@@ -139,4 +139,28 @@ SELECT code, t.raises(format('SELECT t.send(%L, %L, 30, %L)', 'evt_r' || code, '
   FROM (VALUES ('40001'), ('40P01'), ('57P01'), ('55P03'), ('25P03'), ('53100'), ('XX000'), ('23503'), ('P0001'), ('53200')) v (code);
 SELECT id, status FROM stripe_sync.event WHERE id LIKE 'evt\_r%' ORDER BY id;
 
+
+-- but a deferred handler has a transaction of its own: of what it raises there,
+-- it alone fails and dies; other handlers and other events have their turn
+TRUNCATE app.log;
+CREATE FUNCTION app.good(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.log (handler, event_id) VALUES ('good', event->>'id') $$;
+CREATE FUNCTION app.hostile(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO app.log (handler, event_id) VALUES ('hostile', event->>'id');
+	IF event->'data'->'object'->>'raise' IS NOT NULL THEN
+		RAISE 'as asked' USING ERRCODE = event->'data'->'object'->>'raise';
+	END IF;
+END $$;
+SELECT stripe_sync.add_handler('1_hostile', 'x', 'app.hostile', deferred => true), stripe_sync.add_handler('2_good', 'x', 'app.good', deferred => true);
+SET stripe_sync.max_attempts = 2;
+SELECT id, t.send(id, 'x', 40, json_build_object('raise', code)) FROM (VALUES ('evt_w1', '55P03'), ('evt_w2', 'XX000'), ('evt_w3', '40001'), ('evt_w4', '53100'), ('evt_w5', NULL)) v (id, code);
+CALL stripe_sync.work();
+SELECT id, status, todo, tries, due, error FROM t.outcome WHERE id LIKE 'evt\_w%' ORDER BY id;
+SELECT handler, event_id, count(*) FROM app.log GROUP BY 1, 2 ORDER BY 2, 1;
+UPDATE stripe_sync.event SET next_attempt_at = now() WHERE id LIKE 'evt\_w%' AND next_attempt_at IS NOT NULL;
+CALL stripe_sync.work();
+SELECT id, status, todo, tries, due, error FROM t.outcome WHERE id LIKE 'evt\_w%' ORDER BY id;
+SELECT handler, event_id, count(*) FROM app.log GROUP BY 1, 2 ORDER BY 2, 1;
+RESET stripe_sync.max_attempts;
+
 DROP SCHEMA app CASCADE;

@@ -112,6 +112,21 @@ EXCEPTION WHEN query_canceled THEN
 END $$;
 SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_9', 'customer.updated', 16, t.customer('cus_1', 'nine@example.com')));
 SELECT handler, event_id FROM app.log WHERE event_id = 'evt_9' ORDER BY n;
+-- nor, caught, with going on: it is cancelled again and again
+CREATE TABLE app.began (at timestamptz);
+CREATE OR REPLACE FUNCTION app.sleeps(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		PERFORM pg_sleep(60);
+	EXCEPTION WHEN query_canceled THEN
+		NULL;
+	END;
+	PERFORM pg_sleep(20);
+END $$;
+INSERT INTO app.began VALUES (clock_timestamp());
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_9b', 'customer.updated', 16, t.customer('cus_1', 'nine@example.com')));
+SELECT clock_timestamp() - at < interval '15 seconds' AS ended FROM app.began;
+SELECT handler FROM app.log WHERE event_id = 'evt_9b';
 -- each has its own time
 CREATE OR REPLACE FUNCTION app.sleeps(event jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(60) $$;
 SELECT stripe_sync.add_handler('3_sleeps', '*', 'app.sleeps');
@@ -182,6 +197,9 @@ SELECT status, todo, error, next_attempt_at FROM stripe_sync.event WHERE id = 'e
 BEGIN;
 CALL stripe_sync.work();
 ROLLBACK;
+\set VERBOSITY sqlstate
+CALL stripe_sync.work(NULL);
+\set VERBOSITY default
 -- dropped while it waits: nothing is left to do
 SELECT t.send('evt_15', 'customer.updated', 23, t.customer('cus_1', 'fifteen@example.com'));
 SELECT stripe_sync.drop_handler('late'), stripe_sync.drop_handler('broken');

@@ -183,6 +183,14 @@ CREATE TABLE t.orders (product text, account text DEFAULT '', FOREIGN KEY (produ
 INSERT INTO t.orders VALUES ('prod_1');
 SELECT t.send('evt_u8', 'product.deleted', 14, '{"id":"prod_1","object":"product","name":"second"}');
 SELECT id, _deleted_at IS NOT NULL AS deleted FROM stripe.products WHERE id = 'prod_1';
+-- one that the caller has deferred may wait for the event
+CREATE TABLE t.waits (customer text, account text DEFAULT '', FOREIGN KEY (customer, account) REFERENCES stripe.customers (id, _account) DEFERRABLE INITIALLY DEFERRED);
+BEGIN;
+INSERT INTO t.waits VALUES ('cus_waited');
+SELECT t.send('evt_u8b', 'customer.created', 10, '{"id":"cus_waited","object":"customer"}');
+COMMIT;
+SELECT customer FROM t.waits;
+DROP TABLE t.waits;
 -- a column that is dropped is done without; one of a plain table as well
 ALTER TABLE stripe.customers DROP COLUMN phone, ADD COLUMN note text;
 SELECT t.send('evt_u9', 'customer.created', 10, '{"id":"cus_u","object":"customer","phone":"123","email":"u@example.com"}');
@@ -193,3 +201,25 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT t.send('evt_s1', 'customer.updated', 11, '{"id":"cus_u","object":"customer","email":"s@example.com"}'), t.send('evt_s2', 'customer.created', 11, '{"id":"cus_s","object":"customer","email":"s2@example.com"}');
 COMMIT;
 SELECT id, email FROM stripe.customers WHERE id IN ('cus_u', 'cus_s') ORDER BY id;
+
+-- ---- one event's id in two accounts, about two objects
+SELECT t.send('evt_dup', 'customer.created', 1, '{"id":"cus_dup1","object":"customer","email":"own@example.com"}'), t.send('evt_dup', 'customer.created', 1, '{"id":"cus_dup2","object":"customer","email":"theirs@example.com"}', NULL, 'acct_1');
+SELECT t.send('evt_dup2', 'charge.succeeded', 5, '{"id":"ch_dup","object":"charge","customer":{"id":"cus_dup2","object":"customer","email":"expanded@example.com"}}', NULL, 'acct_1'),
+       t.send('evt_dup3', 'charge.succeeded', 5, '{"id":"ch_dup","object":"charge","customer":{"id":"cus_dup1","object":"customer","email":"expanded@example.com"}}');
+SELECT id, _account, email, _event_id FROM stripe.customers WHERE id LIKE 'cus\_dup%' ORDER BY id, _account;
+
+-- ---- tables that their owner has bent: the event waits for them to be mended
+CREATE FUNCTION t.webhook(payload text) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', w.http_status, w.body) FROM stripe_sync.webhook(payload, jsonb_build_object('Stripe-Signature', stripe_sync.sign(payload, t.secret(), clock_timestamp()))) w $$;
+ALTER TABLE stripe.payment_methods DROP CONSTRAINT payment_methods_pkey, ADD PRIMARY KEY (_account, id);
+SELECT t.raises($$ SELECT t.webhook(t.event('evt_b1', 'payment_method.attached', 1, '{"id":"pm_b","object":"payment_method"}')) $$),
+       t.raises($$ SELECT t.webhook(t.event('evt_b2', 'payment_intent.created', 1, '{"id":"pi_b","object":"payment_intent","payment_method":{"id":"pm_b2","object":"payment_method","type":"card"}}')) $$);
+SELECT id, status, todo, line FROM stripe_sync.event, string_to_table(error, E'\n') WITH ORDINALITY l (line, n) WHERE id LIKE 'evt\_b_' AND n <= 2 ORDER BY id, n;
+ALTER TABLE stripe.payment_methods DROP CONSTRAINT payment_methods_pkey, ADD PRIMARY KEY (id, _account);
+SELECT status FROM stripe_sync.replay('evt_b1');
+-- without the column that names the parent, pages still list and sweep
+DROP VIEW t.items;
+ALTER TABLE stripe.subscription_items DROP COLUMN subscription;
+SELECT t.send('evt_b3', 'customer.subscription.created', 1, t.sub('sub_b', t.page(t.item('si_b1', 'sub_b'), t.item('si_b2', 'sub_b')))),
+       t.send('evt_b4', 'customer.subscription.updated', 2, t.sub('sub_b', t.page(t.item('si_b2', 'sub_b'), t.item('si_b3', 'sub_b'))));
+SELECT id, _event_id, t.sec(_deleted_at) AS deleted_at FROM stripe.subscription_items WHERE id LIKE 'si\_b_' ORDER BY id;

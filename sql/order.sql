@@ -1,6 +1,6 @@
 -- Which snapshot is the newest: the rules one by one, told by explain_event;
 -- each set of events in every order of arrival.
-\set tables '{coupon,customer,invoice,subscription,subscription_item,charge}'
+\set tables '{coupon,customer,invoice,subscription,subscription_item,charge,refund,tax_id,credit_note,credit_note_line_item}'
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set prelude :abs_srcdir /sql/prelude.psql
 \set ECHO none
@@ -163,3 +163,42 @@ SELECT orders FROM t.all_orders('page', 'subscriptions') \g /dev/null
 SELECT count(*) AS orders, children FROM (
 	SELECT string_agg(concat_ws(' ', left(id, 4), quantity, 'of ' || right(_event_id, 1), 'deleted ' || t.sec(_deleted_at)), ', ' ORDER BY id) AS children
 	  FROM stripe.subscription_items WHERE subscription LIKE 'x\_page%' GROUP BY subscription) c GROUP BY children;
+-- those that don't name their parent too, with a page between that isn't complete
+INSERT INTO t.scenario VALUES
+	('lines', 1, 'credit_note.created', 10, '{"id":"x_{{ID}}","object":"credit_note","lines":{"object":"list","has_more":false,"data":[{"id":"cnli_a_{{ID}}","object":"credit_note_line_item","amount":1},{"id":"cnli_b_{{ID}}","object":"credit_note_line_item","amount":1}]}}', NULL),
+	('lines', 2, 'credit_note.updated', 11, '{"id":"x_{{ID}}","object":"credit_note","lines":{"object":"list","has_more":true,"data":[{"id":"cnli_c_{{ID}}","object":"credit_note_line_item","amount":2}]}}', NULL),
+	('lines', 3, 'credit_note.updated', 12, '{"id":"x_{{ID}}","object":"credit_note","lines":{"object":"list","has_more":false,"data":[{"id":"cnli_b_{{ID}}","object":"credit_note_line_item","amount":3},{"id":"cnli_d_{{ID}}","object":"credit_note_line_item","amount":3}]}}', NULL);
+SELECT orders FROM t.all_orders('lines', 'credit_notes') \g /dev/null
+SELECT count(*) AS orders, children FROM (
+	SELECT string_agg(concat_ws(' ', left(id, 6), amount, 'of ' || right(_event_id, 1), 'deleted ' || t.sec(_deleted_at)), ', ' ORDER BY id) AS children
+	  FROM stripe.credit_note_line_items WHERE id ~ '^cnli_._lines' GROUP BY substring(id FROM '^cnli_._(.*)$')) c GROUP BY children;
+-- what a child's own event or a page has written no expansion overwrites,
+-- though it be later
+INSERT INTO t.scenario VALUES
+	('fill', 1, 'refund.created', 10, '{"id":"x_{{ID}}","object":"refund","charge":"ch_{{ID}}","status":"own"}', NULL),
+	('fill', 2, 'charge.refunded', 20, '{"id":"ch_{{ID}}","object":"charge","refunds":{"object":"list","has_more":false,"data":[{"id":"x_{{ID}}","object":"refund","charge":"ch_{{ID}}","status":"listed"}]}}', NULL),
+	('fill', 3, 'credit_note.updated', 30, '{"id":"cn_{{ID}}","object":"credit_note","refund":{"id":"x_{{ID}}","object":"refund","charge":"ch_{{ID}}","status":"expanded"}}', NULL);
+SELECT sum(orders) AS orders, without_ids FROM t.all_orders('fill', 'refunds'), regexp_replace(ends, '"(ch|cus)_\w+"', '"\1"') without_ids GROUP BY 2 ORDER BY 2;
+-- a child's own end beats a later page
+INSERT INTO t.scenario VALUES
+	('ended', 1, 'customer.tax_id.created', 10, '{"id":"x_{{ID}}","object":"tax_id","customer":"cus_{{ID}}","value":"own"}', NULL),
+	('ended', 2, 'customer.tax_id.deleted', 11, '{"id":"x_{{ID}}","object":"tax_id","customer":"cus_{{ID}}","value":"own"}', NULL),
+	('ended', 3, 'customer.updated', 12, '{"id":"cus_{{ID}}","object":"customer","tax_ids":{"object":"list","has_more":false,"data":[{"id":"x_{{ID}}","object":"tax_id","customer":"cus_{{ID}}","value":"listed"}]}}', NULL);
+SELECT sum(orders) AS orders, without_ids FROM t.all_orders('ended', 'tax_ids'), regexp_replace(ends, '"(ch|cus)_\w+"', '"\1"') without_ids GROUP BY 2 ORDER BY 2;
+-- its own update brings it back, and the next page that leaves it out takes it again
+INSERT INTO t.scenario VALUES
+	('swept', 1, 'customer.tax_id.created', 2, '{"id":"x_{{ID}}","object":"tax_id","customer":"cus_{{ID}}","value":"a"}', NULL),
+	('swept', 2, 'customer.updated', 3, '{"id":"cus_{{ID}}","object":"customer","tax_ids":{"object":"list","has_more":false,"data":[]}}', NULL),
+	('swept', 3, 'customer.tax_id.updated', 4, '{"id":"x_{{ID}}","object":"tax_id","customer":"cus_{{ID}}","value":"b"}', '{"value":"a"}'),
+	('swept', 4, 'customer.updated', 5, '{"id":"cus_{{ID}}","object":"customer","tax_ids":{"object":"list","has_more":false,"data":[]}}', NULL);
+SELECT sum(orders) AS orders, without_ids FROM t.all_orders('swept', 'tax_ids'), regexp_replace(ends, '"(ch|cus)_\w+"', '"\1"') without_ids GROUP BY 2 ORDER BY 2;
+
+-- events that were stored while there was no table count as well
+DROP TABLE stripe.coupons;
+SELECT t.send('evt_m1', 'coupon.created', 10, '{"id":"MISSED","object":"coupon","name":"first"}'), t.send('evt_m3', 'coupon.updated', 20, '{"id":"MISSED","object":"coupon","name":"newest"}');
+SELECT action FROM stripe_sync.create_tables('{coupon}');
+SELECT t.send('evt_m2', 'coupon.updated', 15, '{"id":"MISSED","object":"coupon","name":"late"}');
+SELECT name, _event_id, t.sec(_as_of) AS as_of FROM stripe.coupons WHERE id = 'MISSED';
+DELETE FROM stripe.coupons WHERE id = 'MISSED';
+SELECT status FROM stripe_sync.replay('evt_m1');
+SELECT name, _event_id, t.sec(_as_of) AS as_of FROM stripe.coupons WHERE id = 'MISSED';

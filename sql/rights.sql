@@ -102,6 +102,22 @@ SELECT stripe_sync.verify_signature('x'::text, stripe_sync.sign('x'::text, 's'),
 SELECT t.sqlstate($$ SELECT t.send('evt_9', 'x', 1, '{}') $$);
 RESET ROLE;
 
+-- but not what a role has because a table is its own, nor what others gave it
+GRANT USAGE ON SCHEMA stripe TO regress_sync_read, regress_sync_none;
+ALTER TABLE stripe.coupons OWNER TO regress_sync_read;
+GRANT SELECT, REFERENCES ON stripe.customers TO regress_sync_none;
+SELECT stripe_sync.grant_admin('regress_sync_admin'), stripe_sync.grant_read('regress_sync_none');
+SET ROLE regress_sync_admin;
+SELECT stripe_sync.revoke_all('regress_sync_read'), stripe_sync.revoke_all('regress_sync_none');
+RESET ROLE;
+SELECT stripe_sync.revoke_all('regress_sync_admin');
+SELECT has_schema_privilege('regress_sync_read', 'stripe', 'USAGE') AS schema, p AS privilege, has_table_privilege('regress_sync_read', 'stripe.coupons', p) AS owner_has FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p;
+SELECT has_table_privilege('regress_sync_none', 'stripe.customers', 'SELECT') AS "select", has_table_privilege('regress_sync_none', 'stripe.customers', 'REFERENCES') AS "references";
+CREATE FUNCTION t.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+GRANT EXECUTE ON FUNCTION t.pass() TO PUBLIC;
+CREATE TRIGGER pass BEFORE INSERT ON stripe.coupons FOR EACH ROW EXECUTE FUNCTION t.pass();
+SELECT t.send('evt_own', 'coupon.created', 1, '{"id":"OWN","object":"coupon"}');
+
 -- a later CREATE OR REPLACE or a search_path of the caller's changes nothing:
 -- functions that run with the owner's rights pin their path
 SELECT p.oid::regprocedure::text AS unpinned FROM pg_proc p

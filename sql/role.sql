@@ -127,6 +127,39 @@ SELECT what, who FROM app.log WHERE who <> 'regress_sync_handler';
 CLOSE ALL;
 SELECT stripe_sync.drop_handler('holds');
 
+-- nor anything else that outlives it, or takes away what is the caller's
+CREATE FUNCTION app.does(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE event->'data'->'object'->>'do'; END $$;
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('does', 'does', 'app.does');
+RESET ROLE;
+PREPARE mine AS SELECT 'it is still here' AS mine;
+BEGIN;
+DECLARE my_cursor CURSOR FOR SELECT 'it is still here' AS mine;
+SELECT d, status, split_part(detail, E'\n', 1) AS detail FROM (VALUES (1, 'CREATE TEMP TABLE left_behind (x int)'), (2, 'CREATE TABLE pg_temp.left_behind (x int)'), (3, 'CREATE TEMP TABLE left_behind AS SELECT 1'),
+	(4, 'CREATE TEMP VIEW left_behind AS SELECT 1'), (5, 'CREATE TEMP SEQUENCE left_behind'), (6, 'DECLARE c CURSOR FOR SELECT 1'), (7, 'DEALLOCATE ALL'), (8, 'DEALLOCATE mine'), (9, 'DISCARD PLANS'), (10, 'CLOSE ALL'),
+	(11, 'LISTEN news'), (12, 'UNLISTEN *'), (13, 'PREPARE p AS SELECT 1')) v (n, d), LATERAL t.deliver(t.event('evt_o' || n, 'does', 9, json_build_object('do', d))) r ORDER BY n;
+FETCH my_cursor;
+COMMIT;
+EXECUTE mine;
+DEALLOCATE mine;
+SELECT count(*) AS noted FROM stripe_sync.event WHERE id LIKE 'evt\_o%' AND status = 'failed' AND error LIKE 'does: 0A000: %' AND error LIKE '%HINT: %';
+SELECT (SELECT count(*) FROM pg_cursors WHERE name <> '') AS cursors, (SELECT count(*) FROM pg_listening_channels()) AS channels, to_regclass('pg_temp.left_behind') AS temporary;
+SELECT stripe_sync.drop_handler('does');
+
+-- two constraints of one name, of which only one can be deferred
+CREATE TABLE app.parent (i int PRIMARY KEY);
+CREATE TABLE app.child_one (i int, CONSTRAINT shared FOREIGN KEY (i) REFERENCES app.parent DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE app.child_two (i int, CONSTRAINT shared FOREIGN KEY (i) REFERENCES app.parent);
+SELECT t.raises($$ SELECT t.send('evt_n1', 'product.created', 9, '{"id":"prod_n","object":"product"}') $$);
+CREATE FUNCTION app.does_nothing(event jsonb) RETURNS void LANGUAGE sql AS '';
+SET ROLE regress_sync_handler;
+SELECT stripe_sync.add_handler('nothing', '*', 'app.does_nothing');
+RESET ROLE;
+SELECT t.raises($$ SELECT t.send('evt_n2', 'product.updated', 10, '{"id":"prod_n","object":"product"}') $$);
+SELECT id, status, error FROM stripe_sync.event WHERE id LIKE 'evt\_n%' ORDER BY id;
+SELECT stripe_sync.drop_handler('nothing');
+DROP TABLE app.child_one, app.child_two, app.parent;
+
 -- nor does what the caller has deferred run as a handler's role, or as a
 -- mirror table's owner: it is the caller's
 CREATE TABLE app.mine (id text);
@@ -205,6 +238,24 @@ RESET ROLE;
 SELECT t.send('evt_13', 'customer.created', 13, t.customer('cus_13'));
 SELECT path FROM app.log;
 
+-- filling columns that are new fires the owner's triggers: as the owner, under
+-- the path of the table, though it is a superuser who asks
+TRUNCATE app.log;
+SET ROLE regress_sync_owner;
+CREATE FUNCTION stripe.filled() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO app.log (what, who, path) VALUES (TG_NAME, current_user, current_setting('search_path'));
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER filled_late AFTER UPDATE ON stripe.customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stripe.filled();
+CREATE TRIGGER filled AFTER UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION stripe.filled();
+RESET ROLE;
+ALTER TABLE stripe.customers DROP COLUMN name;
+SET search_path = public;
+SELECT action FROM stripe_sync.create_tables('{customer}');
+RESET search_path;
+SELECT what, who, path FROM app.log ORDER BY n;
+
 -- a superuser's tables are the database owner's
 DROP SCHEMA stripe CASCADE;
 ALTER DATABASE :"db" OWNER TO regress_sync_owner;
@@ -212,6 +263,28 @@ SELECT action FROM stripe_sync.create_tables('{customer}');
 SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe';
 SELECT session_user AS me \gset
 ALTER DATABASE :"db" OWNER TO :"me";
+
+-- whose path is noted by those alone who own them: not by who merely may set up,
+-- when the extension is made anew
+CREATE FUNCTION stripe.path_is() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO app.log (what, path) VALUES (NEW.id, current_setting('search_path')); RETURN NEW; END $$;
+CREATE TRIGGER path_is BEFORE INSERT ON stripe.customers FOR EACH ROW EXECUTE FUNCTION stripe.path_is();
+TRUNCATE app.log;
+CREATE SCHEMA regress_sync_evil AUTHORIZATION regress_sync_handler;
+DROP EXTENSION stripe_sync;
+CREATE EXTENSION stripe_sync;
+SELECT stripe_sync.add_endpoint('default', t.secret()), stripe_sync.grant_admin('regress_sync_handler'), stripe_sync.grant_ingest('regress_sync_web');
+SET ROLE regress_sync_handler;
+SET search_path = regress_sync_evil;
+SELECT t.raises($$ SELECT stripe_sync.create_tables('{customer}') $$);
+RESET search_path;
+RESET ROLE;
+SET ROLE regress_sync_web;
+SELECT t.send('evt_14', 'customer.created', 14, t.customer('cus_14'));
+RESET ROLE;
+SELECT what, path ~ 'evil' AS evil FROM app.log;
+DROP SCHEMA regress_sync_evil;
+DROP TRIGGER path_is ON stripe.customers;
+DELETE FROM stripe.customers;
 
 -- row security of the table is its owner's to pass: rows are mirrored all the same
 ALTER TABLE stripe.customers ENABLE ROW LEVEL SECURITY;
