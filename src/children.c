@@ -21,7 +21,7 @@
 #include "miscadmin.h"
 
 /* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 10
+#define MAX_RACES 3
 
 /*
  * Does a page say of what it leaves out that it is gone?  A customer's page of
@@ -300,10 +300,21 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 
 /* A child that the newest snapshot of its parent lists. */
 void
-children_list(MirrorPass *pass, Event *event, SnapshotRow *child)
+children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+			  bool parent_is_new)
 {
 	MirrorContent content = {child->object, event->created, event->id, false, 0};
 
+	/* children of a new parent, that have no events of their own, are new */
+	if (parent_is_new && child->type->nevent_types == 0)
+	{
+		MirrorTable *table = table_find(child->type);
+
+		if (table == NULL ||
+			mirror_write(mirror_missing(pass, table, child->id, child->account),
+						 &content))
+			return;
+	}
 	children_write(pass, child, &content);
 }
 

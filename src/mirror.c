@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 
 /* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 10
+#define MAX_RACES 3
 
 typedef enum OwnVerdict
 {
@@ -221,18 +221,21 @@ static OwnVerdict
 try_own(OwnPass *own)
 {
 	Event *event = own->event;
-	MirrorRow *row = mirror_lock(own->pass, own->table, event->object_id,
-								 own->account, own->wants_data);
+	bool first = !history_has_other(event->catalog, event->object_id,
+									own->account, event->id);
+	MirrorRow *row;
 
+	/* what nothing is known of is most likely not there: insert, then look */
+	own->was_new = true;
+	if (first && insert_own(own, mirror_missing(own->pass, own->table,
+												event->object_id, own->account)))
+		return OWN_NEWEST;
+	row = mirror_lock(own->pass, own->table, event->object_id, own->account,
+					  own->wants_data);
 	own->before = row->data;
 	own->was_new = !row->state.found;
 	if (own->was_new)
-	{
-		if (history_has_other(event->catalog, event->object_id, own->account,
-							  event->id))
-			return settle_own(own, row);
-		return insert_own(own, row) ? OWN_NEWEST : OWN_RACE;
-	}
+		return first ? OWN_RACE : settle_own(own, row);
 	if (plainly_newer(row, event))
 	{
 		MirrorContent content = content_of(event);
@@ -352,7 +355,7 @@ apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && lists)
-			children_list(own->pass, own->event, row);
+			children_list(own->pass, own->event, row, own->was_new);
 		else if (row->part == PART_SWEEP)
 			children_sweep(own->pass, own->event, row);
 		else if (row->part == PART_FOLD)

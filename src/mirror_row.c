@@ -410,6 +410,20 @@ straight_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 
 /* ---- either way ---- */
 
+/* A row that most likely isn't there, neither looked for nor locked. */
+MirrorRow *
+mirror_missing(MirrorPass *pass, MirrorTable *table, const char *id,
+			   const char *account)
+{
+	MirrorRow *row = palloc0(sizeof(MirrorRow));
+
+	row->table = table;
+	row->target = pass_open(pass, table)->target;
+	row->id = id;
+	row->account = account;
+	return row;
+}
+
 /*
  * Lock the row of an object, if there is one; waits for whoever writes it.
  * "id" and "account" must outlive the row.
@@ -418,12 +432,8 @@ MirrorRow *
 mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
 			const char *account, bool with_data)
 {
-	MirrorRow *row = palloc0(sizeof(MirrorRow));
+	MirrorRow *row = mirror_missing(pass, table, id, account);
 
-	row->table = table;
-	row->target = pass_open(pass, table)->target;
-	row->id = id;
-	row->account = account;
 	if (row->target != NULL)
 		straight_lock(row, with_data);
 	else

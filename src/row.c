@@ -97,7 +97,7 @@ row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 	fill_slot(target, values, nulls);
 	if (target->relation->rd_att->constr)
 		ExecConstraints(target->info, target->slot, target->estate);
-	/* the caller has just looked for the key: look again only after a conflict */
+	/* most likely the key is new: look for it only after a conflict */
 	while (!insert_speculatively(target))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -411,6 +411,7 @@ typedef struct MirrorTable
 	char data_compression; /* of _data, as the server notes it */
 	int natts;
 	int ncolumns;
+	int nfields; /* columns[0 .. nfields - 1] are fields, the rest derived */
 	TableColumn *columns;
 	AttrNumber meta[NMETA]; /* META_KEY: the id; invalid for singletons */
 	MemoryContext memory;
@@ -467,6 +468,8 @@ extern void mirror_pass_end(MirrorPass *pass);
 extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
 							  const char *id, const char *account,
 							  bool with_data);
+extern MirrorRow *mirror_missing(MirrorPass *pass, MirrorTable *table,
+								 const char *id, const char *account);
 extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
 extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 							   TimestampTz deleted_at);
@@ -480,7 +483,8 @@ extern bool mirror_listed_by(const char *event_id, const char *account,
 
 /* ---- in children.c: pages of children, and their parents ---- */
 extern void children_lock(Event *event);
-extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+						  bool parent_is_new);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
 extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);

@@ -255,6 +255,28 @@ key_is_ours(const MirrorTable *table)
 	return ours;
 }
 
+/* Fields in the order of jsonb's keys, then derived columns. */
+static int
+compare_columns(const void *a, const void *b)
+{
+	const TableColumn *left = a;
+	const TableColumn *right = b;
+	int difference = (left->derived != NULL) - (right->derived != NULL);
+
+	if (difference == 0)
+		difference = (int) strlen(left->name) - (int) strlen(right->name);
+	return difference != 0 ? difference : strcmp(left->name, right->name);
+}
+
+static void
+sort_columns(MirrorTable *table)
+{
+	qsort(table->columns, table->ncolumns, sizeof(TableColumn), compare_columns);
+	while (table->nfields < table->ncolumns &&
+		   table->columns[table->nfields].derived == NULL)
+		table->nfields++;
+}
+
 static void
 check_bound(MirrorTable *table, Relation relation)
 {
@@ -293,6 +315,7 @@ table_bind(const CatalogType *type, Oid relid)
 	table->fires = table_fires(relation);
 	table->plain = table_is_plain(relation);
 	bind_columns(table, relation);
+	sort_columns(table);
 	check_bound(table, relation);
 	path = table_noted_path(RelationGetRelationName(relation));
 	table->search_path = MemoryContextStrdup(memory,
@@ -327,12 +350,49 @@ table_find(const CatalogType *type)
 	return tables[i];
 }
 
-/* The values of all columns that come from the object, by attribute number. */
+/* jsonb keeps keys by length, then by bytes. */
+static int
+compare_to_key(const char *name, const JsonbValue *key)
+{
+	int length = (int) strlen(name);
+
+	if (length != key->val.string.len)
+		return length - key->val.string.len;
+	return memcmp(name, key->val.string.val, length);
+}
+
+/*
+ * The values of all columns that come from the object, by attribute number.
+ * Columns and keys are in the same order: one walk over both does.
+ */
 void
 table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
 			 bool *nulls)
 {
-	for (int i = 0; i < table->ncolumns; i++)
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbValue key;
+	JsonbValue json;
+	int i = 0;
+
+	for (int j = 0; j < table->ncolumns; j++)
+		nulls[table->columns[j].attnum - 1] = true;
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		TableColumn *column;
+
+		(void) JsonbIteratorNext(&iterator, &json, true);
+		while (i < table->nfields &&
+			   compare_to_key(table->columns[i].name, &key) < 0)
+			i++;
+		if (i == table->nfields)
+			break;
+		column = &table->columns[i];
+		if (compare_to_key(column->name, &key) == 0)
+			nulls[column->attnum - 1] = !value_from_json(
+				column->kind, &json, &values[column->attnum - 1]);
+	}
+	for (i = table->nfields; i < table->ncolumns; i++)
 	{
 		TableColumn *column = &table->columns[i];
 

@@ -36,6 +36,17 @@ rate()
 
 median() { sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 
+# A server that has run for a while writes over its old WAL files; a new one
+# makes each, zeros and all, while the clock runs.  So age it first.
+age_wal()
+{
+	sql "CREATE TABLE junk AS SELECT repeat(md5(g::text), 60) FROM generate_series(1, 1000000) g"
+	sql "DROP TABLE junk"
+	sql "CHECKPOINT"
+	sql "SELECT pg_switch_wal()" >/dev/null
+	sql "CHECKPOINT"
+}
+
 # Modes $1 and $2 in turn: sets A, B and RATIO (first over second), medians.
 pair()
 {
@@ -76,13 +87,15 @@ main()
 	build_extension
 	install_privately
 	cluster_start "$WORK/cluster" "$WORK/socket" \
-		"shared_buffers = 512MB" "max_wal_size = 16GB" "checkpoint_timeout = 1h"
+		"shared_buffers = 512MB" "checkpoint_timeout = 1h" \
+		"min_wal_size = 3GB" "max_wal_size = 16GB"
 	trap cluster_stop EXIT
 	build_load
 	createdb bench
 	sql "CREATE EXTENSION stripe_sync"
 	sql "SELECT stripe_sync.add_endpoint('default', 'whsec_bench')" >/dev/null
 	sql "CREATE TABLE bare (id text PRIMARY KEY, payload jsonb)"
+	age_wal
 	rate insert 1 500
 	rate receive 1 500
 	printf '%s\n' "an event of $(wc -c <test/bench/event.json) bytes, $(nproc) processors, $("$PG_CONFIG" --version)"
