@@ -224,7 +224,10 @@ read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 	JsonbValue value;
 	bool too_long = false;
 
-	event->id = envelope_string(root, "id", &too_long);
+	/* of several ids the first counts, as for a delivery that is known */
+	event->id = event_peek_id(event->payload, event->length);
+	if (event->id == NULL)
+		event->id = envelope_string(root, "id", &too_long);
 	event->type = envelope_string(root, "type", &too_long);
 	if (event->id == NULL || event->id[0] == '\0')
 		return not_an_event(refusal, "It has no \"id\".");
@@ -324,17 +327,19 @@ event_peek_id(const char *bytes, int length)
 
 /*
  * Find an event's account without parsing it: "" when it has none, NULL where
- * that isn't plain to see, or where the id comes a second time.  event_read()
- * then has the word.
+ * that isn't plain to see.  event_read() then has the word.
  */
 char *
 event_peek_account(const char *bytes, int length)
 {
 	JsonLexContext *lex = compat_json_lexer(bytes, length);
 	char *account = pstrdup("");
-	int ids = 0;
 	bool more;
 
+	/* most payloads don't name an account at all */
+	if (memchr(bytes, '\\', length) == NULL &&
+		memmem(bytes, length, "\"account\"", strlen("\"account\"")) == NULL)
+		return account;
 	more = json_lex(lex) == JSON_SUCCESS &&
 		   lex->token_type == JSON_TOKEN_OBJECT_START &&
 		   json_lex(lex) == JSON_SUCCESS;
@@ -345,13 +350,11 @@ event_peek_account(const char *bytes, int length)
 		if (key == NULL || json_lex(lex) != JSON_SUCCESS ||
 			lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)
 			return NULL;
-		if (strcmp(key, "id") == 0)
-			ids++;
-		else if (strcmp(key, "account") == 0 &&
-				 (lex->token_type != JSON_TOKEN_STRING ||
-				  (account = plain_token(lex)) == NULL))
+		if (strcmp(key, "account") == 0 &&
+			(lex->token_type != JSON_TOKEN_STRING ||
+			 (account = plain_token(lex)) == NULL))
 			return NULL;
 		more = skip_value(lex) && json_lex(lex) == JSON_SUCCESS;
 	}
-	return ids == 1 && lex->token_type == JSON_TOKEN_OBJECT_END ? account : NULL;
+	return lex->token_type == JSON_TOKEN_OBJECT_END ? account : NULL;
 }

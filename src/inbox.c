@@ -9,19 +9,15 @@
  */
 #include "stripe_sync.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
+#include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_receive);
 PG_FUNCTION_INFO_V1(stripe_sync_simulate);
@@ -104,43 +100,38 @@ store(const Event *event, const char *endpoint, const char *source,
 }
 
 /*
- * Is an event with this id stored, and of this account (NULL: of any)?  One
- * index probe.
+ * A delivery that is stored already, seen without parsing it: its id, or NULL.
+ * One index probe.
  */
-static bool
-is_stored(const char *id, const char *account)
-{
-	Relation relation = table_open(engine_relation("event"), AccessShareLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	bool found;
-
-	ScanKeyInit(&keys[0], EVENT_ID, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(id));
-	ScanKeyInit(&keys[1], EVENT_ACCOUNT, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(account ? account : ""));
-	keys[0].sk_collation = keys[1].sk_collation = DEFAULT_COLLATION_OID;
-	scan = systable_beginscan(relation, engine_relation("event_pkey"), true,
-							  snapshot, account ? 2 : 1, keys);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, AccessShareLock);
-	return found;
-}
-
-/* A delivery that is stored already, seen without parsing it: its id, or NULL. */
 static char *
 known_delivery(const char *payload, int length)
 {
 	char *id = event_peek_id(payload, length);
-	char *account;
+	char *account = NULL;
+	bool found = false;
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan;
+	HeapTuple tuple;
 
-	if (id == NULL || !is_stored(id, NULL))
+	if (id == NULL)
 		return NULL;
-	account = event_peek_account(payload, length);
-	return account != NULL && is_stored(id, account) ? id : NULL;
+	scan = engine_scan("event", "event_pkey", EVENT_ID, id, &relation,
+					   &snapshot);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool isnull;
+		Datum stored = heap_getattr(tuple, EVENT_ACCOUNT,
+									RelationGetDescr(relation), &isnull);
+
+		if (account == NULL)
+			account = event_peek_account(payload, length);
+		if (account == NULL)
+			break;
+		found = strcmp(TextDatumGetCString(stored), account) == 0;
+	}
+	engine_scan_end(scan, relation, snapshot);
+	return found ? id : NULL;
 }
 
 /* ---- apply ---- */
