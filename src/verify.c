@@ -6,8 +6,6 @@
 
 #include "utils/builtins.h"
 
-#include <time.h>
-
 #include "secret.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_verify_signature);
@@ -79,6 +77,13 @@ judge(const char *payload, int length, text *signature, const SecretSet *set,
 							set->count, now, tolerance, NULL);
 }
 
+/* By the clock of now(): time() may lag behind it into the second before. */
+static int64
+now_seconds(void)
+{
+	return (int64) timestamptz_to_time_t(GetCurrentTimestamp());
+}
+
 /* Is the payload signed with one of the endpoint's secrets, lately enough? */
 bool
 endpoint_verify(const Endpoint *endpoint, const char *payload, int length,
@@ -89,7 +94,7 @@ endpoint_verify(const Endpoint *endpoint, const char *payload, int length,
 
 	if (!secrets_load(endpoint->name, &set, refusal))
 		return false;
-	verdict = judge(payload, length, signature, &set, (int64) time(NULL),
+	verdict = judge(payload, length, signature, &set, now_seconds(),
 					endpoint->tolerance);
 	secrets_wipe(&set);
 	return verdict_refuse(verdict, refusal);
