@@ -33,8 +33,9 @@ children_page_sweeps(const CatalogPage *page)
 	return strcmp(page->child, "subscription") != 0;
 }
 
-static const CatalogType *
-child_type(const CatalogPage *page)
+/* The type that a page lists. */
+const CatalogType *
+children_type(const CatalogPage *page)
 {
 	return catalog_find(page->child, strlen(page->child));
 }
@@ -49,12 +50,6 @@ child_row(const CatalogType *type, char *id, const char *account, RowPart part)
 	row->account = snapshot_account(type, account);
 	row->part = part;
 	return row;
-}
-
-static int
-compare_rows(const ListCell *a, const ListCell *b)
-{
-	return snapshot_compare(lfirst(a), lfirst(b));
 }
 
 static bool
@@ -226,7 +221,7 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
-		const CatalogType *child = child_type(page);
+		const CatalogType *child = children_type(page);
 		MirrorTable *table = table_find(child);
 		bool complete;
 
@@ -241,7 +236,7 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 								   event->account, all);
 	}
 	if (list_length(all) > list_length(rows))
-		list_sort(all, compare_rows);
+		snapshot_sort(all);
 	return all;
 }
 
@@ -264,7 +259,7 @@ children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 }
 
 /* May a listing as of "created" replace what the row holds? */
-bool
+static bool
 children_listing_wins(const MirrorRow *row, const CatalogType *type,
 					  TimestampTz created)
 {
@@ -369,7 +364,7 @@ sweeps_others(const CatalogType *type, JsonbContainer *object)
 	for (int i = 0; i < type->npages; i++)
 		if (type->pages[i].back != NULL &&
 			children_page_sweeps(&type->pages[i]) &&
-			child_type(&type->pages[i])->nevent_types > 0 &&
+			children_type(&type->pages[i])->nevent_types > 0 &&
 			json_get_object(object, type->pages[i].field) != NULL)
 			return true;
 	return false;

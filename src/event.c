@@ -20,7 +20,7 @@
 #define FIRST_SECOND INT64CONST(-62135596800)
 #define LAST_SECOND	 INT64CONST(253402300799)
 
-bool
+static bool
 event_type_ends(const char *type, const char *suffix)
 {
 	size_t length = strlen(type);

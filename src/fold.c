@@ -25,12 +25,6 @@ struct Fold
 	List *children;		 /* of FoldedChild */
 };
 
-static const CatalogType *
-child_type(const CatalogPage *page)
-{
-	return catalog_find(page->child, strlen(page->child));
-}
-
 static FoldedChild *
 fold_find(Fold *fold, SnapshotRow *key)
 {
@@ -84,7 +78,7 @@ fold_present(Fold *fold, TimestampTz since)
 	for (int i = 0; i < history->type->npages; i++)
 	{
 		const CatalogPage *page = &history->type->pages[i];
-		const CatalogType *child = child_type(page);
+		const CatalogType *child = children_type(page);
 		MirrorTable *table = table_find(child);
 
 		if (!children_page_sweeps(page) || table == NULL)
@@ -252,12 +246,6 @@ fold_begin(MirrorPass *pass, History *history, const char *account,
 	return fold;
 }
 
-static int
-compare_rows(const ListCell *a, const ListCell *b)
-{
-	return snapshot_compare(lfirst(a), lfirst(b));
-}
-
 /*
  * The rows of a snapshot with the folded children in place of the listed ones,
  * in the order of locks.
@@ -279,7 +267,7 @@ fold_rows(Fold *fold, List *rows)
 	foreach(cell, rows)
 		if (((SnapshotRow *) lfirst(cell))->part == PART_FILL)
 			result = lappend(result, lfirst(cell));
-	list_sort(result, compare_rows);
+	snapshot_sort(result);
 	return result;
 }
 

@@ -282,27 +282,6 @@ json_to_int64(const JsonbValue *value, int64 *result)
 	return true;
 }
 
-/* A scalar as text, the way ->> shows it. */
-Datum
-json_text(const JsonbValue *value)
-{
-	switch (value->type)
-	{
-		case jbvString:
-			return PointerGetDatum(cstring_to_text_with_len(
-				value->val.string.val, value->val.string.len));
-		case jbvNumeric:
-			return PointerGetDatum(
-				cstring_to_text(DatumGetCString(DirectFunctionCall1(
-					numeric_out, NumericGetDatum(value->val.numeric)))));
-		case jbvBool:
-			return PointerGetDatum(
-				cstring_to_text(value->val.boolean ? "true" : "false"));
-		default:
-			return (Datum) 0;
-	}
-}
-
 static int
 container_size(JsonbContainer *container)
 {

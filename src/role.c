@@ -43,7 +43,7 @@ static bool any_deferrable = false;
 static bool constraints_known = false;
 
 /* The role that owns the extension's tables. */
-Oid
+static Oid
 role_engine(void)
 {
 	Oid relid = engine_relation("event");

@@ -243,3 +243,16 @@ snapshot_page_lists(JsonbContainer *page, const char *child_type, const char *id
 	}
 	return false;
 }
+
+static int
+compare_places(const ListCell *a, const ListCell *b)
+{
+	return snapshot_compare(lfirst(a), lfirst(b));
+}
+
+/* Put rows in the order of locks. */
+void
+snapshot_sort(List *rows)
+{
+	list_sort(rows, compare_places);
+}

@@ -215,7 +215,7 @@ backoff(int tries)
 }
 
 /* When is the next try due?  False when nothing is left that may be tried. */
-bool
+static bool
 step_due(const StepRun *run, TimestampTz *due)
 {
 	int tries = -1;

@@ -67,7 +67,6 @@ typedef struct RoleScope
 	ScopeState state;
 } RoleScope;
 
-extern Oid role_engine(void);
 extern RoleScope role_enter(Oid role, const char *search_path);
 extern RoleScope role_enter_engine(void);
 extern void role_leave(const RoleScope *scope);
@@ -102,8 +101,6 @@ extern uint64 engine_generation(void);
 typedef struct RowTarget RowTarget;
 
 extern RowTarget *row_open(Oid relid, Oid key_index);
-extern Relation row_relation(RowTarget *target);
-extern TupleTableSlot *row_slot(RowTarget *target);
 extern bool row_insert(RowTarget *target, const Datum *values,
 					   const bool *nulls);
 extern bool row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
@@ -126,7 +123,6 @@ extern bool json_same(JsonbContainer *a, JsonbContainer *b);
 extern bool json_overlay_same(JsonbContainer *after, JsonbContainer *previous,
 							  JsonbContainer *before);
 extern bool json_describes(JsonbContainer *previous, JsonbContainer *before);
-extern Datum json_text(const JsonbValue *value);
 extern Jsonb *json_standalone(JsonbContainer *container);
 
 /* ---- in verify.c: the judgement of a delivery, and how it is told ---- */
@@ -198,7 +194,6 @@ extern char *event_peek_id(const char *bytes, int length);
 extern char *event_peek_account(const char *bytes, int length);
 extern bool event_read(const char *bytes, int length, Event *event,
 					   Refusal *refusal);
-extern bool event_type_ends(const char *type, const char *suffix);
 extern bool event_type_deletes(const char *type);
 extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
@@ -270,7 +265,6 @@ extern bool step_guard(void (*body)(void *), void *arg,
 extern void step_run(StepRun *run, List *steps);
 extern bool step_is_dead(const Step *step);
 extern const char *step_status(const StepRun *run);
-extern bool step_due(const StepRun *run, TimestampTz *due);
 extern Step *step_make(const char *name, int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
 extern Datum step_names(List *steps);
@@ -300,6 +294,7 @@ extern const char *snapshot_account(const CatalogType *type,
 									const char *account);
 extern List *snapshot_rows(const CatalogType *type, const char *id,
 						   const char *account, JsonbContainer *object);
+extern void snapshot_sort(List *rows);
 extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
 extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
 									 bool *complete);
@@ -488,11 +483,10 @@ extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
 extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern const CatalogType *children_type(const CatalogPage *page);
 extern bool children_page_sweeps(const CatalogPage *page);
 extern const char *children_back(const CatalogPage *page,
 								 const MirrorTable *table);
-extern bool children_listing_wins(const MirrorRow *row, const CatalogType *type,
-								  TimestampTz created);
 extern void children_write(MirrorPass *pass, SnapshotRow *child,
 						   const MirrorContent *content);
 extern bool children_row_is_own(const MirrorRow *row, const CatalogType *type);
