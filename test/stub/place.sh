@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+#
+# place.sh: the stub in a place of its own, and Slack's own clients for node.
+#
+# Sourced by who has sourced test/front/lib.sh and called place_make.
+
+STUB=$ROOT/test/stub
+OLDEST_NODE=20
+
+stub_is_possible()
+{
+	command -v python3 >/dev/null && command -v openssl >/dev/null
+}
+
+# Start the stub in $WORK/slack: SLACK is its URL, CONTROL its plain one,
+# STUB_CA the authority to trust.
+stub_start()
+{
+	local n
+
+	"$STUB/tls.sh" "$WORK/slack/tls"
+	STUB_CA=$WORK/slack/tls/ca.pem
+	python3 "$STUB/slack.py" --dir "$WORK/slack" --cert "$WORK/slack/tls/server.pem" \
+		--key "$WORK/slack/tls/server.key" >"$WORK/slack/log" 2>&1 </dev/null &
+	front_pids+=($!)
+	for ((n = 0; n < 300; n++)); do
+		[ ! -f "$WORK/slack/port" ] || break
+		kill -0 "${front_pids[-1]}" 2>/dev/null || break
+		sleep 0.05
+	done
+	[ -f "$WORK/slack/port" ] || die "the stub did not start: $(cat "$WORK/slack/log")"
+	SLACK=https://127.0.0.1:$(cat "$WORK/slack/port")
+	CONTROL=http://127.0.0.1:$(cat "$WORK/slack/control_port")/_control
+	export SLACK CONTROL
+}
+
+node_is_usable()
+{
+	command -v node >/dev/null && command -v npm >/dev/null &&
+		[ "$(node -p 'parseInt(process.versions.node)')" -ge "$OLDEST_NODE" ]
+}
+
+# Programs find packages beside themselves, so they are copied to them.
+node_place()
+{
+	mkdir -p "$WORK/node"
+	cp "$STUB"/package.json "$STUB"/*.mjs "$WORK/node/"
+	timeout 300 npm install --prefix "$WORK/node" --cache "$WORK/npm" --no-audit --no-fund \
+		--ignore-scripts --fetch-retries=1 --fetch-timeout=30000 \
+		>"$WORK/npm.log" 2>&1 </dev/null
+}
+
+# Run one of them.  npm must not have this environment: the registry may be
+# known by an authority of the machine's own.
+node_run()						# program arguments...
+{
+	local program=$1
+	shift
+
+	NODE_EXTRA_CA_CERTS=$STUB_CA node "$WORK/node/$program" "$@"
+}
+
+# Why the official clients cannot be run here; nothing when they can.
+node_missing()
+{
+	if ! node_is_usable; then
+		say "no node $OLDEST_NODE or newer, or no npm"
+	elif ! node_place; then
+		say "npm cannot install Slack's packages"
+	fi
+}
