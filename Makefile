@@ -56,7 +56,42 @@ OBJS = \
 	src/replay.o \
 	src/webhook.o \
 	src/explain.o \
-	src/work.o
+	src/destination.o \
+	src/destination_setup.o \
+	src/alert.o \
+	src/alert_setup.o \
+	src/incident.o \
+	src/incident_message.o \
+	src/system_event.o \
+	src/template.o \
+	src/template_parse.o \
+	src/template_path.o \
+	src/template_filter.o \
+	src/template_link.o \
+	src/money.o \
+	src/blocks.o \
+	src/blocks_fit.o \
+	src/outbox.o \
+	src/claim.o \
+	src/sender.o \
+	src/url.o \
+	src/http.o \
+	src/http_answer.o \
+	src/sockets.o \
+	src/slack.o \
+	src/settle.o \
+	src/retry.o \
+	src/escalate.o \
+	src/silence.o \
+	src/prune.o \
+	src/backup.o \
+	src/pass.o \
+	src/work.o \
+	src/guard.o \
+	src/slots.o \
+	src/launcher.o \
+	src/worker.o \
+	src/leave.o
 
 # The install script's fragments, in the order of the flow.
 INSTALL_SQL = \
@@ -65,11 +100,18 @@ INSTALL_SQL = \
 	src/install/20_inbox.sql \
 	src/install/30_mirror.sql \
 	src/install/40_handler.sql \
+	src/install/50_destination.sql \
+	src/install/60_outbox.sql \
+	src/install/65_template.sql \
+	src/install/70_alert.sql \
+	src/install/80_worker.sql \
+	src/install/85_upkeep.sql \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
-	role failure explain rights secrets ten_failures mirror_row
+	role failure explain rights secrets ten_failures mirror_row template \
+	blocks destination prune silence
 ISOLATION = duplicate same_object same_second shared replay
 PROVE_TESTS = \
 	test/tap/order.pl \
@@ -77,6 +119,8 @@ PROVE_TESTS = \
 	test/tap/concurrency.pl \
 	test/tap/cancel.pl \
 	test/tap/dump.pl \
+	test/tap/worker.pl \
+	test/tap/guard.pl \
 	test/tap/fuzz_sql.pl
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
@@ -95,14 +139,14 @@ PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror \
 	-Wno-sign-compare -Wno-missing-field-initializers \
 	$(if $(findstring clang,$(CC)),-Wno-ignored-optimization-argument \
 		-Wno-ignored-attributes -Wno-unknown-warning-option)
-PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CPPFLAGS = -Isrc -DSTRIPE_SYNC_VERSION='"$(EXTVERSION)"' -isystem $(shell $(PG_CONFIG) --includedir-server)
 
 # Modules share one name space, so nothing is visible but what the server
 # looks up.  (Its own macros mark that from 16 on only: the linker's list
 # does for all.)
 EXPORTS = Pg_magic_func _PG_init pg_finfo_stripe_sync_* stripe_sync_*
 EXPORTS_MAP = src/generated/exports.map
-SHLIB_LINK = -lcrypto -Wl,--version-script=$(EXPORTS_MAP)
+SHLIB_LINK = -lcurl -lcrypto -Wl,--version-script=$(EXPORTS_MAP)
 
 # Bitcode would let the server inline our functions into queries, which none
 # of them gains from, and needs the very clang that the server was built with.

@@ -8,15 +8,22 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_tablespace.h"
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "nodes/parsenodes.h"
+#include "storage/latch.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "parser/parse_relation.h"
 #include "utils/regproc.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
 #error "stripe_sync needs PostgreSQL 15 or newer"
@@ -136,6 +143,82 @@ compat_string_to_names(const char *name)
 	return stringToQualifiedNameList(name, NULL);
 #else
 	return stringToQualifiedNameList(name);
+#endif
+}
+
+/* Is there a process with this pid that began then? */
+static inline bool
+compat_backend_lives(int pid, TimestampTz start)
+{
+	int count = pgstat_fetch_stat_numbackends();
+
+	for (int i = 1; i <= count; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		LocalPgBackendStatus *local = pgstat_get_local_beentry_by_index(i);
+#else
+		LocalPgBackendStatus *local = pgstat_fetch_stat_local_beentry(i);
+#endif
+
+		if (local != NULL && local->backendStatus.st_procpid == pid &&
+			local->backendStatus.st_proc_start_timestamp == start)
+			return true;
+	}
+	return false;
+}
+
+/* 17 gives it to a resource owner, or to none: for the life of the process */
+static inline WaitEventSet *
+compat_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+/* Of a database or an extension */
+static inline bool
+compat_ownercheck(Oid class, Oid object, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(class, object, role);
+#else
+	return class == DatabaseRelationId ? pg_database_ownercheck(object, role)
+									   : pg_extension_ownercheck(object, role);
+#endif
+}
+
+static inline AclResult
+compat_tablespace_aclcheck(Oid tablespace, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(TableSpaceRelationId, tablespace, role, ACL_CREATE);
+#else
+	return pg_tablespace_aclcheck(tablespace, role, ACL_CREATE);
+#endif
+}
+
+/* May a role make things that another owns? */
+static inline bool
+compat_may_give_to(Oid role, Oid owner)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(role, owner);
+#else
+	return is_member_of_role(role, owner);
+#endif
+}
+
+/* Names of one's own for waits came with 17 */
+static inline uint32
+compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
 #endif
 }
 

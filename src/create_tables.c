@@ -493,6 +493,7 @@ stripe_sync_create_tables(PG_FUNCTION_ARGS)
 	List *types = wanted_types(PG_ARGISNULL(0) ? NULL
 											   : PG_GETARG_ARRAYTYPE_P(0));
 	Builder builder;
+	RoleScope scope;
 	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -512,6 +513,9 @@ stripe_sync_create_tables(PG_FUNCTION_ARGS)
 	}
 	grant_to_readers();
 	SPI_finish();
+	scope = role_enter_engine();
+	guard_note();
+	role_leave(&scope);
 	PG_RETURN_NULL();
 }
 

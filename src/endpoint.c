@@ -10,8 +10,6 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-#include <openssl/crypto.h>
-
 #include "secret.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_add_endpoint);
@@ -92,9 +90,7 @@ secret_known(text *name, text *secret, bool *same)
 		text *old = DatumGetTextPP(SPI_getbinval(
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
-		*same = VARSIZE_ANY_EXHDR(old) == VARSIZE_ANY_EXHDR(secret) &&
-				CRYPTO_memcmp(VARDATA_ANY(old), VARDATA_ANY(secret),
-							  VARSIZE_ANY_EXHDR(old)) == 0;
+		*same = secret_same(old, secret);
 	}
 	SPI_finish();
 	return known;
@@ -167,6 +163,7 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 			 errhint(
 				 "Rotate it: SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
 				 quote_literal_cstr(text_to_cstring(name)))));
+	guard_note();
 	role_leave(&scope);
 	tables_create_if_none();
 	PG_RETURN_VOID();
@@ -217,6 +214,7 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 		secret_insert(name, secret);
 	}
 	SPI_finish();
+	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -245,6 +243,7 @@ stripe_sync_drop_endpoint(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NO_SUCH_NAME), errhidestmt(true),
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
 	SPI_finish();
+	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

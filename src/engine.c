@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -63,6 +64,48 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 	if (code != expected)
 		elog(ERROR, "\"%s\" ended with %s", statement->sql,
 			 SPI_result_code_string(code));
+}
+
+/*
+ * Tables that are empty today hold a million rows tomorrow, and plans are kept:
+ * the worker's statements are planned for their indexes whatever the tables
+ * hold.  Never around code of a user's.
+ */
+static int
+engine_settings(bool haste)
+{
+	static const char *const settings[][2] = {
+		{"enable_seqscan", "off"},	 {"enable_bitmapscan", "off"},
+		{"enable_sort", "off"},		 {"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"}, {"jit", "off"}};
+	int nest = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (haste)
+		(void) set_config_option("lock_timeout", "2s", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+int
+engine_plan_for_indexes(void)
+{
+	return engine_settings(false);
+}
+
+/* The same, and no lock of a user's transaction is waited for very long. */
+int
+engine_plan_in_haste(void)
+{
+	return engine_settings(true);
+}
+
+void
+engine_plan_as_before(int nest)
+{
+	AtEOXact_GUC(true, nest);
 }
 
 /*

@@ -22,7 +22,7 @@ check_names(const char *name, const char *event_type)
 	if (name[0] == '\0' || strlen(name) > 63)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a handler must have a name of 1 to 63 bytes")));
-	if (strcmp(name, STEP_MIRROR) == 0 || strcmp(name, "alerts") == 0)
+	if (strcmp(name, STEP_MIRROR) == 0 || strcmp(name, STEP_ALERTS) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a handler cannot be named \"%s\"", name),
@@ -92,6 +92,7 @@ stripe_sync_add_handler(PG_FUNCTION_ARGS)
 	SPI_connect();
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
 	SPI_finish();
+	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -120,6 +121,7 @@ stripe_sync_drop_handler(PG_FUNCTION_ARGS)
 	if (SPI_processed == 0)
 		handler_missing(TextDatumGetCString(values[0]));
 	SPI_finish();
+	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -90,6 +90,7 @@ store(const Event *event, const char *endpoint, const char *source,
 	{
 		put(row, EVENT_TRIES, step_tries(waiting));
 		put(row, EVENT_NEXT_ATTEMPT_AT, TimestampTzGetDatum(now));
+		slots_wake();
 	}
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(1));
 	put(row, EVENT_APPLIED_AT, TimestampTzGetDatum(now));
@@ -153,6 +154,8 @@ first_steps(const Event *event, List *handlers, List **waiting)
 		else
 			steps = lappend(steps, step_make(handler->name, 1));
 	}
+	if (alert_wanted(event->type))
+		steps = lappend(steps, step_make(STEP_ALERTS, 1));
 	return steps;
 }
 
@@ -182,6 +185,7 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	if (strcmp(receipt.status, foreseen) != 0 || run.error != NULL ||
 		(run.mirrored == NULL || strcmp(run.mirrored, foreseen) != 0))
 		step_settle(&run, receipt.status, 0);
+	alert_event_trouble(&run, receipt.status);
 	return receipt;
 }
 

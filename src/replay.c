@@ -114,6 +114,7 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 		run.error = former; /* of a step that had no turn */
 	receipt.status = step_status(&run);
 	step_settle(&run, receipt.status, attempts);
+	alert_event_trouble(&run, receipt.status);
 	return receipt;
 }
 

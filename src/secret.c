@@ -1,10 +1,10 @@
 /*
  * secret.c
- *		Signing secrets: read for one judgement, and wiped after it.
+ *		Secrets: read for one use, and wiped after it.
  *
- * They stand in stripe_sync.endpoint_secret, which nobody is granted and
- * pg_dump doesn't dump, or in a file that is named there and read anew each
- * time.  Nothing here writes one into a message.
+ * They stand in stripe_sync.endpoint_secret and .destination_secret, which
+ * nobody is granted and pg_dump doesn't dump, or in a file that is named there
+ * and read anew each time.  Nothing here writes one into a message.
  */
 #include "stripe_sync.h"
 
@@ -28,6 +28,12 @@
 
 /* Nothing of a secret outlives its use. */
 void
+secret_wipe(SecretBuffer *buffer)
+{
+	OPENSSL_cleanse(buffer->bytes, sizeof(buffer->bytes));
+}
+
+void
 secrets_wipe(SecretSet *set)
 {
 	for (int i = 0; i < set->count; i++)
@@ -36,18 +42,13 @@ secrets_wipe(SecretSet *set)
 	set->count = 0;
 }
 
+/* Take a secret over from the buffer, which is wiped. */
 static void
-secrets_add(SecretSet *set, const char *bytes, int length)
+secrets_add(SecretSet *set, SecretBuffer *buffer, int length)
 {
 	char *copy;
 
-	if (length == 0 || length > MAX_SECRET)
-	{
-		set->trouble = length == 0 ? "It is empty."
-								   : "It is longer than 1024 bytes.";
-		return;
-	}
-	if (set->count == set->room)
+	if (length > 0 && set->count == set->room)
 	{
 		set->room = set->room == 0 ? 4 : 2 * set->room;
 		set->secrets = set->secrets == NULL
@@ -55,9 +56,13 @@ secrets_add(SecretSet *set, const char *bytes, int length)
 						   : repalloc(set->secrets,
 									  set->room * sizeof(SignatureSecret));
 	}
-	copy = palloc(length);
-	memcpy(copy, bytes, length);
-	set->secrets[set->count++] = (SignatureSecret){copy, length};
+	if (length > 0)
+	{
+		copy = palloc(length);
+		memcpy(copy, buffer->bytes, length);
+		set->secrets[set->count++] = (SignatureSecret){copy, length};
+	}
+	secret_wipe(buffer);
 }
 
 /* The file's bytes, without copies on the way; -1 when it can't be read. */
@@ -83,42 +88,83 @@ read_secret_file(const char *path, char *buffer, int size, char **trouble)
 }
 
 /* A secret in a file, without the line's end that editors leave behind it. */
-static void
-secrets_add_file(SecretSet *set, const char *path)
+static int
+read_file(const char *path, SecretBuffer *buffer, char **trouble)
 {
-	char buffer[MAX_SECRET + 2];
-	int length = read_secret_file(path, buffer, sizeof(buffer), &set->trouble);
+	int length = read_secret_file(path, buffer->bytes, sizeof(buffer->bytes),
+								  trouble);
 
-	while (length > 0 &&
-		   (buffer[length - 1] == '\n' || buffer[length - 1] == '\r'))
+	while (length > 0 && (buffer->bytes[length - 1] == '\n' ||
+						  buffer->bytes[length - 1] == '\r'))
 		length--;
+	if (length < 0)
+		return 0;
+	if (length > 0 && length <= MAX_SECRET)
+		return length;
+	*trouble = psprintf("Its file \"%s\" is %s.", path,
+						length == 0 ? "empty" : "longer than 1024 bytes");
+	return 0;
+}
+
+static bool
+names_file(const text *secret)
+{
+	return VARSIZE_ANY_EXHDR(secret) >= strlen(FILE_PREFIX) &&
+		   memcmp(VARDATA_ANY(secret), FILE_PREFIX, strlen(FILE_PREFIX)) == 0;
+}
+
+/* A secret itself, whatever it looks like. */
+static int
+read_plain(const text *secret, SecretBuffer *buffer, char **trouble)
+{
+	int length = VARSIZE_ANY_EXHDR(secret);
+
 	if (length == 0 || length > MAX_SECRET)
-		set->trouble = psprintf("Its file \"%s\" is %s.", path,
-								length == 0 ? "empty"
-											: "longer than 1024 bytes");
-	else if (length > 0)
-		secrets_add(set, buffer, length);
-	OPENSSL_cleanse(buffer, sizeof(buffer));
+	{
+		*trouble = length == 0 ? "It is empty."
+							   : "It is longer than 1024 bytes.";
+		return 0;
+	}
+	memcpy(buffer->bytes, VARDATA_ANY(secret), length);
+	return length;
+}
+
+/*
+ * What stands in a row of ours, or in the file that is named there: its length,
+ * or 0 with *trouble.  The caller wipes the buffer.
+ */
+int
+secret_read(const text *stored, SecretBuffer *buffer, char **trouble)
+{
+	if (!names_file(stored))
+		return read_plain(stored, buffer, trouble);
+	return read_file(text_to_cstring(stored) + strlen(FILE_PREFIX), buffer,
+					 trouble);
+}
+
+/* Are they the same?  In a time that doesn't tell how far they are. */
+bool
+secret_same(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		   CRYPTO_memcmp(VARDATA_ANY(a), VARDATA_ANY(b),
+						 VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 static void
 secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
 {
+	SecretBuffer buffer;
 	bool isnull;
 	Datum value = heap_getattr(tuple, 3, desc, &isnull); /* lapses_at */
-	text *secret;
 
 	if (!isnull && DatumGetTimestampTz(value) <= GetCurrentTimestamp())
 		return;
 	value = heap_getattr(tuple, 2, desc, &isnull); /* secret */
 	if (isnull)
 		return;
-	secret = DatumGetTextPP(value);
-	if (VARSIZE_ANY_EXHDR(secret) > strlen(FILE_PREFIX) &&
-		memcmp(VARDATA_ANY(secret), FILE_PREFIX, strlen(FILE_PREFIX)) == 0)
-		secrets_add_file(set, text_to_cstring(secret) + strlen(FILE_PREFIX));
-	else
-		secrets_add(set, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+	secrets_add(set, &buffer,
+				secret_read(DatumGetTextPP(value), &buffer, &set->trouble));
 }
 
 /* The secrets of an endpoint that are good now. */
@@ -153,34 +199,38 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 bool
 secrets_take(SecretSet *set, text *secret, Refusal *refusal)
 {
+	SecretBuffer buffer;
+
 	memset(set, 0, sizeof(*set));
 	if (secret != NULL)
-		secrets_add(set, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+		secrets_add(set, &buffer, read_plain(secret, &buffer, &set->trouble));
 	if (set->count > 0)
 		return true;
 	return refuse(refusal, FAULT_OURS, ERRCODE_NO_SECRET,
 				  "no secret that can be used was given", set->trouble, NULL);
 }
 
-/* A secret as it was given to us: refuse what could never be used. */
-void
-secret_check(text *secret)
+/* Bytes that a URL or an HTTP header can hold as they are? */
+bool
+secret_is_word(const char *bytes, int length)
 {
-	int length = secret == NULL ? 0 : VARSIZE_ANY_EXHDR(secret);
-	char *path;
+	for (int i = 0; i < length; i++)
+		if (bytes[i] <= ' ' || bytes[i] > '~')
+			return false;
+	return length > 0 && length <= MAX_SECRET;
+}
 
-	if (length == 0 || length > MAX_SECRET)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
-			 errhint(
-				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
-	path = VARDATA_ANY(secret);
-	if (length < strlen(FILE_PREFIX) ||
-		memcmp(path, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
-		return;
-	if (length == strlen(FILE_PREFIX) || path[strlen(FILE_PREFIX)] != '/')
+/*
+ * Is it the name of a secret's file?  Refuse names that could never be used,
+ * and any by who may not read the server's files.
+ */
+bool
+secret_check_file(const text *secret)
+{
+	if (!names_file(secret))
+		return false;
+	if (VARSIZE_ANY_EXHDR(secret) == strlen(FILE_PREFIX) ||
+		VARDATA_ANY(secret)[strlen(FILE_PREFIX)] != '/')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 				 errmsg("a secret's file must be given by its absolute path"),
@@ -191,4 +241,21 @@ secret_check(text *secret)
 				 errmsg("permission denied to name a secret's file"),
 				 errdetail(
 					 "Only roles with privileges of pg_read_server_files may.")));
+	return true;
+}
+
+/* An endpoint's secret as it was given to us: refuse what could never be used. */
+void
+secret_check(const text *secret)
+{
+	int length = secret == NULL ? 0 : VARSIZE_ANY_EXHDR(secret);
+
+	if (length == 0 || length > MAX_SECRET)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
+			 errhint(
+				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
+	(void) secret_check_file(secret);
 }

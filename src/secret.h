@@ -1,6 +1,6 @@
 /*
  * secret.h
- *		Secrets in the clear, for the length of one judgement.
+ *		Secrets in the clear, for the length of one use.
  */
 #ifndef STRIPE_SYNC_SECRET_H
 #define STRIPE_SYNC_SECRET_H
@@ -19,9 +19,21 @@ typedef struct SecretSet
 	char *trouble;			  /* why one of them can't be used */
 } SecretSet;
 
+/* Room for one, and for the line's end that a file may have. */
+typedef struct SecretBuffer
+{
+	char bytes[MAX_SECRET + 2];
+} SecretBuffer;
+
+extern int secret_read(const text *stored, SecretBuffer *buffer, char **trouble);
+extern void secret_wipe(SecretBuffer *buffer);
+extern bool secret_same(const text *a, const text *b);
+extern bool secret_is_word(const char *bytes, int length);
+extern bool secret_check_file(const text *secret);
+extern void secret_check(const text *secret);
+
 extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
 extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
 extern void secrets_wipe(SecretSet *set);
-extern void secret_check(text *secret);
 
 #endif /* STRIPE_SYNC_SECRET_H */

@@ -1,6 +1,6 @@
 /*
  * step.c
- *		The parts of applying an event: the mirror, and each handler.
+ *		The parts of applying an event: the mirror, each handler, alerts.
  *
  * Each runs in a subtransaction of its own.  What fails is undone, noted on
  * the event and alone run again; a step that has failed max_attempts times is
@@ -99,6 +99,30 @@ step_is_dead(const Step *step)
 	return step->tries >= guc_max_attempts;
 }
 
+/* Handlers wait until the mirror has succeeded or is dead; alerts don't. */
+bool
+step_waits(const Step *step)
+{
+	return strcmp(step->name, STEP_MIRROR) != 0 &&
+		   strcmp(step->name, STEP_ALERTS) != 0;
+}
+
+/* Is the mirror among these, and not dead? */
+bool
+step_blocks(List *todo)
+{
+	ListCell *cell;
+
+	foreach(cell, todo)
+	{
+		Step *step = lfirst(cell);
+
+		if (strcmp(step->name, STEP_MIRROR) == 0 && !step_is_dead(step))
+			return true;
+	}
+	return false;
+}
+
 static char *
 clip(const char *text)
 {
@@ -144,6 +168,8 @@ run_step(StepRun *run, Step *step, StringInfo notes)
 
 	if (strcmp(step->name, STEP_MIRROR) == 0)
 		done = step_guard(mirror_body, run, NULL, &error);
+	else if (strcmp(step->name, STEP_ALERTS) == 0)
+		done = alert_attempt(run->event, &error);
 	else
 	{
 		handler = handler_find(step->name);
@@ -173,7 +199,7 @@ step_run(StepRun *run, List *steps)
 	{
 		Step *step = lfirst(cell);
 
-		if (blocked)
+		if (blocked && step_waits(step))
 		{
 			step->tries--; /* it had no try */
 			run->todo = lappend(run->todo, step);
@@ -218,6 +244,7 @@ backoff(int tries)
 static bool
 step_due(const StepRun *run, TimestampTz *due)
 {
+	bool blocked = step_blocks(run->todo);
 	int tries = -1;
 	ListCell *cell;
 
@@ -225,13 +252,8 @@ step_due(const StepRun *run, TimestampTz *due)
 	{
 		Step *step = lfirst(cell);
 
-		if (step_is_dead(step))
+		if (step_is_dead(step) || (blocked && step_waits(step)))
 			continue;
-		if (strcmp(step->name, STEP_MIRROR) == 0)
-		{
-			tries = step->tries; /* the others wait for it */
-			break;
-		}
 		tries = tries < 0 ? step->tries : Min(tries, step->tries);
 	}
 	if (tries < 0)
@@ -320,4 +342,6 @@ step_settle(const StepRun *run, const char *status, int attempts)
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);
 	SPI_finish();
+	if (is_due)
+		slots_wake();
 }

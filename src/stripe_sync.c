@@ -7,6 +7,8 @@
  */
 #include "stripe_sync.h"
 
+#include "miscadmin.h"
+
 PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
@@ -18,4 +20,11 @@ _PG_init(void)
 	role_init();
 	engine_init();
 	table_init();
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+	{
+		slots_init();
+		guard_init();
+		launcher_init();
+		leave_init();
+	}
 }

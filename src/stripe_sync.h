@@ -49,6 +49,21 @@
 extern int guc_max_payload; /* bytes */
 extern int guc_max_attempts;
 extern int guc_handler_timeout; /* milliseconds, 0 is off */
+extern int guc_message_attempts;
+extern int guc_max_connections;
+extern int guc_http_timeout;  /* milliseconds */
+extern double guc_slack_rate; /* messages a second and destination, 0 is off */
+extern int guc_slack_burst;
+extern int guc_max_alerts_per_hour;
+extern int guc_escalate_after; /* seconds, 0 is off */
+extern int guc_retention;	   /* minutes, 0 is off */
+extern int guc_coalesce_burst;
+extern char *guc_stripe_api_base;
+extern char *guc_slack_api_base;
+extern char *guc_slack_hosts;
+extern char *guc_ca_file; /* "" is the system's */
+extern bool guc_outbound;
+extern bool guc_allow_plain_http;
 
 extern void guc_define(void);
 
@@ -89,6 +104,9 @@ typedef struct EngineStatement
 extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
+extern int engine_plan_for_indexes(void);
+extern int engine_plan_in_haste(void);
+extern void engine_plan_as_before(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,
 							   Relation *relation, Snapshot *snapshot);
@@ -264,6 +282,8 @@ extern bool step_guard(void (*body)(void *), void *arg,
 					   bool (*excuse)(const ErrorData *), ErrorData **error);
 extern void step_run(StepRun *run, List *steps);
 extern bool step_is_dead(const Step *step);
+extern bool step_waits(const Step *step);
+extern bool step_blocks(List *todo);
 extern const char *step_status(const StepRun *run);
 extern Step *step_make(const char *name, int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
@@ -550,6 +570,123 @@ compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
+
+/* ---- in template.c: {{path | filter}} and what stands for it ---- */
+extern void template_check(const char *text); /* raises 22023 */
+extern char *template_render(const char *text, Event *event);
+extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
+
+/* ---- in money.c: minor units, as people write them ---- */
+extern char *money_format(int64 amount, const char *currency);
+
+/* ---- in blocks.c: Block Kit, within Slack's sizes ---- */
+extern char *blocks_escape(const char *text);
+extern char *blocks_cut(const char *mrkdwn, int characters);
+extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
+
+/* An alert's message: what happened, and a line of how it stands. */
+typedef struct MessageParts
+{
+	const char *text;	  /* mrkdwn, escaped */
+	Jsonb *blocks;		  /* the author's, instead of a section, or NULL */
+	const char *severity; /* info, warning, critical; NULL: none */
+	const char *status;	  /* mrkdwn of a context block below, or NULL */
+	bool resolved;
+} MessageParts;
+
+extern Jsonb *blocks_message(const MessageParts *parts);
+
+/* ---- in destination.c: named places in Slack ---- */
+typedef struct Destination
+{
+	char *name;
+	bool is_webhook;
+	char *channel; /* NULL for a webhook */
+	bool enabled;
+	char *disabled_reason;
+	char *fallback;
+	char *escalation;
+} Destination;
+
+extern bool destination_find(const char *name, Destination *destination);
+compat_noreturn extern void destination_missing(const char *name);
+extern bool destination_secret(const char *name, char *buffer, size_t size,
+							   char **trouble);
+extern void destination_switch_off(const char *name, const char *reason);
+
+/* ---- in outbox.c: what is owed to Slack, stored with what owes it ---- */
+typedef struct Outgoing
+{
+	const char *destination;
+	const char *method; /* post, update, summary, test */
+	Jsonb *payload;		/* {"text": ..., "blocks": [...]} */
+	const char *key;	/* or NULL, like those below */
+	const char *thread;
+	TimestampTz due_at;
+	const char *event_id;
+	const char *account;
+	const char *alert;
+	int64 incident; /* 0: none */
+} Outgoing;
+
+/* The message's id; 0 when one with its key, or such a change, waits already. */
+extern int64 outbox_enqueue(const Outgoing *outgoing);
+
+/* ---- in alert.c and incident.c: events to messages ---- */
+#define STEP_ALERTS "alerts"
+
+extern bool alert_wanted(const char *event_type);
+extern bool alert_attempt(Event *event, ErrorData **error);
+extern void alert_system(const char *type, Jsonb *object);
+/* An event that is failed or dead, told once to who asked for it. */
+extern void alert_event_trouble(const StepRun *run, const char *status);
+/* What an incident's own message is to say now; NULL: as it was queued. */
+extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
+
+/* ---- in guard.c: may this database send? ---- */
+typedef enum OutboundState
+{
+	OUTBOUND_ON,
+	OUTBOUND_OFF,	   /* stripe_sync.outbound */
+	OUTBOUND_COPY,	   /* the note is another database's */
+	OUTBOUND_RESTORED, /* the server began from a backup */
+	OUTBOUND_UNNOTED   /* nothing was ever set up */
+} OutboundState;
+
+extern void guard_note(void); /* every set-up call */
+extern OutboundState guard_state(void);
+extern const char *guard_reason(OutboundState state);
+extern bool guard_paused(const char *what);
+extern void guard_init(void); /* in the postmaster */
+
+/* ---- in slots.c: what the workers share in memory ---- */
+extern void slots_init(void);
+extern void slots_wake(void); /* when this transaction commits */
+extern void slots_report(const char *state);
+
+/* ---- in pass.c: the worker's work, wherever it runs ---- */
+typedef struct PassOwner
+{
+	void (*begin)(void);
+	void (*commit)(void);
+} PassOwner;
+
+extern void pass_setup(const PassOwner *owner);
+extern void pass_woken(void);			  /* something was committed */
+extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
+extern void pass_close(void);			  /* begin nothing more */
+extern bool pass_idle(void);			  /* nothing in flight */
+extern bool pass_paced(TimestampTz *until);
+extern void pass_finish(void); /* let go of what is claimed */
+
+/* ---- in silence.c, prune.c: what falls due by the clock ---- */
+extern void silence_check(void);
+extern int64 prune_some(const Interval *before);
+
+/* ---- in launcher.c, worker.c, leave.c ---- */
+extern void launcher_init(void);
+extern void leave_init(void);
 
 /* ---- in fill_columns.c ---- */
 extern void columns_fill(const CatalogType *type, List *columns);

@@ -48,12 +48,14 @@ CREATE INDEX event_due_idx ON stripe_sync.event (next_attempt_at)
 	WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
 	WHERE status IN ('pending', 'failed', 'dead');
+-- by time, for retention and for noticing silence: costs next to nothing
+CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at);
 COMMENT ON TABLE stripe_sync.event IS 'The inbox: every event ever accepted, with its exact bytes and what became of it';
 COMMENT ON COLUMN stripe_sync.event.account IS 'The connected account; empty for one''s own';
 COMMENT ON COLUMN stripe_sync.event.source IS 'webhook or simulate';
 COMMENT ON COLUMN stripe_sync.event.status IS 'pending, applied, stale, ignored, failed or dead';
 COMMENT ON COLUMN stripe_sync.event.mirrored IS 'The mirror''s own verdict, NULL until it has one';
-COMMENT ON COLUMN stripe_sync.event.todo IS 'Steps still to run: mirror, and names of handlers';
+COMMENT ON COLUMN stripe_sync.event.todo IS 'Steps still to run: mirror, names of handlers, alerts';
 COMMENT ON COLUMN stripe_sync.event.tries IS 'Tries made of each step in todo';
 COMMENT ON COLUMN stripe_sync.event.error IS 'Steps that failed last: name, SQLSTATE, message, context';
 COMMENT ON COLUMN stripe_sync.event.payload IS 'The payload, byte for byte';

@@ -19,10 +19,19 @@ SELECT g.grade, g.what
 	('ingest', 'FUNCTION stripe_sync.receive(text, text, text)'),
 	('ingest', 'FUNCTION stripe_sync.webhook(bytea, jsonb, text)'),
 	('ingest', 'FUNCTION stripe_sync.webhook(text, jsonb, text)'),
+	('ingest', 'FUNCTION stripe_sync.notify(text, text, jsonb, text, text, timestamptz)'),
 	('read', 'TABLE stripe_sync.event'),
 	('read', 'TABLE stripe_sync.endpoint'),
 	('read', 'TABLE stripe_sync.handler'),
 	('read', 'TABLE stripe_sync.object_type'),
+	('read', 'TABLE stripe_sync.destination'),
+	('read', 'TABLE stripe_sync.customer_route'),
+	('read', 'TABLE stripe_sync.message'),
+	('read', 'TABLE stripe_sync.delivery'),
+	('read', 'TABLE stripe_sync.alert'),
+	('read', 'TABLE stripe_sync.incident'),
+	('read', 'TABLE stripe_sync.worker'),
+	('read', 'FUNCTION stripe_sync.workers()'),
 	('read', 'FUNCTION stripe_sync.object_types()'),
 	('read', 'FUNCTION stripe_sync.catalog_api_version()'),
 	('read', 'FUNCTION stripe_sync.explain_event(text)'),
@@ -37,6 +46,28 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.drop_handler(text)'),
 	('admin', 'FUNCTION stripe_sync.test_handler(text, text)'),
 	('admin', 'PROCEDURE stripe_sync.work(interval)'),
+	('admin', 'FUNCTION stripe_sync.add_slack_webhook(text, text)'),
+	('admin', 'FUNCTION stripe_sync.add_slack_channel(text, text, text)'),
+	('admin', 'FUNCTION stripe_sync.enable_destination(text)'),
+	('admin', 'FUNCTION stripe_sync.disable_destination(text, text)'),
+	('admin', 'FUNCTION stripe_sync.drop_destination(text)'),
+	('admin', 'FUNCTION stripe_sync.set_fallback(text, text)'),
+	('admin', 'FUNCTION stripe_sync.set_escalation(text, text)'),
+	('admin', 'FUNCTION stripe_sync.route_customer(text, text)'),
+	('admin', 'FUNCTION stripe_sync.unroute_customer(text)'),
+	('admin', 'FUNCTION stripe_sync.test_destination(text)'),
+	('admin', 'FUNCTION stripe_sync.retry_message(bigint)'),
+	('admin', 'FUNCTION stripe_sync.cancel_message(bigint)'),
+	('admin', 'FUNCTION stripe_sync.render_template(text, jsonb)'),
+	('admin', 'FUNCTION stripe_sync.preview_message(text, jsonb, jsonb, text)'),
+	('admin', 'FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, jsonpath, interval, text, text, jsonb)'),
+	('admin', 'FUNCTION stripe_sync.drop_alert(text)'),
+	('admin', 'FUNCTION stripe_sync.add_default_alerts(text)'),
+	('admin', 'FUNCTION stripe_sync.activate()'),
+	('admin', 'FUNCTION stripe_sync.pause(text)'),
+	('admin', 'FUNCTION stripe_sync.resume(text)'),
+	('admin', 'FUNCTION stripe_sync.prune(interval)'),
+	('admin', 'FUNCTION stripe_sync.note_backup(timestamptz, text)'),
 	('admin', 'FUNCTION stripe_sync.grant_ingest(regrole)'),
 	('admin', 'FUNCTION stripe_sync.grant_read(regrole)'),
 	('admin', 'FUNCTION stripe_sync.grant_admin(regrole)'),
@@ -93,7 +124,7 @@ CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT stripe_sync.grant_grade('ingest', role::text) $$;
 COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
-'Lets a role hand in deliveries: receive and webhook. For the application''s web server.';
+'Lets a role hand in deliveries and messages: receive, webhook, notify. For the application''s web server.';
 
 CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -105,7 +136,7 @@ CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
 	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT stripe_sync.grant_grade('admin', role::text) $$;
 COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
-'Lets a role set up endpoints and handlers, replay and simulate. It does not let it read: grant_read does.';
+'Lets a role set up endpoints, handlers, destinations and alerts, replay and simulate. It does not let it read: grant_read does.';
 
 CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -143,9 +174,24 @@ REVOKE ALL ON FUNCTION
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
 
--- Secrets are not in this list.
+-- Secrets are not in this list, nor what holds for one server only.
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reread', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.mirror_table', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.destination', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.customer_route', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.message', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.alert', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.alerted', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.identity', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.pause', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.pulse', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.silence', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.backup_note', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.message_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record_id_seq', '');

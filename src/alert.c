@@ -1,0 +1,304 @@
+/*
+ * alert.c
+ *		Rules: which events make which message.
+ *
+ * Each rule that fits an event is applied in a subtransaction of its own, so
+ * that a broken one silences no other.  An event counts once for each rule
+ * (stripe_sync.alerted), however often the step is run.
+ */
+#include "stripe_sync.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "alert.h"
+
+/* All rules, by name; read again when set-up changed. */
+static MemoryContext alerts_memory = NULL;
+static List *alerts = NIL;
+static uint64 alerts_generation = 0;
+
+/* ---- the list ---- */
+
+static Datum
+column(HeapTuple tuple, TupleDesc desc, int number, bool *isnull)
+{
+	return heap_getattr(tuple, number, desc, isnull);
+}
+
+static char *
+column_text(HeapTuple tuple, TupleDesc desc, int number)
+{
+	bool isnull;
+	Datum value = column(tuple, desc, number, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static void *
+column_varlena(HeapTuple tuple, TupleDesc desc, int number)
+{
+	bool isnull;
+	Datum value = column(tuple, desc, number, &isnull);
+
+	return isnull ? NULL : PG_DETOAST_DATUM_COPY(value);
+}
+
+static Alert *
+read_alert(HeapTuple tuple, TupleDesc desc)
+{
+	Alert *alert = palloc0(sizeof(Alert));
+	bool isnull;
+	Interval *window = DatumGetIntervalP(column(tuple, desc, 7, &isnull));
+
+	alert->name = column_text(tuple, desc, 1);
+	alert->event_type = column_text(tuple, desc, 2);
+	alert->destination = column_text(tuple, desc, 3);
+	alert->template = column_text(tuple, desc, 4);
+	alert->condition = column_varlena(tuple, desc, 5);
+	alert->group_by = column_varlena(tuple, desc, 6);
+	alert->window = endpoint_seconds(window) * USECS_PER_SEC +
+					window->time % USECS_PER_SEC;
+	alert->closed_by = column_text(tuple, desc, 8);
+	alert->severity = column_text(tuple, desc, 9);
+	alert->blocks = column_varlena(tuple, desc, 10);
+	return alert;
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((Alert *) lfirst(a))->name, ((Alert *) lfirst(b))->name);
+}
+
+/* With the newest snapshot: set-up holds from the moment it is committed. */
+static void
+load_alerts(void)
+{
+	uint64 generation = engine_generation();
+	Relation relation = table_open(engine_relation("alert"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot,
+										  0, NULL);
+	MemoryContext old;
+	HeapTuple tuple;
+
+	if (alerts_memory == NULL)
+		alerts_memory = AllocSetContextCreate(
+			TopMemoryContext, "stripe_sync alerts", ALLOCSET_SMALL_SIZES);
+	alerts_generation = 0;
+	MemoryContextReset(alerts_memory);
+	alerts = NIL;
+	old = MemoryContextSwitchTo(alerts_memory);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		alerts = lappend(alerts, read_alert(tuple, RelationGetDescr(relation)));
+	list_sort(alerts, compare_names);
+	MemoryContextSwitchTo(old);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	alerts_generation = generation;
+}
+
+static List *
+current_alerts(void)
+{
+	if (alerts_generation != engine_generation())
+		load_alerts();
+	return alerts;
+}
+
+static bool
+closes(const Alert *alert, const char *event_type)
+{
+	return alert->closed_by != NULL &&
+		   event_type_fits(event_type, alert->closed_by);
+}
+
+/* Does any rule look at events of this type? */
+bool
+alert_wanted(const char *event_type)
+{
+	ListCell *cell;
+
+	foreach(cell, current_alerts())
+	{
+		Alert *alert = lfirst(cell);
+
+		if (event_type_fits(event_type, alert->event_type) ||
+			closes(alert, event_type))
+			return true;
+	}
+	return false;
+}
+
+/* A copy that outlives a change of the rules; NULL when there is none. */
+static Alert *
+copy_alert(const Alert *alert)
+{
+	Alert *copy = palloc(sizeof(Alert));
+
+	*copy = *alert;
+	copy->name = pstrdup(alert->name);
+	copy->event_type = pstrdup(alert->event_type);
+	copy->destination = pstrdup(alert->destination);
+	copy->template = pstrdup(alert->template);
+	copy->severity = pstrdup(alert->severity);
+	if (alert->closed_by != NULL)
+		copy->closed_by = pstrdup(alert->closed_by);
+	if (alert->condition != NULL)
+		copy->condition = (JsonPath *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->condition));
+	if (alert->group_by != NULL)
+		copy->group_by = (JsonPath *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->group_by));
+	if (alert->blocks != NULL)
+		copy->blocks = (Jsonb *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->blocks));
+	return copy;
+}
+
+Alert *
+alert_find(const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, current_alerts())
+		if (strcmp(((Alert *) lfirst(cell))->name, name) == 0)
+			return copy_alert(lfirst(cell));
+	return NULL;
+}
+
+/* ---- jsonpath over the event ---- */
+
+/* The first thing that the path finds; NULL when it finds none. */
+static Jsonb *
+path_first(JsonPath *path, const Event *event)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum result;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(event->document);
+	fcinfo->args[1].value = PointerGetDatum(path);
+	fcinfo->args[2].value = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	fcinfo->args[3].value = BoolGetDatum(true); /* silent */
+	for (int i = 0; i < 4; i++)
+		fcinfo->args[i].isnull = false;
+	result = jsonb_path_query_first(fcinfo);
+	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
+}
+
+static bool
+scalar_of(Jsonb *json, JsonbValue *value)
+{
+	return json != NULL && JsonbExtractScalar(&json->root, value);
+}
+
+/* A predicate's answer, or whether a filter lets anything through. */
+static bool
+condition_holds(const Alert *alert, const Event *event)
+{
+	JsonbValue value;
+	Jsonb *found;
+
+	if (alert->condition == NULL)
+		return true;
+	found = path_first(alert->condition, event);
+	if (!scalar_of(found, &value))
+		return found != NULL;
+	if (value.type == jbvBool)
+		return value.val.boolean;
+	/* a predicate's "unknown" is null */
+	return value.type != jbvNull;
+}
+
+/* What events have in common that are one incident: the object by default. */
+char *
+alert_group(const Alert *alert, const Event *event)
+{
+	JsonbValue value;
+	Jsonb *found;
+
+	if (alert->group_by == NULL)
+		return pstrdup(event->object_id ? event->object_id : "");
+	found = path_first(alert->group_by, event);
+	if (found == NULL)
+		return pstrdup("");
+	if (scalar_of(found, &value) && value.type == jbvString)
+		return pnstrdup(value.val.string.val, value.val.string.len);
+	return JsonbToCString(NULL, &found->root, VARSIZE(found));
+}
+
+/* ---- applying ---- */
+
+typedef struct Application
+{
+	const Alert *alert;
+	Event *event;
+} Application;
+
+static void
+apply_body(void *arg)
+{
+	Application *application = arg;
+	RoleScope scope = role_enter_engine();
+	int nest = engine_plan_for_indexes();
+
+	if (closes(application->alert, application->event->type))
+		incident_closing(application->alert, application->event);
+	if (event_type_fits(application->event->type,
+						application->alert->event_type) &&
+		condition_holds(application->alert, application->event))
+		incident_opening(application->alert, application->event);
+	engine_plan_as_before(nest);
+	role_leave(&scope);
+}
+
+static void
+name_alert(const Alert *alert, ErrorData *error)
+{
+	error->message = psprintf("alert \"%s\": %s", alert->name, error->message);
+}
+
+/*
+ * Apply all rules that look at the event.  False, with the first error, when
+ * one has failed; the others have been applied all the same.
+ */
+bool
+alert_attempt(Event *event, ErrorData **error)
+{
+	List *fitting = NIL;
+	bool done = true;
+	ListCell *cell;
+
+	foreach(cell, current_alerts())
+	{
+		Alert *alert = lfirst(cell);
+
+		if (event_type_fits(event->type, alert->event_type) ||
+			closes(alert, event->type))
+			fitting = lappend(fitting, copy_alert(alert));
+	}
+	foreach(cell, fitting)
+	{
+		Application application = {lfirst(cell), event};
+		ErrorData *one;
+
+		CommandCounterIncrement(); /* it sees what was done before it */
+		if (step_guard(apply_body, &application, NULL, &one))
+			continue;
+		name_alert(lfirst(cell), one);
+		if (done)
+			*error = one;
+		done = false;
+	}
+	return done;
+}

@@ -1,0 +1,66 @@
+/*
+ * alert.h
+ *		What the rooms of alerts show each other.
+ */
+#ifndef STRIPE_SYNC_ALERT_H
+#define STRIPE_SYNC_ALERT_H
+
+#include "stripe_sync.h"
+
+#include "utils/jsonpath.h"
+
+#define CUSTOMER_DESTINATION "@customer"
+#define DIGEST_ALERT		 "@digest" /* no rule's name begins with @ */
+
+/* A rule, as stripe_sync.alert has it. */
+typedef struct Alert
+{
+	char *name;
+	char *event_type;
+	char *destination; /* or "@customer" */
+	char *template;
+	JsonPath *condition; /* or NULL, like group_by */
+	JsonPath *group_by;
+	int64 window;	 /* microseconds */
+	char *closed_by; /* an event type, or NULL */
+	char *severity;
+	Jsonb *blocks; /* or NULL */
+} Alert;
+
+/* ---- in alert.c ---- */
+extern char *alert_group(const Alert *alert, const Event *event);
+extern Alert *alert_find(const char *name);
+
+/* ---- in incident.c: opened, counted, closed ---- */
+extern void incident_opening(const Alert *alert, Event *event);
+extern void incident_closing(const Alert *alert, Event *event);
+
+/* ---- in incident_message.c: what Slack is told of it ---- */
+typedef struct Incident
+{
+	int64 id;
+	char *kind; /* single, rollup, digest */
+	char *alert;
+	char *destination;
+	char *severity;
+	char *state; /* open, closed */
+	char *text;
+	char *footer; /* where the event is, or NULL */
+	Jsonb *blocks;
+	TimestampTz opened_at;
+	TimestampTz window_until;
+	TimestampTz closed_at;
+	char *closed_by;
+	char *event_id;
+	int64 message; /* its own, 0: not yet */
+} Incident;
+
+extern bool incident_read(int64 id, Incident *incident);
+extern char *incident_thread(int64 id);
+extern void incident_report_flood(const char *destination);
+extern int64 incident_post(const Incident *incident, const char *account);
+extern void incident_tell_repeated(const Incident *incident, bool again,
+								   const Event *event);
+extern void incident_tell_closed(const Incident *incident, const Event *event);
+
+#endif /* STRIPE_SYNC_ALERT_H */

@@ -1,0 +1,282 @@
+/*
+ * alert_setup.c
+ *		Rules are made, replaced and dropped; the rules that every paid product
+ *		wants.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/tuplestore.h"
+
+#include "alert.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_add_alert);
+PG_FUNCTION_INFO_V1(stripe_sync_drop_alert);
+PG_FUNCTION_INFO_V1(stripe_sync_add_default_alerts);
+
+#define NARGUMENTS 10
+
+/* ---- add_alert ---- */
+
+static const char *
+required(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	char *value;
+
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("%s of an alert cannot be NULL", name)));
+	value = text_to_cstring(PG_GETARG_TEXT_PP(number));
+	if (value[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s of an alert cannot be empty", name)));
+	return value;
+}
+
+static void
+check_name(const char *name)
+{
+	if (strlen(name) > 63 || name[0] == '@')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an alert must have a name of 1 to 63 bytes that "
+							   "does not begin with @")));
+}
+
+static void
+check_severity(const char *severity)
+{
+	if (strcmp(severity, "info") != 0 && strcmp(severity, "warning") != 0 &&
+		strcmp(severity, "critical") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown severity \"%s\"", severity),
+						errhint("It is one of info, warning, critical.")));
+}
+
+static void
+check_window(FunctionCallInfo fcinfo, int number)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("coalesce_for of an alert cannot be NULL"),
+						errhint("'0' groups nothing.")));
+	endpoint_check_interval(PG_GETARG_INTERVAL_P(number), "coalesce_for");
+	if (endpoint_seconds(PG_GETARG_INTERVAL_P(number)) > 366 * SECS_PER_DAY)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("coalesce_for cannot be longer than a year")));
+}
+
+static void
+check_destination(const char *name)
+{
+	Destination destination;
+
+	if (strcmp(name, CUSTOMER_DESTINATION) != 0 &&
+		!destination_find(name, &destination))
+		destination_missing(name);
+}
+
+/* The rows of stripe_sync.alert; arguments are in their order. */
+static void
+upsert_alert(Datum *values, const char *nulls)
+{
+	static EngineStatement upsert = {
+		"INSERT INTO stripe_sync.alert (name, event_type, destination, template,"
+		" condition, group_by, coalesce_for, closed_by, severity, blocks)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
+		" destination = excluded.destination, template = excluded.template,"
+		" condition = excluded.condition, group_by = excluded.group_by,"
+		" coalesce_for = excluded.coalesce_for, closed_by = excluded.closed_by,"
+		" severity = excluded.severity, blocks = excluded.blocks",
+		10,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONPATHOID, JSONPATHOID,
+		 INTERVALOID, TEXTOID, TEXTOID, JSONBOID}};
+
+	SPI_connect();
+	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/*
+ * add_alert(name, event_type, destination, template, condition, group_by,
+ * coalesce_for, closed_by, severity, blocks)
+ */
+Datum
+stripe_sync_add_alert(PG_FUNCTION_ARGS)
+{
+	const char *name = required(fcinfo, 0, "name");
+	const char *destination;
+	Datum values[NARGUMENTS];
+	char nulls[NARGUMENTS + 1] = {0};
+	RoleScope scope;
+
+	check_name(name);
+	(void) required(fcinfo, 1, "event_type");
+	destination = required(fcinfo, 2, "destination");
+	template_check(required(fcinfo, 3, "template"));
+	check_window(fcinfo, 6);
+	if (!PG_ARGISNULL(7))
+		(void) required(fcinfo, 7, "closed_by");
+	check_severity(required(fcinfo, 8, "severity"));
+	if (!PG_ARGISNULL(9))
+	{
+		(void) blocks_fit(PG_GETARG_JSONB_P(9));
+		template_check_blocks(PG_GETARG_JSONB_P(9));
+	}
+	for (int i = 0; i < NARGUMENTS; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
+	scope = role_enter_engine();
+	check_destination(destination);
+	guard_note();
+	upsert_alert(values, nulls);
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* drop_alert(name): its incidents stay */
+Datum
+stripe_sync_drop_alert(PG_FUNCTION_ARGS)
+{
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.alert WHERE name = $1", 1, {TEXTOID}};
+	Datum value = PG_GETARG_DATUM(0);
+	RoleScope scope = role_enter_engine();
+
+	SPI_connect();
+	engine_run(&drop, &value, NULL, SPI_OK_DELETE);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_SUCH_NAME),
+				 errmsg("there is no alert \"%s\"", TextDatumGetCString(value)),
+				 errhint("SELECT name FROM stripe_sync.alert shows all.")));
+	SPI_finish();
+	guard_note();
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* ---- add_default_alerts ---- */
+
+#define WHO                                                                    \
+	"{{customer.name or customer_name or customer.email or customer_email or customer}}"
+
+/* Only what somebody should act on. */
+static const struct DefaultAlert
+{
+	const char *name;
+	const char *event_type;
+	const char *template;
+	const char *group_by; /* or NULL */
+	const char *coalesce_for;
+	const char *closed_by; /* or NULL */
+	const char *severity;
+} defaults[] = {
+	{"payment_failed", "invoice.payment_failed",
+	 "*Payment failed:* {{amount_due | money}} of " WHO
+	 ", invoice {{id | link:number}}",
+	 NULL, "5 minutes", "invoice.paid", "warning"},
+	{"action_required", "invoice.payment_action_required",
+	 "*A customer must act:* " WHO
+	 " has to confirm {{amount_due | money}}, invoice {{id | link:number}}",
+	 NULL, "5 minutes", "invoice.paid", "warning"},
+	{"dispute_opened", "charge.dispute.created",
+	 "*Dispute opened:* {{amount | money}}, {{reason}}, charge {{charge | link}};"
+	 " evidence is due {{evidence_details.due_by | date}}, {{id | link}}",
+	 NULL, "5 minutes", "charge.dispute.closed", "critical"},
+	{"fraud_warning", "radar.early_fraud_warning.created",
+	 "*Early fraud warning:* {{fraud_type}} on charge {{charge | link}}; a refund"
+	 " now may avoid a dispute",
+	 NULL, "5 minutes", NULL, "critical"},
+	{"payout_failed", "payout.failed",
+	 "*Payout failed:* {{amount | money}}, {{failure_message or failure_code}},"
+	 " {{id | link}}",
+	 NULL, "5 minutes", NULL, "critical"},
+	{"subscription_cancelled", "customer.subscription.deleted",
+	 "*Subscription cancelled:* " WHO
+	 ", {{cancellation_details.feedback or cancellation_details.reason or "
+	 "status}}, {{id | link}}",
+	 NULL, "5 minutes", NULL, "warning"},
+	{"events_failing", "system.event_failed",
+	 "*Events are failing* in `{{step}}`, first {{event_type}} {{event | link}}:"
+	 " {{error}}. They are tried again by themselves.",
+	 "$.data.object.step", "1 hour", NULL, "warning"},
+	{"events_dead", "system.event_dead",
+	 "*Events are dead* in `{{step}}`, first {{event_type}} {{event | link}}:"
+	 " {{error}}. Mend it, then `SELECT * FROM stripe_sync.replay(now() - "
+	 "interval '7 days')`.",
+	 "$.data.object.step", "1 hour", NULL, "critical"},
+	{"silence", "system.silence",
+	 "*No events from Stripe* at endpoint `{{endpoint}}` since {{last_event_at | "
+	 "date}}. Is the webhook endpoint still enabled at Stripe?",
+	 NULL, "1 hour", "system.silence_over", "critical"},
+	{"destination_disabled", "system.destination_disabled",
+	 "*Slack destination `{{destination}}` is switched off:* {{reason}}."
+	 " {{waiting}} messages wait for `stripe_sync.enable_destination()`.",
+	 NULL, "1 hour", NULL, "critical"},
+	{"events_missing", "system.reconcile_missing",
+	 "*Events were missing:* {{missing}} never arrived by webhook and were"
+	 " brought in from Stripe's list.",
+	 NULL, "1 hour", NULL, "warning"},
+};
+
+static void
+add_default(const struct DefaultAlert *alert, text *destination)
+{
+	Datum values[NARGUMENTS] = {
+		CStringGetTextDatum(alert->name),
+		CStringGetTextDatum(alert->event_type),
+		PointerGetDatum(destination),
+		CStringGetTextDatum(alert->template),
+		(Datum) 0,
+		alert->group_by
+			? DirectFunctionCall1(jsonpath_in, CStringGetDatum(alert->group_by))
+			: (Datum) 0,
+		DirectFunctionCall3(interval_in, CStringGetDatum(alert->coalesce_for),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
+		alert->closed_by ? CStringGetTextDatum(alert->closed_by) : (Datum) 0,
+		CStringGetTextDatum(alert->severity),
+		(Datum) 0};
+	char nulls[] = {' ', ' ',
+					' ', ' ',
+					'n', alert->group_by ? ' ' : 'n',
+					' ', alert->closed_by ? ' ' : 'n',
+					' ', 'n',
+					'\0'};
+
+	template_check(alert->template);
+	upsert_alert(values, nulls);
+}
+
+/* add_default_alerts(destination): the names of the rules */
+Datum
+stripe_sync_add_default_alerts(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	text *destination;
+	RoleScope scope;
+
+	(void) required(fcinfo, 0, "destination");
+	destination = PG_GETARG_TEXT_PP(0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	scope = role_enter_engine();
+	check_destination(text_to_cstring(destination));
+	guard_note();
+	for (int i = 0; i < lengthof(defaults); i++)
+	{
+		Datum value = CStringGetTextDatum(defaults[i].name);
+		bool isnull = false;
+
+		add_default(&defaults[i], destination);
+		tuplestore_putvalues(result->setResult, result->setDesc, &value,
+							 &isnull);
+	}
+	role_leave(&scope);
+	return (Datum) 0;
+}

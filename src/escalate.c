@@ -1,0 +1,104 @@
+/*
+ * escalate.c
+ *		Incidents by the clock: critical ones that stay open are repeated, and
+ *		those that nothing closes end with their window.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+
+#include "alert.h"
+#include "pass.h"
+
+#define AT_ONCE 100
+
+static List *
+take_due(void)
+{
+	static EngineStatement take = {
+		"UPDATE stripe_sync.incident_record i SET escalate_at = NULL,"
+		" escalated_at = pg_catalog.clock_timestamp()"
+		" FROM (SELECT id FROM stripe_sync.incident_record"
+		"  WHERE escalate_at <= pg_catalog.clock_timestamp()"
+		"  ORDER BY escalate_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
+		" WHERE i.id = d.id AND i.state = 'open' RETURNING i.id",
+		1,
+		{INT4OID}};
+	MemoryContext context = CurrentMemoryContext;
+	Datum value = Int32GetDatum(AT_ONCE);
+	List *ids = NIL;
+
+	SPI_connect();
+	engine_run(&take, &value, NULL, SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		int64 *id = palloc(sizeof(int64));
+
+		*id = DatumGetInt64(SPI_getbinval(
+			SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &(bool){false}));
+		ids = lappend(ids, id);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return ids;
+}
+
+/* To the second destination, or into the thread where there is none. */
+static void
+escalate(int64 id)
+{
+	Incident incident;
+	Destination destination;
+	MessageParts parts = {.severity = "critical"};
+	Outgoing message = {
+		.method = "post", .due_at = GetCurrentTimestamp(), .incident = id};
+
+	if (!incident_read(id, &incident) ||
+		!destination_find(incident.destination, &destination))
+		return;
+	parts.text = psprintf(":rotating_light: Still open after %d minutes: %s",
+						  guc_escalate_after / 60, incident.text);
+	message.payload = blocks_message(&parts);
+	message.event_id = incident.event_id;
+	if (destination.escalation != NULL)
+		message.destination = destination.escalation;
+	else
+	{
+		message.destination = incident.destination;
+		message.thread = incident_thread(id);
+	}
+	(void) outbox_enqueue(&message);
+}
+
+static void
+end_windows(void)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
+		" closed_at = i.window_until, escalate_at = NULL"
+		" FROM (SELECT id FROM stripe_sync.incident_record o"
+		"  WHERE o.state = 'open' AND o.kind = 'single'"
+		"   AND o.window_until < pg_catalog.clock_timestamp()"
+		"   AND NOT EXISTS (SELECT FROM stripe_sync.alert a"
+		"     WHERE a.name = o.alert AND a.closed_by IS NOT NULL)"
+		"  LIMIT 1000 FOR UPDATE SKIP LOCKED) d"
+		" WHERE i.id = d.id"};
+
+	SPI_connect();
+	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+void
+escalate_due(void)
+{
+	List *ids = take_due();
+	ListCell *cell;
+
+	foreach(cell, ids)
+		escalate(*(int64 *) lfirst(cell));
+	end_windows();
+}

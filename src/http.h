@@ -1,0 +1,80 @@
+/*
+ * http.h
+ *		Requests over libcurl's multi interface, many at a time, waited for
+ *		together with the latch.
+ *
+ * Nothing here is of palloc's: a request outlives transactions and errors.
+ * Who starts a request owns it until http_free().
+ */
+#ifndef STRIPE_SYNC_HTTP_H
+#define STRIPE_SYNC_HTTP_H
+
+#include "stripe_sync.h"
+
+#define HTTP_MAX_ANSWER	 (256 * 1024) /* bytes of a body that are read */
+#define HTTP_MAX_HEADERS 8
+
+/* What came of a request, beside the HTTP status. */
+typedef enum HttpFault
+{
+	HTTP_DONE,		 /* an answer, whatever its status */
+	HTTP_CONNECTION, /* refused, reset, not resolved, cut short */
+	HTTP_TIMEOUT,
+	HTTP_TLS,		/* certificate or handshake */
+	HTTP_TOO_LARGE, /* cut off at HTTP_MAX_ANSWER; the status is good */
+	HTTP_REFUSED	/* by us: the URL's scheme or host isn't allowed */
+} HttpFault;
+
+typedef struct HttpRequest
+{
+	/* in: strings are copied by http_start and wiped by http_free */
+	const char *method; /* "POST" or "GET" */
+	const char *url;
+	const char *headers[HTTP_MAX_HEADERS]; /* "Name: value", NULL-ended */
+	const char *body;					   /* or NULL */
+	size_t body_length;
+	void *owner; /* the caller's */
+} HttpRequest;
+
+typedef struct HttpAnswer
+{
+	void *owner;
+	HttpFault fault;
+	char trouble[256]; /* libcurl's words, without the URL's path or a header */
+	int status;		   /* 0: none came */
+	long retry_after;  /* seconds, -1: none was said */
+	char request_id[128];
+	char date[64]; /* the Date header as it came */
+	char *body;	   /* ended by \0; "" when there is none */
+	size_t length;
+	TimestampTz started;
+	TimestampTz finished;
+} HttpAnswer;
+
+/* Which hosts a URL may name. */
+typedef enum HttpAudience
+{
+	HTTP_SLACK_WEBHOOK, /* one of stripe_sync.slack_hosts */
+	HTTP_SLACK_API,		/* that of stripe_sync.slack_api_base */
+	HTTP_STRIPE_API		/* that of stripe_sync.stripe_api_base */
+} HttpAudience;
+
+/* NULL: may be called; else why not (palloc'd, without the URL itself). */
+extern char *http_refusal(const char *url, HttpAudience audience);
+
+extern void http_setup(void);	 /* once in a process; raises */
+extern int http_in_flight(void); /* started and not yet taken */
+extern int http_room(void);		 /* how many more may be started */
+extern bool http_start(const HttpRequest *request, char **trouble);
+extern HttpAnswer *http_take(void); /* one that ended, or NULL */
+extern void http_free(HttpAnswer *answer);
+extern void http_abandon(void); /* drop all that is in flight */
+
+/*
+ * Wait until the latch is set, a request has ended (true), or so many
+ * milliseconds have passed (-1: for ever).  Exits when the postmaster dies.
+ * Resets the latch and processes no interrupts: the caller does.
+ */
+extern bool http_wait(long timeout_ms, uint32 wait_event);
+
+#endif /* STRIPE_SYNC_HTTP_H */

@@ -1,0 +1,181 @@
+/*
+ * http_answer.c
+ *		An answer as it comes in: what is kept of its headers and body.
+ *
+ * The callbacks are called by libcurl's hand: nothing here pallocs or raises,
+ * and a short return ends the transfer.
+ */
+#include "stripe_sync.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <openssl/crypto.h>
+#include <strings.h>
+#include <time.h>
+
+#include "http_parts.h"
+
+#define MAX_HEADER_LINES 200
+#define MAX_HEADER_BYTES (64 * 1024)
+#define MAX_RETRY_AFTER	 86400
+#define FIRST_ROOM		 4096 /* for a body */
+
+static char no_body[] = "";
+
+/* Copies the request's body, which libcurl doesn't. */
+bool
+answer_begin(AnswerReader *reader, const HttpRequest *request)
+{
+	memset(reader, 0, sizeof(*reader));
+	reader->answer.owner = request->owner;
+	reader->answer.retry_after = -1;
+	reader->answer.body = no_body;
+	reader->body_length = request->body == NULL ? 0 : request->body_length;
+	reader->body = malloc(reader->body_length + 1);
+	if (reader->body == NULL)
+		return false;
+	if (reader->body_length > 0)
+		memcpy(reader->body, request->body, reader->body_length);
+	return true;
+}
+
+/* An answer may hold a secret too: that of an endpoint made at Stripe. */
+void
+answer_wipe(AnswerReader *reader)
+{
+	if (reader->body != NULL)
+		OPENSSL_cleanse(reader->body, reader->body_length);
+	free(reader->body);
+	reader->body = NULL;
+	if (reader->room > 0)
+	{
+		OPENSSL_cleanse(reader->answer.body, reader->answer.length);
+		free(reader->answer.body);
+	}
+	reader->answer.body = no_body;
+	reader->room = 0;
+}
+
+void
+answer_fail(AnswerReader *reader, HttpFault fault, const char *trouble)
+{
+	reader->answer.fault = fault;
+	strlcpy(reader->answer.trouble, trouble, sizeof(reader->answer.trouble));
+}
+
+static void
+fail_too_large(AnswerReader *reader)
+{
+	answer_fail(reader, HTTP_TOO_LARGE, "the answer is larger than is read");
+}
+
+static bool
+room_make(AnswerReader *reader, size_t needed)
+{
+	size_t room = reader->room == 0 ? FIRST_ROOM : reader->room;
+	char *body;
+
+	if (needed <= reader->room)
+		return true;
+	while (room < needed)
+		room *= 2;
+	body = malloc(room);
+	if (body == NULL)
+		return false;
+	memcpy(body, reader->answer.body, reader->answer.length);
+	if (reader->room > 0)
+	{
+		OPENSSL_cleanse(reader->answer.body, reader->answer.length);
+		free(reader->answer.body);
+	}
+	reader->answer.body = body;
+	reader->room = room;
+	return true;
+}
+
+size_t
+answer_take_body(char *bytes, size_t size, size_t count, void *user)
+{
+	AnswerReader *reader = user;
+	HttpAnswer *answer = &reader->answer;
+	size_t length = Min(size * count, HTTP_MAX_ANSWER - answer->length);
+
+	if (!room_make(reader, answer->length + length + 1))
+	{
+		answer_fail(reader, HTTP_CONNECTION, "out of memory");
+		return 0;
+	}
+	memcpy(answer->body + answer->length, bytes, length);
+	answer->length += length;
+	answer->body[answer->length] = '\0';
+	if (length < size * count)
+		fail_too_large(reader);
+	return length;
+}
+
+/* The value of a header of this name, printable and cut to the size. */
+static bool
+header_read(const char *line, size_t length, const char *name, char *value,
+			size_t size)
+{
+	size_t at = strlen(name);
+	size_t n = 0;
+
+	if (length <= at || line[at] != ':' || strncasecmp(line, name, at) != 0)
+		return false;
+	while (++at < length && (line[at] == ' ' || line[at] == '\t'))
+		;
+	for (; at < length && n < size - 1; at++)
+		if (line[at] >= ' ' && line[at] <= '~')
+			value[n++] = line[at];
+	while (n > 0 && value[n - 1] == ' ')
+		n--;
+	value[n] = '\0';
+	return true;
+}
+
+/* Seconds, or a date as HTTP writes it; -1 when it is neither. */
+static long
+retry_after_read(const char *value)
+{
+	struct tm at = {0};
+	double seconds;
+	char *end;
+
+	if (isdigit((unsigned char) *value))
+		seconds = strtod(value, &end);
+	else
+	{
+		end = strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &at);
+		seconds = difftime(timegm(&at), time(NULL));
+	}
+	if (end == NULL || *end != '\0')
+		return -1;
+	seconds = Min(seconds, MAX_RETRY_AFTER);
+	return seconds > 0 ? (long) ceil(seconds) : 0;
+}
+
+size_t
+answer_take_header(char *line, size_t size, size_t count, void *user)
+{
+	AnswerReader *reader = user;
+	HttpAnswer *answer = &reader->answer;
+	size_t length = size * count;
+	char value[64];
+
+	reader->header_bytes += length;
+	if (++reader->header_lines > MAX_HEADER_LINES ||
+		reader->header_bytes > MAX_HEADER_BYTES)
+	{
+		fail_too_large(reader);
+		return 0;
+	}
+	if (header_read(line, length, "Retry-After", value, sizeof(value)))
+		answer->retry_after = retry_after_read(value);
+	else if (!header_read(line, length, "Request-Id", answer->request_id,
+						  sizeof(answer->request_id)) &&
+			 !header_read(line, length, "X-Slack-Req-Id", answer->request_id,
+						  sizeof(answer->request_id)))
+		header_read(line, length, "Date", answer->date, sizeof(answer->date));
+	return length;
+}

@@ -1,0 +1,602 @@
+/*
+ * incident.c
+ *		What an alert has opened, and what becomes of it: counted, closed,
+ *		rolled up.
+ *
+ * Who opens or closes for one group holds an advisory lock on it to the end of
+ * the transaction, so that a failure and its payment that arrive at once see
+ * each other.  Events are counted by rows of their own (stripe_sync.alerted):
+ * a flood of them doesn't queue for one row.  Who opens holds the rule's lock
+ * too, for the count of those that are open already.  Locks are taken in the
+ * order group, rule, destination.
+ */
+#include "stripe_sync.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "alert.h"
+
+/* An event as an alert sees it. */
+typedef struct Occurrence
+{
+	const Alert *alert;
+	Event *event;
+	char *group;
+	char *destination; /* as resolved, or NULL: nobody is to be told */
+	TimestampTz created;
+} Occurrence;
+
+/* ---- locks ---- */
+
+static void
+lock_name(const char *kind, const char *name, const char *group,
+		  const char *account)
+{
+	StringInfoData key;
+	uint64 hash;
+
+	initStringInfo(&key);
+	appendStringInfo(&key, "stripe_sync %s %s", kind, name);
+	appendStringInfoChar(&key, '\0');
+	appendStringInfoString(&key, group);
+	appendStringInfoChar(&key, '\0');
+	appendStringInfoString(&key, account);
+	hash = hash_bytes_extended((unsigned char *) key.data, key.len, 0);
+	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum((int64) hash));
+	pfree(key.data);
+}
+
+/* ---- looking things up ---- */
+
+/* The first column of the first row, as int8; 0 when there is none. */
+static int64
+first_id(EngineStatement *statement, Datum *values, const char *nulls)
+{
+	bool isnull = true;
+	int64 id = 0;
+
+	SPI_connect();
+	engine_run(statement, values, nulls, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										 SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return isnull ? 0 : id;
+}
+
+static bool
+seen_before(const Occurrence *occurrence)
+{
+	static EngineStatement select = {
+		"SELECT 1::bigint FROM stripe_sync.alerted"
+		" WHERE event_id = $1 AND account = $2 AND alert = $3",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(occurrence->event->id),
+					  CStringGetTextDatum(occurrence->event->account),
+					  CStringGetTextDatum(occurrence->alert->name)};
+
+	return first_id(&select, values, NULL) != 0;
+}
+
+/* The event counts for this alert, to that incident (0: to none). */
+static void
+note_event(const Occurrence *occurrence, int64 incident, bool closing)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.alerted"
+		" (event_id, account, alert, group_key, created, closes, incident)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+		7,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BOOLOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(occurrence->event->id),
+					  CStringGetTextDatum(occurrence->event->account),
+					  CStringGetTextDatum(occurrence->alert->name),
+					  CStringGetTextDatum(occurrence->group),
+					  TimestampTzGetDatum(occurrence->created),
+					  BoolGetDatum(closing),
+					  Int64GetDatum(incident)};
+	char nulls[] = "       ";
+
+	nulls[6] = incident == 0 ? 'n' : ' ';
+	SPI_connect();
+	engine_run(&insert, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/*
+ * The group's incident that is open.  One that nothing closes ends with its
+ * window.
+ */
+static int64
+find_open(const Occurrence *occurrence)
+{
+	static EngineStatement expire = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = window_until, escalate_at = NULL"
+		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
+		" AND kind = 'single' AND window_until < pg_catalog.clock_timestamp()",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	static EngineStatement select = {
+		"SELECT id FROM stripe_sync.incident_record"
+		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
+		" AND kind = 'single'",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(occurrence->alert->name),
+					  CStringGetTextDatum(occurrence->group),
+					  CStringGetTextDatum(occurrence->event->account)};
+
+	if (occurrence->alert->closed_by == NULL)
+	{
+		SPI_connect();
+		engine_run(&expire, values, NULL, SPI_OK_UPDATE);
+		SPI_finish();
+	}
+	return first_id(&select, values, NULL);
+}
+
+/* A roll-up or digest that still counts on; its events keep it alive. */
+static int64
+find_collecting(const char *kind, const char *alert, const char *group,
+				int64 window)
+{
+	static EngineStatement select = {
+		"SELECT i.id FROM stripe_sync.incident_record i"
+		" WHERE i.alert = $1 AND i.group_key = $2 AND i.account = ''"
+		" AND i.kind = $3 AND i.state = 'open' AND (SELECT a.at"
+		"   FROM stripe_sync.alerted a WHERE a.incident = i.id"
+		"   ORDER BY a.at DESC LIMIT 1)"
+		"  > pg_catalog.clock_timestamp() - $4 * interval '1 microsecond'",
+		4,
+		{TEXTOID, TEXTOID, TEXTOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(alert), CStringGetTextDatum(group),
+					  CStringGetTextDatum(kind), Int64GetDatum(window)};
+
+	return first_id(&select, values, NULL);
+}
+
+/* Has what would close it arrived already?  Then it is late, and no news. */
+static bool
+closed_already(const Occurrence *occurrence)
+{
+	static EngineStatement by_object = {
+		"SELECT 1::bigint FROM stripe_sync.event"
+		" WHERE object_id = $1 AND account = $2 AND created >= $3"
+		" AND stripe_sync.event_type_fits(type, $4) LIMIT 1",
+		4,
+		{TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
+	static EngineStatement by_group = {
+		"SELECT 1::bigint FROM stripe_sync.alerted"
+		" WHERE alert = $4 AND group_key = $1 AND account = $2 AND created >= $3"
+		" AND closes LIMIT 1",
+		4,
+		{TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
+	const Alert *alert = occurrence->alert;
+	Datum values[] = {CStringGetTextDatum(occurrence->group),
+					  CStringGetTextDatum(occurrence->event->account),
+					  TimestampTzGetDatum(occurrence->created), (Datum) 0};
+
+	if (alert->closed_by == NULL)
+		return false;
+	values[3] = CStringGetTextDatum(alert->name);
+	if (first_id(&by_group, values, NULL) != 0)
+		return true;
+	values[3] = CStringGetTextDatum(alert->closed_by);
+	return alert->group_by == NULL && first_id(&by_object, values, NULL) != 0;
+}
+
+/* ---- opening ---- */
+
+static bool
+burst_is_over(const Alert *alert)
+{
+	static EngineStatement count = {
+		"SELECT pg_catalog.count(*) FROM stripe_sync.incident_record"
+		" WHERE alert = $1 AND kind = 'single' AND opened_at"
+		"  > pg_catalog.clock_timestamp() - $2 * interval '1 microsecond'",
+		2,
+		{TEXTOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(alert->name),
+					  Int64GetDatum(alert->window)};
+
+	return first_id(&count, values, NULL) >= guc_coalesce_burst;
+}
+
+static bool
+destination_is_flooded(const char *destination)
+{
+	static EngineStatement count = {
+		"SELECT pg_catalog.count(*) FROM stripe_sync.message"
+		" WHERE destination = $1 AND alert IS NOT NULL AND method = 'post'"
+		" AND created_at"
+		"  > pg_catalog.clock_timestamp() - interval '1 hour'",
+		1,
+		{TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(destination)};
+
+	return first_id(&count, values, NULL) >= guc_max_alerts_per_hour;
+}
+
+/* What of the incident is written when it opens. */
+typedef struct Opening
+{
+	const char *kind;
+	const char *alert;
+	const char *group;
+	const char *account;
+	const char *text;
+	const char *footer;
+	Jsonb *blocks;
+	int64 window;
+} Opening;
+
+static int64
+insert_incident(const Occurrence *occurrence, const Opening *opening)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account,"
+		" destination, severity, text, footer, blocks, event_id, window_until,"
+		" escalate_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+		"  pg_catalog.clock_timestamp() + $11 * interval '1 microsecond',"
+		"  CASE WHEN $12 > 0 THEN pg_catalog.clock_timestamp()"
+		"    + $12 * interval '1 second' END) RETURNING id",
+		12,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		 JSONBOID, TEXTOID, INT8OID, INT4OID}};
+	bool escalates = strcmp(opening->kind, "single") == 0 &&
+					 strcmp(occurrence->alert->severity, "critical") == 0;
+	Datum values[] = {
+		CStringGetTextDatum(opening->kind),
+		CStringGetTextDatum(opening->alert),
+		CStringGetTextDatum(opening->group),
+		CStringGetTextDatum(opening->account),
+		CStringGetTextDatum(occurrence->destination),
+		CStringGetTextDatum(occurrence->alert->severity),
+		CStringGetTextDatum(opening->text),
+		opening->footer ? CStringGetTextDatum(opening->footer) : (Datum) 0,
+		opening->blocks ? JsonbPGetDatum(opening->blocks) : (Datum) 0,
+		CStringGetTextDatum(occurrence->event->id),
+		Int64GetDatum(opening->window),
+		Int32GetDatum(escalates ? guc_escalate_after : 0)};
+	char nulls[] = "            ";
+	int64 id;
+
+	nulls[7] = opening->footer ? ' ' : 'n';
+	nulls[8] = opening->blocks ? ' ' : 'n';
+	SPI_connect();
+	engine_run(&insert, values, nulls, SPI_OK_INSERT_RETURNING);
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									 SPI_tuptable->tupdesc, 1, &(bool){false}));
+	SPI_finish();
+	return id;
+}
+
+static void
+open_incident(const Occurrence *occurrence, const Opening *opening)
+{
+	int64 id = insert_incident(occurrence, opening);
+	Incident incident;
+
+	note_event(occurrence, id, false);
+	CommandCounterIncrement();
+	if (!incident_read(id, &incident))
+		elog(ERROR, "incident " INT64_FORMAT " is gone", id);
+	(void) incident_post(&incident, occurrence->event->account);
+}
+
+/* Those that have ended make room for a new one of their kind. */
+static void
+end_collecting(const char *kind, const char *alert, const char *group)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp()"
+		" WHERE kind = $1 AND alert = $2 AND group_key = $3 AND account = ''"
+		" AND state = 'open'",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(alert),
+					  CStringGetTextDatum(group)};
+
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+static void
+count_to(const Occurrence *occurrence, int64 id)
+{
+	Incident incident;
+
+	note_event(occurrence, id, false);
+	CommandCounterIncrement();
+	if (incident_read(id, &incident))
+		incident_tell_repeated(&incident, false, occurrence->event);
+}
+
+static void
+open_rollup(const Occurrence *occurrence)
+{
+	const Alert *alert = occurrence->alert;
+	Opening opening = {
+		.kind = "rollup",
+		.alert = alert->name,
+		.group = occurrence->destination,
+		.account = "",
+		.text = template_render(alert->template, occurrence->event),
+		.window = alert->window};
+
+	end_collecting("rollup", alert->name, occurrence->destination);
+	open_incident(occurrence, &opening);
+}
+
+/* Past max_alerts_per_hour: one digest for the whole destination. */
+static void
+open_digest(const Occurrence *occurrence)
+{
+	Opening opening = {.kind = "digest",
+					   .alert = DIGEST_ALERT,
+					   .group = occurrence->destination,
+					   .account = "",
+					   .text = "",
+					   .window = USECS_PER_HOUR};
+
+	end_collecting("digest", DIGEST_ALERT, occurrence->destination);
+	open_incident(occurrence, &opening);
+	incident_report_flood(occurrence->destination);
+}
+
+static void
+open_single(const Occurrence *occurrence)
+{
+	const Alert *alert = occurrence->alert;
+	Event *event = occurrence->event;
+	bool is_stripes = strncmp(event->type, "system.", 7) != 0;
+	Opening opening = {
+		.kind = "single",
+		.alert = alert->name,
+		.group = occurrence->group,
+		.account = event->account,
+		.text = template_render(alert->template, event),
+		.footer = is_stripes ? template_render("{{event.id | link}}", event)
+							 : NULL,
+		.blocks = alert->blocks ? template_render_blocks(alert->blocks, event)
+								: NULL,
+		.window = alert->window};
+
+	open_incident(occurrence, &opening);
+}
+
+/* Nothing of the group is open: one more incident, or one of too many? */
+static void
+open_for(const Occurrence *occurrence)
+{
+	const Alert *alert = occurrence->alert;
+	const char *destination = occurrence->destination;
+	int64 collecting = find_collecting("rollup", alert->name, destination,
+									   alert->window);
+
+	if (collecting == 0)
+	{
+		lock_name("alert", alert->name, "", "");
+		collecting = find_collecting("rollup", alert->name, destination,
+									 alert->window);
+	}
+	if (collecting != 0)
+		count_to(occurrence, collecting);
+	else if (burst_is_over(alert))
+		open_rollup(occurrence);
+	else
+	{
+		lock_name("destination", destination, "", "");
+		collecting = find_collecting("digest", DIGEST_ALERT, destination,
+									 USECS_PER_HOUR);
+		if (!destination_is_flooded(destination))
+			open_single(occurrence);
+		else if (collecting != 0)
+			count_to(occurrence, collecting);
+		else
+			open_digest(occurrence);
+	}
+}
+
+/* ---- what is open ---- */
+
+static void
+extend_window(int64 id, int64 window)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET window_until ="
+		" pg_catalog.clock_timestamp() + $2 * interval '1 microsecond'"
+		" WHERE id = $1",
+		2,
+		{INT8OID, INT8OID}};
+	Datum values[] = {Int64GetDatum(id), Int64GetDatum(window)};
+
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+static void
+count_again(const Occurrence *occurrence, int64 id)
+{
+	Incident incident;
+	bool again;
+
+	note_event(occurrence, id, false);
+	CommandCounterIncrement();
+	if (!incident_read(id, &incident))
+		return;
+	again = incident.window_until <= GetCurrentTimestamp();
+	if (again)
+		extend_window(id, occurrence->alert->window);
+	incident_tell_repeated(&incident, again, occurrence->event);
+}
+
+/* Where messages of this rule go, for this event; NULL: nowhere. */
+static char *
+resolve_destination(const Alert *alert, const Event *event)
+{
+	static EngineStatement select = {
+		"SELECT destination FROM stripe_sync.customer_route WHERE customer = $1",
+		1,
+		{TEXTOID}};
+	MemoryContext context = CurrentMemoryContext;
+	char *destination = NULL;
+	char *customer;
+	Datum value;
+
+	if (strcmp(alert->destination, CUSTOMER_DESTINATION) != 0)
+		return pstrdup(alert->destination);
+	if (event->object == NULL)
+		return NULL;
+	customer = event->object_type != NULL &&
+					   strcmp(event->object_type, "customer") == 0
+				   ? event->object_id
+				   : json_get_string(event->object, "customer");
+	if (customer == NULL)
+	{
+		JsonbContainer *expanded = json_get_object(event->object, "customer");
+
+		customer = expanded ? json_get_string(expanded, "id") : NULL;
+	}
+	if (customer == NULL)
+		return NULL;
+	value = CStringGetTextDatum(customer);
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		destination = MemoryContextStrdup(
+			context,
+			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return destination;
+}
+
+static Occurrence
+occur(const Alert *alert, Event *event)
+{
+	Occurrence occurrence = {alert, event, alert_group(alert, event), NULL, 0};
+
+	occurrence.created = event->has_created ? event->created
+											: GetCurrentTimestamp();
+	return occurrence;
+}
+
+/* An event that the rule is for. */
+void
+incident_opening(const Alert *alert, Event *event)
+{
+	Occurrence occurrence = occur(alert, event);
+	int64 open;
+
+	occurrence.destination = resolve_destination(alert, event);
+	if (occurrence.destination == NULL)
+		return;
+	lock_name("group", alert->name, occurrence.group, event->account);
+	if (seen_before(&occurrence))
+		return;
+	open = find_open(&occurrence);
+	if (closed_already(&occurrence))
+		note_event(&occurrence, 0, false);
+	else if (open != 0)
+		count_again(&occurrence, open);
+	else
+		open_for(&occurrence);
+}
+
+/* ---- closing ---- */
+
+/* Is there a failure that is newer than what would close it? */
+static bool
+failed_since(const Occurrence *occurrence, int64 id)
+{
+	static EngineStatement select = {
+		"SELECT 1::bigint FROM stripe_sync.alerted"
+		" WHERE incident = $1 AND NOT closes AND created > $2 LIMIT 1",
+		2,
+		{INT8OID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(id),
+					  TimestampTzGetDatum(occurrence->created)};
+
+	return first_id(&select, values, NULL) != 0;
+}
+
+static void
+close_incident(const Occurrence *occurrence, int64 id)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp(), closed_by = $2,"
+		" escalate_at = NULL WHERE id = $1 AND state = 'open'",
+		2,
+		{INT8OID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(id),
+					  CStringGetTextDatum(occurrence->event->id)};
+	Incident incident;
+
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	CommandCounterIncrement();
+	if (incident_read(id, &incident))
+		incident_tell_closed(&incident, occurrence->event);
+}
+
+/* The roll-up or digest that still counts and has this group's failure. */
+static int64
+find_collected(const Occurrence *occurrence)
+{
+	static EngineStatement select = {
+		"SELECT i.id FROM stripe_sync.alerted a"
+		" JOIN stripe_sync.incident_record i ON i.id = a.incident"
+		" WHERE a.alert = $1 AND a.group_key = $2 AND a.account = $3"
+		" AND NOT a.closes AND a.created <= $4 AND i.kind <> 'single'"
+		" AND i.state = 'open' LIMIT 1",
+		4,
+		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {CStringGetTextDatum(occurrence->alert->name),
+					  CStringGetTextDatum(occurrence->group),
+					  CStringGetTextDatum(occurrence->event->account),
+					  TimestampTzGetDatum(occurrence->created)};
+
+	return first_id(&select, values, NULL);
+}
+
+/* An event that closes what the rule has opened; silent where nothing is. */
+void
+incident_closing(const Alert *alert, Event *event)
+{
+	Occurrence occurrence = occur(alert, event);
+	int64 open;
+	int64 collected;
+
+	lock_name("group", alert->name, occurrence.group, event->account);
+	if (seen_before(&occurrence))
+		return;
+	open = find_open(&occurrence);
+	collected = open == 0 ? find_collected(&occurrence) : 0;
+	if (open != 0 && failed_since(&occurrence, open))
+		return; /* it is late: the failure is the news */
+	if (open != 0 || collected != 0 || alert->group_by != NULL)
+		note_event(&occurrence, open != 0 ? open : collected, true);
+	if (open != 0)
+		close_incident(&occurrence, open);
+	else if (collected != 0)
+	{
+		Incident incident;
+
+		CommandCounterIncrement();
+		if (incident_read(collected, &incident))
+			incident_tell_repeated(&incident, false, event);
+	}
+}

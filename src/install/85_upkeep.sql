@@ -1,0 +1,47 @@
+/* ---- upkeep: noticing silence, pruning, notes of backups ---- */
+
+-- What is usual for an endpoint, a row a day, for noticing silence.
+CREATE TABLE stripe_sync.pulse (
+	endpoint	text NOT NULL,
+	day			date NOT NULL,
+	events		bigint NOT NULL,
+	longest_gap	interval NOT NULL,
+	last_at		timestamptz NOT NULL,
+	PRIMARY KEY (endpoint, day)
+);
+COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by day';
+
+CREATE TABLE stripe_sync.backup_note (
+	at			timestamptz NOT NULL,
+	what		text NOT NULL,
+	noted_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE stripe_sync.backup_note IS 'Backups that somebody noted with note_backup()';
+
+-- A row for every endpoint whose history is in pulse.
+CREATE TABLE stripe_sync.silence (
+	endpoint	text PRIMARY KEY,
+	since		timestamptz,
+	usual		interval,
+	noticed_at	timestamptz
+);
+COMMENT ON TABLE stripe_sync.silence IS 'Endpoints of which no event has come for longer than usual, so that each silence is told once';
+COMMENT ON COLUMN stripe_sync.silence.since IS 'When the last event came; NULL while it isn''t silent, as are the others';
+COMMENT ON COLUMN stripe_sync.silence.usual IS 'The longest time without an event in the two weeks before';
+
+CREATE FUNCTION stripe_sync.silence_check() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_silence_check';
+COMMENT ON FUNCTION stripe_sync.silence_check() IS 'Internal: notices endpoints that have fallen silent, as the worker does every minute';
+
+CREATE FUNCTION stripe_sync.prune(before interval DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_prune';
+COMMENT ON FUNCTION stripe_sync.prune(interval) IS
+'Deletes settled events (applied, stale, ignored) that are older than before (NULL: stripe_sync.retention; never younger than 35 days), and settled messages and closed incidents as old. What waits, has failed or is dead stays, and so does the mirror. Returns how many events went.';
+
+CREATE FUNCTION stripe_sync.note_backup(at timestamptz DEFAULT pg_catalog.now(), what text DEFAULT '') RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_note_backup';
+COMMENT ON FUNCTION stripe_sync.note_backup(timestamptz, text) IS
+'Notes that a backup was made, for doctor() to know: call it from the script that makes them. The last 100 are kept.';

@@ -1,0 +1,22 @@
+/*
+ * pass.h
+ *		Transactions of the worker's work, whoever does it.
+ */
+#ifndef STRIPE_SYNC_PASS_H
+#define STRIPE_SYNC_PASS_H
+
+#include "stripe_sync.h"
+
+/* A transaction in the engine's scope; its end is the owner's to make. */
+extern void pass_begin(void);
+extern void pass_commit(void);
+
+/* ---- in retry.c: events of which something is due ---- */
+
+/* False when nothing is due; then *next is when something will be. */
+extern bool retry_turn(TimestampTz *next);
+
+/* ---- in escalate.c: critical incidents that stay open ---- */
+extern void escalate_due(void);
+
+#endif /* STRIPE_SYNC_PASS_H */

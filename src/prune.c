@@ -1,0 +1,173 @@
+/*
+ * prune.c
+ *		What is settled and old goes.
+ *
+ * Never what waits, has failed or is dead, and nothing younger than 35 days:
+ * Stripe lists events for 30, and one that was forgotten would come back as
+ * missing.  The mirror stays; its rows may then name events that are gone.
+ *
+ * The order is: messages, then incidents that no message names, then events,
+ * then the notes of which alert has seen which event.  Those notes stay as long
+ * as the event could be replayed, or the incident counts them.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_prune);
+
+#define BATCH		 1000
+#define LEAST_AGE	 (35 * (int64) SECS_PER_DAY)
+#define GREATEST_AGE (1000 * 366 * (int64) SECS_PER_DAY)
+#define PULSE_DAYS	 14
+
+static const char *const message_batch =
+	"WITH old AS (DELETE FROM stripe_sync.message WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT m.id FROM stripe_sync.message m"
+	"   WHERE m.settled_at OPERATOR(pg_catalog.<) $1"
+	"     AND m.state OPERATOR(pg_catalog.=) ANY ('{sent,dead,cancelled}')"
+	"     AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
+	"       WHERE i.id OPERATOR(pg_catalog.=) m.incident AND i.state OPERATOR(pg_catalog.=) 'open')"
+	"   ORDER BY m.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+	" RETURNING id), gone AS (DELETE FROM stripe_sync.delivery d USING old"
+	"   WHERE d.message_id OPERATOR(pg_catalog.=) old.id)"
+	" SELECT 1 FROM old";
+
+static const char *const incident_batch =
+	"DELETE FROM stripe_sync.incident_record WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT i.id FROM stripe_sync.incident_record i"
+	"   WHERE i.closed_at OPERATOR(pg_catalog.<) $1 AND i.state OPERATOR(pg_catalog.<>) 'open'"
+	"     AND NOT EXISTS (SELECT FROM stripe_sync.message m"
+	"       WHERE m.incident OPERATOR(pg_catalog.=) i.id)"
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/*
+ * A deferred handler may wait on an event that is applied otherwise.  And what
+ * is decided when an unsettled event is run at last is decided from the events
+ * of its object: they stay as long as it does.
+ */
+static const char *const event_batch =
+	"DELETE FROM stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT e.ctid FROM stripe_sync.event e"
+	"   WHERE e.received_at OPERATOR(pg_catalog.<) $1"
+	"     AND e.status OPERATOR(pg_catalog.=) ANY ('{applied,stale,ignored}')"
+	"     AND e.todo OPERATOR(pg_catalog.=) '{}' AND e.next_attempt_at IS NULL"
+	"     AND NOT EXISTS (SELECT FROM stripe_sync.event u"
+	"       WHERE u.object_id OPERATOR(pg_catalog.=) e.object_id"
+	"         AND u.status OPERATOR(pg_catalog.=) ANY ('{pending,failed,dead}'))"
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+static const char *const alerted_batch =
+	"DELETE FROM stripe_sync.alerted WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT a.ctid FROM stripe_sync.alerted a"
+	"   WHERE a.at OPERATOR(pg_catalog.<) $1"
+	"     AND NOT EXISTS (SELECT FROM stripe_sync.event e"
+	"       WHERE e.id OPERATOR(pg_catalog.=) a.event_id AND e.account OPERATOR(pg_catalog.=) a.account)"
+	"     AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
+	"       WHERE i.id OPERATOR(pg_catalog.=) a.incident)"
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/*
+ * Planned with the values: how many rows are that old is what the plan hangs
+ * on, and a plan that doesn't know would read the whole inbox.
+ */
+static int64
+delete_batch(const char *sql, TimestampTz before, int64 most, int expected)
+{
+	Oid types[] = {TIMESTAMPTZOID, INT8OID};
+	Datum values[] = {TimestampTzGetDatum(before), Int64GetDatum(most)};
+	int code;
+
+	SPI_connect();
+	code = SPI_execute_with_args(sql, 2, types, values, NULL, false, 0);
+	if (code != expected)
+		elog(ERROR, "\"%s\" ended with %s", sql, SPI_result_code_string(code));
+	most = (int64) SPI_processed;
+	SPI_finish();
+	return most;
+}
+
+static void
+forget_pulses(void)
+{
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.pulse WHERE day OPERATOR(pg_catalog.<=)"
+		" (pg_catalog.timezone('UTC', pg_catalog.now())::pg_catalog.date OPERATOR(pg_catalog.-) $1)",
+		1,
+		{INT4OID}};
+	Datum values[] = {Int32GetDatum(PULSE_DAYS)};
+
+	SPI_connect();
+	engine_run(&drop, values, NULL, SPI_OK_DELETE);
+	SPI_finish();
+}
+
+/* When what is to go was settled; false when nothing is. */
+static bool
+find_cutoff(const Interval *before, TimestampTz *cutoff)
+{
+	int64 age = before != NULL ? endpoint_seconds(before)
+							   : (int64) guc_retention * SECS_PER_MINUTE;
+
+	if (before == NULL && age == 0)
+		return false;
+	age = Min(Max(age, LEAST_AGE), GREATEST_AGE);
+	*cutoff = GetCurrentTimestamp() - age * USECS_PER_SEC;
+	return true;
+}
+
+/* As many of each as may go at once; returns all, and *events of them. */
+static int64
+prune_batch(TimestampTz before, int64 most, int64 *events)
+{
+	int64 others = delete_batch(message_batch, before, most, SPI_OK_SELECT) +
+				   delete_batch(incident_batch, before, most, SPI_OK_DELETE);
+
+	*events = delete_batch(event_batch, before, most, SPI_OK_DELETE);
+	return others + *events +
+		   delete_batch(alerted_batch, before, most, SPI_OK_DELETE);
+}
+
+/*
+ * For the worker: a batch that a short transaction can take.  Returns how many
+ * rows went; there may be more until it is 0.
+ */
+int64
+prune_some(const Interval *before)
+{
+	TimestampTz cutoff;
+	int64 events;
+	int64 all = 0;
+	RoleScope scope;
+
+	if (!find_cutoff(before, &cutoff))
+		return 0;
+	scope = role_enter_engine();
+	all = prune_batch(cutoff, BATCH, &events);
+	if (all == 0)
+		forget_pulses();
+	role_leave(&scope);
+	return all;
+}
+
+/* prune(before): all at once, being one transaction anyway */
+Datum
+stripe_sync_prune(PG_FUNCTION_ARGS)
+{
+	Interval *before = PG_ARGISNULL(0) ? NULL : PG_GETARG_INTERVAL_P(0);
+	TimestampTz cutoff;
+	int64 events;
+	RoleScope scope;
+
+	endpoint_check_interval(before, "before");
+	if (!find_cutoff(before, &cutoff))
+		PG_RETURN_INT64(0);
+	scope = role_enter_engine();
+	(void) prune_batch(cutoff, PG_INT64_MAX, &events);
+	forget_pulses();
+	role_leave(&scope);
+	PG_RETURN_INT64(events);
+}

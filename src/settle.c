@@ -1,0 +1,435 @@
+/*
+ * settle.c
+ *		What came of messages that were sent: their log, their state, and what
+ *		it means for others.
+ *
+ * Those that ended together are settled together, in one transaction.  The
+ * pace's lock of their destinations is taken first where one of a thread is
+ * among them: claim.c decides under it which message waits for which.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "flight.h"
+
+#define BACKOFF_FIRST USECS_PER_SEC
+#define BACKOFF_MOST  (6 * USECS_PER_HOUR)
+
+/* ---- columns of what is settled, as arrays ---- */
+
+typedef struct Column
+{
+	Oid type;
+	Datum *values;
+	bool *nulls;
+} Column;
+
+static void
+column_make(Column *column, Oid type, int n)
+{
+	column->type = type;
+	column->values = palloc0(sizeof(Datum) * n);
+	column->nulls = palloc0(sizeof(bool) * n);
+}
+
+static void
+column_put(Column *column, int i, bool present, Datum value)
+{
+	column->values[i] = value;
+	column->nulls[i] = !present;
+}
+
+static void
+column_put_text(Column *column, int i, const char *text)
+{
+	bool present = text != NULL && text[0] != '\0';
+
+	column_put(column, i, present, present ? CStringGetTextDatum(text) : 0);
+}
+
+static Datum
+column_array(const Column *column, int n)
+{
+	int lower = 1;
+	bool by_value = column->type != TEXTOID;
+
+	return PointerGetDatum(construct_md_array(
+		column->values, column->nulls, 1, &n, &lower, column->type,
+		column->type == TEXTOID	  ? -1
+		: column->type == INT4OID ? 4
+								  : 8,
+		by_value,
+		column->type == INT8OID || column->type == TIMESTAMPTZOID
+			? TYPALIGN_DOUBLE
+			: TYPALIGN_INT));
+}
+
+static void
+column_arrays(const Column *columns, int ncolumns, int n, Datum *values)
+{
+	for (int i = 0; i < ncolumns; i++)
+		values[i] = column_array(&columns[i], n);
+}
+
+/* ---- the log ---- */
+
+static void
+log_attempts(List *flights)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.delivery (message_id, attempt, started_at,"
+		" finished_at, http_status, code, verdict, request_id, response, duration)"
+		" SELECT l.*, l.finished_at - l.started_at FROM pg_catalog.unnest($1, $2,"
+		" $3, $4, $5, $6, $7, $8, $9) l (message_id, attempt, started_at,"
+		" finished_at, http_status, code, verdict, request_id, response)",
+		9,
+		{INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+		 INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
+	static const Oid types[] = {INT8OID,		INT4OID, TIMESTAMPTZOID,
+								TIMESTAMPTZOID, INT4OID, TEXTOID,
+								TEXTOID,		TEXTOID, TEXTOID};
+	int n = list_length(flights);
+	Column columns[lengthof(types)];
+	Datum values[lengthof(types)];
+	ListCell *cell;
+
+	for (int i = 0; i < lengthof(types); i++)
+		column_make(&columns[i], types[i], n);
+	foreach(cell, flights)
+	{
+		Flight *flight = lfirst(cell);
+		int i = foreach_current_index(cell);
+
+		column_put(&columns[0], i, true, Int64GetDatum(flight->id));
+		column_put(&columns[1], i, true, Int32GetDatum(flight->attempt));
+		column_put(&columns[2], i, true, TimestampTzGetDatum(flight->started));
+		column_put(&columns[3], i, true, TimestampTzGetDatum(flight->finished));
+		column_put(&columns[4], i, flight->status != 0,
+				   Int32GetDatum(flight->status));
+		column_put_text(&columns[5], i, flight->judgement.code);
+		column_put_text(&columns[6], i,
+						slack_verdict_name(flight->judgement.verdict));
+		column_put_text(&columns[7], i, flight->request_id);
+		column_put_text(&columns[8], i, flight->response);
+	}
+	column_arrays(columns, lengthof(types), n, values);
+	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+}
+
+/* ---- the messages ---- */
+
+/* Exponential, with jitter, so that what failed together isn't retried together. */
+static TimestampTz
+next_try(int attempt)
+{
+	int64 delay = BACKOFF_FIRST << Min(attempt - 1, 20);
+
+	delay = Min(delay, BACKOFF_MOST);
+	return GetCurrentTimestamp() + delay -
+		   (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
+}
+
+static const char *
+next_state(const Flight *flight)
+{
+	if (flight->moot)
+		return "cancelled";
+	switch (flight->judgement.verdict)
+	{
+		case SLACK_SENT:
+			return "sent";
+		case SLACK_MESSAGE_BAD:
+			return "dead";
+		case SLACK_RETRY:
+			return flight->attempt >= guc_message_attempts ? "dead" : "waiting";
+		case SLACK_DESTINATION_DEAD:
+		case SLACK_CREDENTIAL_DEAD:
+			break;
+	}
+	return "waiting"; /* until the destination is switched on again */
+}
+
+/* When a message that goes on waiting is due again. */
+static TimestampTz
+next_due(const Flight *flight)
+{
+	if (flight->judgement.verdict != SLACK_RETRY)
+		return GetCurrentTimestamp();
+	if (flight->retry_after >= 0)
+		return GetCurrentTimestamp() + flight->retry_after * USECS_PER_SEC;
+	return next_try(flight->attempt);
+}
+
+static void
+write_states(List *flights)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message m SET state = s.state, last_code = s.code,"
+		" due_at = CASE WHEN s.state = 'waiting' THEN s.due_at ELSE m.due_at END,"
+		" slack_ts = COALESCE(s.ts, m.slack_ts),"
+		" slack_channel = COALESCE(s.channel, m.slack_channel),"
+		" settled_at = CASE WHEN s.state = 'waiting' THEN NULL"
+		"   ELSE pg_catalog.clock_timestamp() END,"
+		" lease_pid = NULL, lease_backend_start = NULL,"
+		" lease_server_start = NULL, lease_at = NULL"
+		" FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6)"
+		"   s (id, state, code, due_at, ts, channel)"
+		" WHERE m.id = s.id AND m.state = 'sending'",
+		6,
+		{INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+		 TEXTARRAYOID, TEXTARRAYOID}};
+	static const Oid types[] = {INT8OID,		TEXTOID, TEXTOID,
+								TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	int n = list_length(flights);
+	Column columns[lengthof(types)];
+	Datum values[lengthof(types)];
+	ListCell *cell;
+
+	for (int i = 0; i < lengthof(types); i++)
+		column_make(&columns[i], types[i], n);
+	foreach(cell, flights)
+	{
+		Flight *flight = lfirst(cell);
+		int i = foreach_current_index(cell);
+
+		column_put(&columns[0], i, true, Int64GetDatum(flight->id));
+		column_put_text(&columns[1], i, next_state(flight));
+		column_put_text(&columns[2], i, flight->judgement.code);
+		column_put(&columns[3], i, true, TimestampTzGetDatum(next_due(flight)));
+		column_put_text(&columns[4], i, flight->judgement.ts);
+		column_put_text(&columns[5], i, flight->judgement.channel);
+	}
+	column_arrays(columns, lengthof(types), n, values);
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+}
+
+/* ---- what it means for others ---- */
+
+static void
+lock_paces(List *flights)
+{
+	static EngineStatement lock = {
+		"SELECT 1 FROM stripe_sync.destination_pace WHERE destination = ANY ($1)"
+		" ORDER BY destination FOR UPDATE",
+		1,
+		{TEXTARRAYOID}};
+	Datum *names = palloc(sizeof(Datum) * list_length(flights));
+	Datum value;
+	int n = 0;
+	ListCell *cell;
+
+	foreach(cell, flights)
+	{
+		Flight *flight = lfirst(cell);
+
+		if (flight->threaded)
+			names[n++] = CStringGetTextDatum(flight->destination);
+	}
+	if (n == 0)
+		return;
+	value = PointerGetDatum(
+		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	engine_run(&lock, &value, NULL, SPI_OK_SELECT);
+}
+
+/* Those that waited for one that is settled have their turn. */
+static void
+unblock_threads(List *flights)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET blocked_by = NULL"
+		" WHERE blocked_by = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
+	Datum *ids = palloc(sizeof(Datum) * list_length(flights));
+	Datum value;
+	int n = 0;
+	ListCell *cell;
+
+	foreach(cell, flights)
+	{
+		Flight *flight = lfirst(cell);
+
+		if (flight->threaded && strcmp(next_state(flight), "waiting") != 0)
+			ids[n++] = Int64GetDatum(flight->id);
+	}
+	if (n == 0)
+		return;
+	value = PointerGetDatum(
+		construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	engine_run(&update, &value, NULL, SPI_OK_UPDATE);
+}
+
+/* Slack asks for silence: the whole destination keeps it. */
+static void
+block_destination(const Flight *flight)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.destination_pace SET blocked_reason = $2,"
+		" blocked_until = GREATEST(blocked_until, $3) WHERE destination = $1",
+		3,
+		{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {CStringGetTextDatum(flight->destination),
+					  CStringGetTextDatum(flight->judgement.code),
+					  TimestampTzGetDatum(next_due(flight))};
+
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+}
+
+static void
+tell_destination(const Flight *flight)
+{
+	bool is_dead = flight->judgement.verdict == SLACK_DESTINATION_DEAD ||
+				   flight->judgement.verdict == SLACK_CREDENTIAL_DEAD;
+
+	if (is_dead)
+		destination_switch_off(flight->destination,
+							   flight->trouble ? flight->trouble
+											   : flight->judgement.code);
+	else if (flight->judgement.verdict == SLACK_RETRY &&
+			 (flight->retry_after >= 0 || flight->status == 429))
+		block_destination(flight);
+}
+
+/*
+ * Write what came of these flights, in a transaction of the caller's.  Runs in
+ * the engine's scope.
+ */
+void
+outbox_settle(List *flights)
+{
+	int nest = engine_plan_in_haste();
+	ListCell *cell;
+
+	SPI_connect();
+	lock_paces(flights);
+	log_attempts(flights);
+	write_states(flights);
+	unblock_threads(flights);
+	foreach(cell, flights)
+		tell_destination(lfirst(cell));
+	SPI_finish();
+	engine_plan_as_before(nest);
+}
+
+/* ---- leases ---- */
+
+/*
+ * Messages that were claimed and not sent are due at once; "sent" says that
+ * an attempt may have been made.
+ */
+void
+outbox_release(List *ids, bool sent)
+{
+	static EngineStatement release = {
+		"WITH freed AS"
+		" (UPDATE stripe_sync.message m SET due_at = pg_catalog.clock_timestamp(),"
+		"   attempts = CASE WHEN $2 THEN m.attempts ELSE m.attempts - 1 END,"
+		"   state = CASE WHEN $2 AND m.attempts >= $3 THEN 'dead' ELSE 'waiting' END,"
+		"   settled_at = CASE WHEN $2 AND m.attempts >= $3"
+		"     THEN pg_catalog.clock_timestamp() END,"
+		"   last_code = CASE WHEN $2 THEN 'lost' ELSE m.last_code END,"
+		"   lease_pid = NULL, lease_backend_start = NULL,"
+		"   lease_server_start = NULL, lease_at = NULL"
+		"  FROM (SELECT id, lease_at FROM stripe_sync.message"
+		"    WHERE id = ANY ($1) AND state = 'sending' FOR UPDATE) o"
+		"  WHERE m.id = o.id RETURNING m.id, m.attempts, o.lease_at)"
+		" INSERT INTO stripe_sync.delivery (message_id, attempt, started_at, code,"
+		"  verdict) SELECT f.id, f.attempts, f.lease_at, 'lost', 'lost' FROM freed f"
+		"  WHERE $2",
+		3,
+		{INT8ARRAYOID, BOOLOID, INT4OID}};
+	/* claim.c sets them aside again if it must */
+	static EngineStatement unblock = {
+		"UPDATE stripe_sync.message SET blocked_by = NULL"
+		" WHERE blocked_by = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
+	int n = 0;
+	Datum *elements = palloc(sizeof(Datum) * Max(1, list_length(ids)));
+	Datum values[] = {0, BoolGetDatum(sent),
+					  Int32GetDatum(guc_message_attempts)};
+	ListCell *cell;
+
+	if (ids == NIL)
+		return;
+	foreach(cell, ids)
+		elements[n++] = Int64GetDatum(*(int64 *) lfirst(cell));
+	values[0] = PointerGetDatum(
+		construct_array(elements, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	SPI_connect();
+	engine_run(&release, values, NULL, SPI_OK_INSERT);
+	engine_run(&unblock, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+static bool
+is_mine(const List *mine, int64 id)
+{
+	ListCell *cell;
+
+	foreach(cell, mine)
+		if (((Flight *) lfirst(cell))->id == id)
+			return true;
+	return false;
+}
+
+/* Does who holds this lease still live, and know of it? */
+static bool
+is_held(HeapTuple row, TupleDesc desc, int64 id, const List *mine)
+{
+	bool isnull;
+	int pid = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
+	TimestampTz start = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
+
+	if (!DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+		return false; /* of a former life of the server */
+	if (pid == MyProcPid && start == MyStartTimestamp)
+		return is_mine(mine, id);
+	return compat_backend_lives(pid, start);
+}
+
+/*
+ * Leases of the dead lapse at once, by who they name and not by the clock;
+ * "mine" are the flights that this process is at.
+ */
+void
+outbox_reclaim(const List *mine)
+{
+	static EngineStatement select = {
+		"SELECT id, lease_pid, lease_backend_start,"
+		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
+		" FROM stripe_sync.message WHERE state = 'sending'"};
+	static EngineStatement heal = {
+		"UPDATE stripe_sync.message m SET blocked_by = NULL"
+		" WHERE m.blocked_by IS NOT NULL AND NOT EXISTS"
+		"  (SELECT FROM stripe_sync.message b WHERE b.id = m.blocked_by"
+		"    AND b.state IN ('waiting', 'sending'))"};
+	List *lapsed = NIL;
+	int nest = engine_plan_in_haste();
+
+	SPI_connect();
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple row = SPI_tuptable->vals[i];
+		int64 *id = palloc(sizeof(int64));
+
+		*id = DatumGetInt64(
+			SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &(bool){false}));
+		if (!is_held(row, SPI_tuptable->tupdesc, *id, mine))
+			lapsed = lappend(lapsed, id);
+	}
+	outbox_release(lapsed, true);
+	/* a message may have been cancelled while another was told to wait for it */
+	engine_run(&heal, NULL, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	engine_plan_as_before(nest);
+}

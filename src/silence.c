@@ -1,0 +1,220 @@
+/*
+ * silence.c
+ *		Notices an endpoint of which no event has come for longer than usual.
+ *
+ * Stripe stops delivering to an endpoint that keeps failing, days later and
+ * with a mail that nobody reads.  What is usual is learned from the endpoint's
+ * own history: its longest time without an event in two weeks.  Endpoints that
+ * have few events are left alone.
+ *
+ * stripe_sync.pulse has what is known, a row a day.  Each check adds the events
+ * that came since the last one.  Those that the worker fetched itself, and
+ * simulated ones apart, don't count: they say nothing of Stripe's deliveries.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_silence_check);
+
+#define WINDOW_DAYS	 14	 /* that tell what is usual */
+#define LEAST_EVENTS 100 /* in the window, or the endpoint is quiet */
+#define LEAST_DAYS	 3	 /* with events, or too little is known */
+
+/* An event may be committed a little later than one received after it. */
+#define OVERLAP (60 * USECS_PER_SEC)
+
+/* Two workers at once would count events twice. */
+static void
+lock_silence(void)
+{
+	static EngineStatement lock = {
+		"LOCK TABLE stripe_sync.silence IN SHARE ROW EXCLUSIVE MODE"};
+
+	engine_run(&lock, NULL, NULL, SPI_OK_UTILITY);
+}
+
+/* Endpoints come and go.  Is one among them whose history is yet to be read? */
+static bool
+adopt_endpoints(void)
+{
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.silence s WHERE NOT EXISTS"
+		" (SELECT FROM stripe_sync.endpoint e WHERE e.name OPERATOR(pg_catalog.=) s.endpoint)"};
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.silence (endpoint) SELECT name FROM stripe_sync.endpoint"
+		" ON CONFLICT (endpoint) DO NOTHING"};
+
+	engine_run(&drop, NULL, NULL, SPI_OK_DELETE);
+	engine_run(&insert, NULL, NULL, SPI_OK_INSERT);
+	return SPI_processed > 0;
+}
+
+/* From when on are there events that pulse doesn't have yet? */
+static TimestampTz
+unknown_since(bool everything)
+{
+	static EngineStatement select = {
+		"SELECT pg_catalog.max(last_at) FROM stripe_sync.pulse"};
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz horizon = now - WINDOW_DAYS * USECS_PER_DAY;
+	bool isnull;
+	Datum value;
+
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						  &isnull);
+	if (isnull || everything)
+		return horizon;
+	return Max(horizon, Min(now, DatumGetTimestampTz(value)) - OVERLAP);
+}
+
+/*
+ * Add them.  Planned with the value: the inbox is read by the times of its
+ * blocks, and only a plan that knows the value sees that few will do.
+ */
+static void
+fold_events(TimestampTz since)
+{
+	static const char *const sql =
+		"WITH known AS (SELECT s.endpoint, pg_catalog.max(p.last_at) AS last_at"
+		"    FROM stripe_sync.silence s LEFT JOIN stripe_sync.pulse p"
+		"      ON p.endpoint OPERATOR(pg_catalog.=) s.endpoint GROUP BY s.endpoint),"
+		" fresh AS (SELECT e.endpoint, e.received_at, e.received_at OPERATOR(pg_catalog.-)"
+		"      coalesce(pg_catalog.lag(e.received_at) OVER w, k.last_at) AS gap"
+		"    FROM stripe_sync.event e"
+		"    JOIN known k ON k.endpoint OPERATOR(pg_catalog.=) e.endpoint"
+		"   WHERE e.received_at OPERATOR(pg_catalog.>) $1"
+		"     AND e.source OPERATOR(pg_catalog.=) ANY ('{webhook,simulate}')"
+		"     AND (k.last_at IS NULL OR e.received_at OPERATOR(pg_catalog.>) k.last_at)"
+		"  WINDOW w AS (PARTITION BY e.endpoint ORDER BY e.received_at))"
+		" INSERT INTO stripe_sync.pulse AS p (endpoint, day, events, longest_gap, last_at)"
+		" SELECT endpoint, pg_catalog.timezone('UTC', received_at)::pg_catalog.date, pg_catalog.count(*),"
+		"        coalesce(pg_catalog.max(gap), '0'), pg_catalog.max(received_at)"
+		"   FROM fresh GROUP BY 1, 2"
+		" ON CONFLICT (endpoint, day) DO UPDATE"
+		" SET events = p.events OPERATOR(pg_catalog.+) excluded.events,"
+		"     longest_gap = greatest(p.longest_gap, excluded.longest_gap),"
+		"     last_at = greatest(p.last_at, excluded.last_at)";
+	Oid types[] = {TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(since)};
+	int code = SPI_execute_with_args(sql, 1, types, values, NULL, false, 0);
+
+	if (code != SPI_OK_INSERT)
+		elog(ERROR, "\"%s\" ended with %s", sql, SPI_result_code_string(code));
+}
+
+/* An object for an alert's event, for each row of "found" */
+#define ABOUT                                                                                       \
+	" SELECT pg_catalog.jsonb_build_object('id', endpoint, 'endpoint', endpoint,"                   \
+	"  'last_event_at', pg_catalog.floor(pg_catalog.date_part('epoch', last_at))::pg_catalog.int8," \
+	"  'usual_seconds', pg_catalog.floor(pg_catalog.date_part('epoch', usual))::pg_catalog.int8,"   \
+	"  'silent_seconds', pg_catalog.floor(pg_catalog.date_part('epoch', silent))::pg_catalog.int8)" \
+	"  FROM found"
+
+/* The objects that a statement returned. */
+static List *
+returned_objects(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List *objects = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+		Datum value = SPI_getbinval(SPI_tuptable->vals[i],
+									SPI_tuptable->tupdesc, 1, &isnull);
+
+		objects = lappend(objects, DatumGetJsonbPCopy(value));
+	}
+	MemoryContextSwitchTo(old);
+	return objects;
+}
+
+/* Silences that have ended. */
+static List *
+find_ended(MemoryContext context)
+{
+	static EngineStatement ended = {
+		"WITH found (endpoint, last_at, usual, silent) AS ("
+		" UPDATE stripe_sync.silence s SET since = NULL, usual = NULL, noticed_at = NULL"
+		"   FROM (SELECT f.endpoint, f.since, f.usual, pg_catalog.max(p.last_at) AS last_at"
+		"           FROM stripe_sync.silence f"
+		"           JOIN stripe_sync.pulse p ON p.endpoint OPERATOR(pg_catalog.=) f.endpoint"
+		"          WHERE f.since IS NOT NULL GROUP BY f.endpoint) f"
+		"  WHERE f.endpoint OPERATOR(pg_catalog.=) s.endpoint"
+		"    AND f.last_at OPERATOR(pg_catalog.>) f.since"
+		"  RETURNING s.endpoint, f.last_at, f.usual, f.last_at OPERATOR(pg_catalog.-) f.since)" ABOUT};
+
+	engine_run(&ended, NULL, NULL, SPI_OK_SELECT);
+	return returned_objects(context);
+}
+
+/* Silences that begin to be longer than usual. */
+static List *
+find_begun(MemoryContext context)
+{
+	static EngineStatement begun = {
+		"WITH found (endpoint, last_at, usual, silent) AS ("
+		" UPDATE stripe_sync.silence s"
+		"    SET since = k.last_at, usual = k.usual, noticed_at = pg_catalog.now()"
+		"   FROM (SELECT p.endpoint, pg_catalog.max(p.last_at) AS last_at, pg_catalog.max(p.longest_gap) AS usual"
+		"           FROM stripe_sync.pulse p"
+		"          WHERE p.day OPERATOR(pg_catalog.>)"
+		"                (pg_catalog.timezone('UTC', $1)::pg_catalog.date OPERATOR(pg_catalog.-) $2)"
+		"          GROUP BY p.endpoint"
+		"         HAVING pg_catalog.sum(p.events) OPERATOR(pg_catalog.>=) $3"
+		"            AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $4) k"
+		"  WHERE s.endpoint OPERATOR(pg_catalog.=) k.endpoint AND s.since IS NULL"
+		"    AND ($1 OPERATOR(pg_catalog.-) k.last_at) OPERATOR(pg_catalog.>)"
+		"        greatest(k.usual OPERATOR(pg_catalog.*) 2::pg_catalog.float8,"
+		"                 '15 minutes'::pg_catalog.interval)"
+		" RETURNING s.endpoint, s.since, s.usual, $1 OPERATOR(pg_catalog.-) s.since)" ABOUT,
+		4,
+		{TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID}};
+	Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp()),
+					  Int32GetDatum(WINDOW_DAYS), Int64GetDatum(LEAST_EVENTS),
+					  Int64GetDatum(LEAST_DAYS)};
+
+	engine_run(&begun, values, NULL, SPI_OK_SELECT);
+	return returned_objects(context);
+}
+
+static void
+tell(const char *type, List *objects)
+{
+	ListCell *cell;
+
+	foreach(cell, objects)
+		alert_system(type, lfirst(cell));
+}
+
+/* Called once a minute, in a transaction of its own. */
+void
+silence_check(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter_engine();
+	List *ended;
+	List *begun;
+
+	SPI_connect();
+	lock_silence();
+	fold_events(unknown_since(adopt_endpoints()));
+	ended = find_ended(context);
+	begun = find_begun(context);
+	SPI_finish();
+	tell("system.silence_over", ended);
+	tell("system.silence", begun);
+	role_leave(&scope);
+}
+
+/* silence_check(): the same, for tests and for hosts without the worker */
+Datum
+stripe_sync_silence_check(PG_FUNCTION_ARGS)
+{
+	silence_check();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,183 @@
+/*
+ * sockets.c
+ *		Sockets and the latch: one wait for all of them.
+ *
+ * A WaitEventSet can't drop a socket.  So the sockets are in one epoll
+ * descriptor of ours, which is in a WaitEventSet beside the latch and the
+ * postmaster's death.  Both are made once and live as long as the process.
+ *
+ * Every descriptor is accounted for, so that the server's cache of open files
+ * leaves room.
+ */
+#include "stripe_sync.h"
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "http_parts.h"
+
+#define RESOLVER_FDS 8 /* of names being resolved */
+
+static int epoll_fd = -1;
+static WaitEventSet *wait_set = NULL;
+static int reserved = 0; /* descriptors, for connections and the resolver */
+
+static void
+epoll_make(void)
+{
+	if (!AcquireExternalFD())
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not reserve a file descriptor: %m"),
+						errhint("Raise max_files_per_process.")));
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll_fd < 0)
+	{
+		int why = errno;
+
+		ReleaseExternalFD();
+		errno = why;
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not watch connections: %m")));
+	}
+}
+
+static void
+wait_set_make(void)
+{
+	WaitEventSet *made = compat_create_wait_event_set(3);
+
+	AddWaitEventToSet(made, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(made, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
+	if (IsUnderPostmaster)
+		AddWaitEventToSet(made, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL,
+						  NULL);
+	wait_set = made;
+}
+
+void
+sockets_setup(void)
+{
+	if (epoll_fd < 0)
+		epoll_make();
+	if (wait_set == NULL)
+		wait_set_make();
+	if (sockets_allowed() <= 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no file descriptors are left for connections"),
+			 errhint(
+				 "Raise max_files_per_process, or lower stripe_sync.max_connections.")));
+}
+
+/* How many connections there may be; 0 before the set-up. */
+int
+sockets_allowed(void)
+{
+	int wanted = guc_max_connections + RESOLVER_FDS;
+
+	if (wait_set == NULL)
+		return 0;
+	while (reserved < wanted && AcquireExternalFD())
+		reserved++;
+	while (reserved > wanted)
+	{
+		ReleaseExternalFD();
+		reserved--;
+	}
+	return Max(reserved - RESOLVER_FDS, 0);
+}
+
+/*
+ * These two are called by libcurl's hand, and raise nothing: a failure is
+ * found by the transfer's time-out.
+ */
+void
+socket_watch(int fd, bool reading, bool writing, bool known)
+{
+	struct epoll_event event = {.data.fd = fd};
+
+	event.events = (reading ? (uint32_t) EPOLLIN : 0) |
+				   (writing ? (uint32_t) EPOLLOUT : 0);
+	if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
+				  &event) == 0)
+		return;
+	/* a number closed behind our back, or one that came again */
+	if (errno == ENOENT)
+		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+	else if (errno == EEXIST)
+		epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+void
+socket_forget(int fd)
+{
+	struct epoll_event event = {0};
+
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, &event);
+}
+
+/* Which sockets are ready, without waiting. */
+int
+sockets_ready(SocketReady ready[SOCKETS_AT_ONCE])
+{
+	struct epoll_event events[SOCKETS_AT_ONCE];
+	int n = epoll_wait(epoll_fd, events, SOCKETS_AT_ONCE, 0);
+
+	for (int i = 0; i < n; i++)
+	{
+		ready[i].fd = events[i].data.fd;
+		ready[i].readable = (events[i].events & EPOLLIN) != 0;
+		ready[i].writable = (events[i].events & EPOLLOUT) != 0;
+	}
+	return n;
+}
+
+/* True when the latch was set; it is reset then. */
+bool
+sockets_wait(long timeout_ms, uint32 wait_event)
+{
+	WaitEvent events[3];
+	bool latched = false;
+	int n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events),
+							 wait_event);
+
+	for (int i = 0; i < n; i++)
+		latched |= (events[i].events & WL_LATCH_SET) != 0;
+	if (latched)
+		ResetLatch(MyLatch);
+	return latched;
+}
+
+int64
+clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* For what starts threads: they inherit the mask. */
+sigset_t
+signals_block(void)
+{
+	sigset_t all;
+	sigset_t before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	return before;
+}
+
+void
+signals_restore(sigset_t before)
+{
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}

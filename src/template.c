@@ -1,0 +1,298 @@
+/*
+ * template.c
+ *		Renders templates: text with {{placeholders}}, alone or in blocks.
+ *
+ * Everything that a placeholder puts in is made safe: &, < and > escaped,
+ * control characters turned into spaces, the length bounded.  What the author
+ * of the template wrote is Slack's markup and stays as it is.
+ */
+#include "template.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_render_template);
+PG_FUNCTION_INFO_V1(stripe_sync_preview_message);
+
+/* ---- one placeholder ---- */
+
+/* The rest of an address: what would end it, or isn't of it, is encoded. */
+static char *
+url_encoded(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (; *text != '\0'; text++)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if (c <= ' ' || c == 0x7F || strchr("<>\"|", c) != NULL)
+			appendStringInfo(&out, "%%%02X", c);
+		else
+			appendStringInfoChar(&out, c);
+	}
+	return out.data;
+}
+
+static char *
+value_safe(const Render *render, const TemplateValue *value)
+{
+	char *text = value->text;
+
+	if (value->kind == VALUE_MARKUP)
+		return text;
+	if (value->kind == VALUE_MISSING)
+		return pstrdup(render->target == TARGET_URL ? "" : TEMPLATE_NONE);
+	if (value->kind == VALUE_JSON)
+		text = template_text(&value->json);
+	if (render->target == TARGET_URL)
+		return url_encoded(text);
+	if (pg_mbstrlen(text) > TEMPLATE_VALUE_CHARS)
+	{
+		int kept = pg_mbcharcliplen(text, strlen(text),
+									TEMPLATE_VALUE_CHARS - 1);
+
+		text = psprintf("%.*s…", kept, text);
+	}
+	return blocks_escape(text);
+}
+
+static char *
+render_placeholder(Render *render, const TemplatePlaceholder *placeholder)
+{
+	TemplateValue value = {VALUE_MISSING};
+	ListCell *cell;
+
+	foreach(cell, placeholder->paths)
+	{
+		template_find(render, lfirst(cell), &value);
+		if (value.kind != VALUE_MISSING)
+			break;
+	}
+	foreach(cell, placeholder->filters)
+	{
+		const TemplateFilter *filter = lfirst(cell);
+
+		filter->kind->apply(render, filter, &value);
+	}
+	return value_safe(render, &value);
+}
+
+/* ---- text ---- */
+
+static void
+put(Render *render, StringInfo out, const char *text, int length)
+{
+	appendBinaryStringInfo(out, text, length);
+	render->written += length;
+}
+
+/* Once a message has grown too large, placeholders put nothing more in. */
+static char *
+render_text(Render *render, const char *text)
+{
+	const char *at = text;
+	const char *begin;
+	const char *end;
+	TemplatePlaceholder *placeholder;
+	StringInfoData out;
+
+	initStringInfo(&out);
+	while ((placeholder = template_next(text, at, &begin, &end)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		put(render, &out, at, begin - at);
+		if (render->written < TEMPLATE_MAX_RESULT)
+		{
+			char *value = render_placeholder(render, placeholder);
+
+			put(render, &out, value, strlen(value));
+		}
+		at = end;
+	}
+	put(render, &out, at, strlen(at));
+	return out.data;
+}
+
+/* Render a template on an event; mrkdwn.  The caller is in the engine's scope. */
+char *
+template_render(const char *text, Event *event)
+{
+	Render render = {event, TARGET_MRKDWN};
+
+	return render_text(&render, text);
+}
+
+/* ---- blocks ---- */
+
+static JsonbValue *render_container(Render *render, JsonbParseState **state,
+									JsonbContainer *container);
+
+static bool
+is_plain_text(JsonbContainer *object)
+{
+	char *type = json_get_string(object, "type");
+
+	return type != NULL && strcmp(type, "plain_text") == 0;
+}
+
+static TemplateTarget
+target_of(JsonbContainer *object, const JsonbValue *key)
+{
+	static const char *const urls[] = {"url", "image_url", "thumbnail_url",
+									   "video_url"};
+
+	for (int i = 0; i < lengthof(urls); i++)
+		if (key->val.string.len == strlen(urls[i]) &&
+			memcmp(key->val.string.val, urls[i], key->val.string.len) == 0)
+			return TARGET_URL;
+	return is_plain_text(object) ? TARGET_PLAIN : TARGET_MRKDWN;
+}
+
+static void
+render_string(Render *render, JsonbValue *value, TemplateTarget target)
+{
+	render->target = target;
+	value->val.string.val = render_text(
+		render, pnstrdup(value->val.string.val, value->val.string.len));
+	value->val.string.len = strlen(value->val.string.val);
+}
+
+static void
+render_value(Render *render, JsonbParseState **state, JsonbIteratorToken token,
+			 JsonbValue *value, TemplateTarget target)
+{
+	if (value->type == jbvBinary)
+	{
+		(void) render_container(render, state, value->val.binary.data);
+		return;
+	}
+	if (value->type == jbvString)
+		render_string(render, value, target);
+	(void) pushJsonbValue(state, token, value);
+}
+
+static JsonbValue *
+render_object(Render *render, JsonbParseState **state, JsonbContainer *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbValue key;
+	JsonbValue value;
+
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		(void) pushJsonbValue(state, WJB_KEY, &key);
+		render_value(render, state, WJB_VALUE, &value, target_of(object, &key));
+	}
+	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
+static JsonbValue *
+render_container(Render *render, JsonbParseState **state,
+				 JsonbContainer *container)
+{
+	JsonbIterator *iterator;
+	JsonbValue value;
+
+	check_stack_depth();
+	if (JsonContainerIsObject(container))
+		return render_object(render, state, container);
+	iterator = JsonbIteratorInit(container);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
+		render_value(render, state, WJB_ELEM, &value, TARGET_MRKDWN);
+	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+/* Render every string of blocks; keys and structure stay. */
+Jsonb *
+template_render_blocks(Jsonb *blocks, Event *event)
+{
+	Render render = {event, TARGET_MRKDWN};
+	JsonbParseState *state = NULL;
+
+	return JsonbValueToJsonb(render_container(&render, &state, &blocks->root));
+}
+
+/* ---- for the author of a template ---- */
+
+static void
+read_event(Jsonb *document, Event *event)
+{
+	char *text = JsonbToCString(NULL, &document->root, VARSIZE(document));
+	Refusal refusal = {FAULT_NONE};
+
+	if (!event_read(text, strlen(text), event, &refusal))
+		refusal_raise(&refusal);
+}
+
+/* render_template(template, event) */
+Datum
+stripe_sync_render_template(PG_FUNCTION_ARGS)
+{
+	char *template = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	RoleScope scope = role_enter_engine();
+	char *result;
+	Event event;
+
+	template_check(template);
+	read_event(PG_GETARG_JSONB_P(1), &event);
+	result = template_render(template, &event);
+	role_leave(&scope);
+	PG_RETURN_TEXT_P(cstring_to_text(result));
+}
+
+static void
+render_parts(MessageParts *parts, Jsonb *document)
+{
+	Event event;
+
+	template_check(parts->text);
+	if (parts->blocks != NULL)
+		template_check_blocks(parts->blocks);
+	read_event(document, &event);
+	parts->text = template_render(parts->text, &event);
+	if (parts->blocks != NULL)
+		parts->blocks = template_render_blocks(parts->blocks, &event);
+}
+
+static char *
+read_severity(text *argument)
+{
+	char *severity = text_to_cstring(argument);
+
+	if (strcmp(severity, "info") != 0 && strcmp(severity, "warning") != 0 &&
+		strcmp(severity, "critical") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown severity \"%s\"", severity),
+						errhint("It is info, warning or critical.")));
+	return severity;
+}
+
+/* preview_message(text, blocks, event, severity) */
+Datum
+stripe_sync_preview_message(PG_FUNCTION_ARGS)
+{
+	RoleScope scope = role_enter_engine();
+	MessageParts parts = {""};
+	Jsonb *result;
+
+	if (!PG_ARGISNULL(0))
+		parts.text = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(1))
+		parts.blocks = PG_GETARG_JSONB_P(1);
+	if (!PG_ARGISNULL(3))
+		parts.severity = read_severity(PG_GETARG_TEXT_PP(3));
+	if (!PG_ARGISNULL(2))
+		render_parts(&parts, PG_GETARG_JSONB_P(2));
+	result = blocks_message(&parts);
+	role_leave(&scope);
+	PG_RETURN_JSONB_P(result);
+}

@@ -1,0 +1,133 @@
+/*
+ * template_link.c
+ *		Where an object is in Stripe's dashboard.
+ *
+ * What has no page of its own there is looked for by the dashboard's search,
+ * which knows every id.
+ */
+#include "template.h"
+
+#define DASHBOARD "https://dashboard.stripe.com/"
+
+typedef struct DashboardPage
+{
+	const char *prefix; /* of the ids */
+	const char *page;	/* NULL: that of the payment it belongs to */
+} DashboardPage;
+
+/* A prefix that begins another comes after it. */
+static const DashboardPage pages[] = {
+	{"acct_", "connect/accounts"},
+	{"ch_", "payments"},
+	{"cn_", "credit_notes"},
+	{"cs_", "checkout/sessions"},
+	{"cus_", "customers"},
+	{"dp_", "disputes"},
+	{"du_", "disputes"},
+	{"evt_", "events"},
+	{"fee_", "connect/application_fees"},
+	{"in_", "invoices"},
+	{"issfr_", NULL}, /* an early fraud warning */
+	{"pi_", "payments"},
+	{"plan_", "prices"},
+	{"plink_", "payment-links"},
+	{"po_", "payouts"},
+	{"price_", "prices"},
+	{"prod_", "products"},
+	{"prv_", NULL}, /* a review */
+	{"py_", "payments"},
+	{"pyr_", NULL}, /* a refund of what isn't a card */
+	{"qt_", "quotes"},
+	{"re_", NULL},
+	{"seti_", "setup_intents"},
+	{"sub_sched_", "subscription_schedules"},
+	{"sub_", "subscriptions"},
+	{"tr_", "connect/transfers"},
+	{"tu_", "topups"},
+};
+
+static const DashboardPage *
+find_page(const char *id)
+{
+	for (int i = 0; i < lengthof(pages); i++)
+		if (strncmp(id, pages[i].prefix, strlen(pages[i].prefix)) == 0)
+			return &pages[i];
+	return NULL;
+}
+
+static bool
+is_own_id(JsonbContainer *object, const char *id)
+{
+	char *own = object ? json_get_string(object, "id") : NULL;
+
+	return own != NULL && strcmp(own, id) == 0;
+}
+
+/* The id of the payment that a refund, a warning or a review belongs to. */
+static char *
+payment_of(Render *render, const char *id, JsonbContainer *holder)
+{
+	static const char *const fields[] = {"payment_intent", "charge"};
+	JsonbContainer *object = is_own_id(holder, id)
+								 ? holder
+								 : template_mirrored(render, NULL, id);
+	JsonbValue value;
+
+	for (int i = 0; object != NULL && i < lengthof(fields); i++)
+		if (json_get(object, fields[i], &value) && value.type != jbvNull)
+			return template_text(&value);
+	return NULL;
+}
+
+/* Anything may stand in an id that users choose. */
+static char *
+percent_encoded(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (; *text != '\0' && out.len < 3 * TEMPLATE_VALUE_CHARS; text++)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || strchr("-_.~", c) != NULL)
+			appendStringInfoChar(&out, c);
+		else
+			appendStringInfo(&out, "%%%02X", c);
+	}
+	return out.data;
+}
+
+/*
+ * The address of the object with that id; "holder" is the object that the id
+ * is a field of, or NULL.  It needs no escaping.
+ */
+char *
+template_link(Render *render, const char *id, JsonbContainer *holder)
+{
+	const Event *event = render->event;
+	const DashboardPage *page = find_page(id);
+	StringInfoData url;
+
+	if (page != NULL && page->page == NULL)
+	{
+		char *payment = payment_of(render, id, holder);
+
+		page = payment ? find_page(payment) : NULL;
+		if (page != NULL && page->page != NULL)
+			id = payment;
+	}
+	initStringInfo(&url);
+	appendStringInfoString(&url, DASHBOARD);
+	/* a connected account's own page is its platform's */
+	if (event->account[0] != '\0' && strncmp(id, "acct_", 5) != 0)
+		appendStringInfo(&url, "%s/", percent_encoded(event->account));
+	if (event->has_livemode && !event->livemode)
+		appendStringInfoString(&url, "test/");
+	if (page != NULL && page->page != NULL)
+		appendStringInfo(&url, "%s/%s", page->page, percent_encoded(id));
+	else
+		appendStringInfo(&url, "search?query=%s", percent_encoded(id));
+	return url.data;
+}

@@ -1,0 +1,396 @@
+/*
+ * worker.c
+ *		The background process of one database: takes turns at what is due,
+ *		and sleeps between them.
+ *
+ * It sleeps on its latch, which a commit sets (slots_wake), until the next
+ * thing falls due, 60 seconds at the most.  No transaction is open then.  What
+ * fails in a turn is logged and never ends the process.
+ */
+#include "stripe_sync.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "http.h"
+#include "slots.h"
+
+#define NAP			 60000 /* ms: what wakes nobody is found by then */
+#define AFTER_ERROR	 1000  /* ms */
+#define LEAVE_WITHIN 2000  /* ms that what is in flight has, when asked to go */
+
+extern PGDLLEXPORT void stripe_sync_worker_main(Datum arg);
+
+static Slot *slot = NULL;
+static MemoryContext turn_memory = NULL;
+static bool installed = false; /* is the extension, as of installed_as_of */
+static uint64 installed_as_of = 0;
+static const char *idle_state = "sleeping";
+static TimestampTz looked_at = 0; /* at everything */
+
+/* ---- the transactions that the pass asks for ---- */
+
+static void
+worker_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+}
+
+static void
+worker_commit(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn_memory);
+	(void) pgstat_report_stat(false);
+}
+
+static const PassOwner owner = {worker_begin, worker_commit};
+
+/* ---- what it may do ---- */
+
+/* In a transaction.  DROP EXTENSION drops tables, which the generation tells. */
+static bool
+extension_is_here(void)
+{
+	if (installed_as_of != engine_generation())
+	{
+		installed_as_of = engine_generation();
+		installed = OidIsValid(get_extension_oid(ENGINE_SCHEMA, true));
+	}
+	return installed;
+}
+
+/* Said once for a database, however often its worker starts. */
+static void
+say_inactive(OutboundState state)
+{
+	bool told;
+
+	slots_lock(LW_EXCLUSIVE);
+	told = slot->told;
+	slot->told = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
+	slots_unlock();
+	if (slot->told && !told)
+		ereport(
+			LOG,
+			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
+					get_database_name(MyDatabaseId), guard_reason(state)),
+			 errhint("If it is to send, call stripe_sync.activate() in it.")));
+}
+
+/* What the view says of a worker that has nothing to do. */
+static const char *
+state_of(OutboundState state)
+{
+	bool slack = guard_paused("slack");
+	bool stripe = guard_paused("stripe");
+
+	switch (state)
+	{
+		case OUTBOUND_OFF:
+			return "off: stripe_sync.outbound";
+		case OUTBOUND_COPY:
+			return "inactive: a copy";
+		case OUTBOUND_RESTORED:
+			return "inactive: restored from a backup";
+		case OUTBOUND_UNNOTED:
+		case OUTBOUND_ON:
+			break;
+	}
+	if (slack && stripe)
+		return "paused";
+	return slack ? "paused: slack" : stripe ? "paused: stripe" : "sleeping";
+}
+
+/* Is there anything to be here for? */
+static bool
+look_around(void)
+{
+	bool here;
+
+	worker_begin();
+	here = extension_is_here();
+	if (here)
+	{
+		OutboundState state = guard_state();
+
+		idle_state = state_of(state);
+		say_inactive(state);
+	}
+	worker_commit();
+	return here;
+}
+
+/* ---- leaving ---- */
+
+/*
+ * Told to end by a signal: at once.  What is in flight is let go by dying: a
+ * dead holder's leases have lapsed.
+ */
+static void
+leave_if_dismissed(void)
+{
+	if (ProcDiePending)
+		proc_exit(0);
+}
+
+/* Let what is in flight end, for a while, and go. */
+static void
+leave_in_peace(TimestampTz next)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													LEAVE_WITHIN);
+
+	slots_report("leaving");
+	pass_close();
+	while (!pass_idle())
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													until);
+		TimestampTz unused;
+
+		leave_if_dismissed();
+		CHECK_FOR_INTERRUPTS();
+		if (left <= 0)
+			break;
+		if (!pass_turn(&unused))
+			(void) http_wait(left, compat_wait_event("StripeSyncLeave"));
+	}
+	pass_finish();
+	slot->next_due = next;
+	(void) pgstat_report_stat(true);
+	ereport(DEBUG1,
+			(errmsg("stripe_sync worker of database %u leaves", MyDatabaseId)));
+	proc_exit(0);
+}
+
+/* The extension isn't here, or no longer. */
+static void
+leave_as_absent(void)
+{
+	slots_lock(LW_EXCLUSIVE);
+	slot->absent = true;
+	slot->present = false;
+	slots_unlock();
+	proc_exit(0);
+}
+
+/* ---- taking turns ---- */
+
+static void
+reload_config(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		slot->woken = true;
+	}
+}
+
+/*
+ * A commit tells, and so does a new setting; and in case that nobody told,
+ * everything is looked at now and then.
+ */
+static void
+look_if_woken(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!slot->woken && !TimestampDifferenceExceeds(looked_at, now, NAP))
+		return;
+	slot->woken = false; /* before looking: who commits later wakes again */
+	looked_at = now;
+	pass_woken();
+}
+
+/* Do all that is due; the time of what is due next. */
+static TimestampTz
+take_turns(void)
+{
+	TimestampTz next = DT_NOEND;
+	bool more = true;
+
+	leave_if_dismissed();
+	CHECK_FOR_INTERRUPTS();
+	reload_config();
+	if (!look_around())
+		leave_as_absent();
+	while (more && !slot->leave)
+	{
+		look_if_woken();
+		slots_report("working");
+		pgstat_report_activity(STATE_RUNNING, "stripe_sync: working");
+		next = DT_NOEND;
+		more = pass_turn(&next);
+		MemoryContextSwitchTo(turn_memory);
+		MemoryContextReset(turn_memory);
+		leave_if_dismissed();
+		CHECK_FOR_INTERRUPTS();
+		reload_config();
+	}
+	return more ? 0 : next;
+}
+
+/* Report what a turn raised, unless it was DROP EXTENSION that it met. */
+static void
+recover(void)
+{
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(turn_memory);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortOutOfAnyTransaction();
+	MemoryContextSwitchTo(turn_memory);
+	RESUME_INTERRUPTS();
+
+	worker_begin();
+	if (!extension_is_here())
+		leave_as_absent();
+	worker_commit();
+	error->elevel = WARNING; /* our own level: this doesn't end the process */
+	ThrowErrorData(error);
+	MemoryContextReset(turn_memory);
+}
+
+/* As take_turns(), but whatever is raised is over after a second. */
+static TimestampTz
+take_guarded_turns(bool *failed)
+{
+	volatile TimestampTz next = 0;
+
+	*failed = false;
+	PG_TRY();
+	{
+		next = take_turns();
+	}
+	PG_CATCH();
+	{
+		recover();
+		*failed = true;
+	}
+	PG_END_TRY();
+	return next;
+}
+
+/* Sleep until the latch is set, a request has ended, or so long. */
+static void
+sleep_until(TimestampTz next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long nap = NAP;
+
+	if (next < TimestampTzPlusMilliseconds(now, NAP))
+		nap = TimestampDifferenceMilliseconds(now, next);
+	slots_report(idle_state);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) pgstat_report_stat(true);
+	(void) http_wait(nap, compat_wait_event("StripeSyncWorker"));
+}
+
+/* After an error: a second, whatever wakes us, but for leaving. */
+static void
+sleep_it_off(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													AFTER_ERROR);
+
+	idle_state = "failing"; /* until it looks around again */
+	while (GetCurrentTimestamp() < until && !slot->leave && !ProcDiePending)
+		sleep_until(until);
+}
+
+/* ---- start-up ---- */
+
+/* A database's or a role's settings are meant for people, not for us. */
+static void
+settle_config(void)
+{
+	static const char *const settings[][2] = {
+		{"application_name", "stripe_sync worker"},
+		{"search_path", "pg_catalog, pg_temp"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		/* not every version has every one */
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+}
+
+/* The launcher doesn't hold it against the worker that it was told to end. */
+static void
+worker_die(SIGNAL_ARGS)
+{
+	if (slot != NULL)
+		slot->dismissed = true;
+	die(postgres_signal_arg);
+}
+
+static void
+worker_setup(Oid database)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, worker_die);
+	slot = slot_attach(database);
+	if (slot == NULL)
+		proc_exit(0);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	settle_config();
+	turn_memory = AllocSetContextCreate(TopMemoryContext, "stripe_sync turn",
+										ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(turn_memory);
+}
+
+void
+stripe_sync_worker_main(Datum arg)
+{
+	worker_setup(DatumGetObjectId(arg));
+	if (!look_around())
+		leave_as_absent();
+	slots_lock(LW_EXCLUSIVE);
+	slot->present = true;
+	slots_wake_launcher();
+	slots_unlock();
+	ereport(DEBUG1,
+			(errmsg("stripe_sync worker of database %u starts", MyDatabaseId)));
+	pass_setup(&owner);
+	for (;;)
+	{
+		bool failed;
+		TimestampTz next = take_guarded_turns(&failed);
+
+		if (slot->leave)
+			leave_in_peace(next);
+		else if (failed)
+			sleep_it_off();
+		else
+			sleep_until(next);
+	}
+}
