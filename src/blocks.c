@@ -14,7 +14,7 @@
 
 #define MAX_ENTITY	 8	  /* bytes, "&" and ";" included */
 #define MAX_LINK	 4096 /* bytes, "<" and ">" included */
-#define MAX_FALLBACK 4000
+#define MAX_FALLBACK 4000 /* Slack advises no more of a text */
 #define MAX_SECTION	 3000
 #define MAX_STATUS	 2000
 #define ELLIPSIS	 "…"
@@ -352,6 +352,25 @@ is_empty_array(Jsonb *blocks)
 {
 	return blocks != NULL && JB_ROOT_IS_ARRAY(blocks) &&
 		   JB_ROOT_COUNT(blocks) == 0;
+}
+
+/* A message of the application's own: its text is plain, so it is escaped. */
+Jsonb *
+blocks_plain(const char *text, Jsonb *blocks)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	blocks_push_string(&state, "text",
+					   blocks_cut(blocks_escape(text), MAX_FALLBACK));
+	if (blocks != NULL)
+	{
+		blocks_push_key(&state, "blocks");
+		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+		blocks_push_fitting(&state, blocks, blocks_room);
+		(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
 /* The payload of a message, within Slack's sizes whatever the parts are. */

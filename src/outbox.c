@@ -16,8 +16,7 @@ PG_FUNCTION_INFO_V1(stripe_sync_test_destination);
 PG_FUNCTION_INFO_V1(stripe_sync_retry_message);
 PG_FUNCTION_INFO_V1(stripe_sync_cancel_message);
 
-#define MAX_KEY	 255  /* bytes */
-#define MAX_TEXT 4000 /* characters, as Slack advises */
+#define MAX_KEY 255 /* bytes */
 
 static Datum
 text_or_null(const char *text, char *null)
@@ -115,36 +114,6 @@ check_key(const char *key, const char *what)
 						 "'order-17'.")));
 }
 
-/* {"text": ..., "blocks": ...}: text is plain, so it is escaped. */
-static Jsonb *
-plain_payload(const char *text, Jsonb *blocks)
-{
-	static EngineStatement build = {
-		"SELECT pg_catalog.jsonb_build_object('text', $1) || CASE WHEN $2 IS NULL"
-		" THEN '{}' ELSE pg_catalog.jsonb_build_object('blocks', $2) END",
-		2,
-		{TEXTOID, JSONBOID}};
-	Datum values[] = {
-		CStringGetTextDatum(blocks_cut(blocks_escape(text), MAX_TEXT)),
-		blocks ? JsonbPGetDatum(blocks_fit(blocks)) : (Datum) 0};
-	char nulls[] = {' ', blocks ? ' ' : 'n', '\0'};
-	MemoryContext context = CurrentMemoryContext;
-	Jsonb *payload;
-
-	SPI_connect();
-	engine_run(&build, values, nulls, SPI_OK_SELECT);
-	{
-		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
-									SPI_tuptable->tupdesc, 1, &(bool){false});
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		payload = DatumGetJsonbPCopy(value);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return payload;
-}
-
 static TimestampTz
 check_due(FunctionCallInfo fcinfo, int number)
 {
@@ -187,7 +156,7 @@ stripe_sync_notify(PG_FUNCTION_ARGS)
 	scope = role_enter_engine();
 	if (!destination_find(message.destination, &destination))
 		destination_missing(message.destination);
-	message.payload = plain_payload(
+	message.payload = blocks_plain(
 		text, PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
 	id = outbox_enqueue(&message);
 	if (id == 0)
@@ -219,7 +188,7 @@ stripe_sync_test_destination(PG_FUNCTION_ARGS)
 						errhint("Mend what was wrong, then SELECT "
 								"stripe_sync.enable_destination(%s).",
 								quote_literal_cstr(name))));
-	message.payload = plain_payload(
+	message.payload = blocks_plain(
 		psprintf("This is a test of the destination \"%s\" by stripe_sync. "
 				 "Nothing needs to be done.",
 				 name),

@@ -596,6 +596,7 @@ typedef struct MessageParts
 } MessageParts;
 
 extern Jsonb *blocks_message(const MessageParts *parts);
+extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);
 
 /* ---- in destination.c: named places in Slack ---- */
 typedef struct Destination
