@@ -9,11 +9,34 @@
 # executable.  So an installation of one's own is a copy of the executables
 # beside links to everything else, and "make install" needs no rights.
 
+# STRIPE_SYNC_SANITIZE, when it isn't empty, builds with AddressSanitizer and
+# UndefinedBehaviorSanitizer.  The server isn't built with them, so libasan is
+# preloaded into it, and into it alone.  What they find ends the server process
+# with a report in its log, and so fails the test that was at it.
+
+SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
 # Build the tree in the current directory.
 build_extension()
 {
-	say "building for $("$PG_CONFIG" --version)"
-	make -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" all
+	say "building for $("$PG_CONFIG" --version)${STRIPE_SYNC_SANITIZE:+, with sanitizers}"
+	make -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" \
+		${STRIPE_SYNC_SANITIZE:+COPT="$SANITIZE"} all
+}
+
+# The private server, with libasan in it.  Its parts find each other by the
+# name they are called by.
+preload_sanitizer()
+{
+	mv "$BINDIR/postgres" "$BINDIR/postgres.bare"
+	cat >"$BINDIR/postgres" <<-END
+		#!/bin/bash
+		export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
+		export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:disable_coredump=1
+		export UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
+		exec -a "$BINDIR/postgres" "$BINDIR/postgres.bare" "\$@"
+	END
+	chmod 755 "$BINDIR/postgres"
 }
 
 # Sets BINDIR to the private installation's executables, puts it into PATH.
@@ -30,8 +53,12 @@ install_privately()
 	cp -as "$sharedir/." "$private$sharedir/"
 	# links to another copy of the extension, should the machine have one
 	find "$private" -name 'stripe_sync*' -type l -delete
-	make -s PG_CONFIG="$PG_CONFIG" DESTDIR="$private" install
+	make -s PG_CONFIG="$PG_CONFIG" DESTDIR="$private" \
+		${STRIPE_SYNC_SANITIZE:+COPT="$SANITIZE"} install
 	BINDIR=$private$bindir
+	if [ -n "${STRIPE_SYNC_SANITIZE:-}" ]; then
+		preload_sanitizer
+	fi
 	export BINDIR PATH="$BINDIR:$PATH"
 }
 

@@ -130,6 +130,16 @@ check_exports()
 	fi
 }
 
+# Would the sanitizers that were asked for see anything?
+check_sanitized()
+{
+	if nm -D stripe_sync.so | grep -q __asan_report; then
+		pass
+	else
+		fail "built without AddressSanitizer"
+	fi
+}
+
 # Names of the tests that passed, from pg_regress's own report (TAP from 16 on)
 passed_names()
 {
@@ -329,6 +339,9 @@ main()
 	cluster_start "$WORK/cluster" "$WORK/socket" "fsync = off" \
 		"max_prepared_transactions = 10"
 	check_exports
+	if [ -n "${STRIPE_SYNC_SANITIZE:-}" ]; then
+		check_sanitized
+	fi
 	run_suites
 	check_no_crash
 	failed=$((failed - 1))
