@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 #
-# measure.sh: the second half of test/bench/run, as the server's user.
+# receive.sh: what receive() costs.
+#
+# Run by test/bench/run as the server's user.  A 5 KB invoice.created with two
+# lines, each a new object, signed; one transaction each.
 
 set -euo pipefail
 # shellcheck source=test/lib/common.sh
