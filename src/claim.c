@@ -215,7 +215,7 @@ claim_messages(Datum locked, Datum names, Datum limits)
 	static EngineStatement claim = {
 		"WITH picked AS MATERIALIZED"
 		" (SELECT t.id, t.destination, t.thread"
-		"   FROM pg_catalog.unnest($2, $3) w (destination, n) CROSS JOIN LATERAL"
+		"   FROM unnest($2, $3) w (destination, n) CROSS JOIN LATERAL"
 		"    (SELECT m.id, m.destination, m.thread FROM stripe_sync.message m"
 		"      WHERE w.destination = ANY ($1) AND m.destination = w.destination"
 		"        AND m.state = 'waiting' AND m.blocked_by IS NULL"

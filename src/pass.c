@@ -58,6 +58,14 @@ claim_turn(void)
 	return found;
 }
 
+/* What was done may have queued some, or freed them of a dead holder. */
+static bool
+look_for_messages(void)
+{
+	next_claim = DT_NOBEGIN;
+	return true;
+}
+
 /* What nobody wakes us for. */
 static void
 do_chores(TimestampTz now)
@@ -109,6 +117,8 @@ pass_turn(TimestampTz *next)
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_settle();
 
+	if (busy)
+		next_claim = DT_NOBEGIN; /* room, a thread's next, another due time */
 	if (closed)
 	{
 		*next = DT_NOEND;
@@ -116,10 +126,13 @@ pass_turn(TimestampTz *next)
 	}
 	if (now >= next_claim)
 		busy = claim_turn() || busy;
-	if (now >= next_event)
-		busy = retry_turn(&next_event) || busy;
+	if (now >= next_event && retry_turn(&next_event))
+		busy = look_for_messages();
 	if (now >= next_chores)
+	{
 		do_chores(now);
+		busy = look_for_messages();
+	}
 	*next = Min(Min(next_claim, next_event), next_chores);
 	return busy;
 }

@@ -86,7 +86,7 @@ log_attempts(List *flights)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.delivery (message_id, attempt, started_at,"
 		" finished_at, http_status, code, verdict, request_id, response, duration)"
-		" SELECT l.*, l.finished_at - l.started_at FROM pg_catalog.unnest($1, $2,"
+		" SELECT l.*, l.finished_at - l.started_at FROM unnest($1, $2,"
 		" $3, $4, $5, $6, $7, $8, $9) l (message_id, attempt, started_at,"
 		" finished_at, http_status, code, verdict, request_id, response)",
 		9,
@@ -179,7 +179,7 @@ write_states(List *flights)
 		"   ELSE pg_catalog.clock_timestamp() END,"
 		" lease_pid = NULL, lease_backend_start = NULL,"
 		" lease_server_start = NULL, lease_at = NULL"
-		" FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6)"
+		" FROM unnest($1, $2, $3, $4, $5, $6)"
 		"   s (id, state, code, due_at, ts, channel)"
 		" WHERE m.id = s.id AND m.state = 'sending'",
 		6,
