@@ -156,15 +156,27 @@ next_state(const Flight *flight)
 	return "waiting"; /* until the destination is switched on again */
 }
 
-/* When a message that goes on waiting is due again. */
+/* Until when Slack has asked for silence; a second where it doesn't say. */
+static TimestampTz
+asked_until(const Flight *flight)
+{
+	long seconds = flight->retry_after >= 0 ? flight->retry_after : 1;
+
+	return GetCurrentTimestamp() + seconds * USECS_PER_SEC;
+}
+
+/*
+ * When a message that goes on waiting is due again.  Slack may say "in a second"
+ * for hours: its attempts last as long as without.
+ */
 static TimestampTz
 next_due(const Flight *flight)
 {
 	if (flight->judgement.verdict != SLACK_RETRY)
 		return GetCurrentTimestamp();
-	if (flight->retry_after >= 0)
-		return GetCurrentTimestamp() + flight->retry_after * USECS_PER_SEC;
-	return next_try(flight->attempt);
+	if (flight->retry_after < 0)
+		return next_try(flight->attempt);
+	return Max(next_try(flight->attempt), asked_until(flight));
 }
 
 static void
@@ -278,7 +290,7 @@ block_destination(const Flight *flight)
 		{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {CStringGetTextDatum(flight->destination),
 					  CStringGetTextDatum(flight->judgement.code),
-					  TimestampTzGetDatum(next_due(flight))};
+					  TimestampTzGetDatum(asked_until(flight))};
 
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 }
