@@ -121,6 +121,11 @@ PROVE_TESTS = \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
 	test/tap/guard.pl \
+	test/tap/answers.pl \
+	test/tap/delivery.pl \
+	test/tap/flight.pl \
+	test/tap/thread.pl \
+	test/tap/crash.pl \
 	test/tap/fuzz_sql.pl
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql

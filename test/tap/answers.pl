@@ -1,0 +1,354 @@
+# answers.pl
+#		What Slack may answer, one word after the other: verdict, message,
+#		destination and log are as the answer means.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Delivery;
+use SlackStub;
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $missing = SlackStub->missing;
+plan skip_all => $missing if $missing;
+
+my $slack = SlackStub->start;
+my $node = start_node('answers', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '5s'\n");
+make_sender($node, 'one');
+
+sub one { return $node->safe_psql('one', $_[0]); }
+
+# Let the worker look at what was written by hand.
+sub wake { return one('SELECT stripe_sync.resume()'); }
+
+# An attempt as the log has it.
+sub attempt
+{
+	my ($id, $number) = @_;
+
+	return one(qq{SELECT concat_ws('|', coalesce(http_status::text, '-'), code, verdict) FROM stripe_sync.delivery
+		WHERE message_id = $id AND attempt = $number});
+}
+
+sub attempts { return one("SELECT count(*) FROM stripe_sync.delivery WHERE message_id = $_[0]"); }
+
+# Seconds from the end of an attempt to when the message is or was due again.
+sub delay
+{
+	my ($id, $number) = @_;
+
+	return one(qq{SELECT extract(epoch FROM m.due_at - d.finished_at) FROM stripe_sync.message m JOIN stripe_sync.delivery d
+		ON d.message_id = m.id AND d.attempt = $number WHERE m.id = $id});
+}
+
+sub destination { return one(qq{SELECT concat_ws('|', enabled, coalesce(disabled_reason, '-')) FROM stripe_sync.destination WHERE name = '$_[0]'}); }
+
+# ---- every word that is known, in every way of sending ----
+
+# What a code means is written here anew, from what Slack documents.
+my %webhook = (
+	sent             => ['ok'],
+	message_bad      => [qw(invalid_payload no_text too_many_attachments a_word_made_up_since)],
+	destination_dead => [qw(user_not_found action_prohibited channel_not_found channel_is_archived posting_to_general_channel_denied)],
+	credential_dead  => [qw(invalid_token no_service no_active_hooks team_disabled)],
+	retry            => ['rollup_error']);
+my %api = (
+	sent             => ['ok'],
+	message_bad      => [qw(invalid_blocks invalid_blocks_format msg_too_long msg_blocks_too_long no_text too_many_attachments invalid_metadata_format
+		invalid_metadata_schema metadata_too_large cannot_reply_to_message a_word_made_up_since)],
+	destination_dead => [qw(channel_not_found is_archived not_in_channel restricted_action restricted_action_read_only_channel
+		restricted_action_thread_only_channel team_not_found)],
+	credential_dead  => [qw(token_revoked token_expired account_inactive invalid_auth not_authed missing_scope no_permission not_allowed_token_type
+		app_access_restricted access_denied ekm_access_denied)],
+	retry            => [qw(ratelimited rate_limited service_unavailable request_timeout internal_error fatal_error)]);
+my %update = (%api, message_bad => [ @{ $api{message_bad} }, qw(message_not_found cant_update_message edit_window_closed) ]);
+my %webhook_status = (ok => 200, invalid_payload => 400, no_text => 400, too_many_attachments => 400, a_word_made_up_since => 400, user_not_found => 400,
+	action_prohibited => 403, invalid_token => 403, posting_to_general_channel_denied => 403, team_disabled => 403,
+	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500);
+# What has no word of Slack's: the status alone tells.
+my @statuses = map { [ { status => $_, body => '<html>gateway</html>' }, $_, "http_$_", $_ < 500 && $_ != 429 && $_ != 408 ? 'message_bad' : 'retry' ] }
+  400, 401, 404, 408, 413, 429, 500, 502, 503, 504;
+
+# Each case has a destination of its own; its one fault is for the first attempt.
+my @cases;
+my $count = 0;
+
+sub expect
+{
+	my ($method, $fault, $status, $code, $verdict) = @_;
+	my $n = ++$count;
+	my $case = { name => "$method: $code", method => $method, status => $status, code => $code, verdict => $verdict, destination => "d$n", text => "case $n of many", n => $n };
+
+	push @cases, $case;
+	$slack->fault($fault, times => 1, path => $method eq 'webhook' ? qr/B0*${n}\// : qr/\/api\/$method$/,
+		$method eq 'auth.test' ? () : (text => qr/^(?:updated: )?case $n of many\n/)) if $fault;
+	return $case;
+}
+
+for my $verdict (sort keys %webhook)
+{
+	expect('webhook', $_ eq 'ok' ? undef : { code => $_ }, $webhook_status{$_}, $_, $verdict) for @{ $webhook{$verdict} };
+}
+expect('webhook', @$_) for @statuses;
+for my $verdict (sort keys %api)
+{
+	expect('chat.postMessage', $_ eq 'ok' ? undef : { api_error => $_ }, 200, $_, $verdict) for @{ $api{$verdict} };
+}
+expect('chat.postMessage', @$_) for @statuses;
+expect('chat.postMessage', { status => 429, body => { ok => FALSE, error => 'ratelimited' } }, 429, 'ratelimited', 'retry');
+expect('chat.postMessage', { ok_false_without_error => TRUE }, 200, 'no_error_given', 'retry');
+expect('chat.postMessage', { malformed_json => TRUE }, 200, 'malformed_answer', 'retry');
+for my $verdict (sort keys %update)
+{
+	expect('chat.update', $_ eq 'ok' ? undef : { api_error => $_ }, 200, $_, $verdict) for @{ $update{$verdict} };
+}
+expect('chat.update', @$_) for @statuses;
+
+# All at once: what one is answered is nobody else's affair.
+my %set_up = map { my $c = $_; $c->{n} => $c->{method} eq 'webhook' ?
+	'SELECT stripe_sync.add_slack_webhook(' . literals($c->{destination}, $slack->webhook_url($c->{n})) . ');' :
+	'SELECT stripe_sync.add_slack_channel(' . literals($c->{destination}, "#channel-$c->{n}", TOKEN) . ');' } @cases;
+one(join "\n", @set_up{ map { $_->{n} } @cases });
+my @updates = grep { $_->{method} eq 'chat.update' } @cases;
+one('SELECT ' . join ', ', map { "stripe_sync.notify('$_->{destination}', 'first', key => 'root-$_->{n}')" } @updates);
+ok(idle($node, 'one'), 'what is to be updated is posted');
+my $clock = one('SELECT clock_timestamp()');
+my @ids = split /\|/, one('SELECT ' . join ', ', map { "stripe_sync.notify('$_->{destination}', '$_->{text}')" } grep { $_->{method} ne 'chat.update' } @cases);
+push @ids, split /\n/, one(qq{INSERT INTO stripe_sync.message (destination, method, payload, thread, due_at) VALUES }
+	. join(', ', map { "('$_->{destination}', 'update', '{\"text\": \"updated: $_->{text}\"}', 'root-$_->{n}', clock_timestamp())" } @updates)
+	. ' RETURNING id');
+$_->{id} = shift @ids for (grep { $_->{method} ne 'chat.update' } @cases), @updates;
+wake();
+eventually('every one is answered', sub { one("SELECT count(DISTINCT message_id) FROM stripe_sync.delivery WHERE started_at >= '$clock'") == @cases });
+eventually('what is to be tried again is', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'sending' OR state = 'waiting' AND last_code NOT IN
+	('} . join(q{', '}, map { $_->{code} } grep { $_->{verdict} =~ /_dead$/ } @cases) . q{')}) == 0 });
+
+my %state_after = (sent => 'sent', retry => 'sent', message_bad => 'dead', destination_dead => 'waiting', credential_dead => 'waiting');
+for my $case (@cases)
+{
+	my ($id, $verdict) = @$case{qw(id verdict)};
+
+	is(attempt($id, 1), "$case->{status}|$case->{code}|$verdict", "$case->{name}: $verdict");
+	is(field($node, 'one', $id, q{concat_ws('|', state, attempts, settled_at IS NOT NULL, lease_pid IS NULL)}),
+		join('|', $state_after{$verdict}, $verdict eq 'retry' ? 2 : 1, $state_after{$verdict} eq 'waiting' ? 'f' : 't', 't'), "$case->{name}: the message");
+	is(destination($case->{destination}), $verdict =~ /_dead$/ ? "f|$case->{code}" : 't|-', "$case->{name}: the destination");
+	next unless $verdict eq 'retry';
+	my $delay = delay($id, 1);
+	ok($delay > 0.7 && $delay <= 1.05, "$case->{name}: again after a second") or diag($delay);
+}
+is(one(q{SELECT count(*) FROM stripe_sync.delivery WHERE started_at IS NULL OR finished_at < started_at OR duration IS DISTINCT FROM finished_at - started_at
+	OR request_id IS NULL}), '0', 'each attempt has its times and the id that Slack gave the request');
+my $once = $slack->texts;
+is(join(',', grep { ($once->{ ($_->{method} eq 'chat.update' ? 'updated: ' : '') . $_->{text} } // 0) != ($state_after{ $_->{verdict} } eq 'sent') } @cases), '',
+	'Slack has taken each that is sent once, and no other');
+is(scalar(grep { $_->{updates} } map { @{ $slack->shows("#channel-$_->{n}") } } @updates), scalar(grep { $state_after{ $_->{verdict} } eq 'sent' } @updates), 'updates change the message that is there');
+
+# ---- switched off ----
+
+my @dead = grep { $_->{verdict} =~ /_dead$/ } @cases;
+one('SELECT ' . join ', ', map { "stripe_sync.enable_destination('$_->{destination}')" } @dead);
+ok(idle($node, 'one'), 'switched on again, what waited is sent');
+$once = $slack->texts;
+is(join(',', grep { ($once->{ ($_->{method} eq 'chat.update' ? 'updated: ' : '') . $_->{text} } // 0) != 1 } @dead), '', 'all of it, once');
+is(one('SELECT string_agg(DISTINCT attempts::text, \',\') FROM stripe_sync.message WHERE id IN (' . join(', ', map { $_->{id} } @dead) . ')'), '2', 'with the second attempt');
+
+add_webhook($node, 'one', $slack, 'watch', 900);
+add_channel($node, 'one', 'frail', '#frail');
+one(q{SELECT stripe_sync.set_fallback('frail', 'watch')});
+$slack->channels('#frail' => 'is_archived');
+my $log = -s $node->logfile;
+my @frail = map { notify($node, 'one', 'frail', "frail $_") } 1 .. 5;
+eventually('the fallback is told', sub { @{ $slack->shows(900) } });
+like($slack->shows(900)->[0]{shown}, qr/frail.*is_archived.*\d messages? wait.*enable_destination\('frail'\)/s, 'which, why, how many wait, and what to do');
+like(slurp_file($node->logfile, $log), qr/WARNING: .*destination "frail" was switched off: is_archived\n.*Messages that wait for it: \d.*\n.*HINT: .*enable_destination\('frail'\)/, 'and the log');
+push @frail, notify($node, 'one', 'frail', 'frail 6');
+one(q{SELECT stripe_sync.notify('watch', 'after frail')});
+eventually('others are sent as ever', sub { $slack->texts->{'after frail'} });
+is(field($node, 'one', $frail[5], q{state || attempts}), 'waiting0', 'what is queued for one that is off waits untried');
+$slack->channels('#frail' => undef);
+one(q{SELECT stripe_sync.enable_destination('frail')});
+ok(idle($node, 'one'), 'and is sent when it is on');
+is_deeply([ map { $slack->texts->{"frail $_"} } 1 .. 6 ], [ (1) x 6 ], 'every message, once');
+is(scalar @{ $slack->shows(900) }, 2, 'the fallback is told once');
+
+# What opens it is bad from the start.
+one(q{SELECT stripe_sync.add_slack_channel('revoked', '#c', 'xoxb-revoked'), stripe_sync.add_slack_channel('nosecret', '#c', 'xoxb-0'), stripe_sync.add_slack_channel('file', '#c', 'file:/nonexistent/token')});
+one(q{DELETE FROM stripe_sync.destination_secret WHERE destination = 'nosecret'});
+my %reason = (revoked => qr/^f\|token_revoked$/, nosecret => qr/^f\|.*add_slack_channel/, file => qr/^f\|.*file/);
+for my $name (sort keys %reason)
+{
+	my $id = notify($node, 'one', $name, "by $name");
+
+	eventually("$name: it is switched off", sub { destination($name) =~ /^f/ });
+	like(destination($name), $reason{$name}, "$name: and says why");
+	is(field($node, 'one', $id, 'state'), 'waiting', "$name: the message waits");
+}
+add_channel($node, 'one', 'nosecret', '#c');
+eventually('a new secret switches it on', sub { ($slack->texts->{'by nosecret'} // 0) == 1 });
+
+# ---- test_destination ----
+
+sub test_destination
+{
+	my ($name) = @_;
+	my $id = one("SELECT stripe_sync.test_destination('$name')");
+
+	eventually("a test of $name ends", sub { attempts($id) });
+	return $id;
+}
+
+add_channel($node, 'one', 'tested', '#tested');
+my $before = @{ $slack->requests };
+my $id = test_destination('tested');
+is(field($node, 'one', $id, 'state'), 'sent', 'a test is a message');
+is_deeply([ map { $_->{path} } @{ $slack->requests }[ $before .. $before + 1 ] ], [ '/api/auth.test', '/api/chat.postMessage' ], 'for which a token is checked first');
+like($slack->shows('#tested')->[0]{text}, qr/test.*tested/, 'it says what it is');
+for my $verdict (sort keys %api)
+{
+	for my $code (@{ $api{$verdict} })
+	{
+		next if $code eq 'ok';
+		$slack->fault({ api_error => $code }, times => 1, path => qr/auth\.test$/);
+		$id = test_destination('tested');
+		is(attempt($id, 1), "200|$code|$verdict", "auth.test: $code: $verdict");
+		is(destination('tested'), $verdict =~ /_dead$/ ? "f|$code" : 't|-', "auth.test: $code: the destination");
+		one(q{SELECT stripe_sync.enable_destination('tested')}) if $verdict =~ /_dead$/;
+	}
+}
+eventually('those that wait are sent', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE destination = 'tested' AND state = 'waiting'}) == 0 });
+$id = test_destination('watch');
+is(field($node, 'one', $id, 'state'), 'sent', 'a webhook is tested by a message alone');
+
+# ---- when it is tried again ----
+
+# Messages with so many attempts behind them, all due now.
+sub with_attempts
+{
+	my ($destination, @numbers) = @_;
+	my @made = split /\n/, one(q{INSERT INTO stripe_sync.message (destination, method, payload, attempts, due_at) VALUES } . join(', ',
+		map { "('$destination', 'post', '{\"text\": \"after $_\"}', $_ - 1, clock_timestamp())" } @numbers) . ' RETURNING id');
+
+	wake();
+	return @made;
+}
+
+sub wait_for_attempt { my ($id, $number) = @_; return eventually("attempt $number", sub { attempt($id, $number) ne '' }); }
+
+add_webhook($node, 'one', $slack, 'ill', 901);
+$slack->fault({ status => 503 }, path => qr/B0*901\//);
+my @numbers = (2, 3, 6, 10, 15, 16, 19, (12) x 12);
+@ids = with_attempts('ill', @numbers, 20);
+my $last = pop @ids;
+my %jitter;
+for my $i (0 .. $#ids)
+{
+	my $full = 2**($numbers[$i] - 1);
+
+	$full = 6 * 3600 if $full > 6 * 3600;
+	wait_for_attempt($ids[$i], $numbers[$i]);
+	my $delay = delay($ids[$i], $numbers[$i]);
+	ok($delay > 0.79 * $full - 0.1 && $delay < 1.01 * $full + 0.1, "after attempt $numbers[$i] it is due again in some $full seconds") or diag($delay);
+	$jitter{ int $delay }++ if $numbers[$i] == 12;
+}
+cmp_ok(scalar keys %jitter, '>', 3, 'not all at the same moment');
+wait_for_attempt($last, 20);
+is(field($node, 'one', $last, q{state || '|' || last_code || '|' || (settled_at IS NOT NULL)}), 'dead|http_503|true', 'with its attempts used up it is dead');
+is(destination('ill'), 't|-', 'the destination is not');
+$slack->clear_faults;
+one("SELECT stripe_sync.retry_message($last), stripe_sync.cancel_message($ids[0])");
+eventually('retry_message sends it again', sub { field($node, 'one', $last, 'state') eq 'sent' });
+is(field($node, 'one', $last, 'attempts'), '1', 'its attempts counted anew');
+is(field($node, 'one', $ids[0], q{state || '|' || (settled_at IS NOT NULL)}), 'cancelled|true', 'cancel_message calls one off');
+one("SELECT stripe_sync.retry_message($ids[0]), stripe_sync.retry_message($ids[5])");
+eventually('retry_message sends one that was cancelled, or that waits', sub { field($node, 'one', $ids[0], 'state') . field($node, 'one', $ids[5], 'state') eq 'sentsent' });
+is(field($node, 'one', $ids[5], 'attempts'), '17', 'one that waits goes on counting');
+
+# ---- Retry-After ----
+
+sub blocked { return one(qq{SELECT round(extract(epoch FROM blocked_until - clock_timestamp())) FROM stripe_sync.destination_pace WHERE destination = '$_[0]'}); }
+
+my %asks = (
+	'a webhook'     => [ 'webhook', { status => 429, headers => { 'Retry-After' => '120' } }, 120 ],
+	'a bot'         => [ 'channel', { status => 429, headers => { 'Retry-After' => '90' } }, 90 ],
+	'200 and JSON'  => [ 'channel', { api_error => 'ratelimited', headers => { 'Retry-After' => '300' } }, 300 ],
+	'a server error' => [ 'webhook', { status => 503, headers => { 'Retry-After' => '60' } }, 60 ],
+	'a date'        => [ 'webhook', { status => 429, body => 'rate_limited', headers => { 'Retry-After' => 'Fri, 01 Jan 2100 00:00:00 GMT' } }, 86400 ],
+	'no number'     => [ 'webhook', { status => 429, body => 'rate_limited', headers => { 'Retry-After' => 'soon' } }, 1 ],
+	'nothing'       => [ 'webhook', { status => 429 }, 1 ]);
+my $n = 910;
+for my $who (sort keys %asks)
+{
+	my ($kind, $fault, $seconds) = @{ $asks{$who} };
+	my $name = 'asks-' . ++$n;
+
+	$kind eq 'webhook' ? add_webhook($node, 'one', $slack, $name, $n) : add_channel($node, 'one', $name, "#$name");
+	$slack->fault($fault, times => 1, text => qr/^$name first/);
+	my $first = notify($node, 'one', $name, "$name first");
+	wait_for_attempt($first, 1);
+	if ($seconds < 10)
+	{
+		eventually("$who: it is tried again soon", sub { field($node, 'one', $first, 'state') eq 'sent' });
+		next;
+	}
+	my $delay = delay($first, 1);
+	ok(abs($delay - $seconds) < 2, "$who asks for $seconds seconds, and has them") or diag($delay);
+	ok(abs(blocked($name) - $seconds) < 5, "$who: for the whole destination");
+	my $second = notify($node, 'one', $name, "$name second");
+	one("SELECT stripe_sync.notify('watch', 'beside $name')");
+	eventually("$who: others are not held up", sub { $slack->texts->{"beside $name"} });
+	is(field($node, 'one', $second, q{state || attempts}), 'waiting0', "$who: what comes meanwhile waits");
+	one("SELECT stripe_sync.enable_destination('$name')");
+	eventually("$who: unless somebody knows better", sub { field($node, 'one', $second, 'state') eq 'sent' });
+}
+
+add_webhook($node, 'one', $slack, 'brief', 930);
+$slack->fault({ status => 429, headers => { 'Retry-After' => '2' } }, times => 1, path => qr/B0*930\//);
+$id = notify($node, 'one', 'brief', 'brief');
+eventually('after the two seconds it is sent by itself', sub { field($node, 'one', $id, 'state') eq 'sent' });
+my @times = map { $_->{at} } grep { $_->{path} =~ /B0*930\// } @{ $slack->requests };
+cmp_ok($times[1] - $times[0], '>=', 1.99, 'and not earlier');
+cmp_ok($times[1] - $times[0], '<', 4, 'nor much later');
+
+# Slack may say "in a moment" for hours: no message dies of that.
+add_webhook($node, 'one', $slack, 'busy', 931);
+$slack->fault({ status => 429, headers => { 'Retry-After' => '0' } }, path => qr/B0*931\//);
+($id) = with_attempts('busy', 12);
+wait_for_attempt($id, 12);
+my $delay = delay($id, 12);
+cmp_ok($delay, '>', 1000, 'asked to come again at once, the backoff holds');
+cmp_ok(blocked('busy') || 0, '<', 2, 'for that message, not for the destination');
+
+# ---- what is kept of an answer ----
+
+add_webhook($node, 'one', $slack, 'talks', 940);
+sub answered
+{
+	my ($body) = @_;
+
+	$slack->fault({ status => 400, body => $body }, times => 1, path => qr/B0*940\//);
+	my $message = notify($node, 'one', 'talks', 'talk');
+	eventually('it is answered', sub { attempts($message) });
+	return one("SELECT response FROM stripe_sync.delivery WHERE message_id = $message");
+}
+
+is(answered('no_text'), 'no_text', 'the answer is kept as it came');
+is(length answered('x' x 5000), 2048, 'its first 2 KB');
+is(one(q{SELECT octet_length(response) <= 2048 AND response ~ '^é+$' FROM stripe_sync.delivery ORDER BY id DESC LIMIT 1}), 't', 'no character is cut in two') if answered("\x{e9}" x 3000);
+my $path = $slack->webhook_path(940);
+unlike(answered("no such hook: $path, or " . $slack->webhook_url(940)), qr/sEcReT|B0*940/, 'what opens it is not repeated');
+unlike(answered(('x' x 2030) . $path), qr/T0STUB/, 'not even the beginning of it');
+add_channel($node, 'one', 'says', '#says');
+$slack->fault({ status => 400, body => '{"token": "' . TOKEN . '"}' }, times => 1, path => qr/chat/);
+$id = notify($node, 'one', 'says', 'says');
+eventually('it is answered', sub { attempts($id) });
+no_secret_in($node, 'one', 'after all this');
+unlike(slurp_file($node->logfile), qr/ERROR|PANIC|TRAP|terminated by signal/, 'and nothing went wrong');
+
+$node->stop;
+done_testing();
