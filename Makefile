@@ -120,7 +120,9 @@ PROVE_TESTS = \
 	test/tap/cancel.pl \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
+	test/tap/retry.pl \
 	test/tap/guard.pl \
+	test/tap/upgrade.pl \
 	test/tap/answers.pl \
 	test/tap/delivery.pl \
 	test/tap/flight.pl \
