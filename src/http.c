@@ -119,8 +119,7 @@ socket_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 					"plain http is for loopback alone");
 		return CURL_SOCKET_BAD;
 	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC,
-				  address->protocol);
+	return socket_make(address->family, address->socktype, address->protocol);
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
@@ -181,6 +180,7 @@ easy_configure(CURL *easy, Transfer *transfer)
 	SET(CURLOPT_HEADERDATA, transfer);
 	SET(CURLOPT_OPENSOCKETFUNCTION, socket_open);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, socket_close);
 #if LIBCURL_VERSION_NUM >= 0x075000
 	SET(CURLOPT_PREREQFUNCTION, sending_count);
 	SET(CURLOPT_PREREQDATA, transfer);
@@ -439,12 +439,6 @@ http_setup(void)
 }
 
 int
-http_in_flight(void)
-{
-	return nstarted;
-}
-
-int
 http_room(void)
 {
 	return Max(sockets_allowed() - nstarted, 0);
@@ -454,6 +448,7 @@ http_room(void)
 static bool
 transfer_launch(Transfer *transfer, const HttpRequest *request)
 {
+	sockets_reap();
 	if (!transfer_fill(transfer, request) ||
 		easy_prepare(transfer->easy, transfer, request->url) != CURLE_OK ||
 		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,

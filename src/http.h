@@ -62,9 +62,8 @@ typedef enum HttpAudience
 /* NULL: may be called; else why not (palloc'd, without the URL itself). */
 extern char *http_refusal(const char *url, HttpAudience audience);
 
-extern void http_setup(void);	 /* once in a process; raises */
-extern int http_in_flight(void); /* started and not yet taken */
-extern int http_room(void);		 /* how many more may be started */
+extern void http_setup(void); /* once in a process; raises */
+extern int http_room(void);	  /* how many more may be started */
 extern bool http_start(const HttpRequest *request, char **trouble);
 extern HttpAnswer *http_take(void); /* one that ended, or NULL */
 extern void http_free(HttpAnswer *answer);

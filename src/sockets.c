@@ -15,15 +15,27 @@
 #include "storage/fd.h"
 #include "storage/latch.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "http_parts.h"
 
-#define RESOLVER_FDS 8 /* of names being resolved */
+#define RESOLVER_FDS 8	  /* of names being resolved */
+#define MAX_OPEN	 1024 /* sockets that are known; more are as good */
 
+/* A socket that libcurl has open; idle: a connection that is kept for later. */
+typedef struct OpenSocket
+{
+	int fd;
+	bool idle;
+} OpenSocket;
+
+static OpenSocket opened[MAX_OPEN];
+static int nopened = 0;
 static int epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
 static int reserved = 0; /* descriptors, for connections and the resolver */
@@ -94,15 +106,43 @@ sockets_allowed(void)
 	return Max(reserved - RESOLVER_FDS, 0);
 }
 
+static void
+mark_idle(int fd, bool idle)
+{
+	for (int i = 0; i < nopened; i++)
+		if (opened[i].fd == fd)
+			opened[i].idle = idle;
+}
+
 /*
- * These two are called by libcurl's hand, and raise nothing: a failure is
- * found by the transfer's time-out.
+ * These four are called by libcurl's hand, and raise nothing: a failure to
+ * watch is found by the transfer's time-out.
  */
+int
+socket_make(int family, int type, int protocol)
+{
+	int fd = socket(family, type | SOCK_CLOEXEC, protocol);
+
+	if (fd >= 0 && nopened < MAX_OPEN)
+		opened[nopened++] = (OpenSocket){fd, false};
+	return fd;
+}
+
+int
+socket_close(void *user, int fd)
+{
+	for (int i = 0; i < nopened; i++)
+		if (opened[i].fd == fd)
+			opened[i--] = opened[--nopened];
+	return close(fd);
+}
+
 void
 socket_watch(int fd, bool reading, bool writing, bool known)
 {
 	struct epoll_event event = {.data.fd = fd};
 
+	mark_idle(fd, false);
 	event.events = (reading ? (uint32_t) EPOLLIN : 0) |
 				   (writing ? (uint32_t) EPOLLOUT : 0);
 	if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
@@ -120,7 +160,29 @@ socket_forget(int fd)
 {
 	struct epoll_event event = {0};
 
+	mark_idle(fd, true);
 	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, &event);
+}
+
+/*
+ * A kept connection that has something to say unasked was closed by the other
+ * side, most likely.  libcurl takes TLS's farewell for a sign of life, and a
+ * message sent there would fail: what it sees now is the connection's end.
+ */
+void
+sockets_reap(void)
+{
+	for (int i = 0; i < nopened; i++)
+	{
+		struct pollfd ready = {.fd = opened[i].fd, .events = POLLIN};
+		char unread[512];
+
+		if (!opened[i].idle || poll(&ready, 1, 0) <= 0)
+			continue;
+		while (recv(ready.fd, unread, sizeof(unread), MSG_DONTWAIT) > 0)
+			;
+		shutdown(ready.fd, SHUT_RD);
+	}
 }
 
 /* Which sockets are ready, without waiting. */
