@@ -1,7 +1,7 @@
 /*
  * escalate.c
- *		Incidents by the clock: critical ones that stay open are repeated, and
- *		those that nothing closes end with their window.
+ *		Incidents by the clock: critical ones that nothing has resolved are
+ *		repeated, and those that nothing closes end with their window.
  */
 #include "stripe_sync.h"
 
@@ -23,7 +23,7 @@ take_due(void)
 		" FROM (SELECT id FROM stripe_sync.incident_record"
 		"  WHERE escalate_at <= pg_catalog.clock_timestamp()"
 		"  ORDER BY escalate_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
-		" WHERE i.id = d.id AND i.state = 'open' RETURNING i.id",
+		" WHERE i.id = d.id RETURNING i.id",
 		1,
 		{INT4OID}};
 	MemoryContext context = CurrentMemoryContext;
@@ -46,6 +46,14 @@ take_due(void)
 	return ids;
 }
 
+static char *
+minutes(int seconds)
+{
+	if (seconds < 2 * SECS_PER_MINUTE)
+		return psprintf("%d seconds", seconds);
+	return psprintf("%d minutes", seconds / SECS_PER_MINUTE);
+}
+
 /* To the second destination, or into the thread where there is none. */
 static void
 escalate(int64 id)
@@ -59,8 +67,8 @@ escalate(int64 id)
 	if (!incident_read(id, &incident) ||
 		!destination_find(incident.destination, &destination))
 		return;
-	parts.text = psprintf(":rotating_light: Still open after %d minutes: %s",
-						  guc_escalate_after / 60, incident.text);
+	parts.text = psprintf("Not resolved after %s: %s",
+						  minutes(guc_escalate_after), incident.text);
 	message.payload = blocks_message(&parts);
 	message.event_id = incident.event_id;
 	if (destination.escalation != NULL)
@@ -73,12 +81,12 @@ escalate(int64 id)
 	(void) outbox_enqueue(&message);
 }
 
-static void
-end_windows(void)
+void
+escalate_end_windows(void)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
-		" closed_at = i.window_until, escalate_at = NULL"
+		" closed_at = i.window_until"
 		" FROM (SELECT id FROM stripe_sync.incident_record o"
 		"  WHERE o.state = 'open' AND o.kind = 'single'"
 		"   AND o.window_until < pg_catalog.clock_timestamp()"
@@ -92,13 +100,34 @@ end_windows(void)
 	SPI_finish();
 }
 
-void
-escalate_due(void)
+static TimestampTz
+find_next(void)
 {
+	static EngineStatement select = {
+		"SELECT escalate_at FROM stripe_sync.incident_record"
+		" WHERE escalate_at IS NOT NULL ORDER BY escalate_at LIMIT 1"};
+	TimestampTz next = DT_NOEND;
+
+	SPI_connect();
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		next = DatumGetTimestampTz(SPI_getbinval(
+			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	SPI_finish();
+	return next;
+}
+
+bool
+escalate_due(TimestampTz *next)
+{
+	int nest = engine_plan_for_indexes();
 	List *ids = take_due();
 	ListCell *cell;
 
 	foreach(cell, ids)
 		escalate(*(int64 *) lfirst(cell));
-	end_windows();
+	/* what is due and not taken is somebody else's at the moment */
+	*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
+	engine_plan_as_before(nest);
+	return ids != NIL;
 }

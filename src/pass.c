@@ -20,10 +20,12 @@
 
 static PassOwner owner;
 static RoleScope scope;
+static Snapshot snapshot; /* of the transaction that is open, or NULL */
 
 /* When each part of the work is to be looked at next */
 static TimestampTz next_claim;
 static TimestampTz next_event;
+static TimestampTz next_escalation;
 static TimestampTz next_chores;
 static TimestampTz next_prune;
 static bool paced;
@@ -34,6 +36,7 @@ pass_begin(void)
 {
 	owner.begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	snapshot = GetActiveSnapshot();
 	scope = role_enter_engine();
 }
 
@@ -42,7 +45,20 @@ pass_commit(void)
 {
 	role_leave(&scope);
 	PopActiveSnapshot();
+	snapshot = NULL;
 	owner.commit();
+}
+
+/* For an owner who goes on after an error: its snapshots are its own again. */
+void
+pass_abort(void)
+{
+	while (snapshot != NULL)
+	{
+		if (GetActiveSnapshot() == snapshot)
+			snapshot = NULL;
+		PopActiveSnapshot();
+	}
 }
 
 /* ---- parts ---- */
@@ -66,6 +82,17 @@ look_for_messages(void)
 	return true;
 }
 
+static bool
+escalation_turn(void)
+{
+	bool found;
+
+	pass_begin();
+	found = escalate_due(&next_escalation);
+	pass_commit();
+	return found;
+}
+
 /* What nobody wakes us for. */
 static void
 do_chores(TimestampTz now)
@@ -73,7 +100,7 @@ do_chores(TimestampTz now)
 	next_chores = now + CHORES_EVERY;
 	sender_reclaim();
 	pass_begin();
-	escalate_due();
+	escalate_end_windows();
 	pass_commit();
 	pass_begin();
 	silence_check();
@@ -95,16 +122,22 @@ void
 pass_setup(const PassOwner *new_owner)
 {
 	owner = *new_owner;
+	snapshot = NULL;
 	closed = false;
-	next_claim = next_event = next_chores = DT_NOBEGIN;
+	next_claim = next_event = next_escalation = next_chores = DT_NOBEGIN;
 	sender_setup();
 }
 
-/* Something was committed: everything is to be looked at again. */
+/*
+ * Something was committed: everything is to be looked at again.  What is to be
+ * escalated falls due a while after it was committed, so that can wait.
+ */
 void
 pass_woken(void)
 {
 	next_claim = next_event = DT_NOBEGIN;
+	next_escalation = Min(next_escalation,
+						  GetCurrentTimestamp() + USECS_PER_SEC);
 }
 
 /*
@@ -128,12 +161,14 @@ pass_turn(TimestampTz *next)
 		busy = claim_turn() || busy;
 	if (now >= next_event && retry_turn(&next_event))
 		busy = look_for_messages();
+	if (now >= next_escalation && escalation_turn())
+		busy = look_for_messages();
 	if (now >= next_chores)
 	{
 		do_chores(now);
 		busy = look_for_messages();
 	}
-	*next = Min(Min(next_claim, next_event), next_chores);
+	*next = Min(Min(next_claim, next_event), Min(next_escalation, next_chores));
 	return busy;
 }
 

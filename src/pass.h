@@ -10,13 +10,17 @@
 /* A transaction in the engine's scope; its end is the owner's to make. */
 extern void pass_begin(void);
 extern void pass_commit(void);
+extern void pass_abort(void);
 
 /* ---- in retry.c: events of which something is due ---- */
 
 /* False when nothing is due; then *next is when something will be. */
 extern bool retry_turn(TimestampTz *next);
 
-/* ---- in escalate.c: critical incidents that stay open ---- */
-extern void escalate_due(void);
+/* ---- in escalate.c: incidents by the clock ---- */
+
+/* False when nothing is due; *next is when something will be. */
+extern bool escalate_due(TimestampTz *next);
+extern void escalate_end_windows(void);
 
 #endif /* STRIPE_SYNC_PASS_H */

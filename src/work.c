@@ -87,6 +87,10 @@ let_go(MemoryContext memory)
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();
 	FlushErrorState();
+	/* it may have come from below connections of the engine's */
+	while (!SPI_inside_nonatomic_context() && SPI_finish() == SPI_OK_FINISH)
+		;
+	pass_abort();
 	SPI_rollback();
 	pass_finish();
 	ReThrowError(error);
