@@ -12,6 +12,8 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -69,6 +71,8 @@ read_alert(HeapTuple tuple, TupleDesc desc)
 	alert->closed_by = column_text(tuple, desc, 8);
 	alert->severity = column_text(tuple, desc, 9);
 	alert->blocks = column_varlena(tuple, desc, 10);
+	alert->is_for_customer = strcmp(alert->destination, CUSTOMER_DESTINATION) ==
+							 0;
 	return alert;
 }
 
@@ -239,6 +243,94 @@ alert_group(const Alert *alert, const Event *event)
 
 /* ---- applying ---- */
 
+/* Where messages of this rule go, for this event; NULL: nowhere. */
+static char *
+find_destination(const Alert *alert, const Event *event)
+{
+	static EngineStatement select = {
+		"SELECT destination FROM stripe_sync.customer_route WHERE customer = $1",
+		1,
+		{TEXTOID}};
+	MemoryContext context = CurrentMemoryContext;
+	char *destination = NULL;
+	char *customer;
+	Datum value;
+
+	if (!alert->is_for_customer)
+		return pstrdup(alert->destination);
+	if (event->object == NULL)
+		return NULL;
+	customer = event->object_type != NULL &&
+					   strcmp(event->object_type, "customer") == 0
+				   ? event->object_id
+				   : json_get_string(event->object, "customer");
+	if (customer == NULL)
+	{
+		JsonbContainer *expanded = json_get_object(event->object, "customer");
+
+		customer = expanded ? json_get_string(expanded, "id") : NULL;
+	}
+	if (customer == NULL)
+		return NULL;
+	value = CStringGetTextDatum(customer);
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		destination = MemoryContextStrdup(
+			context,
+			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return destination;
+}
+
+static void
+resolve(Alert *alert, const Event *event)
+{
+	RoleScope scope = role_enter_engine();
+
+	alert->destination = find_destination(alert, event);
+	role_leave(&scope);
+}
+
+/*
+ * Incidents are opened under a lock of their destination: in one order of
+ * destinations, or two events that fit several rules would wait for each other.
+ */
+static int
+compare_destinations(const ListCell *a, const ListCell *b)
+{
+	const Alert *left = lfirst(a);
+	const Alert *right = lfirst(b);
+	int order = 0;
+
+	if (left->destination == NULL || right->destination == NULL)
+		order = (left->destination != NULL) - (right->destination != NULL);
+	else
+		order = strcmp(left->destination, right->destination);
+	return order != 0 ? order : compare_names(a, b);
+}
+
+/* Copies of the rules that look at the event, in the order of their locks. */
+static List *
+fitting_alerts(const Event *event)
+{
+	List *fitting = NIL;
+	ListCell *cell;
+
+	foreach(cell, current_alerts())
+	{
+		Alert *alert = lfirst(cell);
+
+		if (event_type_fits(event->type, alert->event_type) ||
+			closes(alert, event->type))
+			fitting = lappend(fitting, copy_alert(alert));
+	}
+	foreach(cell, fitting)
+		resolve(lfirst(cell), event);
+	list_sort(fitting, compare_destinations);
+	return fitting;
+}
+
 typedef struct Application
 {
 	const Alert *alert;
@@ -275,18 +367,10 @@ name_alert(const Alert *alert, ErrorData *error)
 bool
 alert_attempt(Event *event, ErrorData **error)
 {
-	List *fitting = NIL;
+	List *fitting = fitting_alerts(event);
 	bool done = true;
 	ListCell *cell;
 
-	foreach(cell, current_alerts())
-	{
-		Alert *alert = lfirst(cell);
-
-		if (event_type_fits(event->type, alert->event_type) ||
-			closes(alert, event->type))
-			fitting = lappend(fitting, copy_alert(alert));
-	}
 	foreach(cell, fitting)
 	{
 		Application application = {lfirst(cell), event};

@@ -17,7 +17,7 @@ typedef struct Alert
 {
 	char *name;
 	char *event_type;
-	char *destination; /* or "@customer" */
+	char *destination; /* or "@customer"; resolved while it is applied */
 	char *template;
 	JsonPath *condition; /* or NULL, like group_by */
 	JsonPath *group_by;
@@ -25,6 +25,7 @@ typedef struct Alert
 	char *closed_by; /* an event type, or NULL */
 	char *severity;
 	Jsonb *blocks; /* or NULL */
+	bool is_for_customer;
 } Alert;
 
 /* ---- in alert.c ---- */
@@ -45,7 +46,7 @@ typedef struct Incident
 	char *severity;
 	char *state; /* open, closed */
 	char *text;
-	char *footer; /* where the event is, or NULL */
+	char *footer; /* where the event is, or NULL; "": nothing of ours */
 	Jsonb *blocks;
 	TimestampTz opened_at;
 	TimestampTz window_until;

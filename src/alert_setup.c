@@ -19,6 +19,9 @@ PG_FUNCTION_INFO_V1(stripe_sync_drop_alert);
 PG_FUNCTION_INFO_V1(stripe_sync_add_default_alerts);
 
 #define NARGUMENTS 10
+#define EXAMPLE                                                                 \
+	"For example: SELECT stripe_sync.add_alert('refunded', 'charge.refunded', " \
+	"'ops', '{{amount_refunded | money}} of {{id | link}} is refunded');"
 
 /* ---- add_alert ---- */
 
@@ -29,11 +32,13 @@ required(FunctionCallInfo fcinfo, int number, const char *name)
 
 	if (PG_ARGISNULL(number))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("%s of an alert cannot be NULL", name)));
+						errmsg("%s of an alert cannot be NULL", name),
+						errhint("%s", EXAMPLE)));
 	value = text_to_cstring(PG_GETARG_TEXT_PP(number));
 	if (value[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s of an alert cannot be empty", name)));
+						errmsg("%s of an alert cannot be empty", name),
+						errhint("%s", EXAMPLE)));
 	return value;
 }
 
@@ -43,7 +48,8 @@ check_name(const char *name)
 	if (strlen(name) > 63 || name[0] == '@')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("an alert must have a name of 1 to 63 bytes that "
-							   "does not begin with @")));
+							   "does not begin with @"),
+						errhint("%s", EXAMPLE)));
 }
 
 static void
@@ -54,6 +60,20 @@ check_severity(const char *severity)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("unknown severity \"%s\"", severity),
 						errhint("It is one of info, warning, critical.")));
+}
+
+/* What closes doesn't open: such a rule would never say anything. */
+static void
+check_closing(const char *event_type, const char *closed_by)
+{
+	if (event_type_fits(event_type, closed_by))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an alert for \"%s\" cannot be closed by \"%s\"",
+						event_type, closed_by),
+				 errhint("An event that closes an incident doesn't open one: "
+						 "name another, such as invoice.payment_failed and "
+						 "invoice.paid.")));
 }
 
 static void
@@ -109,18 +129,19 @@ Datum
 stripe_sync_add_alert(PG_FUNCTION_ARGS)
 {
 	const char *name = required(fcinfo, 0, "name");
+	const char *event_type;
 	const char *destination;
 	Datum values[NARGUMENTS];
 	char nulls[NARGUMENTS + 1] = {0};
 	RoleScope scope;
 
 	check_name(name);
-	(void) required(fcinfo, 1, "event_type");
+	event_type = required(fcinfo, 1, "event_type");
 	destination = required(fcinfo, 2, "destination");
 	template_check(required(fcinfo, 3, "template"));
 	check_window(fcinfo, 6);
 	if (!PG_ARGISNULL(7))
-		(void) required(fcinfo, 7, "closed_by");
+		check_closing(event_type, required(fcinfo, 7, "closed_by"));
 	check_severity(required(fcinfo, 8, "severity"));
 	if (!PG_ARGISNULL(9))
 	{
@@ -204,11 +225,11 @@ static const struct DefaultAlert
 	 "status}}, {{id | link}}",
 	 NULL, "5 minutes", NULL, "warning"},
 	{"events_failing", "system.event_failed",
-	 "*Events are failing* in `{{step}}`, first {{event_type}} {{event | link}}:"
+	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}:"
 	 " {{error}}. They are tried again by themselves.",
 	 "$.data.object.step", "1 hour", NULL, "warning"},
 	{"events_dead", "system.event_dead",
-	 "*Events are dead* in `{{step}}`, first {{event_type}} {{event | link}}:"
+	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}:"
 	 " {{error}}. Mend it, then `SELECT * FROM stripe_sync.replay(now() - "
 	 "interval '7 days')`.",
 	 "$.data.object.step", "1 hour", NULL, "critical"},

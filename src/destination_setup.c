@@ -527,6 +527,7 @@ stripe_sync_drop_destination(PG_FUNCTION_ARGS)
 	destination_hold(name, true);
 	refuse_while_alerted(name);
 	cancel_waiting(name);
+	incident_end_all(name);
 	engine_run(&others, values, NULL, SPI_OK_UPDATE);
 	for (int i = 0; i < lengthof(drops); i++)
 		engine_run(&drops[i], values, NULL, SPI_OK_DELETE);

@@ -6,9 +6,10 @@
  * Who opens or closes for one group holds an advisory lock on it to the end of
  * the transaction, so that a failure and its payment that arrive at once see
  * each other.  Events are counted by rows of their own (stripe_sync.alerted):
- * a flood of them doesn't queue for one row.  Who opens holds the rule's lock
- * too, for the count of those that are open already.  Locks are taken in the
- * order group, rule, destination.
+ * a flood of them doesn't queue for one row.  Who opens holds the destination's
+ * lock too, for the count of those that are open already.  Locks are taken in
+ * the order group, destination, and alert.c applies rules in the order of their
+ * destinations.
  */
 #include "stripe_sync.h"
 
@@ -28,7 +29,7 @@ typedef struct Occurrence
 	const Alert *alert;
 	Event *event;
 	char *group;
-	char *destination; /* as resolved, or NULL: nobody is to be told */
+	const char *destination; /* as resolved, or NULL: nobody is to be told */
 	TimestampTz created;
 } Occurrence;
 
@@ -112,14 +113,15 @@ note_event(const Occurrence *occurrence, int64 incident, bool closing)
 
 /*
  * The group's incident that is open.  One that nothing closes ends with its
- * window.
+ * window; that it is over doesn't mean that somebody has taken care of it, so
+ * it is still repeated (escalate.c).
  */
 static int64
 find_open(const Occurrence *occurrence)
 {
 	static EngineStatement expire = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
-		" closed_at = window_until, escalate_at = NULL"
+		" closed_at = window_until"
 		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
 		" AND kind = 'single' AND window_until < pg_catalog.clock_timestamp()",
 		3,
@@ -195,17 +197,19 @@ closed_already(const Occurrence *occurrence)
 
 /* ---- opening ---- */
 
+/* For each destination: one customer's failures are no burst to another. */
 static bool
-burst_is_over(const Alert *alert)
+burst_is_over(const Occurrence *occurrence)
 {
 	static EngineStatement count = {
 		"SELECT pg_catalog.count(*) FROM stripe_sync.incident_record"
-		" WHERE alert = $1 AND kind = 'single' AND opened_at"
-		"  > pg_catalog.clock_timestamp() - $2 * interval '1 microsecond'",
-		2,
-		{TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(alert->name),
-					  Int64GetDatum(alert->window)};
+		" WHERE alert = $1 AND destination = $2 AND kind = 'single' AND opened_at"
+		"  > pg_catalog.clock_timestamp() - $3 * interval '1 microsecond'",
+		3,
+		{TEXTOID, TEXTOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(occurrence->alert->name),
+					  CStringGetTextDatum(occurrence->destination),
+					  Int64GetDatum(occurrence->alert->window)};
 
 	return first_id(&count, values, NULL) >= guc_coalesce_burst;
 }
@@ -215,8 +219,7 @@ destination_is_flooded(const char *destination)
 {
 	static EngineStatement count = {
 		"SELECT pg_catalog.count(*) FROM stripe_sync.message"
-		" WHERE destination = $1 AND alert IS NOT NULL AND method = 'post'"
-		" AND created_at"
+		" WHERE destination = $1 AND alert IS NOT NULL AND created_at"
 		"  > pg_catalog.clock_timestamp() - interval '1 hour'",
 		1,
 		{TEXTOID}};
@@ -332,6 +335,7 @@ open_rollup(const Occurrence *occurrence)
 		.group = occurrence->destination,
 		.account = "",
 		.text = template_render(alert->template, occurrence->event),
+		.footer = alert->is_for_customer ? "" : NULL,
 		.window = alert->window};
 
 	end_collecting("rollup", alert->name, occurrence->destination);
@@ -354,20 +358,29 @@ open_digest(const Occurrence *occurrence)
 	incident_report_flood(occurrence->destination);
 }
 
+/* Where the event is in Stripe's dashboard: nothing for customers to see. */
+static char *
+footer_of(const Alert *alert, Event *event)
+{
+	if (alert->is_for_customer)
+		return "";
+	if (strncmp(event->type, "system.", 7) == 0)
+		return NULL;
+	return template_render("{{event.id | link}}", event);
+}
+
 static void
 open_single(const Occurrence *occurrence)
 {
 	const Alert *alert = occurrence->alert;
 	Event *event = occurrence->event;
-	bool is_stripes = strncmp(event->type, "system.", 7) != 0;
 	Opening opening = {
 		.kind = "single",
 		.alert = alert->name,
 		.group = occurrence->group,
 		.account = event->account,
 		.text = template_render(alert->template, event),
-		.footer = is_stripes ? template_render("{{event.id | link}}", event)
-							 : NULL,
+		.footer = footer_of(alert, event),
 		.blocks = alert->blocks ? template_render_blocks(alert->blocks, event)
 								: NULL,
 		.window = alert->window};
@@ -375,37 +388,39 @@ open_single(const Occurrence *occurrence)
 	open_incident(occurrence, &opening);
 }
 
+/* The roll-up or, past max_alerts_per_hour, the digest that counts on. */
+static int64
+find_collector(const Occurrence *occurrence)
+{
+	const Alert *alert = occurrence->alert;
+	int64 id = find_collecting("rollup", alert->name, occurrence->destination,
+							   alert->window);
+
+	if (id == 0 && destination_is_flooded(occurrence->destination))
+		id = find_collecting("digest", DIGEST_ALERT, occurrence->destination,
+							 USECS_PER_HOUR);
+	return id;
+}
+
 /* Nothing of the group is open: one more incident, or one of too many? */
 static void
 open_for(const Occurrence *occurrence)
 {
-	const Alert *alert = occurrence->alert;
-	const char *destination = occurrence->destination;
-	int64 collecting = find_collecting("rollup", alert->name, destination,
-									   alert->window);
+	int64 collector = find_collector(occurrence);
 
-	if (collecting == 0)
+	if (collector == 0)
 	{
-		lock_name("alert", alert->name, "", "");
-		collecting = find_collecting("rollup", alert->name, destination,
-									 alert->window);
+		lock_name("destination", occurrence->destination, "", "");
+		collector = find_collector(occurrence);
 	}
-	if (collecting != 0)
-		count_to(occurrence, collecting);
-	else if (burst_is_over(alert))
+	if (collector != 0)
+		count_to(occurrence, collector);
+	else if (destination_is_flooded(occurrence->destination))
+		open_digest(occurrence);
+	else if (burst_is_over(occurrence))
 		open_rollup(occurrence);
 	else
-	{
-		lock_name("destination", destination, "", "");
-		collecting = find_collecting("digest", DIGEST_ALERT, destination,
-									 USECS_PER_HOUR);
-		if (!destination_is_flooded(destination))
-			open_single(occurrence);
-		else if (collecting != 0)
-			count_to(occurrence, collecting);
-		else
-			open_digest(occurrence);
-	}
+		open_single(occurrence);
 }
 
 /* ---- what is open ---- */
@@ -438,54 +453,21 @@ count_again(const Occurrence *occurrence, int64 id)
 		return;
 	again = incident.window_until <= GetCurrentTimestamp();
 	if (again)
-		extend_window(id, occurrence->alert->window);
-	incident_tell_repeated(&incident, again, occurrence->event);
-}
-
-/* Where messages of this rule go, for this event; NULL: nowhere. */
-static char *
-resolve_destination(const Alert *alert, const Event *event)
-{
-	static EngineStatement select = {
-		"SELECT destination FROM stripe_sync.customer_route WHERE customer = $1",
-		1,
-		{TEXTOID}};
-	MemoryContext context = CurrentMemoryContext;
-	char *destination = NULL;
-	char *customer;
-	Datum value;
-
-	if (strcmp(alert->destination, CUSTOMER_DESTINATION) != 0)
-		return pstrdup(alert->destination);
-	if (event->object == NULL)
-		return NULL;
-	customer = event->object_type != NULL &&
-					   strcmp(event->object_type, "customer") == 0
-				   ? event->object_id
-				   : json_get_string(event->object, "customer");
-	if (customer == NULL)
 	{
-		JsonbContainer *expanded = json_get_object(event->object, "customer");
-
-		customer = expanded ? json_get_string(expanded, "id") : NULL;
+		extend_window(id, occurrence->alert->window);
+		incident.window_until = GetCurrentTimestamp() +
+								occurrence->alert->window;
 	}
-	if (customer == NULL)
-		return NULL;
-	value = CStringGetTextDatum(customer);
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		destination = MemoryContextStrdup(
-			context,
-			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
-	return destination;
+	/* what is open since long counts against a flood too */
+	again = again && !destination_is_flooded(incident.destination);
+	incident_tell_repeated(&incident, again, occurrence->event);
 }
 
 static Occurrence
 occur(const Alert *alert, Event *event)
 {
-	Occurrence occurrence = {alert, event, alert_group(alert, event), NULL, 0};
+	Occurrence occurrence = {alert, event, alert_group(alert, event),
+							 alert->destination, 0};
 
 	occurrence.created = event->has_created ? event->created
 											: GetCurrentTimestamp();
@@ -499,7 +481,6 @@ incident_opening(const Alert *alert, Event *event)
 	Occurrence occurrence = occur(alert, event);
 	int64 open;
 
-	occurrence.destination = resolve_destination(alert, event);
 	if (occurrence.destination == NULL)
 		return;
 	lock_name("group", alert->name, occurrence.group, event->account);
@@ -599,4 +580,22 @@ incident_closing(const Alert *alert, Event *event)
 		if (incident_read(collected, &incident))
 			incident_tell_repeated(&incident, false, event);
 	}
+}
+
+/*
+ * A destination goes: what is open there can't be told of any more, and the
+ * next event begins anew.  Within the caller's SPI connection.
+ */
+void
+incident_end_all(text *destination)
+{
+	static EngineStatement end = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
+		" WHERE destination = $1 AND state = 'open'",
+		1,
+		{TEXTOID}};
+	Datum values[] = {PointerGetDatum(destination)};
+
+	engine_run(&end, values, NULL, SPI_OK_UPDATE);
 }

@@ -10,16 +10,23 @@
  */
 #include "stripe_sync.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 
 #include "alert.h"
 
 /* Between two updates of one message: people can't read faster */
 #define UPDATE_EVERY (10 * USECS_PER_SEC)
 #define FIRST_LINE	 200 /* characters of it in a reply */
+
+/* The column of stripe_sync.alerted, as src/install/70_alert.sql makes it */
+#define ALERTED_INCIDENT 7
 
 /* ---- reading ---- */
 
@@ -195,10 +202,12 @@ status_line(const Incident *incident, const Tally *tally)
 	if (!is_single(incident) && tally->resolved > 0)
 		add_part(&status, psprintf("%lld of them resolved since",
 								   (long long) tally->resolved));
-	add_part(&status,
-			 blocks_escape(incident->alert[0] == '@' ? "" : incident->alert));
+	/* an empty footer: who reads it knows nothing of our rules */
+	if (incident->footer == NULL || incident->footer[0] != '\0')
+		add_part(&status, blocks_escape(
+							  incident->alert[0] == '@' ? "" : incident->alert));
 	add_part(&status, incident->footer);
-	return status.data;
+	return status.len > 0 ? status.data : NULL;
 }
 
 static char *
@@ -231,18 +240,6 @@ render(const Incident *incident)
 	return blocks_message(&parts);
 }
 
-Jsonb *
-incident_render(int64 id, int64 message, const char *method)
-{
-	Incident incident;
-
-	if (!incident_read(id, &incident))
-		return NULL;
-	if (strcmp(method, "post") == 0 && incident.message != message)
-		return NULL; /* a reply: it says what it said */
-	return render(&incident);
-}
-
 /* ---- messages ---- */
 
 char *
@@ -264,6 +261,8 @@ enqueue(const Incident *incident, const char *method, Jsonb *payload,
 						.account = event ? event->account : NULL,
 						.incident = incident->id};
 
+	if (strcmp(method, "summary") == 0)
+		message.alert = incident->alert; /* one more line in the channel */
 	return outbox_enqueue(&message);
 }
 
@@ -306,17 +305,18 @@ static TimestampTz
 next_update(int64 id)
 {
 	static EngineStatement select = {
-		"SELECT pg_catalog.max(due_at) FROM stripe_sync.message"
-		" WHERE incident = $1 AND method = 'update'",
+		"SELECT due_at FROM stripe_sync.message"
+		" WHERE incident = $1 AND method = 'update' ORDER BY id DESC LIMIT 1",
 		1,
 		{INT8OID}};
 	Datum value = Int64GetDatum(id);
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last;
+	TimestampTz last = DT_NOBEGIN;
 
 	SPI_connect();
 	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	last = time_of(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (SPI_processed > 0)
+		last = time_of(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	SPI_finish();
 	return last == DT_NOBEGIN ? now : Max(now, last + UPDATE_EVERY);
 }
@@ -350,6 +350,67 @@ summary_due(const Incident *incident, bool again)
 	return incident->window_until > now ? incident->window_until
 										: now + USECS_PER_HOUR;
 }
+
+/* ---- said when it is sent ---- */
+
+/* Does somebody count an event to it who hasn't committed yet? */
+static bool
+is_being_counted(int64 id)
+{
+	Relation relation = table_open(engine_relation("alerted"), AccessShareLock);
+	SnapshotData dirty;
+	SysScanDesc scan;
+	ScanKeyData key;
+	bool found = false;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&key, ALERTED_INCIDENT, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(id));
+	scan = systable_beginscan(relation, engine_relation("alerted_incident_idx"),
+							  true, &dirty, 1, &key);
+	while (!found && HeapTupleIsValid(systable_getnext(scan)))
+		found = TransactionIdIsValid(dirty.xmin);
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/*
+ * Who counted while this change waited has queued none of its own, and its
+ * count may not be committed yet: then another change follows this one.
+ */
+static void
+follow_up(const Incident *incident, const char *method)
+{
+	TimestampTz due = strcmp(method, "update") == 0
+						  ? next_update(incident->id)
+						  : summary_due(incident, false);
+
+	(void) enqueue(incident, method, no_payload_yet(incident), due, NULL);
+}
+
+/*
+ * What a message of an incident says now, when it is about to be sent; NULL:
+ * what it was queued with.  Its row has been taken out of message_change_idx
+ * before: who counts from here on waits for our commit and queues another.
+ */
+Jsonb *
+incident_render(int64 id, int64 message, const char *method)
+{
+	bool changes = strcmp(method, "post") != 0;
+	bool more = changes && is_being_counted(id);
+	Incident incident;
+
+	if (!incident_read(id, &incident))
+		return NULL;
+	if (!changes && incident.message != message)
+		return NULL; /* a reply: it says what it said */
+	if (more)
+		follow_up(&incident, method);
+	return render(&incident);
+}
+
+/* ---- what happens to it ---- */
 
 /*
  * It has happened once more: within the window it is only counted, "again"

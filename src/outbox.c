@@ -56,10 +56,12 @@ outbox_enqueue(const Outgoing *outgoing)
 	SPI_connect();
 	engine_run(&insert, values, nulls, SPI_OK_INSERT_RETURNING);
 	if (SPI_processed > 0)
+	{
 		id = DatumGetInt64(SPI_getbinval(
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+		slots_wake();
+	}
 	SPI_finish();
-	slots_wake();
 	return id;
 }
 
@@ -240,14 +242,18 @@ change_message(EngineStatement *update, int64 id, const char *verb)
 	role_leave(&scope);
 }
 
-/* retry_message(id): a dead or cancelled one anew, a waiting one at once */
+/*
+ * retry_message(id): a dead or cancelled one anew, a waiting one at once.  A
+ * change of an incident's message stays out of message_change_idx.
+ */
 Datum
 stripe_sync_retry_message(PG_FUNCTION_ARGS)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET state = 'waiting', settled_at = NULL,"
 		" due_at = pg_catalog.clock_timestamp(),"
-		" attempts = CASE WHEN state = 'waiting' THEN attempts ELSE 0 END"
+		" attempts = CASE WHEN state = 'waiting' THEN attempts"
+		"  WHEN method IN ('update', 'summary') THEN 1 ELSE 0 END"
 		" WHERE id = $1 AND state IN ('waiting', 'dead', 'cancelled')",
 		1,
 		{INT8OID}};

@@ -262,6 +262,32 @@ dispatch_claimed(void)
 	}
 }
 
+/* Somebody has deleted what it would be an answer to. */
+static bool
+has_lost_its_thread(const Flight *flight)
+{
+	const char *code = flight->judgement.code;
+
+	return flight->thread_ts != NULL &&
+		   flight->judgement.verdict == SLACK_MESSAGE_BAD &&
+		   (strcmp(code, "thread_not_found") == 0 ||
+			strcmp(code, "cannot_reply_to_message") == 0);
+}
+
+/* The token of a test is good, or the news stands by itself: now, once more. */
+static bool
+goes_on(Flight *flight)
+{
+	if (judged_method(flight) == SLACK_AUTH_TEST &&
+		flight->judgement.verdict == SLACK_SENT)
+		flight->token_checked = true;
+	else if (has_lost_its_thread(flight))
+		flight->thread_ts = NULL;
+	else
+		return false;
+	return true;
+}
+
 static void
 take_answers(void)
 {
@@ -274,11 +300,8 @@ take_answers(void)
 		dlist_delete(&flight->node);
 		judge(flight, answer);
 		http_free(answer);
-		if (judged_method(flight) == SLACK_AUTH_TEST &&
-			flight->judgement.verdict == SLACK_SENT)
+		if (goes_on(flight))
 		{
-			/* the token is good: now the message itself */
-			flight->token_checked = true;
 			dlist_push_head(&claimed, &flight->node);
 			nclaimed++;
 		}

@@ -335,7 +335,8 @@ outbox_settle(List *flights)
 
 /*
  * Messages that were claimed and not sent are due at once; "sent" says that
- * an attempt may have been made.
+ * an attempt may have been made.  A change of an incident's message keeps its
+ * attempt all the same: another may wait by now (message_change_idx).
  */
 void
 outbox_release(List *ids, bool sent)
@@ -343,7 +344,8 @@ outbox_release(List *ids, bool sent)
 	static EngineStatement release = {
 		"WITH freed AS"
 		" (UPDATE stripe_sync.message m SET due_at = pg_catalog.clock_timestamp(),"
-		"   attempts = CASE WHEN $2 THEN m.attempts ELSE m.attempts - 1 END,"
+		"   attempts = m.attempts - CASE WHEN $2"
+		"     OR m.method IN ('update', 'summary') THEN 0 ELSE 1 END,"
 		"   state = CASE WHEN $2 AND m.attempts >= $3 THEN 'dead' ELSE 'waiting' END,"
 		"   settled_at = CASE WHEN $2 AND m.attempts >= $3"
 		"     THEN pg_catalog.clock_timestamp() END,"

@@ -35,12 +35,13 @@ CREATE UNIQUE INDEX message_key_idx ON stripe_sync.message (key) WHERE key IS NO
 CREATE INDEX message_thread_idx ON stripe_sync.message (destination, thread, id)
 	WHERE thread IS NOT NULL;
 CREATE INDEX message_alert_idx ON stripe_sync.message (destination, created_at)
-	WHERE alert IS NOT NULL AND method = 'post';
--- one change of an incident's message waits at a time: it is rendered when it is sent
+	WHERE alert IS NOT NULL;
+-- One change of an incident's message waits at a time: it is rendered when it is
+-- sent.  Not of those that have been claimed before: settling can't fail because another waits.
 CREATE UNIQUE INDEX message_change_idx ON stripe_sync.message (incident, method)
-	WHERE state = 'waiting' AND method IN ('update', 'summary');
+	WHERE state = 'waiting' AND attempts = 0 AND method IN ('update', 'summary');
 CREATE INDEX message_event_idx ON stripe_sync.message (event_id) WHERE event_id IS NOT NULL;
-CREATE INDEX message_incident_idx ON stripe_sync.message (incident) WHERE incident IS NOT NULL;
+CREATE INDEX message_incident_idx ON stripe_sync.message (incident, id) WHERE incident IS NOT NULL;
 CREATE INDEX message_settled_idx ON stripe_sync.message (settled_at) WHERE settled_at IS NOT NULL;
 COMMENT ON TABLE stripe_sync.message IS 'The outbox: every Slack message owed, with where it stands';
 COMMENT ON COLUMN stripe_sync.message.method IS 'post; update (of an incident''s message); summary (of an incident, to a webhook); test';

@@ -40,7 +40,7 @@ CREATE TABLE stripe_sync.incident_record (
 );
 CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account, kind)
 	WHERE state = 'open';
-CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, opened_at);
+CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destination, opened_at);
 CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
 COMMENT ON TABLE stripe_sync.incident_record IS 'What alerts have opened; read the view stripe_sync.incident';
@@ -59,15 +59,21 @@ CREATE TABLE stripe_sync.alerted (
 );
 CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, at) WHERE incident IS NOT NULL;
 CREATE INDEX alerted_group_idx ON stripe_sync.alerted (alert, group_key, account, created);
+-- whether it is closed must not cost more the more often it has happened
+CREATE INDEX alerted_closes_idx ON stripe_sync.alerted (alert, group_key, account, created) WHERE closes;
 COMMENT ON TABLE stripe_sync.alerted IS 'Which alert has seen which event, and to what incident it counts';
 
 CREATE VIEW stripe_sync.incident AS
 SELECT i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.severity, i.state,
 	   (SELECT pg_catalog.count(*) FROM stripe_sync.alerted a
 		 WHERE a.incident OPERATOR(pg_catalog.=) i.id AND NOT a.closes) AS count,
+	   (SELECT pg_catalog.count(*) FROM stripe_sync.alerted a
+		 WHERE a.incident OPERATOR(pg_catalog.=) i.id AND a.closes) AS resolved,
 	   i.text, i.event_id, i.message_id, i.opened_at, i.window_until, i.closed_at, i.closed_by, i.escalated_at
   FROM stripe_sync.incident_record i;
 COMMENT ON VIEW stripe_sync.incident IS 'What alerts have opened, how often it happened, and what closed it';
+COMMENT ON COLUMN stripe_sync.incident.count IS 'Events that it stands for';
+COMMENT ON COLUMN stripe_sync.incident.resolved IS 'Events that closed it, or some of a roll-up or digest';
 COMMENT ON COLUMN stripe_sync.incident.kind IS 'single; rollup (past coalesce_burst); digest (past max_alerts_per_hour)';
 
 CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination text, template text,
