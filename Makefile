@@ -112,7 +112,7 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
 	role failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination prune silence
-ISOLATION = duplicate same_object same_second shared replay
+ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/fixtures.pl \
