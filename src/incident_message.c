@@ -105,7 +105,8 @@ read_tally(int64 id)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.count(*) FILTER (WHERE NOT closes),"
-		" pg_catalog.count(*) FILTER (WHERE closes), pg_catalog.max(created)"
+		" pg_catalog.count(*) FILTER (WHERE closes),"
+		" pg_catalog.max(created) FILTER (WHERE NOT closes)"
 		" FROM stripe_sync.alerted WHERE incident = $1",
 		1,
 		{INT8OID}};
