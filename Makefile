@@ -3,7 +3,8 @@
 #	make, make install		build and install for the server of PG_CONFIG
 #	make test				everything, on a throw-away server of its own
 #	make test-majors		the same for PostgreSQL 17 and 18, in chroots
-#	make demo, demo-stop	a story of events on a throw-away server
+#	make demo, demo-stop	a story of events on a throw-away server, told to a stub of Slack
+#	make demo-slack			what that Slack shows
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make format, format-check
@@ -161,7 +162,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors demo demo-stop bench fuzz format format-check
+DRIVERS = test test-majors demo demo-slack demo-stop bench fuzz format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -172,6 +173,9 @@ test-majors:
 
 demo:
 	@test/demo/run
+
+demo-slack:
+	@test/demo/slack
 
 demo-stop:
 	@test/demo/stop

@@ -3,7 +3,7 @@
 # place.sh: where the demo's server lives: one for each user of the machine,
 # so that stop finds what run has started.
 
-PLACE=/tmp/stripe_sync_demo_$(id -u)
+PLACE=${STRIPE_SYNC_DEMO:-/tmp/stripe_sync_demo_$(id -u)}
 
 # Somebody else may have taken the name.
 demo_place_is_ours()
@@ -15,6 +15,17 @@ demo_place_is_ours()
 demo_place_make()
 {
 	mkdir -m 755 "$PLACE" || die "cannot make $PLACE"
+}
+
+# The process of the demo's stub of Slack, when it runs
+demo_stub()
+{
+	local pid
+
+	pid=$(cat "$PLACE/slack/pid" 2>/dev/null) || return 1
+	# another process may have its number by now
+	tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--dir $PLACE/slack " || return 1
+	say "$pid"
 }
 
 psql_command()

@@ -3,12 +3,14 @@
 -- Stripe keeps objects and, on each change, signs an event and delivers it.
 -- Here the objects are made by demo.customer() and the like, demo.event()
 -- wraps one into an event, and demo.deliver() signs it and hands it over.
+-- demo.slack_…() are for the stub of Slack; psql's variable "slack" is the command
+-- that speaks to it (slack.py).
 
 CREATE SCHEMA demo;
 
-CREATE TABLE demo.world (secret text, start timestamptz);
+CREATE TABLE demo.world (secret text, start timestamptz, slack text);
 INSERT INTO demo.world
-	VALUES ('whsec_demo_of_stripe_sync', date_trunc('day', now()) - interval '40 days');
+	VALUES ('whsec_demo_of_stripe_sync', date_trunc('day', now()) - interval '40 days', :'slack');
 
 CREATE TABLE demo.answer
 (
@@ -74,6 +76,7 @@ RETURNS jsonb LANGUAGE sql STABLE AS
 $$
 SELECT jsonb_build_object(
 	'id', id, 'object', 'invoice', 'created', demo.at(after),
+	'number', replace(id, 'in_', 'ADA-'),
 	'customer', 'cus_Ada', 'customer_name', 'Ada Lovelace',
 	'currency', 'eur', 'status', status, 'livemode', false,
 	'amount_due', 2900, 'amount_paid', paid, 'amount_remaining', 2900 - paid,
@@ -115,4 +118,46 @@ BEGIN
 		SELECT deliver.what, r.event_id, r.status, r.detail
 		FROM stripe_sync.receive(payload, stripe_sync.sign(payload, demo.secret())) r;
 END
+$$;
+
+-- A text in lines that fit.
+CREATE FUNCTION demo.wrap(said text, width int) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$
+SELECT regexp_replace(said, format('(.{1,%s})( +|\n|$)', width), '    \1' || chr(10), 'gn')
+$$;
+
+-- ---- the stub of Slack ----
+
+CREATE TABLE demo.line (n int GENERATED ALWAYS AS IDENTITY, line text);
+
+CREATE FUNCTION demo.slack(arguments text) RETURNS SETOF text
+LANGUAGE plpgsql AS
+$$
+BEGIN
+	TRUNCATE demo.line;
+	EXECUTE format('COPY demo.line (line) FROM PROGRAM %L WITH (FORMAT csv, DELIMITER %L, QUOTE %L, NULL %L)',
+		(SELECT slack FROM demo.world) || ' ' || arguments, E'\x01', E'\x02', E'\x03');
+	RETURN QUERY SELECT line FROM demo.line ORDER BY n;
+END
+$$;
+
+-- Until Slack has been told everything.
+CREATE FUNCTION demo.slack_is_told() RETURNS void
+LANGUAGE plpgsql AS
+$$
+BEGIN
+	WHILE EXISTS (SELECT FROM stripe_sync.message WHERE state IN ('waiting', 'sending')) LOOP
+		IF clock_timestamp() > now() + interval '30 seconds' THEN
+			RAISE 'Slack was not told within 30 seconds: see stripe_sync.delivery';
+		END IF;
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION demo.slack_shows() RETURNS SETOF text
+LANGUAGE sql AS
+$$
+SELECT demo.slack_is_told();
+SELECT '    ' || line FROM demo.slack('show') AS s (line)
 $$;

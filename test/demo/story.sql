@@ -1,5 +1,5 @@
--- story.sql: a customer signs up, pays, fails to pay; and what goes wrong on
--- the way from Stripe to a database.
+-- story.sql: a customer signs up, pays, fails to pay; what goes wrong on the way
+-- from Stripe to a database; and what people see of it in Slack.
 --
 -- Told by test/demo/run.  demo.event() and demo.deliver() play Stripe and your
 -- application: see prelude.sql.
@@ -136,22 +136,106 @@ SELECT id, customer, status, price, quantity, current_period_end FROM stripe.sub
 SELECT id, subscription, status, amount_due, amount_paid, attempt_count, _event_id
 	FROM stripe.invoices ORDER BY created;
 
-\echo '9. The inbox: every event, as Stripe said it, and what became of it'
-\echo '   SELECT … FROM stripe_sync.event;'
-\echo
-
-SELECT id, type, object_id, created, status FROM stripe_sync.event ORDER BY received_at;
-
-\echo '10. What the handler did: one case, though the event came twice'
-\echo '    SELECT * FROM dunning_case;'
+\echo '9. What the handler did: one case, though the event came twice'
+\echo '   SELECT * FROM dunning_case;'
 \echo
 
 SELECT * FROM public.dunning_case;
 
-\echo '11. Why was evt_11 left out of the mirror?'
+\echo '10. Every event is kept, with what became of it. Why was evt_11 left out of the mirror?'
 \echo '    SELECT stripe_sync.explain_event(''evt_11'');'
 \echo
 
 \pset format unaligned
 \pset tuples_only on
-SELECT regexp_replace(stripe_sync.explain_event('evt_11'), '^', '    ', 'gm');
+SELECT demo.wrap(stripe_sync.explain_event('evt_11'), 100);
+
+\echo '11. Slack: a channel that a bot posts to, and the alerts that every paid product wants'
+\echo '    Here Slack is a stub on this machine; everything else is as it would be.'
+\echo
+
+\o /dev/null
+\set ECHO queries
+SELECT stripe_sync.add_slack_channel('billing', '#billing', 'xoxb-demo-token');
+
+SELECT stripe_sync.add_default_alerts('billing');
+\set ECHO none
+\o
+
+\pset format wrapped
+\pset tuples_only off
+\echo
+SELECT name, event_type, closed_by, severity FROM stripe_sync.alert
+	WHERE event_type NOT LIKE 'system.%' ORDER BY name;
+
+\echo '12. Ada''s card is declined once more: an incident opens'
+\echo '    The message is stored with the event. The worker sends it when that is committed.'
+\echo
+
+\o /dev/null
+SELECT demo.deliver('Stripe tries again, in vain', demo.event('evt_13', 'invoice.payment_failed', '35 days 9 h',
+	demo.invoice('in_0002', 'open', '30 days 9 h', 0, 2)));
+\o
+:answers
+
+\pset format unaligned
+\pset tuples_only on
+SELECT demo.slack_shows();
+\echo
+
+\echo '13. It is declined twice more: the same message counts, nobody is called again'
+\echo
+
+-- both before the worker has had a look
+\o /dev/null
+BEGIN;
+SELECT demo.deliver('in vain', demo.event('evt_14', 'invoice.payment_failed', '37 days 9 h',
+	demo.invoice('in_0002', 'open', '30 days 9 h', 0, 3)));
+SELECT demo.deliver('in vain', demo.event('evt_15', 'invoice.payment_failed', '39 days 9 h',
+	demo.invoice('in_0002', 'open', '30 days 9 h', 0, 4)));
+COMMIT;
+\o
+SELECT demo.slack_shows();
+\echo
+
+\echo '14. Ada pays: the message says so, and the news is in its thread'
+\echo
+
+\o /dev/null
+SELECT demo.deliver('Ada pays, late', demo.event('evt_16', 'invoice.paid', '39 days 14 h',
+	demo.invoice('in_0002', 'paid', '30 days 9 h', 2900, 5)));
+\o
+SELECT demo.slack_shows();
+\echo
+
+\pset format wrapped
+\pset tuples_only off
+\echo '    SELECT … FROM stripe_sync.incident;'
+\echo
+SELECT alert, group_key, event_id AS opened_by, count, state, closed_by FROM stripe_sync.incident;
+
+\echo '15. Your application has something to say while Slack is in trouble'
+\echo '    First Slack says 429, "wait a second", then 500. Nothing is lost, and nothing comes twice.'
+\echo
+
+\o /dev/null
+SELECT demo.slack('trouble seat');
+\set ECHO queries
+SELECT stripe_sync.notify('billing', 'Ada''s seat is open again.', key => 'seat/sub_Ada');
+\set ECHO none
+SELECT demo.slack_is_told();
+\o
+\echo
+\echo '    SELECT … FROM stripe_sync.delivery;'
+\echo
+SELECT attempt, http_status, code, verdict,
+	   round(extract(epoch FROM d.started_at - min(d.started_at) OVER ()), 1) AS "after (s)"
+	FROM stripe_sync.delivery d JOIN stripe_sync.message m ON m.id = d.message_id
+	WHERE m.key = 'seat/sub_Ada' ORDER BY attempt;
+
+\echo '16. What Slack shows in the end'
+\echo
+
+\pset format unaligned
+\pset tuples_only on
+SELECT demo.slack_shows();

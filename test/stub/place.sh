@@ -2,7 +2,8 @@
 #
 # place.sh: the stub in a place of its own, and Slack's own clients for node.
 #
-# Sourced by who has sourced test/front/lib.sh and called place_make.
+# Sourced by who has sourced test/lib/common.sh and set WORK; stub_start and
+# what is for node want test/front/lib.sh and its place_make.
 
 STUB=$ROOT/test/stub
 OLDEST_NODE=20
@@ -13,8 +14,8 @@ stub_is_possible()
 }
 
 # Start the stub in $WORK/slack: SLACK is its URL, CONTROL its plain one,
-# STUB_CA the authority to trust.
-stub_start()
+# STUB_CA the authority to trust, STUB_PID its process.
+stub_launch()
 {
 	local n
 
@@ -22,16 +23,31 @@ stub_start()
 	STUB_CA=$WORK/slack/tls/ca.pem
 	python3 "$STUB/slack.py" --dir "$WORK/slack" --cert "$WORK/slack/tls/server.pem" \
 		--key "$WORK/slack/tls/server.key" >"$WORK/slack/log" 2>&1 </dev/null &
-	front_pids+=($!)
+	STUB_PID=$!
 	for ((n = 0; n < 300; n++)); do
 		[ ! -f "$WORK/slack/port" ] || break
-		kill -0 "${front_pids[-1]}" 2>/dev/null || break
+		kill -0 "$STUB_PID" 2>/dev/null || break
 		sleep 0.05
 	done
 	[ -f "$WORK/slack/port" ] || die "the stub did not start: $(cat "$WORK/slack/log")"
 	SLACK=https://127.0.0.1:$(cat "$WORK/slack/port")
 	CONTROL=http://127.0.0.1:$(cat "$WORK/slack/control_port")/_control
 	export SLACK CONTROL
+}
+
+# The same, ended with the test.
+stub_start()
+{
+	stub_launch
+	front_pids+=("$STUB_PID")
+}
+
+# Lines for postgresql.conf
+stub_settings()
+{
+	say "stripe_sync.slack_hosts = '${SLACK#https://}'"
+	say "stripe_sync.slack_api_base = '$SLACK/api'"
+	say "stripe_sync.ca_file = '$STUB_CA'"
 }
 
 node_is_usable()

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""slack.py CONTROL show | trouble TEXT: the demo's word with its stub of Slack.
+
+show        prints every channel as a person would see it
+trouble     the next message that holds TEXT is answered 429, then 500
+"""
+
+import json
+import re
+import sys
+import textwrap
+import time
+import urllib.request
+
+WIDTH = 96
+EMOJI = {"warning": "⚠", "rotating_light": "🚨", "white_check_mark": "✅", "repeat": "🔁",
+         "information_source": "ℹ"}
+
+
+def ask(control, call, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{control}/{call}", data, timeout=10) as answer:
+        return json.load(answer)
+
+
+def plain(text):
+    """Slack shows *this* bold and `that` as code; a terminal shows neither."""
+    text = re.sub(r":([a-z_]+):", lambda m: EMOJI.get(m[1], m[0]), text)
+    text = re.sub(r"\*([^*\n]+)\*", r"\1", text)
+    return re.sub(r"`([^`\n]+)`", r"\1", text)
+
+
+def wrapped(text, indent):
+    for line in plain(text).split("\n"):
+        yield from textwrap.wrap(line, WIDTH - len(indent), initial_indent=indent,
+                                 subsequent_indent=indent) or [indent]
+
+
+def message_lines(message, head, rest):
+    at = time.strftime("%H:%M:%S", time.localtime(message["at"]))
+    edited = " (edited)" if message["updates"] else ""
+    yield f"{head}{at}{edited}"
+    yield from wrapped(message["shown"], rest)
+    for reply in message["replies"]:
+        yield from message_lines(reply, "│   ↳ reply  ", "│     ")
+
+
+def show(control):
+    channels = ask(control, "messages")["channels"].values()
+    for channel in channels:
+        yield f"# {channel['name']}"
+        for number, message in enumerate(channel["messages"]):
+            if number:
+                yield "│"
+            yield from message_lines(message, "│ stripe_sync  ", "│ ")
+    if not channels:
+        yield "nothing yet"
+
+
+def trouble(control, text):
+    match = {"text": re.escape(text)}
+    limited = {"status": 429, "headers": {"Retry-After": "1"},
+               "body": '{"ok":false,"error":"ratelimited"}'}
+    ask(control, "faults/add", [{"match": match, "times": 1, "fault": limited},
+                                {"match": match, "times": 1, "fault": {"status": 500}}])
+    return ()
+
+
+def main():
+    sys.stdout.reconfigure(encoding="utf-8")
+    calls = {"show": show, "trouble": trouble}
+    control, call, *arguments = sys.argv[1:]
+    for line in calls[call](control, *arguments):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
