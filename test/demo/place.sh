@@ -24,7 +24,8 @@ demo_stub()
 
 	pid=$(cat "$PLACE/slack/pid" 2>/dev/null) || return 1
 	# another process may have its number by now
-	tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--dir $PLACE/slack " || return 1
+	[ -r "/proc/$pid/cmdline" ] || return 1
+	tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "--dir $PLACE/slack " || return 1
 	say "$pid"
 }
 
