@@ -154,3 +154,7 @@ END $$;
 SELECT 'stripe_sync.destination_secret'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'stripe_sync';
 SELECT stripe_sync.revoke_all('regress_sync_setup');
 DROP ROLE regress_sync_setup;
+
+-- Who tests a destination is told when nobody would send the test.
+SET client_min_messages = notice;
+SELECT stripe_sync.test_destination('file') > 0 AS queued;

@@ -238,8 +238,8 @@ static const struct DefaultAlert
 	 "date}}. Is the webhook endpoint still enabled at Stripe?",
 	 NULL, "1 hour", "system.silence_over", "critical"},
 	{"destination_disabled", "system.destination_disabled",
-	 "*Slack destination `{{destination}}` is switched off:* {{reason}}."
-	 " {{waiting}} messages wait for `stripe_sync.enable_destination()`.",
+	 "*Slack destination `{{destination}}` is switched off:* {{reason}}\n"
+	 "Messages that wait for `stripe_sync.enable_destination()`: {{waiting}}",
 	 NULL, "1 hour", NULL, "critical"},
 	{"events_missing", "system.reconcile_missing",
 	 "*Events were missing:* {{missing}} never arrived by webhook and were"

@@ -11,6 +11,8 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
+#include "slots.h"
+
 PG_FUNCTION_INFO_V1(stripe_sync_notify);
 PG_FUNCTION_INFO_V1(stripe_sync_test_destination);
 PG_FUNCTION_INFO_V1(stripe_sync_retry_message);
@@ -167,6 +169,16 @@ stripe_sync_notify(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
+/* Who waits for the test must know that nobody sends it. */
+static void
+note_no_worker(void)
+{
+	if (!slots_ready())
+		ereport(NOTICE, (errmsg("no worker sends it: stripe_sync is not in "
+								"\"shared_preload_libraries\""),
+						 errhint("CALL stripe_sync.work() sends what waits.")));
+}
+
 /* test_destination(destination) */
 Datum
 stripe_sync_test_destination(PG_FUNCTION_ARGS)
@@ -197,6 +209,7 @@ stripe_sync_test_destination(PG_FUNCTION_ARGS)
 		NULL);
 	id = outbox_enqueue(&message);
 	role_leave(&scope);
+	note_no_worker();
 	PG_RETURN_INT64(id);
 }
 
@@ -219,7 +232,9 @@ refuse_change(int64 id, const char *verb)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("message " INT64_FORMAT " is %s, it cannot be %s", id,
 					SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
-					verb)));
+					verb),
+			 errhint("stripe_sync.delivery shows what Slack said to it; "
+					 "notify() sends another.")));
 }
 
 static void
