@@ -88,6 +88,7 @@ place_make()
 # A block of the README: see extract.pl
 extract() { perl "$HERE/extract.pl" "$README" "$1"; }
 
+# Arguments are lines for postgresql.conf.
 cluster_make()
 {
 	if command -v initdb >/dev/null; then
@@ -99,7 +100,7 @@ cluster_make()
 	as_server mkdir -m 700 "$WORK/socket"
 	quietly as_server initdb -D "$WORK/cluster" -U postgres -A trust -E UTF8 --no-locale -N
 	printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$WORK/socket'" \
-		"fsync = off" | as_server tee -a "$WORK/cluster/postgresql.conf" >/dev/null
+		"fsync = off" "$@" | as_server tee -a "$WORK/cluster/postgresql.conf" >/dev/null
 	as_server pg_ctl -D "$WORK/cluster" -l "$WORK/server.log" -w -s start
 	export PGHOST=$WORK/socket PGUSER=postgres PGDATABASE=$DATABASE
 	createdb "$DATABASE"
