@@ -18,7 +18,8 @@ PG_FUNCTION_INFO_V1(stripe_sync_test_destination);
 PG_FUNCTION_INFO_V1(stripe_sync_retry_message);
 PG_FUNCTION_INFO_V1(stripe_sync_cancel_message);
 
-#define MAX_KEY 255 /* bytes */
+#define MAX_KEY 255			/* bytes */
+#define OURS	"incident/" /* what keys and threads of incidents begin with */
 
 static Datum
 text_or_null(const char *text, char *null)
@@ -116,6 +117,12 @@ check_key(const char *key, const char *what)
 				 errmsg("a message's %s must have 1 to %d bytes", what, MAX_KEY),
 				 errhint("Leave it out, or use an id of your own, such as "
 						 "'order-17'.")));
+	if (key != NULL && strncmp(key, OURS, strlen(OURS)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a message's %s cannot begin with \"" OURS "\"", what),
+				 errhint("Threads of incidents are the alerts' own. Use an id of "
+						 "your own, such as 'order-17'.")));
 }
 
 static TimestampTz
