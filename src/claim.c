@@ -23,7 +23,8 @@
 
 #include "flight.h"
 
-#define MAX_AHEAD 16 /* messages of one destination in one claim */
+#define MAX_AHEAD	  16 /* messages of one destination in one claim */
+#define LONGEST_BLOCK (25 * USECS_PER_HOUR) /* Retry-After is a day at most */
 
 /* A destination with something waiting, and how many it may have now. */
 typedef struct Gate
@@ -67,7 +68,10 @@ column_time(HeapTuple row, TupleDesc desc, int column)
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
-/* How many messages the pace allows now; 0: none until *next. */
+/*
+ * How many messages the pace allows now; 0: none until *next.  Further ahead
+ * than by a burst it was noted by a clock, or for a rate, that was changed.
+ */
 static int
 pace_allows(TimestampTz next_at, TimestampTz now, TimestampTz *next)
 {
@@ -77,6 +81,7 @@ pace_allows(TimestampTz next_at, TimestampTz now, TimestampTz *next)
 	if (guc_slack_rate <= 0)
 		return MAX_AHEAD;
 	interval = USECS_PER_SEC / guc_slack_rate;
+	next_at = Min(next_at, now + (TimestampTz) (guc_slack_burst * interval));
 	if (next_at <= now)
 		return guc_slack_burst;
 	credit = guc_slack_burst - (next_at - now) / interval;
@@ -94,6 +99,8 @@ look_at_head(HeapTuple row, TupleDesc desc, TimestampTz now, List **gates,
 	Gate *gate;
 	int allowed;
 
+	if (blocked > now + LONGEST_BLOCK)
+		blocked = now; /* the clock was set back since */
 	if (due > now || blocked > now)
 	{
 		outlook->next = Min(outlook->next, Max(due, blocked));
@@ -223,9 +230,10 @@ claim_messages(Datum locked, Datum names, Datum limits)
 		"      ORDER BY m.due_at, m.id LIMIT w.n FOR UPDATE SKIP LOCKED) t),"
 		" judged AS MATERIALIZED"
 		" (SELECT p.id, CASE WHEN p.thread IS NOT NULL THEN GREATEST("
-		"    (SELECT pg_catalog.max(e.id) FROM stripe_sync.message e"
+		"    (SELECT e.id FROM stripe_sync.message e"
 		"      WHERE e.destination = p.destination AND e.thread = p.thread"
-		"        AND e.id < p.id AND e.state IN ('waiting', 'sending')),"
+		"        AND e.id < p.id AND e.state IN ('waiting', 'sending')"
+		"      ORDER BY e.id DESC LIMIT 1),"
 		"    (SELECT e.id FROM stripe_sync.message e"
 		"      WHERE e.key = p.thread AND e.destination = p.destination"
 		"        AND e.id < p.id AND e.state IN ('waiting', 'sending')))"
@@ -356,14 +364,16 @@ note_pace(Datum names)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination_pace p"
-		" SET next_at = GREATEST(p.next_at, pg_catalog.clock_timestamp())"
-		"   + c.n * $2 * interval '1 second'"
+		" SET next_at = c.n * $2 * interval '1 second'"
+		"   + GREATEST(pg_catalog.clock_timestamp(), LEAST(p.next_at,"
+		"     pg_catalog.clock_timestamp() + $3 * $2 * interval '1 second'))"
 		" FROM (SELECT w.d, pg_catalog.count(*) AS n"
 		"   FROM pg_catalog.unnest($1) w (d) GROUP BY w.d) c"
 		" WHERE p.destination = c.d",
-		2,
-		{TEXTARRAYOID, FLOAT8OID}};
-	Datum values[] = {names, Float8GetDatum(1.0 / guc_slack_rate)};
+		3,
+		{TEXTARRAYOID, FLOAT8OID, INT4OID}};
+	Datum values[] = {names, Float8GetDatum(1.0 / guc_slack_rate),
+					  Int32GetDatum(guc_slack_burst)};
 
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 }

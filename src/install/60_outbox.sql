@@ -32,8 +32,12 @@ CREATE INDEX message_blocked_idx ON stripe_sync.message (blocked_by)
 	WHERE blocked_by IS NOT NULL;
 CREATE INDEX message_sending_idx ON stripe_sync.message (id) WHERE state = 'sending';
 CREATE UNIQUE INDEX message_key_idx ON stripe_sync.message (key) WHERE key IS NOT NULL;
+-- what of a thread must be settled first, and where in Slack it is: each a
+-- probe, however much has been sent
 CREATE INDEX message_thread_idx ON stripe_sync.message (destination, thread, id)
-	WHERE thread IS NOT NULL;
+	WHERE thread IS NOT NULL AND state IN ('waiting', 'sending');
+CREATE INDEX message_thread_ts_idx ON stripe_sync.message (destination, thread, id)
+	WHERE thread IS NOT NULL AND slack_ts IS NOT NULL;
 CREATE INDEX message_alert_idx ON stripe_sync.message (destination, created_at)
 	WHERE alert IS NOT NULL;
 -- One change of an incident's message waits at a time: it is rendered when it is
