@@ -180,6 +180,48 @@ run_claim(Claim *claim)
 	}
 }
 
+/* Whatever is wrong with it, it must not hold up those behind it. */
+static void
+put_off(const Claim *claim, const ErrorData *error)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.event SET error = $3,"
+		" next_attempt_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '1 hour'"
+		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {
+		CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
+		CStringGetTextDatum(psprintf(
+			"%s: %s", unpack_sql_state(error->sqlerrcode), error->message))};
+
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+static void
+count_body(void *arg)
+{
+	count_attempt(arg);
+}
+
+/* True when there is one to run. */
+static bool
+take_due(Claim *claim)
+{
+	ErrorData *error;
+
+	if (!find_due(claim))
+		return false;
+	if (!step_guard(count_body, claim, ends_this_event_only, &error))
+	{
+		claim->step = NULL;
+		put_off(claim, error);
+	}
+	return true;
+}
+
 bool
 retry_turn(TimestampTz *next)
 {
@@ -190,9 +232,7 @@ retry_turn(TimestampTz *next)
 			TopMemoryContext, "stripe_sync retry", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(claim_memory);
 	pass_begin();
-	if (find_due(&claim))
-		count_attempt(&claim);
-	else
+	if (!take_due(&claim))
 		/* what is due and not found is somebody else's at the moment */
 		*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
 	pass_commit();
