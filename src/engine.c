@@ -84,7 +84,7 @@ engine_settings(bool haste)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (haste)
-		(void) set_config_option("lock_timeout", "2s", PGC_USERSET,
+		(void) set_config_option("lock_timeout", "200ms", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return nest;
 }

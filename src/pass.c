@@ -22,12 +22,6 @@ static PassOwner owner;
 static RoleScope scope;
 static Snapshot snapshot; /* of the transaction that is open, or NULL */
 
-/* When each part of the work is to be looked at next */
-static TimestampTz next_claim;
-static TimestampTz next_event;
-static TimestampTz next_escalation;
-static TimestampTz next_chores;
-static TimestampTz next_prune;
 static bool paced;
 static bool closed; /* nothing more is begun */
 
@@ -61,43 +55,35 @@ pass_abort(void)
 	}
 }
 
-/* ---- parts ---- */
+/* ---- parts: false when nothing is due before *next ---- */
 
 static bool
-claim_turn(void)
+claim_turn(TimestampTz *next)
 {
 	ClaimOutlook outlook = {.next = DT_NOEND};
 	bool found = sender_claim(&outlook);
 
-	next_claim = outlook.next;
+	*next = outlook.next;
 	paced = outlook.paced;
 	return found;
 }
 
-/* What was done may have queued some, or freed them of a dead holder. */
 static bool
-look_for_messages(void)
-{
-	next_claim = DT_NOBEGIN;
-	return true;
-}
-
-static bool
-escalation_turn(void)
+escalation_turn(TimestampTz *next)
 {
 	bool found;
 
 	pass_begin();
-	found = escalate_due(&next_escalation);
+	found = escalate_due(next);
 	pass_commit();
 	return found;
 }
 
 /* What nobody wakes us for. */
-static void
-do_chores(TimestampTz now)
+static bool
+chores_turn(TimestampTz *next)
 {
-	next_chores = now + CHORES_EVERY;
+	*next = GetCurrentTimestamp() + CHORES_EVERY;
 	sender_reclaim();
 	pass_begin();
 	escalate_end_windows();
@@ -105,15 +91,60 @@ do_chores(TimestampTz now)
 	pass_begin();
 	silence_check();
 	pass_commit();
-	if (now < next_prune)
-		return;
-	next_prune = now + PRUNE_EVERY;
-	for (int64 pruned = 1; pruned > 0;)
-	{
-		pass_begin();
-		pruned = prune_some(NULL);
-		pass_commit();
-	}
+	return true; /* some may be owed now */
+}
+
+/* A batch at a time: others have their turn between them. */
+static bool
+prune_turn(TimestampTz *next)
+{
+	bool pruned;
+
+	*next = GetCurrentTimestamp() + PRUNE_EVERY; /* should it fail */
+	pass_begin();
+	pruned = prune_some(NULL) > 0;
+	pass_commit();
+	if (pruned)
+		*next = DT_NOBEGIN;
+	return pruned;
+}
+
+enum
+{
+	PART_CLAIM,
+	PART_EVENT,
+	PART_ESCALATION,
+	PART_CHORES,
+	PART_PRUNE
+};
+
+/* In the order of how soon somebody waits for it. */
+static struct
+{
+	bool (*turn)(TimestampTz *next);
+	TimestampTz next; /* when it is to be looked at */
+} parts[] = {[PART_CLAIM] = {claim_turn, 0},
+			 [PART_EVENT] = {retry_turn, 0},
+			 [PART_ESCALATION] = {escalation_turn, 0},
+			 [PART_CHORES] = {chores_turn, 0},
+			 [PART_PRUNE] = {prune_turn, 0}};
+
+static void
+look_at_all(void)
+{
+	for (int i = 0; i < lengthof(parts); i++)
+		parts[i].next = DT_NOBEGIN;
+}
+
+/* A clock that was set back would have us wait for what is long over. */
+static void
+mind_the_clock(TimestampTz now)
+{
+	static TimestampTz last = DT_NOBEGIN;
+
+	if (now < last)
+		look_at_all();
+	last = now;
 }
 
 /* ---- what the worker and work() call ---- */
@@ -124,7 +155,7 @@ pass_setup(const PassOwner *new_owner)
 	owner = *new_owner;
 	snapshot = NULL;
 	closed = false;
-	next_claim = next_event = next_escalation = next_chores = DT_NOBEGIN;
+	look_at_all();
 	sender_setup();
 }
 
@@ -135,14 +166,16 @@ pass_setup(const PassOwner *new_owner)
 void
 pass_woken(void)
 {
-	next_claim = next_event = DT_NOBEGIN;
-	next_escalation = Min(next_escalation,
-						  GetCurrentTimestamp() + USECS_PER_SEC);
+	TimestampTz *escalation = &parts[PART_ESCALATION].next;
+
+	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
+	*escalation = Min(*escalation, GetCurrentTimestamp() + USECS_PER_SEC);
 }
 
 /*
  * Do what is due, a part of it at a time.  False when nothing is left to do
- * before *next.
+ * before *next.  Whatever was done may have queued messages, freed some of a
+ * dead holder, or made room for more: those are looked for again.
  */
 bool
 pass_turn(TimestampTz *next)
@@ -150,25 +183,17 @@ pass_turn(TimestampTz *next)
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_settle();
 
-	if (busy)
-		next_claim = DT_NOBEGIN; /* room, a thread's next, another due time */
+	*next = DT_NOEND;
 	if (closed)
-	{
-		*next = DT_NOEND;
 		return busy;
-	}
-	if (now >= next_claim)
-		busy = claim_turn() || busy;
-	if (now >= next_event && retry_turn(&next_event))
-		busy = look_for_messages();
-	if (now >= next_escalation && escalation_turn())
-		busy = look_for_messages();
-	if (now >= next_chores)
-	{
-		do_chores(now);
-		busy = look_for_messages();
-	}
-	*next = Min(Min(next_claim, next_event), Min(next_escalation, next_chores));
+	mind_the_clock(now);
+	for (int i = 0; i < lengthof(parts); i++)
+		if (now >= parts[i].next)
+			busy = parts[i].turn(&parts[i].next) || busy;
+	if (busy)
+		parts[PART_CLAIM].next = DT_NOBEGIN;
+	for (int i = 0; i < lengthof(parts); i++)
+		*next = Min(*next, parts[i].next);
 	return busy;
 }
 
@@ -190,7 +215,7 @@ pass_idle(void)
 bool
 pass_paced(TimestampTz *until)
 {
-	*until = next_claim;
+	*until = parts[PART_CLAIM].next;
 	return paced;
 }
 

@@ -210,7 +210,8 @@ look_if_woken(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!slot->woken && !TimestampDifferenceExceeds(looked_at, now, NAP))
+	if (!slot->woken && looked_at <= now &&
+		!TimestampDifferenceExceeds(looked_at, now, NAP))
 		return;
 	slot->woken = false; /* before looking: who commits later wakes again */
 	looked_at = now;
@@ -288,6 +289,14 @@ take_guarded_turns(bool *failed)
 	return next;
 }
 
+static void
+report_idle(const char *state)
+{
+	slots_report(state);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) pgstat_report_stat(true);
+}
+
 /* Sleep until the latch is set, a request has ended, or so long. */
 static void
 sleep_until(TimestampTz next)
@@ -297,9 +306,7 @@ sleep_until(TimestampTz next)
 
 	if (next < TimestampTzPlusMilliseconds(now, NAP))
 		nap = TimestampDifferenceMilliseconds(now, next);
-	slots_report(idle_state);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	(void) pgstat_report_stat(true);
+	report_idle(idle_state);
 	(void) http_wait(nap, compat_wait_event("StripeSyncWorker"));
 }
 
@@ -309,10 +316,18 @@ sleep_it_off(void)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													AFTER_ERROR);
+	long left;
 
-	idle_state = "failing"; /* until it looks around again */
-	while (GetCurrentTimestamp() < until && !slot->leave && !ProcDiePending)
-		sleep_until(until);
+	report_idle("failing"); /* until it looks around again */
+	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												   until)) > 0 &&
+		   !slot->leave && !ProcDiePending)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+						 compat_wait_event("StripeSyncWorker"));
+		ResetLatch(MyLatch);
+	}
 }
 
 /* ---- start-up ---- */
@@ -325,7 +340,8 @@ settle_config(void)
 		{"application_name", "stripe_sync worker"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
+		/* who waits for a user's transaction sends nothing meanwhile */
+		{"lock_timeout", "2s"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
 		{"transaction_timeout", "0"},
