@@ -400,9 +400,8 @@ multi_collect(void)
 		multi_fail();
 }
 
-/* Whatever can be done now. */
-static void
-multi_turn(void)
+void
+http_poll(void)
 {
 	SocketReady ready[SOCKETS_AT_ONCE];
 	sigset_t before;
@@ -544,7 +543,7 @@ http_wait(long timeout_ms, uint32 wait_event)
 	{
 		bool latched = sockets_wait(nap(until), wait_event);
 
-		multi_turn();
+		http_poll();
 		if (!dlist_is_empty(&ended))
 			return true;
 		if (latched || (until >= 0 && clock_us() >= until))

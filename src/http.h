@@ -65,6 +65,7 @@ extern char *http_refusal(const char *url, HttpAudience audience);
 extern void http_setup(void); /* once in a process; raises */
 extern int http_room(void);	  /* how many more may be started */
 extern bool http_start(const HttpRequest *request, char **trouble);
+extern void http_poll(void);		/* whatever can be done without waiting */
 extern HttpAnswer *http_take(void); /* one that ended, or NULL */
 extern void http_free(HttpAnswer *answer);
 extern void http_abandon(void); /* drop all that is in flight */

@@ -110,12 +110,16 @@ static void
 hide(char *response, size_t length, const char *secret)
 {
 	size_t size = strlen(secret);
+	char *end = response + length;
 	char *found;
 
 	if (size < LEAST_TO_HIDE)
 		return;
-	while ((found = memmem(response, length, secret, size)) != NULL)
+	while ((found = memmem(response, end - response, secret, size)) != NULL)
+	{
 		memset(found, '*', size);
+		response = found + size;
+	}
 }
 
 /* The path of a webhook's URL is what must not be known. */
@@ -293,6 +297,7 @@ take_answers(void)
 {
 	HttpAnswer *answer;
 
+	http_poll(); /* however busy we are, nobody else reads them */
 	while ((answer = http_take()) != NULL)
 	{
 		Flight *flight = answer->owner;

@@ -163,6 +163,7 @@ slot_detach(int code, Datum arg)
 	slots_lock(LW_EXCLUSIVE);
 	worker_slot->pid = 0;
 	worker_slot->latch = NULL;
+	worker_slot->wanted |= worker_slot->woken; /* too late for us */
 	slot_tell(worker_slot, "waiting");
 	slots_wake_launcher();
 	slots_unlock();
