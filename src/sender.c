@@ -21,6 +21,7 @@
 #define LEAST_TO_HIDE 8 /* bytes: shorter ones are no secret */
 #define AHEAD		  4 /* claims are up to so many times the connections */
 
+static dlist_head fresh = DLIST_STATIC_INIT(fresh); /* not committed yet */
 static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head landed = DLIST_STATIC_INIT(landed);
@@ -376,7 +377,8 @@ may_send(void)
 
 /*
  * Claim what may be sent, in a transaction of its own, and send it.  False
- * when there was nothing, or no room for more.
+ * when there was nothing, or no room for more.  What a commit that failed has
+ * left behind was not claimed.
  */
 bool
 sender_claim(ClaimOutlook *outlook)
@@ -387,14 +389,21 @@ sender_claim(ClaimOutlook *outlook)
 
 	if (nclaimed > guc_max_connections)
 		return false;
+	free_all(&fresh);
 	pass_begin();
 	flights = may_send() ? outbox_claim(room, outlook) : NIL;
 	foreach(cell, flights)
-		dlist_push_tail(&claimed, &((Flight *) lfirst(cell))->node);
-	nclaimed += list_length(flights);
+		dlist_push_tail(&fresh, &((Flight *) lfirst(cell))->node);
 	pass_commit();
+	if (dlist_is_empty(&fresh))
+		return false;
+	while (!dlist_is_empty(&fresh))
+	{
+		dlist_push_tail(&claimed, dlist_pop_head_node(&fresh));
+		nclaimed++;
+	}
 	dispatch_claimed();
-	return flights != NIL;
+	return true;
 }
 
 /* In a transaction of its own: leases whose holder is dead, or has forgotten. */

@@ -328,6 +328,7 @@ outbox_settle(List *flights)
 	foreach(cell, flights)
 		tell_destination(lfirst(cell));
 	SPI_finish();
+	slots_wake_other(); /* who waits for its next try, or its thread's turn? */
 	engine_plan_as_before(nest);
 }
 
@@ -382,6 +383,7 @@ outbox_release(List *ids, bool sent)
 	engine_run(&release, values, NULL, SPI_OK_INSERT);
 	engine_run(&unblock, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+	slots_wake_other();
 }
 
 static bool

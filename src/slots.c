@@ -221,6 +221,14 @@ slots_wake(void)
 	wake_at_commit = table != NULL;
 }
 
+/* The same for what the worker does as well, and then knows of. */
+void
+slots_wake_other(void)
+{
+	if (worker_slot == NULL)
+		slots_wake();
+}
+
 /* The extension is in a database that has no worker: see to it. */
 static void
 look_again(Oid database)

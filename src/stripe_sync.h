@@ -664,7 +664,8 @@ extern void guard_init(void); /* in the postmaster */
 
 /* ---- in slots.c: what the workers share in memory ---- */
 extern void slots_init(void);
-extern void slots_wake(void); /* when this transaction commits */
+extern void slots_wake(void);		/* when this transaction commits */
+extern void slots_wake_other(void); /* unless this is the worker */
 extern void slots_report(const char *state);
 
 /* ---- in pass.c: the worker's work, wherever it runs ---- */

@@ -8,8 +8,10 @@
  */
 #include "stripe_sync.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -78,7 +80,10 @@ work_until(TimestampTz until, MemoryContext memory)
 	}
 }
 
-/* An error must not leave messages leased to a session that lives on. */
+/*
+ * An error must not leave messages leased to a session that lives on.  It may
+ * have come from deeper levels of SPI, of which only ours can roll back.
+ */
 static void
 let_go(MemoryContext memory)
 {
@@ -87,13 +92,39 @@ let_go(MemoryContext memory)
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();
 	FlushErrorState();
-	/* it may have come from below connections of the engine's */
-	while (!SPI_inside_nonatomic_context() && SPI_finish() == SPI_OK_FINISH)
-		;
+	while (!SPI_inside_nonatomic_context())
+		if (SPI_finish() != SPI_OK_FINISH)
+			ReThrowError(error);
 	pass_abort();
 	SPI_rollback();
 	pass_finish();
 	ReThrowError(error);
+}
+
+/* ---- a session that is told to end ---- */
+
+static const PassOwner exit_owner = {StartTransactionCommand,
+									 CommitTransactionCommand};
+
+/* Its leases lapse with it; this spares the worker to find out. */
+static void
+let_go_at_exit(int code, Datum arg)
+{
+	if (pass_idle())
+		return;
+	AbortOutOfAnyTransaction();
+	pass_setup(&exit_owner);
+	pass_finish();
+}
+
+static void
+let_go_when_told_to_end(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(let_go_at_exit, (Datum) 0);
+	registered = true;
 }
 
 /*
@@ -116,6 +147,7 @@ stripe_sync_work(PG_FUNCTION_ARGS)
 			 errmsg("stripe_sync.work() cannot run inside a transaction block"),
 			 errhint("CALL it by itself: it commits after each event.")));
 	until = deadline(fcinfo);
+	let_go_when_told_to_end();
 	old = MemoryContextSwitchTo(memory);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	PG_TRY();
