@@ -317,9 +317,11 @@ stripe_sync_activate(PG_FUNCTION_ARGS)
 	slots_wake();
 	if (guc_outbound)
 		ereport(NOTICE, (errmsg("this database may send and call out"),
-						 errdetail("%s%lld messages wait.",
-								   waiting == 10000 ? "At least " : "",
-								   (long long) waiting)));
+						 errdetail_plural("%s%lld message waits.",
+										  "%s%lld messages wait.",
+										  (unsigned long) waiting,
+										  waiting == 10000 ? "At least " : "",
+										  (long long) waiting)));
 	else
 		ereport(
 			NOTICE,

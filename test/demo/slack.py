@@ -38,7 +38,7 @@ def wrapped(text, indent):
 
 
 def message_lines(message, head, rest):
-    at = time.strftime("%H:%M:%S", time.localtime(message["at"]))
+    at = time.strftime("%H:%M:%S", time.gmtime(message["at"]))
     edited = " (edited)" if message["updates"] else ""
     yield f"{head}{at}{edited}"
     yield from wrapped(message["shown"], rest)

@@ -28,7 +28,7 @@ main()
 	stub_launch
 	readarray -t settings < <(stub_settings)
 	cluster_start "$WORK/cluster" "$WORK/socket" "shared_preload_libraries = 'stripe_sync'" \
-		"${settings[@]}"
+		"timezone = 'UTC'" "${settings[@]}"
 	createdb demo
 	play test/demo/prelude.sql
 	play test/demo/story.sql

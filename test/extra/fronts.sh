@@ -261,6 +261,18 @@ documents()
 	fi
 }
 
+# What people may call, look at or set is told of somewhere.
+check_told_of()
+{
+	is "$(sql "SELECT DISTINCT regexp_replace(what, '^.* stripe_sync[.]([a-z_]+).*$', '\1')
+		FROM stripe_sync.grade" | while read -r name; do
+		grep -q "\b$name\b" "$ROOT/README.md" "$ROOT"/doc/*.md || say "$name"
+	done)" "" "every function and table that is granted is told of"
+	is "$(sed -nE 's/^\| `(stripe_sync\.[a-z_]+)` \|.*/\1/p' "$README" | sort)" \
+		"$(sql "SELECT name FROM pg_settings WHERE name LIKE 'stripe_sync.%'" | sort)" \
+		"the README's settings are those there are"
+}
+
 # A server that speaks to the stub or, without one, to nobody.
 server_make()
 {
@@ -283,6 +295,7 @@ main()
 	place_make
 	server_make
 	documents
+	check_told_of
 	# the README's endpoint is not ours
 	sql "SELECT stripe_sync.drop_endpoint(name) FROM stripe_sync.endpoint" >/dev/null
 	sql "SELECT stripe_sync.drop_handler(name) FROM stripe_sync.handler" >/dev/null
