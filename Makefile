@@ -81,6 +81,7 @@ OBJS = \
 	src/sockets.o \
 	src/slack.o \
 	src/settle.o \
+	src/lease.o \
 	src/retry.o \
 	src/escalate.o \
 	src/silence.o \

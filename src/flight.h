@@ -3,7 +3,7 @@
  *		A message between its claim and its settlement.
  *
  * claim.c makes flights, sender.c sends them, settle.c writes what came of
- * them.  Each is a memory context of its own, outside of any transaction.
+ * them, lease.c lets go of what nobody sends any more.  Each is a memory context of its own, outside of any transaction.
  */
 #ifndef STRIPE_SYNC_FLIGHT_H
 #define STRIPE_SYNC_FLIGHT_H
@@ -65,8 +65,19 @@ extern void flight_free(Flight *flight);
 
 /* ---- in settle.c ---- */
 extern void outbox_settle(List *flights);
-extern void outbox_release(List *ids, bool sent);
+extern void outbox_unblock(Datum ids);
+
+/* ---- in lease.c ---- */
+typedef struct Lease
+{
+	int64 id;
+	int attempt;
+} Lease;
+
+extern List *leases_of(const List *flights);
+extern void outbox_release(const List *leases, bool sent);
 extern void outbox_reclaim(const List *mine);
+extern void outbox_heal(void);
 
 /* ---- in sender.c ---- */
 extern void sender_setup(void);

@@ -86,6 +86,9 @@ chores_turn(TimestampTz *next)
 	*next = GetCurrentTimestamp() + CHORES_EVERY;
 	sender_reclaim();
 	pass_begin();
+	outbox_heal();
+	pass_commit();
+	pass_begin();
 	escalate_end_windows();
 	pass_commit();
 	pass_begin();

@@ -418,17 +418,6 @@ sender_reclaim(void)
 	pass_commit();
 }
 
-static List *
-ids_of(dlist_head *head)
-{
-	List *ids = NIL;
-	dlist_iter iter;
-
-	dlist_foreach(iter, head)
-		ids = lappend(ids, &dlist_container(Flight, node, iter.cur)->id);
-	return ids;
-}
-
 /*
  * Let go of everything: what was not sent is due at once as if it had not been
  * claimed, what was in the air as well, with its attempt counted.
@@ -441,8 +430,8 @@ sender_drop(void)
 		return;
 	http_abandon();
 	pass_begin();
-	outbox_release(ids_of(&claimed), false);
-	outbox_release(ids_of(&flying), true);
+	outbox_release(leases_of(list_of(&claimed)), false);
+	outbox_release(leases_of(list_of(&flying)), true);
 	pass_commit();
 	free_all(&claimed);
 	free_all(&flying);

@@ -13,7 +13,6 @@
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -191,14 +190,14 @@ write_states(List *flights)
 		"   ELSE pg_catalog.clock_timestamp() END,"
 		" lease_pid = NULL, lease_backend_start = NULL,"
 		" lease_server_start = NULL, lease_at = NULL"
-		" FROM unnest($1, $2, $3, $4, $5, $6)"
-		"   s (id, state, code, due_at, ts, channel)"
-		" WHERE m.id = s.id AND m.state = 'sending'",
-		6,
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+		"   s (id, state, code, due_at, ts, channel, attempt)"
+		" WHERE m.id = s.id AND m.attempts = s.attempt AND m.state = 'sending'",
+		7,
 		{INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-		 TEXTARRAYOID, TEXTARRAYOID}};
-	static const Oid types[] = {INT8OID,		TEXTOID, TEXTOID,
-								TIMESTAMPTZOID, TEXTOID, TEXTOID};
+		 TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}};
+	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+								TEXTOID, TEXTOID, INT4OID};
 	int n = list_length(flights);
 	Column columns[lengthof(types)];
 	Datum values[lengthof(types)];
@@ -217,6 +216,7 @@ write_states(List *flights)
 		column_put(&columns[3], i, true, TimestampTzGetDatum(next_due(flight)));
 		column_put_text(&columns[4], i, flight->judgement.ts);
 		column_put_text(&columns[5], i, flight->judgement.channel);
+		column_put(&columns[6], i, true, Int32GetDatum(flight->attempt));
 	}
 	column_arrays(columns, lengthof(types), n, values);
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
@@ -251,17 +251,27 @@ lock_paces(List *flights)
 	engine_run(&lock, &value, NULL, SPI_OK_SELECT);
 }
 
-/* Those that waited for one that is settled have their turn. */
+/*
+ * Those that waited for these have their turn; claim.c sets them aside again if
+ * it must.  One that somebody is changing is left to outbox_heal().
+ */
+void
+outbox_unblock(Datum ids)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE id = ANY (ARRAY("
+		" SELECT w.id FROM stripe_sync.message w WHERE w.blocked_by = ANY ($1)"
+		"  FOR UPDATE SKIP LOCKED))",
+		1,
+		{INT8ARRAYOID}};
+
+	engine_run(&update, &ids, NULL, SPI_OK_UPDATE);
+}
+
 static void
 unblock_threads(List *flights)
 {
-	static EngineStatement update = {
-		"UPDATE stripe_sync.message SET blocked_by = NULL"
-		" WHERE blocked_by = ANY ($1)",
-		1,
-		{INT8ARRAYOID}};
 	Datum *ids = palloc(sizeof(Datum) * list_length(flights));
-	Datum value;
 	int n = 0;
 	ListCell *cell;
 
@@ -272,11 +282,9 @@ unblock_threads(List *flights)
 		if (flight->threaded && strcmp(next_state(flight), "waiting") != 0)
 			ids[n++] = Int64GetDatum(flight->id);
 	}
-	if (n == 0)
-		return;
-	value = PointerGetDatum(
-		construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	engine_run(&update, &value, NULL, SPI_OK_UPDATE);
+	if (n > 0)
+		outbox_unblock(PointerGetDatum(
+			construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE)));
 }
 
 /* Slack asks for silence: the whole destination keeps it. */
@@ -329,123 +337,5 @@ outbox_settle(List *flights)
 		tell_destination(lfirst(cell));
 	SPI_finish();
 	slots_wake_other(); /* who waits for its next try, or its thread's turn? */
-	engine_plan_as_before(nest);
-}
-
-/* ---- leases ---- */
-
-/*
- * Messages that were claimed and not sent are due at once; "sent" says that
- * an attempt may have been made.  A change of an incident's message keeps its
- * attempt all the same: another may wait by now (message_change_idx).
- */
-void
-outbox_release(List *ids, bool sent)
-{
-	static EngineStatement release = {
-		"WITH freed AS"
-		" (UPDATE stripe_sync.message m SET due_at = pg_catalog.clock_timestamp(),"
-		"   attempts = m.attempts - CASE WHEN $2"
-		"     OR m.method IN ('update', 'summary') THEN 0 ELSE 1 END,"
-		"   state = CASE WHEN $2 AND m.attempts >= $3 THEN 'dead' ELSE 'waiting' END,"
-		"   settled_at = CASE WHEN $2 AND m.attempts >= $3"
-		"     THEN pg_catalog.clock_timestamp() END,"
-		"   last_code = CASE WHEN $2 THEN 'lost' ELSE m.last_code END,"
-		"   lease_pid = NULL, lease_backend_start = NULL,"
-		"   lease_server_start = NULL, lease_at = NULL"
-		"  FROM (SELECT id, lease_at FROM stripe_sync.message"
-		"    WHERE id = ANY ($1) AND state = 'sending' FOR UPDATE) o"
-		"  WHERE m.id = o.id RETURNING m.id, m.attempts, o.lease_at)"
-		" INSERT INTO stripe_sync.delivery (message_id, attempt, started_at, code,"
-		"  verdict) SELECT f.id, f.attempts, f.lease_at, 'lost', 'lost' FROM freed f"
-		"  WHERE $2",
-		3,
-		{INT8ARRAYOID, BOOLOID, INT4OID}};
-	/* claim.c sets them aside again if it must */
-	static EngineStatement unblock = {
-		"UPDATE stripe_sync.message SET blocked_by = NULL"
-		" WHERE blocked_by = ANY ($1)",
-		1,
-		{INT8ARRAYOID}};
-	int n = 0;
-	Datum *elements = palloc(sizeof(Datum) * Max(1, list_length(ids)));
-	Datum values[] = {0, BoolGetDatum(sent),
-					  Int32GetDatum(guc_message_attempts)};
-	ListCell *cell;
-
-	if (ids == NIL)
-		return;
-	foreach(cell, ids)
-		elements[n++] = Int64GetDatum(*(int64 *) lfirst(cell));
-	values[0] = PointerGetDatum(
-		construct_array(elements, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_INSERT);
-	engine_run(&unblock, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-	slots_wake_other();
-}
-
-static bool
-is_mine(const List *mine, int64 id)
-{
-	ListCell *cell;
-
-	foreach(cell, mine)
-		if (((Flight *) lfirst(cell))->id == id)
-			return true;
-	return false;
-}
-
-/* Does who holds this lease still live, and know of it? */
-static bool
-is_held(HeapTuple row, TupleDesc desc, int64 id, const List *mine)
-{
-	bool isnull;
-	int pid = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-	TimestampTz start = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
-
-	if (!DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
-		return false; /* of a former life of the server */
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return is_mine(mine, id);
-	return compat_backend_lives(pid, start);
-}
-
-/*
- * Leases of the dead lapse at once, by who they name and not by the clock;
- * "mine" are the flights that this process is at.
- */
-void
-outbox_reclaim(const List *mine)
-{
-	static EngineStatement select = {
-		"SELECT id, lease_pid, lease_backend_start,"
-		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
-		" FROM stripe_sync.message WHERE state = 'sending'"};
-	static EngineStatement heal = {
-		"UPDATE stripe_sync.message m SET blocked_by = NULL"
-		" WHERE m.blocked_by IS NOT NULL AND NOT EXISTS"
-		"  (SELECT FROM stripe_sync.message b WHERE b.id = m.blocked_by"
-		"    AND b.state IN ('waiting', 'sending'))"};
-	List *lapsed = NIL;
-	int nest = engine_plan_in_haste();
-
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		int64 *id = palloc(sizeof(int64));
-
-		*id = DatumGetInt64(
-			SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &(bool){false}));
-		if (!is_held(row, SPI_tuptable->tupdesc, *id, mine))
-			lapsed = lappend(lapsed, id);
-	}
-	outbox_release(lapsed, true);
-	/* a message may have been cancelled while another was told to wait for it */
-	engine_run(&heal, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
 	engine_plan_as_before(nest);
 }
