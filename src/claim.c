@@ -115,7 +115,10 @@ look_at_head(HeapTuple row, TupleDesc desc, TimestampTz now, List **gates,
 	}
 	gate = palloc(sizeof(Gate));
 	gate->destination = SPI_getvalue(row, desc, 1);
-	gate->allowed = Min(allowed, MAX_AHEAD);
+	gate->allowed = Min(Min(allowed, MAX_AHEAD),
+						sender_room_for(gate->destination));
+	if (gate->allowed == 0)
+		return; /* until one of its has landed, which makes us look again */
 	gate->due_at = due;
 	*gates = lappend(*gates, gate);
 }

@@ -81,6 +81,7 @@ extern void outbox_heal(void);
 
 /* ---- in sender.c ---- */
 extern void sender_setup(void);
+extern int sender_room_for(const char *destination);
 extern bool sender_settle(void);
 extern bool sender_claim(ClaimOutlook *outlook);
 extern void sender_reclaim(void);

@@ -11,6 +11,7 @@
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/hsearch.h"
 #include "utils/json.h"
 
 #include <openssl/crypto.h>
@@ -20,12 +21,22 @@
 
 #define LEAST_TO_HIDE 8 /* bytes: shorter ones are no secret */
 #define AHEAD		  4 /* claims are up to so many times the connections */
+#define SHARE		  4 /* of the connections a destination may have a quarter */
 
 static dlist_head fresh = DLIST_STATIC_INIT(fresh); /* not committed yet */
 static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head landed = DLIST_STATIC_INIT(landed);
 static int nclaimed = 0;
+
+/* How many of a destination's are in the lists. */
+typedef struct InAir
+{
+	char destination[NAMEDATALEN];
+	int count;
+} InAir;
+
+static HTAB *in_air = NULL;
 
 /* ---- what is sent ---- */
 
@@ -328,11 +339,48 @@ list_of(dlist_head *head)
 	return flights;
 }
 
+/* ---- how many of each destination ---- */
+
+static void
+in_air_make(void)
+{
+	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(InAir)};
+
+	if (in_air == NULL)
+		in_air = hash_create("stripe_sync destinations in the air", 64,
+							 &control, HASH_ELEM | HASH_STRINGS);
+}
+
+static void
+in_air_count(const Flight *flight, int change)
+{
+	bool found;
+	InAir *entry = hash_search(in_air, flight->destination, HASH_ENTER, &found);
+
+	entry->count = found ? entry->count + change : change;
+	if (entry->count <= 0)
+		(void) hash_search(in_air, flight->destination, HASH_REMOVE, NULL);
+}
+
+/*
+ * How many more of a destination may be claimed.  One that doesn't answer must
+ * not take all connections from the others.
+ */
+int
+sender_room_for(const char *destination)
+{
+	InAir *entry = hash_search(in_air, destination, HASH_FIND, NULL);
+	int most = Max(1, guc_max_connections / SHARE);
+
+	return Max(0, most - (entry != NULL ? entry->count : 0));
+}
+
 /* ---- what the pass calls ---- */
 
 void
 sender_setup(void)
 {
+	in_air_make();
 	http_setup();
 }
 
@@ -347,7 +395,14 @@ static void
 free_all(dlist_head *head)
 {
 	while (!dlist_is_empty(head))
-		flight_free(dlist_container(Flight, node, dlist_pop_head_node(head)));
+	{
+		Flight *flight = dlist_container(Flight, node,
+										 dlist_pop_head_node(head));
+
+		if (head != &fresh)
+			in_air_count(flight, -1);
+		flight_free(flight);
+	}
 }
 
 /*
@@ -399,7 +454,10 @@ sender_claim(ClaimOutlook *outlook)
 		return false;
 	while (!dlist_is_empty(&fresh))
 	{
-		dlist_push_tail(&claimed, dlist_pop_head_node(&fresh));
+		dlist_node *node = dlist_pop_head_node(&fresh);
+
+		in_air_count(dlist_container(Flight, node, node), 1);
+		dlist_push_tail(&claimed, node);
 		nclaimed++;
 	}
 	dispatch_claimed();
