@@ -74,6 +74,7 @@ OBJS = \
 	src/blocks_fit.o \
 	src/outbox.o \
 	src/claim.o \
+	src/flight.o \
 	src/sender.o \
 	src/url.o \
 	src/http.o \

@@ -34,29 +34,6 @@ typedef struct Gate
 	TimestampTz due_at; /* of its first message */
 } Gate;
 
-/* ---- flights ---- */
-
-Flight *
-flight_make(void)
-{
-	/* the transaction's, until the claim has succeeded */
-	MemoryContext memory = AllocSetContextCreate(
-		CurrentMemoryContext, "stripe_sync flight", ALLOCSET_SMALL_SIZES);
-	Flight *flight = MemoryContextAllocZero(memory, sizeof(Flight));
-
-	flight->memory = memory;
-	flight->retry_after = -1;
-	return flight;
-}
-
-void
-flight_free(Flight *flight)
-{
-	if (flight->secret != NULL)
-		OPENSSL_cleanse(flight->secret, strlen(flight->secret));
-	MemoryContextDelete(flight->memory);
-}
-
 /* ---- which destinations ---- */
 
 static TimestampTz

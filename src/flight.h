@@ -2,7 +2,7 @@
  * flight.h
  *		A message between its claim and its settlement.
  *
- * claim.c makes flights, sender.c sends them, settle.c writes what came of
+ * claim.c claims flights, flight.c knows what they say, sender.c sends them, settle.c writes what came of
  * them, lease.c lets go of what nobody sends any more.  Each is a memory context of its own, outside of any transaction.
  */
 #ifndef STRIPE_SYNC_FLIGHT_H
@@ -11,6 +11,7 @@
 #include "stripe_sync.h"
 
 #include "lib/ilist.h"
+#include "lib/stringinfo.h"
 
 #include "http.h"
 #include "slack.h"
@@ -60,8 +61,15 @@ typedef struct ClaimOutlook
 } ClaimOutlook;
 
 extern List *outbox_claim(int room, ClaimOutlook *outlook);
+
+/* ---- in flight.c ---- */
 extern Flight *flight_make(void);
 extern void flight_free(Flight *flight);
+extern char *flight_request(const Flight *flight, HttpRequest *request,
+							StringInfo body, StringInfo header);
+extern void flight_judge(Flight *flight, HttpAnswer *answer);
+/* It is to be sent once more, now and as the same attempt. */
+extern bool flight_goes_on(Flight *flight);
 
 /* ---- in settle.c ---- */
 extern void outbox_settle(List *flights);
@@ -85,7 +93,9 @@ extern int sender_room_for(const char *destination);
 extern bool sender_settle(void);
 extern bool sender_claim(ClaimOutlook *outlook);
 extern void sender_reclaim(void);
+extern void sender_close(void);
 extern void sender_drop(void);
 extern bool sender_idle(void);
+extern TimestampTz sender_next(void);
 
 #endif /* STRIPE_SYNC_FLIGHT_H */

@@ -262,6 +262,21 @@ insert_note(void)
 	SPI_finish();
 }
 
+/* Somebody sets up, or calls, what will not be sent. */
+void
+guard_warn(OutboundState what)
+{
+	if (what == OUTBOUND_ON || what == OUTBOUND_UNNOTED)
+		return;
+	ereport(
+		WARNING,
+		(errmsg("nothing is sent from this database: %s", guard_reason(what)),
+		 what == OUTBOUND_OFF
+			 ? errhint("Set stripe_sync.outbound to on.")
+			 : errhint(
+				   "If it is to send in the original's place, call stripe_sync.activate().")));
+}
+
 /*
  * Every set-up call, in the engine's scope: the first one says which database
  * this is.
@@ -273,13 +288,8 @@ guard_note(void)
 
 	if (found == OUTBOUND_UNNOTED)
 		insert_note();
-	else if (found != OUTBOUND_ON)
-		ereport(
-			WARNING,
-			(errmsg("nothing is sent from this database: %s",
-					guard_reason(found)),
-			 errhint(
-				 "If it is to send in the original's place, call stripe_sync.activate().")));
+	else
+		guard_warn(found);
 }
 
 /* How many messages will go out now, as far as one cares to count */

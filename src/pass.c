@@ -186,7 +186,7 @@ pass_turn(TimestampTz *next)
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_settle();
 
-	*next = DT_NOEND;
+	*next = sender_next();
 	if (closed)
 		return busy;
 	mind_the_clock(now);
@@ -195,16 +195,10 @@ pass_turn(TimestampTz *next)
 			busy = parts[i].turn(&parts[i].next) || busy;
 	if (busy)
 		parts[PART_CLAIM].next = DT_NOBEGIN;
+	*next = sender_next();
 	for (int i = 0; i < lengthof(parts); i++)
 		*next = Min(*next, parts[i].next);
 	return busy;
-}
-
-/* Begin nothing more; what is in the air is settled by further turns. */
-void
-pass_close(void)
-{
-	closed = true;
 }
 
 /* Nothing is claimed or in the air. */
@@ -214,14 +208,41 @@ pass_idle(void)
 	return sender_idle();
 }
 
-/* Is something due that waits for nothing but its destination's pace? */
+/*
+ * Is there anything that must be waited for: an answer, or the pace of a
+ * destination that has something due?  Not beyond *until.
+ */
 bool
-pass_paced(TimestampTz *until)
+pass_awaits(TimestampTz *until)
 {
-	*until = parts[PART_CLAIM].next;
-	return paced;
+	*until = sender_next();
+	if (paced)
+		*until = Min(*until, parts[PART_CLAIM].next);
+	return paced || !sender_idle();
 }
 
+/* Begin nothing more, let what is in the air land, for so long, and let go. */
+void
+pass_land(long milliseconds, void (*interrupts)(void))
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													milliseconds);
+	TimestampTz next;
+
+	closed = true;
+	sender_close();
+	while (!sender_idle() && GetCurrentTimestamp() < until)
+	{
+		interrupts();
+		if (!pass_turn(&next))
+			(void) http_wait(TimestampDifferenceMilliseconds(
+								 GetCurrentTimestamp(), Min(next, until)),
+							 compat_wait_event("StripeSyncLand"));
+	}
+	pass_finish();
+}
+
+/* Let go of everything, at once. */
 void
 pass_finish(void)
 {

@@ -148,14 +148,6 @@ run_body(void *arg)
 	(void) replay_run(stored, steps, rest, 0);
 }
 
-/* The attempt is counted already: what ends it must not end the others'. */
-static bool
-ends_this_event_only(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
-		   ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
-}
-
 static void
 run_claim(Claim *claim)
 {
@@ -166,7 +158,8 @@ run_claim(Claim *claim)
 		{TEXTOID, TEXTOID, TEXTOID}};
 	ErrorData *error;
 
-	if (!step_guard(run_body, claim, ends_this_event_only, &error))
+	/* the attempt is counted already: what ends it must not end the others' */
+	if (!step_guard(run_body, claim, step_excuse_all, &error))
 	{
 		Datum values[] = {
 			CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
@@ -214,7 +207,7 @@ take_due(Claim *claim)
 
 	if (!find_due(claim))
 		return false;
-	if (!step_guard(count_body, claim, ends_this_event_only, &error))
+	if (!step_guard(count_body, claim, step_excuse_all, &error))
 	{
 		claim->step = NULL;
 		put_off(claim, error);

@@ -83,6 +83,14 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 	return done;
 }
 
+/* For step_guard: whatever isn't somebody's wish that we stop. */
+bool
+step_excuse_all(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+		   ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
+}
+
 Step *
 step_make(const char *name, int tries)
 {

@@ -280,6 +280,7 @@ typedef struct StepRun
 
 extern bool step_guard(void (*body)(void *), void *arg,
 					   bool (*excuse)(const ErrorData *), ErrorData **error);
+extern bool step_excuse_all(const ErrorData *error);
 extern void step_run(StepRun *run, List *steps);
 extern bool step_is_dead(const Step *step);
 extern bool step_waits(const Step *step);
@@ -659,6 +660,7 @@ typedef enum OutboundState
 extern void guard_note(void); /* every set-up call */
 extern OutboundState guard_state(void);
 extern const char *guard_reason(OutboundState state);
+extern void guard_warn(OutboundState state);
 extern bool guard_paused(const char *what);
 extern void guard_init(void); /* in the postmaster */
 
@@ -678,9 +680,9 @@ typedef struct PassOwner
 extern void pass_setup(const PassOwner *owner);
 extern void pass_woken(void);			  /* something was committed */
 extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
-extern void pass_close(void);			  /* begin nothing more */
-extern bool pass_idle(void);			  /* nothing in flight */
-extern bool pass_paced(TimestampTz *until);
+extern bool pass_awaits(TimestampTz *until);
+extern bool pass_idle(void); /* nothing in flight */
+extern void pass_land(long milliseconds, void (*interrupts)(void));
 extern void pass_finish(void); /* let go of what is claimed */
 
 /* ---- in silence.c, prune.c: what falls due by the clock ---- */

@@ -46,21 +46,15 @@ deadline(FunctionCallInfo fcinfo)
 		PG_GETARG_DATUM(0)));
 }
 
-/*
- * Is there anything to wait for: an answer, or the pace of a destination that
- * has something due?
- */
 static bool
 wait_for_more(TimestampTz until)
 {
-	TimestampTz wake = until;
-	TimestampTz pace;
+	TimestampTz wake;
 
-	if (pass_paced(&pace))
-		wake = Min(wake, pace);
-	else if (pass_idle())
+	if (!pass_awaits(&wake))
 		return false;
-	(void) http_wait(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake),
+	(void) http_wait(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													 Min(wake, until)),
 					 compat_wait_event("StripeSyncWork"));
 	return true;
 }
@@ -78,6 +72,21 @@ work_until(TimestampTz until, MemoryContext memory)
 		if (!pass_turn(&next) && !wait_for_more(until))
 			break;
 	}
+}
+
+static void
+mind_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Who calls it by hand is told why nothing is sent. */
+static void
+warn_if_inactive(void)
+{
+	pass_begin();
+	guard_warn(guard_state());
+	pass_commit();
 }
 
 /*
@@ -129,7 +138,8 @@ let_go_when_told_to_end(void)
 
 /*
  * CALL work(max_time): must be called outside a transaction block, for it
- * commits after each thing.
+ * commits after each thing.  What is in the air at max_time may still land, or
+ * it would be sent twice: that takes http_timeout at most.
  */
 Datum
 stripe_sync_work(PG_FUNCTION_ARGS)
@@ -153,8 +163,9 @@ stripe_sync_work(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		pass_setup(&owner);
+		warn_if_inactive();
 		work_until(until, memory);
-		pass_finish();
+		pass_land(guc_http_timeout, mind_interrupts);
 	}
 	PG_CATCH();
 	{

@@ -147,29 +147,19 @@ leave_if_dismissed(void)
 		proc_exit(0);
 }
 
+static void
+mind_interrupts(void)
+{
+	leave_if_dismissed();
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Let what is in flight end, for a while, and go. */
 static void
 leave_in_peace(TimestampTz next)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													LEAVE_WITHIN);
-
 	slots_report("leaving");
-	pass_close();
-	while (!pass_idle())
-	{
-		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													until);
-		TimestampTz unused;
-
-		leave_if_dismissed();
-		CHECK_FOR_INTERRUPTS();
-		if (left <= 0)
-			break;
-		if (!pass_turn(&unused))
-			(void) http_wait(left, compat_wait_event("StripeSyncLeave"));
-	}
-	pass_finish();
+	pass_land(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
 	(void) pgstat_report_stat(true);
 	ereport(DEBUG1,
@@ -225,8 +215,7 @@ take_turns(void)
 	TimestampTz next = DT_NOEND;
 	bool more = true;
 
-	leave_if_dismissed();
-	CHECK_FOR_INTERRUPTS();
+	mind_interrupts();
 	reload_config();
 	if (!look_around())
 		leave_as_absent();
@@ -239,8 +228,7 @@ take_turns(void)
 		more = pass_turn(&next);
 		MemoryContextSwitchTo(turn_memory);
 		MemoryContextReset(turn_memory);
-		leave_if_dismissed();
-		CHECK_FOR_INTERRUPTS();
+		mind_interrupts();
 		reload_config();
 	}
 	return more ? 0 : next;
