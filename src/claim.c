@@ -242,10 +242,15 @@ static void
 find_thread(Flight *flight, const char *thread)
 {
 	static EngineStatement select = {
-		"SELECT slack_ts, slack_channel FROM stripe_sync.message"
-		" WHERE destination = $1 AND slack_ts IS NOT NULL AND id <> $3"
-		"   AND (key = $2 OR (thread = $2 AND method = 'post'))"
-		" ORDER BY id LIMIT 1",
+		"SELECT t.slack_ts, t.slack_channel FROM"
+		" ((SELECT id, slack_ts, slack_channel FROM stripe_sync.message"
+		"   WHERE key = $2 AND destination = $1 AND slack_ts IS NOT NULL"
+		"     AND id <> $3)"
+		"  UNION ALL"
+		"  (SELECT id, slack_ts, slack_channel FROM stripe_sync.message"
+		"    WHERE destination = $1 AND thread = $2 AND method = 'post'"
+		"      AND slack_ts IS NOT NULL AND id <> $3 ORDER BY id LIMIT 1)) t"
+		" ORDER BY t.id LIMIT 1",
 		3,
 		{TEXTOID, TEXTOID, INT8OID}};
 	Datum values[] = {CStringGetTextDatum(flight->destination),
