@@ -127,6 +127,7 @@ PROVE_TESTS = \
 	test/tap/guard.pl \
 	test/tap/upgrade.pl \
 	test/tap/answers.pl \
+	test/tap/alert.pl \
 	test/tap/delivery.pl \
 	test/tap/flight.pl \
 	test/tap/thread.pl \
