@@ -130,6 +130,7 @@ PROVE_TESTS = \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
 	test/tap/flight.pl \
+	test/tap/interference.pl \
 	test/tap/thread.pl \
 	test/tap/crash.pl \
 	test/tap/fuzz_sql.pl

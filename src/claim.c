@@ -58,8 +58,9 @@ pace_allows(TimestampTz next_at, TimestampTz now, TimestampTz *next)
 	if (guc_slack_rate <= 0)
 		return MAX_AHEAD;
 	interval = USECS_PER_SEC / guc_slack_rate;
-	next_at = Min(next_at, now + (TimestampTz) (guc_slack_burst * interval));
-	if (next_at <= now)
+	if (next_at <= now ||
+		next_at >
+			now + (TimestampTz) (guc_slack_burst * interval) + USECS_PER_SEC)
 		return guc_slack_burst;
 	credit = guc_slack_burst - (next_at - now) / interval;
 	*next = next_at - (TimestampTz) ((guc_slack_burst - 1) * interval);
@@ -350,8 +351,9 @@ note_pace(Datum names)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination_pace p"
 		" SET next_at = c.n * $2 * interval '1 second'"
-		"   + GREATEST(pg_catalog.clock_timestamp(), LEAST(p.next_at,"
-		"     pg_catalog.clock_timestamp() + $3 * $2 * interval '1 second'))"
+		"   + CASE WHEN p.next_at - pg_catalog.clock_timestamp()"
+		"     BETWEEN interval '0' AND ($3 * $2 + 1) * interval '1 second'"
+		"     THEN p.next_at ELSE pg_catalog.clock_timestamp() END"
 		" FROM (SELECT w.d, pg_catalog.count(*) AS n"
 		"   FROM pg_catalog.unnest($1) w (d) GROUP BY w.d) c"
 		" WHERE p.destination = c.d",
