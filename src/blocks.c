@@ -399,7 +399,10 @@ blocks_message(const MessageParts *given)
 	if (status != NULL)
 		blocks_push_context(&state, status);
 	(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
-	push_bool(&state, "unfurl_links", false);
-	push_bool(&state, "unfurl_media", false);
+	if (!parts.is_update) /* chat.update has no such arguments */
+	{
+		push_bool(&state, "unfurl_links", false);
+		push_bool(&state, "unfurl_media", false);
+	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

@@ -229,14 +229,15 @@ headline(const Incident *incident, const Tally *tally)
 }
 
 static Jsonb *
-render(const Incident *incident)
+render(const Incident *incident, const char *method)
 {
 	Tally tally = read_tally(incident->id);
 	MessageParts parts = {.text = headline(incident, &tally),
 						  .blocks = incident->blocks,
 						  .severity = incident->severity,
 						  .status = status_line(incident, &tally),
-						  .resolved = is_resolved(incident)};
+						  .resolved = is_resolved(incident),
+						  .is_update = strcmp(method, "update") == 0};
 
 	return blocks_message(&parts);
 }
@@ -277,7 +278,7 @@ incident_post(const Incident *incident, const char *account)
 		{INT8OID, INT8OID}};
 	Outgoing message = {.destination = incident->destination,
 						.method = "post",
-						.payload = render(incident),
+						.payload = render(incident, "post"),
 						.thread = incident_thread(incident->id),
 						.due_at = GetCurrentTimestamp(),
 						.event_id = incident->event_id,
@@ -408,7 +409,7 @@ incident_render(int64 id, int64 message, const char *method)
 		return NULL; /* a reply: it says what it said */
 	if (more)
 		follow_up(&incident, method);
-	return render(&incident);
+	return render(&incident, method);
 }
 
 /* ---- what happens to it ---- */

@@ -594,6 +594,7 @@ typedef struct MessageParts
 	const char *severity; /* info, warning, critical; NULL: none */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
 	bool resolved;
+	bool is_update; /* for chat.update, not for a message of its own */
 } MessageParts;
 
 extern Jsonb *blocks_message(const MessageParts *parts);
