@@ -395,6 +395,19 @@ like(collector('#ops'), qr/\b$rest more since .* failed $rest\b/, 'and shown');
 $node->safe_psql('postgres', q{ALTER SYSTEM RESET stripe_sync.max_alerts_per_hour});
 $node->reload;
 
+# ---- a destination that Slack refuses for good ----
+
+anew();
+shop(q{SELECT stripe_sync.drop_alert('failed'); SELECT stripe_sync.add_default_alerts('ops')});
+$slack->fault({ code => 'no_service' }, path => qr/services/, times => 1);
+my $waits = notify($node, 'shop', 'hook', 'waits');
+ok($slack->wait_for(sub { @{ $slack->shows('#ops') } }), 'a destination that is switched off is told elsewhere');
+like(only('#ops', 'once')->{text}, qr/^:rotating_light: \*Slack destination `hook` is switched off:\* no_service\nMessages that wait for .*: 1$/, 'with its reason, and what waits');
+is(field($node, 'shop', $waits, 'state'), 'waiting', 'the message is not lost');
+shop(q{SELECT stripe_sync.enable_destination('hook')});
+all_sent('switched on it is sent');
+is($slack->shows(1)->[0]{text}, 'waits', 'there');
+
 # ---- in the foreground ----
 
 my $foreground = start_node('foreground', conf => $slack->conf . "fsync = off\n");
