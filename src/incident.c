@@ -8,8 +8,7 @@
  * each other.  Events are counted by rows of their own (stripe_sync.alerted):
  * a flood of them doesn't queue for one row.  Who opens holds the destination's
  * lock too, for the count of those that are open already.  Locks are taken in
- * the order group, destination, and alert.c applies rules in the order of their
- * destinations.
+ * the order group, destination; alert.c applies rules in that of destinations.
  */
 #include "stripe_sync.h"
 
