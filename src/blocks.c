@@ -354,6 +354,25 @@ is_empty_array(Jsonb *blocks)
 		   JB_ROOT_COUNT(blocks) == 0;
 }
 
+/* The author's lines stay lines; what is in them means nothing to Slack. */
+static char *
+escape_lines(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (;;)
+	{
+		int length = strcspn(text, "\n");
+
+		appendStringInfoString(&out, blocks_escape(pnstrdup(text, length)));
+		if (text[length] == '\0')
+			return out.data;
+		appendStringInfoChar(&out, '\n');
+		text += length + 1;
+	}
+}
+
 /* A message of the application's own: its text is plain, so it is escaped. */
 Jsonb *
 blocks_plain(const char *text, Jsonb *blocks)
@@ -362,7 +381,7 @@ blocks_plain(const char *text, Jsonb *blocks)
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(&state, "text",
-					   blocks_cut(blocks_escape(text), MAX_FALLBACK));
+					   blocks_cut(escape_lines(text), MAX_FALLBACK));
 	if (blocks != NULL)
 	{
 		blocks_push_key(&state, "blocks");

@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
+#include "blocks.h"
 #include "slots.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_notify);
@@ -157,7 +158,7 @@ stripe_sync_notify(PG_FUNCTION_ARGS)
 
 	check_present(message.destination, "destination", example);
 	check_present(text, "text", example);
-	if (text[0] == '\0')
+	if (blocks_is_blank(text)) /* Slack says no_text */
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a message's text cannot be empty"),
 						errhint("It is what notifications show, beside blocks "
