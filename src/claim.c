@@ -111,6 +111,31 @@ compare_due(const ListCell *a, const ListCell *b)
 }
 
 /*
+ * A destination was dropped while a message of its was being sent or queued,
+ * which drop_destination() couldn't see.
+ */
+static void
+cancel_orphans(List *destinations)
+{
+	static EngineStatement cancel = {
+		"UPDATE stripe_sync.message SET state = 'cancelled', blocked_by = NULL,"
+		" last_code = 'destination_dropped',"
+		" settled_at = pg_catalog.clock_timestamp()"
+		" WHERE destination = $1 AND state = 'waiting' AND NOT EXISTS"
+		"  (SELECT FROM stripe_sync.destination d WHERE d.name = $1)",
+		1,
+		{TEXTOID}};
+	ListCell *cell;
+
+	foreach(cell, destinations)
+	{
+		Datum values[] = {CStringGetTextDatum(lfirst(cell))};
+
+		engine_run(&cancel, values, NULL, SPI_OK_UPDATE);
+	}
+}
+
+/*
  * The first message that waits of each destination that is switched on: a
  * probe of message_due_idx for each, from one destination to the next.
  */
@@ -128,16 +153,26 @@ find_gates(ClaimOutlook *outlook)
 		"    WHERE state = 'waiting' AND blocked_by IS NULL"
 		"      AND destination > h.destination"
 		"    ORDER BY destination, due_at LIMIT 1) m)"
-		" SELECT h.destination, h.due_at, p.next_at, p.blocked_until FROM head h"
-		"  JOIN stripe_sync.destination d ON d.name = h.destination AND d.enabled"
-		"  LEFT JOIN stripe_sync.destination_pace p ON p.destination = d.name"};
+		" SELECT h.destination, h.due_at, p.next_at, p.blocked_until, d.enabled"
+		"  FROM head h LEFT JOIN stripe_sync.destination d ON d.name = h.destination"
+		"  LEFT JOIN stripe_sync.destination_pace p ON p.destination = d.name"
+		"  WHERE d.enabled IS NOT false"};
 	TimestampTz now = GetCurrentTimestamp();
 	List *gates = NIL;
+	List *orphans = NIL;
 
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		look_at_head(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, now, &gates,
-					 outlook);
+	{
+		HeapTuple row = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+
+		if (SPI_getvalue(row, desc, 5) == NULL)
+			orphans = lappend(orphans, SPI_getvalue(row, desc, 1));
+		else
+			look_at_head(row, desc, now, &gates, outlook);
+	}
+	cancel_orphans(orphans);
 	list_sort(gates, compare_due);
 	return gates;
 }
