@@ -74,6 +74,7 @@ my @faults = (
 	[ { ok_false_without_error => TRUE },        { hook => '200|unexpected_answer|retry', bot => '200|no_error_given|retry' } ],
 	[ { status => 200, body => '' },             { hook => '200|unexpected_answer|retry', bot => '200|malformed_answer|retry' } ],
 	[ { status => 200, body => '<html>ok</html>' }, { hook => '200|unexpected_answer|retry', bot => '200|malformed_answer|retry' } ],
+	[ { status => 502, body => '<html>' x 50_000 },  '502|http_502|retry' ],
 	[ { huge => 1_000_000_000 },                 '200|answer_too_large|message_bad', huge => 1 ],
 	[ { huge => 1_000_000_000, declared => TRUE }, '200|answer_too_large|message_bad', huge => 1 ]);
 my @sent;
@@ -83,7 +84,7 @@ for my $case (@faults)
 
 	for my $destination (qw(hook bot))
 	{
-		my $what = "$destination: " . join(' ', map { "$_=$fault->{$_}" } sort keys %$fault) =~ tr/<>//dr;
+		my $what = "$destination: " . join(' ', map { $_ . '=' . substr($fault->{$_}, 0, 20) } sort keys %$fault) =~ tr/<>//dr;
 
 		$slack->fault($fault, times => 1, text => qr/^\Q$what\E\n/);
 		push @sent, { what => $what, log => ref $log eq 'HASH' ? $log->{$destination} : $log, id => notify($node, 'one', $destination, $what), %is };
