@@ -360,6 +360,26 @@ read_claimed(HeapTuple row, TupleDesc desc)
 }
 
 static void
+render_body(void *arg)
+{
+	Claimed *claimed = arg;
+
+	render_payload(claimed->flight, claimed->incident);
+}
+
+/* One that can't be rendered must not hold up all that are claimed with it. */
+static void
+render_guarded(Claimed *claimed)
+{
+	ErrorData *error;
+
+	if (!step_guard(render_body, claimed, step_excuse_all, &error))
+		ereport(WARNING,
+				(errmsg("message " INT64_FORMAT " is sent as it was queued: %s",
+						claimed->flight->id, error->message)));
+}
+
+static void
 complete_flight(Claimed *claimed, const Destination *destination,
 				const char *secret, const char *trouble)
 {
@@ -376,7 +396,7 @@ complete_flight(Claimed *claimed, const Destination *destination,
 	if (claimed->thread != NULL && !flight->is_webhook)
 		find_thread(flight, claimed->thread);
 	if (claimed->incident != 0)
-		render_payload(flight, claimed->incident);
+		render_guarded(claimed);
 }
 
 /* What each destination's messages were, counted against its pace. */

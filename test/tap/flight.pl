@@ -85,6 +85,9 @@ $slack->clear_faults;
 # ---- a poison row ----
 
 # What no function of ours would have written.
+one(q{INSERT INTO stripe_sync.incident_record (id, kind, alert, group_key, account, destination, severity, text, blocks, event_id, window_until)
+	VALUES (4712, 'incident', 'spoilt', '', '', 'hook', 'nonsense', 'x', '{"not": "an array"}', 'evt_0', now())});
+one(q{INSERT INTO stripe_sync.message (destination, method, payload, due_at, incident) VALUES ('hook', 'summary', '{"text": "as it was queued"}', clock_timestamp(), 4712)});
 my @poison = ('[]', '{}', 'null', '"text"', '{"text": 1}', '{"text": ""}', '{"blocks": [{}]}');
 one(q{INSERT INTO stripe_sync.message (destination, method, payload, due_at, incident) SELECT d, m, p::jsonb, clock_timestamp(), i
 	FROM unnest('{hook,bot}'::text[]) d, unnest('{post,summary,test,unheard_of}'::text[]) m, unnest(ARRAY[} . literals(@poison) . q{]) p, unnest('{NULL,4711}'::bigint[]) i
@@ -93,6 +96,7 @@ one(q{INSERT INTO stripe_sync.message (destination, method, payload, due_at) VAL
 sent_within('among rows that nobody can send', 'hook', 'among poison', 2);
 eventually('each of them ends by itself', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE state IN ('waiting', 'sending')}) == 0 });
 is(one(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'dead' AND attempts = 1} ) > 10 ? 1 : 0, 1, 'dead at the first attempt');
+is($slack->texts->{'as it was queued'}, 1, 'what cannot be made anew is sent as it was queued');
 is(worker(), $pid, 'the worker stays');
 $slack->reset;
 
