@@ -406,8 +406,8 @@ note_pace(Datum names)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination_pace p"
 		" SET next_at = c.n * $2 * interval '1 second'"
-		"   + CASE WHEN p.next_at - pg_catalog.clock_timestamp()"
-		"     BETWEEN interval '0' AND ($3 * $2 + 1) * interval '1 second'"
+		"   + CASE WHEN p.next_at BETWEEN pg_catalog.clock_timestamp()"
+		"     AND pg_catalog.clock_timestamp() + ($3 * $2 + 1) * interval '1 second'"
 		"     THEN p.next_at ELSE pg_catalog.clock_timestamp() END"
 		" FROM (SELECT w.d, pg_catalog.count(*) AS n"
 		"   FROM pg_catalog.unnest($1) w (d) GROUP BY w.d) c"
