@@ -60,6 +60,8 @@ SELECT s, t.raises('SELECT stripe_sync.' || s) FROM unnest(ARRAY[
 	$$retry_message(4711)$$, $$cancel_message(4711)$$, $$retry_message(-1)$$]) s;
 SELECT t.raises(format('SELECT stripe_sync.notify(''hook'', ''x'', key => %L)', repeat('k', 256))) AS too_long, t.raises(format('SELECT stripe_sync.notify(''hook'', ''x'', key => %L)', repeat('k', 255))) AS long_enough,
 	t.raises(format('SELECT stripe_sync.notify(''hook'', ''x'', thread => %L)', repeat('é', 128))) AS bytes_count;
+-- an incident's thread is the alerts' own: nobody else can hold it back
+SELECT t.raises($$ SELECT stripe_sync.notify('hook', 'x', thread => 'incident/1') $$) AS thread, t.raises($$ SELECT stripe_sync.notify('hook', 'x', key => 'incident/1') $$) AS key;
 SELECT t.hint('SELECT stripe_sync.' || s) FROM unnest(ARRAY[$$notify('nowhere', 'x')$$, $$notify('hook', NULL)$$, $$notify('hook', '')$$, $$notify('hook', 'x', key => '')$$, $$notify('hook', 'x', send_after => 'infinity')$$,
 	$$test_destination('nowhere')$$, $$retry_message(4711)$$]) s;
 SELECT stripe_sync.retry_message(NULL) IS NULL AS nothing, stripe_sync.cancel_message(NULL) IS NULL AS nothing;

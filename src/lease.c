@@ -158,10 +158,7 @@ outbox_reclaim(const List *mine)
 
 /* ---- what else nobody would see to ---- */
 
-/*
- * A message may have been cancelled while another was told to wait for it, or
- * committed while its destination was dropped.
- */
+/* A message may have been cancelled while another was told to wait for it. */
 void
 outbox_heal(void)
 {
@@ -172,28 +169,10 @@ outbox_heal(void)
 		"   (SELECT FROM stripe_sync.message b WHERE b.id = m.blocked_by"
 		"     AND b.state IN ('waiting', 'sending'))"
 		"  FOR UPDATE SKIP LOCKED))"};
-	static EngineStatement cancel = {
-		"WITH RECURSIVE head AS ("
-		" (SELECT destination FROM stripe_sync.message"
-		"   WHERE state = 'waiting' AND blocked_by IS NULL"
-		"   ORDER BY destination LIMIT 1)"
-		" UNION ALL"
-		" SELECT m.destination FROM head h CROSS JOIN LATERAL"
-		"  (SELECT destination FROM stripe_sync.message"
-		"    WHERE state = 'waiting' AND blocked_by IS NULL"
-		"      AND destination > h.destination"
-		"    ORDER BY destination LIMIT 1) m)"
-		" UPDATE stripe_sync.message u SET state = 'cancelled',"
-		"  last_code = 'destination_dropped',"
-		"  settled_at = pg_catalog.clock_timestamp()"
-		" FROM head h WHERE u.destination = h.destination AND u.state = 'waiting'"
-		"  AND u.blocked_by IS NULL AND NOT EXISTS"
-		"   (SELECT FROM stripe_sync.destination d WHERE d.name = h.destination)"};
 	int nest = engine_plan_in_haste();
 
 	SPI_connect();
 	engine_run(&unblock, NULL, NULL, SPI_OK_UPDATE);
-	engine_run(&cancel, NULL, NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	engine_plan_as_before(nest);
 }

@@ -71,6 +71,8 @@ is(state_of($node, 'twin'), 'inactive: a copy', 'a template copy is inactive');
 is(state_of($node, 'original'), 'sleeping', 'its original is not');
 like(said($node, 'twin', $endpoint), qr/WARNING: .*copy.*\n.*HINT: .*activate\(\)/, 'a set-up call in it warns and says what to do');
 is(state_of($node, 'twin'), 'inactive: a copy', 'and does not activate');
+like(said($node, 'twin', 'CALL stripe_sync.work()'), qr/WARNING: .*copy.*\n.*HINT: .*activate\(\)/, 'work() in it says why nothing is sent');
+unlike(said($node, 'original', 'CALL stripe_sync.work()'), qr/WARNING/, 'and in the original nothing');
 $node->restart;
 is(state_of($node, 'twin'), 'inactive: a copy', 'nor does a restart');
 like(slurp_file($node->logfile), qr/sends nothing from database "twin": it is a copy/, 'the log says so');
