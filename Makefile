@@ -3,6 +3,7 @@
 #	make, make install		build and install for the server of PG_CONFIG
 #	make test				everything, on a throw-away server of its own
 #	make test-majors		the same for PostgreSQL 17 and 18, in chroots
+#	make test-sanitized		with AddressSanitizer, for PostgreSQL 17 in its chroot
 #	make demo, demo-stop	a story of events on a throw-away server, told to a stub of Slack
 #	make demo-slack			what that Slack shows
 #	make installcheck		the tests on a server that is running
@@ -135,6 +136,10 @@ PROVE_TESTS = \
 	test/tap/crash.pl \
 	test/tap/fuzz_sql.pl
 
+# What sanitizers look over: all but what repeats the same for long.
+SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
+	delivery flight interference thread crash,tap:test/tap/$(name).pl)
+
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
 TAP_TESTS = 1
@@ -166,7 +171,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors demo demo-slack demo-stop bench fuzz format format-check
+DRIVERS = test test-majors test-sanitized demo demo-slack demo-stop bench fuzz format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -174,6 +179,9 @@ test:
 
 test-majors:
 	@test/majors
+
+test-sanitized:
+	@STRIPE_SYNC_SANITIZE=1 test/majors 17 $(SANITIZED)
 
 demo:
 	@test/demo/run
