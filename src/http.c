@@ -190,11 +190,12 @@ easy_configure(CURL *easy, Transfer *transfer)
 
 /* Settings that a reload or the request may change. */
 static CURLcode
-easy_prepare(CURL *easy, const Transfer *transfer, const char *url)
+easy_prepare(CURL *easy, const Transfer *transfer, const char *url, bool fresh)
 {
 	CURLcode code = CURLE_OK;
 
 	SET(CURLOPT_URL, url);
+	SET(CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, transfer->plain ? "http" : "https");
 #else
@@ -447,9 +448,10 @@ http_room(void)
 static bool
 transfer_launch(Transfer *transfer, const HttpRequest *request)
 {
-	sockets_reap();
+	bool fresh = sockets_reap();
+
 	if (!transfer_fill(transfer, request) ||
-		easy_prepare(transfer->easy, transfer, request->url) != CURLE_OK ||
+		easy_prepare(transfer->easy, transfer, request->url, fresh) != CURLE_OK ||
 		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
 						  (long) guc_max_connections) != CURLM_OK ||
 		curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)

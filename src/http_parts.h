@@ -23,7 +23,7 @@ extern void sockets_setup(void);
 extern int sockets_allowed(void);
 extern int socket_make(int family, int type, int protocol);
 extern int socket_close(void *user, int fd);
-extern void sockets_reap(void);
+extern bool sockets_reap(void);
 extern void socket_watch(int fd, bool reading, bool writing, bool known);
 extern void socket_forget(int fd);
 extern int sockets_ready(SocketReady ready[SOCKETS_AT_ONCE]);

@@ -168,10 +168,14 @@ socket_forget(int fd)
  * A kept connection that has something to say unasked was closed by the other
  * side, most likely.  libcurl takes TLS's farewell for a sign of life, and a
  * message sent there would fail: what it sees now is the connection's end.
+ * Newer versions don't even look within a second: true when there was one, so
+ * that none is used.
  */
-void
+bool
 sockets_reap(void)
 {
+	bool any = false;
+
 	for (int i = 0; i < nopened; i++)
 	{
 		struct pollfd ready = {.fd = opened[i].fd, .events = POLLIN};
@@ -182,7 +186,9 @@ sockets_reap(void)
 		while (recv(ready.fd, unread, sizeof(unread), MSG_DONTWAIT) > 0)
 			;
 		shutdown(ready.fd, SHUT_RD);
+		any = true;
 	}
+	return any;
 }
 
 /* Which sockets are ready, without waiting. */
