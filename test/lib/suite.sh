@@ -133,7 +133,7 @@ check_exports()
 # Would the sanitizers that were asked for see anything?
 check_sanitized()
 {
-	if nm -D stripe_sync.so | grep -q __asan_report; then
+	if [ "$(nm -D stripe_sync.so | grep -c __asan_report)" -gt 0 ]; then
 		pass
 	else
 		fail "built without AddressSanitizer"
