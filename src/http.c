@@ -190,12 +190,11 @@ easy_configure(CURL *easy, Transfer *transfer)
 
 /* Settings that a reload or the request may change. */
 static CURLcode
-easy_prepare(CURL *easy, const Transfer *transfer, const char *url, bool fresh)
+easy_prepare(CURL *easy, const Transfer *transfer, const char *url)
 {
 	CURLcode code = CURLE_OK;
 
 	SET(CURLOPT_URL, url);
-	SET(CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, transfer->plain ? "http" : "https");
 #else
@@ -444,14 +443,28 @@ http_room(void)
 	return Max(sockets_allowed() - nstarted, 0);
 }
 
+/* Newer versions would use one that was closed less than a second ago. */
+static void
+forget_dead_connections(void)
+{
+	bool any = sockets_reap();
+
+#ifdef CURLMNWC_CLEAR_CONNS
+	if (any)
+		(void) curl_multi_setopt(multi, CURLMOPT_NETWORK_CHANGED,
+								 (long) CURLMNWC_CLEAR_CONNS);
+#else
+	(void) any;
+#endif
+}
+
 /* With signals blocked; the first bytes leave before the caller goes on. */
 static bool
 transfer_launch(Transfer *transfer, const HttpRequest *request)
 {
-	bool fresh = sockets_reap();
-
+	forget_dead_connections();
 	if (!transfer_fill(transfer, request) ||
-		easy_prepare(transfer->easy, transfer, request->url, fresh) != CURLE_OK ||
+		easy_prepare(transfer->easy, transfer, request->url) != CURLE_OK ||
 		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
 						  (long) guc_max_connections) != CURLM_OK ||
 		curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)

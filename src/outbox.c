@@ -19,8 +19,9 @@ PG_FUNCTION_INFO_V1(stripe_sync_test_destination);
 PG_FUNCTION_INFO_V1(stripe_sync_retry_message);
 PG_FUNCTION_INFO_V1(stripe_sync_cancel_message);
 
-#define MAX_KEY 255			/* bytes */
-#define OURS	"incident/" /* what keys and threads of incidents begin with */
+#define FOUND_BY_THEN (3 * 60 * USECS_PER_SEC) /* more than the worker's nap */
+#define MAX_KEY		  255					   /* bytes */
+#define OURS		  "incident/" /* what keys and threads of incidents begin with */
 
 static Datum
 text_or_null(const char *text, char *null)
@@ -63,7 +64,9 @@ outbox_enqueue(const Outgoing *outgoing)
 	{
 		id = DatumGetInt64(SPI_getbinval(
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
-		slots_wake();
+		/* what is due later the worker finds by itself */
+		if (outgoing->due_at < GetCurrentTimestamp() + FOUND_BY_THEN)
+			slots_wake();
 	}
 	SPI_finish();
 	return id;

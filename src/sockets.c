@@ -168,8 +168,7 @@ socket_forget(int fd)
  * A kept connection that has something to say unasked was closed by the other
  * side, most likely.  libcurl takes TLS's farewell for a sign of life, and a
  * message sent there would fail: what it sees now is the connection's end.
- * Newer versions don't even look within a second: true when there was one, so
- * that none is used.
+ * True when there was one.
  */
 bool
 sockets_reap(void)

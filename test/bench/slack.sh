@@ -29,11 +29,11 @@ await()
 {
 	local n
 
-	for ((n = 0; n < 500; n++)); do
+	for ((n = 0; n < 6000; n++)); do
 		[ "$(sql "$1")" != t ] || return 0
 		sleep 0.02
 	done
-	sql "SELECT state, last_code, count(*), max(due_at) - now() FROM stripe_sync.message GROUP BY 1, 2"; sql "TABLE stripe_sync.delivery LIMIT 3"; tail -5 "$WORK/server.log"; die "it never came true: $1"
+	die "it never came true: $1"
 }
 
 worker_pid() { sql "SELECT pid FROM stripe_sync.worker WHERE database = current_database()"; }
@@ -64,7 +64,7 @@ latency()
 
 	gcc -O2 -o "$WORK/latency" test/bench/latency.c \
 		-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq
-	slack_control reset '{}'
+	slack_control reset '{}' >/dev/null
 	"$WORK/latency" "$count" 400 "host=$PGHOST user=postgres dbname=bench" >"$WORK/sent"
 	await "SELECT count(*) = 0 FROM stripe_sync.message WHERE state IN ('waiting', 'sending')"
 	python3 test/bench/percentiles.py "$WORK/sent" "$SLACK_DIR/requests.jsonl"
@@ -98,23 +98,23 @@ rate_of()
 		sed -nE 's/^tps = ([0-9.]+) .*/\1/p'
 }
 
-# Of a message that is due tomorrow: the worker is woken, and sleeps again.
+# Beside a plain insert of the same row, with the same indexes.  While Slack is
+# paused the worker is woken by each commit, looks, and sleeps again; what is due
+# tomorrow doesn't wake it.
 queueing()
 {
-	local round plain queued ratios=
+	local what=$1 due=$2 round plain queued ratios=
 
-	sql "CREATE TABLE plain (LIKE stripe_sync.message INCLUDING ALL)"
 	for ((round = 0; round < ROUNDS; round++)); do
 		plain=$(rate_of "INSERT INTO plain (destination, method, payload, due_at)
-			VALUES ('later', 'post', '{\"text\": \"A message of a benchmark of stripe_sync\"}', now() + interval '1 day')")
-		queued=$(rate_of "SELECT stripe_sync.notify('later', 'A message of a benchmark of stripe_sync', send_after => now() + interval '1 day')")
+			VALUES ('later', 'post', '{\"text\": \"A message of a benchmark of stripe_sync\"}', now() + interval '$due')")
+		queued=$(rate_of "SELECT stripe_sync.notify('later', 'A message of a benchmark of stripe_sync', send_after => now() + interval '$due')")
 		ratios+=$(awk "BEGIN { printf \"%.3f\", $plain / $queued }")$'\n'
 		printf '  round %d: plain %.0f/s, notify %.0f/s\n' "$((round + 1))" "$plain" "$queued"
 	done
-	printf 'queueing: %s times a plain insert of the same row (median of %d rounds)\n' \
+	printf 'queueing, %s: %s times a plain insert of the same row (median of %d rounds)\n' "$what" \
 		"$(printf '%s' "$ratios" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')" "$ROUNDS"
-	sql "DELETE FROM stripe_sync.message WHERE destination = 'later'"
-	sql "VACUUM (ANALYZE) stripe_sync.message"
+	sql "TRUNCATE stripe_sync.message, stripe_sync.delivery, plain"
 }
 
 # ---- claiming ----
@@ -179,9 +179,9 @@ main()
 		"stripe_sync.slack_rate = 0" "$(slack_conf)"
 	set_up
 	say "$(nproc) processors, $("$PG_CONFIG" --version), fsync on, Slack is a stub over TLS on the same machine"
-	#idle "${IDLE:-60}"
-	latency 10
-	slack_control journal '{"enabled": false}'
+	idle "${IDLE:-60}"
+	latency 100
+	slack_control journal '{"enabled": false}' >/dev/null
 	drain 2000 >/dev/null
 	for ((round = 0; round < ROUNDS; round++)); do
 		rates+=$(drain 10000)$'\n'
@@ -189,7 +189,11 @@ main()
 	say "draining 10,000 messages to $DESTINATIONS destinations: $(printf '%s' "$rates" | sort -n |
 		awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')/s (median of:$(printf ' %s' $rates))"
 	sql "TRUNCATE stripe_sync.message, stripe_sync.delivery"
-	queueing
+	sql "CREATE TABLE plain (LIKE stripe_sync.message INCLUDING ALL)"
+	queueing "due tomorrow" "1 day"
+	sql "SELECT stripe_sync.pause('slack')" >/dev/null
+	queueing "due now, Slack paused" "0"
+	sql "SELECT stripe_sync.resume('slack')" >/dev/null
 	say "claiming:"
 	claim_cost 1000
 	claim_cost 1000000
