@@ -205,7 +205,7 @@ flight_judge(Flight *flight, HttpAnswer *answer)
 	flight->status = answer->status;
 	flight->retry_after = answer->retry_after;
 	strlcpy(flight->request_id, answer->request_id, sizeof(flight->request_id));
-	/* a refusal is one however long the page that says so */
+	/* what isn't 200 is judged by its status, however long the page */
 	if (answer->fault == HTTP_DONE ||
 		(answer->fault == HTTP_TOO_LARGE && answer->status >= 300))
 		slack_judge(judged_method(flight), answer->status, answer->body,

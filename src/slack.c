@@ -10,6 +10,9 @@
  *
  * - What an answer doesn't say plainly is tried again, but for a code that
  *	 Slack has made up since: that is permanent for the message, and shown.
+ * - An answer without a code need not be Slack's: a proxy or a gateway refuses
+ *	 and redirects for reasons of its own, which pass.  Only 400 and 413 speak of
+ *	 the message whoever says them.
  * - A body is read in one pass without recursion or allocation, and never
  *	 believed: it may be a proxy's page, cut short, or made to do harm.  JSON is
  *	 read to its end before a word of it counts.
@@ -121,6 +124,7 @@ static void settle(SlackJudgement *judgement, SlackVerdict verdict,
 static void copy_plain(char *to, size_t size, const char *from, size_t length);
 static bool code_read(char code[SLACK_CODE_SIZE], const char *body,
 					  size_t length);
+static bool is_slacks(const char *code);
 static bool is_plain(char c);
 static bool is_space(char c);
 static bool answer_read(ApiAnswer *answer, const char *body, size_t length);
@@ -192,7 +196,7 @@ judge_webhook(int status, const char *body, size_t length,
 		settle(judgement, verdict, code);
 	else if (status >= 200 && status < 300)
 		settle(judgement, SLACK_RETRY, "unexpected_answer");
-	else if (status >= 400 && status < 500 && has_code)
+	else if (status >= 400 && status < 500 && has_code && is_slacks(code))
 		settle(judgement, verdict, code);
 	else
 		judge_status(status, judgement);
@@ -226,12 +230,12 @@ judge_api(int status, const char *body, size_t length, SlackJudgement *judgement
 			   answer.error);
 }
 
-/* The status is all there is: a redirect or a refusal stays what it is. */
+/* The status is all there is, and may be anybody's. */
 static void
 judge_status(int status, SlackJudgement *judgement)
 {
 	char code[SLACK_CODE_SIZE];
-	bool stays = status >= 300 && status < 500 && !status_means_later(status);
+	bool stays = status == 400 || status == 413;
 
 	snprintf(code, sizeof(code), "http_%d", status);
 	settle(judgement, stays ? SLACK_MESSAGE_BAD : SLACK_RETRY, code);
@@ -284,6 +288,17 @@ code_read(char code[SLACK_CODE_SIZE], const char *body, size_t length)
 			return false;
 	copy_plain(code, SLACK_CODE_SIZE, body, length);
 	return length > 0;
+}
+
+/* Slack's codes are of lower case; "Forbidden" is a proxy's. */
+static bool
+is_slacks(const char *code)
+{
+	for (; *code != '\0'; code++)
+		if (!(*code >= 'a' && *code <= 'z') &&
+			!(*code >= '0' && *code <= '9') && *code != '_')
+			return false;
+	return true;
 }
 
 static bool

@@ -325,10 +325,7 @@ oracle_status(int status, SlackJudgement *judgement)
 
 	snprintf(code, sizeof(code), "http_%d", status);
 	oracle_says(judgement,
-				(status / 100 == 3 || status / 100 == 4) && status != 408 &&
-						status != 429
-					? SLACK_MESSAGE_BAD
-					: SLACK_RETRY,
+				status == 400 || status == 413 ? SLACK_MESSAGE_BAD : SLACK_RETRY,
 				code);
 }
 
@@ -360,7 +357,8 @@ oracle_webhook(int status, const Body *body, SlackJudgement *judgement)
 	else if (status == 200 && strcmp(word, "ok") == 0)
 		oracle_says(judgement, SLACK_SENT, "ok");
 	else if (plain &&
-			 (status / 100 == 4 ||
+			 ((status / 100 == 4 &&
+			   strpbrk(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ.-") == NULL) ||
 			  oracle_webhook_code(word) != SLACK_MESSAGE_BAD ||
 			  is_in(" invalid_payload no_text too_many_attachments ", word)))
 		oracle_says(judgement, oracle_webhook_code(word), word);
@@ -611,7 +609,7 @@ body_make(Body *body, Input *input)
 static int
 status_make(Input *input)
 {
-	static const int statuses[] = {200, 200, 200, 200, 400, 403, 404, 410,
+	static const int statuses[] = {200, 200, 200, 413, 400, 403, 404, 410,
 								   429, 500, 503, 302, 408, 201, 0,	  100};
 	uint8_t how = take_byte(input);
 

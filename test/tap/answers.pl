@@ -71,9 +71,9 @@ my %update = (%api, message_bad => [ @{ $api{message_bad} }, qw(message_not_foun
 my %webhook_status = (ok => 200, invalid_payload => 400, no_text => 400, too_many_attachments => 400, a_word_made_up_since => 400, user_not_found => 400,
 	action_prohibited => 403, invalid_token => 403, posting_to_general_channel_denied => 403, team_disabled => 403,
 	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500);
-# What has no word of Slack's: the status alone tells.
-my @statuses = map { [ { status => $_, body => '<html>gateway</html>' }, $_, "http_$_", $_ < 500 && $_ != 429 && $_ != 408 ? 'message_bad' : 'retry' ] }
-  400, 401, 404, 408, 413, 429, 500, 502, 503, 504;
+# What has no word of Slack's may be a proxy's: only that the message is bad or too large is believed.
+my @statuses = map { [ { status => $_, body => '<html>gateway</html>' }, $_, "http_$_", $_ == 400 || $_ == 413 ? 'message_bad' : 'retry' ] }
+  302, 400, 401, 403, 404, 407, 408, 413, 429, 500, 502, 503, 504;
 
 # Each case has a destination of its own; its one fault is for the first attempt.
 my @cases;

@@ -79,6 +79,7 @@ my @faults = (
 	[ { status => 200, body => '' },             { hook => '200|unexpected_answer|retry', bot => '200|malformed_answer|retry' } ],
 	[ { status => 200, body => '<html>ok</html>' }, { hook => '200|unexpected_answer|retry', bot => '200|malformed_answer|retry' } ],
 	[ { status => 502, body => '<html>' x 50_000 },  '502|http_502|retry' ],
+	[ { status => 403, body => '<html>' x 50_000 },  '403|http_403|retry' ],
 	[ { huge => 1_000_000_000 },                 '200|answer_too_large|message_bad', huge => 1 ],
 	[ { huge => 1_000_000_000, declared => TRUE }, '200|answer_too_large|message_bad', huge => 1 ]);
 my @sent;
@@ -145,8 +146,8 @@ for my $destination (qw(hook bot))
 {
 	$slack->fault({ redirect => $other->webhook_url(1) }, times => 1);
 	my $id = notify($node, 'one', $destination, "redirected $destination");
-	reaches($id, 'dead');
-	is(log_of($id), '302|http_302|message_bad', 'a redirect is refused');
+	reaches($id, 'sent');
+	is(log_of($id), '302|http_302|retry 200|ok|sent', 'a redirect is no answer: the message is sent where it was meant to go');
 }
 is($other->stats->{connections}, 0, 'and not followed');
 $other->stop;
