@@ -21,7 +21,7 @@ END $$;
 CREATE FUNCTION t.shift(endpoints text[], by interval) RETURNS void LANGUAGE sql AS $$
 	UPDATE stripe_sync.pulse SET last_at = last_at - by, longest_gap = least(longest_gap, '1 hour') WHERE endpoint = ANY (endpoints)
 $$;
-SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) AS endpoints FROM unnest('{busy,resting,few,young,fetched,dropped,old}'::text[]) name;
+SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) AS endpoints FROM unnest('{busy,resting,few,young,fetched,dropped,old,new}'::text[]) name;
 
 -- nothing ever came: nothing to say
 SELECT * FROM t.check();
@@ -29,8 +29,8 @@ SELECT * FROM t.check();
 SELECT t.came('busy', 240, '1 hour', '2 hours 5 minutes');
 -- the same, and not yet for twice as long
 SELECT t.came('resting', 240, '1 hour', '1 hour 55 minutes');
--- quiet ones: fewer than 100 events, fewer than three days, all of them older than two weeks
-SELECT t.came('few', 99, '2 hours', '4 days'), t.came('young', 1000, '1 minute', '5 hours'), t.came('old', 1000, '1 hour', '15 days');
+-- quiet ones: fewer than 100 events, fewer than three days, none of eight days ago, all of them older than two weeks
+SELECT t.came('few', 99, '2 hours', '4 days'), t.came('new', 1000, '10 minutes', '5 hours'), t.came('young', 1000, '1 minute', '5 hours'), t.came('old', 1000, '1 hour', '15 days');
 -- what the worker reads from Stripe says nothing of deliveries
 SELECT t.came('fetched', 240, '1 hour', '3 hours'), t.came('fetched', 10, '1 hour', '1 minute', 'reconcile');
 SELECT t.came('dropped', 240, '1 hour', '3 hours'), stripe_sync.drop_endpoint('dropped'), t.came(NULL, 240, '1 hour', '3 hours');
@@ -56,10 +56,29 @@ SELECT stripe_sync.drop_endpoint('resting');
 SELECT endpoint FROM t.check();
 -- never sooner than a quarter of an hour, however busy
 -- (the history of an endpoint that is new is read back to its beginning)
-SELECT stripe_sync.add_endpoint('brisk', 'whsec_x'), t.came('brisk', 5000, '1 minute', '14 minutes');
+SELECT stripe_sync.add_endpoint('brisk', 'whsec_x'), t.came('brisk', 12000, '1 minute', '14 minutes');
 SELECT endpoint FROM t.check();
 SELECT t.shift('{brisk}', '2 minutes');
 SELECT endpoint, usual FROM t.check();
+
+-- the server has been down: half an hour and twice the usual are waited for
+UPDATE stripe_sync.silence SET since = NULL;
+SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) FROM unnest('{hourly,lively}'::text[]) name;
+SELECT t.came('hourly', 240, '1 hour', '5 hours'), t.came('lively', 1300, '10 minutes', '5 hours');
+SELECT endpoint FROM t.check();
+UPDATE stripe_sync.silence SET server_start = server_start - interval '1 day';
+UPDATE stripe_sync.silence SET since = NULL;
+SELECT endpoint FROM t.check();
+SELECT endpoint, server_start = pg_postmaster_start_time() AND up_since = server_start AS noticed FROM stripe_sync.silence WHERE endpoint = 'lively';
+CREATE FUNCTION t.up(name text, ago interval) RETURNS text LANGUAGE sql AS $$
+	UPDATE stripe_sync.silence SET since = NULL, up_since = clock_timestamp() - ago WHERE endpoint = name;
+	SELECT (SELECT count(*) FROM t.check() c WHERE c.endpoint = name) || ' silent'
+$$;
+SELECT name, minutes, t.up(name, make_interval(mins => minutes)) FROM (VALUES ('lively', 1), ('lively', 29), ('lively', 31), ('hourly', 31), ('hourly', 119), ('hourly', 121)) v (name, minutes);
+-- and what was missed meanwhile is not usual
+SELECT t.up('hourly', '10 minutes'), t.up('lively', '5 minutes'), t.came('hourly', 1, '0', '0'), t.came('lively', 1, '0', '0');
+SELECT endpoint FROM t.check();
+SELECT endpoint, date_trunc('minute', max(longest_gap)) AS longest_gap FROM stripe_sync.pulse WHERE endpoint IN ('hourly', 'lively') GROUP BY 1 ORDER BY 1;
 
 -- real deliveries, simulated ones and redeliveries
 TRUNCATE stripe_sync.silence, stripe_sync.pulse, stripe_sync.event;

@@ -5,7 +5,11 @@
  * Stripe stops delivering to an endpoint that keeps failing, days later and
  * with a mail that nobody reads.  What is usual is learned from the endpoint's
  * own history: its longest time without an event in two weeks.  Endpoints that
- * have few events are left alone.
+ * have few events, or whose history has no weekend in it yet, are left alone.
+ *
+ * While the server was down nothing could come, and Stripe's next tries are
+ * hours apart: that time is neither usual nor counted, and after a start
+ * nothing is said for GRACE, nor before twice what is usual.
  *
  * stripe_sync.pulse has what is known, a row a day.  Each check adds the events
  * that came since the last one.  Those that the worker fetched itself, and
@@ -19,9 +23,11 @@
 
 PG_FUNCTION_INFO_V1(stripe_sync_silence_check);
 
-#define WINDOW_DAYS	 14	 /* that tell what is usual */
-#define LEAST_EVENTS 100 /* in the window, or the endpoint is quiet */
-#define LEAST_DAYS	 3	 /* with events, or too little is known */
+#define WINDOW_DAYS	  14  /* that tell what is usual */
+#define LEAST_EVENTS  100 /* in the window, or the endpoint is quiet */
+#define LEAST_DAYS	  3	  /* with events, or too little is known */
+#define HISTORY_DAYS  8	  /* back to the oldest: a weekend is among them */
+#define GRACE_MINUTES 30  /* after the server's start */
 
 /* An event may be committed a little later than one received after it. */
 #define OVERLAP (60 * USECS_PER_SEC)
@@ -52,6 +58,18 @@ adopt_endpoints(void)
 	return SPI_processed > 0;
 }
 
+/* Has the server been started since the last check? */
+static void
+notice_start(void)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.silence SET server_start = pg_catalog.pg_postmaster_start_time(),"
+		" up_since = pg_catalog.pg_postmaster_start_time()"
+		" WHERE server_start OPERATOR(pg_catalog.<>) pg_catalog.pg_postmaster_start_time()"};
+
+	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
+}
+
 /* From when on are there events that pulse doesn't have yet? */
 static TimestampTz
 unknown_since(bool everything)
@@ -79,11 +97,11 @@ static void
 fold_events(TimestampTz since)
 {
 	static const char *const sql =
-		"WITH known AS (SELECT s.endpoint, pg_catalog.max(p.last_at) AS last_at"
+		"WITH known AS (SELECT s.endpoint, s.up_since, pg_catalog.max(p.last_at) AS last_at"
 		"    FROM stripe_sync.silence s LEFT JOIN stripe_sync.pulse p"
 		"      ON p.endpoint OPERATOR(pg_catalog.=) s.endpoint GROUP BY s.endpoint),"
-		" fresh AS (SELECT e.endpoint, e.received_at, e.received_at OPERATOR(pg_catalog.-)"
-		"      coalesce(pg_catalog.lag(e.received_at) OVER w, k.last_at) AS gap"
+		" fresh AS (SELECT e.endpoint, e.received_at, k.up_since,"
+		"      coalesce(pg_catalog.lag(e.received_at) OVER w, k.last_at) AS before"
 		"    FROM stripe_sync.event e"
 		"    JOIN known k ON k.endpoint OPERATOR(pg_catalog.=) e.endpoint"
 		"   WHERE e.received_at OPERATOR(pg_catalog.>) $1"
@@ -92,7 +110,9 @@ fold_events(TimestampTz since)
 		"  WINDOW w AS (PARTITION BY e.endpoint ORDER BY e.received_at))"
 		" INSERT INTO stripe_sync.pulse AS p (endpoint, day, events, longest_gap, last_at)"
 		" SELECT endpoint, pg_catalog.timezone('UTC', received_at)::pg_catalog.date, pg_catalog.count(*),"
-		"        coalesce(pg_catalog.max(gap), '0'), pg_catalog.max(received_at)"
+		"        coalesce(pg_catalog.max(received_at OPERATOR(pg_catalog.-) CASE"
+		"          WHEN before OPERATOR(pg_catalog.<) up_since AND received_at OPERATOR(pg_catalog.>=) up_since"
+		"          THEN up_since ELSE before END), '0'), pg_catalog.max(received_at)"
 		"   FROM fresh GROUP BY 1, 2"
 		" ON CONFLICT (endpoint, day) DO UPDATE"
 		" SET events = p.events OPERATOR(pg_catalog.+) excluded.events,"
@@ -166,17 +186,24 @@ find_begun(MemoryContext context)
 		"                (pg_catalog.timezone('UTC', $1)::pg_catalog.date OPERATOR(pg_catalog.-) $2)"
 		"          GROUP BY p.endpoint"
 		"         HAVING pg_catalog.sum(p.events) OPERATOR(pg_catalog.>=) $3"
-		"            AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $4) k"
+		"            AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $4"
+		"            AND pg_catalog.min(p.day) OPERATOR(pg_catalog.<=)"
+		"                (pg_catalog.timezone('UTC', $1)::pg_catalog.date OPERATOR(pg_catalog.-) $5)) k"
 		"  WHERE s.endpoint OPERATOR(pg_catalog.=) k.endpoint AND s.since IS NULL"
-		"    AND ($1 OPERATOR(pg_catalog.-) k.last_at) OPERATOR(pg_catalog.>)"
+		"    AND (s.up_since IS NULL OR ($1 OPERATOR(pg_catalog.-) s.up_since) OPERATOR(pg_catalog.>) $6)"
+		"    AND ($1 OPERATOR(pg_catalog.-) greatest(k.last_at, s.up_since)) OPERATOR(pg_catalog.>)"
 		"        greatest(k.usual OPERATOR(pg_catalog.*) 2::pg_catalog.float8,"
 		"                 '15 minutes'::pg_catalog.interval)"
 		" RETURNING s.endpoint, s.since, s.usual, $1 OPERATOR(pg_catalog.-) s.since)" ABOUT,
-		4,
-		{TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID}};
+		6,
+		{TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, INT4OID, INTERVALOID}};
+	Interval grace = {.time = GRACE_MINUTES * SECS_PER_MINUTE * USECS_PER_SEC};
 	Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp()),
-					  Int32GetDatum(WINDOW_DAYS), Int64GetDatum(LEAST_EVENTS),
-					  Int64GetDatum(LEAST_DAYS)};
+					  Int32GetDatum(WINDOW_DAYS),
+					  Int64GetDatum(LEAST_EVENTS),
+					  Int64GetDatum(LEAST_DAYS),
+					  Int32GetDatum(HISTORY_DAYS),
+					  IntervalPGetDatum(&grace)};
 
 	engine_run(&begun, values, NULL, SPI_OK_SELECT);
 	return returned_objects(context);
@@ -197,12 +224,15 @@ silence_check(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	RoleScope scope = role_enter_engine();
+	bool everything;
 	List *ended;
 	List *begun;
 
 	SPI_connect();
 	lock_silence();
-	fold_events(unknown_since(adopt_endpoints()));
+	everything = adopt_endpoints();
+	notice_start();
+	fold_events(unknown_since(everything));
 	ended = find_ended(context);
 	begun = find_begun(context);
 	SPI_finish();

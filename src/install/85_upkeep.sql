@@ -23,11 +23,15 @@ CREATE TABLE stripe_sync.silence (
 	endpoint	text PRIMARY KEY,
 	since		timestamptz,
 	usual		interval,
-	noticed_at	timestamptz
+	noticed_at	timestamptz,
+	server_start	timestamptz NOT NULL DEFAULT pg_catalog.pg_postmaster_start_time(),
+	up_since	timestamptz
 );
 COMMENT ON TABLE stripe_sync.silence IS 'Endpoints of which no event has come for longer than usual, so that each silence is told once';
 COMMENT ON COLUMN stripe_sync.silence.since IS 'When the last event came; NULL while it isn''t silent, as are the others';
 COMMENT ON COLUMN stripe_sync.silence.usual IS 'The longest time without an event in the two weeks before';
+COMMENT ON COLUMN stripe_sync.silence.server_start IS 'The start of the server that was seen last';
+COMMENT ON COLUMN stripe_sync.silence.up_since IS 'Since when events could come, silence is counted from then at the earliest; NULL when the server wasn''t started since the endpoint is known';
 
 CREATE FUNCTION stripe_sync.silence_check() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
