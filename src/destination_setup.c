@@ -313,10 +313,13 @@ stripe_sync_add_slack_webhook(PG_FUNCTION_ARGS)
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "webhook",
 				   .secret = required_text(fcinfo, 1, "url")};
+	ErrorContextCallback hider;
 
+	secret_hide(&hider);
 	check_name(place.name);
 	check_url(place.secret);
 	place_add(&place);
+	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -328,11 +331,14 @@ stripe_sync_add_slack_channel(PG_FUNCTION_ARGS)
 				   .kind = "channel",
 				   .channel = required_text(fcinfo, 1, "channel"),
 				   .secret = required_text(fcinfo, 2, "token")};
+	ErrorContextCallback hider;
 
+	secret_hide(&hider);
 	check_name(place.name);
 	check_channel(place.channel);
 	check_token(place.secret);
 	place_add(&place);
+	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 

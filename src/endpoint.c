@@ -142,9 +142,11 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
 	char nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ',
 					PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
+	ErrorContextCallback hider;
 	RoleScope scope;
 	bool same;
 
+	secret_hide(&hider);
 	check_name(name, "an endpoint");
 	secret_check(secret);
 	endpoint_check_interval(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
@@ -166,6 +168,7 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 	guard_note();
 	role_leave(&scope);
 	tables_create_if_none();
+	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -196,9 +199,11 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 	Datum values[] = {PointerGetDatum(name), IntervalPGetDatum(keep)};
 	Endpoint endpoint;
 	Refusal refusal;
+	ErrorContextCallback hider;
 	RoleScope scope;
 	bool same;
 
+	secret_hide(&hider);
 	check_name(name, "an endpoint");
 	secret_check(secret);
 	endpoint_check_interval(keep, "keep_old");
@@ -216,6 +221,7 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);
+	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 

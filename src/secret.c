@@ -26,6 +26,33 @@
 
 #define FILE_PREFIX "file:"
 
+static void
+hide_statement(void *arg)
+{
+	errhidestmt(true);
+	errhidecontext(true); /* the statements of functions around it */
+}
+
+/*
+ * Until secret_unhide(), or an error, the log shows no statement: it has a
+ * secret among its arguments.  A time-out, a deadlock or a cancel comes from
+ * elsewhere, and knows nothing of that.
+ */
+void
+secret_hide(ErrorContextCallback *hider)
+{
+	hider->callback = hide_statement;
+	hider->arg = NULL;
+	hider->previous = error_context_stack;
+	error_context_stack = hider;
+}
+
+void
+secret_unhide(const ErrorContextCallback *hider)
+{
+	error_context_stack = hider->previous;
+}
+
 /* Nothing of a secret outlives its use. */
 void
 secret_wipe(SecretBuffer *buffer)

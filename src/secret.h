@@ -25,6 +25,8 @@ typedef struct SecretBuffer
 	char bytes[MAX_SECRET + 2];
 } SecretBuffer;
 
+extern void secret_hide(ErrorContextCallback *hider);
+extern void secret_unhide(const ErrorContextCallback *hider);
 extern int secret_read(const text *stored, SecretBuffer *buffer, char **trouble);
 extern void secret_wipe(SecretBuffer *buffer);
 extern bool secret_same(const text *a, const text *b);

@@ -64,6 +64,35 @@ $node->safe_psql('empty', 'CREATE EXTENSION stripe_sync');
 is(state_of($node, 'empty'), 'sleeping', 'where nothing was set up there is nothing to send');
 is($node->safe_psql('empty', 'SELECT count(*) FROM stripe_sync.identity'), '0', 'the install script notes nothing');
 
+# ---- what opens it is not in the log ----
+
+# Whatever ends a call that was given a secret, and comes from elsewhere.
+$node->safe_psql('original', q{SELECT stripe_sync.add_slack_channel('held', '#c', 'xoxb-1'), stripe_sync.add_slack_webhook('hooked', 'https://hooks.slack.com/services/T1/B1/x')});
+my $holder = $node->background_psql('original');
+$holder->query_safe('BEGIN; SELECT FROM stripe_sync.destination_pace FOR UPDATE; SELECT FROM stripe_sync.endpoint FOR UPDATE');
+my %told = (
+	add_slack_channel      => [ q{'held', '#c', '%s'}, 'xoxb-NeverLogged' ],
+	add_slack_webhook      => [ q{'hooked', '%s'}, 'https://hooks.slack.com/services/T1/B1/NeverLogged' ],
+	add_endpoint           => [ q{'default', '%s'}, 'whsec_NeverLogged' ],
+	rotate_endpoint_secret => [ q{'default', '%s'}, 'whsec_NeverLogged' ]);
+for my $function (sort keys %told)
+{
+	my ($arguments, $secret) = @{ $told{$function} };
+	my $call = "stripe_sync.$function(" . sprintf($arguments, $secret) . ')';
+
+	for my $sql ("SELECT $call", "DO \$\$ BEGIN PERFORM $call; END \$\$")
+	{
+		my $log = -s $node->logfile;
+		my ($ret) = $node->psql('original', "SET lock_timeout = '100ms'; SET log_min_messages = warning; SET log_lock_waits = on; SET deadlock_timeout = '10ms'; $sql");
+
+		isnt($ret, 0, "$function waits in vain: $sql");
+		my $said = slurp_file($node->logfile, $log);
+		like($said, qr/LOG: .*still waiting.*ERROR: .*lock timeout/s, 'which the log says');
+		unlike($said, qr/NeverLogged/, 'without the secret');
+	}
+}
+$holder->quit;
+
 # ---- a copy by TEMPLATE ----
 
 $node->safe_psql('postgres', 'CREATE DATABASE twin TEMPLATE original');
