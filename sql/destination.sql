@@ -73,7 +73,7 @@ SELECT enabled, disabled_reason, off_since, blocked_until, blocked_reason FROM t
 SELECT stripe_sync.enable_destination('ops');
 
 -- fallback and escalation
-SELECT stripe_sync.set_fallback('billing', 'ops'), stripe_sync.set_fallback('ops', 'billing'), stripe_sync.set_escalation('billing', 'ops'), stripe_sync.set_escalation('ops', 'ops');
+SELECT stripe_sync.set_fallback('billing', 'ops'), stripe_sync.set_fallback('ops', 'billing'), stripe_sync.set_escalation('billing', 'ops'), stripe_sync.set_escalation('ops', 'billing');
 SELECT name, fallback, escalation FROM t.shown ORDER BY name COLLATE "C";
 -- kept when it is set up again
 SELECT stripe_sync.add_slack_webhook('billing', 'https://hooks.slack.com/services/T0/B0/HUSH_5');
@@ -83,6 +83,7 @@ SELECT name, fallback, escalation FROM t.shown ORDER BY name COLLATE "C";
 SELECT t.raises(s), s FROM (VALUES
 	('SELECT stripe_sync.enable_destination(''nowhere'')'), ('SELECT stripe_sync.disable_destination(''nowhere'', ''r'')'), ('SELECT stripe_sync.drop_destination(''nowhere'')'),
 	('SELECT stripe_sync.set_fallback(''nowhere'', ''ops'')'), ('SELECT stripe_sync.set_fallback(''ops'', ''nowhere'')'), ('SELECT stripe_sync.set_fallback(''ops'', ''ops'')'),
+	('SELECT stripe_sync.set_escalation(''ops'', ''ops'')'), ('SELECT count(*) FROM stripe_sync.add_default_alerts(''@customer'')'),
 	('SELECT stripe_sync.set_escalation(''nowhere'', ''ops'')'), ('SELECT stripe_sync.set_escalation(''ops'', ''nowhere'')'), ('SELECT stripe_sync.route_customer(''cus_1'', ''nowhere'')'),
 	('SELECT stripe_sync.route_customer(''cus_1'', ''@customer'')'), ('SELECT stripe_sync.route_customer('''', ''ops'')'),
 	('SELECT stripe_sync.enable_destination(NULL)'), ('SELECT stripe_sync.disable_destination(NULL, ''r'')'), ('SELECT stripe_sync.drop_destination(NULL)'), ('SELECT stripe_sync.set_fallback(NULL, ''ops'')'),

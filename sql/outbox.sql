@@ -46,7 +46,7 @@ DECLARE queued bigint := stripe_sync.notify('bot', 'x', given);
 BEGIN
 	RETURN (SELECT payload -> 'blocks' FROM stripe_sync.message WHERE id = queued);
 END $$;
-SELECT t.blocks('[]'), t.blocks('[{"type": "divider"}]');
+SELECT t.blocks('[]') IS NULL AS "text alone", t.blocks('[{"type": "divider"}]');
 SELECT jsonb_array_length(t.blocks((SELECT jsonb_agg('{"type": "divider"}'::jsonb) FROM generate_series(1, 60)))) AS no_more_than_50;
 SELECT length(t.blocks(jsonb_build_array(jsonb_build_object('type', 'section', 'text', jsonb_build_object('type', 'mrkdwn', 'text', repeat('x', 50000))))) #>> '{0,text,text}') <= 3000 AS cut;
 SELECT b, t.sqlstate(format('SELECT stripe_sync.notify(''bot'', ''x'', %L)', b)) FROM unnest(ARRAY['{}', '"text"', 'null', '1', '[1]', '["x"]', '[[]]']) b;

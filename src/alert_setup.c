@@ -285,6 +285,13 @@ stripe_sync_add_default_alerts(PG_FUNCTION_ARGS)
 
 	(void) required(fcinfo, 0, "destination");
 	destination = PG_GETARG_TEXT_PP(0);
+	if (strcmp(text_to_cstring(destination), CUSTOMER_DESTINATION) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the default alerts cannot go to \"%s\"",
+						CUSTOMER_DESTINATION),
+				 errhint("They are for you, not for your customers: name one "
+						 "of your own destinations.")));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	scope = role_enter_engine();
 	check_destination(text_to_cstring(destination));

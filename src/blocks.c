@@ -382,7 +382,7 @@ blocks_plain(const char *text, Jsonb *blocks)
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(&state, "text",
 					   blocks_cut(escape_lines(text), MAX_FALLBACK));
-	if (blocks != NULL)
+	if (blocks != NULL && !is_empty_array(blocks))
 	{
 		blocks_push_key(&state, "blocks");
 		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);

@@ -400,13 +400,20 @@ stripe_sync_disable_destination(PG_FUNCTION_ARGS)
 
 /* Point one destination at another, or at none. */
 static void
-set_other(FunctionCallInfo fcinfo, EngineStatement *update)
+set_other(FunctionCallInfo fcinfo, EngineStatement *update, const char *what,
+		  const char *hint)
 {
 	text *name = required_text(fcinfo, 0, "name");
 	text *other = optional_text(fcinfo, 1);
 	Datum values[] = {PointerGetDatum(name), PointerGetDatum(other)};
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 
+	if (other != NULL &&
+		strcmp(text_to_cstring(name), text_to_cstring(other)) == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a destination cannot be its own %s", what),
+						errhint("%s NULL is none.", hint)));
+	scope = role_enter_engine();
 	SPI_connect();
 	if (other != NULL)
 		destination_hold(other, false);
@@ -424,18 +431,9 @@ stripe_sync_set_fallback(PG_FUNCTION_ARGS)
 		" WHERE name OPERATOR(pg_catalog.=) $1",
 		2,
 		{TEXTOID, TEXTOID}};
-	text *name = required_text(fcinfo, 0, "name");
-	text *fallback = optional_text(fcinfo, 1);
 
-	if (fallback != NULL &&
-		strcmp(text_to_cstring(name), text_to_cstring(fallback)) == 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("a destination cannot be its own fallback"),
-			 errhint(
-				 "The fallback is told when the destination takes nothing more. NULL is none.")));
-	set_other(fcinfo, &update);
+	set_other(fcinfo, &update, "fallback",
+			  "The fallback is told when the destination takes nothing more.");
 	PG_RETURN_VOID();
 }
 
@@ -449,7 +447,9 @@ stripe_sync_set_escalation(PG_FUNCTION_ARGS)
 		2,
 		{TEXTOID, TEXTOID}};
 
-	set_other(fcinfo, &update);
+	set_other(fcinfo, &update, "escalation",
+			  "The second destination is told what nobody has taken care of; "
+			  "without one, the thread of the first is.");
 	PG_RETURN_VOID();
 }
 
