@@ -47,6 +47,20 @@ SELECT jsonb_array_length(b #> '{0,fields}') AS fields, jsonb_array_length(b #> 
 	  FROM (SELECT jsonb_build_object('type', 'mrkdwn', 'text', g) t FROM generate_series(1, 30) g) s)) b;
 -- half an address would lead elsewhere
 SELECT t.blocks(jsonb_build_array(jsonb_build_object('type', 'actions', 'elements', jsonb_build_array(jsonb_build_object('type', 'button', 'url', 'https://x/' || repeat('u', 3000))))));
+-- and an image is nothing without one: it goes as a whole, and what holds nothing else
+CREATE FUNCTION t.pictured(url text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_array('{"type":"divider"}'::jsonb, jsonb_build_object('type', 'image', 'alt_text', 'a', 'image_url', url),
+		jsonb_build_object('type', 'section', 'text', '{"type":"mrkdwn","text":"s"}'::jsonb, 'accessory', jsonb_build_object('type', 'image', 'alt_text', 'b', 'image_url', url)),
+		jsonb_build_object('type', 'context', 'elements', jsonb_build_array(jsonb_build_object('type', 'image', 'alt_text', 'c', 'image_url', url), '{"type":"mrkdwn","text":"c"}'::jsonb)),
+		jsonb_build_object('type', 'context', 'elements', jsonb_build_array(jsonb_build_object('type', 'image', 'alt_text', 'd', 'image_url', url))),
+		jsonb_build_object('type', 'rich_text', 'elements', jsonb_build_array(jsonb_build_object('type', 'rich_text_section', 'elements', jsonb_build_array('{"type":"text","text":"t"}'::jsonb, jsonb_build_object('type', 'link', 'url', url))))),
+		jsonb_build_object('type', 'video', 'alt_text', 'v', 'title', '{"type":"plain_text","text":"v"}'::jsonb, 'video_url', 'https://x', 'thumbnail_url', url))
+$$;
+SELECT t.blocks(t.pictured('https://x/u')) = t.pictured('https://x/u') AS whole, jsonb_array_length(t.blocks(jsonb_build_array(t.pictured('https://x/' || repeat('u', 2990)) -> 1))) AS longest;
+SELECT b FROM jsonb_array_elements(t.blocks(t.pictured(''))) b;
+SELECT t.blocks(t.pictured('https://x/' || repeat('u', 2991))) = t.blocks(t.pictured(' ')) AS too_long_is_as_none;
+SELECT stripe_sync.preview_message('the text', jsonb_build_array(t.pictured('') -> 1, t.pictured('') -> 4)) -> 'blocks' AS "nothing but images";
+SELECT t.blocks('[{"type":"image","alt_text":"a","slack_file":{"id":"F1"}},{"type":"context","elements":[]}]');
 SELECT t.blocks('[{"type":"section","text":{"type":"mrkdwn","text":" "}},{"type":"header","text":{"type":"plain_text","text":""}}]');
 -- what has no size is left alone
 SELECT t.blocks('[{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"text","text":"a","style":{"bold":true}},[1,null,true,{"x":[]}]]}]},{"type":"made_up","n":1.5}]');
@@ -68,5 +82,8 @@ SELECT jsonb_pretty(stripe_sync.preview_message('x', '[{"type":"header","text":{
 	{"type":"actions","elements":[{"type":"button","text":{"type":"plain_text","text":"Open"},"url":"{{id | link}}","value":"{{id}}"},{"type":"button","text":{"type":"plain_text","text":"Pay"},"url":"{{pay}}"},{"type":"button","url":"https://x/?q={{name}}"},{"type":"button","url":"{{nothing}}"}]},
 	{"type":"{{name}}","{{id}}":[true,null,1,"{{id}}"]}]',
 	'{"id":"evt_1","type":"x","livemode":true,"data":{"object":{"id":"cus_1","name":"A <b> & \"c\"\nd","created":0,"pay":"https://x/?a=1&b=<2>"}}}') -> 'blocks');
+-- other people's text is verbatim, unless the author has said
+SELECT b FROM jsonb_array_elements(stripe_sync.preview_message('x', '[{"type":"context","elements":[{"type":"mrkdwn","text":"{{a}}"},{"type":"mrkdwn","text":"{{a}}","verbatim":false},{"type":"mrkdwn","text":"mine"},{"type":"plain_text","text":"{{a}}"}]},
+	{"type":"section","text":{"type":"mrkdwn","text":"by {{a}}"},"fields":[{"type":"mrkdwn","text":"{{a | default:x}}"}]}]', '{"id":"evt_1","type":"x","data":{"object":{"a":"evil.example @here"}}}') -> 'blocks') b;
 SELECT t.raises($$ SELECT stripe_sync.preview_message('x', '[{"type":"section","text":{"type":"mrkdwn","text":"{{a | b}}"}}]', '{"id":"evt_1","type":"x"}') $$);
 SELECT jsonb_array_length(b) <= 50 AS blocks, length(b::text) <= 13300 AS characters FROM (SELECT stripe_sync.preview_message('x', t.many(2000, '{{a}}{{a}}{{a}}'), jsonb_build_object('id', 'evt_1', 'type', 'x', 'data', jsonb_build_object('object', jsonb_build_object('a', repeat('<', 600))))) -> 'blocks' AS b) s;

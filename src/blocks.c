@@ -250,8 +250,8 @@ blocks_push_string(JsonbParseState **state, const char *key, const char *text)
 	push_text(state, WJB_VALUE, text);
 }
 
-static void
-push_bool(JsonbParseState **state, const char *key, bool boolean)
+void
+blocks_push_bool(JsonbParseState **state, const char *key, bool boolean)
 {
 	JsonbValue value;
 
@@ -262,27 +262,26 @@ push_bool(JsonbParseState **state, const char *key, bool boolean)
 }
 
 /*
- * In an alert most of the text is other people's: "verbatim" keeps Slack from
- * making links and mentions of what merely looks like one.
+ * Most of the text is other people's: "verbatim" keeps Slack from making links
+ * and mentions of what merely looks like one.
  */
 static void
-push_mrkdwn(JsonbParseState **state, const char *text, bool verbatim)
+push_mrkdwn(JsonbParseState **state, const char *text)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(state, "type", "mrkdwn");
 	blocks_push_string(state, "text", text);
-	if (verbatim)
-		push_bool(state, "verbatim", true);
+	blocks_push_bool(state, "verbatim", true);
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
 static void
-push_section(JsonbParseState **state, const char *text, bool verbatim)
+push_section(JsonbParseState **state, const char *text)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(state, "type", "section");
 	blocks_push_key(state, "text");
-	push_mrkdwn(state, text, verbatim);
+	push_mrkdwn(state, text);
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
@@ -293,7 +292,7 @@ blocks_push_context(JsonbParseState **state, const char *text)
 	blocks_push_string(state, "type", "context");
 	blocks_push_key(state, "elements");
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	push_mrkdwn(state, text, true);
+	push_mrkdwn(state, text);
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
@@ -343,15 +342,7 @@ push_body(JsonbParseState **state, const MessageParts *parts, const char *head,
 	}
 	if (text == NULL || blocks_is_blank(text))
 		text = "(none)";
-	push_section(state, blocks_cut(psprintf("%s%s", head, text), MAX_SECTION),
-				 parts->severity != NULL);
-}
-
-static bool
-is_empty_array(Jsonb *blocks)
-{
-	return blocks != NULL && JB_ROOT_IS_ARRAY(blocks) &&
-		   JB_ROOT_COUNT(blocks) == 0;
+	push_section(state, blocks_cut(psprintf("%s%s", head, text), MAX_SECTION));
 }
 
 /* The author's lines stay lines; what is in them means nothing to Slack. */
@@ -382,7 +373,7 @@ blocks_plain(const char *text, Jsonb *blocks)
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(&state, "text",
 					   blocks_cut(escape_lines(text), MAX_FALLBACK));
-	if (blocks != NULL && !is_empty_array(blocks))
+	if (blocks != NULL && !blocks_are_none(blocks))
 	{
 		blocks_push_key(&state, "blocks");
 		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
@@ -402,7 +393,7 @@ blocks_message(const MessageParts *given)
 	BlocksRoom room = blocks_room;
 	char *status;
 
-	if (is_empty_array(parts.blocks))
+	if (parts.blocks != NULL && blocks_are_none(parts.blocks))
 		parts.blocks = NULL;
 	status = status_line(&parts);
 	if (status != NULL)
@@ -420,8 +411,8 @@ blocks_message(const MessageParts *given)
 	(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
 	if (!parts.is_update) /* chat.update has no such arguments */
 	{
-		push_bool(&state, "unfurl_links", false);
-		push_bool(&state, "unfurl_media", false);
+		blocks_push_bool(&state, "unfurl_links", false);
+		blocks_push_bool(&state, "unfurl_media", false);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

@@ -22,11 +22,14 @@ extern bool blocks_is_blank(const char *text);
 extern void blocks_push_key(JsonbParseState **state, const char *key);
 extern void blocks_push_string(JsonbParseState **state, const char *key,
 							   const char *text);
+extern void blocks_push_bool(JsonbParseState **state, const char *key,
+							 bool boolean);
 extern void blocks_push_context(JsonbParseState **state, const char *text);
 
 /* ---- in blocks_fit.c ---- */
 extern const BlocksRoom blocks_room; /* of a whole message */
 extern void blocks_push_fitting(JsonbParseState **state, Jsonb *blocks,
 								BlocksRoom room);
+extern bool blocks_are_none(Jsonb *blocks);
 
 #endif /* STRIPE_SYNC_BLOCKS_H */

@@ -4,7 +4,8 @@
  *
  * Slack refuses a message of which one part is too long, and what fills a
  * template isn't in its author's hands: so everything is cut that has a size.
- * All else about a block is left alone: Slack is the judge of it.
+ * An image without an address that Slack would take goes as a whole.  All else
+ * about a block is left alone: Slack is the judge of it.
  */
 #include "blocks.h"
 
@@ -21,7 +22,8 @@ typedef enum SizeKind
 {
 	LIMIT_TEXT, /* cut, with "…" at its end */
 	LIMIT_NAME, /* cut; Slack only hands it back */
-	LIMIT_URL	/* left out: half an address leads elsewhere, none is refused */
+	LIMIT_URL,	/* left out: half an address leads elsewhere, none is refused */
+	LIMIT_NEEDED_URL /* with all that it is of: it is nothing without */
 } SizeKind;
 
 /*
@@ -49,8 +51,11 @@ static const SizeLimit limits[] = {
 	{"image", "title", LIMIT_TEXT, 2000, 0},
 	{"markdown", "text", LIMIT_TEXT, 12000, 0},
 	{NULL, "alt_text", LIMIT_TEXT, 2000, 0},
+	{"link", "url", LIMIT_NEEDED_URL, 3000, 0},
 	{NULL, "url", LIMIT_URL, 3000, 0},
-	{NULL, "image_url", LIMIT_URL, 3000, 0},
+	{NULL, "image_url", LIMIT_NEEDED_URL, 3000, 0},
+	{NULL, "video_url", LIMIT_NEEDED_URL, 3000, 0},
+	{NULL, "thumbnail_url", LIMIT_NEEDED_URL, 3000, 0},
 	{NULL, "action_id", LIMIT_NAME, 255, 0},
 	{NULL, "block_id", LIMIT_NAME, 255, 0},
 	{NULL, "placeholder", LIMIT_TEXT, 150, 0},
@@ -65,6 +70,7 @@ typedef struct Fit
 } Fit;
 
 static JsonbValue *fit_object(Fit *fit, JsonbContainer *object, int characters);
+static bool is_lost(const JsonbValue *object);
 
 static bool
 is_named(const JsonbValue *key, const char *name)
@@ -86,6 +92,67 @@ find_limit(const char *type, const JsonbValue *key)
 			return limit;
 	}
 	return NULL;
+}
+
+/* ---- what is left out ---- */
+
+static bool
+is_left_out(const SizeLimit *limit, const JsonbValue *value)
+{
+	char *text;
+
+	if (limit == NULL || value->type != jbvString ||
+		(limit->kind != LIMIT_URL && limit->kind != LIMIT_NEEDED_URL))
+		return false;
+	text = pnstrdup(value->val.string.val, value->val.string.len);
+	return blocks_is_blank(text) || blocks_length(text) > limit->characters;
+}
+
+/* Were there elements, and is none left?  (Of whole blocks: or never any.) */
+static bool
+has_lost_all(JsonbContainer *array)
+{
+	uint32 n = JsonContainerSize(array);
+
+	for (uint32 i = 0; i < n; i++)
+		if (!is_lost(getIthJsonbValueFromContainer(array, i)))
+			return false;
+	return true;
+}
+
+/*
+ * An image without its address, or what has nothing but such: Slack would
+ * refuse the message for it.
+ */
+static bool
+is_lost(const JsonbValue *object)
+{
+	JsonbIterator *iterator;
+	char *type;
+	JsonbValue key;
+	JsonbValue value;
+
+	check_stack_depth();
+	if (!json_is_object(object))
+		return false;
+	iterator = JsonbIteratorInit(object->val.binary.data);
+	type = json_get_string(object->val.binary.data, "type");
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		const SizeLimit *limit = find_limit(type, &key);
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (limit != NULL && limit->kind == LIMIT_NEEDED_URL &&
+			is_left_out(limit, &value))
+			return true;
+		if (is_named(&key, "elements") && value.type == jbvBinary &&
+			JsonContainerIsArray(value.val.binary.data) &&
+			JsonContainerSize(value.val.binary.data) > 0 &&
+			has_lost_all(value.val.binary.data))
+			return true;
+	}
+	return false;
 }
 
 /* ---- one value ---- */
@@ -137,7 +204,9 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 	(void) pushJsonbValue(&fit->state, WJB_BEGIN_ARRAY, NULL);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM && left-- > 0)
 	{
-		if (json_is_object(&value))
+		if (is_lost(&value))
+			left++;
+		else if (json_is_object(&value))
 			(void) fit_object(fit, value.val.binary.data, characters);
 		else if (value.type == jbvBinary)
 			fit_array(fit, value.val.binary.data, NULL);
@@ -148,17 +217,6 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 }
 
 /* ---- objects ---- */
-
-static bool
-is_left_out(const SizeLimit *limit, const JsonbValue *value)
-{
-	char *text;
-
-	if (limit == NULL || limit->kind != LIMIT_URL || value->type != jbvString)
-		return false;
-	text = pnstrdup(value->val.string.val, value->val.string.len);
-	return blocks_is_blank(text) || blocks_length(text) > limit->characters;
-}
 
 static bool
 is_text_object(const char *type)
@@ -183,7 +241,7 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 	const SizeLimit *limit = find_limit(type, key);
 	bool is_text = is_text_object(type) && is_named(key, "text");
 
-	if (is_left_out(limit, value))
+	if (is_left_out(limit, value) || is_lost(value))
 		return;
 	(void) pushJsonbValue(&fit->state, WJB_KEY, key);
 	if (json_is_object(value))
@@ -310,6 +368,7 @@ blocks_push_fitting(JsonbParseState **state, Jsonb *blocks, BlocksRoom room)
 {
 	int n;
 	int pushed = 0;
+	int lost = 0;
 	bool full = false;
 
 	if (!JB_ROOT_IS_ARRAY(blocks) || JB_ROOT_IS_SCALAR(blocks))
@@ -322,6 +381,11 @@ blocks_push_fitting(JsonbParseState **state, Jsonb *blocks, BlocksRoom room)
 		Jsonb *fitted;
 
 		check_block(block, i + 1);
+		if (is_lost(block))
+		{
+			lost++;
+			continue;
+		}
 		if (full || (room.blocks == 1 && !last))
 		{
 			full = true;
@@ -337,10 +401,18 @@ blocks_push_fitting(JsonbParseState **state, Jsonb *blocks, BlocksRoom room)
 		room.blocks--;
 		room.characters -= block_size(fitted);
 	}
-	if (pushed < n)
-		blocks_push_context(state,
-							psprintf("… %d more block%s cut", n - pushed,
-									 n - pushed == 1 ? " was" : "s were"));
+	n -= pushed + lost;
+	if (n > 0)
+		blocks_push_context(state, psprintf("… %d more block%s cut", n,
+											n == 1 ? " was" : "s were"));
+}
+
+/* Nothing to push?  Slack is sent no empty array. */
+bool
+blocks_are_none(Jsonb *blocks)
+{
+	return JB_ROOT_IS_ARRAY(blocks) && !JB_ROOT_IS_SCALAR(blocks) &&
+		   has_lost_all(&blocks->root);
 }
 
 /* The same as an array of its own. */

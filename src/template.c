@@ -7,6 +7,7 @@
  * of the template wrote is Slack's markup and stays as it is.
  */
 #include "template.h"
+#include "blocks.h"
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
@@ -139,6 +140,19 @@ is_plain_text(JsonbContainer *object)
 	return type != NULL && strcmp(type, "plain_text") == 0;
 }
 
+/* Markup with other people's text in it, of which the author says nothing? */
+static bool
+needs_verbatim(JsonbContainer *object)
+{
+	char *type = json_get_string(object, "type");
+	char *text = json_get_string(object, "text");
+	JsonbValue verbatim;
+
+	return type != NULL && strcmp(type, "mrkdwn") == 0 && text != NULL &&
+		   strstr(text, "{{") != NULL &&
+		   !json_get(object, "verbatim", &verbatim);
+}
+
 static TemplateTarget
 target_of(JsonbContainer *object, const JsonbValue *key)
 {
@@ -190,6 +204,8 @@ render_object(Render *render, JsonbParseState **state, JsonbContainer *object)
 		(void) pushJsonbValue(state, WJB_KEY, &key);
 		render_value(render, state, WJB_VALUE, &value, target_of(object, &key));
 	}
+	if (needs_verbatim(object))
+		blocks_push_bool(state, "verbatim", true);
 	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
