@@ -69,6 +69,31 @@ SELECT t.send('evt_c3', 'customer.deleted', 2, '{"id":"cus_1","object":"customer
 SELECT t.render('{{customer.name or customer}}', o) FROM t.invoice;
 -- fields that Stripe has moved are found where they are
 SELECT t.render('{{current_period_end | day}}', '{"id":"sub_1","object":"subscription","items":{"object":"list","data":[{"id":"si_1","object":"subscription_item","current_period_end":1767323040}]}}');
+-- who tries a template sees of the mirror what he may read
+CREATE ROLE regress_template_admin;
+SELECT stripe_sync.grant_admin('regress_template_admin');
+GRANT USAGE ON SCHEMA t TO regress_template_admin;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA t TO regress_template_admin;
+CREATE FUNCTION t.tried() RETURNS TABLE (text text, section text) LANGUAGE sql AS $$
+	SELECT t.render('{{customer.name or customer}}', '{"customer":"cus_1"}'),
+		stripe_sync.preview_message('x', '[{"type":"section","text":{"type":"mrkdwn","text":"{{customer.name or customer}}"}}]',
+			'{"id":"evt_1","type":"x","data":{"object":{"id":"in_1","customer":"cus_1"}}}') #>> '{blocks,0,text,text}'
+$$;
+SET ROLE regress_template_admin;
+SELECT * FROM t.tried();
+RESET ROLE;
+SELECT stripe_sync.grant_read('regress_template_admin');
+SET ROLE regress_template_admin;
+SELECT * FROM t.tried();
+RESET ROLE;
+ALTER TABLE stripe.customers ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_template_admin;
+SELECT * FROM t.tried();
+RESET ROLE;
+ALTER TABLE stripe.customers DISABLE ROW LEVEL SECURITY;
+SELECT stripe_sync.revoke_all('regress_template_admin');
+DROP OWNED BY regress_template_admin;
+DROP ROLE regress_template_admin;
 -- a table that can't be used is as if there were none
 ALTER TABLE stripe.customers RENAME COLUMN _data TO data_;
 SELECT t.render('{{customer.name or customer}}', o) FROM t.invoice;

@@ -227,14 +227,21 @@ render_container(Render *render, JsonbParseState **state,
 	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
+static Jsonb *
+render_blocks(Render *render, Jsonb *blocks)
+{
+	JsonbParseState *state = NULL;
+
+	return JsonbValueToJsonb(render_container(render, &state, &blocks->root));
+}
+
 /* Render every string of blocks; keys and structure stay. */
 Jsonb *
 template_render_blocks(Jsonb *blocks, Event *event)
 {
 	Render render = {event, TARGET_MRKDWN};
-	JsonbParseState *state = NULL;
 
-	return JsonbValueToJsonb(render_container(&render, &state, &blocks->root));
+	return render_blocks(&render, blocks);
 }
 
 /* ---- for the author of a template ---- */
@@ -254,29 +261,32 @@ Datum
 stripe_sync_render_template(PG_FUNCTION_ARGS)
 {
 	char *template = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Event event;
+	Render render = {&event, TARGET_MRKDWN, .reader = GetUserId()};
 	RoleScope scope = role_enter_engine();
 	char *result;
-	Event event;
 
 	template_check(template);
 	read_event(PG_GETARG_JSONB_P(1), &event);
-	result = template_render(template, &event);
+	result = render_text(&render, template);
 	role_leave(&scope);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }
 
 static void
-render_parts(MessageParts *parts, Jsonb *document)
+render_parts(MessageParts *parts, Jsonb *document, Oid reader)
 {
 	Event event;
+	Render text = {&event, TARGET_MRKDWN, .reader = reader};
+	Render blocks = text;
 
 	template_check(parts->text);
 	if (parts->blocks != NULL)
 		template_check_blocks(parts->blocks);
 	read_event(document, &event);
-	parts->text = template_render(parts->text, &event);
+	parts->text = render_text(&text, parts->text);
 	if (parts->blocks != NULL)
-		parts->blocks = template_render_blocks(parts->blocks, &event);
+		parts->blocks = render_blocks(&blocks, parts->blocks);
 }
 
 static char *
@@ -296,6 +306,7 @@ read_severity(text *argument)
 Datum
 stripe_sync_preview_message(PG_FUNCTION_ARGS)
 {
+	Oid reader = GetUserId();
 	RoleScope scope = role_enter_engine();
 	MessageParts parts = {""};
 	Jsonb *result;
@@ -307,7 +318,7 @@ stripe_sync_preview_message(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		parts.severity = read_severity(PG_GETARG_TEXT_PP(3));
 	if (!PG_ARGISNULL(2))
-		render_parts(&parts, PG_GETARG_JSONB_P(2));
+		render_parts(&parts, PG_GETARG_JSONB_P(2), reader);
 	result = blocks_message(&parts);
 	role_leave(&scope);
 	PG_RETURN_JSONB_P(result);

@@ -36,6 +36,7 @@ typedef struct Render
 	TemplateTarget target;
 	int written; /* bytes, over all strings of a message */
 	List *rows;	 /* of MirrorFinding: what was looked up, once */
+	Oid reader;	 /* who must be allowed to read the mirror, or InvalidOid */
 } Render;
 
 typedef enum TemplateValueKind

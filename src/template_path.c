@@ -8,14 +8,17 @@
  */
 #include "template.h"
 
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
+#include "utils/rls.h"
 
 typedef struct MirrorFinding
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
+	Oid reader;
 	Jsonb *data; /* NULL: it isn't there */
 } MirrorFinding;
 
@@ -29,6 +32,15 @@ typedef struct Walk
 
 /* ---- the mirror ---- */
 
+/* An alert may; who tries a template sees what he could select, no more. */
+static bool
+may_read(Oid reader, Oid relid)
+{
+	return !OidIsValid(reader) ||
+		   (pg_class_aclcheck(relid, reader, ACL_SELECT) == ACLCHECK_OK &&
+			check_enable_rls(relid, reader, true) != RLS_ENABLED);
+}
+
 static void
 peek_body(void *arg)
 {
@@ -36,7 +48,7 @@ peek_body(void *arg)
 	MirrorTable *table = table_find(finding->type);
 	MirrorState state;
 
-	if (table != NULL)
+	if (table != NULL && may_read(finding->reader, table->relid))
 		(void) mirror_peek(table, finding->id, finding->account, &state,
 						   &finding->data);
 }
@@ -59,6 +71,7 @@ peek(Render *render, const CatalogType *type, const char *id)
 	finding->type = type;
 	finding->id = id;
 	finding->account = snapshot_account(type, render->event->account);
+	finding->reader = render->reader;
 	if (!step_guard(peek_body, finding, NULL, &error))
 		finding->data = NULL;
 	render->rows = lappend(render->rows, finding);
