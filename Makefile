@@ -62,6 +62,7 @@ OBJS = \
 	src/destination_setup.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/group.o \
 	src/incident.o \
 	src/incident_message.o \
 	src/system_event.o \

@@ -70,6 +70,18 @@ END $$;
 SET stripe_sync.coalesce_burst = 100;
 SELECT p, t.groups(p) FROM unnest('{NULL,$.data.object.customer,$.data.object.amount_due,$.data.object.lines,$.type,$.data.object.nothing}'::jsonpath[]) p;
 RESET stripe_sync.coalesce_burst;
+-- a value that no index takes: told apart, and closed, all the same
+SELECT t.new(), stripe_sync.add_alert('match', 'invoice.payment_failed', 'ops', 'x', group_by => '$.data.object.description', closed_by => 'invoice.paid');
+CREATE FUNCTION t.long(n int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(md5(i::text), 'é') || n FROM generate_series(1, 1000) i $$;
+SELECT t.send('evt_' || n, type, n, json_build_object('id', 'in_' || n, 'object', 'invoice', 'description', t.long(n % 2))) FROM (VALUES (1, 'invoice.payment_failed'), (2, 'invoice.payment_failed'), (3, 'invoice.payment_failed'), (4, 'invoice.paid')) v (n, type);
+SELECT octet_length(group_key) <= 500 AS fits, t.long(1) LIKE split_part(group_key, '...', 1) || '%' AS begins, count, state FROM stripe_sync.incident ORDER BY id;
+-- what closes doesn't open, though it fits
+SELECT t.new(), stripe_sync.add_alert('match', 'invoice.*', 'ops', 'x', closed_by => 'invoice.paid'), t.send('evt_1', 'invoice.paid', 1, '{"id":"in_1","object":"invoice"}');
+SELECT count(*) FROM stripe_sync.incident;
+-- times with a zone; and what can't be evaluated at all does not hold, nor is it a failure
+SELECT c AS condition, t.matches('invoice.paid', c, 'invoice.paid', '{"id":"in_1","object":"invoice","day":"2025-01-01"}') FROM unnest(ARRAY[
+	'$.data.object.day.datetime() < "2025-01-01 00:00:01+00".datetime()', '$.data.object.day.datetime() < "2024-12-31 00:00:00+00".datetime()', '$.data.object.id.datetime() < "2024-12-31 00:00:00+00".datetime()', '$.data.object.id == $nobody']::jsonpath[]) c;
+SELECT status, error FROM stripe_sync.event;
 SELECT stripe_sync.drop_alert('match');
 
 ---- what is said ----

@@ -183,8 +183,8 @@ alert_find(const char *name)
 /* ---- jsonpath over the event ---- */
 
 /* The first thing that the path finds; NULL when it finds none. */
-static Jsonb *
-path_first(JsonPath *path, const Event *event)
+Jsonb *
+alert_path_first(JsonPath *path, const Event *event)
 {
 	LOCAL_FCINFO(fcinfo, 4);
 	Datum result;
@@ -196,7 +196,8 @@ path_first(JsonPath *path, const Event *event)
 	fcinfo->args[3].value = BoolGetDatum(true); /* silent */
 	for (int i = 0; i < 4; i++)
 		fcinfo->args[i].isnull = false;
-	result = jsonb_path_query_first(fcinfo);
+	/* with time zones: those of the caller count, as in its own queries */
+	result = jsonb_path_query_first_tz(fcinfo);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 
@@ -215,30 +216,13 @@ condition_holds(const Alert *alert, const Event *event)
 
 	if (alert->condition == NULL)
 		return true;
-	found = path_first(alert->condition, event);
+	found = alert_path_first(alert->condition, event);
 	if (!scalar_of(found, &value))
 		return found != NULL;
 	if (value.type == jbvBool)
 		return value.val.boolean;
 	/* a predicate's "unknown" is null */
 	return value.type != jbvNull;
-}
-
-/* What events have in common that are one incident: the object by default. */
-char *
-alert_group(const Alert *alert, const Event *event)
-{
-	JsonbValue value;
-	Jsonb *found;
-
-	if (alert->group_by == NULL)
-		return pstrdup(event->object_id ? event->object_id : "");
-	found = path_first(alert->group_by, event);
-	if (found == NULL)
-		return pstrdup("");
-	if (scalar_of(found, &value) && value.type == jbvString)
-		return pnstrdup(value.val.string.val, value.val.string.len);
-	return JsonbToCString(NULL, &found->root, VARSIZE(found));
 }
 
 /* ---- applying ---- */
@@ -253,23 +237,11 @@ find_destination(const Alert *alert, const Event *event)
 		{TEXTOID}};
 	MemoryContext context = CurrentMemoryContext;
 	char *destination = NULL;
-	char *customer;
+	char *customer = event_customer(event);
 	Datum value;
 
 	if (!alert->is_for_customer)
 		return pstrdup(alert->destination);
-	if (event->object == NULL)
-		return NULL;
-	customer = event->object_type != NULL &&
-					   strcmp(event->object_type, "customer") == 0
-				   ? event->object_id
-				   : json_get_string(event->object, "customer");
-	if (customer == NULL)
-	{
-		JsonbContainer *expanded = json_get_object(event->object, "customer");
-
-		customer = expanded ? json_get_string(expanded, "id") : NULL;
-	}
 	if (customer == NULL)
 		return NULL;
 	value = CStringGetTextDatum(customer);
@@ -283,34 +255,7 @@ find_destination(const Alert *alert, const Event *event)
 	return destination;
 }
 
-static void
-resolve(Alert *alert, const Event *event)
-{
-	RoleScope scope = role_enter_engine();
-
-	alert->destination = find_destination(alert, event);
-	role_leave(&scope);
-}
-
-/*
- * Incidents are opened under a lock of their destination: in one order of
- * destinations, or two events that fit several rules would wait for each other.
- */
-static int
-compare_destinations(const ListCell *a, const ListCell *b)
-{
-	const Alert *left = lfirst(a);
-	const Alert *right = lfirst(b);
-	int order = 0;
-
-	if (left->destination == NULL || right->destination == NULL)
-		order = (left->destination != NULL) - (right->destination != NULL);
-	else
-		order = strcmp(left->destination, right->destination);
-	return order != 0 ? order : compare_names(a, b);
-}
-
-/* Copies of the rules that look at the event, in the order of their locks. */
+/* Copies of the rules that are for events of this type, by name. */
 static List *
 fitting_alerts(const Event *event)
 {
@@ -325,17 +270,72 @@ fitting_alerts(const Event *event)
 			closes(alert, event->type))
 			fitting = lappend(fitting, copy_alert(alert));
 	}
-	foreach(cell, fitting)
-		resolve(lfirst(cell), event);
-	list_sort(fitting, compare_destinations);
 	return fitting;
 }
 
 typedef struct Application
 {
-	const Alert *alert;
+	Alert *alert;
 	Event *event;
+	bool wait;
+	bool locked;
 } Application;
+
+static void
+condition_body(void *arg)
+{
+	Application *application = arg;
+
+	application->alert->opens = condition_holds(application->alert,
+												application->event);
+}
+
+/* A destination that is off can't be told so. */
+static bool
+is_about_itself(const Alert *alert, const Event *event)
+{
+	char *destination;
+
+	if (strcmp(event->type, "system.destination_disabled") != 0 ||
+		alert->destination == NULL)
+		return false;
+	destination = json_get_string(event->object, "destination");
+	return destination != NULL && strcmp(destination, alert->destination) == 0;
+}
+
+/* What closes doesn't open.  What can't be evaluated doesn't hold. */
+static void
+decide(Application *application)
+{
+	Alert *alert = application->alert;
+	Event *event = application->event;
+	ErrorData *ignored;
+
+	alert->closes = closes(alert, event->type);
+	alert->opens = !alert->closes;
+	if (alert->opens && alert->condition != NULL &&
+		!step_guard(condition_body, application, NULL, &ignored))
+		alert->opens = false;
+}
+
+static void
+lock_body(void *arg)
+{
+	Application *application = arg;
+	Alert *alert = application->alert;
+	Event *event = application->event;
+	RoleScope scope = role_enter_engine();
+
+	alert->destination = find_destination(alert, event);
+	if (!alert->closes &&
+		(alert->destination == NULL || is_about_itself(alert, event)))
+		alert->opens = false;
+	alert->group = alert_group(alert, event);
+	application->locked = (alert->opens || alert->closes) &&
+						  group_lock(alert, alert->group, event->account,
+									 application->wait);
+	role_leave(&scope);
+}
 
 static void
 apply_body(void *arg)
@@ -344,45 +344,59 @@ apply_body(void *arg)
 	RoleScope scope = role_enter_engine();
 	int nest = engine_plan_for_indexes();
 
-	if (closes(application->alert, application->event->type))
+	if (application->alert->closes)
 		incident_closing(application->alert, application->event);
-	if (event_type_fits(application->event->type,
-						application->alert->event_type) &&
-		condition_holds(application->alert, application->event))
+	else
 		incident_opening(application->alert, application->event);
 	engine_plan_as_before(nest);
 	role_leave(&scope);
 }
 
+/* The first error is the one that is told. */
 static void
-name_alert(const Alert *alert, ErrorData *error)
+note_error(const Alert *alert, ErrorData *one, ErrorData **error)
 {
-	error->message = psprintf("alert \"%s\": %s", alert->name, error->message);
+	one->message = psprintf("alert \"%s\": %s", alert->name, one->message);
+	if (*error == NULL)
+		*error = one;
 }
 
 /*
  * Apply all rules that look at the event.  False, with the first error, when
  * one has failed; the others have been applied all the same.
+ *
+ * All groups are locked before anything is written, in the order of the rules'
+ * names: two events that fit several rules would else wait for each other.  Who
+ * comes with locks of that kind already must not wait: what is somebody else's
+ * at the moment is then left out.
  */
 bool
-alert_attempt(Event *event, ErrorData **error)
+alert_attempt(Event *event, bool wait, ErrorData **error)
 {
+	List *locked = NIL;
 	List *fitting = fitting_alerts(event);
-	bool done = true;
+	ErrorData *one;
 	ListCell *cell;
 
+	*error = NULL;
 	foreach(cell, fitting)
 	{
-		Application application = {lfirst(cell), event};
-		ErrorData *one;
+		Application *application = palloc0(sizeof(Application));
 
-		CommandCounterIncrement(); /* it sees what was done before it */
-		if (step_guard(apply_body, &application, NULL, &one))
+		*application = (Application){lfirst(cell), event, wait, false};
+		decide(application);
+		if (!application->alert->opens && !application->alert->closes)
 			continue;
-		name_alert(lfirst(cell), one);
-		if (done)
-			*error = one;
-		done = false;
+		if (!step_guard(lock_body, application, NULL, &one))
+			note_error(application->alert, one, error);
+		else if (application->locked)
+			locked = lappend(locked, application);
 	}
-	return done;
+	foreach(cell, locked)
+	{
+		CommandCounterIncrement(); /* it sees what was done before it */
+		if (!step_guard(apply_body, lfirst(cell), NULL, &one))
+			note_error(((Application *) lfirst(cell))->alert, one, error);
+	}
+	return *error == NULL;
 }

@@ -26,11 +26,21 @@ typedef struct Alert
 	char *severity;
 	Jsonb *blocks; /* or NULL */
 	bool is_for_customer;
+	char *group; /* of the event that it is applied to, like the next two */
+	bool opens;
+	bool closes;
 } Alert;
 
 /* ---- in alert.c ---- */
-extern char *alert_group(const Alert *alert, const Event *event);
+extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
 extern Alert *alert_find(const char *name);
+
+/* ---- in group.c: what is one incident, and its lock ---- */
+extern char *event_customer(const Event *event);
+extern char *alert_group(const Alert *alert, const Event *event);
+extern bool group_lock(const Alert *alert, const char *group,
+					   const char *account, bool wait);
+extern bool group_try_destination(const char *destination);
 
 /* ---- in incident.c: opened, counted, closed ---- */
 extern void incident_opening(const Alert *alert, Event *event);

@@ -3,22 +3,18 @@
  *		What an alert has opened, and what becomes of it: counted, closed,
  *		rolled up.
  *
- * Who opens or closes for one group holds an advisory lock on it to the end of
- * the transaction, so that a failure and its payment that arrive at once see
- * each other.  Events are counted by rows of their own (stripe_sync.alerted):
- * a flood of them doesn't queue for one row.  Who opens holds the destination's
- * lock too, for the count of those that are open already.  Locks are taken in
- * the order group, destination; alert.c applies rules in that of destinations.
+ * Whoever calls holds the group's lock (group.c).  Events are counted by rows of
+ * their own (stripe_sync.alerted): a flood of them doesn't queue for one row.
+ * Who opens holds the destination's lock too, for the count of those that are
+ * open already, if it is to be had at once.  Else he goes by what is committed:
+ * sessions at once may open one each too many, and none waits for another.
  */
 #include "stripe_sync.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
 #include "alert.h"
 
@@ -27,30 +23,10 @@ typedef struct Occurrence
 {
 	const Alert *alert;
 	Event *event;
-	char *group;
+	const char *group;
 	const char *destination; /* as resolved, or NULL: nobody is to be told */
 	TimestampTz created;
 } Occurrence;
-
-/* ---- locks ---- */
-
-static void
-lock_name(const char *kind, const char *name, const char *group,
-		  const char *account)
-{
-	StringInfoData key;
-	uint64 hash;
-
-	initStringInfo(&key);
-	appendStringInfo(&key, "stripe_sync %s %s", kind, name);
-	appendStringInfoChar(&key, '\0');
-	appendStringInfoString(&key, group);
-	appendStringInfoChar(&key, '\0');
-	appendStringInfoString(&key, account);
-	hash = hash_bytes_extended((unsigned char *) key.data, key.len, 0);
-	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum((int64) hash));
-	pfree(key.data);
-}
 
 /* ---- looking things up ---- */
 
@@ -153,9 +129,10 @@ find_collecting(const char *kind, const char *alert, const char *group,
 		"SELECT i.id FROM stripe_sync.incident_record i"
 		" WHERE i.alert = $1 AND i.group_key = $2 AND i.account = ''"
 		" AND i.kind = $3 AND i.state = 'open' AND (SELECT a.at"
-		"   FROM stripe_sync.alerted a WHERE a.incident = i.id"
+		"   FROM stripe_sync.alerted a WHERE a.incident = i.id AND NOT a.closes"
 		"   ORDER BY a.at DESC LIMIT 1)"
-		"  > pg_catalog.clock_timestamp() - $4 * interval '1 microsecond'",
+		"  > pg_catalog.clock_timestamp() - $4 * interval '1 microsecond'"
+		" ORDER BY i.id LIMIT 1",
 		4,
 		{TEXTOID, TEXTOID, TEXTOID, INT8OID}};
 	Datum values[] = {CStringGetTextDatum(alert), CStringGetTextDatum(group),
@@ -190,8 +167,11 @@ closed_already(const Occurrence *occurrence)
 	values[3] = CStringGetTextDatum(alert->name);
 	if (first_id(&by_group, values, NULL) != 0)
 		return true;
+	if (alert->group_by != NULL || occurrence->event->object_id == NULL)
+		return false;
+	values[0] = CStringGetTextDatum(occurrence->event->object_id);
 	values[3] = CStringGetTextDatum(alert->closed_by);
-	return alert->group_by == NULL && first_id(&by_object, values, NULL) != 0;
+	return first_id(&by_object, values, NULL) != 0;
 }
 
 /* ---- opening ---- */
@@ -294,15 +274,16 @@ open_incident(const Occurrence *occurrence, const Opening *opening)
 	(void) incident_post(&incident, occurrence->event->account);
 }
 
-/* Those that have ended make room for a new one of their kind. */
+/* Those that count no more; who ends one at this moment isn't waited for. */
 static void
 end_collecting(const char *kind, const char *alert, const char *group)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp()"
-		" WHERE kind = $1 AND alert = $2 AND group_key = $3 AND account = ''"
-		" AND state = 'open'",
+		" FROM (SELECT id FROM stripe_sync.incident_record"
+		"  WHERE kind = $1 AND alert = $2 AND group_key = $3 AND account = ''"
+		"  AND state = 'open' FOR UPDATE SKIP LOCKED) d WHERE i.id = d.id",
 		3,
 		{TEXTOID, TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(alert),
@@ -409,8 +390,9 @@ open_for(const Occurrence *occurrence)
 
 	if (collector == 0)
 	{
-		lock_name("destination", occurrence->destination, "", "");
-		collector = find_collector(occurrence);
+		/* who had it before us may have opened one, that we see now */
+		if (group_try_destination(occurrence->destination))
+			collector = find_collector(occurrence);
 	}
 	if (collector != 0)
 		count_to(occurrence, collector);
@@ -465,8 +447,7 @@ count_again(const Occurrence *occurrence, int64 id)
 static Occurrence
 occur(const Alert *alert, Event *event)
 {
-	Occurrence occurrence = {alert, event, alert_group(alert, event),
-							 alert->destination, 0};
+	Occurrence occurrence = {alert, event, alert->group, alert->destination, 0};
 
 	occurrence.created = event->has_created ? event->created
 											: GetCurrentTimestamp();
@@ -480,9 +461,6 @@ incident_opening(const Alert *alert, Event *event)
 	Occurrence occurrence = occur(alert, event);
 	int64 open;
 
-	if (occurrence.destination == NULL)
-		return;
-	lock_name("group", alert->name, occurrence.group, event->account);
 	if (seen_before(&occurrence))
 		return;
 	open = find_open(&occurrence);
@@ -560,7 +538,6 @@ incident_closing(const Alert *alert, Event *event)
 	int64 open;
 	int64 collected;
 
-	lock_name("group", alert->name, occurrence.group, event->account);
 	if (seen_before(&occurrence))
 		return;
 	open = find_open(&occurrence);

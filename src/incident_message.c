@@ -502,5 +502,5 @@ incident_report_flood(const char *destination)
 		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
 	MemoryContextSwitchTo(old);
 	SPI_finish();
-	alert_system("system.flood", object);
+	alert_system_within("system.flood", object);
 }

@@ -177,7 +177,7 @@ run_step(StepRun *run, Step *step, StringInfo notes)
 	if (strcmp(step->name, STEP_MIRROR) == 0)
 		done = step_guard(mirror_body, run, NULL, &error);
 	else if (strcmp(step->name, STEP_ALERTS) == 0)
-		done = alert_attempt(run->event, &error);
+		done = alert_attempt(run->event, true, &error);
 	else
 	{
 		handler = handler_find(step->name);

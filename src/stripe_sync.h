@@ -640,8 +640,9 @@ extern int64 outbox_enqueue(const Outgoing *outgoing);
 #define STEP_ALERTS "alerts"
 
 extern bool alert_wanted(const char *event_type);
-extern bool alert_attempt(Event *event, ErrorData **error);
+extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
 extern void alert_system(const char *type, Jsonb *object);
+extern void alert_system_within(const char *type, Jsonb *object);
 /* An event that is failed or dead, told once to who asked for it. */
 extern void alert_event_trouble(const StepRun *run, const char *status);
 extern void incident_end_all(text *destination);

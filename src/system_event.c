@@ -13,24 +13,33 @@
 
 #include "alert.h"
 
-/* An event of that id (NULL: a new one), about that object. */
+/*
+ * An event of that id (NULL: a new one), of that object; in the mode and the
+ * account of the event that it is about, or NULL.
+ */
 static char *
-build(const char *type, const char *id, Jsonb *object)
+build(const char *type, const char *id, const Event *about, Jsonb *object)
 {
 	static EngineStatement statement = {
-		"SELECT pg_catalog.jsonb_build_object("
+		"SELECT (pg_catalog.jsonb_build_object("
 		" 'id', COALESCE($2, 'sys_' || pg_catalog.replace("
 		"   pg_catalog.gen_random_uuid()::text, '-', '')),"
 		" 'object', 'event', 'type', $1, 'created',"
 		" pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp())),"
 		" 'data', pg_catalog.jsonb_build_object('object',"
-		"   '{\"object\": \"system\"}' || $3))::text",
-		3,
-		{TEXTOID, TEXTOID, JSONBOID}};
-	Datum values[] = {CStringGetTextDatum(type),
-					  id ? CStringGetTextDatum(id) : (Datum) 0,
-					  JsonbPGetDatum(object)};
-	char nulls[] = {' ', id ? ' ' : 'n', ' ', '\0'};
+		"   '{\"object\": \"system\"}' || $3)) || pg_catalog.jsonb_strip_nulls("
+		" pg_catalog.jsonb_build_object('livemode', $4, 'account', $5)))::text",
+		5,
+		{TEXTOID, TEXTOID, JSONBOID, BOOLOID, TEXTOID}};
+	bool has_mode = about != NULL && about->has_livemode;
+	bool has_account = about != NULL && about->account[0] != '\0';
+	Datum values[] = {
+		CStringGetTextDatum(type), id ? CStringGetTextDatum(id) : (Datum) 0,
+		JsonbPGetDatum(object), BoolGetDatum(has_mode && about->livemode),
+		has_account ? CStringGetTextDatum(about->account) : (Datum) 0};
+	char nulls[] = {
+		' ', id ? ' ' : 'n', ' ', has_mode ? ' ' : 'n', has_account ? ' ' : 'n',
+		'\0'};
 	MemoryContext context = CurrentMemoryContext;
 	char *payload;
 
@@ -43,27 +52,36 @@ build(const char *type, const char *id, Jsonb *object)
 }
 
 static void
-report(const char *type, const char *id, Jsonb *object)
+report(const char *type, const char *id, const Event *about, Jsonb *object,
+	   bool wait)
 {
 	RoleScope scope = role_enter_engine();
-	char *payload = build(type, id, object);
+	char *payload = build(type, id, about, object);
 	ErrorData *error;
 	Refusal refusal;
 	Event event;
 
 	if (!event_read(payload, strlen(payload), &event, &refusal))
 		refusal_raise(&refusal);
-	if (!alert_attempt(&event, &error))
+	if (!alert_attempt(&event, wait, &error))
 		ereport(WARNING, (errmsg("stripe_sync could not report %s: %s", type,
 								 error->message)));
 	role_leave(&scope);
+}
+
+/* In the middle of an alert, which holds its locks: it must not wait. */
+void
+alert_system_within(const char *type, Jsonb *object)
+{
+	if (alert_wanted(type))
+		report(type, NULL, NULL, object, false);
 }
 
 void
 alert_system(const char *type, Jsonb *object)
 {
 	if (alert_wanted(type))
-		report(type, NULL, object);
+		report(type, NULL, NULL, object, true);
 }
 
 /* Which step has failed, for alerts to be grouped by. */
@@ -114,7 +132,8 @@ describe_failure(const StepRun *run)
 
 /*
  * An event has failed, or is dead.  Said once each: the report's id is made of
- * the event's, and alerts count an event once.
+ * the event's, and alerts count an event once.  Its alerts have their locks, so
+ * no other is waited for: what is left out now is said with the next attempt.
  */
 void
 alert_event_trouble(const StepRun *run, const char *status)
@@ -127,7 +146,7 @@ alert_event_trouble(const StepRun *run, const char *status)
 	if (type == NULL || !alert_wanted(type))
 		return;
 	scope = role_enter_engine();
-	report(type, psprintf("sys_%s_%s", status, run->event->id),
-		   describe_failure(run));
+	report(type, psprintf("sys_%s_%s", status, run->event->id), run->event,
+		   describe_failure(run), false);
 	role_leave(&scope);
 }

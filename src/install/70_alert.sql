@@ -38,8 +38,11 @@ CREATE TABLE stripe_sync.incident_record (
 	escalate_at		timestamptz,
 	escalated_at	timestamptz
 );
-CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account, kind)
-	WHERE state = 'open';
+CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account)
+	WHERE state = 'open' AND kind = 'single';
+-- several may be opened at once: nobody waits for who opens one
+CREATE INDEX incident_collecting_idx ON stripe_sync.incident_record (kind, alert, group_key)
+	WHERE state = 'open' AND kind <> 'single';
 CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destination, opened_at);
 CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
@@ -57,7 +60,7 @@ CREATE TABLE stripe_sync.alerted (
 	at			timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (event_id, account, alert)
 );
-CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, at) WHERE incident IS NOT NULL;
+CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, closes, at) WHERE incident IS NOT NULL;
 CREATE INDEX alerted_group_idx ON stripe_sync.alerted (alert, group_key, account, created);
 -- whether it is closed must not cost more the more often it has happened
 CREATE INDEX alerted_closes_idx ON stripe_sync.alerted (alert, group_key, account, created) WHERE closes;
