@@ -65,6 +65,7 @@ OBJS = \
 	src/group.o \
 	src/incident.o \
 	src/incident_message.o \
+	src/incident_end.o \
 	src/system_event.o \
 	src/template.o \
 	src/template_parse.o \

@@ -19,6 +19,10 @@ CREATE VIEW t.told AS
 SELECT destination, method, state, regexp_replace(payload->>'text', '\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d| UTC)', 'TIME', 'g') AS text,
 	CASE WHEN due_at <= clock_timestamp() + interval '10 seconds' THEN 'now' ELSE 'in ' || date_trunc('minute', due_at - clock_timestamp() + interval '30 seconds') END AS due, regexp_replace(event_id, '^sys_[0-9a-f]+$', 'sys_ID') AS event_id, thread IS NULL AS alone
   FROM stripe_sync.message ORDER BY id;
+-- What its own message says when it is sent.
+CREATE FUNCTION t.says(incident bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT payload->>'text' FROM stripe_sync.message m WHERE m.incident = says.incident AND alert IS NOT NULL
+$$;
 CREATE VIEW t.incidents AS
 SELECT kind, alert, group_key, account, destination, state, count, resolved, regexp_replace(event_id, '^sys_[0-9a-f]+$', 'sys_ID') AS event_id, regexp_replace(closed_by, '^sys_[0-9a-f]+$', 'sys_ID') AS closed_by FROM stripe_sync.incident ORDER BY id;
 CREATE FUNCTION t.new() RETURNS void LANGUAGE sql AS $$
@@ -204,6 +208,16 @@ SELECT t.pay('evt_p9', 'in_9', 60);
 SELECT kind, state, count, resolved FROM t.incidents WHERE kind = 'rollup';
 SELECT count(t.fail('evt_' || n, 'in_' || n, n)) FROM generate_series(100, 109) n;
 SELECT kind, state, count, resolved FROM t.incidents WHERE kind = 'rollup';
+-- the last one ends too, when nothing has come for the window; a payment after that is no news
+SELECT t.pass('4 minutes'), t.sent();
+CALL stripe_sync.work();
+SELECT state, count FROM t.incidents WHERE kind = 'rollup';
+SELECT t.pass('2 minutes');
+CALL stripe_sync.work();
+SELECT state, count, resolved FROM t.incidents WHERE kind = 'rollup';
+SELECT t.pay('evt_p109', 'in_109', 200);
+SELECT state, count, resolved FROM t.incidents WHERE kind = 'rollup';
+SELECT count(*) FROM t.told WHERE state = 'waiting';
 SELECT t.rule('ops', coalesce_for => '1 hour');
 SET stripe_sync.coalesce_burst = 1;
 SELECT t.new();
@@ -226,6 +240,19 @@ SELECT t.send('evt_' || n, 'invoice.upcoming', n, json_build_object('object', 'i
 SELECT t.send('evt_9', 'thing.upcoming', 9, '{"object":"thing"}');
 SELECT alert, group_key, destination, count FROM t.incidents;
 SELECT stripe_sync.drop_alert('all');
+-- nor does a customer read our rules' names when many are counted, or too many
+SELECT t.new(), stripe_sync.add_alert('internal_rule', 'invoice.payment_failed', '@customer', 'Failed: {{number}}', group_by => '$.id'), stripe_sync.add_alert('failed', 'x', 'ops', 'x');
+SET stripe_sync.coalesce_burst = 1;
+SELECT count(t.fail('evt_' || n, 'in_1', n)) FROM generate_series(1, 3) n;
+SELECT kind, count FROM t.incidents;
+SET stripe_sync.max_alerts_per_hour = 2;
+SELECT t.pass('30 minutes');
+SELECT count(t.fail('evt_1' || n, 'in_1', n)) FROM generate_series(1, 2) n;
+SELECT kind, count FROM t.incidents;
+SELECT kind, t.says(id) LIKE '%internal_rule%' AS named, t.says(id) LIKE '%more* since%Failed: IN_1' AS says FROM stripe_sync.incident ORDER BY id;
+RESET stripe_sync.max_alerts_per_hour;
+RESET stripe_sync.coalesce_burst;
+SELECT stripe_sync.drop_alert('internal_rule');
 
 ---- past max_alerts_per_hour: one digest ----
 SET stripe_sync.max_alerts_per_hour = 3;
@@ -255,6 +282,18 @@ SELECT kind, alert, state, count FROM t.incidents WHERE event_id = 'evt_30';
 SELECT t.new(), t.rule('hook');
 SELECT t.fail('evt_1', 'in_1', 1), t.fail('evt_2', 'in_2', 1), t.sent(), t.fail('evt_3', 'in_1', 2), t.sent(), t.fail('evt_4', 'in_3', 3);
 SELECT kind, alert, count FROM t.incidents;
+-- and what is said of their end: as many as there may be
+SELECT t.new(), t.fail('evt_1', 'in_1', 1), t.fail('evt_2', 'in_2', 1), t.pay('evt_3', 'in_1', 2), t.pay('evt_4', 'in_2', 2);
+SELECT state, closed_by FROM t.incidents;
+SELECT text FROM t.told;
+-- what is critical goes out all the same, up to ten more
+SELECT t.new(), t.rule('ops'), stripe_sync.add_alert('dispute', 'charge.dispute.created', 'ops', 'Dispute', severity => 'critical');
+SET stripe_sync.coalesce_burst = 100;
+SELECT count(t.fail('evt_' || n, 'in_' || n, n)) FROM generate_series(1, 5) n;
+SELECT count(t.send('evt_d' || n, 'charge.dispute.created', n, json_build_object('id', 'dp_' || n, 'object', 'dispute'))) FROM generate_series(1, 12) n;
+SELECT kind, alert, count(*), sum(count) AS events FROM stripe_sync.incident GROUP BY 1, 2 ORDER BY min(id);
+RESET stripe_sync.coalesce_burst;
+SELECT stripe_sync.drop_alert('dispute');
 RESET stripe_sync.max_alerts_per_hour;
 SELECT stripe_sync.drop_alert(x) FROM unnest('{flood,other,elsewhere}'::text[]) x;
 
@@ -283,6 +322,10 @@ SELECT stripe_sync.add_handler('stock', 'charge.*', 't.refuse');
 SELECT t.send('evt_1', 'charge.succeeded', 1, '{"id":"ch_1","object":"charge"}'), t.send('evt_2', 'charge.succeeded', 2, '{"id":"ch_2","object":"charge"}');
 SELECT kind, alert, group_key, count, event_id FROM t.incidents;
 SELECT * FROM t.told;
+-- of the mode and the account of what they are about
+SELECT t.deliver(t.event('evt_3', 'charge.succeeded', 3, '{"id":"ch_3","object":"charge"}', NULL, 'acct_a', true));
+SELECT account, count, text LIKE '%<https://dashboard.stripe.com/acct_a/events/evt_3|%' AS live, text LIKE '%/test/%' AS test FROM stripe_sync.incident WHERE alert = 'events_failing' ORDER BY id;
+DELETE FROM stripe_sync.event WHERE id = 'evt_3';
 -- said once each, however often it is tried
 UPDATE stripe_sync.event SET next_attempt_at = now();
 CALL stripe_sync.work();
@@ -356,6 +399,14 @@ SELECT state FROM t.incidents;
 SELECT t.pass('31 minutes');
 CALL stripe_sync.work();
 SELECT * FROM t.told WHERE state = 'waiting';
+-- who was told that it is open is told its end
+SELECT t.new(), t.rule('ops', severity => 'critical'), stripe_sync.set_escalation('ops', 'oncall');
+SELECT t.fail('evt_1', 'in_1', 1), t.fail('evt_2', 'in_2', 2), t.sent(), t.pay('evt_3', 'in_2', 3), t.pass('45 minutes');
+CALL stripe_sync.work();
+SELECT t.pay('evt_4', 'in_1', 4);
+SELECT text FROM t.told WHERE destination = 'oncall';
+SELECT count(DISTINCT thread) AS threads FROM stripe_sync.message WHERE destination = 'oncall';
+SELECT stripe_sync.set_escalation('ops', NULL);
 -- others are not, and 0 is off
 SELECT t.new(), t.rule('ops', severity => 'warning'), t.fail('evt_1', 'in_1', 1), t.sent(), t.pass('31 minutes');
 CALL stripe_sync.work();
@@ -365,6 +416,25 @@ SELECT t.new(), t.rule('ops', severity => 'critical'), t.fail('evt_1', 'in_1', 1
 CALL stripe_sync.work();
 SELECT * FROM t.told WHERE state = 'waiting';
 RESET stripe_sync.escalate_after;
+-- for what was to be repeated too
+SELECT t.new(), t.fail('evt_1', 'in_1', 1), t.sent(), t.pass('31 minutes');
+SET stripe_sync.escalate_after = 0;
+CALL stripe_sync.work();
+RESET stripe_sync.escalate_after;
+CALL stripe_sync.work();
+SELECT * FROM t.told WHERE state = 'waiting';
+
+---- a rule that changes while something is open ----
+SELECT t.new(), t.rule('ops'), t.fail('evt_1', 'in_1', 1), t.fail('evt_2', 'in_2', 1), t.rule('ops', 'invoice.voided');
+-- closed by something else: what is open is, too
+SELECT t.send('evt_3', 'invoice.voided', 3, '{"id":"in_1","object":"invoice"}');
+SELECT group_key, state, closed_by FROM t.incidents;
+-- grouped otherwise: it ends
+SELECT stripe_sync.add_alert('failed', 'invoice.payment_failed', 'ops', 'x', group_by => '$.data.object.customer', closed_by => 'invoice.paid');
+SELECT group_key, state, closed_by FROM t.incidents;
+SELECT t.fail('evt_4', 'in_2', 4);
+SELECT stripe_sync.add_alert('failed', 'invoice.payment_failed', 'ops', 'y', group_by => '$.data.object.customer', closed_by => 'invoice.paid');
+SELECT group_key, state, closed_by FROM t.incidents;
 
 -- the view is a reader's, the tables behind it aren't
 CREATE ROLE regress_incident;

@@ -45,6 +45,8 @@ extern bool group_try_destination(const char *destination);
 /* ---- in incident.c: opened, counted, closed ---- */
 extern void incident_opening(const Alert *alert, Event *event);
 extern void incident_closing(const Alert *alert, Event *event);
+extern bool incident_flooded(const char *destination, int reserve);
+extern void incident_end_group_changed(const char *alert);
 
 /* ---- in incident_message.c: what Slack is told of it ---- */
 typedef struct Incident
@@ -64,10 +66,12 @@ typedef struct Incident
 	char *closed_by;
 	char *event_id;
 	int64 message; /* its own, 0: not yet */
+	bool escalated;
 } Incident;
 
 extern bool incident_read(int64 id, Incident *incident);
 extern char *incident_thread(int64 id);
+extern char *incident_thread_elsewhere(int64 id);
 extern void incident_report_flood(const char *destination);
 extern int64 incident_post(const Incident *incident, const char *account);
 extern void incident_tell_repeated(const Incident *incident, bool again,

@@ -99,6 +99,26 @@ check_destination(const char *name)
 		destination_missing(name);
 }
 
+/* Does the rule group otherwise than the one of its name before? */
+static void
+end_other_groups(Datum *values, const char *nulls)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.alert WHERE name = $1 AND (group_by::text"
+		" IS DISTINCT FROM $2::text"
+		" OR (destination = '@customer') <> ($3 = '@customer'))",
+		3,
+		{TEXTOID, JSONPATHOID, TEXTOID}};
+	Datum those[] = {values[0], values[5], values[2]};
+	char those_nulls[] = {' ', nulls[5], ' ', '\0'};
+
+	SPI_connect();
+	engine_run(&select, those, those_nulls, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		incident_end_group_changed(TextDatumGetCString(values[0]));
+	SPI_finish();
+}
+
 /* The rows of stripe_sync.alert; arguments are in their order. */
 static void
 upsert_alert(Datum *values, const char *nulls)
@@ -116,6 +136,7 @@ upsert_alert(Datum *values, const char *nulls)
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONPATHOID, JSONPATHOID,
 		 INTERVALOID, TEXTOID, TEXTOID, JSONBOID}};
 
+	end_other_groups(values, nulls);
 	SPI_connect();
 	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
 	SPI_finish();

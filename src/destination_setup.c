@@ -375,6 +375,7 @@ stripe_sync_enable_destination(PG_FUNCTION_ARGS)
 	Datum values[] = {PointerGetDatum(required_text(fcinfo, 0, "name"))};
 
 	change_destination(&update, values, NULL, true);
+	incident_end_disabled(DatumGetTextPP(values[0]));
 	PG_RETURN_VOID();
 }
 

@@ -19,19 +19,20 @@ take_due(void)
 {
 	static EngineStatement take = {
 		"UPDATE stripe_sync.incident_record i SET escalate_at = NULL,"
-		" escalated_at = pg_catalog.clock_timestamp()"
+		" escalated_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END"
 		" FROM (SELECT id FROM stripe_sync.incident_record"
 		"  WHERE escalate_at <= pg_catalog.clock_timestamp()"
 		"  ORDER BY escalate_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
 		" WHERE i.id = d.id RETURNING i.id",
-		1,
-		{INT4OID}};
+		2,
+		{INT4OID, BOOLOID}};
 	MemoryContext context = CurrentMemoryContext;
-	Datum value = Int32GetDatum(AT_ONCE);
+	Datum values[] = {Int32GetDatum(AT_ONCE),
+					  BoolGetDatum(guc_escalate_after > 0)};
 	List *ids = NIL;
 
 	SPI_connect();
-	engine_run(&take, &value, NULL, SPI_OK_UPDATE_RETURNING);
+	engine_run(&take, values, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -46,8 +47,9 @@ take_due(void)
 	return ids;
 }
 
+/* How long it has been open. */
 static char *
-minutes(int seconds)
+age(int seconds)
 {
 	if (seconds < 2 * SECS_PER_MINUTE)
 		return psprintf("%d seconds", seconds);
@@ -67,18 +69,44 @@ escalate(int64 id)
 	if (!incident_read(id, &incident) ||
 		!destination_find(incident.destination, &destination))
 		return;
-	parts.text = psprintf("Not resolved after %s: %s",
-						  minutes(guc_escalate_after), incident.text);
+	parts.text = psprintf(
+		"Not resolved after %s: %s",
+		age((GetCurrentTimestamp() - incident.opened_at) / USECS_PER_SEC),
+		incident.text);
 	message.payload = blocks_message(&parts);
 	message.event_id = incident.event_id;
 	if (destination.escalation != NULL)
+	{
 		message.destination = destination.escalation;
+		message.thread = incident_thread_elsewhere(id);
+	}
 	else
 	{
 		message.destination = incident.destination;
 		message.thread = incident_thread(id);
 	}
 	(void) outbox_enqueue(&message);
+}
+
+/* A roll-up or digest counts on as long as something comes within its window. */
+static void
+end_collecting(void)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp()"
+		" FROM (SELECT o.id FROM stripe_sync.incident_record o"
+		"  WHERE o.state = 'open' AND o.kind <> 'single' AND COALESCE("
+		"   (SELECT a.at FROM stripe_sync.alerted a WHERE a.incident = o.id"
+		"     AND NOT a.closes ORDER BY a.at DESC LIMIT 1), o.opened_at)"
+		"   < pg_catalog.clock_timestamp() - COALESCE((SELECT r.coalesce_for"
+		"     FROM stripe_sync.alert r WHERE r.name = o.alert), interval '1 hour')"
+		"  LIMIT 1000 FOR UPDATE OF o SKIP LOCKED) d"
+		" WHERE i.id = d.id"};
+
+	SPI_connect();
+	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
+	SPI_finish();
 }
 
 void
@@ -98,6 +126,7 @@ escalate_end_windows(void)
 	SPI_connect();
 	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+	end_collecting();
 }
 
 static TimestampTz
@@ -124,7 +153,7 @@ escalate_due(TimestampTz *next)
 	List *ids = take_due();
 	ListCell *cell;
 
-	foreach(cell, ids)
+	foreach(cell, guc_escalate_after > 0 ? ids : NIL) /* 0 is off */
 		escalate(*(int64 *) lfirst(cell));
 	/* what is due and not taken is somebody else's at the moment */
 	*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);

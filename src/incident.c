@@ -18,6 +18,9 @@
 
 #include "alert.h"
 
+/* Messages an hour and destination, beyond max_alerts_per_hour */
+#define CRITICAL_RESERVE 10
+
 /* An event as an alert sees it. */
 typedef struct Occurrence
 {
@@ -193,8 +196,9 @@ burst_is_over(const Occurrence *occurrence)
 	return first_id(&count, values, NULL) >= guc_coalesce_burst;
 }
 
-static bool
-destination_is_flooded(const char *destination)
+/* Has it had as many messages of alerts this hour as it may, and so many more? */
+bool
+incident_flooded(const char *destination, int reserve)
 {
 	static EngineStatement count = {
 		"SELECT pg_catalog.count(*) FROM stripe_sync.message"
@@ -204,7 +208,18 @@ destination_is_flooded(const char *destination)
 		{TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(destination)};
 
-	return first_id(&count, values, NULL) >= guc_max_alerts_per_hour;
+	return first_id(&count, values, NULL) >=
+		   (int64) guc_max_alerts_per_hour + reserve;
+}
+
+/* What is critical isn't lost among what isn't. */
+static bool
+is_flooded(const Occurrence *occurrence)
+{
+	bool critical = strcmp(occurrence->alert->severity, "critical") == 0;
+
+	return incident_flooded(occurrence->destination,
+							critical ? CRITICAL_RESERVE : 0);
 }
 
 /* What of the incident is written when it opens. */
@@ -331,7 +346,13 @@ open_digest(const Occurrence *occurrence)
 					   .group = occurrence->destination,
 					   .account = "",
 					   .text = "",
+					   .footer = occurrence->alert->is_for_customer ? "" : NULL,
 					   .window = USECS_PER_HOUR};
+
+	/* a digest for customers has no names of rules, but an example */
+	if (occurrence->alert->is_for_customer)
+		opening.text = template_render(occurrence->alert->template,
+									   occurrence->event);
 
 	end_collecting("digest", DIGEST_ALERT, occurrence->destination);
 	open_incident(occurrence, &opening);
@@ -376,7 +397,7 @@ find_collector(const Occurrence *occurrence)
 	int64 id = find_collecting("rollup", alert->name, occurrence->destination,
 							   alert->window);
 
-	if (id == 0 && destination_is_flooded(occurrence->destination))
+	if (id == 0 && is_flooded(occurrence))
 		id = find_collecting("digest", DIGEST_ALERT, occurrence->destination,
 							 USECS_PER_HOUR);
 	return id;
@@ -396,7 +417,7 @@ open_for(const Occurrence *occurrence)
 	}
 	if (collector != 0)
 		count_to(occurrence, collector);
-	else if (destination_is_flooded(occurrence->destination))
+	else if (is_flooded(occurrence))
 		open_digest(occurrence);
 	else if (burst_is_over(occurrence))
 		open_rollup(occurrence);
@@ -440,7 +461,7 @@ count_again(const Occurrence *occurrence, int64 id)
 								occurrence->alert->window;
 	}
 	/* what is open since long counts against a flood too */
-	again = again && !destination_is_flooded(incident.destination);
+	again = again && !incident_flooded(incident.destination, 0);
 	incident_tell_repeated(&incident, again, occurrence->event);
 }
 
@@ -556,22 +577,4 @@ incident_closing(const Alert *alert, Event *event)
 		if (incident_read(collected, &incident))
 			incident_tell_repeated(&incident, false, event);
 	}
-}
-
-/*
- * A destination goes: what is open there can't be told of any more, and the
- * next event begins anew.  Within the caller's SPI connection.
- */
-void
-incident_end_all(text *destination)
-{
-	static EngineStatement end = {
-		"UPDATE stripe_sync.incident_record SET state = 'closed',"
-		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
-		" WHERE destination = $1 AND state = 'open'",
-		1,
-		{TEXTOID}};
-	Datum values[] = {PointerGetDatum(destination)};
-
-	engine_run(&end, values, NULL, SPI_OK_UPDATE);
 }

@@ -61,6 +61,7 @@ read_row(HeapTuple row, TupleDesc desc, Incident *incident)
 	incident->event_id = SPI_getvalue(row, desc, 13);
 	value = SPI_getbinval(row, desc, 14, &isnull);
 	incident->message = isnull ? 0 : DatumGetInt64(value);
+	incident->escalated = DatumGetBool(SPI_getbinval(row, desc, 15, &isnull));
 }
 
 bool
@@ -68,7 +69,8 @@ incident_read(int64 id, Incident *incident)
 {
 	static EngineStatement select = {
 		"SELECT kind, alert, destination, severity, state, text, footer, blocks,"
-		" opened_at, window_until, closed_at, closed_by, event_id, message_id"
+		" opened_at, window_until, closed_at, closed_by, event_id, message_id,"
+		" escalated_at IS NOT NULL"
 		" FROM stripe_sync.incident_record WHERE id = $1",
 		1,
 		{INT8OID}};
@@ -186,6 +188,13 @@ is_single(const Incident *incident)
 	return strcmp(incident->kind, "single") == 0;
 }
 
+/* An empty footer: who reads it knows nothing of our rules. */
+static bool
+is_for_customer(const Incident *incident)
+{
+	return incident->footer != NULL && incident->footer[0] == '\0';
+}
+
 /* The line below the message: how it stands, and where its event is. */
 static char *
 status_line(const Incident *incident, const Tally *tally)
@@ -203,8 +212,7 @@ status_line(const Incident *incident, const Tally *tally)
 	if (!is_single(incident) && tally->resolved > 0)
 		add_part(&status, psprintf("%lld of them resolved since",
 								   (long long) tally->resolved));
-	/* an empty footer: who reads it knows nothing of our rules */
-	if (incident->footer == NULL || incident->footer[0] != '\0')
+	if (!is_for_customer(incident))
 		add_part(&status, blocks_escape(
 							  incident->alert[0] == '@' ? "" : incident->alert));
 	add_part(&status, incident->footer);
@@ -214,6 +222,10 @@ status_line(const Incident *incident, const Tally *tally)
 static char *
 headline(const Incident *incident, const Tally *tally)
 {
+	if (!is_single(incident) && is_for_customer(incident))
+		return psprintf(
+			"*%lld more* since %s, for example:\n%s", (long long) tally->count,
+			slack_date(incident->opened_at), first_line(incident->text));
 	if (strcmp(incident->kind, "rollup") == 0)
 		return psprintf("*%lld more* of `%s` since %s, for example:\n%s",
 						(long long) tally->count, blocks_escape(incident->alert),
@@ -250,6 +262,21 @@ incident_thread(int64 id)
 	return psprintf("incident/" INT64_FORMAT, id);
 }
 
+/* Where it was repeated. */
+char *
+incident_thread_elsewhere(int64 id)
+{
+	return psprintf("incident/" INT64_FORMAT "/escalated", id);
+}
+
+static bool
+is_webhook(const char *name)
+{
+	Destination destination;
+
+	return destination_find(name, &destination) && destination.is_webhook;
+}
+
 static int64
 enqueue(const Incident *incident, const char *method, Jsonb *payload,
 		TimestampTz due, const Event *event)
@@ -263,7 +290,8 @@ enqueue(const Incident *incident, const char *method, Jsonb *payload,
 						.account = event ? event->account : NULL,
 						.incident = incident->id};
 
-	if (strcmp(method, "summary") == 0)
+	if (strcmp(method, "summary") == 0 ||
+		(strcmp(method, "post") == 0 && is_webhook(incident->destination)))
 		message.alert = incident->alert; /* one more line in the channel */
 	return outbox_enqueue(&message);
 }
@@ -292,14 +320,6 @@ incident_post(const Incident *incident, const char *account)
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	return id;
-}
-
-static bool
-is_webhook(const char *name)
-{
-	Destination destination;
-
-	return destination_find(name, &destination) && destination.is_webhook;
 }
 
 /* Not before some seconds after the change that was asked for last. */
@@ -460,9 +480,44 @@ hasten_changes(const Incident *incident, bool webhook)
 	SPI_finish();
 }
 
+/* Where it was repeated, it is resolved too. */
+static void
+reply_elsewhere(const Incident *incident, const char *text, const Event *event)
+{
+	static EngineStatement select = {
+		"SELECT destination FROM stripe_sync.message WHERE incident = $1"
+		" AND destination <> $2 AND thread = $3 LIMIT 1",
+		3,
+		{INT8OID, TEXTOID, TEXTOID}};
+	char *thread = incident_thread_elsewhere(incident->id);
+	Datum values[] = {Int64GetDatum(incident->id),
+					  CStringGetTextDatum(incident->destination),
+					  CStringGetTextDatum(thread)};
+	MemoryContext context = CurrentMemoryContext;
+	MessageParts parts = {.text = text};
+	Outgoing message = {.method = "post",
+						.payload = blocks_message(&parts),
+						.thread = thread,
+						.due_at = GetCurrentTimestamp(),
+						.event_id = event->id,
+						.account = event->account,
+						.incident = incident->id};
+
+	SPI_connect();
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		message.destination = MemoryContextStrdup(
+			context,
+			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	if (message.destination != NULL)
+		(void) outbox_enqueue(&message);
+}
+
 void
 incident_tell_closed(const Incident *incident, const Event *event)
 {
+	char *text;
 	bool webhook = is_webhook(incident->destination);
 	int64 count = read_tally(incident->id).count;
 	char *times = count > 1 ? psprintf(" after %lld times", (long long) count)
@@ -472,10 +527,14 @@ incident_tell_closed(const Incident *incident, const Event *event)
 	if (!webhook)
 		(void) enqueue(incident, "update", no_payload_yet(incident),
 					   GetCurrentTimestamp(), event);
-	reply(incident,
-		  psprintf(":white_check_mark: Resolved by `%s`%s: %s",
-				   blocks_escape(event->type), times, first_line(incident->text)),
-		  event);
+	text = psprintf(":white_check_mark: Resolved by `%s`%s: %s",
+					blocks_escape(event->type), times,
+					first_line(incident->text));
+	/* to a webhook it is one more line in the channel */
+	if (!webhook || !incident_flooded(incident->destination, 0))
+		reply(incident, text, event);
+	if (incident->escalated)
+		reply_elsewhere(incident, text, event);
 }
 
 /* The flood itself is an event of the system. */

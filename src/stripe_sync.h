@@ -646,6 +646,7 @@ extern void alert_system_within(const char *type, Jsonb *object);
 /* An event that is failed or dead, told once to who asked for it. */
 extern void alert_event_trouble(const StepRun *run, const char *status);
 extern void incident_end_all(text *destination);
+extern void incident_end_disabled(text *destination);
 /* What an incident's own message is to say now; NULL: as it was queued. */
 extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
 
