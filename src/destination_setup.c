@@ -293,8 +293,11 @@ store_place(const Place *place)
 static void
 place_add(const Place *place)
 {
-	RoleScope scope = role_enter_engine();
+	ErrorContextCallback hider;
+	RoleScope scope;
 
+	secret_hide(&hider);
+	scope = role_enter_engine();
 	SPI_connect();
 	pace_make(place->name);
 	pace_lock(place->name);
@@ -304,6 +307,7 @@ place_add(const Place *place)
 	guard_note();
 	slots_wake();
 	role_leave(&scope);
+	secret_unhide(&hider);
 }
 
 /* add_slack_webhook(destination, url) */
@@ -313,13 +317,10 @@ stripe_sync_add_slack_webhook(PG_FUNCTION_ARGS)
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "webhook",
 				   .secret = required_text(fcinfo, 1, "url")};
-	ErrorContextCallback hider;
 
-	secret_hide(&hider);
 	check_name(place.name);
 	check_url(place.secret);
 	place_add(&place);
-	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -331,14 +332,11 @@ stripe_sync_add_slack_channel(PG_FUNCTION_ARGS)
 				   .kind = "channel",
 				   .channel = required_text(fcinfo, 1, "channel"),
 				   .secret = required_text(fcinfo, 2, "token")};
-	ErrorContextCallback hider;
 
-	secret_hide(&hider);
 	check_name(place.name);
 	check_channel(place.channel);
 	check_token(place.secret);
 	place_add(&place);
-	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -409,8 +407,7 @@ set_other(FunctionCallInfo fcinfo, EngineStatement *update, const char *what,
 	Datum values[] = {PointerGetDatum(name), PointerGetDatum(other)};
 	RoleScope scope;
 
-	if (other != NULL &&
-		strcmp(text_to_cstring(name), text_to_cstring(other)) == 0)
+	if (other && strcmp(text_to_cstring(name), text_to_cstring(other)) == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a destination cannot be its own %s", what),
 						errhint("%s NULL is none.", hint)));
@@ -449,8 +446,7 @@ stripe_sync_set_escalation(PG_FUNCTION_ARGS)
 		{TEXTOID, TEXTOID}};
 
 	set_other(fcinfo, &update, "escalation",
-			  "The second destination is told what nobody has taken care of; "
-			  "without one, the thread of the first is.");
+			  "The second destination is told what nobody has taken care of.");
 	PG_RETURN_VOID();
 }
 
