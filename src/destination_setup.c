@@ -285,6 +285,7 @@ store_place(const Place *place)
 	engine_run(&upsert, values, place->channel ? NULL : "  n", SPI_OK_INSERT);
 	engine_run(&secret, secrets, NULL, SPI_OK_INSERT);
 	pace_unblock(place->name);
+	incident_end_disabled(place->name);
 }
 
 /* ---- what people call ---- */

@@ -411,6 +411,13 @@ shop(q{SELECT stripe_sync.enable_destination('hook')});
 all_sent('switched on it is sent');
 is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record}), 'closed|f', 'and nobody is reminded');
 is($slack->shows(1)->[0]{text}, 'waits', 'there');
+anew();
+$slack->fault({ code => 'no_service' }, path => qr/services/, times => 1);
+notify($node, 'shop', 'hook', 'waits too');
+ok($slack->wait_for(sub { @{ $slack->shows('#ops') } }), 'switched off again');
+add_webhook($node, 'shop', $slack, 'hook', 2);
+is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record}), 'closed|f', 'another address ends that as well');
+all_sent('and has what waited');
 
 # ---- in the foreground ----
 
