@@ -100,7 +100,7 @@ SELECT count(*) AS in_table FROM stripe_sync.endpoint_secret WHERE secret LIKE '
 SELECT stripe_sync.rotate_endpoint_secret('f', 'whsec_plain');
 SELECT t.try('f', 'whsec_file4') AS file, t.try('f', 'whsec_plain') AS plain;
 -- no file, no file of that kind
-COPY (SELECT) TO PROGRAM 'rm -f stripe_sync_test_secret';
+COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_test_secret';
 SELECT t.try('f', 'whsec_plain') AS one_is_enough;
 SELECT stripe_sync.add_endpoint('none', 'file:/nonexistent/secret'), stripe_sync.add_endpoint('directory', 'file:/'), stripe_sync.add_endpoint('device', 'file:/dev/zero');
 SELECT t.try('none', 's') AS nonexistent;
@@ -108,11 +108,11 @@ SELECT t.try('directory', 's') AS directory;
 SELECT t.try('device', 's') AS device;
 
 -- nor is a pipe read, lest the server wait for a writer; all of them say what to mend
-COPY (SELECT) TO PROGRAM 'rm -f stripe_sync_test_pipe && mkfifo stripe_sync_test_pipe';
+COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_test_pipe && mkfifo stripe_sync_test_pipe';
 SELECT stripe_sync.add_endpoint('pipe', 'file:' || current_setting('data_directory') || '/stripe_sync_test_pipe');
 SELECT name, replace(line, current_setting('data_directory'), 'DATA') AS says FROM (VALUES (1, 'pipe'), (2, 'none')) v (n, name),
 	string_to_table(t.raises_all(format('SELECT stripe_sync.receive(''{}''::text, ''t=1,v1=00'', %L)', name)), E'\n') WITH ORDINALITY l (line, i) WHERE line ~ '^(SY|DETAIL|HINT)' ORDER BY n, i;
-COPY (SELECT) TO PROGRAM 'rm -f stripe_sync_test_pipe';
+COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_test_pipe';
 
 -- drop: its events stay
 SELECT count(*) > 0 AS had_events FROM stripe_sync.event WHERE endpoint = 'c';
