@@ -289,26 +289,6 @@ open_incident(const Occurrence *occurrence, const Opening *opening)
 	(void) incident_post(&incident, occurrence->event->account);
 }
 
-/* Those that count no more; who ends one at this moment isn't waited for. */
-static void
-end_collecting(const char *kind, const char *alert, const char *group)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
-		" closed_at = pg_catalog.clock_timestamp()"
-		" FROM (SELECT id FROM stripe_sync.incident_record"
-		"  WHERE kind = $1 AND alert = $2 AND group_key = $3 AND account = ''"
-		"  AND state = 'open' FOR UPDATE SKIP LOCKED) d WHERE i.id = d.id",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(alert),
-					  CStringGetTextDatum(group)};
-
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
 static void
 count_to(const Occurrence *occurrence, int64 id)
 {
@@ -333,7 +313,6 @@ open_rollup(const Occurrence *occurrence)
 		.footer = alert->is_for_customer ? "" : NULL,
 		.window = alert->window};
 
-	end_collecting("rollup", alert->name, occurrence->destination);
 	open_incident(occurrence, &opening);
 }
 
@@ -354,7 +333,6 @@ open_digest(const Occurrence *occurrence)
 		opening.text = template_render(occurrence->alert->template,
 									   occurrence->event);
 
-	end_collecting("digest", DIGEST_ALERT, occurrence->destination);
 	open_incident(occurrence, &opening);
 	incident_report_flood(occurrence->destination);
 }
