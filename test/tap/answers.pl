@@ -140,7 +140,7 @@ for my $case (@cases)
 	is(destination($case->{destination}), $verdict =~ /_dead$/ ? "f|$case->{code}" : 't|-', "$case->{name}: the destination");
 	next unless $verdict eq 'retry';
 	my $delay = delay($id, 1);
-	ok($delay > 0.7 && $delay <= 1.05, "$case->{name}: again after a second") or diag($delay);
+	ok($delay > 0.7 && $delay < 1.5, "$case->{name}: again after a second") or diag($delay);
 }
 is(one(q{SELECT count(*) FROM stripe_sync.delivery WHERE started_at IS NULL OR finished_at < started_at OR duration IS DISTINCT FROM finished_at - started_at
 	OR request_id IS NULL}), '0', 'each attempt has its times and the id that Slack gave the request');
@@ -255,7 +255,7 @@ for my $i (0 .. $#ids)
 	$full = 6 * 3600 if $full > 6 * 3600;
 	wait_for_attempt($ids[$i], $numbers[$i]);
 	my $delay = delay($ids[$i], $numbers[$i]);
-	ok($delay > 0.79 * $full - 0.1 && $delay < 1.01 * $full + 0.1, "after attempt $numbers[$i] it is due again in some $full seconds") or diag($delay);
+	ok($delay > 0.79 * $full - 0.1 && $delay < 1.01 * $full + 0.5, "after attempt $numbers[$i] it is due again in some $full seconds") or diag($delay);
 	$jitter{ int $delay }++ if $numbers[$i] == 12;
 }
 cmp_ok(scalar keys %jitter, '>', 3, 'not all at the same moment');
