@@ -9,6 +9,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Delivery;
 use StripeSync;
 
 use POSIX ();
@@ -17,41 +18,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-use constant PRELOAD => "shared_preload_libraries = 'stripe_sync'\n";
-
 # ---- looking ----
-
-# Of the one worker of a database; '' where there is none.
-sub worker_pid
-{
-	my ($node, $database) = @_;
-
-	return $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
-		WHERE backend_type = 'stripe_sync worker' AND datname = } . literal($database));
-}
 
 sub workers
 {
 	my ($node) = @_;
 
 	return $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
-}
-
-# The seconds that it took, or undef; fails the test when it takes too long.
-sub eventually
-{
-	my ($what, $condition, $limit) = @_;
-	my $start = time;
-	my $took;
-
-	$limit //= 30;
-	while (!defined $took && time - $start < $limit)
-	{
-		if   ($condition->()) { $took = time - $start; }
-		else                  { select(undef, undef, undef, 0.02); }
-	}
-	ok(defined $took, $what);
-	return $took;
 }
 
 sub worker_comes
