@@ -290,6 +290,16 @@ store_place(const Place *place)
 
 /* ---- what people call ---- */
 
+/* Set-up is done: the worker looks at what it is now. */
+static void
+setup_end(const RoleScope *scope)
+{
+	SPI_finish();
+	guard_note();
+	slots_wake();
+	role_leave(scope);
+}
+
 /* A known name is replaced, so that set-up scripts can be run again. */
 static void
 place_add(const Place *place)
@@ -304,10 +314,7 @@ place_add(const Place *place)
 	pace_lock(place->name);
 	if (!is_unchanged(place))
 		store_place(place);
-	SPI_finish();
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
+	setup_end(&scope);
 	secret_unhide(&hider);
 }
 
@@ -355,10 +362,7 @@ change_destination(EngineStatement *update, Datum *values, const char *nulls,
 		destination_missing(text_to_cstring(name));
 	if (unblock)
 		pace_unblock(name);
-	SPI_finish();
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
+	setup_end(&scope);
 }
 
 /* enable_destination(name) */
@@ -535,10 +539,7 @@ stripe_sync_drop_destination(PG_FUNCTION_ARGS)
 	engine_run(&others, values, NULL, SPI_OK_UPDATE);
 	for (int i = 0; i < lengthof(drops); i++)
 		engine_run(&drops[i], values, NULL, SPI_OK_DELETE);
-	SPI_finish();
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
+	setup_end(&scope);
 	PG_RETURN_VOID();
 }
 
@@ -574,10 +575,7 @@ stripe_sync_route_customer(PG_FUNCTION_ARGS)
 	SPI_connect();
 	destination_hold(destination, false);
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
+	setup_end(&scope);
 	PG_RETURN_VOID();
 }
 
@@ -594,9 +592,6 @@ stripe_sync_unroute_customer(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
-	SPI_finish();
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
+	setup_end(&scope);
 	PG_RETURN_VOID();
 }
