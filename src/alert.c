@@ -169,17 +169,6 @@ copy_alert(const Alert *alert)
 	return copy;
 }
 
-Alert *
-alert_find(const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, current_alerts())
-		if (strcmp(((Alert *) lfirst(cell))->name, name) == 0)
-			return copy_alert(lfirst(cell));
-	return NULL;
-}
-
 /* ---- jsonpath over the event ---- */
 
 /* The first thing that the path finds; NULL when it finds none. */

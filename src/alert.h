@@ -33,7 +33,6 @@ typedef struct Alert
 
 /* ---- in alert.c ---- */
 extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
-extern Alert *alert_find(const char *name);
 
 /* ---- in group.c: what is one incident, and its lock ---- */
 extern char *event_customer(const Event *event);

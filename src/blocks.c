@@ -237,16 +237,16 @@ push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
 	(void) pushJsonbValue(state, token, &value);
 }
 
-void
-blocks_push_key(JsonbParseState **state, const char *key)
+static void
+push_key(JsonbParseState **state, const char *key)
 {
 	push_text(state, WJB_KEY, key);
 }
 
-void
-blocks_push_string(JsonbParseState **state, const char *key, const char *text)
+static void
+push_string(JsonbParseState **state, const char *key, const char *text)
 {
-	blocks_push_key(state, key);
+	push_key(state, key);
 	push_text(state, WJB_VALUE, text);
 }
 
@@ -255,7 +255,7 @@ blocks_push_bool(JsonbParseState **state, const char *key, bool boolean)
 {
 	JsonbValue value;
 
-	blocks_push_key(state, key);
+	push_key(state, key);
 	value.type = jbvBool;
 	value.val.boolean = boolean;
 	(void) pushJsonbValue(state, WJB_VALUE, &value);
@@ -269,8 +269,8 @@ static void
 push_mrkdwn(JsonbParseState **state, const char *text)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(state, "type", "mrkdwn");
-	blocks_push_string(state, "text", text);
+	push_string(state, "type", "mrkdwn");
+	push_string(state, "text", text);
 	blocks_push_bool(state, "verbatim", true);
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
@@ -279,8 +279,8 @@ static void
 push_section(JsonbParseState **state, const char *text)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(state, "type", "section");
-	blocks_push_key(state, "text");
+	push_string(state, "type", "section");
+	push_key(state, "text");
 	push_mrkdwn(state, text);
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
@@ -289,8 +289,8 @@ void
 blocks_push_context(JsonbParseState **state, const char *text)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(state, "type", "context");
-	blocks_push_key(state, "elements");
+	push_string(state, "type", "context");
+	push_key(state, "elements");
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	push_mrkdwn(state, text);
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
@@ -371,11 +371,10 @@ blocks_plain(const char *text, Jsonb *blocks)
 	JsonbParseState *state = NULL;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(&state, "text",
-					   blocks_cut(escape_lines(text), MAX_FALLBACK));
+	push_string(&state, "text", blocks_cut(escape_lines(text), MAX_FALLBACK));
 	if (blocks != NULL && !blocks_are_none(blocks))
 	{
-		blocks_push_key(&state, "blocks");
+		push_key(&state, "blocks");
 		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 		blocks_push_fitting(&state, blocks, blocks_room);
 		(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
@@ -402,8 +401,8 @@ blocks_message(const MessageParts *given)
 		room.characters -= 2 * blocks_length(status) + BLOCKS_CONTEXT_SIZE;
 	}
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(&state, "text", fallback_text(head, &parts));
-	blocks_push_key(&state, "blocks");
+	push_string(&state, "text", fallback_text(head, &parts));
+	push_key(&state, "blocks");
 	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	push_body(&state, &parts, head, room);
 	if (status != NULL)

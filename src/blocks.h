@@ -19,9 +19,6 @@ typedef struct BlocksRoom
 /* ---- in blocks.c ---- */
 extern int blocks_length(const char *text);
 extern bool blocks_is_blank(const char *text);
-extern void blocks_push_key(JsonbParseState **state, const char *key);
-extern void blocks_push_string(JsonbParseState **state, const char *key,
-							   const char *text);
 extern void blocks_push_bool(JsonbParseState **state, const char *key,
 							 bool boolean);
 extern void blocks_push_context(JsonbParseState **state, const char *text);

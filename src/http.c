@@ -447,14 +447,11 @@ http_room(void)
 static void
 forget_dead_connections(void)
 {
-	bool any = sockets_reap();
-
+	if (!sockets_reap())
+		return;
 #ifdef CURLMNWC_CLEAR_CONNS
-	if (any)
-		(void) curl_multi_setopt(multi, CURLMOPT_NETWORK_CHANGED,
-								 (long) CURLMNWC_CLEAR_CONNS);
-#else
-	(void) any;
+	(void) curl_multi_setopt(multi, CURLMOPT_NETWORK_CHANGED,
+							 (long) CURLMNWC_CLEAR_CONNS);
 #endif
 }
 

@@ -115,7 +115,7 @@ slot_ask_to_leave(Slot *slot)
 }
 
 /* Let its worker look at everything anew. */
-void
+static void
 slot_wake(Slot *slot)
 {
 	if (slot->pid == 0)

@@ -56,7 +56,6 @@ extern Slot *slot_at(int index);
 extern void slot_free(Slot *slot);
 extern void slot_tell(Slot *slot, const char *state);
 extern void slot_ask_to_leave(Slot *slot);
-extern void slot_wake(Slot *slot);
 extern void slots_wake_launcher(void);
 
 /* the launcher's, the worker's */
