@@ -15,7 +15,8 @@
 
 #include "flight.h"
 
-#define LEAST_TO_HIDE 8 /* bytes: shorter ones are no secret */
+#define LEAST_TO_HIDE 8			   /* bytes: shorter ones are no secret */
+#define MAX_ANSWER	  (256 * 1024) /* bytes: Slack says far less */
 
 Flight *
 flight_make(void)
@@ -90,6 +91,7 @@ flight_request(const Flight *flight, HttpRequest *request, StringInfo body,
 {
 	request->method = "POST";
 	request->headers[0] = "Content-Type: application/json; charset=utf-8";
+	request->max_answer = MAX_ANSWER;
 	request->owner = unconstify(Flight *, flight);
 	build_body(flight, body);
 	request->body = body->data;

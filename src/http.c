@@ -400,8 +400,9 @@ multi_collect(void)
 		multi_fail();
 }
 
-void
-http_poll(void)
+/* Whatever can be done now. */
+static void
+multi_turn(void)
 {
 	SocketReady ready[SOCKETS_AT_ONCE];
 	sigset_t before;
@@ -500,14 +501,24 @@ http_start(const HttpRequest *request, char **trouble)
 	return false;
 }
 
-HttpAnswer *
-http_take(void)
+static HttpAnswer *
+take(void)
 {
 	if (dlist_is_empty(&ended))
 		return NULL;
 	nstarted--;
 	return &dlist_container(Transfer, node, dlist_pop_head_node(&ended))
 				->reader.answer;
+}
+
+void
+http_deliver(void)
+{
+	HttpAnswer *answer;
+
+	multi_turn();
+	while ((answer = take()) != NULL)
+		answer->landed(answer);
 }
 
 void
@@ -527,7 +538,7 @@ http_abandon(void)
 					 HTTP_CONNECTION, "abandoned");
 	signals_restore(before);
 	while (!dlist_is_empty(&ended))
-		http_free(http_take());
+		http_free(take());
 }
 
 /* Milliseconds until the caller's time or libcurl's is over; -1: neither. */
@@ -555,7 +566,7 @@ http_wait(long timeout_ms, uint32 wait_event)
 	{
 		bool latched = sockets_wait(nap(until), wait_event);
 
-		http_poll();
+		multi_turn();
 		if (!dlist_is_empty(&ended))
 			return true;
 		if (latched || (until >= 0 && clock_us() >= until))

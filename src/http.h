@@ -11,7 +11,6 @@
 
 #include "stripe_sync.h"
 
-#define HTTP_MAX_ANSWER	 (256 * 1024) /* bytes of a body that are read */
 #define HTTP_MAX_HEADERS 8
 
 /* What came of a request, beside the HTTP status. */
@@ -21,9 +20,14 @@ typedef enum HttpFault
 	HTTP_CONNECTION, /* refused, reset, not resolved, cut short */
 	HTTP_TIMEOUT,
 	HTTP_TLS,		/* certificate or handshake */
-	HTTP_TOO_LARGE, /* cut off at HTTP_MAX_ANSWER; the status is good */
+	HTTP_TOO_LARGE, /* cut off at max_answer; the status is good */
 	HTTP_REFUSED	/* by us: the URL's scheme or host isn't allowed */
 } HttpFault;
+
+struct HttpAnswer;
+
+/* What a request has come to, for who made it: who is called frees it. */
+typedef void (*HttpLanded)(struct HttpAnswer *answer);
 
 typedef struct HttpRequest
 {
@@ -33,19 +37,23 @@ typedef struct HttpRequest
 	const char *headers[HTTP_MAX_HEADERS]; /* "Name: value", NULL-ended */
 	const char *body;					   /* or NULL */
 	size_t body_length;
+	size_t max_answer; /* bytes of a body that are read */
+	HttpLanded landed;
 	void *owner; /* the caller's */
 } HttpRequest;
 
 typedef struct HttpAnswer
 {
+	HttpLanded landed;
 	void *owner;
 	HttpFault fault;
 	char trouble[256]; /* libcurl's words, without the URL's path or a header */
 	int status;		   /* 0: none came */
 	long retry_after;  /* seconds, -1: none was said */
 	char request_id[128];
-	char date[64]; /* the Date header as it came */
-	char *body;	   /* ended by \0; "" when there is none */
+	int64 date;		  /* the Date header, seconds of Unix time; -1: none */
+	int should_retry; /* Stripe-Should-Retry: 0, 1; -1: it wasn't said */
+	char *body;		  /* ended by \0; "" when there is none */
 	size_t length;
 	TimestampTz started;
 	TimestampTz finished;
@@ -65,8 +73,7 @@ extern char *http_refusal(const char *url, HttpAudience audience);
 extern void http_setup(void); /* once in a process; raises */
 extern int http_room(void);	  /* how many more may be started */
 extern bool http_start(const HttpRequest *request, char **trouble);
-extern void http_poll(void);		/* whatever can be done without waiting */
-extern HttpAnswer *http_take(void); /* one that ended, or NULL */
+extern void http_deliver(void); /* without waiting; what ended is told */
 extern void http_free(HttpAnswer *answer);
 extern void http_abandon(void); /* drop all that is in flight */
 

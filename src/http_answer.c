@@ -28,6 +28,9 @@ answer_begin(AnswerReader *reader, const HttpRequest *request)
 {
 	memset(reader, 0, sizeof(*reader));
 	reader->answer.owner = request->owner;
+	reader->answer.landed = request->landed;
+	reader->answer.date = reader->answer.should_retry = -1;
+	reader->most = request->max_answer;
 	reader->answer.retry_after = -1;
 	reader->answer.body = no_body;
 	reader->body_length = request->body == NULL ? 0 : request->body_length;
@@ -98,7 +101,7 @@ answer_take_body(char *bytes, size_t size, size_t count, void *user)
 {
 	AnswerReader *reader = user;
 	HttpAnswer *answer = &reader->answer;
-	size_t length = Min(size * count, HTTP_MAX_ANSWER - answer->length);
+	size_t length = Min(size * count, reader->most - answer->length);
 
 	if (!room_make(reader, answer->length + length + 1))
 	{
@@ -134,25 +137,53 @@ header_read(const char *line, size_t length, const char *name, char *value,
 	return true;
 }
 
-/* Seconds, or a date as HTTP writes it; -1 when it is neither. */
+/* A date as HTTP writes it, in seconds of Unix time; -1 when it is none. */
+static int64
+date_read(const char *value)
+{
+	struct tm at = {0};
+	char *end = strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &at);
+
+	return end != NULL && *end == '\0' ? (int64) timegm(&at) : -1;
+}
+
+/* Seconds, or a date; -1 when it is neither. */
 static long
 retry_after_read(const char *value)
 {
-	struct tm at = {0};
 	double seconds;
 	char *end;
 
 	if (isdigit((unsigned char) *value))
+	{
 		seconds = strtod(value, &end);
+		if (*end != '\0')
+			return -1;
+	}
 	else
 	{
-		end = strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &at);
-		seconds = difftime(timegm(&at), time(NULL));
+		int64 at = date_read(value);
+
+		if (at < 0)
+			return -1;
+		seconds = difftime((time_t) at, time(NULL));
 	}
-	if (end == NULL || *end != '\0')
-		return -1;
 	seconds = Min(seconds, MAX_RETRY_AFTER);
 	return seconds > 0 ? (long) ceil(seconds) : 0;
+}
+
+static void
+header_read_more(HttpAnswer *answer, const char *line, size_t length)
+{
+	char value[64];
+
+	if (header_read(line, length, "Date", value, sizeof(value)))
+		answer->date = date_read(value);
+	else if (header_read(line, length, "Stripe-Should-Retry", value,
+						 sizeof(value)))
+		answer->should_retry = strcmp(value, "true") == 0	 ? 1
+							   : strcmp(value, "false") == 0 ? 0
+															 : -1;
 }
 
 size_t
@@ -176,6 +207,6 @@ answer_take_header(char *line, size_t size, size_t count, void *user)
 						  sizeof(answer->request_id)) &&
 			 !header_read(line, length, "X-Slack-Req-Id", answer->request_id,
 						  sizeof(answer->request_id)))
-		header_read(line, length, "Date", answer->date, sizeof(answer->date));
+		header_read_more(answer, line, length);
 	return length;
 }

@@ -111,6 +111,8 @@ free_all(dlist_head *head)
 
 /* ---- sending ---- */
 
+static void flight_landed(HttpAnswer *answer);
+
 /* It comes back without having been sent. */
 static void
 land(Flight *flight, SlackVerdict verdict, const char *code, const char *why)
@@ -147,6 +149,7 @@ dispatch(Flight *flight)
 	}
 	initStringInfo(&body);
 	initStringInfo(&header);
+	request.landed = flight_landed;
 	refusal = flight_request(flight, &request, &body, &header);
 	if (refusal != NULL)
 	{
@@ -217,29 +220,24 @@ forbids_more(const Flight *flight)
 			(flight->retry_after >= 0 || flight->status == 429));
 }
 
+/* Its answer has come, or won't. */
 static void
-take_answers(void)
+flight_landed(HttpAnswer *answer)
 {
-	HttpAnswer *answer;
+	Flight *flight = answer->owner;
 
-	http_poll(); /* however busy we are, nobody else reads them */
-	while ((answer = http_take()) != NULL)
+	dlist_delete(&flight->node);
+	flight_judge(flight, answer);
+	http_free(answer);
+	if (flight_goes_on(flight))
 	{
-		Flight *flight = answer->owner;
-
-		dlist_delete(&flight->node);
-		flight_judge(flight, answer);
-		http_free(answer);
-		if (flight_goes_on(flight))
-		{
-			dlist_push_head(&claimed, &flight->node);
-			nclaimed++;
-			continue;
-		}
-		if (forbids_more(flight))
-			recall(flight->destination);
-		dlist_push_tail(&landed, &flight->node);
+		dlist_push_head(&claimed, &flight->node);
+		nclaimed++;
+		return;
 	}
+	if (forbids_more(flight))
+		recall(flight->destination);
+	dlist_push_tail(&landed, &flight->node);
 }
 
 static void
@@ -333,7 +331,7 @@ sender_next(void)
 bool
 sender_settle(void)
 {
-	take_answers();
+	http_deliver(); /* however busy we are, nobody else reads answers */
 	dispatch_claimed();
 	release_recalled();
 	if (dlist_is_empty(&landed) ||
@@ -435,7 +433,7 @@ sender_drop(void)
 {
 	ErrorData *error;
 
-	take_answers();
+	http_deliver();
 	sender_close();
 	if (!dlist_is_empty(&landed))
 		settle_one_by_one();
