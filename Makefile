@@ -87,6 +87,14 @@ OBJS = \
 	src/settle.o \
 	src/lease.o \
 	src/retry.o \
+	src/api_key.o \
+	src/stripe_api.o \
+	src/page.o \
+	src/caller.o \
+	src/job.o \
+	src/runner.o \
+	src/reconcile.o \
+	src/refetch.o \
 	src/escalate.o \
 	src/silence.o \
 	src/prune.o \
@@ -110,6 +118,7 @@ INSTALL_SQL = \
 	src/install/60_outbox.sql \
 	src/install/65_template.sql \
 	src/install/70_alert.sql \
+	src/install/75_stripe_back.sql \
 	src/install/80_worker.sql \
 	src/install/85_upkeep.sql \
 	src/install/90_grants.sql

@@ -22,6 +22,9 @@ int guc_max_alerts_per_hour = 60;
 int guc_escalate_after = 30 * 60;
 int guc_retention = RETENTION_DEFAULT;
 int guc_coalesce_burst = 5;
+double guc_stripe_rate = 20.0;
+int guc_reconcile_interval = 15 * 60;
+char *guc_api_version;
 char *guc_stripe_api_base;
 char *guc_slack_api_base;
 char *guc_slack_hosts;
@@ -37,6 +40,18 @@ check_retention(int *minutes, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail(
 		"Events are kept for 35 days at least; 0 keeps them for ever.");
+	return false;
+}
+
+/* It becomes a header's value. */
+static bool
+check_api_version(char **version, void **extra, GucSource source)
+{
+	if (strlen(*version) <= 64 &&
+		strspn(*version, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+						 "0123456789.-_; =") == strlen(*version))
+		return true;
+	GUC_check_errdetail("A version is like 2026-10-28.endive.");
 	return false;
 }
 
@@ -163,6 +178,28 @@ define_http(void)
 		&guc_allow_plain_http, false, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
+static void
+define_stripe(void)
+{
+	DefineCustomRealVariable(
+		"stripe_sync.stripe_rate", "Requests a second to Stripe's API.",
+		"Stripe allows 100 a second, 25 in a sandbox. It is halved whenever Stripe refuses, and grows back.",
+		&guc_stripe_rate, 20.0, 0.1, 100.0, PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"stripe_sync.reconcile_interval",
+		"How often Stripe's list of events is compared with the inbox; 0 is off.",
+		"It needs a key: see stripe_sync.set_api_key().",
+		&guc_reconcile_interval, 15 * 60, 0, 7 * 24 * 3600, PGC_SUSET,
+		GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomStringVariable(
+		"stripe_sync.api_version",
+		"Stripe-Version of the worker's requests; empty is the catalog's.",
+		"For example 2026-10-28.endive.", &guc_api_version, "", PGC_SUSET, 0,
+		check_api_version, NULL, NULL);
+}
+
 void
 guc_define(void)
 {
@@ -170,5 +207,6 @@ guc_define(void)
 	define_outbox();
 	define_alerts();
 	define_http();
+	define_stripe();
 	MarkGUCPrefixReserved("stripe_sync");
 }

@@ -527,18 +527,38 @@ http_free(HttpAnswer *answer)
 	transfer_retire((Transfer *) answer);
 }
 
+/* Take those of one asker's out of a list, unanswered. */
+static void
+abandon(dlist_head *head, HttpLanded landed)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, head)
+	{
+		Transfer *transfer = dlist_container(Transfer, node, iter.cur);
+
+		if (transfer->reader.answer.landed != landed)
+			continue;
+		if (head == &flying)
+			transfer_end(transfer, HTTP_CONNECTION, "abandoned");
+		else
+		{
+			dlist_delete(&transfer->node);
+			nstarted--;
+			transfer_retire(transfer);
+		}
+	}
+}
+
 /* A connection whose answer is outstanding is closed with its transfer. */
 void
-http_abandon(void)
+http_abandon(HttpLanded landed)
 {
 	sigset_t before = signals_block();
 
-	while (!dlist_is_empty(&flying))
-		transfer_end(dlist_head_element(Transfer, node, &flying),
-					 HTTP_CONNECTION, "abandoned");
+	abandon(&flying, landed);
 	signals_restore(before);
-	while (!dlist_is_empty(&ended))
-		http_free(take());
+	abandon(&ended, landed);
 }
 
 /* Milliseconds until the caller's time or libcurl's is over; -1: neither. */

@@ -75,7 +75,7 @@ extern int http_room(void);	  /* how many more may be started */
 extern bool http_start(const HttpRequest *request, char **trouble);
 extern void http_deliver(void); /* without waiting; what ended is told */
 extern void http_free(HttpAnswer *answer);
-extern void http_abandon(void); /* drop all that is in flight */
+extern void http_abandon(HttpLanded landed); /* drop all of one asker's */
 
 /*
  * Wait until the latch is set, a request has ended (true), or so many

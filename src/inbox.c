@@ -189,6 +189,57 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	return receipt;
 }
 
+/* Is the event stored already?  One index probe, as a rule. */
+bool
+inbox_knows(const char *payload, int length)
+{
+	return known_delivery(payload, length) != NULL;
+}
+
+/* Every step is still to be run: when, whoever stores it says later. */
+static List *
+all_steps(const Event *event)
+{
+	List *waiting = NIL;
+	List *steps = first_steps(event, handler_matching(event->type), &waiting);
+	ListCell *cell;
+
+	steps = list_concat(steps, waiting);
+	foreach(cell, steps)
+		((Step *) lfirst(cell))->tries = 0;
+	return steps;
+}
+
+/*
+ * Store an event that was read from Stripe's list, to be applied when it is
+ * made due.  False when it is there already.
+ */
+bool
+inbox_store_pending(const Event *event, const char *endpoint, const char *source)
+{
+	List *steps = all_steps(event);
+	Row *row = palloc0(sizeof(Row));
+	RowTarget *target;
+	bool inserted;
+
+	memset(row->nulls, true, sizeof(row->nulls));
+	put_envelope(row, event);
+	put_text(row, EVENT_ENDPOINT, endpoint);
+	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	put_text(row, EVENT_SOURCE, source);
+	put_text(row, EVENT_STATUS, steps == NIL ? "ignored" : "pending");
+	if (event->catalog == NULL)
+		put_text(row, EVENT_MIRRORED, "ignored");
+	put(row, EVENT_TODO, step_names(steps));
+	if (steps != NIL)
+		put(row, EVENT_TRIES, step_tries(steps));
+	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
+	target = row_open(engine_relation("event"), engine_relation("event_pkey"));
+	inserted = row_insert(target, row->values, row->nulls);
+	row_close(target);
+	return inserted;
+}
+
 static bool
 check_size(int length, Refusal *refusal)
 {

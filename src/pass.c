@@ -85,6 +85,7 @@ chores_turn(TimestampTz *next)
 {
 	*next = GetCurrentTimestamp() + CHORES_EVERY;
 	sender_reclaim();
+	runner_reclaim();
 	pass_begin();
 	outbox_heal();
 	pass_commit();
@@ -116,6 +117,8 @@ enum
 {
 	PART_CLAIM,
 	PART_EVENT,
+	PART_JOB,
+	PART_RECONCILE,
 	PART_ESCALATION,
 	PART_CHORES,
 	PART_PRUNE
@@ -128,6 +131,8 @@ static struct
 	TimestampTz next; /* when it is to be looked at */
 } parts[] = {[PART_CLAIM] = {claim_turn, 0},
 			 [PART_EVENT] = {retry_turn, 0},
+			 [PART_JOB] = {runner_turn, 0},
+			 [PART_RECONCILE] = {reconcile_schedule, 0},
 			 [PART_ESCALATION] = {escalation_turn, 0},
 			 [PART_CHORES] = {chores_turn, 0},
 			 [PART_PRUNE] = {prune_turn, 0}};
@@ -172,6 +177,7 @@ pass_woken(void)
 	TimestampTz *escalation = &parts[PART_ESCALATION].next;
 
 	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
+	parts[PART_JOB].next = DT_NOBEGIN;
 	*escalation = Min(*escalation, GetCurrentTimestamp() + USECS_PER_SEC);
 }
 
@@ -190,6 +196,8 @@ pass_turn(TimestampTz *next)
 	if (closed)
 		return busy;
 	mind_the_clock(now);
+	if (runner_is_called())
+		parts[PART_JOB].next = DT_NOBEGIN;
 	for (int i = 0; i < lengthof(parts); i++)
 		if (now >= parts[i].next)
 			busy = parts[i].turn(&parts[i].next) || busy;
@@ -205,7 +213,7 @@ pass_turn(TimestampTz *next)
 bool
 pass_idle(void)
 {
-	return sender_idle();
+	return sender_idle() && runner_idle();
 }
 
 /*
@@ -218,7 +226,9 @@ pass_awaits(TimestampTz *until)
 	*until = sender_next();
 	if (paced)
 		*until = Min(*until, parts[PART_CLAIM].next);
-	return paced || !sender_idle();
+	if (!runner_idle())
+		*until = Min(*until, parts[PART_JOB].next);
+	return paced || !pass_idle();
 }
 
 /* Begin nothing more, let what is in the air land, for so long, and let go. */
@@ -230,6 +240,7 @@ pass_land(long milliseconds, void (*interrupts)(void))
 	TimestampTz next;
 
 	closed = true;
+	runner_drop();
 	sender_close();
 	while (!sender_idle() && GetCurrentTimestamp() < until)
 	{
@@ -246,5 +257,6 @@ pass_land(long milliseconds, void (*interrupts)(void))
 void
 pass_finish(void)
 {
+	runner_drop();
 	sender_drop();
 }

@@ -23,4 +23,16 @@ extern bool retry_turn(TimestampTz *next);
 extern bool escalate_due(TimestampTz *next);
 extern void escalate_end_windows(void);
 
+/* ---- in runner.c: parts of jobs, claimed, asked for, written ---- */
+
+/* False when nothing is due before *next. */
+extern bool runner_turn(TimestampTz *next);
+extern bool runner_is_called(void);
+extern void runner_reclaim(void);
+extern bool runner_idle(void);
+extern void runner_drop(void);
+
+/* ---- in reconcile.c: by itself, every reconcile_interval ---- */
+extern bool reconcile_schedule(TimestampTz *next);
+
 #endif /* STRIPE_SYNC_PASS_H */

@@ -439,7 +439,7 @@ sender_drop(void)
 		settle_one_by_one();
 	if (sender_idle())
 		return;
-	http_abandon();
+	http_abandon(flight_landed);
 	pass_begin();
 	/* what then stays leased lapses with this process */
 	if (!step_guard(release_body, NULL, step_excuse_all, &error))

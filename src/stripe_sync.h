@@ -58,6 +58,9 @@ extern int guc_max_alerts_per_hour;
 extern int guc_escalate_after; /* seconds, 0 is off */
 extern int guc_retention;	   /* minutes, 0 is off */
 extern int guc_coalesce_burst;
+extern double guc_stripe_rate;	   /* requests a second */
+extern int guc_reconcile_interval; /* seconds, 0 is off */
+extern char *guc_api_version;	   /* "" is the catalog's */
 extern char *guc_stripe_api_base;
 extern char *guc_slack_api_base;
 extern char *guc_slack_hosts;
@@ -251,6 +254,9 @@ typedef struct Receipt
 	char *detail;
 } Receipt;
 
+extern bool inbox_knows(const char *payload, int length);
+extern bool inbox_store_pending(const Event *event, const char *endpoint,
+								const char *source);
 extern bool inbox_receive(const char *payload, int length, text *signature,
 						  const char *endpoint, const char *source,
 						  Receipt *receipt, Refusal *refusal);

@@ -30,6 +30,8 @@ SELECT g.grade, g.what
 	('read', 'TABLE stripe_sync.delivery'),
 	('read', 'TABLE stripe_sync.alert'),
 	('read', 'TABLE stripe_sync.incident'),
+	('read', 'TABLE stripe_sync.job'),
+	('read', 'TABLE stripe_sync.api_call'),
 	('read', 'TABLE stripe_sync.worker'),
 	('read', 'FUNCTION stripe_sync.workers()'),
 	('read', 'FUNCTION stripe_sync.object_types()'),
@@ -63,6 +65,11 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, jsonpath, interval, text, text, jsonb)'),
 	('admin', 'FUNCTION stripe_sync.drop_alert(text)'),
 	('admin', 'FUNCTION stripe_sync.add_default_alerts(text)'),
+	('admin', 'FUNCTION stripe_sync.set_api_key(text, text)'),
+	('admin', 'FUNCTION stripe_sync.refetch(text, text, text)'),
+	('admin', 'FUNCTION stripe_sync.reconcile(interval)'),
+	('admin', 'FUNCTION stripe_sync.cancel_job(bigint)'),
+	('admin', 'PROCEDURE stripe_sync.wait_job(bigint, interval)'),
 	('admin', 'FUNCTION stripe_sync.activate()'),
 	('admin', 'FUNCTION stripe_sync.pause(text)'),
 	('admin', 'FUNCTION stripe_sync.resume(text)'),
@@ -187,6 +194,13 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.alert', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.alerted', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_record', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_part', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.api_call', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reconcile_schedule', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.watermark', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_record_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.api_call_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.identity', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.pulse', '');

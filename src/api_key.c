@@ -1,0 +1,171 @@
+/*
+ * api_key.c
+ *		Stripe's keys, which the worker reads with.
+ *
+ * A connected account is read with a key of its own, if it has one, else with
+ * the platform's and a Stripe-Account header.
+ */
+#include "stripe_api.h"
+
+#include "access/genam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "secret.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_set_api_key);
+
+#define MAX_ACCOUNT 255
+
+static bool
+has_prefix(const text *value, const char *prefix)
+{
+	return VARSIZE_ANY_EXHDR(value) > strlen(prefix) &&
+		   memcmp(VARDATA_ANY(value), prefix, strlen(prefix)) == 0;
+}
+
+/* A publishable key or a signing secret is a common mistake. */
+static void
+check_key(const text *key)
+{
+	if (secret_check_file(key))
+		return;
+	if (!secret_is_word(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) ||
+		!(has_prefix(key, "sk_") || has_prefix(key, "rk_")))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+			 errmsg("the key cannot be a secret or restricted key of Stripe's"),
+			 errhint(
+				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
+}
+
+static void
+check_account(const char *account)
+{
+	if (strlen(account) > MAX_ACCOUNT ||
+		(account[0] != '\0' && strncmp(account, "acct_", 5) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+				 errmsg("an account must begin with \"acct_\""),
+				 errhint("Leave it out for your own account.")));
+}
+
+/* The first run of reconcile comes one interval after the key. */
+static void
+store_key(text *account, text *key)
+{
+	static EngineStatement upsert = {
+		"INSERT INTO stripe_sync.api_key (account, key) VALUES ($1, $2)"
+		" ON CONFLICT (account) DO UPDATE SET key = excluded.key",
+		2,
+		{TEXTOID, TEXTOID}};
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.api_key WHERE account = $1", 1, {TEXTOID}};
+	static EngineStatement schedule = {
+		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
+		" SELECT pg_catalog.clock_timestamp() + $1 * interval '1 second'"
+		"  WHERE NOT EXISTS (SELECT FROM stripe_sync.reconcile_schedule)",
+		1,
+		{INT4OID}};
+	Datum values[] = {PointerGetDatum(account), PointerGetDatum(key)};
+	Datum interval = Int32GetDatum(guc_reconcile_interval);
+
+	SPI_connect();
+	if (key == NULL)
+		engine_run(&drop, values, NULL, SPI_OK_DELETE);
+	else
+	{
+		engine_run(&upsert, values, NULL, SPI_OK_INSERT);
+		engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
+	}
+	SPI_finish();
+}
+
+/* set_api_key(key, account) */
+Datum
+stripe_sync_set_api_key(PG_FUNCTION_ARGS)
+{
+	text *key = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	text *account = PG_ARGISNULL(1) ? cstring_to_text("") : PG_GETARG_TEXT_PP(1);
+	RoleScope scope;
+
+	if (key != NULL)
+		check_key(key);
+	check_account(text_to_cstring(account));
+	scope = role_enter_engine();
+	store_key(account, key);
+	guard_note();
+	slots_wake();
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+static bool
+read_key(const char *account, char *buffer, size_t size, char **trouble)
+{
+	SecretBuffer secret;
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, account,
+								   &relation, &snapshot);
+	HeapTuple tuple = systable_getnext(scan);
+	int length = 0;
+	bool isnull;
+
+	if (HeapTupleIsValid(tuple))
+		length = secret_read(DatumGetTextPP(heap_getattr(
+								 tuple, 2, RelationGetDescr(relation), &isnull)),
+							 &secret, trouble);
+	engine_scan_end(scan, relation, snapshot);
+	if (length > 0 && (length >= size || !secret_is_word(secret.bytes, length)))
+	{
+		*trouble = "It has a space, or what isn't ASCII, in it.";
+		length = 0;
+	}
+	if (length > 0)
+	{
+		memcpy(buffer, secret.bytes, length);
+		buffer[length] = '\0';
+	}
+	secret_wipe(&secret);
+	return length > 0;
+}
+
+/*
+ * The key for an account, in the caller's buffer, which the caller wipes; false
+ * with *trouble, a sentence.
+ */
+bool
+api_key_load(const char *account, char *buffer, size_t size, char **trouble)
+{
+	*trouble = "There is no key of Stripe's: call stripe_sync.set_api_key().";
+	return (account[0] != '\0' && read_key(account, buffer, size, trouble)) ||
+		   read_key("", buffer, size, trouble);
+}
+
+/* Is there any?  Whether it is good, Stripe says. */
+bool
+api_key_is_set(void)
+{
+	static EngineStatement select = {"SELECT 1 FROM stripe_sync.api_key LIMIT 1"};
+	bool is;
+
+	SPI_connect();
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	is = SPI_processed > 0;
+	SPI_finish();
+	return is;
+}
+
+void
+refuse_without_key(void)
+{
+	if (!api_key_is_set())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no key of Stripe's to read with"),
+				 errhint("SELECT stripe_sync.set_api_key('rk_live_...')")));
+}

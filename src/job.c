@@ -1,0 +1,242 @@
+/*
+ * job.c
+ *		Jobs: asked for, joined, called off, waited for.
+ *
+ * What a job is made of, and how its parts are worked at, is runner.c's.
+ */
+#include "stripe_api.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_cancel_job);
+PG_FUNCTION_INFO_V1(stripe_sync_wait_job);
+
+#define LOOK_EVERY 200 /* ms, while somebody waits */
+#define BAR_WIDTH  30
+
+/* Within an SPI connection of the caller's. */
+int64
+job_create(const char *kind)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.job_record (kind) VALUES ($1) RETURNING id",
+		1,
+		{TEXTOID}};
+	Datum value = CStringGetTextDatum(kind);
+
+	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
+	slots_wake();
+	return DatumGetInt64(SPI_getbinval(
+		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+}
+
+compat_noreturn static void
+refuse_missing(int64 id)
+{
+	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
+					errmsg("there is no job " INT64_FORMAT, id),
+					errhint("SELECT id, kind, state FROM stripe_sync.job shows "
+							"all.")));
+}
+
+/* ---- cancel_job ---- */
+
+compat_noreturn static void
+refuse_cancel(int64 id)
+{
+	static EngineStatement select = {
+		"SELECT state FROM stripe_sync.job_record WHERE id = $1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(id);
+
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		refuse_missing(id);
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("job " INT64_FORMAT " is %s, it cannot be called off", id,
+				SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1))));
+}
+
+/* cancel_job(id): who is at a part of it finds out when he writes */
+Datum
+stripe_sync_cancel_job(PG_FUNCTION_ARGS)
+{
+	static EngineStatement cancel = {
+		"UPDATE stripe_sync.job_record SET state = 'cancelled',"
+		" finished_at = pg_catalog.clock_timestamp()"
+		" WHERE id = $1 AND state IN ('waiting', 'running')",
+		1,
+		{INT8OID}};
+	static EngineStatement parts = {
+		"UPDATE stripe_sync.job_part SET state = 'cancelled', lease_pid = NULL,"
+		" lease_backend_start = NULL, lease_server_start = NULL"
+		" WHERE job = $1 AND state IN ('waiting', 'running')",
+		1,
+		{INT8OID}};
+	Datum value = PG_GETARG_DATUM(0);
+	RoleScope scope = role_enter_engine();
+
+	SPI_connect();
+	engine_run(&cancel, &value, NULL, SPI_OK_UPDATE);
+	if (SPI_processed == 0)
+		refuse_cancel(PG_GETARG_INT64(0));
+	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	slots_wake();
+	role_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* ---- wait_job ---- */
+
+/* How a job stands. */
+typedef struct Standing
+{
+	char state[16];
+	char kind[64];
+	double progress;
+	int64 objects;
+	char *error;
+	double seconds; /* since it began, -1: it hasn't */
+} Standing;
+
+static void
+read_standing(int64 id, Standing *standing)
+{
+	static EngineStatement select = {
+		"SELECT state, kind, progress::float8, objects, error,"
+		" COALESCE(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at), -1)::float8"
+		" FROM stripe_sync.job WHERE id = $1",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(id);
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter_engine();
+	HeapTuple row;
+	TupleDesc desc;
+	char *error;
+	bool isnull;
+
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		refuse_missing(id);
+	row = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	strlcpy(standing->state, SPI_getvalue(row, desc, 1),
+			sizeof(standing->state));
+	strlcpy(standing->kind, SPI_getvalue(row, desc, 2), sizeof(standing->kind));
+	standing->progress = DatumGetFloat8(SPI_getbinval(row, desc, 3, &isnull));
+	standing->objects = DatumGetInt64(SPI_getbinval(row, desc, 4, &isnull));
+	error = SPI_getvalue(row, desc, 5);
+	standing->error = error ? MemoryContextStrdup(context, error) : NULL;
+	standing->seconds = DatumGetFloat8(SPI_getbinval(row, desc, 6, &isnull));
+	SPI_finish();
+	role_leave(&scope);
+}
+
+/* [#####               ]  25 %, 1200 objects, 240/s, 15 s left */
+static void
+show_bar(const Standing *standing)
+{
+	char bar[BAR_WIDTH + 1];
+	int full = (int) (standing->progress * BAR_WIDTH + 0.5);
+	double each = standing->seconds > 0 ? standing->objects / standing->seconds
+										: 0;
+	char *left = standing->progress > 0.01 && standing->progress < 1
+					 ? psprintf(", %.0f s left", standing->seconds *
+													 (1 - standing->progress) /
+													 standing->progress)
+					 : "";
+
+	for (int i = 0; i < BAR_WIDTH; i++)
+		bar[i] = i < full ? '#' : ' ';
+	bar[BAR_WIDTH] = '\0';
+	ereport(NOTICE, (errmsg("[%s] %3.0f %%, %lld objects, %.0f/s%s", bar,
+							standing->progress * 100,
+							(long long) standing->objects, each, left)));
+}
+
+static bool
+is_over(const Standing *standing)
+{
+	return strcmp(standing->state, "waiting") != 0 &&
+		   strcmp(standing->state, "running") != 0;
+}
+
+static TimestampTz
+give_up_at(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(1))
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+		PG_GETARG_DATUM(1)));
+}
+
+/* One look, in a transaction that ends before the next. */
+static bool
+look(int64 id, Standing *last)
+{
+	Standing now = {0};
+
+	read_standing(id, &now);
+	if (now.progress != last->progress || now.objects != last->objects ||
+		is_over(&now))
+		show_bar(&now);
+	*last = now;
+	if (!is_over(&now))
+		return false;
+	if (strcmp(now.state, "done") != 0)
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+						errmsg("job " INT64_FORMAT " (%s) is %s", id, now.kind,
+							   now.state),
+						now.error ? errdetail("%s", now.error) : 0));
+	return true;
+}
+
+/* CALL wait_job(id, timeout), outside a transaction block */
+Datum
+stripe_sync_wait_job(PG_FUNCTION_ARGS)
+{
+	CallContext *call = (CallContext *) fcinfo->context;
+	TimestampTz until = give_up_at(fcinfo);
+	Standing last = {.progress = -1};
+	int64 id;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("a job's id cannot be NULL")));
+	if (call == NULL || !IsA(call, CallContext) || call->atomic)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg(
+				 "stripe_sync.wait_job() cannot run inside a transaction block"),
+			 errhint("CALL it by itself: it would hold the transaction open.")));
+	id = PG_GETARG_INT64(0);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	while (!look(id, &last))
+	{
+		SPI_commit();
+		if (GetCurrentTimestamp() >= until)
+			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+							errmsg("job " INT64_FORMAT " is still %s", id,
+								   last.state)));
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOOK_EVERY, compat_wait_event("StripeSyncWaitJob"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}

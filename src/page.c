@@ -1,0 +1,137 @@
+/*
+ * page.c
+ *		A page of one of Stripe's lists, taken apart by the server's lexer into
+ *		the bytes of its elements.
+ *
+ * {"object": "list", "data": [{...}, ...], "has_more": false, "url": ...}
+ *
+ * The elements keep their exact bytes.  What isn't such a page raises.
+ */
+#include "stripe_api.h"
+
+#include "common/jsonapi.h"
+
+#define MAX_ELEMENTS 1000 /* Stripe lists 100 at most */
+
+compat_noreturn static void
+malformed(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+					errmsg("Stripe's answer is no page of a list: %s", what)));
+}
+
+static void
+advance(JsonLexContext *lex)
+{
+	if (json_lex(lex) != JSON_SUCCESS)
+		malformed("it is not JSON, or was cut short");
+}
+
+static bool
+token_is(const JsonLexContext *lex, const char *text)
+{
+	size_t length = strlen(text);
+
+	return lex->token_terminator - lex->token_start == length &&
+		   memcmp(lex->token_start, text, length) == 0;
+}
+
+/* From a value's first token to the one behind it. */
+static void
+skip_value(JsonLexContext *lex)
+{
+	int depth = 0;
+
+	do
+	{
+		switch (lex->token_type)
+		{
+			case JSON_TOKEN_OBJECT_START:
+			case JSON_TOKEN_ARRAY_START:
+				depth++;
+				break;
+			case JSON_TOKEN_OBJECT_END:
+			case JSON_TOKEN_ARRAY_END:
+				depth--;
+				break;
+			case JSON_TOKEN_END:
+				malformed("it was cut short");
+			default:
+				break;
+		}
+		advance(lex);
+	} while (depth > 0);
+}
+
+static List *
+read_data(JsonLexContext *lex)
+{
+	List *elements = NIL;
+
+	if (lex->token_type != JSON_TOKEN_ARRAY_START)
+		malformed("its data is no array");
+	advance(lex);
+	while (lex->token_type != JSON_TOKEN_ARRAY_END)
+	{
+		PageElement *element = palloc(sizeof(PageElement));
+
+		if (lex->token_type != JSON_TOKEN_OBJECT_START)
+			malformed("an element is no object");
+		element->bytes = lex->token_start;
+		skip_value(lex);
+		element->length = (int) (lex->prev_token_terminator - element->bytes);
+		elements = lappend(elements, element);
+		if (list_length(elements) > MAX_ELEMENTS)
+			malformed("it has too many elements");
+		if (lex->token_type == JSON_TOKEN_COMMA)
+			advance(lex);
+		else if (lex->token_type != JSON_TOKEN_ARRAY_END)
+			malformed("its data is malformed");
+	}
+	advance(lex);
+	return elements;
+}
+
+/* The elements, of PageElement, in the page's order; "bytes" must outlive them. */
+List *
+page_read(const char *bytes, size_t length, bool *has_more)
+{
+	JsonLexContext *lex;
+	List *elements = NIL;
+	bool has_data = false;
+
+	*has_more = false;
+	if (length > INT_MAX)
+		malformed("it is too large");
+	lex = compat_json_lexer(bytes, (int) length);
+	advance(lex);
+	if (lex->token_type != JSON_TOKEN_OBJECT_START)
+		malformed("it is no object");
+	do
+	{
+		bool is_data;
+		bool is_more;
+
+		advance(lex);
+		if (lex->token_type != JSON_TOKEN_STRING)
+			malformed("it has no data");
+		is_data = token_is(lex, "\"data\"");
+		is_more = token_is(lex, "\"has_more\"");
+		advance(lex);
+		if (lex->token_type != JSON_TOKEN_COLON)
+			malformed("a name has no value");
+		advance(lex);
+		if (is_data)
+		{
+			elements = read_data(lex);
+			has_data = true;
+			continue;
+		}
+		if (is_more)
+			*has_more = lex->token_type == JSON_TOKEN_TRUE;
+		skip_value(lex);
+	} while (lex->token_type == JSON_TOKEN_COMMA);
+	if (lex->token_type != JSON_TOKEN_OBJECT_END || !has_data)
+		malformed("it has no data");
+	return elements;
+}
