@@ -1,17 +1,18 @@
-"""faults.py: what can go wrong on the way to Slack and back, on demand.
+"""faults.py: what can go wrong on the way to a service and back, on demand.
 
 A rule says which requests it is for, how often, and what happens:
 
-    {"match": {"path": "regex", "text": "regex"}, "skip": 0, "times": 2, "fault": {...}}
+    {"match": {"path": "regex", ...}, "skip": 0, "times": 2, "fault": {...}}
 
-"text" is searched for in the message's text and blocks.  Without "match" it is
-for every request; without "times" (or null) for ever; "skip" lets so many pass
+What can be matched: "method" (all of it), "path", "query" (as sent, percent
+signs and all), "account" (the header Stripe-Account, "" when there is none)
+and "text", in what the service calls the words of a request (of a Slack
+message its text and blocks).  All must fit.  Without "match" a rule is for
+every request; without "times" (or null) for ever; "skip" lets so many pass
 first.  The first rule that fits is used.  A fault is one of
 
     {"status": 429, "headers": {"Retry-After": "2"}, "body": "..."}
                                 a whole answer; body and headers may be left out
-    {"code": "no_service"}      a webhook's text, with its status
-    {"api_error": "token_revoked"}      200 and {"ok": false, "error": ...}
     {"reset_before": true}      (or "refuse") RST instead of an answer
     {"close_before": true}      the connection ends in good order, unanswered
     {"reset_mid_answer": true}  the head and half of the body, then RST
@@ -19,33 +20,29 @@ first.  The first rule that fits is used.  A fault is one of
     {"huge": 1000000000}        an answer of so many bytes; with "declared": true
                                 its length is told first
     {"malformed_json": true}    200, and JSON that breaks off
-    {"ok_false_without_error": true}    200 {"ok":false}
     {"redirect": "https://..."} 302
     {"garbage": true}           what isn't HTTP
     {"wrong_length": 10}        so many bytes fewer than Content-Length says
 
-and any of these beside it, or alone for an answer that is good but slow:
+or of the service's own (slack_service.py, stripe_faults.py), and any of these
+beside it, or alone for an answer that is good but slow:
 
     "delay": 2.5        seconds before the first byte
     "drip": 0.2         seconds before each byte
     "close": true       the connection ends after the answer
-    "deliver": true     Slack has taken the message nonetheless
+    "deliver": true     the service has taken the request nonetheless
 
-A message is not delivered by a request that has a fault, unless the fault is
+A request that has a fault changes nothing at the service, unless the fault is
 only slow or closes, or says "deliver".
 """
 
-import json
 import re
 
-from http11 import Answer, head_of, json_answer
-from workspace import WEBHOOK_STATUS
+from http11 import Answer, head_of
 
 ONLY_SLOW = {"delay", "drip", "close", "deliver"}
-KINDS = {"status", "code", "api_error", "reset_before", "refuse", "close_before",
-         "reset_mid_answer", "never", "huge", "malformed_json", "ok_false_without_error",
-         "redirect", "garbage", "wrong_length"}
 EXTRAS = ONLY_SLOW | {"headers", "body", "declared"}
+MATCHES = {"method", "path", "query", "account", "text"}
 PIECE = b"x" * 65536
 
 
@@ -68,36 +65,44 @@ class Reply:
         self.plain = fault is None
 
 
-def whole_reply(answer, request_id, keep):
+def whole_reply(answer, keep):
     reply = Reply(answer)
-    reply.chunks = iter((head_of(answer, request_id, len(answer.body), keep) + answer.body,))
+    reply.chunks = iter((head_of(answer, len(answer.body), keep) + answer.body,))
     reply.end = "keep" if keep else "close"
     return reply
 
 
 class Rule:
-    def __init__(self, spec):
-        match = spec.get("match") or {}
+    def __init__(self, spec, service):
+        self.match = {name: re.compile(pattern)
+                      for name, pattern in (spec.get("match") or {}).items() if pattern}
         self.fault = spec["fault"]
-        self.path = re.compile(match["path"]) if match.get("path") else None
-        self.text = re.compile(match["text"]) if match.get("text") else None
         self.skip = spec.get("skip") or 0
         self.left = spec.get("times")
         self.spec = spec
         self.used = 0
-        check_fault(self.fault)
+        self.service = service
+        if set(self.match) - MATCHES:
+            raise ValueError(f"what is matched: {', '.join(sorted(MATCHES))}")
+        check_fault(self.fault, service)
 
     def fits(self, request):
         if self.left == 0:
             return False
-        if self.path and not self.path.search(request.path):
-            return False
-        if self.text and not self.text.search(words_of(request)):
+        if not all(pattern.search(self.subject(name, request))
+                   for name, pattern in self.match.items()):
             return False
         if self.skip > 0:
             self.skip -= 1
             return False
         return True
+
+    def subject(self, name, request):
+        if name == "text":
+            return self.service.words(request)
+        if name == "account":
+            return request.headers.get("stripe-account", "")
+        return getattr(request, name)
 
     def use(self):
         self.used += 1
@@ -106,30 +111,25 @@ class Rule:
         return self.fault
 
 
-def check_fault(fault):
-    unknown = set(fault) - KINDS - EXTRAS
+def check_fault(fault, service):
+    kinds = set(ANSWERS) | set(WIRES) | set(service.fault_answers)
+    unknown = set(fault) - kinds - EXTRAS - service.fault_extras
     if unknown:
         raise ValueError(f"no such fault: {', '.join(sorted(unknown))}")
-    if len(KINDS & set(fault)) > 1:
-        raise ValueError(f"one fault at a time: {', '.join(sorted(KINDS & set(fault)))}")
-
-
-def words_of(request):
-    payload = request.json()
-    if not isinstance(payload, dict):
-        return request.body.decode("utf-8", "replace")
-    return f"{payload.get('text')}\n{json.dumps(payload.get('blocks'), ensure_ascii=False)}"
+    if len(kinds & set(fault)) > 1:
+        raise ValueError(f"one fault at a time: {', '.join(sorted(kinds & set(fault)))}")
 
 
 class Faults:
-    def __init__(self):
+    def __init__(self, service):
+        self.service = service
         self.rules = []
 
     def set(self, specs):
-        self.rules = [Rule(spec) for spec in specs]
+        self.rules = [Rule(spec, self.service) for spec in specs]
 
     def add(self, specs):
-        self.rules.extend([Rule(spec) for spec in specs])
+        self.rules.extend([Rule(spec, self.service) for spec in specs])
 
     def show(self):
         return [dict(rule.spec, left=rule.left, used=rule.used) for rule in self.rules]
@@ -142,30 +142,25 @@ class Faults:
 
 
 def delivers(fault):
-    """Does Slack take the message although the answer goes wrong?"""
+    """Does the service take the request although the answer goes wrong?"""
     return bool(fault.get("deliver")) or set(fault) <= ONLY_SLOW
 
 
-def is_api(request):
-    return request.path.startswith("/api/")
-
-
-def good_answer(request):
-    """What would have been said, of a message that isn't taken."""
-    return json_answer({"ok": True}) if is_api(request) else Answer(200, b"ok")
-
-
-def faulty_reply(fault, answer, request, request_id):
-    """What a fault makes of an answer (None: the message wasn't taken)."""
-    kind = next(iter(KINDS & set(fault)), None)
-    answer = answer or good_answer(request)
+def faulty_reply(fault, answer, request, server):
+    """What a fault makes of an answer (None: the request wasn't taken)."""
+    service = server.service
+    answer = answer or service.good_answer(request)
     keep = request.keep and not fault.get("close")
-    if kind in ANSWERS:
-        answer = ANSWERS[kind](fault, request, answer)
+    kind = next((name for name in fault if name not in EXTRAS | service.fault_extras), None)
+    if kind in service.fault_answers:
+        answer = service.fault_answers[kind](fault, request, answer)
+    elif kind in ANSWERS:
+        answer = ANSWERS[kind](fault, request, answer, service)
+    answer = server.dressed(request, answer)
     if kind in WIRES:
-        reply = WIRES[kind](fault, answer, request_id)
+        reply = WIRES[kind](fault, answer)
     else:
-        reply = whole_reply(answer, request_id, keep)
+        reply = whole_reply(answer, keep)
     reply.fault = fault
     reply.plain = False
     reply.delay = fault.get("delay", 0)
@@ -175,67 +170,47 @@ def faulty_reply(fault, answer, request, request_id):
 
 # ---- faults that are an answer ----
 
-def answer_status(fault, request, _answer):
+def headers_of(fault):
+    return tuple((fault.get("headers") or {}).items())
+
+
+def answer_status(fault, request, _answer, service):
     status = fault["status"]
-    headers = tuple((fault.get("headers") or {}).items())
+    headers = headers_of(fault)
     body = fault.get("body")
     if body is None:
-        return default_body(status, headers, request)
+        return default_answer(status, headers, request, service)
     if isinstance(body, str):
         return Answer(status, body.encode(), headers=headers, code=body[:80])
-    return json_answer(body, status, headers)
+    return service.json_answer(body, status, headers)
 
 
-def default_body(status, headers, request):
+def default_answer(status, headers, request, service):
     if status == 429:
-        return limited_answer(request, headers)
+        return service.limited(request, headers, {})
     if 300 <= status < 400 or status < 300:
-        return Answer(status, good_answer(request).body, headers=headers)
-    return Answer(status, b"<html><body>server error</body></html>", headers=headers,
-                  code=f"http_{status}")
+        good = service.good_answer(request)
+        return Answer(status, good.body, good.kind, headers)
+    return service.status_answer(status, headers, request)
 
 
-def limited_answer(request, headers):
-    wait = int(dict((name.lower(), value) for name, value in headers).get("retry-after", 1))
-    if is_api(request):
-        return json_answer({"ok": False, "error": "ratelimited"}, 429, headers)
-    return json_answer({"retry_after": wait, "ok": False, "error": "rate_limited"}, 429, headers)
+def answer_malformed(_fault, _request, answer, service):
+    body = answer.body[:len(answer.body) // 2] if len(answer.body) > 100 else service.broken_json
+    return Answer(200, body, service.json_kind)
 
 
-def answer_code(fault, _request, _answer):
-    code = fault["code"]
-    headers = tuple((fault.get("headers") or {}).items())
-    return Answer(WEBHOOK_STATUS.get(code, 400), code.encode(), headers=headers, code=code)
-
-
-def answer_api_error(fault, _request, _answer):
-    return json_answer({"ok": False, "error": fault["api_error"]},
-                       headers=tuple((fault.get("headers") or {}).items()))
-
-
-def answer_malformed(_fault, _request, _answer):
-    return Answer(200, b'{"ok":true,"channel":"C0', "application/json; charset=utf-8")
-
-
-def answer_no_error(_fault, _request, _answer):
-    return json_answer({"ok": False})
-
-
-def answer_redirect(fault, _request, _answer):
+def answer_redirect(fault, _request, _answer, _service):
     return Answer(302, b"", headers=(("location", fault["redirect"]),))
 
 
-ANSWERS = {
-    "status": answer_status, "code": answer_code, "api_error": answer_api_error,
-    "malformed_json": answer_malformed, "ok_false_without_error": answer_no_error,
-    "redirect": answer_redirect,
-}
+ANSWERS = {"status": answer_status, "malformed_json": answer_malformed,
+           "redirect": answer_redirect}
 
 
 # ---- faults of the connection ----
 
 def wire_nothing(end):
-    def wire(_fault, _answer, _request_id):
+    def wire(_fault, _answer):
         reply = Reply(None)
         reply.end = end
         reply.cut = True
@@ -243,32 +218,33 @@ def wire_nothing(end):
     return wire
 
 
-def wire_cut(answer, request_id, sent, length, end):
+def wire_cut(answer, sent, length, end):
     reply = Reply(answer)
-    reply.chunks = iter((head_of(answer, request_id, length, True) + sent,))
+    reply.chunks = iter((head_of(answer, length, True) + sent,))
     reply.end = end
     reply.cut = True
     return reply
 
 
-def wire_reset_mid_answer(_fault, answer, request_id):
+def wire_reset_mid_answer(_fault, answer):
     half = answer.body[:len(answer.body) // 2 + 1]
-    return wire_cut(answer, request_id, half, len(answer.body) + 1000, "reset")
+    return wire_cut(answer, half, len(answer.body) + 1000, "reset")
 
 
-def wire_wrong_length(fault, answer, request_id):
+def wire_wrong_length(fault, answer):
     short = fault["wrong_length"]
     if short < 0:
         surplus = answer.body + b"?" * -short
-        return wire_cut(answer, request_id, surplus, len(answer.body), "close")
-    return wire_cut(answer, request_id, answer.body, len(answer.body) + short, "close")
+        return wire_cut(answer, surplus, len(answer.body), "close")
+    return wire_cut(answer, answer.body, len(answer.body) + short, "close")
 
 
-def wire_huge(fault, answer, request_id):
+def wire_huge(fault, answer):
     size = fault["huge"]
     length = size if fault.get("declared") else None
-    reply = Reply(Answer(200, b"", answer.kind))
-    reply.chunks = pieces(head_of(answer, request_id, length, False), size)
+    empty = Answer(200, b"", answer.kind, answer.headers)
+    reply = Reply(empty)
+    reply.chunks = pieces(head_of(empty, length, False), size)
     reply.end = "close"
     return reply
 
@@ -280,7 +256,7 @@ def pieces(head, size):
         size -= len(PIECE)
 
 
-def wire_garbage(_fault, _answer, _request_id):
+def wire_garbage(_fault, _answer):
     reply = Reply(None)
     reply.chunks = iter((b"\x00\xff\x16SSH-2.0-\r\n\r\n not HTTP at all \r\n",))
     reply.end = "close"

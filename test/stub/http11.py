@@ -5,8 +5,9 @@ from urllib.parse import parse_qsl
 
 MAX_HEAD = 64 * 1024
 REASONS = {
-    200: "OK", 302: "Found", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 410: "Gone", 429: "Too Many Requests",
+    200: "OK", 302: "Found", 400: "Bad Request", 401: "Unauthorized",
+    402: "Request Failed", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 409: "Conflict", 410: "Gone", 429: "Too Many Requests",
     500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout",
 }
@@ -35,7 +36,7 @@ class Request:
     """One request, as it came; n and at are for whoever journals it."""
 
     __slots__ = ("method", "path", "query", "headers", "body", "keep", "n", "at",
-                 "connection", "payload", "payload_known")
+                 "connection", "payload", "payload_known", "id")
 
     def __init__(self, method, target, version, headers, body):
         self.method = method
@@ -44,6 +45,7 @@ class Request:
         self.body = body
         wish = headers.get("connection", "").lower()
         self.keep = wish != "close" and (version == "HTTP/1.1" or wish == "keep-alive")
+        self.id = ""
         self.payload = None
         self.payload_known = False
 
@@ -66,7 +68,7 @@ class Request:
 
 
 class Answer:
-    """What Slack would say; code is its own word for it, "" when all is well."""
+    """What the service would say; code is its own word for it, "" when all is well."""
 
     __slots__ = ("status", "body", "kind", "headers", "code")
 
@@ -84,13 +86,11 @@ def json_answer(value, status=200, headers=()):
     return Answer(status, body, "application/json; charset=utf-8", headers, code)
 
 
-def head_of(answer, request_id, length, keep):
+def head_of(answer, length, keep):
     """Status line and headers; a length of None is not told."""
     status = answer.status
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}",
-             f"content-type: {answer.kind}",
-             "server: slack-stub",
-             f"x-slack-req-id: {request_id}"]
+             f"content-type: {answer.kind}"]
     if length is not None:
         lines.append(f"content-length: {length}")
     if not keep:

@@ -11,24 +11,22 @@ second line of the same n tells the end:
 
     {"n": 7, "ended": 1760000002.5, "whole": false, "bytes": 1234}
 
-n rises for as long as the stub runs, over a reset too.  A body that is no JSON stands in "body" instead of "payload".  "at" is when the
-request was whole; "code" is Slack's word for what is wrong; "fault" is the
-fault that was asked for.
+n rises for as long as the stub runs, over a reset too.  A body that is no JSON stands in "body"
+instead of "payload"; "query" is there when there is one.  "at" is when the request was whole;
+"code" is the service's word for what is wrong; "fault" is the fault that was asked for.  A
+service may say more of a request (describe), and hide what a header holds (show_header).
 """
 
 import json
 import os
 import time
 
-HEADERS = ("host", "user-agent", "content-type", "content-length", "authorization", "connection",
-           "accept", "accept-encoding", "expect")
-MAX_ANSWER = 2000
-
 
 class Journal:
-    def __init__(self, path):
+    def __init__(self, path, service):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         self.file = os.open(path, flags, 0o600)
+        self.service = service
         self.enabled = True
         self.count = 0
 
@@ -43,14 +41,19 @@ class Journal:
         request.n = self.count
         if not self.enabled:
             return
+        service = self.service
         entry = {
             "n": request.n, "at": request.at, "connection": request.connection,
             "method": request.method, "path": request.path,
-            "headers": {name: request.headers[name] for name in HEADERS if name in request.headers},
+            "headers": {name: service.show_header(name, request.headers[name])
+                        for name in service.journal_headers if name in request.headers},
             "status": reply.status, "code": reply.code,
-            "answer": reply.body[:MAX_ANSWER].decode("utf-8", "replace"),
+            "answer": reply.body[:service.max_journaled].decode("utf-8", "replace"),
             "fault": reply.fault, "whole": True if reply.plain else None,
+            **service.describe(request, reply),
         }
+        if request.query:
+            entry["query"] = request.query
         payload = request.json()
         if payload is None:
             entry["body"] = request.body.decode("utf-8", "replace")

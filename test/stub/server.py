@@ -1,80 +1,40 @@
-"""server.py: sockets, connections and time, in one thread over epoll.
+"""server.py: the server that every stub is: it accepts, counts, limits,
+misbehaves when told to, and asks its service for the answers.
 
-Written by hand rather than with asyncio: it has to be much faster than what is
-measured with it, and to break connections in ways that libraries prevent.
+A service (slack_service.py, stripe_service.py) has
+
+    name                        for the journal and the log
+    reset()                     forget everything
+    answer(request)             -> Answer
+    headers(request, answer, request_id)    (name, value) pairs that each answer bears
+    counts()                    what "stats" tells of it
+    settled(request, reply, whole)          an answer is out, or could not be
+    place(request, spec)        what a limit is counted for (Pace), and
+    limited(request, headers, spec)         -> Answer: too fast
+    wants_answer(fault, request), words(request), good_answer(request),
+    status_answer(status, headers, request), json_answer(value, status, headers),
+    json_kind, broken_json, fault_answers (by kind), fault_extras
+                                see faults.py
+    journal_headers, max_journaled, describe(request, reply), show_header(name, value)
+                                see journal.py
 """
 
-import heapq
 import itertools
 import os
-import select
 import socket
 import ssl
-import struct
 import sys
 import time
 import traceback
 
+from connection import READ, Connection, Loop
 from control import PREFIX as CONTROL
-from faults import delivers, faulty_reply, whole_reply
-from http11 import Answer, NotHttp, head_of, json_answer, read_request, wants_continue
-
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-CHUNK = 65536
-TURN = 16                       # chunks that one connection may send before others have a go
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
-LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+from faults import faulty_reply, whole_reply
+from http11 import Answer
 
 
 class Stop(BaseException):
     """A signal asks to stop."""
-
-
-class Loop:
-    """What happens on descriptors, and what falls due."""
-
-    def __init__(self):
-        self.epoll = select.epoll()
-        self.watched = {}
-        self.timers = []
-        self.order = itertools.count()
-
-    def watch(self, fd, mask, handler):
-        self.watched[fd] = handler
-        self.epoll.register(fd, mask)
-
-    def rewatch(self, fd, mask):
-        self.epoll.modify(fd, mask)
-
-    def forget(self, fd):
-        if self.watched.pop(fd, None):
-            self.epoll.unregister(fd)
-
-    def after(self, seconds, call):
-        """A timer; set its call to None and it does nothing."""
-        timer = [time.monotonic() + seconds, next(self.order), call]
-        heapq.heappush(self.timers, timer)
-        return timer
-
-    def run(self):
-        while True:
-            for fd, mask in self.epoll.poll(self.nap()):
-                handler = self.watched.get(fd)
-                if handler:
-                    handler(mask)
-            self.run_timers()
-
-    def nap(self):
-        if not self.timers:
-            return -1
-        return max(0, self.timers[0][0] - time.monotonic())
-
-    def run_timers(self):
-        while self.timers and self.timers[0][0] <= time.monotonic():
-            call = heapq.heappop(self.timers)[2]
-            if call:
-                call()
 
 
 class Stats:
@@ -95,7 +55,7 @@ class Stats:
         self.bytes_sent = 0
 
     def show(self, server):
-        return {**vars(self), "ok": server.workspace.accepted,
+        return {**vars(self), **server.service.counts(),
                 "open_connections": server.open_connections()}
 
     def begin(self, reply):
@@ -115,254 +75,38 @@ class Stats:
 
 
 class Pace:
-    """Slack's limit: so many messages a second and place, and short bursts."""
+    """A limit: so many requests a second and place, and short bursts.  What a
+    place is, and what the one who is too fast hears, is the service's to say."""
 
-    def __init__(self):
+    def __init__(self, service):
+        self.service = service
         self.set({})
 
     def set(self, spec):
+        self.spec = spec
         self.per_second = spec.get("per_second") or 0
         self.burst = spec.get("burst", 1)
-        self.retry_after = spec.get("retry_after", 1)
         self.buckets = {}
 
     def allows(self, request):
         if not self.per_second:
             return True
-        place, now = self.place(request), time.monotonic()
+        place, now = self.service.place(request, self.spec), time.monotonic()
         tokens, then = self.buckets.get(place, (self.burst, now))
         tokens = min(self.burst, tokens + (now - then) * self.per_second)
         allowed = tokens >= 1
         self.buckets[place] = (tokens - allowed, now)
         return allowed
 
-    def place(self, request):
-        if not request.path.startswith("/api/"):
-            return request.path
-        payload = request.json()
-        if not isinstance(payload, dict):
-            payload = request.form()
-        return str(payload.get("channel", request.path)).removeprefix("#")
-
-    def answer(self, request):
-        headers = (("retry-after", self.retry_after),)
-        if request.path.startswith("/api/"):
-            return json_answer({"ok": False, "error": "ratelimited"}, 429, headers)
-        return json_answer({"retry_after": self.retry_after, "ok": False,
-                            "error": "rate_limited"}, 429, headers)
-
-
-class Connection:
-    """One client: reads a request, sends what the server replies, again."""
-
-    def __init__(self, server, sock, number, is_control):
-        self.server = server
-        self.loop = server.loop
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.number = number
-        self.is_control = is_control
-        self.is_tls = isinstance(sock, ssl.SSLSocket)
-        self.shaken = not self.is_tls
-        self.mask = READ
-        self.inbox = bytearray()
-        self.told_to_continue = False
-        self.request = None
-        self.reply = None
-        self.out = b""
-        self.sent = 0
-        self.timer = None
-        self.loop.watch(self.fd, READ, self.on_event)
-
-    # ---- what comes in ----
-
-    def on_event(self, mask):
-        if not self.shaken and not self.shake_hands():
-            return
-        if mask & WRITE and self.reply:
-            self.write()
-        if mask & ~WRITE and self.sock:
-            self.read()
-        self.serve()
-
-    def shake_hands(self):
-        try:
-            self.sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self.want(READ)
-        except ssl.SSLWantWriteError:
-            self.want(WRITE)
-        except OSError as error:
-            self.server.note_tls_failure(error)
-            self.close("close")
-        else:
-            self.shaken = True
-            self.want(READ)
-        return self.shaken
-
-    def read(self):
-        try:
-            data = self.sock.recv(CHUNK)
-            while data and self.is_tls and self.sock.pending():
-                self.inbox += data
-                data = self.sock.recv(CHUNK)
-        except LATER:
-            return
-        except OSError as error:
-            if isinstance(error, ssl.SSLError):
-                self.server.note_tls_failure(error)
-            data = b""
-        if data:
-            self.inbox += data
-        else:
-            self.lost()
-
-    def serve(self):
-        """Answer what is there, one request after the other."""
-        while self.sock and not self.reply and self.inbox:
-            try:
-                request, used = read_request(self.inbox)
-            except NotHttp:
-                return self.refuse()
-            if not request:
-                return self.tell_to_continue()
-            del self.inbox[:used]
-            self.told_to_continue = False
-            self.begin(request)
-        return None
-
-    def refuse(self):
-        answer = Answer(400, b"Bad Request")
-        try:
-            self.sock.send(head_of(answer, "", len(answer.body), False) + answer.body)
-        except OSError:
-            pass
-        self.close("close")
-
-    def tell_to_continue(self):
-        if not self.told_to_continue and wants_continue(self.inbox):
-            self.told_to_continue = True
-            try:
-                self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            except OSError:
-                self.close("close")
-
-    # ---- what goes out ----
-
-    def begin(self, request):
-        request.connection = self.number
-        request.at = time.time()
-        self.request = request
-        self.sent = 0
-        self.out = b""
-        self.reply = self.server.reply_to(request, self.is_control)
-        if self.reply.delay:
-            self.timer = self.loop.after(self.reply.delay, self.go)
-        else:
-            self.send()
-
-    def go(self):
-        """A delay is over."""
-        self.timer = None
-        self.send()
-        self.serve()
-
-    def send(self):
-        if self.reply.drip:
-            self.drip()
-        else:
-            self.write()
-
-    def drip(self):
-        self.timer = None
-        self.out = self.out or next(self.reply.chunks, b"")
-        if not self.out:
-            self.finish()
-            return self.serve()
-        try:
-            sent = self.sock.send(self.out[:1])
-        except LATER:
-            sent = 0
-        except OSError:
-            return self.lost()
-        self.sent += sent
-        self.out = self.out[sent:]
-        self.timer = self.loop.after(self.reply.drip, self.drip)
-        return None
-
-    def write(self):
-        for _ in range(TURN):
-            self.out = self.out or next(self.reply.chunks, b"")
-            if not self.out:
-                return self.finish()
-            try:
-                sent = self.sock.send(self.out)
-            except LATER:
-                break
-            except OSError:
-                return self.lost()
-            self.sent += sent
-            self.out = self.out[sent:]
-        return self.want(READ | WRITE)
-
-    def want(self, mask):
-        if self.mask != mask:
-            self.mask = mask
-            self.loop.rewatch(self.fd, mask)
-
-    # ---- ends ----
-
-    def finish(self):
-        """All was sent that was to be sent."""
-        end = self.reply.end
-        self.want(READ)
-        if end == "hang":
-            return
-        self.settle(not self.reply.cut)
-        if end != "keep":
-            self.close(end)
-
-    def settle(self, whole):
-        request, reply = self.request, self.reply
-        self.request = self.reply = None
-        self.server.settled(request, reply, whole, self.sent)
-
-    def lost(self):
-        """The other side is gone."""
-        if self.reply:
-            self.settle(False)
-        self.close("close")
-
-    def close(self, how):
-        if not self.sock:
-            return
-        if self.timer:
-            self.timer[2] = None
-        self.loop.forget(self.fd)
-        if how == "reset":
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        elif self.is_tls and self.shaken:
-            self.say_goodbye()
-        self.sock.close()
-        self.sock = None
-        self.server.gone(self)
-
-    def say_goodbye(self):
-        """TLS's close_notify; whether the other side has one too is its affair."""
-        try:
-            self.sock.unwrap()
-        except (OSError, ValueError):
-            pass
-
 
 class Server:
-    def __init__(self, workspace, faults, journal, cert, key):
+    def __init__(self, service, faults, journal, cert, key):
         self.loop = Loop()
-        self.workspace = workspace
+        self.service = service
         self.faults = faults
         self.journal = journal
         self.control = None
-        self.pace = Pace()
+        self.pace = Pace(service)
         self.stats = Stats()
         self.connections = set()
         self.mute = []              # accepted, and never spoken to
@@ -451,7 +195,7 @@ class Server:
             connection.lost()
 
     def reset(self):
-        self.workspace.reset()
+        self.service.reset()
         self.faults.set([])
         self.pace.set({})
         in_flight = self.stats.in_flight
@@ -465,25 +209,37 @@ class Server:
 
     def reply_to(self, request, is_control):
         if request.path.startswith(CONTROL):
-            return whole_reply(self.control.answer(request), "control", request.keep)
-        reply = self.compose(request, f"{self.request_id}{self.journal.count + 1:08x}")
+            return whole_reply(self.control.answer(request), request.keep)
+        request.id = f"{self.request_id}{self.journal.count + 1:08x}"
+        reply = self.compose(request)
         self.journal.received(request, reply)
         self.stats.begin(reply)
         return reply
 
-    def compose(self, request, request_id):
+    def compose(self, request):
         fault = self.faults.choose(request)
         if not fault:
-            return whole_reply(self.answer(request), request_id, request.keep)
-        answer = self.answer(request) if delivers(fault) else None
-        return faulty_reply(fault, answer, request, request_id)
+            answer = self.dressed(request, self.answer(request))
+            return whole_reply(answer, request.keep)
+        answer = self.answer(request) if self.service.wants_answer(fault, request) else None
+        return faulty_reply(fault, answer, request, self)
+
+    def dressed(self, request, answer):
+        """With what each answer of the service bears, but what it says itself."""
+        said = {name.lower() for name, _ in answer.headers}
+        more = self.service.headers(request, answer, request.id)
+        return Answer(answer.status, answer.body, answer.kind,
+                      (*answer.headers, *(each for each in more if each[0].lower() not in said)),
+                      answer.code)
 
     def answer(self, request):
         if not self.pace.allows(request):
             self.stats.limited += 1
-            return self.pace.answer(request)
+            wait = self.pace.spec.get("retry_after", 1)
+            headers = () if wait is None else (("retry-after", wait),)
+            return self.service.limited(request, headers, self.pace.spec)
         try:
-            return self.workspace.answer(request)
+            return self.service.answer(request)
         except Exception:       # a mistake of the stub's own: tell it, and live on
             traceback.print_exc(file=sys.stderr)
             return Answer(500, b"the stub has failed: see its log", code="stub_failed")
@@ -492,6 +248,7 @@ class Server:
         if request.path.startswith(CONTROL):
             return
         self.stats.end(whole, sent)
+        self.service.settled(request, reply, whole)
         if not (reply.plain and whole):
             self.journal.ended(request, whole, sent)
 
