@@ -25,7 +25,7 @@ main()
 	cd "$WORK/tree"
 	build_extension
 	install_privately
-	stub_launch
+	stub_launch slack
 	readarray -t settings < <(stub_settings)
 	cluster_start "$WORK/cluster" "$WORK/socket" "shared_preload_libraries = 'stripe_sync'" \
 		"timezone = 'UTC'" "${settings[@]}"

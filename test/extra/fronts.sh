@@ -279,7 +279,7 @@ server_make()
 	local settings=("stripe_sync.outbound = off")
 
 	if stub_is_possible; then
-		stub_start
+		stub_start slack
 		readarray -t settings < <(stub_settings)
 	else
 		SLACK=https://hooks.slack.com

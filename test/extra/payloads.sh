@@ -100,7 +100,7 @@ main()
 
 	place_make
 	stub_is_possible || skip_all "no python3 or no openssl"
-	stub_start
+	stub_start slack
 	cluster_make
 	sql "SET client_min_messages = warning; CREATE EXTENSION stripe_sync" >/dev/null
 	printf '%s\n' "stripe_sync.ca_file = '$STUB_CA'" "stripe_sync.slack_api_base = '$SLACK/api'" \

@@ -12,24 +12,6 @@ set -euo pipefail
 # shellcheck source=test/stub/place.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../stub/place.sh"
 
-# Count what a program says: "ok - name", "not ok - name".
-count_points()					# name command...
-{
-	local name=$1 line status=0
-	shift
-
-	"$@" >"$WORK/points" 2>"$WORK/stderr" || status=$?
-	while read -r line; do
-		case $line in
-			"ok - "*) ok 0 "${line#ok - }" ;;
-			"not ok - "*) ok 1 "${line#not ok - }" ;;
-			*) say "$line" ;;
-		esac
-	done <"$WORK/points"
-	ok "$status" "$name: to its end"
-	[ "$status" -eq 0 ] || sed 's/^/# /' "$WORK/stderr"
-}
-
 # The certificates that are not to be trusted are not.
 check_certificates()
 {
@@ -71,7 +53,7 @@ main()
 
 	place_make
 	stub_is_possible || skip_all "no python3 or no openssl"
-	stub_start
+	stub_start slack
 	check_certificates
 	count_points "plain checks" python3 "$STUB/check_stub.py" "$WORK/slack"
 	why=$(node_missing)

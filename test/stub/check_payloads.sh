@@ -22,7 +22,7 @@ main()
 	stub_is_possible || { say "# no python3 or no openssl"; exit 77; }
 	why=$(node_missing)
 	[ -z "$why" ] || { say "# $why"; exit 77; }
-	stub_start
+	stub_start slack
 	node_run check_payloads.mjs "$file"
 }
 

@@ -6,14 +6,14 @@ The stub runs over TLS in DIR (slack.py, tls.sh).  Prints "ok - name" and
 """
 
 import json
-import os
-import socket
 import ssl
 import sys
 import time
-import urllib.request
 
-DIR = sys.argv[1]
+sys.dont_write_bytecode = True
+
+from check_words import connect, control, fault, header, is_, journal, read_answer, wait_until
+
 HOOK = "/services/T0PLAIN/B0PLAIN/secret"
 POST = "/api/chat.postMessage"
 UPDATE = "/api/chat.update"
@@ -22,76 +22,12 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 # ---- words ----
 
-def read_port(name):
-    with open(os.path.join(DIR, name), encoding="ascii") as file:
-        return int(file.read())
-
-
-def is_(got, expected, name):
-    print(f"{'ok' if got == expected else 'not ok'} - {name}")
-    if got != expected:
-        print(f"#      got: {got!r:.500}\n# expected: {expected!r:.500}")
-
-
-def control(call, body=None):
-    url = f"http://127.0.0.1:{read_port('control_port')}/_control/{call}"
-    data = None if body is None else json.dumps(body).encode()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, data)) as answer:
-        return json.load(answer)
-
-
-def fault(what, **rule):
-    control("faults", [{"times": 1, "fault": what, **rule}])
-
-
-def connect(ca="ca.pem", timeout=3):
-    context = ssl.create_default_context(cafile=os.path.join(DIR, "tls", ca))
-    plain = socket.create_connection(("127.0.0.1", read_port("port")), timeout)
-    return context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
-
-
 def request_bytes(path, body, kind=JSON_TYPE, token="xoxb-plain"):
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
     head = (f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n")
     return head.encode() + body
-
-
-def read_answer(sock):
-    """What came, and how it ended: whole, end, reset or timeout.
-
-    Python calls a reset an EOF against TLS's rules; an end in good order isn't one.
-    """
-    data = b""
-    try:
-        while not is_whole(data):
-            piece = sock.recv(65536)
-            if not piece:
-                return data, "end"
-            data += piece
-    except (ConnectionResetError, ssl.SSLEOFError):
-        return data, "reset"
-    except TimeoutError:
-        return data, "timeout"
-    return data, "whole"
-
-
-def is_whole(data):
-    head, found, body = data.partition(b"\r\n\r\n")
-    if not found:
-        return False
-    length = header(head, b"content-length")
-    return length is not None and len(body) >= int(length)
-
-
-def header(head, name):
-    for line in head.split(b"\r\n")[1:]:
-        key, _, value = line.partition(b": ")
-        if key.lower() == name:
-            return value.decode()
-    return None
 
 
 def exchange(path, body, timeout=3, **how):
@@ -118,11 +54,6 @@ def api(path, body, **how):
 
 def section(text, **more):
     return {"type": "section", "text": {"type": "mrkdwn", "text": text, **more}}
-
-
-def journal():
-    with open(os.path.join(DIR, "requests.jsonl"), encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def taken():
@@ -395,13 +326,6 @@ def note_speed():
         for sock in sockets:
             read_answer(sock)
     print(f"# {4000 / (time.monotonic() - started):.0f} requests/s over TLS and 16 connections")
-
-
-def wait_until(condition):
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.01)
 
 
 CHECKS = (check_webhooks, check_chunked, check_api_errors, check_blocks, check_update, check_shown,

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# place.sh: the stub in a place of its own, and Slack's own clients for node.
+# place.sh: a stub in a place of its own, and the official clients for node.
 #
 # Sourced by who has sourced test/lib/common.sh and set WORK; stub_start and
 # what is for node want test/front/lib.sh and its place_make.
@@ -13,32 +13,34 @@ stub_is_possible()
 	command -v python3 >/dev/null && command -v openssl >/dev/null
 }
 
-# Start the stub in $WORK/slack: SLACK is its URL, CONTROL its plain one,
-# STUB_CA the authority to trust, STUB_PID its process.
+# Start the stub $1 (slack when there is none) in $WORK/$1: SLACK or STRIPE is
+# its URL, CONTROL its plain one, STUB_CA the authority to trust, STUB_PID its
+# process.
 stub_launch()
 {
-	local n
+	local n name=${1:-slack}
+	local place=$WORK/$name
 
-	"$STUB/tls.sh" "$WORK/slack/tls"
-	STUB_CA=$WORK/slack/tls/ca.pem
-	python3 "$STUB/slack.py" --dir "$WORK/slack" --cert "$WORK/slack/tls/server.pem" \
-		--key "$WORK/slack/tls/server.key" >"$WORK/slack/log" 2>&1 </dev/null &
+	"$STUB/tls.sh" "$place/tls"
+	STUB_CA=$place/tls/ca.pem
+	python3 "$STUB/$name.py" --dir "$place" --cert "$place/tls/server.pem" \
+		--key "$place/tls/server.key" >"$place/log" 2>&1 </dev/null &
 	STUB_PID=$!
 	for ((n = 0; n < 300; n++)); do
-		[ ! -f "$WORK/slack/port" ] || break
+		[ ! -f "$place/port" ] || break
 		kill -0 "$STUB_PID" 2>/dev/null || break
 		sleep 0.05
 	done
-	[ -f "$WORK/slack/port" ] || die "the stub did not start: $(cat "$WORK/slack/log")"
-	SLACK=https://127.0.0.1:$(cat "$WORK/slack/port")
-	CONTROL=http://127.0.0.1:$(cat "$WORK/slack/control_port")/_control
-	export SLACK CONTROL
+	[ -f "$place/port" ] || die "the stub did not start: $(cat "$place/log")"
+	printf -v "${name^^}" 'https://127.0.0.1:%s' "$(cat "$place/port")"
+	CONTROL=http://127.0.0.1:$(cat "$place/control_port")/_control
+	export "${name^^}" CONTROL
 }
 
 # The same, ended with the test.
 stub_start()
 {
-	stub_launch
+	stub_launch "$@"
 	front_pids+=("$STUB_PID")
 }
 
@@ -82,6 +84,24 @@ node_missing()
 	if ! node_is_usable; then
 		say "no node $OLDEST_NODE or newer, or no npm"
 	elif ! node_place; then
-		say "npm cannot install Slack's packages"
+		say "npm cannot install the clients' packages"
 	fi
+}
+
+# Count what a program says: "ok - name", "not ok - name".
+count_points()					# name command...
+{
+	local name=$1 line status=0
+	shift
+
+	"$@" >"$WORK/points" 2>"$WORK/stderr" || status=$?
+	while read -r line; do
+		case $line in
+			"ok - "*) ok 0 "${line#ok - }" ;;
+			"not ok - "*) ok 1 "${line#not ok - }" ;;
+			*) say "$line" ;;
+		esac
+	done <"$WORK/points"
+	ok "$status" "$name: to its end"
+	[ "$status" -eq 0 ] || sed 's/^/# /' "$WORK/stderr"
 }

@@ -8,7 +8,8 @@ A service (slack_service.py, stripe_service.py) has
     answer(request)             -> Answer
     headers(request, answer, request_id)    (name, value) pairs that each answer bears
     counts()                    what "stats" tells of it
-    settled(request, reply, whole)          an answer is out, or could not be
+    received(request, reply)    an answer is about to go out, and
+    settled(request, reply, whole)          is out, or could not be
     place(request, spec)        what a limit is counted for (Pace), and
     limited(request, headers, spec)         -> Answer: too fast
     wants_answer(fault, request), words(request), good_answer(request),
@@ -212,6 +213,7 @@ class Server:
             return whole_reply(self.control.answer(request), request.keep)
         request.id = f"{self.request_id}{self.journal.count + 1:08x}"
         reply = self.compose(request)
+        self.service.received(request, reply)
         self.journal.received(request, reply)
         self.stats.begin(reply)
         return reply

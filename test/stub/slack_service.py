@@ -50,6 +50,9 @@ class Slack(Workspace):
     def counts(self):
         return {"ok": self.accepted}
 
+    def received(self, _request, _reply):
+        pass
+
     def settled(self, _request, _reply, _whole):
         pass
 

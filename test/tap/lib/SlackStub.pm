@@ -8,166 +8,19 @@
 #	is_deeply([ map { $_->{shown} } @{ $slack->shows('#ops') } ], [ ... ]);
 #
 # What the stub does and how it can fail: see test/stub/slack.py, faults.py and
-# control.py.
+# control.py; what it shares with the other stub: Stub.pm.
 
 package SlackStub;
 
 use strict;
 use warnings FATAL => 'all';
 
-use Carp;
-use Cwd qw(abs_path);
-use File::Basename;
-use File::Temp;
-use HTTP::Tiny;
-use IPC::Run;
-use JSON::PP;
-use POSIX qw(WNOHANG);
-use Scalar::Util qw(weaken);
-use Time::HiRes qw(sleep time);
+use parent 'Stub';
 
-use constant PATIENCE => 30;
-
-my $STUB = abs_path(dirname(__FILE__) . '/../../stub');
-my $json = JSON::PP->new->utf8->canonical->allow_nonref;
-my @running;
-
-# ---- start and stop ----
-
-# Options: dir (else one that goes with the object), cert => 'server',
-# 'expired', 'wrong_host' or 'other'; plain => 1 for no TLS; port => that of an
-# earlier one.
-sub start
-{
-	my ($class, %options) = @_;
-	my $self = bless { cert => 'server', plain => 0, port => 0, %options }, $class;
-
-	$self->{owner} = $$;
-	$self->{temp} = File::Temp->newdir('slack_stub_XXXXXX', TMPDIR => 1) unless $self->{dir};
-	$self->{dir} //= $self->{temp}->dirname;
-	$self->make_certificates unless $self->{plain};
-	$self->launch;
-	return $self;
-}
-
-# Why it cannot be started here, or undef.
-sub missing
-{
-	for my $program (qw(python3 openssl))
-	{
-		my $found = grep { -x "$_/$program" } split /:/, $ENV{PATH};
-
-		return "no $program" unless $found;
-	}
-	return undef;
-}
-
-sub make_certificates
-{
-	my ($self) = @_;
-
-	my $output;
-
-	return if -e $self->tls('ca.pem');
-	IPC::Run::run([ "$STUB/tls.sh", $self->tls('') ], '<', \undef, '>&', \$output)
-	  or croak "tls.sh failed: $output";
-	return;
-}
-
-sub launch
-{
-	my ($self) = @_;
-	my @tls = $self->{plain} ? '--plain' :
-	  ('--cert' => $self->tls("$self->{cert}.pem"), '--key' => $self->tls("$self->{cert}.key"));
-
-	unlink map { "$self->{dir}/$_" } qw(port control_port pid);
-	$self->forget_requests;
-	$self->{pid} = $self->run_in_background('python3', "$STUB/slack.py",
-		'--dir' => $self->{dir}, '--port' => $self->{port}, @tls);
-	push @running, $self;
-	weaken($running[-1]);
-	$self->await_port;
-	$self->{port} = $self->file('port');
-	$self->{control} = $self->file('control_port');
-	return;
-}
-
-# Not by IPC::Run, which may be gone already when the last object goes.
-sub run_in_background
-{
-	my ($self, @command) = @_;
-	my $pid = fork // croak "fork: $!";
-
-	return $pid if $pid;
-	open STDIN, '<', '/dev/null';
-	open STDOUT, '>', "$self->{dir}/log";
-	open STDERR, '>&', \*STDOUT;
-	exec @command or POSIX::_exit(127);
-}
-
-sub await_port
-{
-	my ($self) = @_;
-	my $until = time() + PATIENCE;
-
-	until (-e "$self->{dir}/port")
-	{
-		next if waitpid($self->{pid}, WNOHANG) == 0 && time() < $until;
-		$self->stop;
-		croak 'the stub of Slack did not start: ' . $self->file('log');
-	}
-	continue
-	{
-		sleep 0.01;
-	}
-	return;
-}
-
-# The port stays ours: start_again listens on it once more.
-sub stop
-{
-	my ($self) = @_;
-	my $pid = delete $self->{pid} or return;
-
-	kill 'TERM', $pid;
-	waitpid $pid, 0;
-	unlink "$self->{dir}/port";
-	return;
-}
-
-# Without its state; with other options (cert, plain) if there are any.
-sub start_again
-{
-	my ($self, %options) = @_;
-
-	$self->stop;
-	%$self = (%$self, %options);
-	$self->launch;
-	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-
-	local ($?, $!, $@);
-	$self->stop if $self->{owner} == $$;
-	return;
-}
-
-END
-{
-	$_->DESTROY for grep { defined } @running;
-}
+sub program { return 'slack.py'; }
 
 # ---- where it is ----
 
-sub port { return $_[0]->{port}; }
-sub dir { return $_[0]->{dir}; }
-sub tls { return "$_[0]->{dir}/tls/$_[1]"; }
-sub ca_file { return $_[0]->tls('ca.pem'); }
-sub host { return "127.0.0.1:$_[0]->{port}"; }
-sub url_base { return ($_[0]->{plain} ? 'http' : 'https') . '://' . $_[0]->host; }
 sub api_base { return $_[0]->url_base . '/api'; }
 sub webhook_path { return sprintf '/services/T0STUB/B%06d/sEcReT%06d', $_[1] // 1, $_[1] // 1; }
 sub webhook_url { return $_[0]->url_base . $_[0]->webhook_path($_[1]); }
@@ -176,50 +29,12 @@ sub webhook_url { return $_[0]->url_base . $_[0]->webhook_path($_[1]); }
 sub conf
 {
 	my ($self) = @_;
-	my @lines = (
-		"stripe_sync.slack_hosts = '@{[ $self->host ]}'",
-		"stripe_sync.slack_api_base = '@{[ $self->api_base ]}'");
 
-	push @lines, $self->{plain} ? 'stripe_sync.allow_plain_http = on' :
-	  "stripe_sync.ca_file = '@{[ $self->ca_file ]}'";
-	return join("\n", @lines) . "\n";
+	return "stripe_sync.slack_hosts = '@{[ $self->host ]}'\n" .
+	  "stripe_sync.slack_api_base = '@{[ $self->api_base ]}'\n" . $self->trust_conf;
 }
 
 # ---- misbehave ----
-
-# One rule behind those there are: what happens, then path, text (regexes),
-# times, skip.  Without times it is for ever.
-sub fault
-{
-	my ($self, $fault, %for) = @_;
-	my %match = map { defined $for{$_} ? ($_ => regex_text($for{$_})) : () } qw(path text);
-	my %rule = (match => \%match, times => $for{times}, skip => $for{skip} // 0, fault => $fault);
-
-	return $self->control('faults/add', [ \%rule ]);
-}
-
-# Python understands most of what Perl does, but not (?^:...)
-sub regex_text
-{
-	my ($regex) = @_;
-
-	return $regex unless ref $regex;
-	my ($pattern, $flags) = re::regexp_pattern($regex);
-	$flags =~ tr/imsx//cd;
-	return $flags ? "(?$flags)$pattern" : $pattern;
-}
-
-sub clear_faults { return $_[0]->control('faults', []); }
-sub faults { return $_[0]->control('faults'); }
-
-# per_second, burst, retry_after; nothing switches it off.
-sub rate { my ($self, %rate) = @_; return $self->control('rate', \%rate); }
-
-# 'open', 'closed' (connections are refused) or 'silent' (taken, never spoken to)
-sub listen_mode { return $_[0]->control('listen', { mode => $_[1] }); }
-
-# End the connections that are kept alive.
-sub disconnect { return $_[0]->control('disconnect', {}); }
 
 # 'xoxb-...' => 'token_revoked', or undef when it is good again
 sub tokens { my ($self, %errors) = @_; return $self->control('tokens', \%errors); }
@@ -227,60 +42,7 @@ sub tokens { my ($self, %errors) = @_; return $self->control('tokens', \%errors)
 # '#name' => 'is_archived', or undef when it is good again
 sub channels { my ($self, %errors) = @_; return $self->control('channels', \%errors); }
 
-sub reset
-{
-	my ($self) = @_;
-
-	$self->control('reset', {});
-	$self->forget_requests;
-	return;
-}
-
 # ---- look ----
-
-# Every request, oldest first, as journal.py describes; for a slow answer with
-# its end, once that is known.  Only what is new is read and decoded.
-sub requests
-{
-	my ($self) = @_;
-
-	open my $file, '<:raw', "$self->{dir}/requests.jsonl" or croak "requests.jsonl: $!";
-	seek $file, $self->{offset}, 0;
-	while (my $line = <$file>)
-	{
-		last unless $line =~ /\n\z/;
-		$self->{offset} += length $line;
-		$self->note_request($json->decode($line));
-	}
-	close $file;
-	return $self->{requests};
-}
-
-sub note_request
-{
-	my ($self, $entry) = @_;
-	my $request = $self->{by_number}{ $entry->{n} };
-
-	if ($request)
-	{
-		%$request = (%$request, %$entry);
-		return;
-	}
-	return unless exists $entry->{at};    # the end of one from before a reset
-	push @{ $self->{requests} }, $entry;
-	$self->{by_number}{ $entry->{n} } = $entry;
-	return;
-}
-
-sub forget_requests
-{
-	my ($self) = @_;
-
-	$self->{offset} = 0;
-	$self->{requests} = [];
-	$self->{by_number} = {};
-	return;
-}
 
 # { channels => { id => { name, messages } }, webhooks => { path => messages } }
 sub messages { return $_[0]->control('messages'); }
@@ -300,47 +62,5 @@ sub shows
 
 # { text => how often a message of it was taken }
 sub texts { return $_[0]->control('texts'); }
-
-sub stats { return $_[0]->control('stats'); }
-
-# Until the condition is true; false when it never was.
-sub wait_for
-{
-	my ($self, $condition, $seconds) = @_;
-	my $until = time() + ($seconds // PATIENCE);
-
-	for (;;)
-	{
-		return 1 if $condition->($self);
-		return 0 if time() > $until;
-		sleep 0.02;
-	}
-}
-
-# ---- underneath ----
-
-# GET, or POST when there is a body.
-sub control
-{
-	my ($self, $call, $body) = @_;
-	my $url = "http://127.0.0.1:$self->{control}/_control/$call";
-	my $http = ($self->{http} //= HTTP::Tiny->new(timeout => PATIENCE, no_proxy => '127.0.0.1'));
-	my $answer = defined $body ?
-	  $http->post($url, { content => $json->encode($body) }) : $http->get($url);
-
-	croak "the stub of Slack, $call: $answer->{status} $answer->{content}" unless $answer->{success};
-	return $json->decode($answer->{content});
-}
-
-sub file
-{
-	my ($self, $name) = @_;
-
-	open my $file, '<', "$self->{dir}/$name" or return '';
-	my $content = join '', <$file>;
-	close $file;
-	chomp $content;
-	return $content;
-}
 
 1;
