@@ -8,6 +8,7 @@ a test sees of it, and its speed: check_stripe_faults.py.
 
 import base64
 import json
+import os
 import sys
 import time
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,8 @@ from check_words import control, header, is_
 from stripe_types import LISTS, NESTED, TYPES
 
 DAY = 86400
+FIXTURES = os.environ.get("STRIPE_SYNC_FIXTURES") or os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "../../../shared/stripe/fixtures.json")
 
 
 # ---- lists ----
@@ -238,6 +241,36 @@ def check_sizes():
     is_(again[0], again[1], "fill: the same seed makes the same objects")
 
 
+def check_real_objects():
+    """Stripe's own examples, where they are: added, they are shown as they are."""
+    if not os.path.exists(FIXTURES):
+        print("# no examples of Stripe's here")
+        return
+    with open(FIXTURES, encoding="utf-8") as file:
+        examples = json.load(file)["resources"]
+    wrong, shown = [], 0
+    for name, value in examples.items():
+        each = TYPES.get(name)
+        if not each or name == "event" or not each.retrieve_path or "id" not in value:
+            continue
+        control("objects", [value])
+        got = get(each.retrieve_path.replace("*", quote(value["id"])))
+        wrong += [] if as_listed(got, value, each) else [name]
+        shown += 1
+    is_((wrong, shown > 60), ([], True), "examples: real objects are shown as they are")
+
+
+def as_listed(got, value, type_):
+    """The same, but for pages that only an expansion shows, and empty ones."""
+    for page in type_.pages:
+        mine = value.get(page.field)
+        if page.embedded and got[page.field]["data"] != (mine or {"data": []})["data"]:
+            return False
+    names = {page.field for page in type_.pages}
+    return ({name: each for name, each in got.items() if name not in names}
+            == {name: each for name, each in value.items() if name not in names})
+
+
 # ---- events ----
 
 def check_change():
@@ -249,7 +282,8 @@ def check_change():
     is_((event["type"], event["data"]["previous_attributes"], event["data"]["object"]),
         ("customer.updated", {"name": before["name"], "metadata": {"b": "2"}}, after),
         "change: its event says what was")
-    is_((after["name"], after["metadata"]), ("Zoë", {"a": "1", "b": "3"}), "change: metadata is merged")
+    is_((after["name"], after["metadata"]), ("Zoë", {"a": "1", "b": "3"}),
+        "change: metadata is merged")
     is_(get(f"/v1/events/{event['id']}"), event, "change: its event is listed")
     control("change", {"id": made, "set": {"name": "Ada"}})
     is_(get(f"/v1/events/{event['id']}")["data"]["object"]["name"], "Zoë",
@@ -263,8 +297,9 @@ def check_change():
 
 def check_events():
     now = int(time.time())
-    given = [{"type": f"customer.{'created' if n % 2 else 'updated'}", "created": now - n * DAY - 60,
-              "id": f"evt_{n:02}", "data": {"object": {"id": "cus_1", "object": "customer"}}}
+    given = [{"type": f"customer.{'created' if n % 2 else 'updated'}",
+              "created": now - n * DAY - 60, "id": f"evt_{n:02}",
+              "data": {"object": {"id": "cus_1", "object": "customer"}}}
              for n in range(40)]
     control("events", given)
     newest = [each["id"] for each in given if each["created"] > now - 30 * DAY]
@@ -278,11 +313,12 @@ def check_events():
         "events: twenty types at most")
     is_(walk(f"/v1/events?created[gte]={now - 3 * DAY}", 2), newest[:3], "events: created")
     control("delivered", {"ids": ["evt_00", "evt_03"]})
-    is_((walk("/v1/events?delivery_success=true", 9), len(walk("/v1/events?delivery_success=false", 9))),
+    is_((walk("/v1/events?delivery_success=true", 9),
+         len(walk("/v1/events?delivery_success=false", 9))),
         (["evt_00", "evt_03"], len(newest) - 2), "events: delivery_success")
     is_(len(control("events")), 40, "events: the test sees them all")
-    is_((len(control("pending?limit=15")), len(control("pending")), control("pending")), (15, 25, []),
-        "events: pending ones are taken once")
+    is_((len(control("pending?limit=15")), len(control("pending")), control("pending")),
+        (15, 25, []), "events: pending ones are taken once")
     fill("product", 3, events=True)
     is_([each["type"] for each in control("pending")], ["product.created"] * 3, "events: of a fill")
 
@@ -298,7 +334,8 @@ def check_keys():
     is_(got, [200, 200, 401, 401, 401, 401, 401], "keys: good and bad")
     is_([error("/v1/customers", key=key) for key in ("sk_test_expired", "sk_test_wrong")],
         [(401, "api_key_expired"), (401, "invalid_request_error")], "keys: what is wrong")
-    is_("sk_test_wrong_and_long" in ask("/v1/customers", key="sk_test_wrong_and_long")[1]["error"]["message"],
+    long = "sk_test_wrong_and_long"
+    is_(long in get("/v1/customers", key=long)["error"]["message"],
         False, "keys: they are not repeated")
     is_([ask(path, key=key)[0] for key, path in (
         ("rk_test_some", "/v1/customers"), ("rk_test_some", "/v1/charges"),
@@ -318,7 +355,8 @@ def check_accounts():
     mine = fill("customer", 3, account="acct_1")
     control("accounts", ["acct_2"])
     is_((len(ids("/v1/customers")), ids("/v1/customers", Stripe_Account="acct_1"),
-         ids("/v1/customers", Stripe_Account="acct_2")), (2, mine[::-1], []), "accounts: their own lists")
+         ids("/v1/customers", Stripe_Account="acct_2")), (2, mine[::-1], []),
+        "accounts: their own lists")
     is_(error("/v1/customers", Stripe_Account="acct_no"), (403, "account_invalid"),
         "accounts: an unknown one")
     event = control("change", {"id": mine[0], "set": {"name": "x"}, "account": "acct_1"})
@@ -328,7 +366,8 @@ def check_accounts():
         (False, ["acct_1"]), "accounts: an event that is delivered names it")
     is_((sorted(ids("/v1/accounts")), get("/v1/account", Stripe_Account="acct_1")["id"]),
         (["acct_1", "acct_2"], "acct_1"), "accounts: the platform's list")
-    is_(error(f"/v1/customers/{mine[0]}"), (404, "resource_missing"), "accounts: not the platform's")
+    is_(error(f"/v1/customers/{mine[0]}"), (404, "resource_missing"),
+        "accounts: not the platform's")
 
 
 def check_headers():
@@ -348,7 +387,8 @@ def check_headers():
 
 
 def check_webhook_endpoints():
-    form = {"url": "https://example.com/hook", "enabled_events[]": ["invoice.paid", "charge.failed"],
+    form = {"url": "https://example.com/hook",
+            "enabled_events[]": ["invoice.paid", "charge.failed"],
             "api_version": "2026-10-28.endive", "metadata[a]": "b"}
     how = {"method": "POST", "form": form, "Idempotency_Key": "k1"}
     head, made = whole("/v1/webhook_endpoints", **how)
@@ -358,8 +398,9 @@ def check_webhook_endpoints():
     is_((same, header(head, b"idempotent-replayed"), header(again, b"idempotent-replayed"),
          header(again, b"original-request")), (made, None, "true", header(head, b"request-id")),
         "endpoint: made once for one idempotency key")
-    is_(error("/v1/webhook_endpoints", method="POST", form={**form, "url": "https://other.example/"},
-              Idempotency_Key="k1"), (400, "idempotency_error"), "endpoint: another with that key")
+    is_(error("/v1/webhook_endpoints", method="POST",
+              form={**form, "url": "https://other.example/"}, Idempotency_Key="k1"),
+        (400, "idempotency_error"), "endpoint: another with that key")
     page = get("/v1/webhook_endpoints")["data"]
     is_([{**each, "secret": made["secret"]} for each in page], [made],
         "endpoint: listed, without its secret")
@@ -380,7 +421,7 @@ def check_webhook_endpoints():
 
 CHECKS = (check_pages, check_new_arrivals, check_created, check_every_list, check_by_parent,
           check_nested, check_embedded, check_filters, check_expand, check_retrieve,
-          check_singletons, check_sizes, check_change, check_events, check_keys, check_accounts,
-          check_headers, check_webhook_endpoints)
+          check_singletons, check_sizes, check_real_objects, check_change,
+          check_events, check_keys, check_accounts, check_headers, check_webhook_endpoints)
 
 run(CHECKS)

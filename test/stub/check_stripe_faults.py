@@ -31,9 +31,12 @@ def check_errors():
     head, _ = whole("/v1/customers")
     is_((head[9:12], header(head, b"stripe-should-retry")), (b"429", "false"), "fault: by its code")
     fault({"redirect": "https://example.com/"})
-    is_(header(exchange("/v1/customers")[0], b"location"), "https://example.com/", "fault: redirect")
-    fault({"status": 500}, times=3, match={"path": "^/v1/char", "query": "limit=7", "account": "^$"})
-    is_([ask(target)[0] for target in ("/v1/charges", "/v1/customers?limit=7", "/v1/charges?limit=7")],
+    is_(header(exchange("/v1/customers")[0], b"location"), "https://example.com/",
+        "fault: redirect")
+    fault({"status": 500}, times=3,
+          match={"path": "^/v1/char", "query": "limit=7", "account": "^$"})
+    targets = ("/v1/charges", "/v1/customers?limit=7", "/v1/charges?limit=7")
+    is_([ask(target)[0] for target in targets],
         [200, 200, 500], "fault: for those that fit")
 
 

@@ -15,9 +15,9 @@ always that of a connected account, or left out for the platform's own.
     POST delete     {"id", "gone": false, "event", "at", "quiet", "type", "account"}, or several:
                     it is in no list any more, retrieve says {"deleted": true} (or 404: gone, or
                     a type that can't be deleted); a subscription is cancelled -> the event
-    POST singleton  {"type": "balance", "set": {...}, "event", "at", "quiet", "customer", "account"}:
-                    changes what has no list (also account, balance_settings, tax.settings,
-                    cash_balance of a customer) -> the event
+    POST singleton  {"type": "balance", "set": {...}, "event", "at", "quiet", "customer",
+                    "account"}: changes what has no list (also account, balance_settings,
+                    tax.settings, cash_balance of a customer) -> the event
     POST events     [{"type", "data", ...}] or {"events": [...], "account"}: events as they are
                     given, completed -> them
     GET  state      {type: {id: object}} of ?account= and ?type=; without events

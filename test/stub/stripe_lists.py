@@ -172,7 +172,8 @@ def scanned(collection, name, wanted):
 
 
 def in_range(value, low, high):
-    return isinstance(value, int) and (low is None or value >= low) and (high is None or value < high)
+    return (isinstance(value, int) and (low is None or value >= low)
+            and (high is None or value < high))
 
 
 def has_all(value, wanted):

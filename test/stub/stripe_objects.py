@@ -129,8 +129,8 @@ class Maker:
         return self.templates[type_.name]
 
     def times(self, type_):
-        return [name for name, field in type_.fields.items()
-                if field["kind"] == "timestamp" and (name == "created" or not field.get("nullable"))]
+        return [name for name, field in type_.fields.items() if field["kind"] == "timestamp"
+                and (name == "created" or not field.get("nullable"))]
 
 
 class Pools:

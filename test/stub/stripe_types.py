@@ -20,12 +20,14 @@ SINGLETONS = {"/v1/balance": "balance", "/v1/account": "account",
 
 # Pages within an object: its children and the page's url; embedded whether asked for or not?
 PAGES = {
-    ("account", "external_accounts"): ("bank_account card", "/v1/accounts/{}/external_accounts", True),
+    ("account", "external_accounts"): (
+        "bank_account card", "/v1/accounts/{}/external_accounts", True),
     ("application_fee", "refunds"): ("fee_refund", "/v1/application_fees/{}/refunds", True),
     ("charge", "refunds"): ("refund", "/v1/charges/{}/refunds", False),
     ("checkout.session", "line_items"): ("item", "/v1/checkout/sessions/{}/line_items", False),
     ("credit_note", "lines"): ("credit_note_line_item", "/v1/credit_notes/{}/lines", True),
-    ("customer", "sources"): ("account bank_account card source", "/v1/customers/{}/sources", False),
+    ("customer", "sources"): (
+        "account bank_account card source", "/v1/customers/{}/sources", False),
     ("customer", "subscriptions"): ("subscription", "/v1/customers/{}/subscriptions", False),
     ("customer", "tax_ids"): ("tax_id", "/v1/customers/{}/tax_ids", False),
     ("file", "links"): ("file_link", "/v1/file_links?file={}", True),
