@@ -49,6 +49,8 @@ OBJS = \
 	src/row.o \
 	src/mirror_row.o \
 	src/mirror.o \
+	src/reading.o \
+	src/reading_row.o \
 	src/children.o \
 	src/fold.o \
 	src/reread.o \

@@ -169,10 +169,11 @@ children_listed_before(History *history, const CatalogPage *page,
 					   TimestampTz since, List *found)
 {
 	TimestampTz complete_at = PG_INT64_MIN;
+	List *snapshots = history_snapshots(history);
 
-	for (int i = list_length(history->versions) - 1; i >= 0; i--)
+	for (int i = list_length(snapshots) - 1; i >= 0; i--)
 	{
-		Version *version = list_nth(history->versions, i);
+		Version *version = list_nth(snapshots, i);
 		JsonbContainer *object;
 		bool complete;
 
@@ -250,11 +251,12 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 								row->id, &known);
 }
 
-/* Ended by an event of its own: no page brings it back. */
+/* Ended by an event of its own: no event's page brings it back. */
 bool
 children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 {
-	return row->state.deleted && row->state.deleted_at == row->state.as_of &&
+	return row->state.deleted && row->state.event_id != NULL &&
+		   row->state.deleted_at == row->state.as_of &&
 		   children_row_is_own(row, type);
 }
 
@@ -280,6 +282,11 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 {
 	MirrorTable *table = table_find(child->type);
 
+	if (content->event_id == NULL)
+	{
+		reading_child(pass, child, content);
+		return;
+	}
 	for (int race = 0; table != NULL && race < MAX_RACES; race++)
 	{
 		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
@@ -339,8 +346,7 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 
 typedef struct LockSet
 {
-	int count;
-	uint32 keys[8];
+	bool wanted[LOCKS];
 } LockSet;
 
 static void
@@ -350,10 +356,7 @@ add_lock(LockSet *set, const CatalogType *parent, const char *id,
 	char *name = psprintf("%s/%s/%s", parent->object, id,
 						  snapshot_account(parent, account));
 
-	if (set->count < lengthof(set->keys))
-		set->keys[set->count++] = hash_bytes((unsigned char *) name,
-											 strlen(name)) %
-								  LOCKS;
+	set->wanted[hash_bytes((unsigned char *) name, strlen(name)) % LOCKS] = true;
 	pfree(name);
 }
 
@@ -393,36 +396,34 @@ add_parents(LockSet *set, Event *event)
 	}
 }
 
-static int
-compare_keys(const void *a, const void *b)
-{
-	uint32 left = *(const uint32 *) a;
-	uint32 right = *(const uint32 *) b;
-
-	return left < right ? -1 : left > right;
-}
-
 /*
  * A page that leaves a child out, and an own event of that child, must see each
  * other: both lock the parent's name, before any row.  Names share a fixed
  * number of locks, so that many events in one transaction don't use them up.
  */
 void
-children_lock(Event *event)
+children_lock(List *events)
 {
-	LockSet set = {0};
+	LockSet *set = palloc0(sizeof(LockSet));
+	ListCell *cell;
 
-	if (sweeps_others(event->catalog, event->object))
-		add_lock(&set, event->catalog, event->object_id, event->account);
-	if (event->catalog->nevent_types > 0)
-		add_parents(&set, event);
-	qsort(set.keys, set.count, sizeof(uint32), compare_keys);
-	for (int i = 0; i < set.count; i++)
+	foreach(cell, events)
+	{
+		Event *event = lfirst(cell);
+
+		if (sweeps_others(event->catalog, event->object))
+			add_lock(set, event->catalog, event->object_id, event->account);
+		if (event->catalog->nevent_types > 0)
+			add_parents(set, event);
+	}
+	for (int i = 0; i < LOCKS; i++)
 	{
 		LOCKTAG tag;
 
-		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, engine_relation("event"),
-							 set.keys[i], 2);
+		if (!set->wanted[i])
+			continue;
+		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, engine_relation("event"), i, 2);
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	}
+	pfree(set);
 }

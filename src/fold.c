@@ -1,8 +1,8 @@
 /*
  * fold.c
- *		Children of a parent whose event came late, or shares its second with
- *		others: the pages of its stored events are folded, in their order, from
- *		that second on.
+ *		Children of a parent whose event (or reading) came late, or shares its
+ *		second with others: the pages of its stored events, and of the readings
+ *		that are known, are folded, in their order, from that second on.
  */
 #include "stripe_sync.h"
 
@@ -183,9 +183,12 @@ is_from_listing(Fold *fold, const FoldedChild *child, const MirrorRow *row)
 {
 	Version *version;
 
-	if (child->listing == NULL || row->state.event_id == NULL)
+	if (child->listing == NULL)
 		return false;
 	version = list_nth(fold->versions, child->listed_at);
+	if (row->state.event_id == NULL || version->event_id == NULL)
+		return row->state.event_id == version->event_id &&
+			   row->state.as_of == version->created;
 	return strcmp(row->state.event_id, version->event_id) == 0;
 }
 
@@ -283,6 +286,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 	MirrorState state;
 	JsonbValue json;
 	Datum value;
+	Jsonb *data;
 	char *parent_id;
 	const char *account = snapshot_account(parent, child->account);
 
@@ -295,6 +299,9 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 		return false;
 	fold.account = child->account;
 	fold.history = history_read(parent, parent_id, account);
+	if (reading_is_alive(&state) &&
+		mirror_peek(table, parent_id, account, &state, &data) && data != NULL)
+		history_add_reading(fold.history, state.as_of, &data->root);
 	fold.versions = order_since(fold.history, created + 1);
 	return first_left_out(&fold, child, -1, created, true, swept_at);
 }

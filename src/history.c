@@ -3,15 +3,20 @@
  *		The stored events of one object, as the inbox has them.
  *
  * The set of these decides which snapshot is the newest, never who came first.
- * Only names and times are read at first; a payload when it is asked for.
+ * Only names and times are read at first; a payload when it is asked for.  With
+ * them go the readings of the object that are known (reading.c).
  */
 #include "stripe_sync.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #define HISTORY_COLUMNS                                                        \
 	"SELECT id, account, type, created FROM stripe_sync.event"                 \
@@ -20,6 +25,58 @@
 	"   AND created IS NOT NULL"
 
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
+
+/*
+ * A reading shows the object as of a time, and alive; of one that the mirror has
+ * since replaced only its time and its complete pages are known.
+ */
+void
+history_add_reading(History *history, TimestampTz as_of, JsonbContainer *object)
+{
+	Version *version = palloc0(sizeof(Version));
+
+	version->event_type = "";
+	version->created = as_of;
+	version->event = palloc0(sizeof(Event));
+	version->event->type = "";
+	version->event->created = as_of;
+	version->event->object = object;
+	history->readings = lappend(history->readings, version);
+}
+
+/* When was the object last read alive?  DT_NOBEGIN when it never was. */
+TimestampTz
+history_alive_at(const History *history)
+{
+	TimestampTz latest = DT_NOBEGIN;
+	ListCell *cell;
+
+	foreach(cell, history->readings)
+		latest = Max(latest, ((Version *) lfirst(cell))->created);
+	return latest;
+}
+
+static int
+compare_created(const ListCell *a, const ListCell *b)
+{
+	const Version *left = lfirst(a);
+	const Version *right = lfirst(b);
+
+	if (left->created != right->created)
+		return left->created < right->created ? -1 : 1;
+	return (left->event_id == NULL) - (right->event_id == NULL);
+}
+
+/* Events and readings, by time. */
+List *
+history_snapshots(const History *history)
+{
+	List *all = list_concat_copy(history->versions, history->readings);
+
+	if (history->readings != NIL)
+		list_sort(all, compare_created);
+	return all;
+}
 
 static char *
 column_text(HeapTuple tuple, TupleDesc desc, int column)
@@ -76,6 +133,7 @@ history_read(const CatalogType *type, const char *id, const char *account)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	reading_recall(history);
 	return history;
 }
 
@@ -157,6 +215,31 @@ is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   strcmp(
 			   TextDatumGetCString(heap_getattr(tuple, EVENT_ID, desc, &isnull)),
 			   event_id) != 0;
+}
+
+/* Is an event of the object stored that is later than this?  One index probe. */
+bool
+history_has_later(const CatalogType *type, const char *id, const char *account,
+				  TimestampTz than)
+{
+	Relation relation = table_open(engine_relation("event"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	ScanKeyInit(&keys[0], EVENT_OBJECT_ID, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(id));
+	keys[0].sk_collation = DEFAULT_COLLATION_OID;
+	ScanKeyInit(&keys[1], EVENT_CREATED, BTGreaterStrategyNumber,
+				F_TIMESTAMPTZ_GT, TimestampTzGetDatum(than));
+	scan = systable_beginscan(relation, engine_relation("event_object_idx"),
+							  true, snapshot, 2, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = is_another(tuple, RelationGetDescr(relation), type, account, "");
+	engine_scan_end(scan, relation, snapshot);
+	return found;
 }
 
 /* Is another event stored about the object?  One index probe. */

@@ -6,7 +6,8 @@
  * row comes before its pages' children, and whether the event's snapshot is the
  * newest is decided while the own row is locked.  In the usual case, a snapshot
  * later than what the row holds, the row itself tells; in every other one the
- * set of stored events does (order.c).
+ * set of stored events does (order.c).  What is read from the API comes in by
+ * reading.c.
  */
 #include "stripe_sync.h"
 
@@ -47,8 +48,8 @@ tells_deletion(const char *event_type, JsonbContainer *object)
 			value.val.boolean);
 }
 
-static MirrorContent
-content_of(Event *event)
+MirrorContent
+mirror_content(Event *event)
 {
 	MirrorContent content = {
 		.object = event->object,
@@ -66,7 +67,7 @@ static bool
 insert_own(OwnPass *own, MirrorRow *row)
 {
 	Event *event = own->event;
-	MirrorContent content = content_of(event);
+	MirrorContent content = mirror_content(event);
 
 	if (!content.deleted)
 		content.deleted = fold_swept(event->catalog, event->object_id,
@@ -82,7 +83,8 @@ mirror_listed_by(const char *event_id, const char *account,
 {
 	Event event;
 
-	if (!inbox_load(event_id, account, &event) || event.catalog == NULL)
+	if (strcmp(event_id, FILLED_BY_READING) == 0 ||
+		!inbox_load(event_id, account, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{
@@ -99,15 +101,16 @@ mirror_listed_by(const char *event_id, const char *account,
  * Does the row hold something newer than the newest own event?  It may come
  * from a reading, from a parent's page, or from an own event since pruned.
  */
-static bool
-row_is_newer(const MirrorRow *row, const History *history, const Version *newest)
+bool
+mirror_state_is_newer(const MirrorState *state, const History *history,
+					  const Version *newest)
 {
-	const MirrorState *state = &row->state;
 	bool known;
 
 	if (state->event_id == NULL)
-		return state->as_of > newest->created;
-	if (history_find(history, state->event_id) != NULL)
+		return state->as_of >= newest->created;
+	if (strcmp(state->event_id, FILLED_BY_READING) == 0 ||
+		history_find(history, state->event_id) != NULL)
 		return false;
 	(void) history_event_is_own(state->event_id, history->account,
 								history->type, history->id, &known);
@@ -143,19 +146,17 @@ has_parents(const CatalogType *type, JsonbContainer *object)
  * parent's that is later than the snapshot and leaves the object out puts one
  * on it; the object's own deletion is over.
  */
-static void
-find_tombstone(OwnPass *own, const MirrorRow *row, MirrorContent *content)
+void
+mirror_find_tombstone(const MirrorState *state, const History *history,
+					  const char *account, MirrorContent *content)
 {
-	const MirrorState *state = &row->state;
-	const CatalogType *type = own->event->catalog;
-	Version *written = state->event_id
-						   ? history_find(own->history, state->event_id)
-						   : NULL;
+	Version *written = state->event_id ? history_find(history, state->event_id)
+									   : NULL;
 
 	if (content->deleted)
 		return;
-	if (has_parents(type, content->object))
-		content->deleted = fold_swept(type, row->id, own->event->account,
+	if (has_parents(history->type, content->object))
+		content->deleted = fold_swept(history->type, history->id, account,
 									  content->object, content->as_of,
 									  &content->deleted_at);
 	else if (state->deleted && state->deleted_at > content->as_of &&
@@ -175,6 +176,27 @@ ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
 				   verdict->newest->created + 3 * USECS_PER_SEC);
 }
 
+/*
+ * The history of the row's object, with the reading that the row may hold.  Of
+ * types without pages nobody asks what the reading showed.
+ */
+static History *
+read_history(OwnPass *own, MirrorRow *row)
+{
+	const CatalogType *type = own->event->catalog;
+	History *history = history_read(type, own->event->object_id, own->account);
+	MirrorState ignored;
+
+	if (!row->state.found || !reading_is_alive(&row->state))
+		return history;
+	if (row->data == NULL && type->npages > 0)
+		(void) mirror_peek(row->table, row->id, row->account, &ignored,
+						   &row->data);
+	history_add_reading(history, row->state.as_of,
+						row->data != NULL ? &row->data->root : NULL);
+	return history;
+}
+
 /* Decide from the set of stored events, and make the row what it says. */
 static OwnVerdict
 settle_own(OwnPass *own, MirrorRow *row)
@@ -182,12 +204,14 @@ settle_own(OwnPass *own, MirrorRow *row)
 	Event *event = own->event;
 	Verdict verdict;
 
-	own->history = history_read(event->catalog, event->object_id, own->account);
+	own->history = read_history(own, row);
 	if (own->history->versions == NIL)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
 	verdict = order_newest(own->history);
-	if (row->state.found && row_is_newer(row, own->history, verdict.newest))
+	if (row->state.found &&
+		mirror_state_is_newer(&row->state, own->history, verdict.newest))
 	{
+		reading_settle_gone(row, own->history, verdict.newest);
 		own->detail = psprintf("the mirror holds a newer state of %s",
 							   event->object_id);
 		return OWN_STALE;
@@ -196,9 +220,10 @@ settle_own(OwnPass *own, MirrorRow *row)
 		strcmp(row->state.event_id, verdict.newest->event_id) != 0 ||
 		strcmp(verdict.newest->event_id, event->id) == 0)
 	{
-		MirrorContent content = content_of(history_event(verdict.newest));
+		MirrorContent content = mirror_content(history_event(verdict.newest));
 
-		find_tombstone(own, row, &content);
+		mirror_find_tombstone(&row->state, own->history, event->account,
+							  &content);
 		if (!mirror_write(row, &content))
 			return OWN_RACE;
 	}
@@ -238,7 +263,7 @@ try_own(OwnPass *own)
 		return first ? OWN_RACE : settle_own(own, row);
 	if (plainly_newer(row, event))
 	{
-		MirrorContent content = content_of(event);
+		MirrorContent content = mirror_content(event);
 
 		(void) mirror_write(row, &content);
 		return OWN_NEWEST;
@@ -277,11 +302,11 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
  * no page and no reading has written; one that is there with the same content
  * is not even locked.
  */
-static void
-fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
+void
+mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
 	MirrorTable *table = table_find(fill->type);
-	MirrorContent content = content_of(event);
+	MirrorContent content = mirror_content(event);
 	MirrorState state;
 	MirrorRow *row;
 	Jsonb *data;
@@ -314,11 +339,9 @@ pages_need_before(const CatalogType *type)
 }
 
 /* Ask for the rest of pages that were cut short. */
-static void
-ask_for_rest(OwnPass *own)
+void
+mirror_ask_for_rest(Event *event)
 {
-	Event *event = own->event;
-
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
 		bool complete;
@@ -327,7 +350,8 @@ ask_for_rest(OwnPass *own)
 						  &complete) != NULL &&
 			!complete)
 		{
-			reread_ask(event->catalog, event->object_id, own->account,
+			reread_ask(event->catalog, event->object_id,
+					   snapshot_account(event->catalog, event->account),
 					   "an embedded page was cut short", event->created);
 			return;
 		}
@@ -361,10 +385,10 @@ apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 		else if (row->part == PART_FOLD)
 			fold_child(fold, row);
 		else if (row->part == PART_FILL)
-			fill(own->pass, own->event, row);
+			mirror_fill(own->pass, own->event, row);
 	}
 	if (verdict != OWN_STALE)
-		ask_for_rest(own);
+		mirror_ask_for_rest(own->event);
 }
 
 /* Fills that come before the own row; returns the rows after it. */
@@ -382,11 +406,20 @@ fill_before_own(MirrorPass *pass, Event *event, List *rows)
 		if (row->part == PART_OWN)
 			before = false;
 		else if (before && row->part == PART_FILL)
-			fill(pass, event, row);
+			mirror_fill(pass, event, row);
 		else
 			rest = lappend(rest, row);
 	}
 	return rest;
+}
+
+/* What is said where a type has no table in this database. */
+char *
+mirror_lacks_table(const CatalogType *type)
+{
+	return psprintf(
+		"there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s])",
+		MIRROR_SCHEMA, type->table, quote_literal_cstr(type->object));
 }
 
 /*
@@ -404,15 +437,13 @@ mirror_apply(Event *event, char **detail)
 	own.table = table_find(event->catalog);
 	if (own.table == NULL)
 	{
-		*detail = psprintf(
-			"there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s]), then stripe_sync.replay(%s)",
-			MIRROR_SCHEMA, event->catalog->table,
-			quote_literal_cstr(event->catalog->object),
-			quote_literal_cstr(event->id));
+		*detail = psprintf("%s, then stripe_sync.replay(%s)",
+						   mirror_lacks_table(event->catalog),
+						   quote_literal_cstr(event->id));
 		return "ignored";
 	}
 	table_pin(own.table);
-	children_lock(event);
+	children_lock(list_make1(event));
 	own.account = snapshot_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event->catalog);
 	rest = fill_before_own(&pass, event,

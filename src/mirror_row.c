@@ -465,6 +465,22 @@ compressed_data(const MirrorTable *table, JsonbContainer *object)
 }
 
 /*
+ * The whole object, to be written.  What a reading brings is what is there
+ * already, as a rule: then the stored datum itself goes into the new version of
+ * the row, and nothing is compressed or moved out of line again.
+ */
+static Datum
+data_of(MirrorRow *row, const MirrorContent *content)
+{
+	bool isnull;
+
+	if (content->event_id == NULL && row->target != NULL && row->data != NULL &&
+		reading_same_data(row, content->object))
+		return row_get(row->target, row->table->meta[META_DATA], &isnull);
+	return compressed_data(row->table, content->object);
+}
+
+/*
  * Write the row that mirror_lock() locked, or insert the one it missed.
  * False when somebody else has inserted it meanwhile (or a user's trigger has
  * kept it out): lock again.
@@ -476,10 +492,10 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 	Datum *values = palloc0(table->natts * sizeof(Datum));
 	bool *nulls = palloc(table->natts * sizeof(bool));
 
+	reading_replaced(row, content);
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
-	set_meta(table, META_DATA, compressed_data(table, content->object), false,
-			 values, nulls);
+	set_meta(table, META_DATA, data_of(row, content), false, values, nulls);
 	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false,
 			 values, nulls);
 	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at),

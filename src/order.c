@@ -6,7 +6,8 @@
  * arrival ends the same:
  *
  * 1. A later "created" is newer.  A deletion ends a life; only a creation in a
- *	  later second begins another.
+ *	  later second, or a later reading that shows the object alive, begins
+ *	  another.
  * 2. Within one second creations are first and deletions last.  The rest
  *	  stands in the order in which each event's previous_attributes describe
  *	  the object before it, beginning from the last state before that second.
@@ -336,14 +337,33 @@ order_second(const CatalogType *type, List *versions, List *before, int depth,
 	return way;
 }
 
+/*
+ * The events that decide: when the object was read alive, those since then; a
+ * deletion before that is over.
+ */
+static List *
+deciding(const History *history)
+{
+	TimestampTz alive_at = history_alive_at(history);
+	List *since = NIL;
+	ListCell *cell;
+
+	if (history->readings == NIL)
+		return history->versions;
+	foreach(cell, history->versions)
+		if (((Version *) lfirst(cell))->created > alive_at)
+			since = lappend(since, lfirst(cell));
+	return since != NIL ? since : history->versions;
+}
+
 /* The last deletion of the object, or NULL. */
 static Version *
-last_deletion(const History *history)
+last_deletion(List *versions)
 {
 	Version *found = NULL;
 	ListCell *cell;
 
-	foreach(cell, history->versions)
+	foreach(cell, versions)
 		if (event_type_deletes(((Version *) lfirst(cell))->event_type))
 			found = lfirst(cell);
 	return found;
@@ -351,12 +371,12 @@ last_deletion(const History *history)
 
 /* Versions of the life that is lived now; NIL when the object is dead. */
 static List *
-living(const History *history, const Version *deletion)
+living(List *versions, const Version *deletion)
 {
 	List *life = NIL;
 	ListCell *cell;
 
-	foreach(cell, history->versions)
+	foreach(cell, versions)
 	{
 		Version *version = lfirst(cell);
 
@@ -372,7 +392,7 @@ living(const History *history, const Version *deletion)
 		TimestampTz begin = ((Version *) linitial(life))->created;
 
 		life = NIL;
-		foreach(cell, history->versions)
+		foreach(cell, versions)
 			if (((Version *) lfirst(cell))->created >= begin)
 				life = lappend(life, lfirst(cell));
 	}
@@ -384,8 +404,9 @@ Verdict
 order_newest(History *history)
 {
 	Verdict verdict = {0};
-	Version *deletion = last_deletion(history);
-	List *life = living(history, deletion);
+	List *versions = deciding(history);
+	Version *deletion = last_deletion(versions);
+	List *life = living(versions, deletion);
 	List *second;
 	List *before;
 
@@ -402,15 +423,28 @@ order_newest(History *history)
 	return verdict;
 }
 
+/* A reading comes after the events that are in it. */
+static List *
+insert_reading(List *versions, Version *reading)
+{
+	int i = 0;
+
+	while (i < list_length(versions) &&
+		   ((Version *) list_nth(versions, i))->created <= reading->created)
+		i++;
+	return list_insert_nth(versions, i, reading);
+}
+
 /*
- * All versions from a time on, in their order; of a dead object, or of former
- * lives, those as well.  For the pages that they carry.
+ * All versions and readings from a time on, in their order; of a dead object,
+ * or of former lives, those as well.  For the pages that they carry.
  */
 List *
 order_since(History *history, TimestampTz since)
 {
 	List *rest = list_copy(history->versions);
 	List *result = NIL;
+	ListCell *cell;
 
 	while (rest != NIL && ((Version *) llast(rest))->created >= since)
 	{
@@ -421,5 +455,8 @@ order_since(History *history, TimestampTz since)
 			list_copy(order_second(history->type, second, rest, 0, &ignored)),
 			result);
 	}
+	foreach(cell, history->readings)
+		if (((Version *) lfirst(cell))->created >= since)
+			result = insert_reading(result, lfirst(cell));
 	return result;
 }

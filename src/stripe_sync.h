@@ -339,7 +339,7 @@ typedef struct Version
 	char *event_type;
 	TimestampTz created;
 	Event *event; /* read from the inbox when it is needed */
-} Version;
+} Version;		  /* event_id is NULL: a reading of the API, as of "created" */
 
 typedef struct History
 {
@@ -347,10 +347,15 @@ typedef struct History
 	const char *id;
 	const char *account;
 	List *versions; /* of Version, by created, then id */
+	List *readings; /* of Version: what the API has shown alive, and when */
 } History;
 
 extern History *history_read(const CatalogType *type, const char *id,
 							 const char *account);
+extern void history_add_reading(History *history, TimestampTz as_of,
+								JsonbContainer *object);
+extern TimestampTz history_alive_at(const History *history);
+extern List *history_snapshots(const History *history);
 extern Event *history_event(Version *version);
 extern Version *history_find(const History *history, const char *event_id);
 extern bool history_event_is_own(const char *event_id, const char *account,
@@ -358,6 +363,8 @@ extern bool history_event_is_own(const char *event_id, const char *account,
 								 bool *known);
 extern bool history_has_other(const CatalogType *type, const char *id,
 							  const char *account, const char *event_id);
+extern bool history_has_later(const CatalogType *type, const char *id,
+							  const char *account, TimestampTz than);
 
 /* ---- in order.c: which snapshot is the newest ---- */
 typedef struct Verdict
@@ -451,11 +458,13 @@ extern void table_pin(MirrorTable *table);
 extern void table_unpin(MirrorTable *table);
 
 /* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
+#define FILLED_BY_READING "" /* embedded in another object that was read */
+
 typedef struct MirrorState
 {
 	bool found;
 	TimestampTz as_of;
-	char *event_id; /* NULL: read from Stripe's API */
+	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_READING */
 	bool deleted;
 	TimestampTz deleted_at;
 } MirrorState;
@@ -502,9 +511,68 @@ extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 extern const char *mirror_apply(Event *event, char **detail);
 extern bool mirror_listed_by(const char *event_id, const char *account,
 							 const CatalogType *type, const char *id);
+extern MirrorContent mirror_content(Event *event);
+extern bool mirror_state_is_newer(const MirrorState *state,
+								  const History *history, const Version *newest);
+extern void mirror_find_tombstone(const MirrorState *state,
+								  const History *history, const char *account,
+								  MirrorContent *content);
+extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
+extern void mirror_ask_for_rest(Event *event);
+extern char *mirror_lacks_table(const CatalogType *type);
+
+/* ---- in reading.c: what was read from Stripe's API goes into the mirror ---- */
+typedef struct Reading
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	JsonbContainer *object; /* NULL: there is none of that id (any more) */
+	TimestampTz as_of;		/* all that happened until then is in it */
+	bool asks_rest; /* of embedded pages that are cut short, by reread_ask() */
+	/* what became of it */
+	const char *status; /* "applied", "stale", "ignored", "failed" */
+	char *detail;		/* why it isn't applied */
+} Reading;
+
+extern void mirror_read(Reading *reading);
+extern const char *mirror_read_gone(const CatalogType *type, const char *id,
+									const char *account, TimestampTz as_of);
+extern void mirror_read_page(List *readings);
+
+/* ---- in reading_row.c: one row and a reading of it ---- */
+typedef struct RowReading
+{
+	MirrorPass *pass;
+	const CatalogType *type;
+	const char *id;
+	const char *account; /* as given: a row of an account has none */
+	MirrorContent content;
+	bool gone;
+	/* what was found */
+	bool was_new;
+	Jsonb *before;
+	History *history; /* when the set was asked */
+	char *detail;	  /* why it isn't applied */
+} RowReading;
+
+extern bool reading_is_alive(const MirrorState *state);
+extern bool reading_is_gone(const MirrorState *state);
+extern bool reading_same_data(const MirrorRow *row, JsonbContainer *object);
+extern bool reading_row(RowReading *reading);
+extern void reading_child(MirrorPass *pass, SnapshotRow *child,
+						  const MirrorContent *content);
+extern void reading_settle_gone(MirrorRow *row, History *history,
+								Version *newest);
+extern bool reading_is_noted(const CatalogType *type);
+extern void reading_note(const CatalogType *type, const char *id,
+						 const char *account, TimestampTz as_of,
+						 JsonbContainer *object);
+extern void reading_replaced(MirrorRow *row, const MirrorContent *content);
+extern void reading_recall(History *history);
 
 /* ---- in children.c: pages of children, and their parents ---- */
-extern void children_lock(Event *event);
+extern void children_lock(List *events);
 extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 						  bool parent_is_new);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,

@@ -7,6 +7,20 @@ CREATE TABLE stripe_sync.mirror_table (
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
 
+-- What the mirror's own row has no room for once an event has replaced a
+-- reading of the API: the last one that showed the object alive.
+CREATE TABLE stripe_sync.reading (
+	object_type	text NOT NULL,
+	object_id	text NOT NULL,
+	account		text NOT NULL,
+	as_of		timestamptz NOT NULL,
+	pages		jsonb,
+	PRIMARY KEY (object_id, object_type, account)
+);
+COMMENT ON TABLE stripe_sync.reading IS
+'When an object was last read alive from Stripe''s API, if something has replaced that in the mirror since; of types that can be deleted or have pages of children';
+COMMENT ON COLUMN stripe_sync.reading.pages IS 'Its complete pages, with the ids of the children alone';
+
 CREATE FUNCTION stripe_sync.object_types(OUT object_type text, OUT table_name text, OUT key text,
 	OUT api text, OUT list_path text, OUT retrieve_path text, OUT id_prefix text,
 	OUT deletable boolean, OUT event_types text[], OUT fields jsonb) RETURNS SETOF record
@@ -31,3 +45,18 @@ CREATE FUNCTION stripe_sync.create_tables(object_types text[] DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'stripe_sync_create_tables';
 COMMENT ON FUNCTION stripe_sync.create_tables(text[]) IS
 'Makes or extends the mirror''s tables in schema stripe, all of them by default; new columns are filled from _data, nothing is dropped. They belong to the caller, or to the database''s owner when a superuser calls.';
+
+CREATE FUNCTION stripe_sync.apply_reading(object jsonb, account text DEFAULT '',
+	as_of timestamptz DEFAULT pg_catalog.now()) RETURNS text
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_apply_reading';
+COMMENT ON FUNCTION stripe_sync.apply_reading(jsonb, text, timestamptz) IS
+'Internal: brings an object that was read from Stripe''s API into the mirror, as of a time up to which everything is in it. Returns applied, stale (the mirror holds something newer) or ignored (there is no table).';
+
+CREATE FUNCTION stripe_sync.apply_reading_page(objects jsonb, account text DEFAULT '',
+	as_of timestamptz DEFAULT pg_catalog.now())
+	RETURNS TABLE (object_id text, status text, detail text)
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_apply_reading_page';
+COMMENT ON FUNCTION stripe_sync.apply_reading_page(jsonb, text, timestamptz) IS
+'Internal: the same of an array of objects, in one subtransaction, or each in its own where that fails; then there is a status failed as well';

@@ -185,6 +185,7 @@ REVOKE ALL ON FUNCTION
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reread', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reading', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.mirror_table', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.destination', '');

@@ -1,0 +1,432 @@
+/*
+ * reading.c
+ *		What was read from Stripe's API goes into the mirror: one object, or a
+ *		page of a list.
+ *
+ * An object that was read is taken apart as an event's is (snapshot.c): its own
+ * row, the children that its pages list, whole objects embedded in it.  The
+ * rows of all objects of a page are locked and written in the one order, (rank
+ * of the type, id), as if they were one object's: so a page and the events that
+ * arrive meanwhile can wait for each other, but not in a circle.  What the own
+ * row decides on (children to sweep, to fold) is always of a later rank.
+ *
+ * Where the machinery of events asks for an event, a reading is one without a
+ * type, created at the time that it is as of.
+ */
+#include "stripe_sync.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_apply_reading);
+PG_FUNCTION_INFO_V1(stripe_sync_apply_reading_page);
+
+/* An object of the page. */
+typedef struct PageObject
+{
+	Reading *reading;
+	Event event; /* the reading, as the machinery of events wants it */
+	bool gone;
+	List *rows; /* of SnapshotRow */
+	bool lists; /* it is the newest: so are its pages */
+	Fold *fold; /* when it isn't */
+} PageObject;
+
+typedef struct PageRow
+{
+	SnapshotRow *row;
+	PageObject *object;
+} PageRow;
+
+typedef struct ReadPage
+{
+	MirrorPass pass;
+	List *objects; /* of PageObject */
+	List *rows;	   /* of PageRow, in the order of locks */
+	bool grown;	   /* rows of a later rank stand at its end */
+} ReadPage;
+
+/* ---- rows, in the order of locks ---- */
+
+static int
+compare_page_rows(const ListCell *a, const ListCell *b)
+{
+	const SnapshotRow *left = ((PageRow *) lfirst(a))->row;
+	const SnapshotRow *right = ((PageRow *) lfirst(b))->row;
+	int order = snapshot_compare(left, right);
+
+	if (order == 0)
+		order = strcmp(left->account, right->account);
+	return order != 0 ? order : (int) left->part - (int) right->part;
+}
+
+static bool
+same_row(const SnapshotRow *a, const SnapshotRow *b)
+{
+	return snapshot_compare(a, b) == 0 && strcmp(a->account, b->account) == 0;
+}
+
+static void
+add_row(ReadPage *page, PageObject *object, SnapshotRow *row)
+{
+	PageRow *entry = palloc(sizeof(PageRow));
+
+	entry->row = row;
+	entry->object = object;
+	page->rows = lappend(page->rows, entry);
+	page->grown = true;
+}
+
+static SnapshotRow *
+gone_row(const Event *event)
+{
+	SnapshotRow *row = palloc0(sizeof(SnapshotRow));
+
+	row->type = event->catalog;
+	row->id = event->object_id;
+	row->account = snapshot_account(event->catalog, event->account);
+	row->part = PART_OWN;
+	return row;
+}
+
+static void
+add_object(ReadPage *page, Reading *reading)
+{
+	PageObject *object = palloc0(sizeof(PageObject));
+	Event *event = &object->event;
+	JsonbValue deleted;
+	ListCell *cell;
+
+	object->reading = reading;
+	object->gone = reading->object == NULL ||
+				   (json_get(reading->object, "deleted", &deleted) &&
+					deleted.type == jbvBool && deleted.val.boolean);
+	event->id = pstrdup(FILLED_BY_READING);
+	event->type = pstrdup("");
+	event->account = unconstify(char *, reading->account);
+	event->catalog = reading->type;
+	event->object_id = unconstify(char *, reading->id);
+	event->created = reading->as_of;
+	event->object = reading->object;
+	if (object->gone)
+		object->rows = list_make1(gone_row(event));
+	else
+		object->rows = snapshot_rows(event->catalog, event->object_id,
+									 event->account, event->object);
+	page->objects = lappend(page->objects, object);
+	foreach(cell, object->rows)
+		add_row(page, object, lfirst(cell));
+}
+
+/* ---- one object of the page ---- */
+
+/* Children that the newest snapshot no longer lists. */
+static void
+add_swept(ReadPage *page, PageObject *object, const RowReading *own)
+{
+	ListCell *cell;
+
+	foreach(cell, children_to_sweep(&object->event, object->rows, own->was_new,
+									own->before))
+		if (((SnapshotRow *) lfirst(cell))->part == PART_SWEEP)
+			add_row(page, object, lfirst(cell));
+}
+
+/* A snapshot that is not the newest still tells of children. */
+static void
+add_folded(ReadPage *page, PageObject *object, const RowReading *own)
+{
+	ListCell *cell;
+
+	object->fold = fold_begin(&page->pass, own->history, object->event.account,
+							  object->event.created);
+	foreach(cell, fold_rows(object->fold, NIL))
+		add_row(page, object, lfirst(cell));
+}
+
+static void
+read_own(ReadPage *page, PageObject *object)
+{
+	Reading *reading = object->reading;
+	RowReading own = {
+		.pass = &page->pass,
+		.type = reading->type,
+		.id = reading->id,
+		.account = reading->account,
+		.gone = object->gone,
+		.content = {.object = reading->object, .as_of = reading->as_of}};
+	bool newest = reading_row(&own);
+
+	reading->status = newest ? "applied" : "stale";
+	reading->detail = own.detail;
+	if (object->gone)
+		return;
+	object->lists = newest;
+	if (newest)
+		add_swept(page, object, &own);
+	else
+		add_folded(page, object, &own);
+}
+
+static void
+read_part(ReadPage *page, PageObject *object, SnapshotRow *row)
+{
+	MirrorContent content = {.object = row->object,
+							 .as_of = object->event.created};
+
+	if (row->part == PART_OWN)
+		read_own(page, object);
+	else if (row->part == PART_CHILD && object->lists)
+		reading_child(&page->pass, row, &content);
+	else if (row->part == PART_SWEEP)
+		children_sweep(&page->pass, &object->event, row);
+	else if (row->part == PART_FOLD)
+		fold_child(object->fold, row);
+	else if (row->part == PART_FILL)
+		mirror_fill(&page->pass, &object->event, row);
+}
+
+/* ---- a page ---- */
+
+static List *
+events_of(const ReadPage *page)
+{
+	List *events = NIL;
+	ListCell *cell;
+
+	foreach(cell, page->objects)
+	{
+		PageObject *object = lfirst(cell);
+
+		if (!object->gone)
+			events = lappend(events, &object->event);
+	}
+	return events;
+}
+
+/* Rows that the own ones have added are put in their places. */
+static void
+sort_rows(ReadPage *page)
+{
+	if (page->grown)
+		list_sort(page->rows, compare_page_rows);
+	page->grown = false;
+}
+
+static void
+read_rows(ReadPage *page)
+{
+	SnapshotRow *former = NULL;
+
+	sort_rows(page);
+	for (int i = 0; i < list_length(page->rows); i++)
+	{
+		PageRow *entry = list_nth(page->rows, i);
+
+		if (former != NULL && former->type->rank != entry->row->type->rank)
+		{
+			sort_rows(page);
+			entry = list_nth(page->rows, i);
+		}
+		/* the same price hangs under many of them */
+		if (former == NULL || entry->row->part != PART_FILL ||
+			!same_row(former, entry->row))
+			read_part(page, entry->object, entry->row);
+		former = entry->row;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+ask_for_rests(const ReadPage *page)
+{
+	ListCell *cell;
+
+	foreach(cell, page->rows)
+	{
+		PageRow *entry = lfirst(cell);
+		PageObject *object = entry->object;
+
+		if (entry->row->part == PART_OWN && object->lists &&
+			object->reading->asks_rest)
+			mirror_ask_for_rest(&object->event);
+	}
+}
+
+static void
+read_all(List *readings)
+{
+	ReadPage page = {0};
+	ListCell *cell;
+
+	foreach(cell, readings)
+	{
+		Reading *reading = lfirst(cell);
+
+		reading->status = "ignored";
+		reading->detail = NULL;
+		if (reading->type->table == NULL)
+			reading->detail = psprintf("object type \"%s\" is not mirrored",
+									   reading->type->object);
+		else if (table_find(reading->type) == NULL)
+			reading->detail = mirror_lacks_table(reading->type);
+		else
+			add_object(&page, reading);
+	}
+	children_lock(events_of(&page));
+	read_rows(&page);
+	ask_for_rests(&page);
+	mirror_pass_end(&page.pass);
+}
+
+/* Work in memory of its own; what is told is copied out of it. */
+static void
+read_apart(void *arg)
+{
+	List *readings = arg;
+	MemoryContext memory = AllocSetContextCreate(
+		CurrentMemoryContext, "stripe_sync reading", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	ListCell *cell;
+
+	read_all(readings);
+	MemoryContextSwitchTo(old);
+	foreach(cell, readings)
+	{
+		Reading *reading = lfirst(cell);
+
+		if (reading->detail != NULL)
+			reading->detail = pstrdup(reading->detail);
+	}
+	MemoryContextDelete(memory);
+}
+
+/* Bring one object that was read into the mirror; errors are raised. */
+void
+mirror_read(Reading *reading)
+{
+	read_apart(list_make1(reading));
+}
+
+/* The API knows no object of that id: 404, or a list without it. */
+const char *
+mirror_read_gone(const CatalogType *type, const char *id, const char *account,
+				 TimestampTz as_of)
+{
+	Reading reading = {
+		.type = type, .id = id, .account = account, .as_of = as_of};
+
+	mirror_read(&reading);
+	return reading.status;
+}
+
+static void
+read_alone(Reading *reading)
+{
+	ErrorData *error;
+
+	if (step_guard(read_apart, list_make1(reading), NULL, &error))
+		return;
+	reading->status = "failed";
+	reading->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+							   error->message);
+}
+
+/*
+ * Bring a page of objects into the mirror, in one subtransaction; where that
+ * fails each in one of its own, so that a bad row costs itself alone.  What
+ * became of each stands in its "status" and "detail".
+ */
+void
+mirror_read_page(List *readings)
+{
+	ErrorData *error;
+	ListCell *cell;
+
+	if (readings == NIL || step_guard(read_apart, readings, NULL, &error))
+		return;
+	if (list_length(readings) > 1)
+		FreeErrorData(error);
+	foreach(cell, readings)
+		read_alone(lfirst(cell));
+}
+
+/* ---- SQL ---- */
+
+static Reading *
+reading_make(JsonbContainer *object, const char *account, TimestampTz as_of)
+{
+	Reading *reading = palloc0(sizeof(Reading));
+	char *type = json_get_string(object, "object");
+
+	reading->type = type != NULL ? catalog_find(type, strlen(type)) : NULL;
+	reading->id = reading->type != NULL ? snapshot_key(reading->type, object)
+										: NULL;
+	if (reading->id == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("this is no object of Stripe's that the mirror could hold"),
+			 errdetail(
+				 "It lacks an \"object\" that the catalog knows, or its id.")));
+	reading->account = account;
+	reading->object = object;
+	reading->as_of = as_of;
+	reading->asks_rest = true;
+	return reading;
+}
+
+/* apply_reading(object, account, as_of) */
+Datum
+stripe_sync_apply_reading(PG_FUNCTION_ARGS)
+{
+	Jsonb *object = PG_GETARG_JSONB_P(0);
+	Reading *reading = reading_make(&object->root,
+									text_to_cstring(PG_GETARG_TEXT_PP(1)),
+									PG_GETARG_TIMESTAMPTZ(2));
+	RoleScope scope = role_enter_engine();
+
+	mirror_read(reading);
+	role_leave(&scope);
+	PG_RETURN_TEXT_P(cstring_to_text(reading->status));
+}
+
+/* apply_reading_page(objects, account, as_of): the same of a JSON array */
+Datum
+stripe_sync_apply_reading_page(PG_FUNCTION_ARGS)
+{
+	Jsonb *objects = PG_GETARG_JSONB_P(0);
+	char *account = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	List *readings = NIL;
+	RoleScope scope;
+	ListCell *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (uint32 i = 0; i < JB_ROOT_COUNT(objects); i++)
+	{
+		JsonbValue *object = getIthJsonbValueFromContainer(&objects->root, i);
+
+		readings = lappend(
+			readings,
+			reading_make(json_is_object(object) ? object->val.binary.data : NULL,
+						 account, PG_GETARG_TIMESTAMPTZ(2)));
+	}
+	scope = role_enter_engine();
+	mirror_read_page(readings);
+	role_leave(&scope);
+	foreach(cell, readings)
+	{
+		Reading *reading = lfirst(cell);
+		Datum values[] = {CStringGetTextDatum(reading->id),
+						  CStringGetTextDatum(reading->status),
+						  reading->detail != NULL
+							  ? CStringGetTextDatum(reading->detail)
+							  : (Datum) 0};
+		bool nulls[] = {false, false, reading->detail == NULL};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
+}

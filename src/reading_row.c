@@ -1,0 +1,499 @@
+/*
+ * reading_row.c
+ *		One row of the mirror, and a reading of its object from Stripe's API.
+ *
+ * A reading has in it everything that happened until its time.  Events up to
+ * then lose to it, later ones win, and of two readings the later wins, in
+ * whatever order they all arrive.  So _as_of rises even where nothing else
+ * changes.
+ *
+ * A reading that shows an object alive ends whatever deletion came before it.
+ * That has to be known after a later event (or a deletion) has taken the row,
+ * for a deletion may still arrive that is older than the reading; and so has
+ * what its complete pages listed, for the children of events that arrive late.
+ * stripe_sync.reading keeps it, of the last such reading, for types that can be
+ * deleted or have pages.
+ */
+#include "stripe_sync.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+/* Losing the race for a new row over and over means something else is wrong. */
+#define MAX_RACES 3
+
+typedef enum RowVerdict
+{
+	ROW_WRITTEN,
+	ROW_STALE,
+	ROW_RACE
+} RowVerdict;
+
+/* ---- what a row holds ---- */
+
+/* Is the row as a reading of the API has left it, and the object alive there? */
+bool
+reading_is_alive(const MirrorState *state)
+{
+	return state->event_id == NULL && !reading_is_gone(state);
+}
+
+/* Did a reading say that the object is gone?  A sweep is later than the row. */
+bool
+reading_is_gone(const MirrorState *state)
+{
+	return state->event_id == NULL && state->deleted &&
+		   state->deleted_at <= state->as_of;
+}
+
+/* Does the locked row hold just this object? */
+bool
+reading_same_data(const MirrorRow *row, JsonbContainer *object)
+{
+	Jsonb *data = json_standalone(object);
+	bool same = row->data != NULL && VARSIZE(row->data) == VARSIZE(data) &&
+				memcmp(row->data, data, VARSIZE(data)) == 0;
+
+	pfree(data);
+	return same;
+}
+
+/* ---- readings that the mirror has since replaced ---- */
+
+/* Does it matter later when such an object was read? */
+bool
+reading_is_noted(const CatalogType *type)
+{
+	for (int i = 0; i < type->nevent_types; i++)
+		if (event_type_deletes(type->event_types[i]))
+			return true;
+	for (int i = 0; i < type->npages; i++)
+		if (children_page_sweeps(&type->pages[i]))
+			return true;
+	return false;
+}
+
+static void
+append_child(StringInfo out, const CatalogType *child, const char *id)
+{
+	appendStringInfoString(out, "{\"object\":");
+	escape_json(out, child->object);
+	appendStringInfoChar(out, ',');
+	escape_json(out, child->key);
+	appendStringInfoChar(out, ':');
+	escape_json(out, id);
+	appendStringInfoChar(out, '}');
+}
+
+/* A complete page, with no more of its children than their names. */
+static void
+append_page(StringInfo out, const CatalogPage *page, JsonbContainer *list)
+{
+	const CatalogType *child = children_type(page);
+	int begin;
+	JsonbValue data;
+
+	if (out->len > 1)
+		appendStringInfoChar(out, ',');
+	escape_json(out, page->field);
+	appendStringInfoString(out, ":{\"object\":\"list\",\"data\":[");
+	begin = out->len;
+	(void) json_get(list, "data", &data);
+	for (uint32 i = 0; i < JsonContainerSize(data.val.binary.data); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(
+			data.val.binary.data, i);
+		char *id = json_is_object(element)
+					   ? snapshot_key(child, element->val.binary.data)
+					   : NULL;
+
+		if (id == NULL)
+			continue;
+		if (out->len > begin)
+			appendStringInfoChar(out, ',');
+		append_child(out, child, id);
+	}
+	appendStringInfoString(out, "]}");
+}
+
+/* The object's complete pages; NULL when there are none. */
+static Jsonb *
+complete_pages(const CatalogType *type, JsonbContainer *object)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '{');
+	for (int i = 0; object != NULL && i < type->npages; i++)
+	{
+		const CatalogPage *page = &type->pages[i];
+		bool complete;
+		JsonbContainer *list = snapshot_page(object, page->field, &complete);
+
+		if (list != NULL && complete && children_page_sweeps(page))
+			append_page(&out, page, list);
+	}
+	appendStringInfoChar(&out, '}');
+	return out.len > 2 ? json_parse(out.data, out.len) : NULL;
+}
+
+/* Keep that the object was read alive then; the latest time counts. */
+void
+reading_note(const CatalogType *type, const char *id, const char *account,
+			 TimestampTz as_of, JsonbContainer *object)
+{
+	static EngineStatement note = {
+		"INSERT INTO stripe_sync.reading AS r (object_type, object_id, account, as_of, pages)"
+		" VALUES ($1, $2, $3, $4, $5)"
+		" ON CONFLICT (object_id, object_type, account) DO UPDATE"
+		" SET as_of = excluded.as_of, pages = excluded.pages"
+		" WHERE r.as_of OPERATOR(pg_catalog.<) excluded.as_of",
+		5,
+		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID}};
+	Jsonb *pages = complete_pages(type, object);
+	Datum values[] = {CStringGetTextDatum(type->object),
+					  CStringGetTextDatum(id), CStringGetTextDatum(account),
+					  TimestampTzGetDatum(as_of), JsonbPGetDatum(pages)};
+
+	SPI_connect();
+	engine_run(&note, values, pages != NULL ? "     " : "    n", SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/* A reading that is replaced by anything but another one is noted. */
+void
+reading_replaced(MirrorRow *row, const MirrorContent *content)
+{
+	bool isnull;
+	Datum value;
+
+	if (!row->state.found || !reading_is_alive(&row->state) ||
+		(content->event_id == NULL &&
+		 !(content->deleted && content->deleted_at <= content->as_of)) ||
+		!reading_is_noted(row->table->type))
+		return;
+	if (row->data == NULL && row->target != NULL)
+	{
+		value = row_get(row->target, row->table->meta[META_DATA], &isnull);
+		row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
+	}
+	else if (row->data == NULL)
+	{
+		MirrorState ignored;
+
+		(void) mirror_peek(row->table, row->id, row->account, &ignored,
+						   &row->data);
+	}
+	reading_note(row->table->type, row->id, row->account, row->state.as_of,
+				 row->data != NULL ? &row->data->root : NULL);
+}
+
+/* Add to a history the reading that is noted of its object. */
+void
+reading_recall(History *history)
+{
+	static EngineStatement recall = {
+		"SELECT as_of, pages FROM stripe_sync.reading"
+		" WHERE object_id OPERATOR(pg_catalog.=) $1"
+		"   AND object_type OPERATOR(pg_catalog.=) $2"
+		"   AND account OPERATOR(pg_catalog.=) $3",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(history->id),
+					  CStringGetTextDatum(history->type->object),
+					  CStringGetTextDatum(history->account)};
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!reading_is_noted(history->type))
+		return;
+	SPI_connect();
+	engine_run(&recall, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool isnull;
+		TimestampTz as_of = DatumGetTimestampTz(
+			SPI_getbinval(tuple, desc, 1, &isnull));
+		Datum pages = SPI_getbinval(tuple, desc, 2, &isnull);
+
+		history_add_reading(history, as_of,
+							isnull ? NULL : &DatumGetJsonbPCopy(pages)->root);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
+/* ---- an object that is gone ---- */
+
+/* What is kept of an object that the mirror has never seen. */
+static JsonbContainer *
+gone_object(const CatalogType *type, const char *id)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoString(&out, "{\"object\":");
+	escape_json(&out, type->object);
+	appendStringInfoString(&out, ",\"deleted\":true");
+	if (type->key[0] != '\0')
+	{
+		appendStringInfoChar(&out, ',');
+		escape_json(&out, type->key);
+		appendStringInfoChar(&out, ':');
+		escape_json(&out, id);
+	}
+	appendStringInfoChar(&out, '}');
+	return &json_parse(out.data, out.len)->root;
+}
+
+/*
+ * The row of an object that a reading as of "gone_at" didn't find: what it held
+ * last, and a tombstone.  It has been gone since its deletion, or since the
+ * first reading that didn't find it ("missed_at" is one), if it wasn't alive
+ * after that.  "shown" is what the last reading that found it showed, when that
+ * isn't in the row.
+ */
+static MirrorContent
+gone_content(const MirrorRow *row, const History *history, Version *newest,
+			 JsonbContainer *shown, TimestampTz gone_at, TimestampTz missed_at)
+{
+	const MirrorState *state = &row->state;
+	MirrorContent content = {.as_of = gone_at, .deleted = true};
+	TimestampTz alive_at = history_alive_at(history);
+	TimestampTz deleted_at = gone_at;
+
+	if (newest != NULL && newest->created <= alive_at)
+		newest = NULL;
+	if (newest != NULL)
+		content.object = history_event(newest)->object;
+	else if (shown != NULL)
+		content.object = shown;
+	else
+		content.object = row->data != NULL
+							 ? &row->data->root
+							 : gone_object(history->type, history->id);
+	if (newest != NULL && event_type_deletes(newest->event_type))
+		deleted_at = Min(deleted_at, newest->created);
+	else if (newest != NULL)
+		alive_at = newest->created;
+	if (state->found && state->deleted && state->deleted_at > alive_at)
+		deleted_at = Min(deleted_at, state->deleted_at);
+	if (missed_at > alive_at)
+		deleted_at = Min(deleted_at, missed_at);
+	content.deleted_at = deleted_at;
+	return content;
+}
+
+/*
+ * An event, or a reading, came late to an object that a later reading didn't
+ * find: the tombstone stays, but what it held last may be known better now.
+ */
+static void
+settle_gone(MirrorRow *row, const History *history, Version *newest,
+			JsonbContainer *shown, TimestampTz missed_at)
+{
+	MirrorContent content;
+
+	if (!reading_is_gone(&row->state))
+		return;
+	content = gone_content(row, history, newest, shown, row->state.as_of,
+						   missed_at);
+	if (content.deleted_at != row->state.deleted_at ||
+		!reading_same_data(row, content.object))
+		(void) mirror_write(row, &content);
+}
+
+void
+reading_settle_gone(MirrorRow *row, History *history, Version *newest)
+{
+	MirrorState ignored;
+
+	if (!reading_is_gone(&row->state))
+		return;
+	if (row->data == NULL)
+		(void) mirror_peek(row->table, row->id, row->account, &ignored,
+						   &row->data);
+	settle_gone(row, history, newest, NULL, DT_NOEND);
+}
+
+/* ---- one row ---- */
+
+/* Does what the row holds give way, when no event of the object is later? */
+static bool
+gives_way(const RowReading *reading, const MirrorRow *row)
+{
+	const MirrorState *state = &row->state;
+	bool known;
+
+	if (!state->found || state->as_of <= reading->content.as_of)
+		return true;
+	if (state->event_id == NULL)
+		return false;
+	/* what was embedded somewhere gives way to any reading, a page doesn't */
+	if (strcmp(state->event_id, FILLED_BY_READING) == 0)
+		return true;
+	return !history_event_is_own(state->event_id, row->account, reading->type,
+								 row->id, &known) &&
+		   known &&
+		   !mirror_listed_by(state->event_id, row->account, reading->type,
+							 row->id);
+}
+
+/* Nothing that is stored is later than the reading. */
+static RowVerdict
+write_reading(RowReading *reading, MirrorRow *row, Version *newest)
+{
+	const MirrorState *state = &row->state;
+	MirrorContent content = reading->content;
+
+	if (reading->gone)
+		content = gone_content(row, reading->history, newest, NULL,
+							   content.as_of, DT_NOEND);
+	else
+	{
+		History empty = {reading->type, row->id, row->account, NIL, NIL};
+
+		mirror_find_tombstone(
+			state, reading->history != NULL ? reading->history : &empty,
+			reading->account, &content);
+		/* an object that is met more than once in one answer */
+		if (state->found && state->event_id == NULL &&
+			state->as_of == content.as_of && state->deleted == content.deleted &&
+			(!content.deleted || state->deleted_at == content.deleted_at) &&
+			reading_same_data(row, content.object))
+			return ROW_WRITTEN;
+	}
+	return mirror_write(row, &content) ? ROW_WRITTEN : ROW_RACE;
+}
+
+/* An event is later: the row becomes what the events say, if it isn't yet. */
+static RowVerdict
+write_newest(RowReading *reading, MirrorRow *row, Version *newest)
+{
+	const MirrorState *state = &row->state;
+	MirrorContent content;
+
+	reading->detail = psprintf("%s is newer than the reading", newest->event_id);
+	if (state->found && (mirror_state_is_newer(state, reading->history, newest) ||
+						 (state->event_id != NULL &&
+						  strcmp(state->event_id, newest->event_id) == 0)))
+		return ROW_STALE;
+	content = mirror_content(history_event(newest));
+	mirror_find_tombstone(state, reading->history, reading->account, &content);
+	return mirror_write(row, &content) ? ROW_STALE : ROW_RACE;
+}
+
+/* What was read is older than what another reading has left in the row. */
+static RowVerdict
+lose_to_reading(RowReading *reading, MirrorRow *row, Version *newest)
+{
+	TimestampTz as_of = reading->content.as_of;
+	bool last = !reading->gone && as_of == history_alive_at(reading->history);
+
+	reading->detail = pstrdup("a later reading is in the mirror");
+	settle_gone(row, reading->history, newest,
+				last ? reading->content.object : NULL,
+				reading->gone ? as_of : DT_NOEND);
+	return ROW_STALE;
+}
+
+static void
+read_history(RowReading *reading, MirrorRow *row)
+{
+	History *history = history_read(reading->type, row->id, row->account);
+
+	if (row->state.found && reading_is_alive(&row->state))
+		history_add_reading(history, row->state.as_of,
+							row->data != NULL ? &row->data->root : NULL);
+	if (!reading->gone)
+		history_add_reading(history, reading->content.as_of,
+							reading->content.object);
+	reading->history = history;
+}
+
+/* The row alone doesn't tell: ask the events and readings that are known. */
+static RowVerdict
+settle_reading(RowReading *reading, MirrorRow *row)
+{
+	TimestampTz as_of = reading->content.as_of;
+	Version *newest = NULL;
+	RowVerdict verdict;
+
+	read_history(reading, row);
+	if (reading->history->versions != NIL)
+		newest = order_newest(reading->history).newest;
+	if (row->state.found && row->state.event_id == NULL &&
+		row->state.as_of > as_of)
+		verdict = lose_to_reading(reading, row, newest);
+	else if (newest != NULL && newest->created > as_of)
+		verdict = write_newest(reading, row, newest);
+	else if (gives_way(reading, row))
+		return write_reading(reading, row, newest);
+	else
+	{
+		reading->detail = pstrdup("the mirror holds a newer state");
+		verdict = ROW_STALE;
+	}
+	/* the row has no room for it */
+	if (verdict == ROW_STALE && !reading->gone &&
+		(row->state.event_id != NULL || reading_is_gone(&row->state) ||
+		 !row->state.found) &&
+		reading_is_noted(reading->type))
+		reading_note(reading->type, row->id, row->account, as_of,
+					 reading->content.object);
+	return verdict;
+}
+
+static RowVerdict
+try_row(RowReading *reading, MirrorTable *table)
+{
+	const CatalogType *type = reading->type;
+	const char *account = snapshot_account(type, reading->account);
+	TimestampTz as_of = reading->content.as_of;
+	MirrorRow *row = mirror_lock(reading->pass, table, reading->id, account,
+								 true);
+
+	/* after the lock: who stores an event from now on finds this reading */
+	reading->was_new = !row->state.found;
+	reading->before = row->data;
+	if (!reading->gone && gives_way(reading, row) &&
+		(type->nevent_types == 0 ||
+		 !history_has_later(type, reading->id, account, as_of)))
+		return write_reading(reading, row, NULL);
+	return settle_reading(reading, row);
+}
+
+/*
+ * Bring one row to what was read.  False when it is stale: the mirror holds
+ * something newer, or does so now.
+ */
+bool
+reading_row(RowReading *reading)
+{
+	MirrorTable *table = table_find(reading->type);
+	RowVerdict verdict = ROW_RACE;
+
+	for (int race = 0; verdict == ROW_RACE && race < MAX_RACES; race++)
+		verdict = try_row(reading, table);
+	/* a user's trigger that keeps the row out looks like an endless race */
+	return verdict != ROW_STALE;
+}
+
+/* A child that a page lists which was read. */
+void
+reading_child(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content)
+{
+	RowReading reading = {.pass = pass,
+						  .type = child->type,
+						  .id = child->id,
+						  .account = child->account,
+						  .content = *content};
+
+	if (table_find(child->type) != NULL)
+		(void) reading_row(&reading);
+}
