@@ -147,6 +147,7 @@ PROVE_TESTS = \
 	test/tap/interference.pl \
 	test/tap/thread.pl \
 	test/tap/crash.pl \
+	test/tap/reconcile.pl \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.

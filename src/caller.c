@@ -48,6 +48,7 @@ static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head answered = DLIST_STATIC_INIT(answered);
 static dlist_head log_entries = DLIST_STATIC_INIT(log_entries);
 static int nflying = 0;
+static bool has_news = false; /* since the last turn */
 
 static double rate = 0; /* requests a second that Stripe seems to allow */
 static double tokens = BURST;
@@ -169,6 +170,7 @@ call_landed(HttpAnswer *answer)
 
 	dlist_delete(&call->node);
 	nflying--;
+	has_news = true;
 	call->body = malloc(answer->length + 1);
 	if (call->body != NULL)
 	{
@@ -252,6 +254,7 @@ caller_turn(TimestampTz *next)
 	bool sent = false;
 
 	*next = DT_NOEND;
+	has_news = false;
 	if (dlist_is_empty(&queued))
 		return false;
 	fill_bucket(now);
@@ -280,10 +283,11 @@ drop_all(dlist_head *head)
 		call_free(dlist_container(ApiCall, node, dlist_pop_head_node(head)));
 }
 
+/* Has something landed, whose outcome is known or that is to be tried again? */
 bool
-caller_has_answers(void)
+caller_has_news(void)
 {
-	return !dlist_is_empty(&answered);
+	return has_news;
 }
 
 /* What is in the air isn't waited for: it only reads. */

@@ -202,7 +202,7 @@ pass_turn(TimestampTz *next)
 		if (now >= parts[i].next)
 			busy = parts[i].turn(&parts[i].next) || busy;
 	if (busy)
-		parts[PART_CLAIM].next = DT_NOBEGIN;
+		parts[PART_CLAIM].next = parts[PART_JOB].next = DT_NOBEGIN;
 	*next = sender_next();
 	for (int i = 0; i < lengthof(parts); i++)
 		*next = Min(*next, parts[i].next);

@@ -172,27 +172,30 @@ object_path(const Part *part)
 	return path.data;
 }
 
+/* What Stripe has of it; 404 is that it has nothing. */
 static void
 object_take(Part *part, const ApiCall *call)
 {
-	const CatalogType *type = retrievable_type(part->object_type);
-	Reading reading = {.type = type,
+	Reading reading = {.type = retrievable_type(part->object_type),
 					   .id = part->object_id,
 					   .account = part->account,
 					   .as_of = call->as_of};
-	Jsonb *document = NULL;
+	Jsonb *document;
 
-	if (call->verdict == API_OK)
-	{
-		document = json_parse(call->body, (int) call->length);
-		if (document == NULL || !JB_ROOT_IS_OBJECT(document))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-							errmsg("Stripe's answer is no object")));
-		reading.object = &document->root;
-	}
-	(void) mirror_read(&reading);
 	part->pages = part->objects = 1;
 	part->finished = true;
+	if (call->verdict == API_GONE)
+	{
+		(void) mirror_read_gone(reading.type, reading.id, reading.account,
+								reading.as_of);
+		return;
+	}
+	document = json_parse(call->body, (int) call->length);
+	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("Stripe's answer is no object")));
+	reading.object = &document->root;
+	mirror_read(&reading);
 }
 
 const PartKind part_object = {"object", object_path, object_take};

@@ -459,7 +459,7 @@ runner_turn(TimestampTz *next)
 bool
 runner_is_called(void)
 {
-	return caller_has_answers();
+	return caller_has_news();
 }
 
 bool

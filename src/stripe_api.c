@@ -118,6 +118,7 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 	{
 		read_error(call);
 		call->verdict = verdict_of(call, answer->should_retry);
+		call->as_of = as_of(answer);
 	}
 	else if (answer->date < 0)
 	{

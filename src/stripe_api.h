@@ -76,7 +76,7 @@ extern void call_free(ApiCall *call);
 extern void caller_submit(ApiCall *call);
 extern bool caller_turn(TimestampTz *next); /* dispatches what may go now */
 extern ApiCall *caller_take(void);			/* one whose outcome is known */
-extern bool caller_has_answers(void);
+extern bool caller_has_news(void);
 extern void caller_drop(void);
 extern void caller_write_log(void); /* in a transaction */
 

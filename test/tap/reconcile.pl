@@ -51,7 +51,8 @@ sub reconciled
 	return $row;
 }
 
-sub applied { return $node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.event WHERE status IN ('pending', 'failed')}); }
+# All steps of all events have been run.
+sub applied { return $node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.event WHERE status IN ('pending', 'failed') OR todo <> '{}'}); }
 
 # ---- without a key ----
 
@@ -123,7 +124,7 @@ no_secret_in($node, 'shop', 'the key');
 
 # ---- what goes wrong ----
 
-sub fail
+sub fails
 {
 	my ($what, $fault, $pattern, %rest) = @_;
 
@@ -134,7 +135,7 @@ sub fail
 	return;
 }
 
-sub survive
+sub survives
 {
 	my ($what, $fault, %rest) = @_;
 
@@ -144,13 +145,13 @@ sub survive
 	return;
 }
 
-survive('a 500', { status => 500 });
-survive('a 429', { status => 429, headers => { 'Retry-After' => '1' } });
-survive('a 409', { status => 409 });
-survive('a reset', { reset_before => TRUE });
-survive('a reset in the middle', { reset_mid_answer => TRUE });
-fail('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
-fail('a list that does not end', { endless => TRUE }, qr/does not go on/);
+survives('a 500', { status => 500 });
+survives('a 429', { status => 429, headers => { 'Retry-After' => '1' } });
+survives('a 409', { status => 409 });
+survives('a reset', { reset_before => TRUE });
+survives('a reset in the middle', { reset_mid_answer => TRUE });
+fails('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
+fails('a list that does not end', { endless => TRUE }, qr/does not go on/);
 $stripe->control('keys', { KEY() => 'revoked' });
 like(reconciled('a revoked key', '1 day', state => 'failed')->{error}, qr/401/, 'a revoked key: the job says why');
 $stripe->control('keys', { KEY() => { deny => ['^/v1/events'] } });
