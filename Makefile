@@ -132,6 +132,7 @@ REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
+	test/tap/reading.pl \
 	test/tap/fixtures.pl \
 	test/tap/concurrency.pl \
 	test/tap/cancel.pl \

@@ -14,6 +14,8 @@ typedef struct FoldedChild
 	SnapshotRow *key;
 	SnapshotRow *listing; /* in the last version that lists it, or NULL */
 	int listed_at;		  /* index of that version, or -1 */
+	SnapshotRow *read;	  /* in the last reading that lists it, or NULL */
+	int read_at;
 } FoldedChild;
 
 struct Fold
@@ -51,7 +53,7 @@ fold_version(Fold *fold, int i)
 	Event *event = history_event(version);
 	ListCell *cell;
 
-	if (event_type_deletes(version->event_type))
+	if (event_type_deletes(version->event_type) || event->object == NULL)
 		return;
 	foreach(cell, snapshot_rows(fold->history->type, fold->history->id,
 								fold->account, event->object))
@@ -64,6 +66,11 @@ fold_version(Fold *fold, int i)
 		child = fold_find(fold, row);
 		child->listing = row;
 		child->listed_at = i;
+		if (version->event_id == NULL)
+		{
+			child->read = row;
+			child->read_at = i;
+		}
 	}
 }
 
@@ -145,16 +152,17 @@ first_left_out(Fold *fold, const SnapshotRow *child, int after,
 	return false;
 }
 
-static MirrorContent
-folded_content(Fold *fold, FoldedChild *child)
+/* Write what the version lists, swept by the first one after it that doesn't. */
+static void
+write_listing(Fold *fold, FoldedChild *child, SnapshotRow *listing, int at)
 {
-	Version *version = list_nth(fold->versions, child->listed_at);
-	MirrorContent content = {child->listing->object, version->created,
+	Version *version = list_nth(fold->versions, at);
+	MirrorContent content = {listing->object, version->created,
 							 version->event_id, false, 0};
 
-	content.deleted = first_left_out(fold, child->key, child->listed_at, 0,
-									 false, &content.deleted_at);
-	return content;
+	content.deleted = first_left_out(fold, child->key, at, 0, false,
+									 &content.deleted_at);
+	children_write(fold->pass, child->key, &content);
 }
 
 /* Does the row still say that it is a child of this parent? */
@@ -218,12 +226,11 @@ fold_child(Fold *fold, const SnapshotRow *key)
 
 	if (table == NULL)
 		return;
+	/* a reading ends the child's deletion, which no event's page does */
+	if (child->read != NULL && child->read != child->listing)
+		write_listing(fold, child, child->read, child->read_at);
 	if (child->listing != NULL)
-	{
-		MirrorContent content = folded_content(fold, child);
-
-		children_write(fold->pass, child->key, &content);
-	}
+		write_listing(fold, child, child->listing, child->listed_at);
 	sweep_folded(fold, child, table);
 }
 

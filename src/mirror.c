@@ -117,7 +117,8 @@ mirror_state_is_newer(const MirrorState *state, const History *history,
 	if (!known)
 		return state->as_of >= newest->created;
 	/* a deletion of the object's own ends its life: no page brings it back */
-	return !event_type_deletes(newest->event_type) &&
+	return (!event_type_deletes(newest->event_type) ||
+			history_alive_at(history) >= newest->created) &&
 		   state->as_of > newest->created &&
 		   mirror_listed_by(state->event_id, history->account, history->type,
 							history->id);

@@ -277,14 +277,14 @@ gone_content(const MirrorRow *row, const History *history, Version *newest,
 		content.object = row->data != NULL
 							 ? &row->data->root
 							 : gone_object(history->type, history->id);
-	if (newest != NULL && event_type_deletes(newest->event_type))
-		deleted_at = Min(deleted_at, newest->created);
-	else if (newest != NULL)
+	if (newest != NULL)
 		alive_at = newest->created;
 	if (state->found && state->deleted && state->deleted_at > alive_at)
 		deleted_at = Min(deleted_at, state->deleted_at);
 	if (missed_at > alive_at)
 		deleted_at = Min(deleted_at, missed_at);
+	if (newest != NULL && event_type_deletes(newest->event_type))
+		deleted_at = newest->created;
 	content.deleted_at = deleted_at;
 	return content;
 }
@@ -416,22 +416,36 @@ read_history(RowReading *reading, MirrorRow *row)
 	reading->history = history;
 }
 
+/*
+ * A reading for which the row has no room is noted, unless the row has a later
+ * one that found the object.
+ */
+static void
+note_stale(const RowReading *reading, const MirrorRow *row)
+{
+	if (!reading->gone && reading_is_noted(reading->type) &&
+		!(row->state.found && reading_is_alive(&row->state)))
+		reading_note(reading->type, row->id, row->account,
+					 reading->content.as_of, reading->content.object);
+}
+
 /* The row alone doesn't tell: ask the events and readings that are known. */
 static RowVerdict
 settle_reading(RowReading *reading, MirrorRow *row)
 {
 	TimestampTz as_of = reading->content.as_of;
+	bool late = row->state.found && row->state.event_id == NULL &&
+				row->state.as_of > as_of;
 	Version *newest = NULL;
 	RowVerdict verdict;
 
 	read_history(reading, row);
 	if (reading->history->versions != NIL)
 		newest = order_newest(reading->history).newest;
-	if (row->state.found && row->state.event_id == NULL &&
-		row->state.as_of > as_of)
-		verdict = lose_to_reading(reading, row, newest);
-	else if (newest != NULL && newest->created > as_of)
+	if (newest != NULL && newest->created > (late ? row->state.as_of : as_of))
 		verdict = write_newest(reading, row, newest);
+	else if (late)
+		verdict = lose_to_reading(reading, row, newest);
 	else if (gives_way(reading, row))
 		return write_reading(reading, row, newest);
 	else
@@ -439,13 +453,8 @@ settle_reading(RowReading *reading, MirrorRow *row)
 		reading->detail = pstrdup("the mirror holds a newer state");
 		verdict = ROW_STALE;
 	}
-	/* the row has no room for it */
-	if (verdict == ROW_STALE && !reading->gone &&
-		(row->state.event_id != NULL || reading_is_gone(&row->state) ||
-		 !row->state.found) &&
-		reading_is_noted(reading->type))
-		reading_note(reading->type, row->id, row->account, as_of,
-					 reading->content.object);
+	if (verdict == ROW_STALE)
+		note_stale(reading, row);
 	return verdict;
 }
 
