@@ -60,6 +60,7 @@ OBJS = \
 	src/replay.o \
 	src/webhook.o \
 	src/explain.o \
+	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
 	src/alert.o \
@@ -126,8 +127,8 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint inbox webhook catalog mirror order handler \
-	role failure explain rights secrets ten_failures mirror_row template \
+REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
+	verify handler role failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \

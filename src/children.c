@@ -201,9 +201,9 @@ children_of_former(Event *event, const CatalogPage *page,
 
 	if (before == NULL)
 		return found;
+	found = children_in_page(page, child, &before->root, event->account, found);
 	if (snapshot_page(&before->root, page->field, &complete) != NULL && complete)
-		return children_in_page(page, child, &before->root, event->account,
-								found);
+		return found;
 	return children_listed_before(
 		history_read(event->catalog, event->object_id, account), page, child,
 		event->account, event->created, found);

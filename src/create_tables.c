@@ -460,8 +460,8 @@ wanted_type(Datum name)
 }
 
 /* The types asked for; all that have a table when none are named. */
-static List *
-wanted_types(ArrayType *names)
+List *
+tables_wanted(ArrayType *names)
 {
 	List *types = NIL;
 	Datum *elements;
@@ -490,8 +490,8 @@ Datum
 stripe_sync_create_tables(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	List *types = wanted_types(PG_ARGISNULL(0) ? NULL
-											   : PG_GETARG_ARRAYTYPE_P(0));
+	List *types = tables_wanted(PG_ARGISNULL(0) ? NULL
+												: PG_GETARG_ARRAYTYPE_P(0));
 	Builder builder;
 	RoleScope scope;
 	ListCell *cell;

@@ -466,18 +466,19 @@ compressed_data(const MirrorTable *table, JsonbContainer *object)
 
 /*
  * The whole object, to be written.  What a reading brings is what is there
- * already, as a rule: then the stored datum itself goes into the new version of
- * the row, and nothing is compressed or moved out of line again.
+ * already, as a rule.
  */
 static Datum
-data_of(MirrorRow *row, const MirrorContent *content)
+data_of(MirrorRow *row, const MirrorContent *content, Datum *values,
+		const bool *nulls)
 {
 	bool isnull;
 
-	if (content->event_id == NULL && row->target != NULL && row->data != NULL &&
-		reading_same_data(row, content->object))
-		return row_get(row->target, row->table->meta[META_DATA], &isnull);
-	return compressed_data(row->table, content->object);
+	if (content->event_id != NULL || row->target == NULL || row->data == NULL ||
+		!reading_same_data(row, content->object))
+		return compressed_data(row->table, content->object);
+	reading_keep_stored(row, values, nulls);
+	return row_get(row->target, row->table->meta[META_DATA], &isnull);
 }
 
 /*
@@ -495,7 +496,8 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 	reading_replaced(row, content);
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
-	set_meta(table, META_DATA, data_of(row, content), false, values, nulls);
+	set_meta(table, META_DATA, data_of(row, content, values, nulls), false,
+			 values, nulls);
 	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false,
 			 values, nulls);
 	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at),

@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/json.h"
 
 /* Losing the race for a new row over and over means something else is wrong. */
@@ -59,6 +60,23 @@ reading_same_data(const MirrorRow *row, JsonbContainer *object)
 
 	pfree(data);
 	return same;
+}
+
+/* What is stored already stays where it is: it isn't compressed or moved again. */
+void
+reading_keep_stored(const MirrorRow *row, Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < row->table->ncolumns; i++)
+	{
+		AttrNumber attnum = row->table->columns[i].attnum;
+		bool isnull;
+		Datum stored = row_get(row->target, attnum, &isnull);
+
+		if (row->table->columns[i].kind >= KIND_EMBEDDED && !isnull &&
+			!nulls[attnum - 1] &&
+			datum_image_eq(stored, values[attnum - 1], false, -1))
+			values[attnum - 1] = stored;
+	}
 }
 
 /* ---- readings that the mirror has since replaced ---- */
@@ -140,63 +158,104 @@ complete_pages(const CatalogType *type, JsonbContainer *object)
 	return out.len > 2 ? json_parse(out.data, out.len) : NULL;
 }
 
-/* Keep that the object was read alive then; the latest time counts. */
+/*
+ * Keep that the object was read alive then, and what complete pages it had: of
+ * both the latest counts.
+ */
 void
 reading_note(const CatalogType *type, const char *id, const char *account,
 			 TimestampTz as_of, JsonbContainer *object)
 {
 	static EngineStatement note = {
-		"INSERT INTO stripe_sync.reading AS r (object_type, object_id, account, as_of, pages)"
-		" VALUES ($1, $2, $3, $4, $5)"
+		"INSERT INTO stripe_sync.reading AS r (object_type, object_id, account, as_of, pages, pages_as_of)"
+		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (object_id, object_type, account) DO UPDATE"
-		" SET as_of = excluded.as_of, pages = excluded.pages"
-		" WHERE r.as_of OPERATOR(pg_catalog.<) excluded.as_of",
-		5,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID}};
+		" SET as_of = GREATEST(r.as_of, excluded.as_of),"
+		"   pages = CASE WHEN excluded.pages_as_of OPERATOR(pg_catalog.>=)"
+		"     COALESCE(r.pages_as_of, excluded.pages_as_of) THEN excluded.pages ELSE r.pages END,"
+		"   pages_as_of = GREATEST(r.pages_as_of, excluded.pages_as_of)",
+		6,
+		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, TIMESTAMPTZOID}};
 	Jsonb *pages = complete_pages(type, object);
 	Datum values[] = {CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(id), CStringGetTextDatum(account),
-					  TimestampTzGetDatum(as_of), JsonbPGetDatum(pages)};
+					  CStringGetTextDatum(id),
+					  CStringGetTextDatum(account),
+					  TimestampTzGetDatum(as_of),
+					  JsonbPGetDatum(pages),
+					  TimestampTzGetDatum(as_of)};
 
 	SPI_connect();
-	engine_run(&note, values, pages != NULL ? "     " : "    n", SPI_OK_INSERT);
+	engine_run(&note, values, pages != NULL ? "      " : "    nn",
+			   SPI_OK_INSERT);
 	SPI_finish();
 }
 
-/* A reading that is replaced by anything but another one is noted. */
-void
-reading_replaced(MirrorRow *row, const MirrorContent *content)
+/* Has the one a complete page that the other hasn't? */
+static bool
+knows_more(const CatalogType *type, JsonbContainer *object,
+		   JsonbContainer *other)
 {
+	for (int i = 0; i < type->npages; i++)
+	{
+		const CatalogPage *page = &type->pages[i];
+		bool here;
+		bool there;
+
+		if (children_page_sweeps(page) &&
+			snapshot_page(object, page->field, &here) != NULL && here &&
+			(snapshot_page(other, page->field, &there) == NULL || !there))
+			return true;
+	}
+	return false;
+}
+
+static void
+read_data(MirrorRow *row)
+{
+	MirrorState ignored;
 	bool isnull;
 	Datum value;
 
-	if (!row->state.found || !reading_is_alive(&row->state) ||
-		(content->event_id == NULL &&
-		 !(content->deleted && content->deleted_at <= content->as_of)) ||
-		!reading_is_noted(row->table->type))
+	if (row->data != NULL)
 		return;
-	if (row->data == NULL && row->target != NULL)
+	if (row->target == NULL)
 	{
-		value = row_get(row->target, row->table->meta[META_DATA], &isnull);
-		row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
-	}
-	else if (row->data == NULL)
-	{
-		MirrorState ignored;
-
 		(void) mirror_peek(row->table, row->id, row->account, &ignored,
 						   &row->data);
+		return;
 	}
-	reading_note(row->table->type, row->id, row->account, row->state.as_of,
-				 row->data != NULL ? &row->data->root : NULL);
+	value = row_get(row->target, row->table->meta[META_DATA], &isnull);
+	row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
-/* Add to a history the reading that is noted of its object. */
+/*
+ * A row is about to be written.  A reading that is replaced is noted, unless it
+ * is by another one that tells as much.
+ */
+void
+reading_replaced(MirrorRow *row, const MirrorContent *content)
+{
+	const CatalogType *type = row->table->type;
+	bool by_reading = content->event_id == NULL &&
+					  !(content->deleted &&
+						content->deleted_at <= content->as_of);
+	JsonbContainer *object;
+
+	if (!row->state.found || !reading_is_alive(&row->state) ||
+		!reading_is_noted(type) || (by_reading && type->npages == 0))
+		return;
+	read_data(row);
+	object = row->data != NULL ? &row->data->root : NULL;
+	if (!by_reading || knows_more(type, object, content->object))
+		reading_note(type, row->id, row->account, row->state.as_of, object);
+}
+
+/* Add to a history the readings that are noted of its object. */
 void
 reading_recall(History *history)
 {
 	static EngineStatement recall = {
-		"SELECT as_of, pages FROM stripe_sync.reading"
+		"SELECT as_of, pages_as_of, pages FROM stripe_sync.reading"
 		" WHERE object_id OPERATOR(pg_catalog.=) $1"
 		"   AND object_type OPERATOR(pg_catalog.=) $2"
 		"   AND account OPERATOR(pg_catalog.=) $3",
@@ -217,12 +276,14 @@ reading_recall(History *history)
 		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool isnull;
-		TimestampTz as_of = DatumGetTimestampTz(
-			SPI_getbinval(tuple, desc, 1, &isnull));
-		Datum pages = SPI_getbinval(tuple, desc, 2, &isnull);
+		Datum as_of = SPI_getbinval(tuple, desc, 1, &isnull);
+		Datum pages_as_of = SPI_getbinval(tuple, desc, 2, &isnull);
+		Datum pages = SPI_getbinval(tuple, desc, 3, &isnull);
 
-		history_add_reading(history, as_of,
-							isnull ? NULL : &DatumGetJsonbPCopy(pages)->root);
+		history_add_reading(history, DatumGetTimestampTz(as_of), NULL);
+		if (!isnull)
+			history_add_reading(history, DatumGetTimestampTz(pages_as_of),
+								&DatumGetJsonbPCopy(pages)->root);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

@@ -25,6 +25,7 @@
 #include "access/genam.h"
 #include "fmgr.h"
 #include "nodes/pg_list.h"
+#include "utils/array.h"
 #include "utils/elog.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -559,6 +560,8 @@ typedef struct RowReading
 extern bool reading_is_alive(const MirrorState *state);
 extern bool reading_is_gone(const MirrorState *state);
 extern bool reading_same_data(const MirrorRow *row, JsonbContainer *object);
+extern void reading_keep_stored(const MirrorRow *row, Datum *values,
+								const bool *nulls);
 extern bool reading_row(RowReading *reading);
 extern void reading_child(MirrorPass *pass, SnapshotRow *child,
 						  const MirrorContent *content);
@@ -775,5 +778,6 @@ extern void columns_fill(const CatalogType *type, List *columns);
 
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);
+extern List *tables_wanted(ArrayType *names); /* NULL: all */
 
 #endif /* STRIPE_SYNC_H */

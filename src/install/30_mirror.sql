@@ -7,19 +7,21 @@ CREATE TABLE stripe_sync.mirror_table (
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
 
--- What the mirror's own row has no room for once an event has replaced a
--- reading of the API: the last one that showed the object alive.
+-- What the mirror's own row has no room for once something has replaced a
+-- reading of the API: the last one that showed the object alive, and the last
+-- one that had complete pages.
 CREATE TABLE stripe_sync.reading (
 	object_type	text NOT NULL,
 	object_id	text NOT NULL,
 	account		text NOT NULL,
 	as_of		timestamptz NOT NULL,
 	pages		jsonb,
+	pages_as_of	timestamptz,
 	PRIMARY KEY (object_id, object_type, account)
 );
 COMMENT ON TABLE stripe_sync.reading IS
 'When an object was last read alive from Stripe''s API, if something has replaced that in the mirror since; of types that can be deleted or have pages of children';
-COMMENT ON COLUMN stripe_sync.reading.pages IS 'Its complete pages, with the ids of the children alone';
+COMMENT ON COLUMN stripe_sync.reading.pages IS 'The complete pages that were read last, with the ids of the children alone';
 
 CREATE FUNCTION stripe_sync.object_types(OUT object_type text, OUT table_name text, OUT key text,
 	OUT api text, OUT list_path text, OUT retrieve_path text, OUT id_prefix text,
@@ -60,3 +62,10 @@ CREATE FUNCTION stripe_sync.apply_reading_page(objects jsonb, account text DEFAU
 	AS 'MODULE_PATHNAME', 'stripe_sync_apply_reading_page';
 COMMENT ON FUNCTION stripe_sync.apply_reading_page(jsonb, text, timestamptz) IS
 'Internal: the same of an array of objects, in one subtransaction, or each in its own where that fails; then there is a status failed as well';
+
+CREATE FUNCTION stripe_sync.verify_mirror(object_types text[] DEFAULT NULL, sample int DEFAULT 1000)
+	RETURNS TABLE (object_type text, object_id text, account text, field text, mirror jsonb, expected jsonb)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_verify_mirror';
+COMMENT ON FUNCTION stripe_sync.verify_mirror(text[], int) IS
+'Rebuilds objects from the stored events and shows where the mirror differs, field by field; empty is good. Of each type that has a table at most so many objects, chosen by chance. Field (row) is a row that is missing. Whose newest state came from a parent''s page or from Stripe''s API is compared with its own _data. Repair: stripe_sync.replay(event_id), or stripe_sync.refetch().';

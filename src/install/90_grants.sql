@@ -37,6 +37,7 @@ SELECT g.grade, g.what
 	('read', 'FUNCTION stripe_sync.object_types()'),
 	('read', 'FUNCTION stripe_sync.catalog_api_version()'),
 	('read', 'FUNCTION stripe_sync.explain_event(text)'),
+	('read', 'FUNCTION stripe_sync.verify_mirror(text[], integer)'),
 	('admin', 'FUNCTION stripe_sync.add_endpoint(text, text, boolean, interval)'),
 	('admin', 'FUNCTION stripe_sync.rotate_endpoint_secret(text, text, interval)'),
 	('admin', 'FUNCTION stripe_sync.drop_endpoint(text)'),

@@ -1,0 +1,600 @@
+/*
+ * verify_mirror.c
+ *		Rebuilds objects from the inbox and shows where the mirror differs.
+ *
+ * Of an object whose newest state is one of its own events, the whole row must
+ * be what that event makes it.  Where something newer has written the row (a
+ * page of its parent's, a reading of the API), or nothing but that is known, a
+ * stored event that the row names must hold this object; and in any case the
+ * typed columns must be what _data says.
+ *
+ * Nothing is locked: a row that changes while it is looked at is looked at
+ * again.  Tables are read with the rights of their owners.
+ */
+#include "stripe_sync.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(stripe_sync_verify_mirror);
+
+#define MAX_LOOKS 3 /* at a row that changes meanwhile */
+
+typedef struct ObjectKey
+{
+	char *id;
+	char *account;
+} ObjectKey;
+
+/* One table that is looked through. */
+typedef struct Inspection
+{
+	ReturnSetInfo *result;
+	MirrorTable *table;
+	TupleDesc desc;
+	SPIPlanPtr fetch;
+	SPIPlanPtr differences;
+} Inspection;
+
+/* A row as it is, and as it must be, by attribute. */
+typedef struct RowValues
+{
+	Datum *values;
+	bool *nulls;
+} RowValues;
+
+/* ---- which objects ---- */
+
+static ObjectKey *
+read_key(HeapTuple tuple, TupleDesc desc)
+{
+	ObjectKey *key = palloc(sizeof(ObjectKey));
+
+	key->id = SPI_getvalue(tuple, desc, 1);
+	key->account = SPI_getvalue(tuple, desc, 2);
+	return key;
+}
+
+/*
+ * Objects of which events are stored: of each type a sample, in one walk over
+ * the inbox.  "keys" has a list for each type of the catalog.
+ */
+static void
+keys_in_inbox(List *types, int sample, List **keys)
+{
+	static EngineStatement select = {
+		"SELECT object_id, account, object_type FROM ("
+		" SELECT object_id, account, object_type, pg_catalog.row_number() OVER"
+		"   (PARTITION BY object_type ORDER BY pg_catalog.random()) AS n FROM ("
+		"  SELECT DISTINCT object_type, object_id,"
+		"    CASE WHEN object_type OPERATOR(pg_catalog.=) 'account' THEN '' ELSE account END AS account"
+		"    FROM stripe_sync.event WHERE object_type OPERATOR(pg_catalog.=) ANY ($1)"
+		"     AND object_id IS NOT NULL AND created IS NOT NULL) o) r"
+		" WHERE n OPERATOR(pg_catalog.<=) $2",
+		2,
+		{TEXTARRAYOID, INT8OID}};
+	Datum *names = palloc(sizeof(Datum) * Max(list_length(types), 1));
+	Datum values[2];
+	MemoryContext context = CurrentMemoryContext;
+	int n = 0;
+	ListCell *cell;
+
+	foreach(cell, types)
+		names[n++] = CStringGetTextDatum(((CatalogType *) lfirst(cell))->object);
+	values[0] = PointerGetDatum(
+		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	values[1] = Int64GetDatum(sample);
+	SPI_connect();
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		char *object = SPI_getvalue(tuple, desc, 3);
+		const CatalogType *type = catalog_find(object, strlen(object));
+
+		keys[type - catalog_types] = lappend(keys[type - catalog_types],
+											 read_key(tuple, desc));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
+static void
+keys_in_table(MirrorTable *table, int sample, List **keys)
+{
+	bool single = table->type->key[0] == '\0';
+	char *sql = psprintf("SELECT %s, _account FROM %s.%s"
+						 " ORDER BY pg_catalog.random() LIMIT %d",
+						 single ? "''" : quote_identifier(table->type->key),
+						 MIRROR_SCHEMA, quote_identifier(table->type->table),
+						 sample);
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter(table->owner, table->search_path);
+
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read %s.%s", MIRROR_SCHEMA, table->type->table);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		*keys = lappend(*keys,
+						read_key(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	role_leave(&scope);
+}
+
+static int
+compare_keys(const ListCell *a, const ListCell *b)
+{
+	const ObjectKey *left = lfirst(a);
+	const ObjectKey *right = lfirst(b);
+	int order = strcmp(left->id, right->id);
+
+	return order != 0 ? order : strcmp(left->account, right->account);
+}
+
+/* Leave so many of them, chosen by chance, in their order. */
+static List *
+choose(List *keys, int sample)
+{
+	List *chosen = NIL;
+	int rest = list_length(keys);
+	ListCell *cell;
+
+	foreach(cell, keys)
+	{
+		int wanted = sample - list_length(chosen);
+
+		if (pg_prng_double(&pg_global_prng_state) * rest < wanted)
+			chosen = lappend(chosen, lfirst(cell));
+		rest--;
+	}
+	return chosen;
+}
+
+/* Objects of which there is a row, or an event that should have made one. */
+static List *
+sample_keys(MirrorTable *table, List *all, int sample)
+{
+	List *keys = NIL;
+	ListCell *cell;
+
+	keys_in_table(table, sample, &all);
+	list_sort(all, compare_keys);
+	foreach(cell, all)
+	{
+		ListCell former = {.ptr_value = keys != NIL ? llast(keys) : NULL};
+
+		if (keys == NIL || compare_keys(&former, cell) != 0)
+			keys = lappend(keys, lfirst(cell));
+	}
+	return choose(keys, sample);
+}
+
+/* ---- the row as it is ---- */
+
+static SPIPlanPtr
+prepare(const char *sql, int nargs, Oid *types)
+{
+	SPIPlanPtr plan;
+
+	SPI_connect();
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", sql,
+			 SPI_result_code_string(SPI_result));
+	SPI_finish();
+	return plan;
+}
+
+static SPIPlanPtr
+prepare_fetch(const MirrorTable *table)
+{
+	Oid types[] = {TEXTOID, TEXTOID};
+	bool single = table->type->key[0] == '\0';
+	RoleScope scope = role_enter(table->owner, table->search_path);
+	SPIPlanPtr plan = prepare(
+		psprintf("SELECT t FROM %s.%s t"
+				 " WHERE %s OPERATOR(pg_catalog.=) $1"
+				 " AND t._account OPERATOR(pg_catalog.=) $2",
+				 MIRROR_SCHEMA, quote_identifier(table->type->table),
+				 single ? "''"
+						: psprintf("t.%s", quote_identifier(table->type->key))),
+		2, types);
+
+	role_leave(&scope);
+	return plan;
+}
+
+/* The columns that are ours; a user's own are nobody's business here. */
+static bool
+fetch_row(Inspection *in, const ObjectKey *key, RowValues *row)
+{
+	Datum params[] = {CStringGetTextDatum(key->id),
+					  CStringGetTextDatum(key->account)};
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter(in->table->owner, in->table->search_path);
+	bool found;
+
+	SPI_connect();
+	if (SPI_execute_plan(in->fetch, params, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read %s.%s", MIRROR_SCHEMA,
+			 in->table->type->table);
+	found = SPI_processed > 0;
+	if (found)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool isnull;
+		HeapTupleHeader header = DatumGetHeapTupleHeaderCopy(SPI_getbinval(
+			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),
+							   .t_data = header};
+
+		row->values = palloc(in->desc->natts * sizeof(Datum));
+		row->nulls = palloc(in->desc->natts * sizeof(bool));
+		heap_deform_tuple(&tuple, in->desc, row->values, row->nulls);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	role_leave(&scope);
+	return found;
+}
+
+static bool
+meta_is_null(const Inspection *in, const RowValues *row, MetaColumn column)
+{
+	return row->nulls[in->table->meta[column] - 1];
+}
+
+static Datum
+meta_get(const Inspection *in, const RowValues *row, MetaColumn column)
+{
+	return row->values[in->table->meta[column] - 1];
+}
+
+static void
+meta_set(const Inspection *in, RowValues *row, MetaColumn column, Datum value,
+		 bool isnull)
+{
+	row->values[in->table->meta[column] - 1] = value;
+	row->nulls[in->table->meta[column] - 1] = isnull;
+}
+
+static MirrorState
+state_of(const Inspection *in, const RowValues *row)
+{
+	MirrorState state = {.found = true};
+
+	if (!meta_is_null(in, row, META_AS_OF))
+		state.as_of = DatumGetTimestampTz(meta_get(in, row, META_AS_OF));
+	if (!meta_is_null(in, row, META_EVENT_ID))
+		state.event_id = TextDatumGetCString(meta_get(in, row, META_EVENT_ID));
+	state.deleted = !meta_is_null(in, row, META_DELETED_AT);
+	if (state.deleted)
+		state.deleted_at = DatumGetTimestampTz(
+			meta_get(in, row, META_DELETED_AT));
+	return state;
+}
+
+static Jsonb *
+data_of(const Inspection *in, const RowValues *row)
+{
+	return meta_is_null(in, row, META_DATA)
+			   ? NULL
+			   : DatumGetJsonbP(meta_get(in, row, META_DATA));
+}
+
+/* ---- the row as it must be ---- */
+
+/* The object as another object's event holds it, in a page or embedded. */
+static JsonbContainer *
+held_by(const char *event_id, const CatalogType *type, const ObjectKey *key)
+{
+	Event event;
+	ListCell *cell;
+
+	if (event_id == NULL || !inbox_load(event_id, key->account, &event) ||
+		event.catalog == NULL)
+		return NULL;
+	foreach(cell, snapshot_rows(event.catalog, event.object_id, event.account,
+								event.object))
+	{
+		SnapshotRow *row = lfirst(cell);
+
+		if (row->type == type && strcmp(row->id, key->id) == 0)
+			return row->object;
+	}
+	return NULL;
+}
+
+/*
+ * What must stand in the row.  False when the inbox doesn't tell: then "object"
+ * may still be known, and the rest is taken as it is.
+ */
+static bool
+expected_content(const Inspection *in, const ObjectKey *key,
+				 const MirrorState *state, Jsonb *data, MirrorContent *content)
+{
+	const CatalogType *type = in->table->type;
+	History *history = history_read(type, key->id, key->account);
+	Version *newest;
+
+	if (state->found && reading_is_alive(state))
+		history_add_reading(history, state->as_of,
+							data != NULL ? &data->root : NULL);
+	newest = history->versions != NIL ? order_newest(history).newest : NULL;
+	if (newest == NULL || history_event(newest)->catalog == NULL ||
+		(state->found && mirror_state_is_newer(state, history, newest)))
+	{
+		content->object = held_by(state->event_id, type, key);
+		return false;
+	}
+	*content = mirror_content(history_event(newest));
+	mirror_find_tombstone(state, history, key->account, content);
+	return true;
+}
+
+/* Typed columns follow from the row's own _data, where it has any. */
+static RowValues
+expected_values(const Inspection *in, const RowValues *row, Jsonb *data,
+				const MirrorContent *content, bool known)
+{
+	int natts = in->desc->natts;
+	RowValues must = {palloc(natts * sizeof(Datum)),
+					  palloc(natts * sizeof(bool))};
+	JsonbContainer *source = data != NULL ? &data->root : content->object;
+
+	memcpy(must.values, row->values, natts * sizeof(Datum));
+	memcpy(must.nulls, row->nulls, natts * sizeof(bool));
+	if (source != NULL && JsonContainerIsObject(source))
+		table_values(in->table, source, must.values, must.nulls);
+	/* the key is what the row was found by, not what _data may say */
+	if (in->table->meta[META_KEY] != InvalidAttrNumber)
+		meta_set(in, &must, META_KEY, meta_get(in, row, META_KEY), false);
+	if (content->object != NULL)
+		meta_set(in, &must, META_DATA,
+				 JsonbPGetDatum(json_standalone(content->object)), false);
+	if (!known)
+		return must;
+	meta_set(in, &must, META_AS_OF, TimestampTzGetDatum(content->as_of), false);
+	meta_set(in, &must, META_EVENT_ID, CStringGetTextDatum(content->event_id),
+			 false);
+	meta_set(in, &must, META_DELETED_AT,
+			 TimestampTzGetDatum(content->deleted_at), !content->deleted);
+	return must;
+}
+
+/* ---- what differs ---- */
+
+static bool
+is_ours(const MirrorTable *table, AttrNumber attnum)
+{
+	for (int i = 0; i < NMETA; i++)
+		if (table->meta[i] == attnum)
+			return true;
+	for (int i = 0; i < table->ncolumns; i++)
+		if (table->columns[i].attnum == attnum)
+			return true;
+	return false;
+}
+
+/* Are they the same to the bit?  In a healthy mirror, as good as always. */
+static bool
+same_values(const Inspection *in, const RowValues *a, const RowValues *b)
+{
+	for (int i = 0; i < in->desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(in->desc, i);
+
+		if (attribute->attisdropped || !is_ours(in->table, i + 1))
+			continue;
+		if (a->nulls[i] != b->nulls[i] ||
+			(!a->nulls[i] &&
+			 !datum_image_eq(a->values[i], b->values[i], attribute->attbyval,
+							 attribute->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/* As a composite value, in which what isn't ours is NULL. */
+static Datum
+row_datum(const Inspection *in, const RowValues *row)
+{
+	int natts = in->desc->natts;
+	bool *nulls = palloc(natts * sizeof(bool));
+	HeapTuple tuple;
+
+	for (int i = 0; i < natts; i++)
+		nulls[i] = row->nulls[i] || !is_ours(in->table, i + 1);
+	tuple = heap_form_tuple(in->desc, row->values, nulls);
+	return heap_copy_tuple_as_datum(tuple, in->desc);
+}
+
+static void
+report(Inspection *in, const ObjectKey *key, Datum field, Datum is,
+	   bool is_null, Datum must, bool must_null)
+{
+	Datum values[] = {CStringGetTextDatum(in->table->type->object),
+					  CStringGetTextDatum(key->id),
+					  CStringGetTextDatum(key->account),
+					  field,
+					  is,
+					  must};
+	bool nulls[] = {false, false, false, false, is_null, must_null};
+
+	tuplestore_putvalues(in->result->setResult, in->result->setDesc, values,
+						 nulls);
+}
+
+static void
+report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
+				   const RowValues *must)
+{
+	Datum params[] = {row_datum(in, is), row_datum(in, must)};
+
+	SPI_connect();
+	if (SPI_execute_plan(in->differences, params, NULL, false, 0) !=
+		SPI_OK_SELECT)
+		elog(ERROR, "could not compare rows of %s.%s", MIRROR_SCHEMA,
+			 in->table->type->table);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		Datum values[3];
+		bool nulls[3];
+
+		for (int j = 0; j < 3; j++)
+			values[j] = SPI_getbinval(tuple, desc, j + 1, &nulls[j]);
+		report(in, key, values[0], values[1], nulls[1], values[2], nulls[2]);
+	}
+	SPI_finish();
+}
+
+/* A row that should be there and isn't. */
+static void
+report_missing(Inspection *in, const ObjectKey *key,
+			   const MirrorContent *content)
+{
+	report(in, key, CStringGetTextDatum("(row)"), (Datum) 0, true,
+		   JsonbPGetDatum(json_standalone(content->object)), false);
+}
+
+/* ---- looking ---- */
+
+/* Is the row still the one that was looked at? */
+static bool
+still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
+{
+	RowValues now;
+	bool found_now = fetch_row(in, key, &now);
+
+	return found_now == found && (!found || same_values(in, row, &now));
+}
+
+/* False when it has changed meanwhile. */
+static bool
+look_at(Inspection *in, const ObjectKey *key)
+{
+	RowValues is;
+	RowValues must;
+	MirrorState state = {0};
+	MirrorContent content = {0};
+	bool found = fetch_row(in, key, &is);
+	Jsonb *data = found ? data_of(in, &is) : NULL;
+	bool known;
+
+	if (found)
+		state = state_of(in, &is);
+	known = expected_content(in, key, &state, data, &content);
+	if (!found && !known)
+		return true;
+	if (found)
+	{
+		must = expected_values(in, &is, data, &content, known);
+		if (same_values(in, &is, &must))
+			return true;
+	}
+	if (!still_there(in, key, found, &is))
+		return false;
+	if (found)
+		report_differences(in, key, &is, &must);
+	else
+		report_missing(in, key, &content);
+	return true;
+}
+
+static void
+inspect(Inspection *in, List *keys)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
+												 "stripe_sync verification",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	ListCell *cell;
+
+	foreach(cell, keys)
+	{
+		for (int look = 0; look < MAX_LOOKS && !look_at(in, lfirst(cell));
+			 look++)
+			;
+		MemoryContextReset(memory);
+		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+}
+
+static void
+verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
+{
+	Inspection in = {.result = result, .table = table};
+	Oid row_type = get_rel_type_id(table->relid);
+	Oid types[] = {row_type, row_type};
+
+	table_pin(table);
+	in.desc = lookup_rowtype_tupdesc_copy(row_type, -1);
+	in.fetch = prepare_fetch(table);
+	in.differences = prepare(
+		"SELECT COALESCE(a.key, b.key),"
+		"   NULLIF(a.value, 'null'), NULLIF(b.value, 'null')"
+		" FROM pg_catalog.jsonb_each(pg_catalog.to_jsonb($1)) a"
+		" FULL JOIN pg_catalog.jsonb_each(pg_catalog.to_jsonb($2)) b"
+		"   ON a.key OPERATOR(pg_catalog.=) b.key"
+		" WHERE a.value IS DISTINCT FROM b.value"
+		" ORDER BY COALESCE(a.key, b.key) COLLATE \"C\"",
+		2, types);
+	inspect(&in, sample_keys(table, keys, sample));
+	SPI_freeplan(in.fetch);
+	SPI_freeplan(in.differences);
+	table_unpin(table);
+}
+
+/* verify_mirror(object_types, sample) */
+Datum
+stripe_sync_verify_mirror(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	List *types = tables_wanted(PG_ARGISNULL(0) ? NULL
+												: PG_GETARG_ARRAYTYPE_P(0));
+	int sample = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
+	List **keys = palloc0(catalog_ntypes * sizeof(List *));
+	RoleScope scope;
+	ListCell *cell;
+
+	if (sample < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the sample must be of one object or more")));
+	InitMaterializedSRF(fcinfo, 0);
+	scope = role_enter_engine();
+	keys_in_inbox(types, sample, keys);
+	foreach(cell, types)
+	{
+		const CatalogType *type = lfirst(cell);
+		MirrorTable *table = table_find(type);
+
+		if (table != NULL)
+			verify_table(result, table, keys[type - catalog_types], sample);
+		else if (!PG_ARGISNULL(0))
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+							errmsg("%s", mirror_lacks_table(type))));
+	}
+	role_leave(&scope);
+	PG_RETURN_NULL();
+}
