@@ -12,7 +12,9 @@
  * for a deletion may still arrive that is older than the reading; and so has
  * what its complete pages listed, for the children of events that arrive late.
  * stripe_sync.reading keeps it, of the last such reading, for types that can be
- * deleted or have pages.
+ * deleted or have pages.  Of readings before that one nothing is known, so the
+ * order of arrival can make a difference to since when something is gone that
+ * several readings left out.
  */
 #include "stripe_sync.h"
 
@@ -479,15 +481,21 @@ read_history(RowReading *reading, MirrorRow *row)
 
 /*
  * A reading for which the row has no room is noted, unless the row has a later
- * one that found the object.
+ * one that tells as much.
  */
 static void
 note_stale(const RowReading *reading, const MirrorRow *row)
 {
-	if (!reading->gone && reading_is_noted(reading->type) &&
-		!(row->state.found && reading_is_alive(&row->state)))
-		reading_note(reading->type, row->id, row->account,
-					 reading->content.as_of, reading->content.object);
+	JsonbContainer *object = reading->content.object;
+
+	if (reading->gone || !reading_is_noted(reading->type))
+		return;
+	if (row->state.found && reading_is_alive(&row->state) &&
+		!knows_more(reading->type, object,
+					row->data != NULL ? &row->data->root : NULL))
+		return;
+	reading_note(reading->type, row->id, row->account, reading->content.as_of,
+				 object);
 }
 
 /* The row alone doesn't tell: ask the events and readings that are known. */
