@@ -234,6 +234,7 @@ sub judge
 		'0', "$what: every event was applied once, and else a duplicate");
 	is($node->safe_psql('many', q{SELECT string_agg(DISTINCT detail, ' ') FROM test.receipt WHERE status NOT IN ('applied', 'stale', 'duplicate')}),
 		'', "$what: nothing failed");
+	is($node->safe_psql('many', 'SELECT * FROM stripe_sync.verify_mirror(sample => 100000) LIMIT 3'), '', "$what: the mirror is what the inbox says");
 	my ($many, $one) = map { [ split /\n/, $node->safe_psql($_, 'SELECT test.state()') ] } 'many', 'one';
 	my %one = map { ($_ => 1) } @$one;
 	my %many = map { ($_ => 1) } @$many;

@@ -158,6 +158,11 @@ is($standby->safe_psql('source', q{SELECT status FROM stripe_sync.event WHERE id
 cmp_ok($standby->safe_psql('source', 'SELECT count(*) FROM stripe_sync.object_type'), '>', 100, 'and the catalog');
 is($standby->safe_psql('source', q{SELECT stripe_sync.verify_signature('x'::text, stripe_sync.sign('x'::text, 's'), 's')}), 't', 'it verifies signatures');
 isnt($standby->safe_psql('source', q{SELECT stripe_sync.explain_event('evt_late')}), '', 'and explains events');
+is($standby->safe_psql('source', q{SELECT object_id, field, mirror, expected FROM stripe_sync.verify_mirror('{customer}')}), '', 'and verifies the mirror');
+$node->safe_psql('source', q{UPDATE stripe.customers SET name = 'wrong' WHERE id = 'cus_4'});
+$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+is($standby->safe_psql('source', q{SELECT object_id, field, mirror, expected FROM stripe_sync.verify_mirror('{customer}')}),
+	'cus_4|name|"wrong"|"Grete"', 'and shows what is wrong there');
 for my $case (
 	[ 'receive', receive_sql(customer_event('cus_5', 0, 'Hanna'), SECRET) ],
 	[ 'a redelivery', receive_sql(customer_event('cus_4', 0, 'Grete'), SECRET) ],

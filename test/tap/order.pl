@@ -74,6 +74,7 @@ sub make_harness
 			receipt record;
 			number int;
 			state text;
+			types text[] := ARRAY(SELECT t.object_type FROM stripe_sync.object_type t WHERE t.table_name = ANY (tables));
 		BEGIN
 			CALL test.clear(tables, 'TRUNCATE');
 			FOR arrival IN SELECT k, ns FROM test.arrival ORDER BY k LOOP
@@ -94,6 +95,10 @@ sub make_harness
 					END IF;
 				END LOOP;
 				state := test.rows(tables);
+				IF arrival.k % 25 = 0 AND EXISTS (SELECT FROM stripe_sync.verify_mirror(types)) THEN
+					INSERT INTO test.failure SELECT arrival.k, arrival.ns[cardinality(arrival.ns)], 'verify_mirror', v::text
+						FROM stripe_sync.verify_mirror(types) v;
+				END IF;
 				INSERT INTO test.digest VALUES (md5(state), state) ON CONFLICT DO NOTHING;
 				INSERT INTO test.outcome VALUES (arrival.k, md5(state),
 					ARRAY(SELECT object_type || '/' || object_id FROM stripe_sync.reread));

@@ -61,6 +61,7 @@ for my $database (@databases)
 			name text;
 			number int;
 			state text;
+			types text[] := ARRAY(SELECT t.object_type FROM stripe_sync.object_type t WHERE t.table_name = ANY (tables));
 		BEGIN
 			FOR arrival IN SELECT k, ns FROM test.arrival ORDER BY k LOOP
 				FOREACH name IN ARRAY ARRAY['stripe_sync.event', 'stripe_sync.reread', 'stripe_sync.reading']
@@ -79,6 +80,11 @@ for my $database (@databases)
 					END IF;
 				END LOOP;
 				INSERT INTO test.outcome VALUES (arrival.k, test.rows(tables));
+				IF arrival.k % 10 = 0 THEN
+					FOR item IN SELECT v.object_id, v.field, v.mirror, v.expected FROM stripe_sync.verify_mirror(types) v LOOP
+						RAISE WARNING 'verify_mirror: % % is %, should be % in the order %', item.object_id, item.field, item.mirror, item.expected, arrival.ns;
+					END LOOP;
+				END IF;
 			END LOOP;
 		END $$;
 	});
@@ -533,6 +539,7 @@ for my $database (@databases)
 	is($node->safe_psql($database, q{SELECT count(*), min(name), min(_as_of) FROM stripe.customers WHERE _event_id IS NULL}),
 		(OBJECTS - keys %newest) . '|v' . READ_AT . '|' . stamp(READ_AT) =~ s/T/ /r =~ s/:00$//r, "$database: all others are as they were read");
 	ok($node->safe_psql($database, $everything) eq $serial, "$database: the mirror is that of a serial run");
+	is($node->safe_psql($database, q{SELECT * FROM stripe_sync.verify_mirror('{customer,tax_id}', 100000) LIMIT 3}), '', "$database: and what the inbox says");
 }
 
 $node->stop;
