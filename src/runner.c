@@ -95,6 +95,7 @@ read_part(HeapTuple row, TupleDesc desc)
 	part->cursor = column_text(row, desc, 9, memory);
 	part->attempts = DatumGetInt32(SPI_getbinval(row, desc, 10, &isnull));
 	part->progress = DatumGetFloat8(SPI_getbinval(row, desc, 11, &isnull));
+	part->arguments = column_text(row, desc, 12, memory);
 	part->limit = PAGE_LIMIT;
 	dlist_push_tail(&parts, &part->node);
 	nparts++;
@@ -116,7 +117,8 @@ claim_rows(int room)
 		"   ORDER BY priority, due_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
 		" WHERE p.job = d.job AND p.part = d.part"
 		" RETURNING p.job, p.part, p.kind, p.object_type, p.object_id, p.account,"
-		"  p.since, p.until, p.cursor, p.attempts, p.progress",
+		"  p.since, p.until, p.cursor, p.attempts, p.progress,"
+		"  (SELECT j.arguments FROM stripe_sync.job_record j WHERE j.id = p.job)",
 		3,
 		{INT4OID, INT4OID, TIMESTAMPTZOID}};
 	static EngineStatement begin = {

@@ -101,7 +101,8 @@ typedef struct Part
 	char *account;
 	TimestampTz since; /* DT_NOBEGIN: none */
 	TimestampTz until;
-	char *cursor; /* or NULL */
+	char *cursor;	 /* or NULL */
+	char *arguments; /* the job's, as JSON, or NULL */
 	int attempts;
 	char *key;	   /* wiped by part_free; NULL: none */
 	char *trouble; /* why there is none */
