@@ -95,9 +95,13 @@ OBJS = \
 	src/page.o \
 	src/caller.o \
 	src/job.o \
+	src/part.o \
 	src/runner.o \
 	src/reconcile.o \
 	src/refetch.o \
+	src/list.o \
+	src/vanished.o \
+	src/backfill.o \
 	src/escalate.o \
 	src/silence.o \
 	src/prune.o \

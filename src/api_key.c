@@ -169,3 +169,39 @@ refuse_without_key(void)
 				 errmsg("there is no key of Stripe's to read with"),
 				 errhint("SELECT stripe_sync.set_api_key('rk_live_...')")));
 }
+
+/*
+ * The accounts whose objects and events there are, one's own ('') first: those
+ * with a key, and those that events have come from.  Of the inbox's index the
+ * first entry of each account is looked at.
+ */
+List *
+api_accounts(void)
+{
+	static EngineStatement select = {
+		"WITH RECURSIVE heard (account) AS ("
+		" (SELECT e.account FROM stripe_sync.event e WHERE e.account <> ''"
+		"   ORDER BY e.account LIMIT 1)"
+		" UNION ALL SELECT (SELECT e.account FROM stripe_sync.event e"
+		"   WHERE e.account > h.account AND e.account <> ''"
+		"   ORDER BY e.account LIMIT 1)"
+		"  FROM heard h WHERE h.account IS NOT NULL)"
+		" SELECT '' UNION SELECT account FROM heard WHERE account IS NOT NULL"
+		" UNION SELECT account FROM stripe_sync.api_key ORDER BY 1"};
+	MemoryContext context = CurrentMemoryContext;
+	List *accounts = NIL;
+
+	SPI_connect();
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char *account = SPI_getvalue(SPI_tuptable->vals[i],
+									 SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		accounts = lappend(accounts, pstrdup(account));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return accounts;
+}

@@ -42,6 +42,14 @@ typedef struct CatalogPage
 	const char *back;  /* the child's field naming its parent, or NULL */
 } CatalogPage;
 
+/* A list of the API that holds objects of a type. */
+typedef struct CatalogList
+{
+	const char *path;	/* with its query; {id} is a parent's */
+	const char *parent; /* the object type that it is listed for, or NULL */
+	bool created;		/* it can be asked for what is younger than a time */
+} CatalogList;
+
 typedef struct CatalogType
 {
 	const char *object; /* Stripe's own name: "billing_portal.configuration" */
@@ -57,6 +65,8 @@ typedef struct CatalogType
 	int nfields;
 	const CatalogPage *pages;
 	int npages;
+	const CatalogList *lists; /* that together hold all of them */
+	int nlists;
 	const char *const *event_types; /* events that carry it */
 	int nevent_types;
 } CatalogType;

@@ -78,7 +78,7 @@ stripe_sync_cancel_job(PG_FUNCTION_ARGS)
 	static EngineStatement parts = {
 		"UPDATE stripe_sync.job_part SET state = 'cancelled', lease_pid = NULL,"
 		" lease_backend_start = NULL, lease_server_start = NULL"
-		" WHERE job = $1 AND state IN ('waiting', 'running')",
+		" WHERE job = $1 AND state IN ('blocked', 'waiting', 'running')",
 		1,
 		{INT8OID}};
 	Datum value = PG_GETARG_DATUM(0);

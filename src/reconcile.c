@@ -24,7 +24,6 @@ PG_FUNCTION_INFO_V1(stripe_sync_reconcile);
 #define TOO_YOUNG (5 * 60 * USECS_PER_SEC)
 #define OVERLAP	  (10 * 60 * USECS_PER_SEC)
 #define KEPT	  (30 * USECS_PER_DAY) /* that Stripe lists */
-#define PRIORITY  2
 #define AT_FIRST  (3 * USECS_PER_DAY)
 
 /* ---- a run is asked for ---- */
@@ -48,7 +47,7 @@ add_parts(int64 job, TimestampTz since)
 	Datum values[] = {Int64GetDatum(job),
 					  TimestampTzGetDatum(since),
 					  TimestampTzGetDatum(GetCurrentTimestamp() - TOO_YOUNG),
-					  Int32GetDatum(PRIORITY),
+					  Int32GetDatum(PRIORITY_RECONCILE),
 					  IntervalPGetDatum(&overlap),
 					  IntervalPGetDatum(&first)};
 
@@ -383,4 +382,5 @@ events_take(Part *part, const ApiCall *call)
 		part_set_cursor(part, last);
 }
 
-const PartKind part_events = {"events", events_path, events_take};
+const PartKind part_events = {
+	.name = "events", .path = events_path, .take = events_take};

@@ -6,14 +6,14 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_refetch);
 
-#define PRIORITY 1
-#define MAX_ID	 512
-#define AT_ONCE	 100
+#define MAX_ID		512
+#define AT_ONCE		100
+#define OWN_ACCOUNT "/v1/account" /* the one whose key it is */
 
 /* ---- asked for ---- */
 
@@ -63,7 +63,7 @@ add_object(Datum *object)
 		{TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID}};
 	int64 job = job_create("refetch");
 	Datum values[] = {object[0], object[1], object[2], Int64GetDatum(job),
-					  Int32GetDatum(PRIORITY)};
+					  Int32GetDatum(PRIORITY_REFETCH)};
 
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
 	return job;
@@ -126,7 +126,8 @@ reread_to_parts(void)
 		"  object_id, account FROM gone ON CONFLICT DO NOTHING",
 		3,
 		{INT8OID, INT4OID, INT4OID}};
-	Datum values[] = {0, Int32GetDatum(AT_ONCE), Int32GetDatum(PRIORITY)};
+	Datum values[] = {0, Int32GetDatum(AT_ONCE),
+					  Int32GetDatum(PRIORITY_REFETCH)};
 
 	if (!api_key_is_set())
 		return;
@@ -139,40 +140,61 @@ reread_to_parts(void)
 
 /* ---- reading ---- */
 
-/* An id is from outside: it is a segment of the path and nothing else. */
-static void
-append_segment(StringInfo path, const char *id)
-{
-	for (; *id != '\0'; id++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				   "0123456789_-",
-				   *id) != NULL)
-			appendStringInfoChar(path, *id);
-		else
-			appendStringInfo(path, "%%%02X", (unsigned char) *id);
-}
-
 static char *
 object_path(const Part *part)
 {
 	const CatalogType *type = retrievable_type(part->object_type);
-	const char *hole = strchr(type->retrieve_path, '{');
-	StringInfoData path;
 
-	initStringInfo(&path);
-	if (hole == NULL)
-	{
-		appendStringInfoString(&path, type->retrieve_path);
-		return path.data;
-	}
-	appendBinaryStringInfo(&path, type->retrieve_path,
-						   (int) (hole - type->retrieve_path));
-	append_segment(&path, part->object_id);
-	appendStringInfoString(&path, strchr(hole, '}') + 1);
-	return path.data;
+	if (part->object_id[0] == '\0' && strcmp(type->object, "account") == 0)
+		return pstrdup(OWN_ACCOUNT);
+	return path_fill(type->retrieve_path, part->object_id);
 }
 
-/* What Stripe has of it; 404 is that it has nothing. */
+/*
+ * What Stripe has of an object: false when it has it no more, which 404 says,
+ * or the answer.
+ */
+bool
+object_from(const ApiCall *call, Reading *reading)
+{
+	Jsonb *document;
+	JsonbValue deleted;
+
+	reading->object = NULL;
+	if (call->verdict == API_GONE)
+		return false;
+	document = json_parse(call->body, (int) call->length);
+	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("Stripe's answer is no object")));
+	reading->object = &document->root;
+	return !json_get(reading->object, "deleted", &deleted) ||
+		   deleted.type != jbvBool || !deleted.val.boolean;
+}
+
+/* How far back an account's lists can go, for who wants to see progress. */
+static void
+note_oldest(const Part *part, const Reading *account)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.job_part SET oldest = pg_catalog.to_timestamp($3)"
+		" WHERE job = $1 AND account = $2 AND kind = 'list'",
+		3,
+		{INT8OID, TEXTOID, FLOAT8OID}};
+	JsonbValue created;
+	Datum values[] = {Int64GetDatum(part->job),
+					  CStringGetTextDatum(part->account), 0};
+
+	if (!json_get(account->object, "created", &created) ||
+		created.type != jbvNumeric)
+		return;
+	values[2] = DirectFunctionCall1(numeric_float8,
+									NumericGetDatum(created.val.numeric));
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
 static void
 object_take(Part *part, const ApiCall *call)
 {
@@ -180,22 +202,25 @@ object_take(Part *part, const ApiCall *call)
 					   .id = part->object_id,
 					   .account = part->account,
 					   .as_of = call->as_of};
-	Jsonb *document;
+	bool alive = object_from(call, &reading);
 
+	if (alive && part->object_id[0] == '\0')
+		reading.id = snapshot_key(reading.type, reading.object);
+	if (reading.id == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("Stripe's answer has no id")));
+	mirror_read(&reading);
+	if (alive)
+		list_add_rests(part, &reading);
+	if (alive && strcmp(object_path(part), OWN_ACCOUNT) == 0)
+		note_oldest(part, &reading);
 	part->pages = part->objects = 1;
 	part->finished = true;
-	if (call->verdict == API_GONE)
-	{
-		(void) mirror_read_gone(reading.type, reading.id, reading.account,
-								reading.as_of);
-		return;
-	}
-	document = json_parse(call->body, (int) call->length);
-	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's answer is no object")));
-	reading.object = &document->root;
-	mirror_read(&reading);
 }
 
-const PartKind part_object = {"object", object_path, object_take};
+const PartKind part_object = {
+	.name = "object",
+	.path = object_path,
+	.take = object_take,
+	.takes = API_BIT(API_GONE),
+};

@@ -19,108 +19,32 @@
 #include "pass.h"
 #include "secret.h"
 
-#define AT_ONCE		 4 /* parts that are worked at */
+#define AT_ONCE		 6 /* parts that are worked at */
+#define LONG_AT_ONCE 4 /* of which these many are whole lists */
 #define MAX_ATTEMPTS 30
 #define AGAIN_FIRST	 (15 * USECS_PER_SEC)
 #define AGAIN_MOST	 (15 * 60 * USECS_PER_SEC)
-#define PAGE_LIMIT	 100
 
 static dlist_head parts = DLIST_STATIC_INIT(parts);
 static int nparts = 0;
 static TimestampTz next_due = DT_NOBEGIN;
 
-static const PartKind *const kinds[] = {&part_object, &part_events};
-
-/* ---- parts ---- */
-
-static const PartKind *
-find_kind(const char *name)
-{
-	for (int i = 0; i < lengthof(kinds); i++)
-		if (strcmp(kinds[i]->name, name) == 0)
-			return kinds[i];
-	elog(ERROR, "there is no kind of part \"%s\"", name);
-}
-
 static void
-part_free(Part *part)
+let_go(Part *part)
 {
 	dlist_delete(&part->node);
 	nparts--;
-	if (part->key != NULL)
-		OPENSSL_cleanse(part->key, strlen(part->key));
-	MemoryContextDelete(part->memory);
-}
-
-void
-part_set_cursor(Part *part, const char *cursor)
-{
-	part->cursor = cursor ? MemoryContextStrdup(part->memory, cursor) : NULL;
-}
-
-static char *
-column_text(HeapTuple row, TupleDesc desc, int column, MemoryContext memory)
-{
-	char *text = SPI_getvalue(row, desc, column);
-
-	return text ? MemoryContextStrdup(memory, text) : NULL;
-}
-
-static TimestampTz
-column_time(HeapTuple row, TupleDesc desc, int column)
-{
-	bool isnull;
-	Datum value = SPI_getbinval(row, desc, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
-static Part *
-read_part(HeapTuple row, TupleDesc desc)
-{
-	MemoryContext memory = AllocSetContextCreate(
-		TopMemoryContext, "stripe_sync part", ALLOCSET_SMALL_SIZES);
-	Part *part = MemoryContextAllocZero(memory, sizeof(Part));
-	bool isnull;
-
-	part->memory = memory;
-	part->job = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-	part->number = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-	part->kind = find_kind(SPI_getvalue(row, desc, 3));
-	part->object_type = column_text(row, desc, 4, memory);
-	part->object_id = column_text(row, desc, 5, memory);
-	part->account = column_text(row, desc, 6, memory);
-	part->since = column_time(row, desc, 7);
-	part->until = column_time(row, desc, 8);
-	part->cursor = column_text(row, desc, 9, memory);
-	part->attempts = DatumGetInt32(SPI_getbinval(row, desc, 10, &isnull));
-	part->progress = DatumGetFloat8(SPI_getbinval(row, desc, 11, &isnull));
-	part->arguments = column_text(row, desc, 12, memory);
-	part->limit = PAGE_LIMIT;
-	dlist_push_tail(&parts, &part->node);
-	nparts++;
-	return part;
+	part_free(part);
 }
 
 /* ---- claiming ---- */
 
-/* Columns are read by read_part(). */
+/* A job's row is locked before its parts are; what somebody has is left. */
 static void
-claim_rows(int room)
+claim_rows(int first, int last, int room)
 {
 	static EngineStatement claim = {
-		"UPDATE stripe_sync.job_part p SET state = 'running',"
-		" attempts = p.attempts + 1, lease_pid = $2, lease_backend_start = $3,"
-		" lease_server_start = pg_catalog.pg_postmaster_start_time()"
-		" FROM (SELECT job, part FROM stripe_sync.job_part"
-		"   WHERE state = 'waiting' AND due_at <= pg_catalog.clock_timestamp()"
-		"   ORDER BY priority, due_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
-		" WHERE p.job = d.job AND p.part = d.part"
-		" RETURNING p.job, p.part, p.kind, p.object_type, p.object_id, p.account,"
-		"  p.since, p.until, p.cursor, p.attempts, p.progress,"
-		"  (SELECT j.arguments FROM stripe_sync.job_record j WHERE j.id = p.job)",
-		3,
-		{INT4OID, INT4OID, TIMESTAMPTZOID}};
+		NULL, 5, {INT4OID, INT4OID, TIMESTAMPTZOID, INT4OID, INT4OID}};
 	static EngineStatement begin = {
 		"UPDATE stripe_sync.job_record SET state = 'running',"
 		" started_at = COALESCE(started_at, pg_catalog.clock_timestamp())"
@@ -128,31 +52,82 @@ claim_rows(int room)
 		1,
 		{INT8OID}};
 	Datum values[] = {Int32GetDatum(room), Int32GetDatum(MyProcPid),
-					  TimestampTzGetDatum(MyStartTimestamp)};
+					  TimestampTzGetDatum(MyStartTimestamp),
+					  Int32GetDatum(first), Int32GetDatum(last)};
 	SPITupleTable *rows;
 	uint64 count;
 
+	if (claim.sql == NULL)
+		claim.sql = MemoryContextStrdup(
+			TopMemoryContext,
+			psprintf(
+				"UPDATE stripe_sync.job_part p SET state = 'running',"
+				" attempts = p.attempts + 1, lease_pid = $2, lease_backend_start = $3,"
+				" lease_server_start = pg_catalog.pg_postmaster_start_time()"
+				" FROM (SELECT w.job, w.part FROM stripe_sync.job_record j"
+				"   JOIN stripe_sync.job_part w ON w.job = j.id"
+				"   WHERE w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
+				"    AND w.due_at <= pg_catalog.clock_timestamp()"
+				"   ORDER BY w.priority, w.due_at, w.part LIMIT $1"
+				"   FOR UPDATE SKIP LOCKED) d"
+				" WHERE p.job = d.job AND p.part = d.part RETURNING %s",
+				part_columns));
 	engine_run(&claim, values, NULL, SPI_OK_UPDATE_RETURNING);
 	rows = SPI_tuptable;
 	count = SPI_processed;
 	for (uint64 i = 0; i < count; i++)
 	{
-		Part *part = read_part(rows->vals[i], rows->tupdesc);
+		Part *part = part_read(rows->vals[i], rows->tupdesc);
 		Datum job = Int64GetDatum(part->job);
 
+		dlist_push_tail(&parts, &part->node);
+		nparts++;
 		engine_run(&begin, &job, NULL, SPI_OK_UPDATE);
 	}
 }
 
+/* Whole lists leave room for what somebody waits for. */
+static int
+count_long(void)
+{
+	dlist_iter iter;
+	int count = 0;
+
+	dlist_foreach(iter, &parts)
+		count += dlist_container(Part, node, iter.cur)->priority >=
+				 PRIORITY_BACKFILL;
+	return count;
+}
+
+static void
+claim_parts(void)
+{
+	int room;
+
+	claim_rows(0, PRIORITY_BACKFILL - 1, AT_ONCE - nparts);
+	room = Min(AT_ONCE - nparts, LONG_AT_ONCE - count_long());
+	if (room > 0)
+		claim_rows(PRIORITY_BACKFILL, INT_MAX, room);
+}
+
+/* When the first falls due of those that there is room for. */
 static TimestampTz
 find_next(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(due_at) FROM stripe_sync.job_part"
-		" WHERE state = 'waiting'"};
+		" WHERE state = 'waiting' AND priority <= $1",
+		1,
+		{INT4OID}};
+	Datum last = Int32GetDatum(
+		count_long() < LONG_AT_ONCE ? INT_MAX : PRIORITY_BACKFILL - 1);
+	bool isnull;
+	Datum due;
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	return column_time(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	engine_run(&select, &last, NULL, SPI_OK_SELECT);
+	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						&isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
 }
 
 static void
@@ -183,66 +158,57 @@ ask(Part *part)
 
 /* ---- what becomes of a part ---- */
 
-typedef struct Outcome
+/* Before any of its parts: who calls it off, or joins it, does so too. */
+static void
+lock_job(int64 job)
 {
-	const char *state;
-	TimestampTz due;
-	const char *error; /* or NULL: none, or no more */
-} Outcome;
-
-/* False when it isn't ours any more: it was called off. */
-static bool
-write_part(Part *part, const Outcome *outcome)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.job_part SET state = $3, due_at = $4, error = $5,"
-		" cursor = $6, pages = pages + $7, objects = objects + $8,"
-		" missing = missing + $9, repaired = repaired + $10,"
-		" progress = CASE WHEN $3 = 'done' THEN 1 ELSE $11 END,"
-		" attempts = CASE WHEN $3 = 'running' THEN 1 ELSE attempts END,"
-		" lease_pid = CASE WHEN $3 = 'running' THEN lease_pid END,"
-		" lease_backend_start = CASE WHEN $3 = 'running' THEN lease_backend_start END,"
-		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END"
-		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $12"
-		" AND lease_backend_start = $13",
-		13,
-		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID,
-		 INT8OID, INT8OID, INT8OID, FLOAT8OID, INT4OID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job),
-					  Int32GetDatum(part->number),
-					  CStringGetTextDatum(outcome->state),
-					  TimestampTzGetDatum(outcome->due),
-					  outcome->error ? CStringGetTextDatum(outcome->error) : 0,
-					  part->cursor ? CStringGetTextDatum(part->cursor) : 0,
-					  Int64GetDatum(part->pages),
-					  Int64GetDatum(part->objects),
-					  Int64GetDatum(part->missing),
-					  Int64GetDatum(part->repaired),
-					  Float8GetDatum(part->progress),
-					  Int32GetDatum(MyProcPid),
-					  TimestampTzGetDatum(MyStartTimestamp)};
-	char nulls[] = {' ',
-					' ',
-					' ',
-					' ',
-					outcome->error ? ' ' : 'n',
-					part->cursor ? ' ' : 'n',
-					' ',
-					' ',
-					' ',
-					' ',
-					' ',
-					' ',
-					' ',
-					'\0'};
-	bool ours;
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.job_record WHERE id = $1 FOR NO KEY UPDATE",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
 
 	SPI_connect();
-	engine_run(&update, values, nulls, SPI_OK_UPDATE);
-	ours = SPI_processed > 0;
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
 	SPI_finish();
-	part->pages = part->objects = part->missing = part->repaired = 0;
-	return ours;
+}
+
+/* Parts that waited for this one; what is to be compared with a list needs it. */
+static void
+unblock(const Part *part, const char *state)
+{
+	static EngineStatement release = {
+		"UPDATE stripe_sync.job_part SET due_at = pg_catalog.clock_timestamp(),"
+		" until = CASE WHEN kind = 'vanished' THEN $4 ELSE until END,"
+		" state = CASE WHEN kind = 'vanished' AND $3 <> 'done' THEN 'skipped' ELSE 'waiting' END"
+		" WHERE job = $1 AND after_part = $2 AND state = 'blocked'",
+		4,
+		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
+					  CStringGetTextDatum(state),
+					  TimestampTzGetDatum(part->until)};
+
+	SPI_connect();
+	engine_run(&release, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+/* With a key that is no good nothing else of the job need be asked for. */
+static void
+fail_account(const Part *part, const char *error)
+{
+	static EngineStatement fail = {
+		"UPDATE stripe_sync.job_part SET state = 'failed', error = $3"
+		" WHERE job = $1 AND account = $2 AND state IN ('waiting', 'blocked')",
+		3,
+		{INT8OID, TEXTOID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(part->job),
+					  CStringGetTextDatum(part->account),
+					  CStringGetTextDatum(error)};
+
+	SPI_connect();
+	engine_run(&fail, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
 }
 
 /* A job is over when its last part is. */
@@ -255,7 +221,7 @@ finish_job(int64 job)
 		"   WHERE p.job = j.id AND p.state = 'failed') THEN 'failed' ELSE 'done' END"
 		" WHERE j.id = $1 AND j.state = 'running' AND NOT EXISTS"
 		"  (SELECT FROM stripe_sync.job_part p"
-		"    WHERE p.job = j.id AND p.state IN ('waiting', 'running'))",
+		"    WHERE p.job = j.id AND p.state IN ('blocked', 'waiting', 'running'))",
 		1,
 		{INT8OID}};
 	Datum value = Int64GetDatum(job);
@@ -279,21 +245,22 @@ put_off(const Part *part, const char *error)
 static Outcome
 judge_failure(Part *part, const ApiCall *call)
 {
-	switch (call->verdict)
+	bool skips = part->optional && call->verdict != API_KEY_BAD &&
+				 call->verdict != API_TOO_LARGE;
+
+	if (call->verdict == API_AGAIN)
+		return put_off(part, call->trouble);
+	if (call->verdict == API_TOO_LARGE && part->limit > 1)
 	{
-		case API_AGAIN:
-			return put_off(part, call->trouble);
-		case API_TOO_LARGE:
-			if (part->limit > 1)
-			{
-				part->limit = Max(1, part->limit / 4);
-				return (Outcome){"running", GetCurrentTimestamp(), NULL};
-			}
-			break;
-		default:
-			break;
+		part->limit = Max(1, part->limit / 4);
+		return (Outcome){"running", GetCurrentTimestamp(), NULL};
 	}
-	return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
+	if (call->verdict == API_KEY_BAD)
+		fail_account(part, call->trouble);
+	else if (part->list_path != NULL)
+		part_set_cursor(part, NULL); /* it may be that which is refused */
+	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
+					 call->trouble};
 }
 
 typedef struct Taking
@@ -321,16 +288,11 @@ is_passing(const ErrorData *error)
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES);
 }
 
+/* Of what has been undone. */
 static Outcome
-write_answer(Part *part, ApiCall *call)
+judge_error(Part *part, ErrorData *error)
 {
-	Taking taking = {part, call};
-	ErrorData *error;
-
-	if (step_guard(take_body, &taking, step_excuse_all, &error))
-		return (Outcome){part->finished ? "done" : "running",
-						 GetCurrentTimestamp(), NULL};
-	part->pages = part->objects = part->missing = part->repaired = 0;
+	part_forget(part);
 	if (is_passing(error))
 		return put_off(part, error->message);
 	return (Outcome){"failed", GetCurrentTimestamp(),
@@ -338,27 +300,54 @@ write_answer(Part *part, ApiCall *call)
 							  error->message)};
 }
 
+static Outcome
+how_it_stands(const Part *part)
+{
+	return (Outcome){part->finished ? "done" : "running", GetCurrentTimestamp(),
+					 NULL};
+}
+
+static Outcome
+write_answer(Part *part, ApiCall *call)
+{
+	Taking taking = {part, call};
+	ErrorData *error;
+
+	if (step_guard(take_body, &taking, step_excuse_all, &error))
+		return how_it_stands(part);
+	return judge_error(part, error);
+}
+
+/* True when the part goes on; within the transaction of the outcome. */
+static bool
+write_outcome(Part *part, const Outcome *outcome)
+{
+	if (part_write(part, outcome) && strcmp(outcome->state, "running") == 0)
+		return true;
+	if (strcmp(outcome->state, "waiting") != 0)
+		unblock(part, outcome->state);
+	finish_job(part->job);
+	return false;
+}
+
 /* In a transaction of its own: what came, and how the part stands. */
 static void
 settle(Part *part, ApiCall *call)
 {
 	bool wants = call->verdict == API_OK ||
-				 (call->verdict == API_GONE && part->object_id != NULL);
+				 (part->kind->takes & API_BIT(call->verdict)) != 0;
 	Outcome outcome;
 	bool goes_on;
 
 	pass_begin();
+	lock_job(part->job);
 	outcome = wants ? write_answer(part, call) : judge_failure(part, call);
 	caller_write_log();
-	goes_on = write_part(part, &outcome) &&
-			  strcmp(outcome.state, "running") == 0;
-	if (!goes_on)
-		finish_job(part->job);
+	goes_on = write_outcome(part, &outcome);
 	pass_commit();
-	if (goes_on)
-		ask(part);
-	else
-		part_free(part);
+	part->asked = false;
+	if (!goes_on)
+		let_go(part);
 }
 
 /* ---- what the pass calls ---- */
@@ -378,22 +367,72 @@ settle_answers(void)
 	return any;
 }
 
-/* Without a key a part fails at once, and says so. */
 static void
-begin_part(Part *part)
+next_body(void *arg)
 {
-	Outcome outcome = {"failed", GetCurrentTimestamp(), part->trouble};
+	Part *part = arg;
 
-	if (part->key != NULL)
+	part->ready = false;
+	part->kind->next(part);
+}
+
+static Outcome
+find_request(Part *part)
+{
+	ErrorData *error;
+
+	if (part->key == NULL)
+		return (Outcome){"failed", GetCurrentTimestamp(), part->trouble};
+	if (step_guard(next_body, part, step_excuse_all, &error))
+		return how_it_stands(part);
+	return judge_error(part, error);
+}
+
+/*
+ * Find out what is to be asked for, in a transaction of its own, and ask.  A
+ * part without a key fails at once, and says so.
+ */
+static void
+go_on(Part *part)
+{
+	Outcome outcome;
+	bool goes_on;
+
+	if (part->key == NULL || part->kind->next != NULL)
 	{
-		ask(part);
-		return;
+		pass_begin();
+		lock_job(part->job);
+		outcome = find_request(part);
+		goes_on = write_outcome(part, &outcome);
+		pass_commit();
+		if (!goes_on)
+		{
+			let_go(part);
+			return;
+		}
+		if (!part->ready)
+			return; /* in the next turn */
 	}
-	pass_begin();
-	(void) write_part(part, &outcome);
-	finish_job(part->job);
-	pass_commit();
-	part_free(part);
+	ask(part);
+	part->asked = true;
+}
+
+static bool
+go_on_with_all(void)
+{
+	dlist_mutable_iter iter;
+	bool any = false;
+
+	dlist_foreach_modify(iter, &parts)
+	{
+		Part *part = dlist_container(Part, node, iter.cur);
+
+		if (part->asked)
+			continue;
+		go_on(part);
+		any = true;
+	}
+	return any;
 }
 
 static bool
@@ -402,37 +441,45 @@ may_call(void)
 	return guard_state() == OUTBOUND_ON && !guard_paused("stripe");
 }
 
-static List *
-claim(void)
+static void
+load_keys(void)
 {
-	List *claimed = NIL;
 	dlist_iter iter;
-	int nest;
 
-	pass_begin();
-	if (may_call())
-	{
-		nest = engine_plan_in_haste();
-		SPI_connect();
-		reread_to_parts();
-		claim_rows(AT_ONCE - nparts);
-		next_due = find_next();
-		SPI_finish();
-		engine_plan_as_before(nest);
-	}
-	else
-		next_due = DT_NOEND;
 	dlist_foreach(iter, &parts)
 	{
 		Part *part = dlist_container(Part, node, iter.cur);
 
-		if (part->key != NULL || part->trouble != NULL)
-			continue;
-		load_key(part);
-		claimed = lappend(claimed, part);
+		if (part->key == NULL && part->trouble == NULL)
+			load_key(part);
+	}
+}
+
+static void
+claim(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	pass_begin();
+	next_due = DT_NOEND;
+	if (may_call())
+	{
+		int nest = engine_plan_in_haste();
+
+		SPI_connect();
+		reread_to_parts();
+		next_due = find_next();
+		if (next_due <= now)
+		{
+			claim_parts();
+			/* what is still due somebody else has, and may let go of */
+			next_due = Max(find_next(), now + USECS_PER_SEC);
+		}
+		SPI_finish();
+		engine_plan_as_before(nest);
+		load_keys();
 	}
 	pass_commit();
-	return claimed;
 }
 
 bool
@@ -440,19 +487,13 @@ runner_turn(TimestampTz *next)
 {
 	bool busy = settle_answers();
 	TimestampTz paced;
-	ListCell *cell;
 
 	if (nparts < AT_ONCE)
-	{
-		List *claimed = claim();
-
-		foreach(cell, claimed)
-			begin_part(lfirst(cell));
-		busy |= claimed != NIL;
-	}
+		claim();
+	busy |= go_on_with_all();
 	busy |= caller_turn(&paced);
 	*next = paced;
-	if (nparts < AT_ONCE && next_due != DT_NOBEGIN)
+	if (nparts < AT_ONCE)
 		*next = Min(*next, next_due);
 	return busy;
 }
@@ -529,8 +570,8 @@ runner_drop(void)
 	{
 		Part *part = dlist_head_element(Part, node, &parts);
 
-		(void) write_part(part, &outcome);
-		part_free(part);
+		(void) part_write(part, &outcome);
+		let_go(part);
 	}
 	pass_commit();
 }

@@ -8,6 +8,7 @@
 #include "stripe_sync.h"
 
 #include "lib/ilist.h"
+#include "lib/stringinfo.h"
 
 #include "http.h"
 
@@ -84,6 +85,7 @@ extern void caller_write_log(void); /* in a transaction */
 extern bool api_key_load(const char *account, char *buffer, size_t size,
 						 char **trouble);
 extern bool api_key_is_set(void);
+extern List *api_accounts(void);
 extern void refuse_without_key(void); /* raises 55000 */
 
 /* ---- in job.c ---- */
@@ -96,44 +98,99 @@ typedef struct Part
 	const struct PartKind *kind;
 	int64 job;
 	int number;
+	int priority;
 	char *object_type;
 	char *object_id;
 	char *account;
+	char *list_path;   /* or NULL: no list of objects */
+	char *parent_id;   /* whose list it is at, or which object; or NULL */
 	TimestampTz since; /* DT_NOBEGIN: none */
 	TimestampTz until;
-	char *cursor;	 /* or NULL */
-	char *arguments; /* the job's, as JSON, or NULL */
+	TimestampTz oldest; /* there can be nothing before, if that is known */
+	char *cursor;		/* or NULL */
+	char *arguments;	/* the job's, as JSON, or NULL */
+	bool optional;		/* a list that Stripe refuses is left out */
 	int attempts;
 	char *key;	   /* wiped by part_free; NULL: none */
 	char *trouble; /* why there is none */
 	int limit;	   /* of a page */
+	bool asked;	   /* its request is on its way */
+
+	/* a list that goes round in a circle */
+	char *tortoise;
+	int64 steps;
+	int64 lap;
+	int refusals; /* one after the other */
 
 	/* what the last answer has come to, added by who took it */
 	int64 pages;
 	int64 objects;
 	int64 missing;
 	int64 repaired;
+	char *note; /* what went wrong and did not hold it up, or NULL */
 	double progress;
-	bool finished;
+	bool ready;	   /* set by next(): there is something to ask for */
+	bool finished; /* set by take() or next() */
 } Part;
 
 /* How parts of a kind are read. */
 typedef struct PartKind
 {
 	const char *name;
+	/*
+	 * Or NULL: what is to be asked for next, in a transaction and the engine's
+	 * scope.  When that leaves the part neither ready nor finished it is called
+	 * again, in another transaction.
+	 */
+	void (*next)(Part *part);
 	/* the path of the next request, in the current context */
 	char *(*path)(const Part *part);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
+	int takes; /* verdicts other than API_OK that take() wants, API_BIT()s */
 } PartKind;
 
-extern void part_set_cursor(Part *part, const char *cursor);
+#define API_BIT(verdict) (1 << (verdict))
+
+/* The lower goes first; whole lists leave room for all others. */
+#define PRIORITY_REFETCH   1
+#define PRIORITY_RECONCILE 2
+#define PRIORITY_BACKFILL  10
+
 extern int64 job_create(const char *kind);
 
-/* ---- in runner.c: parts are claimed, asked for, written ---- */
-/* ---- in reconcile.c, refetch.c: kinds of parts ---- */
+/* ---- in part.c: a part, as read and written ---- */
+extern const char *const part_columns;
+extern Part *part_read(HeapTuple row, TupleDesc desc);
+extern void part_free(Part *part);
+extern void part_set_cursor(Part *part, const char *cursor);
+extern void part_set_parent(Part *part, const char *id);
+extern void part_set_progress(Part *part, double progress);
+extern void part_note(Part *part, const char *note);
+
+/* What becomes of a part. */
+typedef struct Outcome
+{
+	const char *state;
+	TimestampTz due;
+	const char *error; /* or NULL: none, or no more */
+} Outcome;
+
+extern bool part_write(Part *part, const Outcome *outcome);
+extern void part_forget(Part *part);
+
+/* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
+extern const PartKind part_list;
+extern const PartKind part_rest;
+extern const PartKind part_children;
+extern const PartKind part_vanished;
 extern const PartKind part_events;
 extern const PartKind part_object;
+
+extern void path_append(StringInfo path, const char *text);
+extern char *path_fill(const char *pattern, const char *id);
+extern void list_add_rests(const Part *part, const Reading *reading);
+extern bool object_from(const ApiCall *call, Reading *reading);
 extern void reread_to_parts(void);
 
 #endif /* STRIPE_SYNC_STRIPE_API_H */

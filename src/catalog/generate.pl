@@ -8,6 +8,8 @@
 #
 #	pages	which object types an embedded list holds, and which field of a
 #			child names its parent (see page_children)
+#	lists	the lists that hold all objects of a type: its own, or one for each
+#			object of another type (see find_lists)
 #	rank	the order in which rows of several types are locked: a page's
 #			parent before its children (see rank_types)
 #
@@ -31,6 +33,8 @@ my $catalog = read_catalog($file);
 check_types(@{ $catalog->{object_types} });
 my @types = sort { $a->{object} cmp $b->{object} } @{ $catalog->{object_types} };
 find_pages($_) for @types;
+mend_singleton($_) for @types;
+find_lists($_) for @types;
 rank_types(@types);
 print catalog_source($catalog->{api_version}, @types);
 close STDOUT or die "cannot write the catalog: $!\n";
@@ -245,6 +249,95 @@ sub back_field
 	return undef;
 }
 
+# ---- lists ----
+
+# Where Stripe has the one object of an account: its declarations name no
+# method "retrieve" with an id for these.
+sub mend_singleton
+{
+	my ($type) = @_;
+	my %path = (
+		balance => '/v1/balance',
+		balance_settings => '/v1/balance_settings',
+		'tax.settings' => '/v1/tax/settings',
+		cash_balance => '/v1/customers/{id}/cash_balance',
+	);
+
+	$type->{retrieve_path} //= $path{ $type->{object} };
+}
+
+# All objects of a type are in its own list; or, when that wants to know of
+# what or there is none, in one list for each object of another type.  Those
+# that a parent always carries with it need no list.
+sub find_lists
+{
+	my ($type) = @_;
+	my ($path, @required) = ($type->{list_path}, @{ $type->{list_required_params} });
+
+	$type->{lists} = [];
+	return unless defined $type->{table} && $type->{api} eq 'v1';
+	push @{ $type->{lists} }, { path => whole_list($type), created => has_created($type) }
+		if defined $path && !grep { !defined $_ } whole_list($type);
+	push @{ $type->{lists} }, parameter_list($type, @required) if defined $path && @required == 1;
+	push @{ $type->{lists} }, map { nested_list($_) } @{ $type->{nested_list_paths} }
+		if !defined $path || $type->{object} eq 'tax_id';
+	@{ $type->{lists} } = grep { !defined $_->{parent} || !always_carries($_->{parent}, $type) } @{ $type->{lists} };
+}
+
+# Subscriptions that are over are left out unless asked for; secrets of apps are
+# those of the account or of users, which nobody lists; /v1/tax_ids are one's
+# own, customers' are in theirs.
+sub whole_list
+{
+	my ($type) = @_;
+	my %query = (subscription => '?status=all', 'apps.secret' => '?scope[type]=account');
+	my $query = $query{ $type->{object} };
+
+	return undef if @{ $type->{list_required_params} } && !defined $query;
+	return $type->{list_path} . ($query // '');
+}
+
+sub has_created
+{
+	my ($type) = @_;
+	return scalar grep { $_ eq 'created' } @{ $type->{list_filters} };
+}
+
+# /v1/subscription_items?subscription={id}; "account" of a transaction is not
+# that of Stripe, so a parent within the type's own product goes first.
+sub parameter_list
+{
+	my ($type, $name) = @_;
+	my ($product) = $type->{object} =~ /\A(.*\.)/;
+	my @names = ((defined $product ? "$product$name" : ()), $name);
+
+	for my $wanted (@names)
+	{
+		my ($parent) = grep { $_->{object} eq $wanted && defined $_->{table} } @types;
+		return { path => "$type->{list_path}?$name={id}", parent => $parent } if $parent;
+	}
+	return;
+}
+
+# /v1/customers/{id}/sources.  Summaries want a customer and times as well.
+sub nested_list
+{
+	my ($path) = @_;
+	my ($front, $back) = $path =~ m{\A(.*/\{id\})/(\w+)\z} or return;
+	my ($parent) = grep { ($_->{retrieve_path} // '') eq $front && defined $_->{table} } @types;
+
+	return if !$parent || $back eq 'event_summaries';
+	return { path => $path, parent => $parent };
+}
+
+sub always_carries
+{
+	my ($parent, $child) = @_;
+
+	return scalar grep { $_->{child} eq $child->{object} && !field_of($parent, $_->{field})->{nullable} }
+		@{ $parent->{pages} };
+}
+
 # ---- rank ----
 
 # A topological order of parents before children; of those that could be next,
@@ -308,18 +401,26 @@ sub pages_source
 	return map { '{' . join(', ', map { c_string($_) } @$_{qw(field child back)}) . '}' } @_;
 }
 
+sub lists_source
+{
+	return map {
+		'{' . join(', ', c_string($_->{path}), c_string($_->{parent} && $_->{parent}{object}), c_bool($_->{created})) . '}'
+	} @_;
+}
+
 # The row of one type; its arrays, numbered as the types are, go to $out
 sub type_source
 {
 	my ($out, $number, $type) = @_;
 	my $fields = c_array($out, 'CatalogField ', "fields_$number", fields_source(@{ $type->{fields} }));
 	my $pages = c_array($out, 'CatalogPage ', "pages_$number", pages_source(@{ $type->{pages} }));
+	my $lists = c_array($out, 'CatalogList ', "lists_$number", lists_source(@{ $type->{lists} }));
 	my $events = c_array($out, 'char *const ', "event_types_$number", map { c_string($_) } @{ $type->{event_types} });
 	my $strings = join ', ', map { c_string($_) } @$type{qw(object table key api)};
 	my $paths = join ', ', map { c_string($_) } @$type{qw(list_path retrieve_path id_prefix)};
 
 	return join ",\n\t\t", "\t{$strings", $paths, c_bool($type->{deletable}) . ", $type->{rank}",
-		$fields, $pages, "$events}";
+		$fields, $pages, $lists, "$events}";
 }
 
 sub catalog_source

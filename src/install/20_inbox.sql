@@ -44,6 +44,8 @@ BEGIN
 END $$;
 CREATE INDEX event_object_idx ON stripe_sync.event (object_id, created, object_type, account)
 	WHERE object_id IS NOT NULL;
+-- of connected accounts alone: which there are
+CREATE INDEX event_account_idx ON stripe_sync.event (account) WHERE account <> '';
 CREATE INDEX event_due_idx ON stripe_sync.event (next_attempt_at)
 	WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)

@@ -17,6 +17,9 @@ CREATE TABLE stripe_sync.job_record (
 	finished_at	timestamptz,
 	error		text
 );
+-- the same is not asked for twice at a time
+CREATE UNIQUE INDEX job_record_backfill_idx ON stripe_sync.job_record (pg_catalog.md5(arguments::text))
+	WHERE kind = 'backfill' AND state IN ('waiting', 'running');
 CREATE INDEX job_record_finished_idx ON stripe_sync.job_record (finished_at) WHERE finished_at IS NOT NULL;
 COMMENT ON TABLE stripe_sync.job_record IS 'What is to be read from Stripe; read the view stripe_sync.job';
 
@@ -30,9 +33,14 @@ CREATE TABLE stripe_sync.job_part (
 	object_type			text,
 	object_id			text,
 	account				text NOT NULL DEFAULT '',
+	list_path			text,
+	parent_id			text,
 	since				timestamptz,
 	until				timestamptz,
+	oldest				timestamptz,
 	cursor				text,
+	after_part			integer,
+	optional			boolean NOT NULL DEFAULT false,
 	state				text NOT NULL DEFAULT 'waiting',
 	due_at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	attempts			integer NOT NULL DEFAULT 0,
@@ -44,31 +52,53 @@ CREATE TABLE stripe_sync.job_part (
 	missing				bigint NOT NULL DEFAULT 0,
 	repaired			bigint NOT NULL DEFAULT 0,
 	progress			double precision NOT NULL DEFAULT 0,
+	note				text,
 	error				text,
 	PRIMARY KEY (job, part)
 );
-CREATE INDEX job_part_due_idx ON stripe_sync.job_part (priority, due_at) WHERE state = 'waiting';
+CREATE INDEX job_part_due_idx ON stripe_sync.job_part (priority, due_at, part) WHERE state = 'waiting';
+CREATE INDEX job_part_next_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting';
+CREATE INDEX job_part_open_idx ON stripe_sync.job_part (job, part) WHERE state IN ('blocked', 'waiting', 'running');
 CREATE INDEX job_part_running_idx ON stripe_sync.job_part (job, part) WHERE state = 'running';
 -- however often one object is asked for, it is read once
 CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
-COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox)';
+COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), list, children, rest (lists of objects), vanished (what a list no longer had)';
+COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';
 COMMENT ON COLUMN stripe_sync.job_part.cursor IS 'The last id that was read and written; a crash goes on behind it';
+COMMENT ON COLUMN stripe_sync.job_part.parent_id IS 'The object whose list is being read';
+COMMENT ON COLUMN stripe_sync.job_part.until IS 'Of a list: the time that its pages are as of, the earliest';
+COMMENT ON COLUMN stripe_sync.job_part.optional IS 'What Stripe refuses is left out, and said';
+COMMENT ON COLUMN stripe_sync.job_part.note IS 'What went wrong without holding the part up: rows that could not be written';
 
 CREATE VIEW stripe_sync.job AS
 SELECT j.id, j.kind, j.state,
 	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 1 ELSE coalesce(p.progress, 0) END AS progress,
 	   coalesce(p.pages, 0) AS pages, coalesce(p.objects, 0) AS objects,
 	   coalesce(p.missing, 0) AS missing, coalesce(p.repaired, 0) AS repaired,
-	   coalesce(j.error, p.error) AS error, j.created_at, j.started_at, j.finished_at
-  FROM stripe_sync.job_record AS j LEFT JOIN LATERAL
-	   (SELECT pg_catalog.avg(progress) AS progress, pg_catalog.sum(pages)::bigint AS pages, pg_catalog.sum(objects)::bigint AS objects,
+	   coalesce(j.error, p.error) AS error, j.arguments, j.created_at, j.started_at, j.finished_at,
+	   pg_catalog.round((p.objects OPERATOR(pg_catalog./) nullif(t.elapsed, 0))::numeric, 1) AS rate,
+	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND p.progress OPERATOR(pg_catalog.>) 0 THEN
+			pg_catalog.make_interval(secs => pg_catalog.round((t.elapsed OPERATOR(pg_catalog.*)
+				((1 OPERATOR(pg_catalog.-) p.progress) OPERATOR(pg_catalog./) p.progress))::numeric)::float8) END AS remaining
+  FROM stripe_sync.job_record AS j
+  CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM coalesce(j.finished_at, pg_catalog.clock_timestamp())
+			OPERATOR(pg_catalog.-) j.started_at)::float8 AS elapsed) AS t
+  LEFT JOIN LATERAL
+	   (SELECT pg_catalog.avg(progress) FILTER (WHERE kind OPERATOR(pg_catalog.<>) 'rest') AS progress,
+			   pg_catalog.sum(pages)::bigint AS pages, pg_catalog.sum(objects)::bigint AS objects,
 			   pg_catalog.sum(missing)::bigint AS missing, pg_catalog.sum(repaired)::bigint AS repaired,
-			   pg_catalog.string_agg(error, E'\n' ORDER BY part) AS error
-		  FROM stripe_sync.job_part WHERE job OPERATOR(pg_catalog.=) j.id) AS p ON true;
+			   pg_catalog.string_agg(DISTINCT said, E'\n') AS error
+		  FROM (SELECT kind, pages, objects, missing, repaired,
+					   CASE WHEN state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'skipped', 'cancelled']) THEN 1 ELSE progress END AS progress,
+					   nullif(pg_catalog.concat_ws(E'\n', note, error), '') AS said
+				  FROM stripe_sync.job_part WHERE job OPERATOR(pg_catalog.=) j.id) AS one) AS p ON true;
 COMMENT ON VIEW stripe_sync.job IS 'Jobs of the worker: what it reads from Stripe';
 COMMENT ON COLUMN stripe_sync.job.state IS 'waiting, running, done, failed or cancelled';
-COMMENT ON COLUMN stripe_sync.job.progress IS '0 to 1';
+COMMENT ON COLUMN stripe_sync.job.progress IS '0 to 1; of a list by the times of its objects, so no more than an estimate';
+COMMENT ON COLUMN stripe_sync.job.error IS 'What failed or was left out, and rows that could not be written; a line each';
+COMMENT ON COLUMN stripe_sync.job.rate IS 'Objects a second, of the whole run';
+COMMENT ON COLUMN stripe_sync.job.remaining IS 'An estimate, from the progress so far';
 COMMENT ON COLUMN stripe_sync.job.missing IS 'Events that had not come by webhook';
 
 CREATE TABLE stripe_sync.api_call (
@@ -119,6 +149,12 @@ CREATE FUNCTION stripe_sync.reconcile(since interval DEFAULT '3 days') RETURNS b
 	AS 'MODULE_PATHNAME', 'stripe_sync_reconcile';
 COMMENT ON FUNCTION stripe_sync.reconcile(interval) IS
 'Has the worker read Stripe''s list of events since then and bring in what is missing. Answers the job; one that waits or runs is joined and widened. Stripe lists 30 days. 55000 without a key.';
+
+CREATE FUNCTION stripe_sync.backfill(object_types text[] DEFAULT NULL, created_since timestamptz DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_backfill';
+COMMENT ON FUNCTION stripe_sync.backfill(text[], timestamptz) IS
+'Has the worker read whole lists of objects into the mirror: all types that have a table, or backfill(ARRAY[''customer'', ''invoice'']); what is younger than created_since, or everything. Answers the job; the same that waits or runs is joined, one that failed or was called off goes on where it was. 22023 for a type that isn''t listed, 55000 without a key or a table.';
 
 CREATE FUNCTION stripe_sync.cancel_job(id bigint) RETURNS void
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

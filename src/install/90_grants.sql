@@ -67,6 +67,7 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.drop_alert(text)'),
 	('admin', 'FUNCTION stripe_sync.add_default_alerts(text)'),
 	('admin', 'FUNCTION stripe_sync.set_api_key(text, text)'),
+	('admin', 'FUNCTION stripe_sync.backfill(text[], timestamptz)'),
 	('admin', 'FUNCTION stripe_sync.refetch(text, text, text)'),
 	('admin', 'FUNCTION stripe_sync.reconcile(interval)'),
 	('admin', 'FUNCTION stripe_sync.cancel_job(bigint)'),
