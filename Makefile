@@ -153,6 +153,7 @@ PROVE_TESTS = \
 	test/tap/interference.pl \
 	test/tap/thread.pl \
 	test/tap/crash.pl \
+	test/tap/backfill.pl \
 	test/tap/reconcile.pl \
 	test/tap/fuzz_sql.pl
 

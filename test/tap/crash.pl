@@ -94,10 +94,7 @@ killed_in_the_middle('kill -9 of the worker', sub {
 	eventually('the server begins anew', sub { my ($ret, $out) = $node->psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'}); $ret == 0 && $out ne $worker });
 });
 killed_in_the_middle('kill -9 of the server', sub {
-	my @children = split /\n/, one('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-
-	$node->kill9;
-	eventually('its children go', sub { !grep { kill(0, $_) } @children });
+	kill_server($node);
 	$node->start;
 });
 killed_in_the_middle('immediate stop', sub { $node->stop('immediate'); $node->start });

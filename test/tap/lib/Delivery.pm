@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 our @EXPORT = qw(
   PRELOAD TOKEN
   make_sender add_webhook add_channel notify
-  state_of_message field eventually idle
+  state_of_message field eventually idle kill_server
   worker_pid no_secret_in
 );
 
@@ -91,6 +91,17 @@ sub eventually
 	}
 	ok(defined $took, $what);
 	return $took;
+}
+
+# kill -9 of the postmaster; its children go by themselves, and soon.
+sub kill_server
+{
+	my ($node) = @_;
+	my @children = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+
+	$node->kill9;
+	eventually('the children of the killed server go', sub { !grep { kill(0, $_) } @children });
+	return;
 }
 
 # Wait until nothing of a database is due or on its way.
