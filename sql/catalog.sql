@@ -14,8 +14,11 @@ SELECT count(*) > 140 AS many FROM stripe_sync.object_type;
 SELECT j.type->>'object' AS differs FROM t.json j FULL JOIN stripe_sync.object_type o ON o.object_type = j.type->>'object'
  WHERE o.object_type IS NULL OR j.type IS NULL
     OR (o.table_name, o.key, o.api, o.list_path, o.retrieve_path, o.id_prefix, o.deletable)
-       IS DISTINCT FROM (j.type->>'table', j.type->>'key', j.type->>'api', j.type->>'list_path', j.type->>'retrieve_path', j.type->>'id_prefix', (j.type->>'deletable')::boolean)
+       IS DISTINCT FROM (j.type->>'table', j.type->>'key', j.type->>'api', j.type->>'list_path', COALESCE(j.type->>'retrieve_path', o.retrieve_path), j.type->>'id_prefix', (j.type->>'deletable')::boolean)
     OR o.fields IS DISTINCT FROM COALESCE((SELECT jsonb_object_agg(f->>'name', f->>'kind') FROM json_array_elements(j.type->'fields') f), '{}');
+-- singletons, which the file names no path for
+SELECT o.object_type, o.retrieve_path FROM t.json j JOIN stripe_sync.object_type o ON o.object_type = j.type->>'object'
+ WHERE o.retrieve_path IS NOT NULL AND j.type->>'retrieve_path' IS NULL ORDER BY 1;
 SELECT j.type->>'object' AS events_differ FROM t.json j JOIN stripe_sync.object_type o ON o.object_type = j.type->>'object'
  WHERE (SELECT array_agg(e ORDER BY e COLLATE "C") FROM json_array_elements_text(j.type->'event_types') e) IS DISTINCT FROM (SELECT array_agg(e ORDER BY e COLLATE "C") FROM unnest(o.event_types) e);
 SELECT object_type, table_name, key, list_path FROM stripe_sync.object_type WHERE object_type IN ('billing_portal.configuration', 'customer', 'balance', 'cash_balance', 'billing.alert_triggered') ORDER BY 1;

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $why = SlackStub::missing();
+my $why = SlackStub->missing;
 plan skip_all => $why if $why;
 
 my $slack = SlackStub->start;
