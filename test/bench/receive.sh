@@ -10,10 +10,10 @@ set -euo pipefail
 . "$(dirname "$0")/../lib/common.sh"
 # shellcheck source=test/lib/server.sh
 . "$(dirname "$0")/../lib/server.sh"
+# shellcheck source=test/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 declare -A next=([insert]=1 [receive]=1)
-
-sql() { psql -X -q -At -d bench -c "$1"; }
 
 build_load()
 {
@@ -36,8 +36,6 @@ rate()
 		test/bench/event.json "host=$PGHOST user=postgres dbname=bench")
 	RATE=$(awk '{ printf "%.0f", $1 / $2 }' <<<"$line")
 }
-
-median() { sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 
 # A server that has run for a while writes over its old WAL files; a new one
 # makes each, zeros and all, while the clock runs.  So age it first.

@@ -13,34 +13,15 @@ set -euo pipefail
 . "$(dirname "$0")/../lib/server.sh"
 # shellcheck source=test/lib/slack.sh
 . "$(dirname "$0")/../lib/slack.sh"
+# shellcheck source=test/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 DESTINATIONS=100
-
-sql() { psql -X -q -At -v ON_ERROR_STOP=1 -d bench -c "$1"; }
 
 finish()
 {
 	cluster_stop || true
 	slack_stop
-}
-
-# Until a statement answers $2, or "t"; what never comes true is no benchmark.
-await()
-{
-	local n
-
-	for ((n = 0; n < 6000; n++)); do
-		[ "$(sql "$1")" != "${2:-t}" ] || return 0
-		sleep 0.02
-	done
-	die "it never came true: $1"
-}
-
-worker_pid() { sql "SELECT pid FROM stripe_sync.worker WHERE database = current_database()"; }
-
-worker_sleeps()
-{
-	await "SELECT count(*) = 1 FROM stripe_sync.worker WHERE database = current_database() AND state IN ('sleeping', 'paused: slack')"
 }
 
 set_up()
@@ -113,7 +94,7 @@ queueing()
 		printf '  round %d: plain %.0f/s, notify %.0f/s\n' "$((round + 1))" "$plain" "$queued"
 	done
 	printf 'queueing, %s: %s times a plain insert of the same row (median of %d rounds)\n' "$what" \
-		"$(printf '%s' "$ratios" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')" "$ROUNDS"
+		"$(printf '%s' "$ratios" | median)" "$ROUNDS"
 	sql "TRUNCATE stripe_sync.message, stripe_sync.delivery, plain"
 }
 
@@ -145,8 +126,6 @@ claim_cost()
 }
 
 # ---- idling ----
-
-cpu_of() { awk '{ print $1 }' "/proc/$1/schedstat"; }
 
 # Nanoseconds of the processor that worker and launcher use in so many seconds.
 idle()
@@ -186,8 +165,7 @@ main()
 	for ((round = 0; round < ROUNDS; round++)); do
 		rates+=$(drain 10000)$'\n'
 	done
-	say "draining 10,000 messages to $DESTINATIONS destinations: $(printf '%s' "$rates" | sort -n |
-		awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')/s (median of:$(printf ' %s' $rates))"
+	say "draining 10,000 messages to $DESTINATIONS destinations: $(printf '%s' "$rates" | median)/s (median of:$(printf ' %s' $rates))"
 	sql "TRUNCATE stripe_sync.message, stripe_sync.delivery"
 	sql "CREATE TABLE plain (LIKE stripe_sync.message INCLUDING ALL)"
 	queueing "due tomorrow" "1 day"

@@ -44,6 +44,18 @@ stub_start()
 	front_pids+=("$STUB_PID")
 }
 
+# Tell the one that was launched last something, or ask it: call [body]; see
+# control.py, slack_service.py and stripe_control.py.
+stub_control()
+{
+	python3 - "$CONTROL/$1" "${2:-}" <<-'PY'
+		import sys, urllib.request
+		url, body = sys.argv[1:]
+		opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+		print(opener.open(urllib.request.Request(url, body.encode() or None)).read().decode())
+	PY
+}
+
 # Lines for postgresql.conf
 stub_settings()
 {
