@@ -154,6 +154,7 @@ PROVE_TESTS = \
 	test/tap/thread.pl \
 	test/tap/crash.pl \
 	test/tap/backfill.pl \
+	test/tap/backfill_faults.pl \
 	test/tap/reconcile.pl \
 	test/tap/fuzz_sql.pl
 

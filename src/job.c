@@ -1,8 +1,8 @@
 /*
  * job.c
- *		Jobs: asked for, joined, called off, waited for.
+ *		Jobs: made, over with their last part, called off, waited for.
  *
- * What a job is made of, and how its parts are worked at, is runner.c's.
+ * How their parts are worked at is runner.c's.
  */
 #include "stripe_api.h"
 
@@ -37,6 +37,83 @@ job_create(const char *kind)
 		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
 }
 
+/* ---- while it is worked at, within transactions of the runner's ---- */
+
+/* Before any of its parts: who calls it off, or joins it, does so too. */
+void
+job_lock(int64 job)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.job_record WHERE id = $1 FOR NO KEY UPDATE",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
+
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	SPI_finish();
+}
+
+/* Parts that waited for this one; what is to be compared with a list needs it. */
+void
+job_unblock(const Part *part, const char *state)
+{
+	static EngineStatement release = {
+		"UPDATE stripe_sync.job_part SET due_at = pg_catalog.clock_timestamp(),"
+		" until = CASE WHEN kind = 'vanished' THEN $4 ELSE until END,"
+		" state = CASE WHEN kind = 'vanished' AND $3 <> 'done' THEN 'skipped' ELSE 'waiting' END"
+		" WHERE job = $1 AND after_part = $2 AND state = 'blocked'",
+		4,
+		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
+					  CStringGetTextDatum(state),
+					  TimestampTzGetDatum(part->until)};
+
+	SPI_connect();
+	engine_run(&release, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+/* With a key that is no good nothing else of the job need be asked for. */
+void
+job_fail_account(const Part *part, const char *error)
+{
+	static EngineStatement fail = {
+		"UPDATE stripe_sync.job_part SET state = 'failed', error = $3"
+		" WHERE job = $1 AND account = $2 AND state IN ('waiting', 'blocked')",
+		3,
+		{INT8OID, TEXTOID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(part->job),
+					  CStringGetTextDatum(part->account),
+					  CStringGetTextDatum(error)};
+
+	SPI_connect();
+	engine_run(&fail, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+/* A job is over when its last part is. */
+void
+job_finish(int64 job)
+{
+	static EngineStatement finish = {
+		"UPDATE stripe_sync.job_record j SET finished_at = pg_catalog.clock_timestamp(),"
+		" state = CASE WHEN EXISTS (SELECT FROM stripe_sync.job_part p"
+		"   WHERE p.job = j.id AND p.state = 'failed') THEN 'failed' ELSE 'done' END"
+		" WHERE j.id = $1 AND j.state = 'running' AND NOT EXISTS"
+		"  (SELECT FROM stripe_sync.job_part p"
+		"    WHERE p.job = j.id AND p.state IN ('blocked', 'waiting', 'running'))",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
+
+	SPI_connect();
+	engine_run(&finish, &value, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+/* ---- cancel_job ---- */
+
 compat_noreturn static void
 refuse_missing(int64 id)
 {
@@ -45,8 +122,6 @@ refuse_missing(int64 id)
 					errhint("SELECT id, kind, state FROM stripe_sync.job shows "
 							"all.")));
 }
-
-/* ---- cancel_job ---- */
 
 compat_noreturn static void
 refuse_cancel(int64 id)

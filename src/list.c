@@ -374,9 +374,13 @@ children_take(Part *part, const ApiCall *call)
 		if (take_page(part, call))
 			return;
 	}
-	else if (call->verdict == API_REFUSED && ++part->refusals >= MAX_REFUSALS)
-		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", call->trouble)));
+	else if (call->verdict == API_REFUSED)
+	{
+		if (++part->refusals >= MAX_REFUSALS)
+			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+							errmsg("%s", call->trouble)));
+		part_note(part, psprintf("%s: %s", part->parent_id, call->trouble));
+	}
 	part_set_cursor(part, "");
 }
 

@@ -158,77 +158,26 @@ ask(Part *part)
 
 /* ---- what becomes of a part ---- */
 
-/* Before any of its parts: who calls it off, or joins it, does so too. */
-static void
-lock_job(int64 job)
+/* What is said of a part that isn't a matter of its key. */
+static char *
+say(const Part *part, const char *text)
 {
-	static EngineStatement select = {
-		"SELECT FROM stripe_sync.job_record WHERE id = $1 FOR NO KEY UPDATE",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(job);
+	StringInfoData said;
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	SPI_finish();
-}
-
-/* Parts that waited for this one; what is to be compared with a list needs it. */
-static void
-unblock(const Part *part, const char *state)
-{
-	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET due_at = pg_catalog.clock_timestamp(),"
-		" until = CASE WHEN kind = 'vanished' THEN $4 ELSE until END,"
-		" state = CASE WHEN kind = 'vanished' AND $3 <> 'done' THEN 'skipped' ELSE 'waiting' END"
-		" WHERE job = $1 AND after_part = $2 AND state = 'blocked'",
-		4,
-		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
-					  CStringGetTextDatum(state),
-					  TimestampTzGetDatum(part->until)};
-
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
-/* With a key that is no good nothing else of the job need be asked for. */
-static void
-fail_account(const Part *part, const char *error)
-{
-	static EngineStatement fail = {
-		"UPDATE stripe_sync.job_part SET state = 'failed', error = $3"
-		" WHERE job = $1 AND account = $2 AND state IN ('waiting', 'blocked')",
-		3,
-		{INT8OID, TEXTOID, TEXTOID}};
-	Datum values[] = {Int64GetDatum(part->job),
-					  CStringGetTextDatum(part->account),
-					  CStringGetTextDatum(error)};
-
-	SPI_connect();
-	engine_run(&fail, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
-/* A job is over when its last part is. */
-static void
-finish_job(int64 job)
-{
-	static EngineStatement finish = {
-		"UPDATE stripe_sync.job_record j SET finished_at = pg_catalog.clock_timestamp(),"
-		" state = CASE WHEN EXISTS (SELECT FROM stripe_sync.job_part p"
-		"   WHERE p.job = j.id AND p.state = 'failed') THEN 'failed' ELSE 'done' END"
-		" WHERE j.id = $1 AND j.state = 'running' AND NOT EXISTS"
-		"  (SELECT FROM stripe_sync.job_part p"
-		"    WHERE p.job = j.id AND p.state IN ('blocked', 'waiting', 'running'))",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(job);
-
-	SPI_connect();
-	engine_run(&finish, &value, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	initStringInfo(&said);
+	if (part->list_path != NULL)
+		appendStringInfoString(&said, part->list_path);
+	else if (part->object_type != NULL)
+		appendStringInfo(&said, "%s %s", part->object_type,
+						 part->object_id   ? part->object_id
+						 : part->parent_id ? part->parent_id
+										   : "");
+	else
+		appendStringInfoString(&said, part->kind->name);
+	if (part->account[0] != '\0')
+		appendStringInfo(&said, " of %s", part->account);
+	appendStringInfo(&said, ": %s", text);
+	return said.data;
 }
 
 static Outcome
@@ -238,15 +187,14 @@ put_off(const Part *part, const char *error)
 	bool tried_out = part->attempts >= MAX_ATTEMPTS;
 
 	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + delay, error};
+					 GetCurrentTimestamp() + delay, say(part, error)};
 }
 
 /* What an answer that isn't good makes of the part. */
 static Outcome
 judge_failure(Part *part, const ApiCall *call)
 {
-	bool skips = part->optional && call->verdict != API_KEY_BAD &&
-				 call->verdict != API_TOO_LARGE;
+	bool skips = part->optional && call->verdict != API_TOO_LARGE;
 
 	if (call->verdict == API_AGAIN)
 		return put_off(part, call->trouble);
@@ -256,11 +204,14 @@ judge_failure(Part *part, const ApiCall *call)
 		return (Outcome){"running", GetCurrentTimestamp(), NULL};
 	}
 	if (call->verdict == API_KEY_BAD)
-		fail_account(part, call->trouble);
-	else if (part->list_path != NULL)
+	{
+		job_fail_account(part, call->trouble);
+		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
+	}
+	if (part->list_path != NULL)
 		part_set_cursor(part, NULL); /* it may be that which is refused */
 	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
-					 call->trouble};
+					 say(part, call->trouble)};
 }
 
 typedef struct Taking
@@ -295,9 +246,10 @@ judge_error(Part *part, ErrorData *error)
 	part_forget(part);
 	if (is_passing(error))
 		return put_off(part, error->message);
-	return (Outcome){"failed", GetCurrentTimestamp(),
-					 psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
-							  error->message)};
+	return (Outcome){
+		"failed", GetCurrentTimestamp(),
+		say(part, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+						   error->message))};
 }
 
 static Outcome
@@ -325,8 +277,8 @@ write_outcome(Part *part, const Outcome *outcome)
 	if (part_write(part, outcome) && strcmp(outcome->state, "running") == 0)
 		return true;
 	if (strcmp(outcome->state, "waiting") != 0)
-		unblock(part, outcome->state);
-	finish_job(part->job);
+		job_unblock(part, outcome->state);
+	job_finish(part->job);
 	return false;
 }
 
@@ -340,7 +292,7 @@ settle(Part *part, ApiCall *call)
 	bool goes_on;
 
 	pass_begin();
-	lock_job(part->job);
+	job_lock(part->job);
 	outcome = wants ? write_answer(part, call) : judge_failure(part, call);
 	caller_write_log();
 	goes_on = write_outcome(part, &outcome);
@@ -401,7 +353,7 @@ go_on(Part *part)
 	if (part->key == NULL || part->kind->next != NULL)
 	{
 		pass_begin();
-		lock_job(part->job);
+		job_lock(part->job);
 		outcome = find_request(part);
 		goes_on = write_outcome(part, &outcome);
 		pass_commit();

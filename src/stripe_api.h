@@ -88,7 +88,7 @@ extern bool api_key_is_set(void);
 extern List *api_accounts(void);
 extern void refuse_without_key(void); /* raises 55000 */
 
-/* ---- in job.c ---- */
+/* ---- parts of jobs ---- */
 
 /* A part of a job while it is worked at. */
 typedef struct Part
@@ -157,7 +157,12 @@ typedef struct PartKind
 #define PRIORITY_RECONCILE 2
 #define PRIORITY_BACKFILL  10
 
+/* ---- in job.c ---- */
 extern int64 job_create(const char *kind);
+extern void job_lock(int64 job);
+extern void job_unblock(const Part *part, const char *state);
+extern void job_fail_account(const Part *part, const char *error);
+extern void job_finish(int64 job);
 
 /* ---- in part.c: a part, as read and written ---- */
 extern const char *const part_columns;

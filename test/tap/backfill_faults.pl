@@ -1,0 +1,215 @@
+# backfill_faults.pl
+#		What goes wrong with one list is said in the job, and the others go on;
+#		lists by parent, singletons, connected accounts; a job that did not get
+#		to its end goes on where it was.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Delivery;
+use StripeStub;
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $missing = StripeStub->missing;
+plan skip_all => $missing if $missing;
+seed();
+
+use constant KEY => 'rk_test_tap_0123456789_sEcReT';
+
+my $stripe = StripeStub->start;
+my $node = start_node('backfill_faults', conf => PRELOAD . $stripe->conf . "stripe_sync.stripe_rate = 100\nstripe_sync.reconcile_interval = 0\n");
+make_database($node, 'shop');
+
+sub shop { return $node->safe_psql('shop', $_[0]); }
+
+sub refused
+{
+	my ($call, $pattern, $what) = @_;
+	my ($ret, $out, $err) = $node->psql('shop', "\\set VERBOSITY verbose\nSELECT $call");
+
+	return like($err, $pattern, $what);
+}
+
+sub begin { return shop('SELECT stripe_sync.backfill(ARRAY[' . literals(@_) . '])'); }
+
+sub over
+{
+	my ($job, $what, %expect) = @_;
+
+	ok($node->poll_query_until('shop', "SELECT state NOT IN ('waiting', 'running') FROM stripe_sync.job WHERE id = $job"), "$what: it ends");
+	my $row = json_value(shop("SELECT row_to_json(j) FROM stripe_sync.job j WHERE id = $job"));
+	is($row->{$_}, $expect{$_}, "$what: $_") for sort keys %expect;
+	return $row;
+}
+
+# The mirror is emptied: every case begins with nothing.
+sub empty
+{
+	shop('TRUNCATE stripe.customers, stripe.products, stripe.invoices, stripe.coupons, stripe_sync.job_record CASCADE');
+	$stripe->clear_faults;
+	return;
+}
+
+sub rows { return shop("SELECT count(*) FROM stripe.$_[0]"); }
+
+# ---- what is asked for ----
+
+$stripe->fill($_, 450, seed => 3) for qw(customer product invoice coupon);
+refused('stripe_sync.backfill()', qr/55000.*no key.*HINT: .*set_api_key/s, 'without a key');
+shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+refused(q{stripe_sync.backfill(ARRAY['custommer'])}, qr/22023.*"custommer" are in no list.*HINT: .*object_type/s, 'a type that there is not');
+refused(q{stripe_sync.backfill(ARRAY['mandate'])}, qr/22023.*"mandate"/s, 'a type that Stripe does not list');
+refused(q{stripe_sync.backfill(ARRAY[NULL])}, qr/22004/s, 'no type');
+refused(q{stripe_sync.backfill('{}')}, qr/22023/s, 'no types');
+shop('DROP TABLE stripe.topups');
+refused(q{stripe_sync.backfill(ARRAY['topup'])}, qr/55000.*HINT: .*create_tables\(ARRAY\['topup'\]\)/s, 'a type without a table');
+
+# ---- keys ----
+
+$stripe->keys(KEY() => 'invalid');
+my $row = over(begin(qw(customer product)), 'a wrong key', state => 'failed', objects => 0);
+like($row->{error}, qr/\AStripe answered 401[^\n]*\z/, 'is said once');
+my @asked = grep { $_->{path} =~ m{^/v1/(customers|products)} } @{ $stripe->requests };
+ok(@asked <= 2, 'and not tried with every list');
+$stripe->keys(KEY() => undef);
+over(begin(qw(customer product)), 'the same with a good key goes on', state => 'done', objects => 900, error => undef);
+
+empty();
+$stripe->fault({ delay => 0.3 }, path => '^/v1/(customers|invoices)$');
+my $job = begin(qw(customer invoice));
+ok($node->poll_query_until('shop', "SELECT pages >= 2 FROM stripe_sync.job WHERE id = $job"), 'in the middle of a job');
+$stripe->keys(KEY() => 'revoked');
+$row = over($job, 'a key that is revoked meanwhile', state => 'failed');
+like($row->{error}, qr/401/, 'is said');
+cmp_ok($row->{objects}, '>=', 200, 'what was read stays');
+$stripe->keys(KEY() => undef);
+$stripe->forget_requests;
+is(begin(qw(customer invoice)), $job, 'with a good one the same job goes on');
+over($job, 'to its end', state => 'done', objects => 900, error => undef);
+
+empty();
+$stripe->keys(KEY() => { deny => ['^/v1/customers'] });
+$row = over(begin(qw(customer product)), 'a list that a restricted key may not see', state => 'failed');
+like($row->{error}, qr{/v1/customers: Stripe answered 403}, 'is said');
+is(rows('products'), 450, 'and the other goes on');
+$row = over(shop(q{SELECT stripe_sync.backfill()}), 'when everything is asked for, it is left out', state => 'done');
+like($row->{error}, qr{/v1/customers: Stripe answered 403}, 'and said');
+is(rows('customers'), 0, 'nothing of it');
+is(rows('coupons'), 450, 'all else');
+$stripe->keys(KEY() => undef);
+
+# ---- pages ----
+
+sub one_is_bad
+{
+	my ($what, $fault, $pattern, %rest) = @_;
+
+	empty();
+	$stripe->fault($fault, path => '^/v1/customers$', %rest);
+	my $result = over(begin(qw(customer product)), $what, state => 'failed');
+	like($result->{error}, $pattern, "$what: the job says so");
+	is(rows('products'), 450, "$what: the other list goes on");
+	return $result;
+}
+
+one_is_bad('malformed pages', { malformed_json => TRUE }, qr{/v1/customers: 22P02: Stripe's answer is no page of a list});
+one_is_bad('no page at all', { page => { data => undef } }, qr/no page of a list/);
+one_is_bad('a list that never ends, without objects', { endless => 'empty' }, qr/does not end/);
+is(rows('customers'), 450, 'what it had is there');
+$row = one_is_bad('a list that never ends, the same again', { endless => 'same' }, qr/does not end/);
+cmp_ok($row->{pages}, '<', 20, 'soon enough');
+$stripe->fault({ status => 400, body => '{"error": {"type": "invalid_request_error", "message": "No such thing"}}' }, path => '^/v1/customers$');
+one_is_bad('a request that is refused', { status => 400 }, qr{/v1/customers: Stripe answered 400});
+
+sub none_is_bad
+{
+	my ($what, $fault, %rest) = @_;
+
+	empty();
+	$stripe->fault($fault, path => '^/v1/customers$', %rest);
+	my $result = over(begin(qw(customer product)), $what, state => 'done', error => undef);
+	is(rows('customers'), 450, "$what: all objects are there");
+	return $result;
+}
+
+none_is_bad('ids that repeat across pages', { repeat => 7 });
+none_is_bad('objects without created', { without => ['created'] });
+none_is_bad('an answer that is too large', { huge => 40_000_000 }, times => 1);
+none_is_bad('503 for a while', { status => 503 }, times => 5);
+
+# ---- rows ----
+
+empty();
+my $bad = $stripe->ids(type => 'customer')->{customer}[120];
+shop('ALTER TABLE stripe.customers ADD CONSTRAINT no_such CHECK (id <> ' . literal($bad) . ')');
+$row = over(begin('customer'), 'a row that cannot be written', state => 'done', objects => 450);
+like($row->{error}, qr{\Acustomer \Q$bad\E: 23514: .*no_such}, 'is noted');
+is(rows('customers'), 449, 'and costs itself alone');
+shop('ALTER TABLE stripe.customers DROP CONSTRAINT no_such');
+$stripe->fault({ first_object => { id => undef } }, path => '^/v1/customers$', times => 1);
+shop('TRUNCATE stripe.customers');
+$row = over(begin('customer'), 'an object without an id', state => 'done');
+like($row->{error}, qr/no object with an id/, 'is noted');
+is(rows('customers'), 449, 'and costs itself alone');
+
+# ---- what is listed by parent, what is cut short, what is single ----
+
+empty();
+my @customers = @{ $stripe->ids(type => 'customer')->{customer} };
+$stripe->add_objects([ map { { object => 'customer_balance_transaction', amount => $_, customer => $customers[ $_ % 3 ], _owner => $customers[ $_ % 3 ] } } 1 .. 330 ]);
+$stripe->fill('subscription', 30, seed => 4, children => 25);
+$stripe->change_singleton('balance', { pending => [ { amount => 4711, currency => 'eur' } ] }, quiet => TRUE);
+$row = over(begin('customer_balance_transaction'), 'objects that are listed by parent', state => 'done', error => undef);
+is(rows('customer_balance_transactions'), 330, 'are read through their parents');
+is(rows('customers'), 450, 'who are read first');
+$stripe->fault({ status => 404 }, path => "^/v1/customers/$customers[5]/", times => 1);
+$stripe->fault({ status => 400 }, path => "^/v1/customers/$customers[6]/", times => 1);
+$row = over(begin('customer_balance_transaction'), 'a parent whose list is refused', state => 'done');
+like($row->{error}, qr/\Q$customers[6]\E/, 'is noted');
+$stripe->clear_faults;
+$stripe->fault({ status => 400 }, path => '^/v1/customers/.*/balance_transactions');
+$row = over(begin('customer_balance_transaction'), 'a list that no parent has', state => 'failed');
+like($row->{error}, qr{/v1/customers/\{id\}/balance_transactions: .*400}, 'is given up');
+$stripe->clear_faults;
+shop('TRUNCATE stripe_sync.job_record CASCADE');
+$row = over(begin('subscription_item'), 'objects that their parents carry', state => 'done', error => undef);
+is(rows('subscription_items'), 30 * 25, 'the rest of what is cut short is read too');
+is(shop('SELECT count(*) FROM stripe.subscriptions'), 30, 'with the parents');
+$row = over(begin(qw(balance account)), 'singletons', state => 'done', error => undef);
+is(shop(q{SELECT pending->0->>'amount' FROM stripe.balances}), 4711, 'are read');
+is(shop(q{SELECT count(*) FROM stripe.accounts}), 1, "and one's own account");
+
+# ---- connected accounts ----
+
+$stripe->accounts('acct_1Connected');
+$stripe->fill('coupon', 120, seed => 9, account => 'acct_1Connected');
+shop('SELECT stripe_sync.set_api_key(' . literals('rk_test_connected_sEcReT', 'acct_1Connected') . ')');
+$row = over(begin('coupon'), 'connected accounts', state => 'done', error => undef, objects => 570);
+is(shop(q{SELECT count(*) FILTER (WHERE _account = ''), count(*) FILTER (WHERE _account = 'acct_1Connected') FROM stripe.coupons}), '450|120', 'are read by lists of their own');
+shop(q{SELECT stripe_sync.set_api_key(NULL, 'acct_1Connected')});
+
+# ---- called off, and on again ----
+
+empty();
+$stripe->fault({ delay => 0.5 }, path => '^/v1/customers$');
+$job = begin('customer');
+ok($node->poll_query_until('shop', "SELECT pages >= 1 FROM stripe_sync.job WHERE id = $job"), 'in the middle of a job');
+is(shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND datname = 'shop' AND xact_start IS NOT NULL}), '0', 'no transaction is open while an answer is waited for');
+shop("SELECT stripe_sync.cancel_job($job)");
+$stripe->clear_faults;
+is(shop("SELECT state FROM stripe_sync.job WHERE id = $job"), 'cancelled', 'it is called off');
+my $had = shop("SELECT objects FROM stripe_sync.job WHERE id = $job");
+is(begin('customer'), $job, 'asked for again it goes on');
+over($job, 'to its end', state => 'done', objects => 450, error => undef);
+isnt(begin('customer'), $job, 'and once it is done another begins');
+
+no_secret_in($node, 'shop', 'the key');
+$node->stop;
+done_testing();
