@@ -271,6 +271,8 @@ add_list(BackfillPlan *plan, int place, const CatalogList *list)
 						.object_type = type->object,
 						.since = DT_NOBEGIN};
 
+	if (strcmp(type->object, "account") == 0 && plan->account[0] != '\0')
+		return; /* connected accounts are the platform's to list */
 	vanished.after = plan->list_part[place] = add_part(plan, &part);
 	if (part.since == DT_NOBEGIN && type->retrieve_path != NULL &&
 		strchr(type->retrieve_path, '{') != NULL)
@@ -300,9 +302,14 @@ add_children(BackfillPlan *plan, const CatalogType *type,
 					.list_path = list->path,
 					.since = plan->since,
 					.after = plan->list_part[parent - catalog_types]};
+	bool of_account = strcmp(parent->object, "account") == 0;
 
 	if (table_find(parent) == NULL || has_path(plan, list->path))
 		return;
+	if (of_account && plan->account[0] == '\0')
+		return; /* what a connected account has is in its own lists */
+	if (of_account)
+		part.object_id = plan->account;
 	(void) add_part(plan, &part);
 	plan->paths = lappend(plan->paths, unconstify(char *, list->path));
 }
@@ -389,7 +396,7 @@ static void
 resume(int64 job)
 {
 	static EngineStatement parts = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0,"
+		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 1,"
 		" error = NULL, due_at = pg_catalog.clock_timestamp()"
 		" WHERE job = $1 AND state IN ('failed', 'cancelled', 'skipped')",
 		1,

@@ -311,8 +311,12 @@ find_list(const Part *part, const CatalogType *type)
 }
 
 static char *
-next_parent(const Part *part, const CatalogType *parent)
+next_parent(const Part *part)
 {
+	const CatalogType *type = catalog_find(part->object_type,
+										   strlen(part->object_type));
+	const char *name = find_list(part, type)->parent;
+	const CatalogType *parent = catalog_find(name, strlen(name));
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->parent_id ? part->parent_id : ""),
@@ -323,11 +327,11 @@ next_parent(const Part *part, const CatalogType *parent)
 	char *sql = psprintf(
 		"SELECT id FROM %s.%s WHERE id OPERATOR(pg_catalog.>) $1"
 		" AND _account OPERATOR(pg_catalog.=) $2 AND _deleted_at IS NULL"
-		" AND ($3 IS NULL OR true)%s ORDER BY id LIMIT 1",
+		"%s ORDER BY id LIMIT 1",
 		MIRROR_SCHEMA, quote_identifier(parent->table),
 		by_time ? " AND created OPERATOR(pg_catalog.>=) $3" : "");
 
-	if (SPI_execute_with_args(sql, lengthof(values), types, values, NULL, true,
+	if (SPI_execute_with_args(sql, by_time ? 3 : 2, types, values, NULL, true,
 							  1) != SPI_OK_SELECT)
 		elog(ERROR, "\"%s\" failed", sql);
 	return SPI_processed == 0
@@ -339,10 +343,6 @@ next_parent(const Part *part, const CatalogType *parent)
 static void
 children_next(Part *part)
 {
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
-	char *next;
-
 	if (part->parent_id != NULL &&
 		(part->cursor == NULL || part->cursor[0] != '\0'))
 	{
@@ -350,10 +350,10 @@ children_next(Part *part)
 		return;
 	}
 	SPI_connect();
-	next = next_parent(part,
-					   catalog_find(find_list(part, type)->parent,
-									strlen(find_list(part, type)->parent)));
-	part_set_parent(part, next);
+	if (part->object_id == NULL)
+		part_set_parent(part, next_parent(part));
+	else /* of this one alone */
+		part_set_parent(part, part->parent_id == NULL ? part->object_id : NULL);
 	SPI_finish();
 	part_set_cursor(part, NULL);
 	begin_lap(part);

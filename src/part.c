@@ -219,10 +219,50 @@ part_write(Part *part, const Outcome *outcome)
 	return ours;
 }
 
+/* It is due again, from where it was written last. */
+void
+part_release(Part *part, TimestampTz due)
+{
+	static EngineStatement release = {
+		"UPDATE stripe_sync.job_part SET state = 'waiting', due_at = $3,"
+		" lease_pid = NULL, lease_backend_start = NULL, lease_server_start = NULL"
+		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $4"
+		" AND lease_backend_start = $5",
+		5,
+		{INT8OID, INT4OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
+					  TimestampTzGetDatum(due), Int32GetDatum(MyProcPid),
+					  TimestampTzGetDatum(MyStartTimestamp)};
+
+	SPI_connect();
+	engine_run(&release, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+/* Where a part is, before what may fail; within the transaction's memory. */
+PartMark
+part_mark(const Part *part)
+{
+	return (PartMark){part->cursor ? pstrdup(part->cursor) : NULL,
+					  part->parent_id ? pstrdup(part->parent_id) : NULL,
+					  part->until, part->progress};
+}
+
+void
+part_restore(Part *part, const PartMark *mark)
+{
+	part_set_cursor(part, mark->cursor);
+	part_set_parent(part, mark->parent_id);
+	part->until = mark->until;
+	part->progress = mark->progress;
+	part_forget(part);
+}
+
 /* What the last answer came to: it was written, or undone. */
 void
 part_forget(Part *part)
 {
 	part->pages = part->objects = part->missing = part->repaired = 0;
+	part->finished = false;
 	set_string(part, &part->note, NULL);
 }

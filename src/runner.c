@@ -23,11 +23,14 @@
 #define LONG_AT_ONCE 4 /* of which these many are whole lists */
 #define MAX_ATTEMPTS 30
 #define AGAIN_FIRST	 (15 * USECS_PER_SEC)
+#define AFTER_ERROR	 (5 * USECS_PER_SEC)
 #define AGAIN_MOST	 (15 * 60 * USECS_PER_SEC)
 
 static dlist_head parts = DLIST_STATIC_INIT(parts);
 static int nparts = 0;
 static TimestampTz next_due = DT_NOBEGIN;
+static ApiCall *taken = NULL; /* from the caller, and being written */
+static bool in_turn = false;  /* still, when a turn ended in an error */
 
 static void
 let_go(Part *part)
@@ -39,7 +42,10 @@ let_go(Part *part)
 
 /* ---- claiming ---- */
 
-/* A job's row is locked before its parts are; what somebody has is left. */
+/*
+ * A job's row is locked before its parts are; what somebody has is left.  An
+ * object that is being read is read again only afterwards, for all who ask.
+ */
 static void
 claim_rows(int first, int last, int room)
 {
@@ -68,6 +74,10 @@ claim_rows(int first, int last, int room)
 				"   JOIN stripe_sync.job_part w ON w.job = j.id"
 				"   WHERE w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
 				"    AND w.due_at <= pg_catalog.clock_timestamp()"
+				"    AND NOT (w.kind = 'object' AND EXISTS"
+				"     (SELECT FROM stripe_sync.job_part r WHERE r.state = 'running'"
+				"       AND r.kind = 'object' AND r.object_type = w.object_type"
+				"       AND r.object_id = w.object_id AND r.account = w.account))"
 				"   ORDER BY w.priority, w.due_at, w.part LIMIT $1"
 				"   FOR UPDATE SKIP LOCKED) d"
 				" WHERE p.job = d.job AND p.part = d.part RETURNING %s",
@@ -208,7 +218,7 @@ judge_failure(Part *part, const ApiCall *call)
 		job_fail_account(part, call->trouble);
 		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
 	}
-	if (part->list_path != NULL)
+	if (part->list_path != NULL && call->verdict != API_FORBIDDEN)
 		part_set_cursor(part, NULL); /* it may be that which is refused */
 	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
 					 say(part, call->trouble)};
@@ -243,7 +253,6 @@ is_passing(const ErrorData *error)
 static Outcome
 judge_error(Part *part, ErrorData *error)
 {
-	part_forget(part);
 	if (is_passing(error))
 		return put_off(part, error->message);
 	return (Outcome){
@@ -263,10 +272,12 @@ static Outcome
 write_answer(Part *part, ApiCall *call)
 {
 	Taking taking = {part, call};
+	PartMark mark = part_mark(part);
 	ErrorData *error;
 
 	if (step_guard(take_body, &taking, step_excuse_all, &error))
 		return how_it_stands(part);
+	part_restore(part, &mark);
 	return judge_error(part, error);
 }
 
@@ -302,6 +313,31 @@ settle(Part *part, ApiCall *call)
 		let_go(part);
 }
 
+/*
+ * Whatever is in hand is due again after so many microseconds.  After an error
+ * nobody knows which part it was, or what had come of it.
+ */
+static void
+let_go_of_all(int64 delay)
+{
+	caller_drop();
+	if (taken != NULL)
+		call_free(taken);
+	taken = NULL;
+	if (nparts == 0)
+		return;
+	pass_begin();
+	caller_write_log();
+	while (!dlist_is_empty(&parts))
+	{
+		Part *part = dlist_head_element(Part, node, &parts);
+
+		part_release(part, GetCurrentTimestamp() + delay);
+		let_go(part);
+	}
+	pass_commit();
+}
+
 /* ---- what the pass calls ---- */
 
 static bool
@@ -310,9 +346,10 @@ settle_answers(void)
 	ApiCall *call;
 	bool any = false;
 
-	while ((call = caller_take()) != NULL)
+	while ((call = taken = caller_take()) != NULL)
 	{
 		settle(call->owner, call);
+		taken = NULL;
 		call_free(call);
 		any = true;
 	}
@@ -331,12 +368,14 @@ next_body(void *arg)
 static Outcome
 find_request(Part *part)
 {
+	PartMark mark = part_mark(part);
 	ErrorData *error;
 
 	if (part->key == NULL)
 		return (Outcome){"failed", GetCurrentTimestamp(), part->trouble};
 	if (step_guard(next_body, part, step_excuse_all, &error))
 		return how_it_stands(part);
+	part_restore(part, &mark);
 	return judge_error(part, error);
 }
 
@@ -437,9 +476,13 @@ claim(void)
 bool
 runner_turn(TimestampTz *next)
 {
-	bool busy = settle_answers();
 	TimestampTz paced;
+	bool busy;
 
+	if (in_turn)
+		let_go_of_all(AFTER_ERROR);
+	in_turn = true;
+	busy = settle_answers();
 	if (nparts < AT_ONCE)
 		claim();
 	busy |= go_on_with_all();
@@ -447,6 +490,7 @@ runner_turn(TimestampTz *next)
 	*next = paced;
 	if (nparts < AT_ONCE)
 		*next = Min(*next, next_due);
+	in_turn = false;
 	return busy;
 }
 
@@ -507,23 +551,9 @@ runner_reclaim(void)
 	pass_commit();
 }
 
-/* Let go of everything: what was written stays, what wasn't is asked again. */
+/* What was written stays, what wasn't is asked again. */
 void
 runner_drop(void)
 {
-	Outcome outcome = {"waiting", GetCurrentTimestamp(), NULL};
-
-	if (nparts == 0)
-		return;
-	caller_drop();
-	pass_begin();
-	caller_write_log();
-	while (!dlist_is_empty(&parts))
-	{
-		Part *part = dlist_head_element(Part, node, &parts);
-
-		(void) part_write(part, &outcome);
-		let_go(part);
-	}
-	pass_commit();
+	let_go_of_all(0);
 }

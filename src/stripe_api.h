@@ -181,7 +181,19 @@ typedef struct Outcome
 	const char *error; /* or NULL: none, or no more */
 } Outcome;
 
+/* Where a part was, should what follows fail. */
+typedef struct PartMark
+{
+	char *cursor;
+	char *parent_id;
+	TimestampTz until;
+	double progress;
+} PartMark;
+
 extern bool part_write(Part *part, const Outcome *outcome);
+extern void part_release(Part *part, TimestampTz due);
+extern PartMark part_mark(const Part *part);
+extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
 
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */

@@ -60,8 +60,11 @@ CREATE INDEX job_part_due_idx ON stripe_sync.job_part (priority, due_at, part) W
 CREATE INDEX job_part_next_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting';
 CREATE INDEX job_part_open_idx ON stripe_sync.job_part (job, part) WHERE state IN ('blocked', 'waiting', 'running');
 CREATE INDEX job_part_running_idx ON stripe_sync.job_part (job, part) WHERE state = 'running';
--- however often one object is asked for, it is read once
+-- However often one object is asked for, it is read once.  What was begun and
+-- waits for another try stands beside that: it may come back at any time.
 CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, object_id, account)
+	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
+CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
 COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), list, children, rest (lists of objects), vanished (what a list no longer had)';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';

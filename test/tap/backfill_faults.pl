@@ -208,7 +208,42 @@ is(shop("SELECT state FROM stripe_sync.job WHERE id = $job"), 'cancelled', 'it i
 my $had = shop("SELECT objects FROM stripe_sync.job WHERE id = $job");
 is(begin('customer'), $job, 'asked for again it goes on');
 over($job, 'to its end', state => 'done', objects => 450, error => undef);
-isnt(begin('customer'), $job, 'and once it is done another begins');
+my $another = begin('customer');
+isnt($another, $job, 'and once it is done another begins');
+over($another, 'the other', state => 'done');
+
+# ---- an error where none may be ----
+
+empty();
+shop(q{
+	CREATE SEQUENCE test.failures;
+	CREATE FUNCTION test.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('test.failures') = 1 THEN RAISE 'not now'; END IF; RETURN NEW; END $$;
+	CREATE TRIGGER fail BEFORE UPDATE ON stripe_sync.job_part FOR EACH ROW WHEN (NEW.pages = 3) EXECUTE FUNCTION test.fail();
+});
+over(begin('customer'), 'an error in the middle', state => 'done', objects => 450, error => undef);
+is(shop(q{SELECT last_value > 1 FROM test.failures}), 't', 'there was one');
+shop('DROP TRIGGER fail ON stripe_sync.job_part');
+
+# ---- one object, while it is being read ----
+
+$stripe->fault({ delay => 60 }, path => "^/v1/customers/$customers[0]\$", times => 1);
+$job = shop("SELECT stripe_sync.refetch('customer', '$customers[0]')");
+ok($node->poll_query_until('shop', "SELECT state = 'running' FROM stripe_sync.job WHERE id = $job"), 'an object is being read');
+my $second = shop("SELECT stripe_sync.refetch('customer', '$customers[0]')");
+isnt($second, $job, 'who asks then gets a reading of his own');
+is(shop("SELECT stripe_sync.refetch('customer', '$customers[0]')"), $second, 'as all who ask then');
+shop("SELECT pg_terminate_backend(@{[ worker_pid($node, 'shop') ]})");
+over($_, 'the worker ends', state => 'done') for $job, $second;
+
+# ---- pages that a webhook cuts short ----
+
+my ($subscription) = $stripe->add_objects([ { object => 'subscription', customer => $customers[0] } ]);
+$stripe->add_objects([ map { { object => 'subscription_item', subscription => $subscription, quantity => $_ } } 1 .. 150 ]);
+my $object = $stripe->object($subscription);
+is(scalar @{ $object->{items}{data} }, 10, 'a subscription carries ten of its items') or diag explain $object->{items};
+my $payload = $stripe->encode({ id => 'evt_cut', object => 'event', type => 'customer.subscription.updated', created => int(time), livemode => FALSE, api_version => '2026-10-28.endive', pending_webhooks => 1, request => undef, data => { object => $object } });
+shop('SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload)) . ')');
+ok($node->poll_query_until('shop', "SELECT count(*) = 150 FROM stripe.subscription_items WHERE subscription = '$subscription'"), 'the worker reads the rest by itself');
 
 no_secret_in($node, 'shop', 'the key');
 $node->stop;
