@@ -29,3 +29,14 @@ worker_sleeps()
 
 # Nanoseconds of the processor that a process has used.
 cpu_of() { awk '{ print $1 }' "/proc/$1/schedstat"; }
+
+# A server that has run for a while writes over its old WAL files; a new one
+# makes each, zeros and all, while the clock runs.  So age it first.
+age_wal()
+{
+	sql "CREATE TABLE junk AS SELECT repeat(md5(g::text), 60) FROM generate_series(1, 1000000) g"
+	sql "DROP TABLE junk"
+	sql "CHECKPOINT"
+	sql "SELECT pg_switch_wal()" >/dev/null
+	sql "CHECKPOINT"
+}

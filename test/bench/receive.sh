@@ -37,17 +37,6 @@ rate()
 	RATE=$(awk '{ printf "%.0f", $1 / $2 }' <<<"$line")
 }
 
-# A server that has run for a while writes over its old WAL files; a new one
-# makes each, zeros and all, while the clock runs.  So age it first.
-age_wal()
-{
-	sql "CREATE TABLE junk AS SELECT repeat(md5(g::text), 60) FROM generate_series(1, 1000000) g"
-	sql "DROP TABLE junk"
-	sql "CHECKPOINT"
-	sql "SELECT pg_switch_wal()" >/dev/null
-	sql "CHECKPOINT"
-}
-
 # Modes $1 and $2 in turn: sets A, B and RATIO (first over second), medians.
 pair()
 {

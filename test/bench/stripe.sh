@@ -5,7 +5,8 @@
 # Run by test/bench/run as the server's user: a throw-away server with fsync
 # on, the worker preloaded, the stub of Stripe over TLS on the same machine.
 #
-# EVENTS and OBJECTS in the environment say how many there are to read.
+# EVENTS and OBJECTS in the environment say how many there are to read, PARTS
+# which of the two parts (reconcile, backfill) are measured.
 
 set -euo pipefail
 # shellcheck source=test/lib/common.sh
@@ -20,6 +21,8 @@ set -euo pipefail
 EVENTS=${EVENTS:-20000}
 OBJECTS=${OBJECTS:-100000}
 SIZE=5000						# bytes of an object
+# What is backfilled, and how much of it in a hundred
+MIX=(customer 30 invoice 20 payment_intent 25 charge 25)
 
 finish()
 {
@@ -41,18 +44,37 @@ set_up()
 	WORKER=$(worker_pid)
 }
 
-# Run a job to its end: sets JOB, and CPU to the worker's seconds of processor.
+# The RssAnon of process $1, in kB, five times a second.
+watch_memory()
+{
+	local name value rest
+
+	while sleep 0.2; do
+		while read -r name value rest; do
+			[ "$name" != RssAnon: ] || printf '%s\n' "$value"
+		done <"/proc/$1/status" || return 0
+	done >"$WORK/memory"
+}
+
+# Run a job to its end: sets JOB, and CPU and STUB_CPU to the seconds of
+# processor that worker and stub have used.
 job()
 {
-	local before
+	local before stub watcher
 
 	worker_sleeps
 	before=$(cpu_of "$WORKER")
+	stub=$(cpu_of "$STUB_PID")
+	watch_memory "$WORKER" &
+	watcher=$!
 	JOB=$(sql "SELECT stripe_sync.$1")
 	sql "CALL stripe_sync.wait_job($JOB, '10 minutes')" 2>"$WORK/progress" ||
 		die "the job failed: $(tail -n 5 "$WORK/progress")"
+	kill "$watcher"
+	wait "$watcher" 2>/dev/null || true
 	worker_sleeps				# it has reported its statistics
 	CPU=$(calc "($(cpu_of "$WORKER") - $before) / 1e9" 6)
+	STUB_CPU=$(calc "($(cpu_of "$STUB_PID") - $stub) / 1e9" 6)
 }
 
 of_job() { sql "SELECT $1 FROM stripe_sync.job WHERE id = $JOB"; }
@@ -97,8 +119,61 @@ reconcile()
 		"$each probes an event (goal: 1) $(judge "$each" '<' 1.01)"
 }
 
+# ---- backfill ----
+
+fill()
+{
+	local i
+
+	for ((i = 0; i < ${#MIX[@]}; i += 2)); do
+		stub_control fill "{\"type\": \"${MIX[i]}\", \"count\": $((OBJECTS * MIX[i + 1] / 100)), \"size\": $SIZE}" >/dev/null
+	done
+}
+
+# The most of the samples in so many hundredths of the run, in MB
+memory()						# from to
+{
+	awk -v from="$1" -v to="$2" '{ a[NR] = $1 }
+		END { for (i = 1; i <= NR; i++) if (i > NR * from / 100 && i <= NR * to / 100 && a[i] > most) most = a[i];
+			printf "%.1f", most / 1024 }' "$WORK/memory"
+}
+
+backfill()
+{
+	local round types rate memory early late rates='' memories='' growths='' tables
+
+	fill
+	types=$(printf '%s\n' "${MIX[@]}" | sed -n 'p;n' | paste -sd ,)
+	tables=$(sql "SELECT string_agg(format('stripe.%I', table_name), ', ') FROM stripe_sync.object_type
+		WHERE object_type = ANY ('{$types,line_item}')")
+	for ((round = 1; round <= ROUNDS; round++)); do
+		sql "TRUNCATE $tables, stripe_sync.event, stripe_sync.reading"
+		sql "CHECKPOINT"
+		job "backfill('{$types}')"
+		[ "$(of_job "objects = $OBJECTS AND error IS NULL")" = t ] || die "it is not whole: $(of_job "objects || ' ' || error")"
+		[ "$(sql "SELECT count(*) FROM stripe.customers")" = $((OBJECTS * MIX[1] / 100)) ] || die "the mirror is not whole"
+		rate=$(of_job "round(objects / extract(epoch FROM finished_at - started_at))")
+		early=$(memory 25 50)
+		late=$(memory 75 100)
+		memory=$(memory 0 100)
+		say "  round $round: $rate objects a second; processor: worker $(calc "$CPU * 1e6 / $OBJECTS" 0) and stub" \
+			"$(calc "$STUB_CPU * 1e6 / $OBJECTS" 0) microseconds an object; the worker's own memory: $memory MB at most" \
+			"($early in the second quarter, $late in the last)"
+		rates+=$rate$'\n'
+		memories+=$memory$'\n'
+		growths+=$(calc "$late - $early" 1)$'\n'
+	done
+	rate=$(printf '%s' "$rates" | median)
+	memory=$(printf '%s' "$memories" | sort -n | tail -n 1)
+	late=$(printf '%s' "$growths" | median)
+	say "backfill of $OBJECTS objects of $SIZE bytes: $rate a second (goal: 5000) $(judge "$rate" '>=' 5000)," \
+		"$memory MB (goal: under 64) $(judge "$memory" '<' 64), grown by $late MB (goal: under 4) $(judge "$late" '<' 4)"
+}
+
 main()
 {
+	local part
+
 	cd "$WORK/tree"
 	build_extension
 	install_privately
@@ -110,7 +185,10 @@ main()
 		"stripe_sync.stripe_api_base = '$STRIPE'" "stripe_sync.ca_file = '$STUB_CA'"
 	set_up
 	say "$(nproc) processors, $("$PG_CONFIG" --version), fsync on, Stripe is a stub over TLS on the same machine"
-	reconcile
+	age_wal
+	for part in ${PARTS:-reconcile backfill}; do
+		"$part"
+	done
 }
 
 main
