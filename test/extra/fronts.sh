@@ -251,8 +251,9 @@ documents()
 {
 	local file
 
-	for file in README.md doc/slack.md doc/running.md; do
-		document_sql "$file"
+	document_sql README.md
+	for file in "$ROOT"/doc/*.md; do
+		document_sql "doc/$(basename "$file")"
 	done
 	if [ "$SLACK" = https://hooks.slack.com ]; then
 		skip "no python3 or no openssl" "the documents' messages"
