@@ -72,22 +72,25 @@ call_make(const char *method, const char *path, const char *account,
 	return call;
 }
 
-void
-call_free(ApiCall *call)
-{
-	OPENSSL_cleanse(call->key, strlen(call->key));
-	if (call->body != NULL)
-		free(call->body);
-	MemoryContextDelete(call->memory);
-}
-
+/* It may hold a secret: that of an endpoint made at Stripe. */
 static void
 forget_answer(ApiCall *call)
 {
 	if (call->body != NULL)
+	{
+		OPENSSL_cleanse(call->body, call->length);
 		free(call->body);
+	}
 	call->body = NULL;
 	call->length = 0;
+}
+
+void
+call_free(ApiCall *call)
+{
+	OPENSSL_cleanse(call->key, strlen(call->key));
+	forget_answer(call);
+	MemoryContextDelete(call->memory);
 }
 
 void
@@ -171,12 +174,8 @@ call_landed(HttpAnswer *answer)
 	dlist_delete(&call->node);
 	nflying--;
 	has_news = true;
-	call->body = malloc(answer->length + 1);
-	if (call->body != NULL)
-	{
-		memcpy(call->body, answer->body, answer->length + 1);
-		call->length = answer->length;
-	}
+	call->length = answer->length;
+	call->body = http_keep_body(answer);
 	api_judge(call, answer);
 	mind_the_pace(call);
 	note_attempt(call, answer);

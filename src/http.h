@@ -74,6 +74,7 @@ extern void http_setup(void); /* once in a process; raises */
 extern int http_room(void);	  /* how many more may be started */
 extern bool http_start(const HttpRequest *request, char **trouble);
 extern void http_deliver(void); /* without waiting; what ended is told */
+extern char *http_keep_body(HttpAnswer *answer); /* the caller's to free() */
 extern void http_free(HttpAnswer *answer);
 extern void http_abandon(HttpLanded landed); /* drop all of one asker's */
 

@@ -75,7 +75,8 @@ fail_too_large(AnswerReader *reader)
 static bool
 room_make(AnswerReader *reader, size_t needed)
 {
-	size_t room = reader->room == 0 ? FIRST_ROOM : reader->room;
+	size_t room = reader->room == 0 ? Max(FIRST_ROOM, reader->expected + 1)
+									: reader->room;
 	char *body;
 
 	if (needed <= reader->room)
@@ -94,6 +95,19 @@ room_make(AnswerReader *reader, size_t needed)
 	reader->answer.body = body;
 	reader->room = room;
 	return true;
+}
+
+/* Out of the answer's hands; NULL when there is no memory for an empty one. */
+char *
+http_keep_body(HttpAnswer *answer)
+{
+	AnswerReader *reader = (AnswerReader *) answer;
+	char *body = reader->room > 0 ? answer->body : calloc(1, 1);
+
+	answer->body = no_body;
+	answer->length = 0;
+	reader->room = 0;
+	return body;
 }
 
 size_t
@@ -172,12 +186,24 @@ retry_after_read(const char *value)
 	return seconds > 0 ? (long) ceil(seconds) : 0;
 }
 
+/* A body of which we know the size is not copied while it grows. */
 static void
-header_read_more(HttpAnswer *answer, const char *line, size_t length)
+note_size(AnswerReader *reader, const char *value)
 {
+	unsigned long long size = strtoull(value, NULL, 10);
+
+	reader->expected = (size_t) Min(size, reader->most);
+}
+
+static void
+header_read_more(AnswerReader *reader, const char *line, size_t length)
+{
+	HttpAnswer *answer = &reader->answer;
 	char value[64];
 
-	if (header_read(line, length, "Date", value, sizeof(value)))
+	if (header_read(line, length, "Content-Length", value, sizeof(value)))
+		note_size(reader, value);
+	else if (header_read(line, length, "Date", value, sizeof(value)))
 		answer->date = date_read(value);
 	else if (header_read(line, length, "Stripe-Should-Retry", value,
 						 sizeof(value)))
@@ -207,6 +233,6 @@ answer_take_header(char *line, size_t size, size_t count, void *user)
 						  sizeof(answer->request_id)) &&
 			 !header_read(line, length, "X-Slack-Req-Id", answer->request_id,
 						  sizeof(answer->request_id)))
-		header_read_more(answer, line, length);
+		header_read_more(reader, line, length);
 	return length;
 }

@@ -37,6 +37,7 @@ typedef struct AnswerReader
 {
 	HttpAnswer answer; /* first: who has the answer has its reader */
 	size_t room;	   /* of its body */
+	size_t expected;   /* bytes of it, as a header says; 0: none does */
 	size_t most;	   /* that are read of it */
 	char *body;		   /* the request's, while libcurl sends it */
 	size_t body_length;

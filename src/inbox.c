@@ -9,20 +9,31 @@
  */
 #include "stripe_sync.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_receive);
 PG_FUNCTION_INFO_V1(stripe_sync_simulate);
 
 #define EVENT_NATTS EVENT_PAYLOAD
+
+/* Columns of event_pkey */
+#define EVENT_KEY_ID	  1
+#define EVENT_KEY_ACCOUNT 2
 
 typedef struct Row
 {
@@ -100,39 +111,109 @@ store(const Event *event, const char *endpoint, const char *source,
 	return inserted;
 }
 
+/* Looking for many: the inbox and its key are opened once. */
+struct InboxLook
+{
+	Relation relation;
+	Relation key;
+	Snapshot snapshot;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	Buffer visibility; /* of the visibility map */
+};
+
+/* With the newest snapshot. */
+InboxLook *
+inbox_look(void)
+{
+	InboxLook *look = palloc(sizeof(InboxLook));
+
+	look->relation = table_open(engine_relation("event"), AccessShareLock);
+	look->key = index_open(engine_relation("event_pkey"), AccessShareLock);
+	look->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	look->scan = compat_index_beginscan(look->relation, look->key,
+										look->snapshot, 1);
+	look->scan->xs_want_itup = true;
+	look->slot = table_slot_create(look->relation, NULL);
+	look->visibility = InvalidBuffer;
+	return look;
+}
+
+void
+inbox_look_end(InboxLook *look)
+{
+	if (BufferIsValid(look->visibility))
+		ReleaseBuffer(look->visibility);
+	ExecDropSingleTupleTableSlot(look->slot);
+	index_endscan(look->scan);
+	UnregisterSnapshot(look->snapshot);
+	index_close(look->key, AccessShareLock);
+	table_close(look->relation, AccessShareLock);
+	pfree(look);
+}
+
+/* The next row with the id that can be seen: its account, or NULL. */
+static char *
+next_account(InboxLook *look)
+{
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(look->scan, ForwardScanDirection)) != NULL)
+	{
+		bool isnull;
+
+		if (!VM_ALL_VISIBLE(look->relation, ItemPointerGetBlockNumber(tid),
+							&look->visibility) &&
+			!index_fetch_heap(look->scan, look->slot))
+			continue;
+		ExecClearTuple(look->slot);
+		return TextDatumGetCString(
+			index_getattr(look->scan->xs_itup, EVENT_KEY_ACCOUNT,
+						  look->scan->xs_itupdesc, &isnull));
+	}
+	return NULL;
+}
+
 /*
- * A delivery that is stored already, seen without parsing it: its id, or NULL.
- * One index probe.
+ * Is a delivery stored already?  Seen without parsing it, with one probe of the
+ * key, which has all that has to be seen; "id" is event_peek_id()'s, which may
+ * be NULL: then that isn't known.
  */
+bool
+inbox_knows(InboxLook *look, const char *id, const char *payload, int length)
+{
+	char *account = NULL;
+	char *stored;
+	ScanKeyData key;
+
+	if (id == NULL)
+		return false;
+	ScanKeyInit(&key, EVENT_KEY_ID, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(id));
+	key.sk_collation = DEFAULT_COLLATION_OID;
+	index_rescan(look->scan, &key, 1, NULL, 0);
+	while ((stored = next_account(look)) != NULL)
+	{
+		if (account == NULL)
+			account = event_peek_account(payload, length);
+		if (account == NULL)
+			return false;
+		if (strcmp(stored, account) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Its id, or NULL when it isn't stored yet. */
 static char *
 known_delivery(const char *payload, int length)
 {
 	char *id = event_peek_id(payload, length);
-	char *account = NULL;
-	bool found = false;
-	Relation relation;
-	Snapshot snapshot;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	InboxLook *look = inbox_look();
+	bool known = inbox_knows(look, id, payload, length);
 
-	if (id == NULL)
-		return NULL;
-	scan = engine_scan("event", "event_pkey", EVENT_ID, id, &relation,
-					   &snapshot);
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		bool isnull;
-		Datum stored = heap_getattr(tuple, EVENT_ACCOUNT,
-									RelationGetDescr(relation), &isnull);
-
-		if (account == NULL)
-			account = event_peek_account(payload, length);
-		if (account == NULL)
-			break;
-		found = strcmp(TextDatumGetCString(stored), account) == 0;
-	}
-	engine_scan_end(scan, relation, snapshot);
-	return found ? id : NULL;
+	inbox_look_end(look);
+	return known ? id : NULL;
 }
 
 /* ---- apply ---- */
@@ -187,13 +268,6 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 		step_settle(&run, receipt.status, 0);
 	alert_event_trouble(&run, receipt.status);
 	return receipt;
-}
-
-/* Is the event stored already?  One index probe, as a rule. */
-bool
-inbox_knows(const char *payload, int length)
-{
-	return known_delivery(payload, length) != NULL;
 }
 
 /* Every step is still to be run: when, whoever stores it says later. */

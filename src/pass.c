@@ -24,6 +24,7 @@ static Snapshot snapshot; /* of the transaction that is open, or NULL */
 
 static bool paced;
 static bool closed; /* nothing more is begun */
+static bool stirs;	/* this turn did what others may have waited for */
 
 void
 pass_begin(void)
@@ -66,6 +67,17 @@ claim_turn(TimestampTz *next)
 	*next = outlook.next;
 	paced = outlook.paced;
 	return found;
+}
+
+/* Reading a list mostly tells nobody anything. */
+static bool
+job_turn(TimestampTz *next)
+{
+	bool stirred;
+	bool busy = runner_turn(next, &stirred);
+
+	stirs |= stirred;
+	return busy;
 }
 
 static bool
@@ -131,7 +143,7 @@ static struct
 	TimestampTz next; /* when it is to be looked at */
 } parts[] = {[PART_CLAIM] = {claim_turn, 0},
 			 [PART_EVENT] = {retry_turn, 0},
-			 [PART_JOB] = {runner_turn, 0},
+			 [PART_JOB] = {job_turn, 0},
 			 [PART_RECONCILE] = {reconcile_schedule, 0},
 			 [PART_ESCALATION] = {escalation_turn, 0},
 			 [PART_CHORES] = {chores_turn, 0},
@@ -142,6 +154,7 @@ look_at_all(void)
 {
 	for (int i = 0; i < lengthof(parts); i++)
 		parts[i].next = DT_NOBEGIN;
+	runner_look();
 }
 
 /* A clock that was set back would have us wait for what is long over. */
@@ -178,6 +191,7 @@ pass_woken(void)
 
 	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
 	parts[PART_JOB].next = DT_NOBEGIN;
+	runner_look();
 	*escalation = Min(*escalation, GetCurrentTimestamp() + USECS_PER_SEC);
 }
 
@@ -195,14 +209,23 @@ pass_turn(TimestampTz *next)
 	*next = sender_next();
 	if (closed)
 		return busy;
+	stirs = busy;
 	mind_the_clock(now);
 	if (runner_is_called())
 		parts[PART_JOB].next = DT_NOBEGIN;
 	for (int i = 0; i < lengthof(parts); i++)
-		if (now >= parts[i].next)
-			busy = parts[i].turn(&parts[i].next) || busy;
+		if (now >= parts[i].next && parts[i].turn(&parts[i].next))
+		{
+			busy = true;
+			stirs |= i != PART_JOB;
+		}
 	if (busy)
-		parts[PART_CLAIM].next = parts[PART_JOB].next = DT_NOBEGIN;
+		parts[PART_JOB].next = DT_NOBEGIN;
+	if (stirs)
+	{
+		parts[PART_CLAIM].next = DT_NOBEGIN;
+		runner_look();
+	}
 	*next = sender_next();
 	for (int i = 0; i < lengthof(parts); i++)
 		*next = Min(*next, parts[i].next);

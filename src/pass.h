@@ -26,7 +26,8 @@ extern void escalate_end_windows(void);
 /* ---- in runner.c: parts of jobs, claimed, asked for, written ---- */
 
 /* False when nothing is due before *next. */
-extern bool runner_turn(TimestampTz *next);
+extern bool runner_turn(TimestampTz *next, bool *stirs);
+extern void runner_look(void);
 extern bool runner_is_called(void);
 extern void runner_reclaim(void);
 extern bool runner_idle(void);

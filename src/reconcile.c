@@ -353,6 +353,7 @@ events_take(Part *part, const ApiCall *call)
 {
 	bool has_more;
 	List *elements = page_read(call->body, call->length, &has_more);
+	InboxLook *look = inbox_look();
 	char *last = NULL;
 	ListCell *cell;
 
@@ -363,12 +364,13 @@ events_take(Part *part, const ApiCall *call)
 
 		last = event_peek_id(element->bytes, element->length);
 		part->objects++;
-		if (!inbox_knows(element->bytes, element->length) &&
+		if (!inbox_knows(look, last, element->bytes, element->length) &&
 			bring_in(element, &created))
 			part->missing++;
 		if (created < part->until)
 			part->progress = progress_of(part, created);
 	}
+	inbox_look_end(look);
 	part->pages++;
 	if (!has_more)
 		finish_run(part);
@@ -383,4 +385,4 @@ events_take(Part *part, const ApiCall *call)
 }
 
 const PartKind part_events = {
-	.name = "events", .path = events_path, .take = events_take};
+	.name = "events", .path = events_path, .take = events_take, .quiet = true};

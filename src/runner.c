@@ -31,6 +31,8 @@ static int nparts = 0;
 static TimestampTz next_due = DT_NOBEGIN;
 static ApiCall *taken = NULL; /* from the caller, and being written */
 static bool in_turn = false;  /* still, when a turn ended in an error */
+static bool look = true;	  /* parts may be due that weren't */
+static bool stirred; /* this turn has written what others may wait for */
 
 static void
 let_go(Part *part)
@@ -301,13 +303,16 @@ settle(Part *part, ApiCall *call)
 				 (part->kind->takes & API_BIT(call->verdict)) != 0;
 	Outcome outcome;
 	bool goes_on;
+	bool quiet;
 
 	pass_begin();
 	job_lock(part->job);
 	outcome = wants ? write_answer(part, call) : judge_failure(part, call);
+	quiet = part->kind->quiet && part->missing == 0;
 	caller_write_log();
 	goes_on = write_outcome(part, &outcome);
 	pass_commit();
+	stirred |= !quiet || !goes_on;
 	part->asked = false;
 	if (!goes_on)
 		let_go(part);
@@ -396,6 +401,7 @@ go_on(Part *part)
 		outcome = find_request(part);
 		goes_on = write_outcome(part, &outcome);
 		pass_commit();
+		stirred = true;
 		if (!goes_on)
 		{
 			let_go(part);
@@ -471,10 +477,22 @@ claim(void)
 		load_keys();
 	}
 	pass_commit();
+	look = false;
 }
 
+/* Something was committed that may have made parts due. */
+void
+runner_look(void)
+{
+	look = true;
+}
+
+/*
+ * *stirs: what was written may have queued messages, or made other parts due.
+ * Most pages of a list of events don't, so nothing need be looked for then.
+ */
 bool
-runner_turn(TimestampTz *next)
+runner_turn(TimestampTz *next, bool *stirs)
 {
 	TimestampTz paced;
 	bool busy;
@@ -482,14 +500,17 @@ runner_turn(TimestampTz *next)
 	if (in_turn)
 		let_go_of_all(AFTER_ERROR);
 	in_turn = true;
+	stirred = false;
 	busy = settle_answers();
-	if (nparts < AT_ONCE)
+	look |= stirred;
+	if (nparts < AT_ONCE && (look || next_due <= GetCurrentTimestamp()))
 		claim();
 	busy |= go_on_with_all();
 	busy |= caller_turn(&paced);
 	*next = paced;
 	if (nparts < AT_ONCE)
 		*next = Min(*next, next_due);
+	*stirs = stirred;
 	in_turn = false;
 	return busy;
 }

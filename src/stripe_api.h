@@ -147,7 +147,8 @@ typedef struct PartKind
 	char *(*path)(const Part *part);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
-	int takes; /* verdicts other than API_OK that take() wants, API_BIT()s */
+	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
+	bool quiet; /* a page of which nothing was missing changes no table */
 } PartKind;
 
 #define API_BIT(verdict) (1 << (verdict))

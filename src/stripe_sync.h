@@ -255,7 +255,11 @@ typedef struct Receipt
 	char *detail;
 } Receipt;
 
-extern bool inbox_knows(const char *payload, int length);
+typedef struct InboxLook InboxLook;
+extern InboxLook *inbox_look(void);
+extern bool inbox_knows(InboxLook *look, const char *id, const char *payload,
+						int length);
+extern void inbox_look_end(InboxLook *look);
 extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
 extern bool inbox_receive(const char *payload, int length, text *signature,
