@@ -17,15 +17,15 @@ demo_place_make()
 	mkdir -m 755 "$PLACE" || die "cannot make $PLACE"
 }
 
-# The process of the demo's stub of Slack, when it runs
+# The process of the demo's stub $1 (slack, stripe), when it runs
 demo_stub()
 {
 	local pid
 
-	pid=$(cat "$PLACE/slack/pid" 2>/dev/null) || return 1
+	pid=$(cat "$PLACE/$1/pid" 2>/dev/null) || return 1
 	# another process may have its number by now
 	[ -r "/proc/$pid/cmdline" ] || return 1
-	tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "--dir $PLACE/slack " || return 1
+	tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "--dir $PLACE/$1 " || return 1
 	say "$pid"
 }
 

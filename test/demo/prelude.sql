@@ -3,14 +3,15 @@
 -- Stripe keeps objects and, on each change, signs an event and delivers it.
 -- Here the objects are made by demo.customer() and the like, demo.event()
 -- wraps one into an event, and demo.deliver() signs it and hands it over.
--- demo.slack_…() are for the stub of Slack; psql's variable "slack" is the command
--- that speaks to it (slack.py).
+-- demo.slack_…() are for the stub of Slack, demo.stripe_…() for that of Stripe's
+-- API; psql's variables "slack" and "stripe" are the commands that speak to them
+-- (slack.py, stripe.py).
 
 CREATE SCHEMA demo;
 
-CREATE TABLE demo.world (secret text, start timestamptz, slack text);
+CREATE TABLE demo.world (secret text, start timestamptz, slack text, stripe text);
 INSERT INTO demo.world
-	VALUES ('whsec_demo_of_stripe_sync', date_trunc('day', now()) - interval '40 days', :'slack');
+	VALUES ('whsec_demo_of_stripe_sync', date_trunc('day', now()) - interval '40 days', :'slack', :'stripe');
 
 CREATE TABLE demo.answer
 (
@@ -126,20 +127,26 @@ $$
 SELECT regexp_replace(said, format('(.{1,%s})( +|\n|$)', width), '    \1' || chr(10), 'gn')
 $$;
 
--- ---- the stub of Slack ----
+-- ---- the stubs ----
 
 CREATE TABLE demo.line (n int GENERATED ALWAYS AS IDENTITY, line text);
 
-CREATE FUNCTION demo.slack(arguments text) RETURNS SETOF text
+CREATE FUNCTION demo.run(command text) RETURNS SETOF text
 LANGUAGE plpgsql AS
 $$
 BEGIN
 	TRUNCATE demo.line;
 	EXECUTE format('COPY demo.line (line) FROM PROGRAM %L WITH (FORMAT csv, DELIMITER %L, QUOTE %L, NULL %L)',
-		(SELECT slack FROM demo.world) || ' ' || arguments, E'\x01', E'\x02', E'\x03');
+		command, E'\x01', E'\x02', E'\x03');
 	RETURN QUERY SELECT line FROM demo.line ORDER BY n;
 END
 $$;
+
+-- ---- the stub of Slack ----
+
+CREATE FUNCTION demo.slack(arguments text) RETURNS SETOF text
+LANGUAGE sql AS
+$$ SELECT demo.run(slack || ' ' || arguments) FROM demo.world $$;
 
 -- Until Slack has been told everything.
 CREATE FUNCTION demo.slack_is_told() RETURNS void
@@ -160,4 +167,81 @@ LANGUAGE sql AS
 $$
 SELECT demo.slack_is_told();
 SELECT '    ' || line FROM demo.slack('show') AS s (line)
+$$;
+
+-- ---- the stub of Stripe's API ----
+
+-- A call of test/stub/stripe_control.py, with its answer.
+CREATE FUNCTION demo.stripe(call text, body jsonb) RETURNS jsonb
+LANGUAGE sql AS
+$$
+SELECT string_agg(line, '')::jsonb
+	FROM demo.world, demo.run(format(E'%s %s \'%s\'', stripe, call, replace(body::text, '''', E'\'\\\'\''))) AS r (line)
+$$;
+
+-- A shop that has been in business for a year, and Ada as she is by now.
+CREATE FUNCTION demo.fill_stripe() RETURNS void
+LANGUAGE sql AS
+$$
+SELECT demo.stripe('fill', jsonb_build_object('type', type, 'count', count, 'seed', 7, 'children', 2,
+		'since', demo.at('-325 days'), 'until', demo.at('39 days')))
+	FROM (VALUES ('product', 12), ('price', 40), ('customer', 1200), ('subscription', 900), ('invoice', 2400),
+				 ('charge', 2100)) AS w (type, count);
+SELECT demo.stripe('objects', jsonb_build_array(
+	demo.price(), jsonb_build_object('id', 'prod_pro', 'object', 'product', 'name', 'Pro', 'active', true,
+		'created', demo.at('0'), 'livemode', false, 'metadata', '{}'::jsonb),
+	demo.customer('ada@analytical.example'), demo.subscription('active', 1, 'in_0002'),
+	demo.invoice('in_0001', 'paid', '9 h 2 s', 2900, 1), demo.invoice('in_0002', 'paid', '30 days 9 h', 2900, 5)))
+$$;
+
+-- Something changes at Stripe twenty minutes ago, which makes an event.  Its
+-- webhook arrives, or it doesn't.
+CREATE TABLE demo.change
+(
+	n int GENERATED ALWAYS AS IDENTITY,
+	ref text,
+	field text,
+	event jsonb,
+	arrived boolean
+);
+
+CREATE FUNCTION demo.change(ref text, field text, value jsonb, arrives boolean) RETURNS void
+LANGUAGE plpgsql AS
+$$
+DECLARE
+	at bigint := extract(epoch FROM now() - interval '20 minutes')::bigint + (SELECT count(*) FROM demo.change);
+	event jsonb := demo.stripe('change', jsonb_build_object('id', ref, 'set', jsonb_build_object(field, value), 'at', at));
+BEGIN
+	INSERT INTO demo.change (ref, field, event, arrived) VALUES (ref, field, event, arrives);
+	IF arrives THEN
+		PERFORM demo.deliver(ref, event::text);
+	END IF;
+END
+$$;
+
+-- What Stripe holds by now beside what the mirror does, which isn't there yet.
+SET check_function_bodies = off;
+CREATE FUNCTION demo.compare() RETURNS TABLE (object text, field text, stripe text, mirror text, webhook text)
+LANGUAGE sql AS
+$$
+SELECT c.ref, c.field, c.event #>> ARRAY['data', 'object', c.field], m.data ->> c.field,
+	   CASE WHEN c.arrived THEN 'arrived' ELSE 'dropped' END
+	FROM demo.change c
+	JOIN (SELECT id, _data FROM stripe.customers UNION ALL SELECT id, _data FROM stripe.subscriptions
+		  UNION ALL SELECT id, _data FROM stripe.invoices) AS m (id, data) ON m.id = c.ref
+	ORDER BY c.n
+$$;
+
+-- Until every event is applied.
+CREATE FUNCTION demo.all_is_applied() RETURNS void
+LANGUAGE plpgsql AS
+$$
+BEGIN
+	WHILE EXISTS (SELECT FROM stripe_sync.event WHERE todo <> '{}') LOOP
+		IF clock_timestamp() > now() + interval '30 seconds' THEN
+			RAISE 'not everything was applied within 30 seconds: see stripe_sync.event';
+		END IF;
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+END
 $$;

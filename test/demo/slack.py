@@ -18,10 +18,10 @@ EMOJI = {"warning": "⚠", "rotating_light": "🚨", "white_check_mark": "✅", 
 
 
 def ask(control, call, body=None):
-    data = None if body is None else json.dumps(body).encode()
+    """The answer's JSON, as text."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{control}/{call}", data, timeout=10) as answer:
-        return json.load(answer)
+    with opener.open(f"{control}/{call}", body and body.encode(), timeout=10) as answer:
+        return answer.read().decode()
 
 
 def plain(text):
@@ -47,7 +47,7 @@ def message_lines(message, head, rest):
 
 
 def show(control):
-    channels = ask(control, "messages")["channels"].values()
+    channels = json.loads(ask(control, "messages"))["channels"].values()
     for channel in channels:
         yield f"# {channel['name']}"
         for number, message in enumerate(channel["messages"]):
@@ -62,8 +62,8 @@ def trouble(control, text):
     match = {"text": re.escape(text)}
     limited = {"status": 429, "headers": {"Retry-After": "1"},
                "body": '{"ok":false,"error":"ratelimited"}'}
-    ask(control, "faults/add", [{"match": match, "times": 1, "fault": limited},
-                                {"match": match, "times": 1, "fault": {"status": 500}}])
+    ask(control, "faults/add", json.dumps([{"match": match, "times": 1, "fault": limited},
+                                           {"match": match, "times": 1, "fault": {"status": 500}}]))
     return ()
 
 

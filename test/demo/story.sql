@@ -1,5 +1,6 @@
 -- story.sql: a customer signs up, pays, fails to pay; what goes wrong on the way
--- from Stripe to a database; and what people see of it in Slack.
+-- from Stripe to a database; what people see of it in Slack; and what is read
+-- back from Stripe: all that was there before, and what never arrived.
 --
 -- Told by test/demo/run.  demo.event() and demo.deliver() play Stripe and your
 -- application: see prelude.sql.
@@ -233,7 +234,89 @@ SELECT attempt, http_status, code, verdict,
 	FROM stripe_sync.delivery d JOIN stripe_sync.message m ON m.id = d.message_id
 	WHERE m.key = 'seat/sub_Ada' ORDER BY attempt;
 
-\echo '16. What Slack shows in the end'
+\pset format wrapped
+\pset tuples_only off
+\echo
+\echo '16. What was there before the first webhook: a key of Stripe''s, and a backfill'
+\echo '    The shop is a year older than its webhooks. Here Stripe is a stub too, over TLS, and holds'
+\echo '    its customers, subscriptions, invoices and charges; the mirror knows of Ada alone.'
+\echo
+
+-- The changes of the next chapter happened twenty minutes ago, after this: so
+-- by Stripe's clock this is an hour ago.
+\o /dev/null
+SELECT demo.fill_stripe();
+SELECT demo.stripe('clock', '{"shift": -3600}');
+\set ECHO queries
+SELECT stripe_sync.set_api_key('rk_test_demo_of_stripe_sync');
+\set ECHO none
+\o
+\echo 'SELECT stripe_sync.backfill(ARRAY[''product'', ''price'', …]) AS job; CALL stripe_sync.wait_job(:job);'
+\echo
+SELECT stripe_sync.backfill('{product,price,customer,subscription,invoice,charge}') AS job
+\gset
+SET client_min_messages = notice;
+CALL stripe_sync.wait_job(:job);
+SET client_min_messages = warning;
+\echo
+\echo '    SELECT … FROM stripe_sync.job;'
+\echo
+SELECT id, kind, state, progress, pages, objects,
+	   round(objects / extract(epoch FROM finished_at - started_at)) AS "objects/s", error
+	FROM stripe_sync.job WHERE id = :job;
+
+\echo '    What the mirror holds now:'
+\echo
+SELECT (SELECT count(*) FROM stripe.products) AS products, (SELECT count(*) FROM stripe.prices) AS prices,
+	   (SELECT count(*) FROM stripe.customers) AS customers, (SELECT count(*) FROM stripe.subscriptions) AS subscriptions,
+	   (SELECT count(*) FROM stripe.subscription_items) AS items, (SELECT count(*) FROM stripe.invoices) AS invoices,
+	   (SELECT count(*) FROM stripe.line_items) AS lines, (SELECT count(*) FROM stripe.charges) AS charges;
+
+\echo '17. Things change at Stripe, while your application is being deployed'
+\echo '    Of seven webhooks four are dropped. Stripe and the database no longer agree, and nobody knows.'
+\echo
+
+\o /dev/null
+SELECT demo.stripe('clock', '{"shift": 0}');
+SELECT format('SELECT demo.change(%L, %L, %L, %L)', ref, field, value, arrives) FROM (VALUES
+	(1, 'cus_Ada', 'email', '"ada@engine.example"'::jsonb, true),
+	(2, 'sub_Ada', 'cancel_at_period_end', 'true', false),
+	(3, 'cus_Ada', 'name', '"Ada King"', false),
+	(4, (SELECT min(id) FROM stripe.invoices WHERE status = 'open'), 'status', '"paid"', false),
+	(5, (SELECT max(id) FROM stripe.invoices WHERE status = 'open'), 'status', '"paid"', true),
+	(6, (SELECT min(id) FROM stripe.subscriptions WHERE status = 'active'), 'status', '"past_due"', true),
+	(7, (SELECT max(id) FROM stripe.subscriptions WHERE status = 'active' AND id <> 'sub_Ada'), 'status', '"canceled"', false)
+	) AS w (n, ref, field, value, arrives) ORDER BY n
+\gexec
+DELETE FROM demo.answer;
+\o
+SELECT * FROM demo.compare();
+
+\echo '18. reconcile() compares Stripe''s list of events with the inbox, and brings in what is missing'
+\echo '    It runs by itself every quarter of an hour. What is younger than five minutes may still be on its way.'
+\echo
+\echo '    SELECT stripe_sync.reconcile() AS job;   CALL stripe_sync.wait_job(:job);'
+\echo
+SELECT stripe_sync.reconcile() AS job
+\gset
+SET client_min_messages = notice;
+CALL stripe_sync.wait_job(:job);
+SET client_min_messages = warning;
+\o /dev/null
+SELECT demo.all_is_applied();
+\o
+\echo
+SELECT id, kind, state, pages, objects AS events, missing, repaired, error FROM stripe_sync.job WHERE id = :job;
+
+\echo '    Four events, stored as Stripe lists them and applied in their own order:'
+\echo
+SELECT type, object_id, status, source FROM stripe_sync.event WHERE source = 'reconcile' ORDER BY created, id;
+
+\echo '    And the two agree again:'
+\echo
+SELECT * FROM demo.compare();
+
+\echo '19. What Slack shows in the end'
 \echo
 
 \pset format unaligned

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 #
-# tell.sh: build, install, start the demo's Slack and its server, tell the story.
+# tell.sh: build, install, start the demo's Slack, its Stripe and its server,
+# tell the story.
 #
 # The second half of test/demo/run.
 
@@ -12,10 +13,13 @@ set -euo pipefail
 # shellcheck source=test/stub/place.sh
 . "$(dirname "$0")/../stub/place.sh"
 
+# A notice (how far a job is) is told as the rest is, in its place.
 play()
 {
-	psql -X -q -d demo -v ON_ERROR_STOP=1 -v slack="python3 $PWD/test/demo/slack.py $CONTROL" \
-		-f "$1" </dev/null || { tail -n 20 "$WORK/server.log" >&2; return 1; }
+	stdbuf -oL psql -X -q -d demo -v ON_ERROR_STOP=1 \
+		-v slack="python3 $PWD/test/demo/slack.py $SLACK_CONTROL" \
+		-v stripe="python3 $PWD/test/demo/stripe.py $STRIPE_CONTROL" -f "$1" </dev/null 2>&1 |
+		sed -uE 's/^psql:[^ ]+ NOTICE:  /    /' || { tail -n 20 "$WORK/server.log" >&2; return 1; }
 }
 
 main()
@@ -26,9 +30,12 @@ main()
 	build_extension
 	install_privately
 	stub_launch slack
+	SLACK_CONTROL=$CONTROL
+	stub_launch stripe
+	STRIPE_CONTROL=$CONTROL
 	readarray -t settings < <(stub_settings)
 	cluster_start "$WORK/cluster" "$WORK/socket" "shared_preload_libraries = 'stripe_sync'" \
-		"timezone = 'UTC'" "${settings[@]}"
+		"timezone = 'UTC'" "stripe_sync.stripe_rate = 60" "${settings[@]}"
 	createdb demo
 	play test/demo/prelude.sql
 	play test/demo/story.sql

@@ -52,12 +52,28 @@ check_story()
 	tells 15 '3 │ +200 │ ok +│ sent ' "the third succeeds"
 }
 
+# All that was there before comes into the mirror, then what never arrived.
+check_stripe()
+{
+	tells 16 '^    \[ *\] +0 %, 0 objects' "a backfill begins, with a progress bar"
+	tells 16 '^    \[#{30}\] 100 %, 6[0-9]{3} objects' "and ends"
+	tells 16 'backfill │ done +│ +1 │ +[0-9]+ │ +6[0-9]{3} │ +[0-9]+ │ · *$' "the job says so"
+	tells 16 ' 13 │ +41 │ +1201 │ +901 │ +1801 │ +2402 │ +4802 │ +2100 *$' "the mirror holds all of it"
+	tells 17 'cus_Ada .*│ Ada King +│ Ada Lovelace +│ dropped' "a webhook is dropped: the mirror is behind"
+	tells 17 'cus_Ada .*│ ada@engine\.example +│ ada@engine\.example +│ arrived' "another one arrives"
+	tells 18 'reconcile │ done +│ +1 │ +7 │ +4 │ +4 │ · *$' "reconcile finds four of seven events missing, and repairs them"
+	is "$(chapter 18 | grep -c 'applied │ reconcile')" 4 "they are in the inbox, and applied"
+	tells 18 'cus_Ada .*│ Ada King +│ Ada King +│ dropped' "the mirror agrees"
+	is "$(chapter 18 | awk -F ' *│ *' '/ (dropped|arrived) *$/ && $3 == $4' | wc -l)" 7 "with all that Stripe holds"
+}
+
 # What Slack shows at the end: each message once.
 check_end()
 {
-	chapter 16 >"$WORK/end"
-	is "$(grep -c '│ stripe_sync  ' "$WORK/end")" 2 "Slack shows two messages"
+	chapter 19 >"$WORK/end"
+	is "$(grep -c '│ stripe_sync  ' "$WORK/end")" 3 "Slack shows three messages"
 	is "$(grep -c "seat is open again" "$WORK/end")" 1 "what was sent three times is shown once"
+	ok "$(grep -q '⚠ Events were missing: 4 never arrived' "$WORK/end"; echo $?)" "one says how many events were missing"
 	is "$("$DEMO/slack" | wc -l)" "$(grep -c '^    [#│]' "$WORK/end")" "make demo-slack shows the same"
 }
 
@@ -70,12 +86,14 @@ check_looks()
 
 check_stop()
 {
-	local stub
+	local slack stripe
 
-	stub=$(cat "$STRIPE_SYNC_DEMO/slack/pid")
+	slack=$(cat "$STRIPE_SYNC_DEMO/slack/pid")
+	stripe=$(cat "$STRIPE_SYNC_DEMO/stripe/pid")
 	ok "$("$DEMO/stop" >"$WORK/stopped" 2>&1; echo $?)" "it can be stopped"
 	ok "$([ ! -e "$STRIPE_SYNC_DEMO" ]; echo $?)" "its place is gone"
-	ok "$(! kill -0 "$stub" 2>/dev/null; echo $?)" "its Slack is gone"
+	ok "$(! kill -0 "$slack" 2>/dev/null; echo $?)" "its Slack is gone"
+	ok "$(! kill -0 "$stripe" 2>/dev/null; echo $?)" "its Stripe is gone"
 	is "$("$DEMO/stop")" "no demo is running" "it can be stopped once more"
 }
 
@@ -102,6 +120,7 @@ main()
 	ok "$told" "the demo is told to its end"
 	[ "$told" -eq 0 ] || { sed 's/^/# /' "$WORK/told"; done_testing; return; }
 	check_story
+	check_stripe
 	check_looks
 	check_end
 	check_stop

@@ -15,16 +15,22 @@ stub_is_possible()
 
 # Start the stub $1 (slack when there is none) in $WORK/$1: SLACK or STRIPE is
 # its URL, CONTROL its plain one, STUB_CA the authority to trust, STUB_PID its
-# process.
+# process.  A second one has the authority of the first.
 stub_launch()
 {
 	local n name=${1:-slack}
 	local place=$WORK/$name
+	local tls=$place/tls
 
-	"$STUB/tls.sh" "$place/tls"
-	STUB_CA=$place/tls/ca.pem
-	python3 "$STUB/$name.py" --dir "$place" --cert "$place/tls/server.pem" \
-		--key "$place/tls/server.key" >"$place/log" 2>&1 </dev/null &
+	mkdir -p "$place"
+	if [ -n "${STUB_CA:-}" ]; then
+		tls=$(dirname "$STUB_CA")
+	else
+		"$STUB/tls.sh" "$tls"
+	fi
+	STUB_CA=$tls/ca.pem
+	python3 "$STUB/$name.py" --dir "$place" --cert "$tls/server.pem" \
+		--key "$tls/server.key" >"$place/log" 2>&1 </dev/null &
 	STUB_PID=$!
 	for ((n = 0; n < 300; n++)); do
 		[ ! -f "$place/port" ] || break
@@ -59,8 +65,13 @@ stub_control()
 # Lines for postgresql.conf
 stub_settings()
 {
-	say "stripe_sync.slack_hosts = '${SLACK#https://}'"
-	say "stripe_sync.slack_api_base = '$SLACK/api'"
+	if [ -n "${SLACK:-}" ]; then
+		say "stripe_sync.slack_hosts = '${SLACK#https://}'"
+		say "stripe_sync.slack_api_base = '$SLACK/api'"
+	fi
+	if [ -n "${STRIPE:-}" ]; then
+		say "stripe_sync.stripe_api_base = '$STRIPE'"
+	fi
 	say "stripe_sync.ca_file = '$STUB_CA'"
 }
 
