@@ -39,6 +39,7 @@ let_go(Part *part)
 {
 	dlist_delete(&part->node);
 	nparts--;
+	look = true; /* there is room, and it may be due again */
 	part_free(part);
 }
 

@@ -172,17 +172,17 @@ backfill()
 
 main()
 {
-	local part
+	local part settings
 
 	cd "$WORK/tree"
 	build_extension
 	install_privately
 	stub_launch stripe
 	trap finish EXIT
+	readarray -t settings < <(stub_settings)
 	cluster_start "$WORK/cluster" "$WORK/socket" "shared_preload_libraries = 'stripe_sync'" \
 		"shared_buffers = 512MB" "checkpoint_timeout = 1h" "min_wal_size = 3GB" "max_wal_size = 16GB" \
-		"stripe_sync.reconcile_interval = 0" "stripe_sync.stripe_rate = 100" \
-		"stripe_sync.stripe_api_base = '$STRIPE'" "stripe_sync.ca_file = '$STUB_CA'"
+		"stripe_sync.reconcile_interval = 0" "stripe_sync.stripe_rate = 100" "${settings[@]}"
 	set_up
 	say "$(nproc) processors, $("$PG_CONFIG" --version), fsync on, Stripe is a stub over TLS on the same machine"
 	age_wal
