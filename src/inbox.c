@@ -152,9 +152,12 @@ inbox_look_end(InboxLook *look)
 	pfree(look);
 }
 
-/* The next row with the id that can be seen: its account, or NULL. */
+/*
+ * The next row with the id that can be seen: its account, or NULL.  The key has
+ * that too; the row is read when it is wanted, or may not be seen by all.
+ */
 static char *
-next_account(InboxLook *look)
+next_account(InboxLook *look, bool row_wanted)
 {
 	ItemPointer tid;
 
@@ -162,11 +165,11 @@ next_account(InboxLook *look)
 	{
 		bool isnull;
 
-		if (!VM_ALL_VISIBLE(look->relation, ItemPointerGetBlockNumber(tid),
-							&look->visibility) &&
+		if ((row_wanted ||
+			 !VM_ALL_VISIBLE(look->relation, ItemPointerGetBlockNumber(tid),
+							 &look->visibility)) &&
 			!index_fetch_heap(look->scan, look->slot))
 			continue;
-		ExecClearTuple(look->slot);
 		return TextDatumGetCString(
 			index_getattr(look->scan->xs_itup, EVENT_KEY_ACCOUNT,
 						  look->scan->xs_itupdesc, &isnull));
@@ -174,15 +177,31 @@ next_account(InboxLook *look)
 	return NULL;
 }
 
+static void
+read_gist(TupleTableSlot *row, StoredGist *gist)
+{
+	bool isnull;
+	Datum created = slot_getattr(row, EVENT_CREATED, &isnull);
+
+	gist->has_created = !isnull;
+	gist->created = isnull ? 0 : DatumGetTimestampTz(created);
+	gist->type = TextDatumGetCString(slot_getattr(row, EVENT_TYPE, &isnull));
+	gist->by_webhook = strcmp(TextDatumGetCString(
+								  slot_getattr(row, EVENT_SOURCE, &isnull)),
+							  "webhook") == 0;
+}
+
 /*
  * Is a delivery stored already?  Seen without parsing it, with one probe of the
- * key, which has all that has to be seen; "id" is event_peek_id()'s, which may
- * be NULL: then that isn't known.
+ * key; "id" is event_peek_id()'s, which may be NULL: then that isn't known.
+ * The gist of the stored one, unless it is NULL, is filled in.
  */
 bool
-inbox_knows(InboxLook *look, const char *id, const char *payload, int length)
+inbox_knows(InboxLook *look, const char *id, const char *payload, int length,
+			StoredGist *gist)
 {
 	char *account = NULL;
+	bool found = false;
 	char *stored;
 	ScanKeyData key;
 
@@ -192,16 +211,18 @@ inbox_knows(InboxLook *look, const char *id, const char *payload, int length)
 				CStringGetTextDatum(id));
 	key.sk_collation = DEFAULT_COLLATION_OID;
 	index_rescan(look->scan, &key, 1, NULL, 0);
-	while ((stored = next_account(look)) != NULL)
+	while (!found && (stored = next_account(look, gist != NULL)) != NULL)
 	{
 		if (account == NULL)
 			account = event_peek_account(payload, length);
 		if (account == NULL)
-			return false;
-		if (strcmp(stored, account) == 0)
-			return true;
+			break;
+		found = strcmp(stored, account) == 0;
+		if (found && gist != NULL)
+			read_gist(look->slot, gist);
 	}
-	return false;
+	ExecClearTuple(look->slot);
+	return found;
 }
 
 /* Its id, or NULL when it isn't stored yet. */
@@ -210,7 +231,7 @@ known_delivery(const char *payload, int length)
 {
 	char *id = event_peek_id(payload, length);
 	InboxLook *look = inbox_look();
-	bool known = inbox_knows(look, id, payload, length);
+	bool known = inbox_knows(look, id, payload, length, NULL);
 
 	inbox_look_end(look);
 	return known ? id : NULL;

@@ -364,7 +364,7 @@ events_take(Part *part, const ApiCall *call)
 
 		last = event_peek_id(element->bytes, element->length);
 		part->objects++;
-		if (!inbox_knows(look, last, element->bytes, element->length) &&
+		if (!inbox_knows(look, last, element->bytes, element->length, NULL) &&
 			bring_in(element, &created))
 			part->missing++;
 		if (created < part->until)

@@ -255,10 +255,19 @@ typedef struct Receipt
 	char *detail;
 } Receipt;
 
+/* What there is to know of a stored event without reading its payload. */
+typedef struct StoredGist
+{
+	char *type;
+	bool by_webhook;
+	bool has_created;
+	TimestampTz created;
+} StoredGist;
+
 typedef struct InboxLook InboxLook;
 extern InboxLook *inbox_look(void);
 extern bool inbox_knows(InboxLook *look, const char *id, const char *payload,
-						int length);
+						int length, StoredGist *gist);
 extern void inbox_look_end(InboxLook *look);
 extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
