@@ -99,6 +99,10 @@ OBJS = \
 	src/runner.o \
 	src/reconcile.o \
 	src/refetch.o \
+	src/event_types.o \
+	src/webhook_endpoint.o \
+	src/watch.o \
+	src/watch_judge.o \
 	src/list.o \
 	src/vanished.o \
 	src/backfill.o \
@@ -126,6 +130,7 @@ INSTALL_SQL = \
 	src/install/65_template.sql \
 	src/install/70_alert.sql \
 	src/install/75_stripe_back.sql \
+	src/install/76_webhook_endpoint.sql \
 	src/install/80_worker.sql \
 	src/install/85_upkeep.sql \
 	src/install/90_grants.sql
@@ -156,11 +161,12 @@ PROVE_TESTS = \
 	test/tap/backfill.pl \
 	test/tap/backfill_faults.pl \
 	test/tap/reconcile.pl \
+	test/tap/endpoint_watch.pl \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
-	delivery flight interference thread crash,tap:test/tap/$(name).pl)
+	delivery flight interference thread crash endpoint_watch,tap:test/tap/$(name).pl)
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

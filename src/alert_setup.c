@@ -266,6 +266,9 @@ static const struct DefaultAlert
 	 "*Events were missing:* {{missing}} never arrived by webhook and were"
 	 " brought in from Stripe's list.",
 	 NULL, "1 hour", NULL, "warning"},
+	{"endpoint_changed", "system.endpoint_changed",
+	 "*Webhook endpoint at Stripe:* {{reason}}. Mend it in Stripe's dashboard.",
+	 NULL, "1 hour", "system.endpoint_well", "warning"},
 };
 
 static void

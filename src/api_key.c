@@ -13,6 +13,8 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include <openssl/crypto.h>
+
 #include "secret.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_set_api_key);
@@ -82,6 +84,7 @@ store_key(text *account, text *key)
 		engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
 	}
 	SPI_finish();
+	watch_soon();
 }
 
 /* set_api_key(key, account) */
@@ -158,6 +161,27 @@ api_key_is_set(void)
 	is = SPI_processed > 0;
 	SPI_finish();
 	return is;
+}
+
+/* Of which mode is a key, sk_live_... or rk_live_...? */
+bool
+api_key_opens_live(const char *key)
+{
+	return strlen(key) > strlen("sk_") &&
+		   strncmp(key + strlen("sk_"), "live_", strlen("live_")) == 0;
+}
+
+/* And one's own? */
+bool
+api_key_is_live(void)
+{
+	char buffer[MAX_SECRET + 1] = {0};
+	char *trouble;
+	bool live = api_key_load("", buffer, sizeof(buffer), &trouble) &&
+				api_key_opens_live(buffer);
+
+	OPENSSL_cleanse(buffer, sizeof(buffer));
+	return live;
 }
 
 void

@@ -216,10 +216,11 @@ static void
 dispatch(ApiCall *call)
 {
 	HttpRequest request = {.method = call->method,
+						   .body = call->form,
 						   .max_answer = MAX_ANSWER,
 						   .landed = call_landed,
 						   .owner = call};
-	StringInfoData buffers[3];
+	StringInfoData buffers[API_HEADERS];
 	char *url = psprintf("%s%s", guc_stripe_api_base, call->path);
 	char *refusal = http_refusal(url, HTTP_STRIPE_API);
 	char *trouble = NULL;
@@ -227,6 +228,7 @@ dispatch(ApiCall *call)
 	for (int i = 0; i < lengthof(buffers); i++)
 		initStringInfo(&buffers[i]);
 	request.url = url;
+	request.body_length = call->form != NULL ? strlen(call->form) : 0;
 	api_headers(call, &request, buffers, lengthof(buffers));
 	call->attempt++;
 	if (refusal != NULL)
@@ -289,7 +291,10 @@ caller_has_news(void)
 	return has_news;
 }
 
-/* What is in the air isn't waited for: it only reads. */
+/*
+ * What is in the air isn't waited for: it only reads, or is known again by its
+ * idempotency key.
+ */
 void
 caller_drop(void)
 {

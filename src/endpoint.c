@@ -172,6 +172,52 @@ stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Under this name, where there is none of another mode or with another secret. */
+static bool
+keep_as(text *name, bool livemode, text *secret)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.endpoint (name, livemode, tolerance)"
+		" VALUES ($1, $2, '5 minutes') ON CONFLICT (name) DO NOTHING",
+		2,
+		{TEXTOID, BOOLOID}};
+	static EngineStatement lock = {
+		"SELECT 1 FROM stripe_sync.endpoint WHERE name = $1"
+		" AND COALESCE(livemode, $2) = $2 FOR UPDATE",
+		2,
+		{TEXTOID, BOOLOID}};
+	Datum values[] = {PointerGetDatum(name), BoolGetDatum(livemode)};
+	bool fits;
+	bool same;
+
+	SPI_connect();
+	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+	engine_run(&lock, values, NULL, SPI_OK_SELECT);
+	fits = SPI_processed > 0;
+	SPI_finish();
+	if (!fits)
+		return false;
+	if (secret_known(name, secret, &same))
+		return same;
+	secret_insert(name, secret);
+	return true;
+}
+
+/*
+ * Keep the secret of one that was made at Stripe; its name here.  That is what
+ * receive() and webhook() take when none is named, or the id if that is taken.
+ */
+const char *
+endpoint_keep(const char *id, bool livemode, text *secret)
+{
+	const char *const names[] = {"default", id};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (keep_as(cstring_to_text(names[i]), livemode, secret))
+			return names[i];
+	elog(ERROR, "endpoint \"%s\" has another secret", id);
+}
+
 /* rotate_endpoint_secret(name, new_secret, keep_old) */
 Datum
 stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)

@@ -53,7 +53,8 @@ typedef struct HttpAnswer
 	char request_id[128];
 	int64 date;		  /* the Date header, seconds of Unix time; -1: none */
 	int should_retry; /* Stripe-Should-Retry: 0, 1; -1: it wasn't said */
-	char *body;		  /* ended by \0; "" when there is none */
+	bool replayed; /* Idempotent-Replayed: the answer of an earlier attempt */
+	char *body;	   /* ended by \0; "" when there is none */
 	size_t length;
 	TimestampTz started;
 	TimestampTz finished;
@@ -64,7 +65,8 @@ typedef enum HttpAudience
 {
 	HTTP_SLACK_WEBHOOK, /* one of stripe_sync.slack_hosts */
 	HTTP_SLACK_API,		/* that of stripe_sync.slack_api_base */
-	HTTP_STRIPE_API		/* that of stripe_sync.stripe_api_base */
+	HTTP_STRIPE_API,	/* that of stripe_sync.stripe_api_base */
+	HTTP_ANY			/* whichever: it isn't we who call it */
 } HttpAudience;
 
 /* NULL: may be called; else why not (palloc'd, without the URL itself). */

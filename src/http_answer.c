@@ -205,6 +205,9 @@ header_read_more(AnswerReader *reader, const char *line, size_t length)
 		note_size(reader, value);
 	else if (header_read(line, length, "Date", value, sizeof(value)))
 		answer->date = date_read(value);
+	else if (header_read(line, length, "Idempotent-Replayed", value,
+						 sizeof(value)))
+		answer->replayed = strcmp(value, "true") == 0;
 	else if (header_read(line, length, "Stripe-Should-Retry", value,
 						 sizeof(value)))
 		answer->should_retry = strcmp(value, "true") == 0	 ? 1

@@ -19,9 +19,9 @@
 #define PAGE_LIMIT 100
 #define MAX_NOTE   2000 /* bytes of notes about one answer */
 
-static const PartKind *const kinds[] = {&part_object,	&part_events,
-										&part_list,		&part_rest,
-										&part_children, &part_vanished};
+static const PartKind *const kinds[] = {
+	&part_object,	&part_events,	&part_list,		 &part_rest,
+	&part_children, &part_vanished, &part_endpoints, &part_new_endpoint};
 
 static const PartKind *
 find_kind(const char *name)

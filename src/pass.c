@@ -131,6 +131,7 @@ enum
 	PART_EVENT,
 	PART_JOB,
 	PART_RECONCILE,
+	PART_WATCH,
 	PART_ESCALATION,
 	PART_CHORES,
 	PART_PRUNE
@@ -145,6 +146,7 @@ static struct
 			 [PART_EVENT] = {retry_turn, 0},
 			 [PART_JOB] = {job_turn, 0},
 			 [PART_RECONCILE] = {reconcile_schedule, 0},
+			 [PART_WATCH] = {watch_schedule, 0},
 			 [PART_ESCALATION] = {escalation_turn, 0},
 			 [PART_CHORES] = {chores_turn, 0},
 			 [PART_PRUNE] = {prune_turn, 0}};
@@ -182,17 +184,20 @@ pass_setup(const PassOwner *new_owner)
 
 /*
  * Something was committed: everything is to be looked at again.  What is to be
- * escalated falls due a while after it was committed, so that can wait.
+ * escalated falls due a while after it was committed, and what is to be read
+ * from Stripe after its key was, so that can wait.
  */
 void
 pass_woken(void)
 {
-	TimestampTz *escalation = &parts[PART_ESCALATION].next;
+	static const int unhurried[] = {PART_ESCALATION, PART_RECONCILE, PART_WATCH};
+	TimestampTz soon = GetCurrentTimestamp() + USECS_PER_SEC;
 
 	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
 	parts[PART_JOB].next = DT_NOBEGIN;
 	runner_look();
-	*escalation = Min(*escalation, GetCurrentTimestamp() + USECS_PER_SEC);
+	for (int i = 0; i < lengthof(unhurried); i++)
+		parts[unhurried[i]].next = Min(parts[unhurried[i]].next, soon);
 }
 
 /*

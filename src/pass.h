@@ -35,5 +35,6 @@ extern void runner_drop(void);
 
 /* ---- in reconcile.c: by itself, every reconcile_interval ---- */
 extern bool reconcile_schedule(TimestampTz *next);
+extern bool watch_schedule(TimestampTz *next);
 
 #endif /* STRIPE_SYNC_PASS_H */

@@ -165,6 +165,11 @@ ask(Part *part)
 	ApiCall *call = call_make("GET", path, part->account, part->key);
 
 	call->owner = part;
+	if (part->kind->post != NULL)
+	{
+		call->method = "POST";
+		part->kind->post(part, call);
+	}
 	call->job = part->job;
 	caller_submit(call);
 }
@@ -241,7 +246,7 @@ take_body(void *arg)
 	taking->part->kind->take(taking->part, taking->call);
 }
 
-/* Another try may succeed: what failed was not the answer. */
+/* Another try may succeed: what failed wasn't the answer, or it was spoilt. */
 static bool
 is_passing(const ErrorData *error)
 {
@@ -249,7 +254,8 @@ is_passing(const ErrorData *error)
 
 	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_LOCK_NOT_AVAILABLE) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES);
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_PROTOCOL_VIOLATION);
 }
 
 /* Of what has been undone. */

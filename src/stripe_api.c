@@ -17,6 +17,20 @@ is_one_of(const char *account)
 	return account[0] != '\0';
 }
 
+/* That of all requests, and of what the mirror is made for. */
+const char *
+api_version(void)
+{
+	return guc_api_version[0] != '\0' ? guc_api_version : catalog_api_version;
+}
+
+/* The same without a preview's features behind it, as an endpoint has it. */
+char *
+api_version_name(void)
+{
+	return pnstrdup(api_version(), strcspn(api_version(), "; "));
+}
+
 /* Into buffers of the caller's, who wipes them: the first holds the key. */
 void
 api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
@@ -24,17 +38,22 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 {
 	int n = 0;
 
-	Assert(nbuffers >= 3);
+	Assert(nbuffers >= API_HEADERS);
 	appendStringInfo(&buffers[0], "Authorization: Bearer %s", call->key);
 	request->headers[n++] = buffers[0].data;
-	appendStringInfo(&buffers[1], "Stripe-Version: %s",
-					 guc_api_version[0] != '\0' ? guc_api_version
-												: catalog_api_version);
+	appendStringInfo(&buffers[1], "Stripe-Version: %s", api_version());
 	request->headers[n++] = buffers[1].data;
 	if (is_one_of(call->account))
 	{
 		appendStringInfo(&buffers[2], "Stripe-Account: %s", call->account);
 		request->headers[n++] = buffers[2].data;
+	}
+	if (call->form != NULL)
+	{
+		request->headers[n++] = "Content-Type: application/x-www-form-urlencoded";
+		appendStringInfo(&buffers[3], "Idempotency-Key: %s",
+						 call->idempotency_key);
+		request->headers[n++] = buffers[3].data;
 	}
 }
 
@@ -118,6 +137,10 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 	{
 		read_error(call);
 		call->verdict = verdict_of(call, answer->should_retry);
+		/* what Stripe keeps for the key, its own failures too, stays as it is */
+		if (answer->replayed && answer->should_retry != 1 &&
+			call->verdict == API_AGAIN)
+			call->verdict = API_REFUSED;
 		call->as_of = as_of(answer);
 	}
 	else if (answer->date < 0)

@@ -37,6 +37,9 @@ typedef struct ApiCall
 	char *account;
 	char *key; /* wiped by call_free */
 	int64 job;
+	/* of a POST, or NULL: its answer may hold a secret, and is wiped */
+	char *form;
+	char *idempotency_key; /* the same on every attempt */
 
 	/* how often, and when */
 	int attempt;
@@ -57,6 +60,10 @@ typedef struct ApiCall
 } ApiCall;
 
 /* ---- in stripe_api.c: the protocol ---- */
+#define API_HEADERS 4 /* that are made for a call */
+
+extern const char *api_version(void);
+extern char *api_version_name(void);
 extern void api_headers(const ApiCall *call, HttpRequest *request,
 						StringInfo buffers, int nbuffers);
 extern void api_judge(ApiCall *call, const HttpAnswer *answer);
@@ -85,6 +92,8 @@ extern void caller_write_log(void); /* in a transaction */
 extern bool api_key_load(const char *account, char *buffer, size_t size,
 						 char **trouble);
 extern bool api_key_is_set(void);
+extern bool api_key_opens_live(const char *key);
+extern bool api_key_is_live(void);
 extern List *api_accounts(void);
 extern void refuse_without_key(void); /* raises 55000 */
 
@@ -145,6 +154,8 @@ typedef struct PartKind
 	void (*next)(Part *part);
 	/* the path of the next request, in the current context */
 	char *(*path)(const Part *part);
+	/* or NULL: it only reads.  Gives the call its form and idempotency key */
+	void (*post)(const Part *part, ApiCall *call);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
 	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
@@ -204,11 +215,29 @@ extern const PartKind part_children;
 extern const PartKind part_vanished;
 extern const PartKind part_events;
 extern const PartKind part_object;
+extern const PartKind part_endpoints;
+extern const PartKind part_new_endpoint;
 
 extern void path_append(StringInfo path, const char *text);
 extern char *path_fill(const char *pattern, const char *id);
 extern void list_add_rests(const Part *part, const Reading *reading);
 extern bool object_from(const ApiCall *call, Reading *reading);
 extern void reread_to_parts(void);
+
+/* ---- in event_types.c: which types of events are asked for ---- */
+extern bool event_type_known(const char *type);
+extern List *event_types_to_subscribe(void);
+extern List *event_types_needed(void);
+extern Datum event_types_array(List *types);
+
+/* ---- in watch.c: the endpoints that there are at Stripe ---- */
+extern bool endpoint_is_sound(Jsonb *document);
+extern void endpoint_note(const Part *part, Jsonb *document);
+extern const char *endpoint_known_as(const char *account, const char *id);
+extern void endpoint_is_ours(const Part *part, const char *id, const char *name);
+extern void watch_soon(void);
+
+/* ---- in watch_judge.c ---- */
+extern void watch_judge(const Part *part);
 
 #endif /* STRIPE_SYNC_STRIPE_API_H */

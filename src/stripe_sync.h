@@ -186,6 +186,7 @@ extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern int64 endpoint_seconds(const Interval *interval);
+extern const char *endpoint_keep(const char *id, bool livemode, text *secret);
 extern void endpoint_check_interval(const Interval *interval, const char *what);
 
 /* ---- in event.c: the envelope of an event ---- */

@@ -125,6 +125,8 @@ audience_refusal(const UrlParts *parts, HttpAudience audience)
 			if (!is_below(guc_stripe_api_base, parts))
 				return "It is not below stripe_sync.stripe_api_base.";
 			break;
+		case HTTP_ANY:
+			break;
 	}
 	return NULL;
 }

@@ -15,7 +15,8 @@ CREATE TABLE stripe_sync.job_record (
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	started_at	timestamptz,
 	finished_at	timestamptz,
-	error		text
+	error		text,
+	result		jsonb
 );
 -- the same is not asked for twice at a time
 CREATE UNIQUE INDEX job_record_backfill_idx ON stripe_sync.job_record (pg_catalog.md5(arguments::text))
@@ -66,7 +67,7 @@ CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, ob
 	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
 CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
-COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), list, children, rest (lists of objects), vanished (what a list no longer had)';
+COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), list, children, rest (lists of objects), vanished (what a list no longer had), endpoints (listed and judged), new_endpoint (made)';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';
 COMMENT ON COLUMN stripe_sync.job_part.cursor IS 'The last id that was read and written; a crash goes on behind it';
 COMMENT ON COLUMN stripe_sync.job_part.parent_id IS 'The object whose list is being read';
@@ -83,7 +84,8 @@ SELECT j.id, j.kind, j.state,
 	   pg_catalog.round((p.objects OPERATOR(pg_catalog./) nullif(t.elapsed, 0))::numeric, 1) AS rate,
 	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND p.progress OPERATOR(pg_catalog.>) 0 THEN
 			pg_catalog.make_interval(secs => pg_catalog.round((t.elapsed OPERATOR(pg_catalog.*)
-				((1 OPERATOR(pg_catalog.-) p.progress) OPERATOR(pg_catalog./) p.progress))::numeric)::float8) END AS remaining
+				((1 OPERATOR(pg_catalog.-) p.progress) OPERATOR(pg_catalog./) p.progress))::numeric)::float8) END AS remaining,
+	   j.result
   FROM stripe_sync.job_record AS j
   CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM coalesce(j.finished_at, pg_catalog.clock_timestamp())
 			OPERATOR(pg_catalog.-) j.started_at)::float8 AS elapsed) AS t
@@ -100,6 +102,7 @@ COMMENT ON VIEW stripe_sync.job IS 'Jobs of the worker: what it reads from Strip
 COMMENT ON COLUMN stripe_sync.job.state IS 'waiting, running, done, failed or cancelled';
 COMMENT ON COLUMN stripe_sync.job.progress IS '0 to 1; of a list by the times of its objects, so no more than an estimate';
 COMMENT ON COLUMN stripe_sync.job.error IS 'What failed or was left out, and rows that could not be written; a line each';
+COMMENT ON COLUMN stripe_sync.job.result IS 'What a job has made: create_webhook_endpoint''s endpoint and its id at Stripe';
 COMMENT ON COLUMN stripe_sync.job.rate IS 'Objects a second, of the whole run';
 COMMENT ON COLUMN stripe_sync.job.remaining IS 'An estimate, from the progress so far';
 COMMENT ON COLUMN stripe_sync.job.missing IS 'Events that had not come by webhook';

@@ -32,6 +32,8 @@ SELECT g.grade, g.what
 	('read', 'TABLE stripe_sync.incident'),
 	('read', 'TABLE stripe_sync.job'),
 	('read', 'TABLE stripe_sync.api_call'),
+	('read', 'TABLE stripe_sync.watched_endpoint'),
+	('read', 'TABLE stripe_sync.endpoint_watch'),
 	('read', 'TABLE stripe_sync.worker'),
 	('read', 'FUNCTION stripe_sync.workers()'),
 	('read', 'FUNCTION stripe_sync.object_types()'),
@@ -70,6 +72,7 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.backfill(text[], timestamptz)'),
 	('admin', 'FUNCTION stripe_sync.refetch(text, text, text)'),
 	('admin', 'FUNCTION stripe_sync.reconcile(interval)'),
+	('admin', 'FUNCTION stripe_sync.create_webhook_endpoint(text, text[])'),
 	('admin', 'FUNCTION stripe_sync.cancel_job(bigint)'),
 	('admin', 'PROCEDURE stripe_sync.wait_job(bigint, interval)'),
 	('admin', 'FUNCTION stripe_sync.activate()'),
@@ -202,6 +205,8 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_part', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.api_call', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reconcile_schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.watermark', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.watched_endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint_watch', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_record_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.api_call_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.identity', '');

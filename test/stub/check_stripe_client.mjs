@@ -198,6 +198,25 @@ const makeAnEndpoint = async () => {
   await fault({ reset_before: true, deliver: true });
   await client('sk_test_client', { maxNetworkRetries: 1 }).webhookEndpoints.create({ url, enabled_events: ['*'] });
   is((await stripe.webhookEndpoints.list()).data.length, 2, 'client: what is tried again is made once');
+  const params = { url: `${url}/2`, enabled_events: ['*'], api_version: made.api_version ?? undefined };
+  const once = { idempotencyKey: 'once' };
+  const first = await stripe.webhookEndpoints.create(params, once);
+  const second = await stripe.webhookEndpoints.create(params, once);
+
+  is([second.id, second.secret, second.lastResponse.headers['idempotent-replayed']], [first.id, first.secret, 'true'],
+    'client: an idempotency key gets the same answer again, with its secret');
+  is(await errorOf(() => stripe.webhookEndpoints.create({ ...params, url }, once)), ['StripeIdempotencyError', 400, null],
+    'client: and no other parameters');
+  is(await errorOf(() => stripe.webhookEndpoints.create({ url, enabled_events: ['no.such'] })),
+    ['StripeInvalidRequestError', 400, null], 'client: an unknown type of events');
+  is(await errorOf(() => stripe.webhookEndpoints.create({ url: 'no url', enabled_events: ['*'] })),
+    ['StripeInvalidRequestError', 400, 'url_invalid'], 'client: no URL');
+  is(await errorOf(() => client('rk_test_reads').webhookEndpoints.create(params)), ['StripePermissionError', 403, null],
+    'client: a key that may only read makes none');
+  is([(await client('sk_live_client').webhookEndpoints.create({ url, enabled_events: ['*'] })).livemode, made.livemode],
+    [true, false], 'client: an endpoint has the mode of its key');
+  is(ids(await all(stripe.webhookEndpoints.list({ limit: 1 }))), (await control('ids')).webhook_endpoint,
+    'client: endpoints in pages');
   is((await stripe.webhookEndpoints.update(made.id, { disabled: true })).status, 'disabled', 'client: disabled');
   is((await stripe.webhookEndpoints.del(made.id)).deleted, true, 'client: deleted');
 };

@@ -29,6 +29,7 @@ always that of a connected account, or left out for the platform's own.
     POST delivered  {"ids": [...], "success": true, "account"}: for delivery_success
     GET  pages      {account: {"/v1/customers?limit=100": {"asked": 2, "answered": 1}}}; answered
                     is whole, 200 and without a fault
+    GET  secrets    {id: secret} of the webhook endpoints that were made here
     POST keys       {"sk_test_1": "revoked" | "expired" | "invalid", "rk_test_2": {"allow": [path
                     regexes], "deny": [...], "write": false}, "*": for all others}; null forgets it
     POST accounts   ["acct_1", ...]: connected accounts there are
@@ -66,6 +67,7 @@ class StripeControl(Control):
             ("GET", "object"): self.show_object,
             ("GET", "pending"): self.pending, ("POST", "delivered"): self.delivered,
             ("GET", "pages"): lambda _: self.stripe.pages,
+            ("GET", "secrets"): lambda _: self.stripe.secrets,
             ("POST", "keys"): self.keys, ("POST", "accounts"): self.accounts,
             ("POST", "clock"): self.clock, ("POST", "api_version"): self.version,
         })

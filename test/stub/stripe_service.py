@@ -58,6 +58,7 @@ class Stripe(Store):
         self.maker = Maker(self)
         self.keys = {}          # {key or "*": what is wrong with it, or what it may}
         self.replays = {}       # {(key, account, idempotency key): (request, answer)}
+        self.secrets = {}       # {id of a webhook endpoint: its secret}
         self.pages = {}         # {account: {target: {"asked", "answered"}}}
         self.date = (None, "")
 

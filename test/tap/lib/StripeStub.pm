@@ -157,6 +157,9 @@ sub delivered
 # { 'path?query' => { asked => n, answered => n } } of an account.
 sub pages { return $_[0]->control('pages')->{ $_[1] // '' } // {}; }
 
+# The signing secret of a webhook endpoint that was made here.
+sub secret_of { return $_[0]->control('secrets')->{ $_[1] }; }
+
 # A call with the fields of its query.
 sub with
 {
