@@ -161,12 +161,14 @@ PROVE_TESTS = \
 	test/tap/backfill.pl \
 	test/tap/backfill_faults.pl \
 	test/tap/reconcile.pl \
+	test/tap/webhook_endpoint.pl \
 	test/tap/endpoint_watch.pl \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
-	delivery flight interference thread crash endpoint_watch,tap:test/tap/$(name).pl)
+	delivery flight interference thread crash \
+	webhook_endpoint endpoint_watch,tap:test/tap/$(name).pl)
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

@@ -1,7 +1,6 @@
 # endpoint_watch.pl
-#		A webhook endpoint is made at Stripe, once whatever happens on the way,
-#		and its secret is kept and nowhere to be seen; the endpoints that there
-#		are at Stripe are watched, and what is wrong with ours is told once.
+#		The webhook endpoints that there are at Stripe are read now and then, and
+#		what is wrong with ours is told, once, until it is well again.
 
 use strict;
 use warnings FATAL => 'all';
@@ -21,244 +20,229 @@ my $missing = StripeStub->missing;
 plan skip_all => $missing if $missing;
 
 use constant KEY => 'sk_test_tap_0123456789_sEcReT';
-use constant READER => 'rk_test_tap_0123456789_sEcReT';
-use constant BLIND => 'rk_test_blind_0123456789_sEcReT';
-use constant LIVE => 'sk_live_tap_0123456789_sEcReT';
-use constant PATH => '^/v1/webhook_endpoints';
+use constant LIST => '^/v1/webhook_endpoints';
 
 my $slack = SlackStub->start;
 my $stripe = StripeStub->start(tls_dir => $slack->tls(''));
-my $node = start_node('endpoint_watch', conf => PRELOAD . $slack->conf . $stripe->conf
-	. "stripe_sync.stripe_rate = 100\nstripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '2s'\nstripe_sync.reconcile_interval = 0\n");
+my $node = start_node('endpoint_watch', conf => $slack->conf . $stripe->conf
+	. "stripe_sync.stripe_rate = 100\nstripe_sync.slack_rate = 0\nstripe_sync.reconcile_interval = '1h'\nstripe_sync.coalesce_burst = 1000\n");
 make_sender($node, 'shop');
 my $version = $node->safe_psql('shop', 'SELECT stripe_sync.catalog_api_version()');
 
 sub shop { return $node->safe_psql('shop', $_[0]); }
 
-sub raises
-{
-	my ($sql, $pattern, $what) = @_;
-	my ($ret, $out, $err) = $node->psql('shop', '\set VERBOSITY verbose' . "\n$sql");
+sub reads { return grep { $_->{method} eq 'GET' && $_->{path} eq '/v1/webhook_endpoints' } @{ $stripe->requests }; }
 
-	return like($err, $pattern, $what);
+# A reading now, in another second than what was told last (an event's time has
+# no more than that, and readings are minutes apart); the job's row.
+sub reading
+{
+	my ($what) = @_;
+	my $before = shop('SELECT coalesce(max(id), 0) FROM stripe_sync.job_record');
+
+	$node->poll_query_until('shop', q{SELECT coalesce(max(created) < date_trunc('second', clock_timestamp()), true) FROM stripe_sync.alerted});
+	shop('UPDATE stripe_sync.endpoint_watch SET next_at = now()');
+	shop('CALL stripe_sync.work()');
+	my $row = json_value(shop(q{SELECT coalesce(json_agg(j), '[]') FROM stripe_sync.job j WHERE kind = 'watch_endpoints'}));
+	ok(@$row == 1 && $row->[0]{id} > $before && $row->[0]{state} =~ /^(?:done|failed)$/, "$what: the list is read");
+	return $row->[0];
 }
 
-# A call's job.
-sub create
+# What is wrong, as "id trouble,trouble" each.
+sub trouble { return shop(q{SELECT string_agg(id || ' ' || array_to_string(trouble, ','), '; ' ORDER BY id) FROM stripe_sync.watched_endpoint WHERE trouble <> '{}'}); }
+
+sub messages { return @{ $slack->shows('#ops') }; }
+
+# The messages that aren't resolved.
+sub open_messages { return grep { $_->{shown} !~ /Resolved/ } messages(); }
+
+# One trouble comes: told once, whatever is read again.
+sub tells
 {
-	my ($url, $types) = @_;
+	my ($what, $trouble, $pattern) = @_;
+	my $before = messages();
 
-	return shop('SELECT stripe_sync.create_webhook_endpoint(' . literal($url) . ($types ? ", $types" : '') . ')');
-}
-
-# Its row, when it is over.
-sub over
-{
-	my ($job, $what) = @_;
-
-	ok($node->poll_query_until('shop', "SELECT state NOT IN ('waiting', 'running') FROM stripe_sync.job WHERE id = $job"), "$what: it ends");
-	return json_value(shop("SELECT row_to_json(j) FROM stripe_sync.job j WHERE id = $job"));
-}
-
-# What Stripe has at a URL.
-sub at_stripe
-{
-	my ($url) = @_;
-
-	return grep { $_->{url} eq $url } values %{ $stripe->state(type => 'webhook_endpoint')->{webhook_endpoint} // {} };
-}
-
-sub posts { return grep { $_->{method} eq 'POST' && $_->{path} eq '/v1/webhook_endpoints' } @{ $stripe->requests }; }
-
-# The secret that is kept under a name: those who may see it are superusers.
-sub kept { return shop('SELECT secret FROM stripe_sync.endpoint_secret WHERE endpoint = ' . literal($_[0])); }
-
-# Put-off parts go on now.
-sub hasten
-{
-	shop(q{UPDATE stripe_sync.job_part SET due_at = now() WHERE state = 'waiting'});
-	$node->reload;
+	reading($what);
+	is(trouble(), $trouble, "$what: it is seen");
+	is(scalar(messages()) - $before, 1, "$what: it is told");
+	like((messages())[-1]{shown}, $pattern, "$what: and what to do");
+	my $requests = $slack->stats->{requests};
+	reading($what);
+	is($slack->stats->{requests}, $requests, "$what: once");
 	return;
 }
 
-# ---- made ----
-
-raises(q{SELECT stripe_sync.create_webhook_endpoint('https://shop.example/hook')}, qr/55000.*no key.*HINT: .*set_api_key/s, 'without a key it says what to do');
-shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
-raises(q{SELECT stripe_sync.create_webhook_endpoint('http://shop.example/hook')}, qr/22023.*https/s, 'a URL that no endpoint can have is refused at once');
-shop(q{SELECT stripe_sync.create_tables('{customer,invoice}')});
-
-my $url = 'https://shop.example/stripe/webhook?shop=1&a=2+3';
-my $job = create($url, q{'{customer.created,invoice.paid}'});
-my $row = over($job, 'a new endpoint');
-my ($made) = at_stripe($url);
-is($row->{state}, 'done', 'a new endpoint is made');
-is_deeply($row->{result}, { endpoint => 'default', id => $made->{id}, url => $url, livemode => FALSE }, 'the job says which, and its name here');
-is_deeply([ @$made{qw(status api_version enabled_events)} ], [ 'enabled', $version, [ 'customer.created', 'invoice.paid' ] ], 'Stripe has it as it was asked for');
-my ($post) = posts();
-like($post->{body}, qr{^url=https%3A%2F%2Fshop%2Eexample%2Fstripe%2Fwebhook%3Fshop%3D1%26a%3D2%2B3&enabled_events\[\]=customer%2Ecreated&enabled_events\[\]=invoice%2Epaid&api_version=\Q@{[ $version =~ s/\./%2E/r ]}\E&description=stripe_sync%2C%20database%20shop$},
-	'the request is the form that Stripe documents');
-is($post->{headers}{'content-type'}, 'application/x-www-form-urlencoded', 'and says so');
-like($post->{headers}{'idempotency-key'}, qr/^stripe_sync-[0-9a-f-]{36}$/, 'it has an idempotency key');
-is($post->{headers}{'stripe-version'}, $version, 'and pins the version');
-is(kept('default'), $stripe->secret_of($made->{id}), 'the secret is kept');
-is(shop(q{SELECT livemode, tolerance FROM stripe_sync.endpoint WHERE name = 'default'}), 'f|00:05:00', 'of the mode that Stripe said');
-
-# An event as Stripe would sign it; the status, or the error.
-sub signed
+# All is well again.
+sub recovers
 {
-	my ($id, $secret, $name) = @_;
-	my $payload = json_text(event($id, 'customer.created', 1, { id => "cus_$id", object => 'customer' }));
-	my ($ret, $out, $err) = $node->psql('shop', 'SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload, $secret, time)) . ($name ? ', ' . literal($name) : '') . ')');
+	my ($what) = @_;
 
-	return $out || $err;
+	reading($what);
+	is(trouble(), '', "$what: it is seen");
+	is(scalar(open_messages()), 0, "$what: all are resolved");
+	return;
 }
 
-is(signed('evt_1', $stripe->secret_of($made->{id})), 'applied', 'an event that is signed with it is received');
-like(signed('evt_2', 'whsec_other'), qr/ERROR/, 'and no other');
+my $number = 0;
 
-# ---- again ----
-
-my ($ret, $out, $err) = $node->psql('shop', 'SELECT stripe_sync.create_webhook_endpoint(' . literal($url) . q{, '{invoice.paid,customer.created}')});
-is($out, $job, 'a URL that one was made for answers the same job');
-like($err, qr/NOTICE: .*already: we_/, 'and says so');
-raises('SELECT stripe_sync.create_webhook_endpoint(' . literal($url) . q{, '{charge.failed}')}, qr/42710.*HINT: .*dashboard/s, 'with other types it is refused');
-is(scalar(posts()), 1, 'and Stripe was asked once');
-my $second = 'https://shop.example/second';
-$row = over(create($second, q{'{*}'}), 'another URL');
-my ($other) = at_stripe($second);
-is($row->{result}{endpoint}, $other->{id}, 'another URL: named by its id, as default is taken');
-is(signed('evt_3', $stripe->secret_of($other->{id}), $other->{id}), 'applied', 'another URL: its events are received under that name');
-is(signed('evt_4', $stripe->secret_of($made->{id})), 'applied', 'another URL: the first one keeps its secret');
-
-# ---- which types, if nobody says ----
-
-shop(q{CREATE SCHEMA test; CREATE FUNCTION test.note(event jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
-	SELECT stripe_sync.add_handler('dispute', 'charge.dispute.*', 'test.note');
-	SELECT stripe_sync.add_handler('authorize', 'issuing_authorization.request', 'test.note');});
-over(create('https://shop.example/chosen'), 'types are chosen');
-my ($chosen) = at_stripe('https://shop.example/chosen');
-my %chosen = map { $_ => 1 } @{ $chosen->{enabled_events} };
-is_deeply([ @chosen{qw(customer.updated invoice.paid charge.dispute.closed issuing_authorization.request)}, $chosen{'charge.failed'}, $chosen{'price.created'} ], [ 1, 1, 1, 1, undef, undef ],
-	'those of the tables that there are, and of handlers');
-shop(q{SELECT stripe_sync.drop_handler('authorize'); SELECT count(*) FROM stripe_sync.create_tables()});
-over(create('https://shop.example/all'), 'a table for everything');
-is_deeply([ map { $_->{enabled_events} } at_stripe('https://shop.example/all') ], [ ['*'] ], 'every type, later ones too');
-
-# ---- what goes wrong on the way ----
-
-# Made once, whatever was in between.
-sub once
+# An endpoint that somebody has made at Stripe; its id.
+sub endpoint
 {
-	my ($what, $fault, %rest) = @_;
-	my $at = "https://shop.example/fault/" . ($what =~ s/\W+/-/gr);
+	my (%fields) = @_;
+	my ($id) = $stripe->add_objects([ { object => 'webhook_endpoint', id => sprintf('we_%04d', ++$number), url => "https://shop.example/$number",
+		status => 'enabled', livemode => FALSE, api_version => $version, enabled_events => ['*'], %fields } ]);
 
-	$stripe->fault($fault, method => 'POST', path => PATH, times => 2, %rest);
-	my $ended = over(create($at, q{'{invoice.paid}'}), $what);
-	my @there = at_stripe($at);
-	is("$ended->{state} " . @there, 'done 1', "$what: one endpoint is made");
-	is(kept($ended->{result}{endpoint}), $stripe->secret_of($there[0]{id}), "$what: with its secret");
+	return $id;
+}
+
+sub change { my ($id, %fields) = @_; $stripe->change($id, \%fields, quiet => 1); return; }
+sub remove { $stripe->remove($_, gone => 1, quiet => 1) for @_; return; }
+
+# ---- when ----
+
+is(shop('SELECT count(*) FROM stripe_sync.endpoint_watch'), '0', 'without a key nothing is to be read');
+shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+is(shop(q{SELECT next_at BETWEEN now() + '50 s' AND now() + '70 s' FROM stripe_sync.endpoint_watch}), 't', 'with one, soon');
+add_channel($node, 'shop', 'ops', '#ops');
+reading('no endpoint anywhere');
+is(trouble(), '', 'no endpoint anywhere: none is expected');
+is(shop(q{SELECT next_at BETWEEN now() + '59 min' AND now() + '61 min' AND read_at > now() - interval '1 min' AND error IS NULL FROM stripe_sync.endpoint_watch}), 't', 'then as often as events are reconciled');
+
+# ---- nobody is told who didn't ask ----
+
+shop('SET client_min_messages = warning; SELECT stripe_sync.add_endpoint(' . literals('default', SECRET) . ', false, NULL)');
+reading('none at Stripe');
+is(trouble(), ' none', 'none at Stripe: it is seen');
+shop(q{SELECT count(*) FROM stripe_sync.add_default_alerts('ops')});
+tells('none at Stripe', ' none', qr/:warning: .*Webhook endpoint at Stripe:\*? Stripe has 0, and none is enabled/);
+
+# ---- one ----
+
+my $one = endpoint();
+recovers('one endpoint, and all is well');
+change($one, status => 'disabled');
+tells('disabled', "$one disabled", qr{https://shop\.example/1 \(\Q$one\E\) is disabled: nothing comes through it\. Mend it in Stripe's dashboard});
+change($one, status => 'enabled');
+recovers('enabled again');
+change($one, status => 'disabled');
+tells('disabled once more', "$one disabled", qr/is disabled/);
+change($one, status => 'enabled', api_version => '2020-08-27');
+tells('another version', "$one version", qr/sends events of API version 2020-08-27, not \Q$version\E/);
+is(scalar(open_messages()), 1, 'another version: the other trouble is resolved');
+change($one, api_version => undef);
+recovers('the version of the account, which nobody knows');
+change($one, api_version => $version);
+
+# ---- types ----
+
+my $customer = json_text(event('evt_1', 'customer.created', 1, { id => 'cus_1', object => 'customer' }));
+shop('SELECT stripe_sync.receive(' . literals($customer, signature($customer)) . ')');
+my @defaults = split /\n/, shop(q{SELECT event_type FROM stripe_sync.alert WHERE event_type NOT LIKE 'system.%' UNION SELECT closed_by FROM stripe_sync.alert WHERE closed_by NOT LIKE 'system.%'});
+my @customers = split /\n/, shop(q{SELECT unnest(event_types) FROM stripe_sync.object_type WHERE object_type = 'customer'});
+change($one, enabled_events => [ @defaults, 'customer.created' ]);
+tells('types are missing', "$one types", qr/is not subscribed to customer\.deleted, customer\.updated, which the mirror, a handler or an alert needs/);
+is_deeply([ sort @{ json_value(shop(qq{SELECT to_json(missing_types) FROM stripe_sync.watched_endpoint WHERE id = '$one'})) } ], [ grep { $_ ne 'customer.created' } sort @customers ],
+	'types are missing: those whose table has something in it');
+shop(q{CREATE SCHEMA test; CREATE FUNCTION test.note(event jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+	SELECT stripe_sync.add_handler('topups', 'topup.failed', 'test.note'), stripe_sync.add_handler('all', '*', 'test.note')});
+reading('a handler wants another');
+is(shop(qq{SELECT 'topup.failed' = ANY (missing_types) AND cardinality(missing_types) = 3 FROM stripe_sync.watched_endpoint WHERE id = '$one'}), 't', 'a handler wants another: it is missing too');
+is(shop(q{SELECT count FROM stripe_sync.incident WHERE state = 'open'}), '2', 'a handler wants another: it is told');
+reading('a handler wants another, again');
+is(shop(q{SELECT count FROM stripe_sync.incident WHERE state = 'open'}), '2', 'a handler wants another: once');
+change($one, enabled_events => [ @defaults, @customers, 'topup.failed' ]);
+recovers('all are subscribed to');
+
+# ---- several that others made ----
+
+my $two = endpoint(enabled_events => ['charge.failed']);
+recovers('one of two would do');
+change($one, status => 'disabled');
+tells('none of two would do', ' none', qr/Stripe has 2, and none is enabled, of API version \Q$version\E and subscribed/);
+change($two, enabled_events => ['*']);
+recovers('the other does');
+remove($one, $two);
+tells('all are deleted', ' none', qr/Stripe has 0/);
+is(shop(q{SELECT count(*) FROM stripe_sync.watched_endpoint WHERE id <> ''}), '0', 'all are deleted: and forgotten');
+
+# ---- ours ----
+
+my $made = json_value(shop(q{SELECT to_json(stripe_sync.create_webhook_endpoint('https://shop.example/ours'))}));
+shop('CALL stripe_sync.work()');
+is(shop("SELECT state FROM stripe_sync.job WHERE id = $made"), 'done', 'one is made here');
+my $ours = shop("SELECT result ->> 'id' FROM stripe_sync.job WHERE id = $made");
+my $name = shop("SELECT result ->> 'endpoint' FROM stripe_sync.job WHERE id = $made");
+my @others = map { endpoint(status => 'disabled', enabled_events => ['charge.failed']) } 1 .. 250;
+my $count = reads();
+recovers('one of ours and many of others');
+is(scalar(reads()) - $count, 3, 'in pages');
+is(shop('SELECT count(*) FROM stripe_sync.watched_endpoint WHERE status IS NOT NULL'), '251', 'all of which are seen');
+change($ours, status => 'disabled');
+tells('ours is disabled', "$ours disabled", qr{shop\.example/ours.*disabled});
+remove($ours);
+tells('ours is deleted', "$ours gone", qr{shop\.example/ours \(\Q$ours\E\) was deleted at Stripe});
+is(scalar(open_messages()), 1, 'ours is deleted: that it was disabled is resolved');
+my $after = endpoint(url => 'https://shop.example/ours', enabled_events => ['charge.failed']);
+reading('another at its URL');
+is(trouble(), "$after types", 'another at its URL: is ours');
+change($after, enabled_events => ['*']);
+recovers('another at its URL, and all is well');
+remove($after);
+tells('it is deleted too', "$ours gone", qr/was deleted/);
+shop('SELECT stripe_sync.drop_endpoint(' . literal($name) . ')');
+endpoint();
+recovers('its name is dropped');
+remove(map { $_->{id} } values %{ $stripe->state(type => 'webhook_endpoint')->{webhook_endpoint} });
+endpoint();
+recovers('one again');
+
+# ---- what goes wrong ----
+
+sub fails
+{
+	my ($what, $fault, $pattern) = @_;
+
+	$stripe->fault($fault, path => LIST);
+	my $row = reading($what);
+	is($row->{state}, 'failed', "$what: the job has failed");
+	like($row->{error}, $pattern, "$what: and says why");
+	is(trouble() . open_messages(), '0', "$what: nobody is told");
 	$stripe->clear_faults;
 	return;
 }
 
-once('a reset', { reset_before => TRUE });
-once('an answer that is lost', { reset_before => TRUE, deliver => TRUE });
-once('an answer cut in the middle', { reset_mid_answer => TRUE, deliver => TRUE });
-once('a time-out', { never => TRUE, deliver => TRUE }, times => 1);
-once('a 500', { status => 500 });
-once('a 500 after it was made', { status => 500, deliver => TRUE });
-once('a 429', { status => 429, headers => { 'Retry-After' => '1' } });
-once('a 409', { error => 'idempotency_key_in_use' });
-my %keys;
-$keys{ $_->{body} }{ $_->{headers}{'idempotency-key'} } = 1 for posts();
-is(scalar(grep { keys %$_ > 1 } values %keys), 0, 'each is the same request with the same key on every attempt');
+fails('a list that does not end', { endless => 'same' }, qr/does not go on/);
+fails('empty pages without an end', { endless => 'empty' }, qr/does not go on/);
+fails('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
+fails('what is no endpoint', { first_object => { enabled_events => 'x' } }, qr/no webhook endpoint/);
+fails('a key that is gone', { status => 401 }, qr/401/);
+$stripe->fault({ status => 500 }, path => LIST, times => 2);
+recovers('a 500');
+$stripe->clear_faults;
 
-my $at = 'https://shop.example/spoilt';
-$stripe->fault({ malformed_json => TRUE, deliver => TRUE }, method => 'POST', path => PATH, times => 1);
-$job = create($at, q{'{invoice.paid}'});
-ok($node->poll_query_until('shop', "SELECT error LIKE '%no webhook endpoint with its secret%' FROM stripe_sync.job WHERE id = $job"), 'an answer that cannot be read: it is said');
-hasten();
-is(over($job, 'and asked for again')->{state} . at_stripe($at), 'done1', 'and once more it is one');
-
-# ---- what is refused ----
-
-$stripe->fault({ status => 500, headers => { 'Idempotent-Replayed' => 'true' } }, method => 'POST', path => PATH, times => 1);
-like(over(create('https://shop.example/kept500', q{'{invoice.paid}'}), 'a 500 that Stripe keeps')->{error}, qr/500.*every repetition.*dashboard/, 'a 500 that Stripe keeps: the job says what to do');
-$stripe->fault({ status => 400 }, method => 'POST', path => PATH, times => 1);
-like(over(create('https://shop.example/bad', q{'{invoice.paid}'}), 'a 400')->{error}, qr/400.*unacceptable/, 'a 400: the job says why');
-shop('SELECT stripe_sync.set_api_key(' . literal(READER) . ')');
-$row = over(create('https://shop.example/reader', q{'{invoice.paid}'}), 'a key that may only read');
-is("$row->{state} " . at_stripe('https://shop.example/reader'), 'failed 0', 'a key that may only read makes none');
-like($row->{error}, qr/403.*must be allowed to write webhook endpoints.*add_endpoint/, 'and what to do is said');
+$stripe->keys(KEY() => { deny => [LIST] });
+$count = reads();
+my $row = reading('a key that may not');
+is($row->{state}, 'done', 'a key that may not: the job is done');
+like($row->{error}, qr/403/, 'a key that may not: it says so');
+is(shop(q{SELECT error LIKE '%403%' AND next_at > now() + '23 h' FROM stripe_sync.endpoint_watch}), 't', 'a key that may not: noted, and tried again tomorrow');
+is(scalar(reads()) - $count, 1, 'a key that may not: asked once');
+is(trouble() . open_messages(), '0', 'a key that may not: nobody is told');
+$stripe->keys(KEY() => undef);
 shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+is(shop(q{SELECT next_at < now() + '70 s' FROM stripe_sync.endpoint_watch}), 't', 'a new key is tried soon');
+recovers('a key that may');
+is(shop(q{SELECT error IS NULL FROM stripe_sync.endpoint_watch}), 't', 'a key that may: nothing is wrong any more');
+is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE kind = 'watch_endpoints'}), '1', 'one job is left of all readings');
 
 # ---- the other mode ----
 
-shop('SELECT stripe_sync.set_api_key(' . literal(LIVE) . ')');
-$row = over(create($url, q{'{*}'}), 'the same URL in the other mode');
-is(scalar(at_stripe($url)), 2, 'the same URL in the other mode is another endpoint');
-is(shop('SELECT livemode FROM stripe_sync.endpoint WHERE name = ' . literal($row->{result}{endpoint})), 't', 'of that mode');
-shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+my ($last) = values %{ $stripe->state(type => 'webhook_endpoint')->{webhook_endpoint} };
+change($last->{id}, livemode => TRUE, status => 'disabled');
+shop(q{SELECT stripe_sync.set_api_key('sk_live_tap_0123456789_sEcReT')});
+reading('of the other mode');
+is(trouble(), "$last->{id} disabled", 'of the other mode: it is the only one there');
 
-# ---- a crash ----
-
-# While the answer is on its way; and while it is being written.
-sub dies
-{
-	my ($what, $before, $reached) = @_;
-	my $there = "https://shop.example/crash/" . ($what =~ s/\W+/-/gr);
-	my $session = $node->background_psql('shop') if $node->can('background_psql');
-
-	$before->($session);
-	my $of = create($there, q{'{invoice.paid}'});
-	ok($stripe->wait_for(sub { $reached->($there) }), "$what: so far");
-	$node->stop('immediate');
-	eval { $session->quit } if $session;
-	$stripe->clear_faults;
-	$node->start;
-	my $ended = over($of, $what);
-	my @all = at_stripe($there);
-	is("$ended->{state} " . @all, 'done 1', "$what: one endpoint");
-	is(kept($ended->{result}{endpoint}), $stripe->secret_of($all[0]{id}), "$what: and its secret is kept");
-	return;
-}
-
-dies('the server dies before the answer has come', sub { $stripe->fault({ delay => 1.5 }, method => 'POST', path => PATH, times => 1) }, sub { return scalar at_stripe($_[0]); });
-dies('the server dies before it is committed', sub { $_[0]->query_safe('BEGIN; LOCK TABLE stripe_sync.endpoint_secret') },
-	sub { return shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND wait_event_type = 'Lock'}); })
-  if $node->can('background_psql');
-
-# ---- called off ----
-
-shop(q{SELECT stripe_sync.pause('stripe')});
-$job = create('https://shop.example/off', q{'{invoice.paid}'});
-is(create('https://shop.example/off'), $job, 'one that waits is joined');
-shop("SELECT stripe_sync.cancel_job($job)");
-shop(q{SELECT stripe_sync.resume('stripe')});
-over(create('https://shop.example/after', q{'{invoice.paid}'}), 'the next');
-is(scalar(at_stripe('https://shop.example/off')), 0, 'one that is called off in time is not made');
-$stripe->fault({ delay => 1 }, method => 'POST', path => PATH, times => 1);
-$job = create('https://shop.example/late', q{'{invoice.paid}'});
-ok($stripe->wait_for(sub { at_stripe('https://shop.example/late') }), 'one that Stripe is making');
-shop("SELECT stripe_sync.cancel_job($job)");
-ok($node->poll_query_until('shop', "SELECT state = 'cancelled' AND result IS NOT NULL FROM stripe_sync.job WHERE id = $job"), 'called off too late it is kept all the same');
-is(signed('evt_5', $stripe->secret_of($_), $_), 'applied', 'so that its events are received') for map { $_->{id} } at_stripe('https://shop.example/late');
-$stripe->clear_faults;
-
-shop(q{SELECT stripe_sync.pause('stripe')});
-$job = create('https://shop.example/yesterday', q{'{invoice.paid}'});
-shop("UPDATE stripe_sync.job_record SET started_at = now() - interval '1 day', state = 'running' WHERE id = $job");
-shop(q{SELECT stripe_sync.resume('stripe')});
-like(over($job, 'begun a day ago')->{error}, qr/not known whether Stripe made.*dashboard/, 'what was begun a day ago is not asked again: Stripe forgets the key');
-is(scalar(at_stripe('https://shop.example/yesterday')), 0, 'and is not made');
-
-# ---- nowhere to be seen ----
-
-no_secret_in($node, 'shop', 'what was made');
-is(shop(q{SELECT count(*) > 10 AND bool_and(path = '/v1/webhook_endpoints') FROM stripe_sync.api_call WHERE method = 'POST'}), 't', 'the requests are logged without what they said');
-command_ok([ 'pg_dump', '--dbname' => $node->connstr('shop'), '--file' => $node->basedir . '/dump.sql' ], 'it is dumped');
-unlike(slurp_file($node->basedir . '/dump.sql'), qr/sEcReT/, 'without the secrets');
-
+no_secret_in($node, 'shop', 'what was read');
 $node->stop;
 done_testing();
