@@ -37,7 +37,7 @@ typedef struct ApiCall
 	char *account;
 	char *key; /* wiped by call_free */
 	int64 job;
-	/* of a POST, or NULL: its answer may hold a secret, and is wiped */
+	/* of a POST, or NULL */
 	char *form;
 	char *idempotency_key; /* the same on every attempt */
 
