@@ -138,7 +138,7 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune silence
+	blocks alert incident destination outbox prune silence webhook_endpoint
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \

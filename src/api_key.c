@@ -84,7 +84,8 @@ store_key(text *account, text *key)
 		engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
 	}
 	SPI_finish();
-	watch_soon();
+	if (key != NULL)
+		watch_soon();
 }
 
 /* set_api_key(key, account) */
