@@ -2,8 +2,8 @@
  * backfill.c
  *		What there was before the first webhook: whole lists, into the mirror.
  *
- * A job has a part for each list of each account.  An account's own object is
- * read first (its age says how far its lists may go back), then the lists, in
+ * A job has a part for each list of each account.  How old the
+ * account is comes first (so far back its lists may go), then the lists, in
  * the order in which people need them; then what a full list no longer had;
  * last the lists that there are for each object of another type, one after the
  * other.  Nothing of this is asked for here: runner.c does that.
@@ -53,7 +53,7 @@ typedef struct BackfillPlan
 	TimestampTz since; /* DT_NOBEGIN: everything */
 	char *account;
 	int nparts;
-	int first;		/* the part that reads the account, 0: none */
+	int age;		/* the part that finds out how old the account is */
 	int *list_part; /* the part of each type's own list, 0: none */
 	List *paths;	/* lists of children that have a part */
 } BackfillPlan;
@@ -250,10 +250,19 @@ add_single(BackfillPlan *plan, const CatalogType *type)
 					.object_id = "",
 					.since = DT_NOBEGIN};
 
-	if (is_single(type))
+	if (is_single(type) || strcmp(type->object, "account") == 0)
 		(void) add_part(plan, &part);
-	else if (strcmp(type->object, "account") == 0)
-		plan->first = add_part(plan, &part);
+}
+
+static int
+add_age(BackfillPlan *plan)
+{
+	NewPart part = {.kind = part_age.name,
+					.priority = PRIORITY_BACKFILL,
+					.object_type = "account",
+					.since = DT_NOBEGIN};
+
+	return add_part(plan, &part);
 }
 
 static void
@@ -265,7 +274,7 @@ add_list(BackfillPlan *plan, int place, const CatalogList *list)
 					.object_type = type->object,
 					.list_path = list->path,
 					.since = list->created ? plan->since : DT_NOBEGIN,
-					.after = plan->first};
+					.after = plan->age};
 	NewPart vanished = {.kind = part_vanished.name,
 						.priority = VANISHED,
 						.object_type = type->object,
@@ -333,7 +342,7 @@ static void
 add_account(BackfillPlan *plan, char *account)
 {
 	plan->account = account;
-	plan->first = 0;
+	plan->age = add_age(plan);
 	plan->list_part = palloc0(sizeof(int) * catalog_ntypes);
 	plan->paths = NIL;
 	for (int i = 0; i < catalog_ntypes; i++)

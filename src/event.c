@@ -287,23 +287,27 @@ plain_token(const JsonLexContext *lex)
 static bool
 skip_value(JsonLexContext *lex)
 {
-	int depth = 0;
+	const char *end;
 
-	for (;;)
+	switch (lex->token_type)
 	{
-		JsonTokenType token = lex->token_type;
-
-		if (token == JSON_TOKEN_END)
+		case JSON_TOKEN_OBJECT_START:
+		case JSON_TOKEN_ARRAY_START:
+			end = json_skip(lex->token_start, lex->input + lex->input_length);
+			if (end == NULL)
+				return false;
+			lex->token_terminator = unconstify(char *, end);
+			break;
+		case JSON_TOKEN_STRING:
+		case JSON_TOKEN_NUMBER:
+		case JSON_TOKEN_TRUE:
+		case JSON_TOKEN_FALSE:
+		case JSON_TOKEN_NULL:
+			break;
+		default:
 			return false;
-		if (token == JSON_TOKEN_OBJECT_START || token == JSON_TOKEN_ARRAY_START)
-			depth++;
-		else if (token == JSON_TOKEN_OBJECT_END || token == JSON_TOKEN_ARRAY_END)
-			depth--;
-		if (json_lex(lex) != JSON_SUCCESS)
-			return false;
-		if (depth == 0)
-			return lex->token_type == JSON_TOKEN_COMMA;
 	}
+	return json_lex(lex) == JSON_SUCCESS && lex->token_type == JSON_TOKEN_COMMA;
 }
 
 /*

@@ -2,8 +2,9 @@
  * list.c
  *		Whole lists of objects, page by page, into the mirror.
  *
- * Three kinds of parts read lists:
+ * Kinds of parts:
  *
+ *	age			none: the account, which says how far back its lists can go
  *	list		a list of the account's: /v1/customers
  *	children	a list for each object of another type in the mirror, one after
  *				the other: /v1/customers/{id}/sources
@@ -20,9 +21,10 @@
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
-#define MAX_NOTED	 5	 /* rows of a page that could not be written */
-#define MAX_REFUSALS 10	 /* lists of parents, one after the other */
-#define MAX_URL		 512 /* of the rest of a page */
+#define MAX_NOTED	 5	  /* rows of a page that could not be written */
+#define MAX_REFUSALS 10	  /* lists of parents, one after the other */
+#define MAX_URL		 512  /* of the rest of a page */
+#define MAX_SECONDS	 1e11 /* of a time that is one */
 
 /* ---- the request ---- */
 
@@ -249,24 +251,34 @@ move_cursor(Part *part, List *readings)
 	part_set_cursor(part, last->id);
 }
 
+/* When an object was made, by itself; DT_NOBEGIN where it doesn't say. */
+static TimestampTz
+created_of(JsonbContainer *object)
+{
+	JsonbValue created;
+	double seconds;
+
+	if (!json_get(object, "created", &created) || created.type != jbvNumeric)
+		return DT_NOBEGIN;
+	seconds = DatumGetFloat8(DirectFunctionCall1(
+		numeric_float8, NumericGetDatum(created.val.numeric)));
+	if (!(seconds >= 0 && seconds < MAX_SECONDS))
+		return DT_NOBEGIN;
+	return time_t_to_timestamptz((pg_time_t) seconds);
+}
+
 /* Newest first: how far down to the oldest there can be? */
 static void
 show_progress(Part *part, List *readings)
 {
 	TimestampTz bottom = part->since != DT_NOBEGIN ? part->since : part->oldest;
-	JsonbValue created;
+	TimestampTz created = readings != NIL
+							  ? created_of(((Reading *) llast(readings))->object)
+							  : DT_NOBEGIN;
 
-	if (bottom == DT_NOBEGIN || part->until <= bottom || readings == NIL ||
-		!json_get(((Reading *) llast(readings))->object, "created", &created) ||
-		created.type != jbvNumeric)
-		return;
-	part_set_progress(
-		part, (double) (part->until -
-						time_t_to_timestamptz(
-							(pg_time_t) DatumGetFloat8(DirectFunctionCall1(
-								numeric_float8,
-								NumericGetDatum(created.val.numeric))))) /
-				  (double) (part->until - bottom));
+	if (bottom != DT_NOBEGIN && bottom < part->until && created != DT_NOBEGIN)
+		part_set_progress(part, (double) (part->until - created) /
+									(double) (part->until - bottom));
 }
 
 /* Writes a page; true when the list goes on behind it. */
@@ -297,6 +309,40 @@ list_take(Part *part, const ApiCall *call)
 {
 	if (!take_page(part, call))
 		part->finished = true;
+}
+
+/* ---- how far back lists can go ---- */
+
+static char *
+age_path(const Part *part)
+{
+	return pstrdup(OWN_ACCOUNT);
+}
+
+/* An account is older than all that it has; a key that may not see it is fine. */
+static void
+age_take(Part *part, const ApiCall *call)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.job_part SET oldest = $3"
+		" WHERE job = $1 AND account = $2 AND kind = 'list'",
+		3,
+		{INT8OID, TEXTOID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(part->job),
+					  CStringGetTextDatum(part->account), 0};
+	Reading account = {0};
+	TimestampTz created;
+
+	part->finished = true;
+	if (call->verdict != API_OK || !object_from(call, &account))
+		return;
+	created = created_of(account.object);
+	if (created == DT_NOBEGIN)
+		return;
+	values[2] = TimestampTzGetDatum(created);
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
 }
 
 /* ---- a list for each parent ---- */
@@ -384,6 +430,11 @@ children_take(Part *part, const ApiCall *call)
 	part_set_cursor(part, "");
 }
 
+const PartKind part_age = {.name = "age",
+						   .path = age_path,
+						   .take = age_take,
+						   .takes = API_BIT(API_REFUSED) | API_BIT(API_GONE) |
+									API_BIT(API_FORBIDDEN)};
 const PartKind part_list = {.name = "list", .path = list_path, .take = list_take};
 const PartKind part_rest = {.name = "rest", .path = list_path, .take = list_take};
 const PartKind part_children = {

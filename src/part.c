@@ -20,7 +20,7 @@
 #define MAX_NOTE   2000 /* bytes of notes about one answer */
 
 static const PartKind *const kinds[] = {
-	&part_object,	&part_events,	&part_list,		 &part_rest,
+	&part_object, &part_events, &part_age, &part_list, &part_rest,
 	&part_children, &part_vanished, &part_endpoints, &part_new_endpoint};
 
 static const PartKind *

@@ -7,13 +7,11 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_refetch);
 
-#define MAX_ID		512
-#define AT_ONCE		100
-#define OWN_ACCOUNT "/v1/account" /* the one whose key it is */
+#define MAX_ID	512
+#define AT_ONCE 100
 
 /* ---- asked for ---- */
 
@@ -172,29 +170,6 @@ object_from(const ApiCall *call, Reading *reading)
 		   deleted.type != jbvBool || !deleted.val.boolean;
 }
 
-/* How far back an account's lists can go, for who wants to see progress. */
-static void
-note_oldest(const Part *part, const Reading *account)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.job_part SET oldest = pg_catalog.to_timestamp($3)"
-		" WHERE job = $1 AND account = $2 AND kind = 'list'",
-		3,
-		{INT8OID, TEXTOID, FLOAT8OID}};
-	JsonbValue created;
-	Datum values[] = {Int64GetDatum(part->job),
-					  CStringGetTextDatum(part->account), 0};
-
-	if (!json_get(account->object, "created", &created) ||
-		created.type != jbvNumeric)
-		return;
-	values[2] = DirectFunctionCall1(numeric_float8,
-									NumericGetDatum(created.val.numeric));
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
 static void
 object_take(Part *part, const ApiCall *call)
 {
@@ -212,8 +187,6 @@ object_take(Part *part, const ApiCall *call)
 	mirror_read(&reading);
 	if (alive)
 		list_add_rests(part, &reading);
-	if (alive && strcmp(object_path(part), OWN_ACCOUNT) == 0)
-		note_oldest(part, &reading);
 	part->pages = part->objects = 1;
 	part->finished = true;
 }

@@ -209,6 +209,10 @@ extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
 
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
+/* The account whose key it is. */
+#define OWN_ACCOUNT "/v1/account"
+
+extern const PartKind part_age;
 extern const PartKind part_list;
 extern const PartKind part_rest;
 extern const PartKind part_children;

@@ -135,6 +135,7 @@ extern void row_close(RowTarget *target);
 
 /* ---- in json.c: JSON from outside, made fit for jsonb ---- */
 extern Jsonb *json_parse(const char *bytes, int length);
+extern const char *json_skip(const char *p, const char *end);
 extern bool json_too_deep(const char *bytes, int length, int limit);
 extern bool json_get(JsonbContainer *object, const char *key, JsonbValue *value);
 extern char *json_get_string(JsonbContainer *object, const char *key);

@@ -67,7 +67,7 @@ CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, ob
 	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
 CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
-COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), list, children, rest (lists of objects), vanished (what a list no longer had), endpoints (listed and judged), new_endpoint (made)';
+COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), age (of the account), list, children, rest (lists of objects), vanished (what a list no longer had), or of a webhook endpoint';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';
 COMMENT ON COLUMN stripe_sync.job_part.cursor IS 'The last id that was read and written; a crash goes on behind it';
 COMMENT ON COLUMN stripe_sync.job_part.parent_id IS 'The object whose list is being read';

@@ -125,6 +125,7 @@ fill()
 {
 	local i
 
+	stub_control reset '{}' >/dev/null
 	for ((i = 0; i < ${#MIX[@]}; i += 2)); do
 		stub_control fill "{\"type\": \"${MIX[i]}\", \"count\": $((OBJECTS * MIX[i + 1] / 100)), \"size\": $SIZE}" >/dev/null
 	done
@@ -150,7 +151,7 @@ backfill()
 		sql "TRUNCATE $tables, stripe_sync.event, stripe_sync.reading"
 		sql "CHECKPOINT"
 		job "backfill('{$types}')"
-		[ "$(of_job "objects = $OBJECTS AND error IS NULL")" = t ] || die "it is not whole: $(of_job "objects || ' ' || error")"
+		[ "$(of_job "objects = $OBJECTS AND error IS NULL")" = t ] || die "it is not whole: $(of_job "concat_ws(' ', objects, error)")"
 		[ "$(sql "SELECT count(*) FROM stripe.customers")" = $((OBJECTS * MIX[1] / 100)) ] || die "the mirror is not whole"
 		rate=$(of_job "round(objects / extract(epoch FROM finished_at - started_at))")
 		early=$(memory 25 50)
