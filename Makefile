@@ -98,6 +98,8 @@ OBJS = \
 	src/part.o \
 	src/runner.o \
 	src/reconcile.o \
+	src/event_list.o \
+	src/gap.o \
 	src/refetch.o \
 	src/event_types.o \
 	src/webhook_endpoint.o \
@@ -163,6 +165,9 @@ PROVE_TESTS = \
 	test/tap/reconcile.pl \
 	test/tap/webhook_endpoint.pl \
 	test/tap/endpoint_watch.pl \
+	test/tap/reconcile_faults.pl \
+	test/tap/refetch.pl \
+	test/tap/job.pl \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.

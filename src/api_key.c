@@ -44,8 +44,8 @@ check_key(const text *key)
 				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
 }
 
-static void
-check_account(const char *account)
+void
+api_check_account(const char *account)
 {
 	if (strlen(account) > MAX_ACCOUNT ||
 		(account[0] != '\0' && strncmp(account, "acct_", 5) != 0))
@@ -98,7 +98,7 @@ stripe_sync_set_api_key(PG_FUNCTION_ARGS)
 
 	if (key != NULL)
 		check_key(key);
-	check_account(text_to_cstring(account));
+	api_check_account(text_to_cstring(account));
 	scope = role_enter_engine();
 	store_key(account, key);
 	guard_note();

@@ -54,6 +54,8 @@ static double rate = 0; /* requests a second that Stripe seems to allow */
 static double tokens = BURST;
 static TimestampTz filled_at = 0;
 
+static TimestampTz newest_as_of = 0; /* of all answers so far */
+
 /* ---- calls ---- */
 
 ApiCall *
@@ -166,6 +168,25 @@ again_at(const ApiCall *call, const HttpAnswer *answer)
 	return GetCurrentTimestamp() + delay;
 }
 
+/*
+ * Of two requests, one after the other, the second knows all that the first
+ * does, though Stripe's clock has whole seconds only and it may have taken
+ * longer.  Unless Stripe's clock was set: by more than can be explained.
+ */
+static void
+keep_order(ApiCall *call, const HttpAnswer *answer)
+{
+	TimestampTz doubt = answer->finished - answer->started + 3 * USECS_PER_SEC;
+
+	if (answer->date < 0)
+		return;
+	if (call->as_of <= call->floor && call->floor - call->as_of < doubt)
+		call->as_of = call->floor + 1;
+	newest_as_of = Max(newest_as_of, call->as_of);
+	if (newest_as_of - call->as_of > doubt)
+		newest_as_of = call->as_of;
+}
+
 static void
 call_landed(HttpAnswer *answer)
 {
@@ -177,6 +198,7 @@ call_landed(HttpAnswer *answer)
 	call->length = answer->length;
 	call->body = http_keep_body(answer);
 	api_judge(call, answer);
+	keep_order(call, answer);
 	mind_the_pace(call);
 	note_attempt(call, answer);
 	if (call->verdict == API_AGAIN && call->attempt < MAX_TRIES)
@@ -231,6 +253,7 @@ dispatch(ApiCall *call)
 	request.body_length = call->form != NULL ? strlen(call->form) : 0;
 	api_headers(call, &request, buffers, lengthof(buffers));
 	call->attempt++;
+	call->floor = newest_as_of;
 	if (refusal != NULL)
 		refuse_call(call, API_REFUSED, "url_refused", refusal);
 	else if (http_start(&request, &trouble))

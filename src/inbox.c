@@ -322,7 +322,7 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 	put_text(row, EVENT_ENDPOINT, endpoint);
 	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	put_text(row, EVENT_SOURCE, source);
-	put_text(row, EVENT_STATUS, steps == NIL ? "ignored" : "pending");
+	put_text(row, EVENT_STATUS, "pending");
 	if (event->catalog == NULL)
 		put_text(row, EVENT_MIRRORED, "ignored");
 	put(row, EVENT_TODO, step_names(steps));
@@ -384,7 +384,7 @@ inbox_receive(const char *payload, int length, text *signature,
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal))
 		return false;
-	if ((id = known_delivery(payload, length)) != NULL)
+	if ((id = known_delivery(payload, length, NULL)) != NULL)
 	{
 		*receipt = (Receipt){id, "duplicate", NULL};
 		return true;

@@ -165,6 +165,7 @@ stripe_sync_cancel_job(PG_FUNCTION_ARGS)
 		refuse_cancel(PG_GETARG_INT64(0));
 	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+	gap_release(PG_GETARG_INT64(0));
 	slots_wake();
 	role_leave(&scope);
 	PG_RETURN_VOID();

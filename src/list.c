@@ -216,8 +216,8 @@ begin_lap(Part *part)
  * Does the list go round in a circle?  Brent's way of finding out: a cursor is
  * kept and compared with those that follow, for twice as many each time.
  */
-static bool
-goes_round(Part *part, const char *last)
+bool
+list_goes_round(Part *part, const char *last)
 {
 	if (part->lap == 0)
 		begin_lap(part);
@@ -242,7 +242,7 @@ move_cursor(Part *part, List *readings)
 
 	if (last == NULL ||
 		(part->cursor != NULL && strcmp(part->cursor, last->id) == 0) ||
-		goes_round(part, last->id))
+		list_goes_round(part, last->id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),

@@ -172,9 +172,10 @@ static void
 ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
 {
 	if (verdict->ambiguous)
-		reread_ask(own->event->catalog, own->event->object_id, own->account,
-				   "the order of events within one second is ambiguous",
-				   verdict->newest->created + 3 * USECS_PER_SEC);
+		reread_ask_after(own->event->catalog, own->event->object_id,
+						 own->account,
+						 "the order of events within one second is ambiguous",
+						 verdict->newest->created);
 }
 
 /*
@@ -351,9 +352,9 @@ mirror_ask_for_rest(Event *event)
 						  &complete) != NULL &&
 			!complete)
 		{
-			reread_ask(event->catalog, event->object_id,
-					   snapshot_account(event->catalog, event->account),
-					   "an embedded page was cut short", event->created);
+			reread_ask_after(event->catalog, event->object_id,
+							 snapshot_account(event->catalog, event->account),
+							 "an embedded page was cut short", event->created);
 			return;
 		}
 	}

@@ -20,8 +20,9 @@
 #define MAX_NOTE   2000 /* bytes of notes about one answer */
 
 static const PartKind *const kinds[] = {
-	&part_object, &part_events, &part_age, &part_list, &part_rest,
-	&part_children, &part_vanished, &part_endpoints, &part_new_endpoint};
+	&part_object,	&part_events,	 &part_age,
+	&part_list,		&part_rest,		 &part_children,
+	&part_vanished, &part_endpoints, &part_new_endpoint};
 
 static const PartKind *
 find_kind(const char *name)

@@ -182,6 +182,13 @@ pass_setup(const PassOwner *new_owner)
 	sender_setup();
 }
 
+/* What is due, and when, may be another. */
+void
+pass_reloaded(void)
+{
+	look_at_all();
+}
+
 /*
  * Something was committed: everything is to be looked at again.  What is to be
  * escalated falls due a while after it was committed, and what is to be read

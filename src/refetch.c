@@ -10,8 +10,9 @@
 
 PG_FUNCTION_INFO_V1(stripe_sync_refetch);
 
-#define MAX_ID	512
-#define AT_ONCE 100
+#define MAX_ID		512
+#define AT_ONCE		100
+#define AGAIN_AFTER (2 * USECS_PER_SEC)
 
 /* ---- asked for ---- */
 
@@ -50,13 +51,29 @@ find_waiting(Datum *values)
 											 &(bool){false}));
 }
 
+/* A job without parts would never be over. */
+static bool
+drop_if_empty(int64 job)
+{
+	static EngineStatement drop = {
+		"DELETE FROM stripe_sync.job_record j WHERE j.id = $1 AND NOT EXISTS"
+		" (SELECT FROM stripe_sync.job_part p WHERE p.job = j.id)",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
+
+	engine_run(&drop, &value, NULL, SPI_OK_DELETE);
+	return SPI_processed > 0;
+}
+
+/* 0 when another session has asked for the same meanwhile. */
 static int64
 add_object(Datum *object)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account)"
-		" VALUES ($4, 1, 'object', $5, $1, $2, $3)",
+		" VALUES ($4, 1, 'object', $5, $1, $2, $3) ON CONFLICT DO NOTHING",
 		5,
 		{TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID}};
 	int64 job = job_create("refetch");
@@ -64,7 +81,33 @@ add_object(Datum *object)
 					  Int32GetDatum(PRIORITY_REFETCH)};
 
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	return job;
+	return drop_if_empty(job) ? 0 : job;
+}
+
+/*
+ * An object that is the only one of its kind has no id of its own; of others an
+ * empty one would be a list.
+ */
+static void
+check_object(const CatalogType *type, const char *id, const char *account)
+{
+	bool wants = strchr(type->retrieve_path, '{') != NULL &&
+				 strcmp(type->object, "account") != 0;
+
+	if (wants && id[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an object of type \"%s\" has an id", type->object),
+				 errhint("For example: refetch('customer', 'cus_1').")));
+	if (strchr(type->retrieve_path, '{') == NULL && id[0] != '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an account has just one \"%s\", without an id",
+							   type->object),
+						errhint("refetch('%s', '')", type->object)));
+	if (strlen(id) > MAX_ID)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an id has %d bytes at most", MAX_ID)));
+	api_check_account(account);
 }
 
 /* refetch(object_type, object_id, account): a job */
@@ -84,16 +127,13 @@ stripe_sync_refetch(PG_FUNCTION_ARGS)
 					 errhint("For example: refetch('customer', 'cus_1').")));
 		values[i] = PG_GETARG_DATUM(i);
 	}
-	(void) retrievable_type(TextDatumGetCString(values[0]));
-	if (strlen(TextDatumGetCString(values[1])) > MAX_ID)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an id has %d bytes at most", MAX_ID)));
+	check_object(retrievable_type(TextDatumGetCString(values[0])),
+				 TextDatumGetCString(values[1]), TextDatumGetCString(values[2]));
 	scope = role_enter_engine();
 	refuse_without_key();
 	SPI_connect();
-	job = find_waiting(values);
-	if (job == 0)
-		job = add_object(values);
+	while ((job = find_waiting(values)) == 0 && (job = add_object(values)) == 0)
+		CHECK_FOR_INTERRUPTS(); /* that one may be gone again by now */
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);
@@ -102,38 +142,56 @@ stripe_sync_refetch(PG_FUNCTION_ARGS)
 
 /* ---- the mirror asks ---- */
 
-/*
- * What the mirror wants read again becomes parts of a job.  Within an SPI
- * connection of the caller's.
- */
-void
-reread_to_parts(void)
+static void
+move_due(void)
 {
-	static EngineStatement due = {
-		"SELECT 1 FROM stripe_sync.reread"
-		" WHERE due_at <= pg_catalog.clock_timestamp() LIMIT 1"};
 	static EngineStatement move = {
 		"WITH gone AS (DELETE FROM stripe_sync.reread WHERE ctid = ANY (ARRAY("
 		"  SELECT r.ctid FROM stripe_sync.reread r"
 		"   WHERE r.due_at <= pg_catalog.clock_timestamp()"
-		"   LIMIT $2 FOR UPDATE SKIP LOCKED))"
-		"  RETURNING object_type, object_id, account)"
-		" INSERT INTO stripe_sync.job_part"
-		"  (job, part, kind, priority, object_type, object_id, account)"
+		"   ORDER BY r.due_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+		"  RETURNING object_type, object_id, account, after)"
+		" INSERT INTO stripe_sync.job_part AS p"
+		"  (job, part, kind, priority, object_type, object_id, account, since)"
 		" SELECT $1, pg_catalog.row_number() OVER (), 'object', $3, object_type,"
-		"  object_id, account FROM gone ON CONFLICT DO NOTHING",
+		"  object_id, account, after FROM gone"
+		" ON CONFLICT (object_type, object_id, account)"
+		"  WHERE kind = 'object' AND state = 'waiting'"
+		"  DO UPDATE SET since = GREATEST(p.since, excluded.since)",
 		3,
 		{INT8OID, INT4OID, INT4OID}};
-	Datum values[] = {0, Int32GetDatum(AT_ONCE),
+	int64 job = job_create("refetch");
+	Datum values[] = {Int64GetDatum(job), Int32GetDatum(AT_ONCE),
 					  Int32GetDatum(PRIORITY_REFETCH)};
 
-	if (!api_key_is_set())
-		return;
-	engine_run(&due, NULL, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return;
-	values[0] = Int64GetDatum(job_create("refetch"));
 	engine_run(&move, values, NULL, SPI_OK_INSERT);
+	(void) drop_if_empty(job);
+}
+
+/*
+ * What the mirror wants read again becomes parts of a job; when the next is
+ * due.  Within an SPI connection of the caller's.
+ */
+TimestampTz
+reread_to_parts(void)
+{
+	static EngineStatement select = {
+		"SELECT due_at FROM stripe_sync.reread ORDER BY due_at LIMIT 1"};
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due;
+
+	if (!api_key_is_set())
+		return DT_NOEND;
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return DT_NOEND;
+	due = DatumGetTimestampTz(SPI_getbinval(
+		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	if (due > now)
+		return due;
+	move_due();
+	/* some may be left, or somebody else's at the moment */
+	return now + USECS_PER_SEC / 10;
 }
 
 /* ---- reading ---- */
@@ -170,6 +228,30 @@ object_from(const ApiCall *call, Reading *reading)
 		   deleted.type != jbvBool || !deleted.val.boolean;
 }
 
+/* What was not asked for must not be written over what was. */
+static void
+check_answer(const Part *part, const Reading *reading)
+{
+	char *type = json_get_string(reading->object, "object");
+	char *id = snapshot_key(reading->type, reading->object);
+
+	if (type == NULL || strcmp(type, reading->type->object) != 0 || id == NULL ||
+		(part->object_id[0] != '\0' && strcmp(id, part->object_id) != 0))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("Stripe's answer is another object than %s "
+							   "\"%s\"",
+							   part->object_type, part->object_id)));
+}
+
+/* Too early to decide between the events that it was asked for. */
+static void
+ask_once_more(const Part *part, const CatalogType *type)
+{
+	reread_ask(type, part->object_id, part->account,
+			   "the answer was too early to tell", part->since,
+			   GetCurrentTimestamp() + AGAIN_AFTER);
+}
+
 static void
 object_take(Part *part, const ApiCall *call)
 {
@@ -184,7 +266,11 @@ object_take(Part *part, const ApiCall *call)
 	if (reading.id == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("Stripe's answer has no id")));
+	if (alive)
+		check_answer(part, &reading);
 	mirror_read(&reading);
+	if (call->as_of < part->since)
+		ask_once_more(part, reading.type);
 	if (alive)
 		list_add_rests(part, &reading);
 	part->pages = part->objects = 1;

@@ -32,6 +32,7 @@ static TimestampTz next_due = DT_NOBEGIN;
 static ApiCall *taken = NULL; /* from the caller, and being written */
 static bool in_turn = false;  /* still, when a turn ended in an error */
 static bool look = true;	  /* parts may be due that weren't */
+static TimestampTz looked_at = 0;
 static bool stirred; /* this turn has written what others may wait for */
 
 static void
@@ -77,10 +78,11 @@ claim_rows(int first, int last, int room)
 				"   JOIN stripe_sync.job_part w ON w.job = j.id"
 				"   WHERE w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
 				"    AND w.due_at <= pg_catalog.clock_timestamp()"
-				"    AND NOT (w.kind = 'object' AND EXISTS"
-				"     (SELECT FROM stripe_sync.job_part r WHERE r.state = 'running'"
-				"       AND r.kind = 'object' AND r.object_type = w.object_type"
-				"       AND r.object_id = w.object_id AND r.account = w.account))"
+				/* of two answers at a time none could tell which is the later */
+				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
+				"     WHERE w.kind = 'object' AND r.kind = 'object' AND r.state = 'running'"
+				"      AND r.object_type = w.object_type AND r.object_id = w.object_id"
+				"      AND r.account = w.account)"
 				"   ORDER BY w.priority, w.due_at, w.part LIMIT $1"
 				"   FOR UPDATE SKIP LOCKED) d"
 				" WHERE p.job = d.job AND p.part = d.part RETURNING %s",
@@ -459,19 +461,23 @@ load_keys(void)
 	}
 }
 
-static void
+/* False when nothing may be asked for: paused, or another server's copy. */
+static bool
 claim(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool may;
 
 	pass_begin();
 	next_due = DT_NOEND;
-	if (may_call())
+	may = may_call();
+	if (may && nparts < AT_ONCE)
 	{
 		int nest = engine_plan_in_haste();
+		TimestampTz reread_due;
 
 		SPI_connect();
-		reread_to_parts();
+		reread_due = reread_to_parts();
 		next_due = find_next();
 		if (next_due <= now)
 		{
@@ -479,12 +485,15 @@ claim(void)
 			/* what is still due somebody else has, and may let go of */
 			next_due = Max(find_next(), now + USECS_PER_SEC);
 		}
+		next_due = Min(next_due, reread_due);
 		SPI_finish();
 		engine_plan_as_before(nest);
 		load_keys();
 	}
 	pass_commit();
 	look = false;
+	looked_at = now;
+	return may;
 }
 
 /* Something was committed that may have made parts due. */
@@ -492,6 +501,16 @@ void
 runner_look(void)
 {
 	look = true;
+}
+
+/* Now and then even when nothing is due: somebody may have paused us. */
+static bool
+is_to_look(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return look || (nparts < AT_ONCE && next_due <= now) ||
+		   (nparts > 0 && now - looked_at > USECS_PER_SEC);
 }
 
 /*
@@ -510,8 +529,8 @@ runner_turn(TimestampTz *next, bool *stirs)
 	stirred = false;
 	busy = settle_answers();
 	look |= stirred;
-	if (nparts < AT_ONCE && (look || next_due <= GetCurrentTimestamp()))
-		claim();
+	if (is_to_look() && !claim())
+		let_go_of_all(0);
 	busy |= go_on_with_all();
 	busy |= caller_turn(&paced);
 	*next = paced;

@@ -142,6 +142,8 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 			call->verdict == API_AGAIN)
 			call->verdict = API_REFUSED;
 		call->as_of = as_of(answer);
+		if (call->verdict == API_GONE && answer->date < 0)
+			call->verdict = API_AGAIN; /* gone as of when? */
 	}
 	else if (answer->date < 0)
 	{

@@ -54,9 +54,11 @@ typedef struct ApiCall
 	size_t length;
 	/*
 	 * All that Stripe did up to then is surely in the answer: by Stripe's clock
-	 * alone, less the time that the request took, and a second.
+	 * alone, less the time that the request took, and a second.  Never before
+	 * what an answer was as of that had come when this was asked.
 	 */
 	TimestampTz as_of;
+	TimestampTz floor;
 } ApiCall;
 
 /* ---- in stripe_api.c: the protocol ---- */
@@ -95,6 +97,7 @@ extern bool api_key_is_set(void);
 extern bool api_key_opens_live(const char *key);
 extern bool api_key_is_live(void);
 extern List *api_accounts(void);
+extern void api_check_account(const char *account);
 extern void refuse_without_key(void); /* raises 55000 */
 
 /* ---- parts of jobs ---- */
@@ -224,9 +227,22 @@ extern const PartKind part_new_endpoint;
 
 extern void path_append(StringInfo path, const char *text);
 extern char *path_fill(const char *pattern, const char *id);
+extern bool list_goes_round(Part *part, const char *last);
 extern void list_add_rests(const Part *part, const Reading *reading);
 extern bool object_from(const ApiCall *call, Reading *reading);
-extern void reread_to_parts(void);
+/* ---- in reconcile.c, gap.c: runs through lists of events ---- */
+#define STRIPE_KEEPS	(30 * USECS_PER_DAY)	 /* events, in its lists */
+#define RECONCILE_YOUNG (5 * 60 * USECS_PER_SEC) /* in flight, maybe */
+#define RECONCILE_OVERLAP                                                      \
+	(10 * 60 * USECS_PER_SEC)				   /* of one run and the next */
+#define RECONCILE_AT_FIRST (3 * USECS_PER_DAY) /* without a watermark */
+
+extern void reconcile_hurry(void);
+extern void gap_close(Part *part, TimestampTz now);
+extern void gap_release(int64 job);
+
+/* ---- in refetch.c ---- */
+extern TimestampTz reread_to_parts(void); /* when the next is due */
 
 /* ---- in event_types.c: which types of events are asked for ---- */
 extern bool event_type_known(const char *type);

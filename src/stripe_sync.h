@@ -626,7 +626,10 @@ extern bool fold_swept(const CatalogType *type, const char *id,
 /* ---- in reread.c: objects that the mirror wants read again ---- */
 extern void reread_ask(const CatalogType *type, const char *id,
 					   const char *account, const char *reason,
-					   TimestampTz not_before);
+					   TimestampTz after, TimestampTz due);
+extern void reread_ask_after(const CatalogType *type, const char *id,
+							 const char *account, const char *reason,
+							 TimestampTz created);
 
 /* ---- in handler.c: the user's functions ---- */
 typedef struct Handler
@@ -774,6 +777,7 @@ typedef struct PassOwner
 
 extern void pass_setup(const PassOwner *owner);
 extern void pass_woken(void);			  /* something was committed */
+extern void pass_reloaded(void);		  /* settings are others */
 extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
 extern bool pass_awaits(TimestampTz *until);
 extern bool pass_idle(void); /* nothing in flight */

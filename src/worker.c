@@ -188,6 +188,7 @@ reload_config(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		slot->woken = true;
+		pass_reloaded();
 	}
 }
 

@@ -54,7 +54,7 @@ CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
 CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at);
 COMMENT ON TABLE stripe_sync.event IS 'The inbox: every event ever accepted, with its exact bytes and what became of it';
 COMMENT ON COLUMN stripe_sync.event.account IS 'The connected account; empty for one''s own';
-COMMENT ON COLUMN stripe_sync.event.source IS 'webhook or simulate';
+COMMENT ON COLUMN stripe_sync.event.source IS 'webhook, simulate or reconcile';
 COMMENT ON COLUMN stripe_sync.event.status IS 'pending, applied, stale, ignored, failed or dead';
 COMMENT ON COLUMN stripe_sync.event.mirrored IS 'The mirror''s own verdict, NULL until it has one';
 COMMENT ON COLUMN stripe_sync.event.todo IS 'Steps still to run: mirror, names of handlers, alerts';
@@ -69,9 +69,12 @@ CREATE TABLE stripe_sync.reread (
 	account		text NOT NULL,
 	reason		text NOT NULL,
 	due_at		timestamptz NOT NULL,
+	after		timestamptz NOT NULL,
 	PRIMARY KEY (object_type, object_id, account)
 );
+CREATE INDEX reread_due_idx ON stripe_sync.reread (due_at);
 COMMENT ON TABLE stripe_sync.reread IS 'Objects that the mirror wants read again from Stripe';
+COMMENT ON COLUMN stripe_sync.reread.after IS 'Stripe''s time that the answer must be as of, or later';
 
 CREATE FUNCTION stripe_sync.receive(payload bytea, signature text, endpoint text DEFAULT 'default',
 	OUT event_id text, OUT status text, OUT detail text)

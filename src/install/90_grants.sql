@@ -207,6 +207,7 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reconcile_schedule', '')
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.watermark', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.watched_endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint_watch', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.webhook_type', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.job_record_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.api_call_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.identity', '');

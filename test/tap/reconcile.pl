@@ -1,7 +1,6 @@
 # reconcile.pl
 #		What never arrived by webhook is found in Stripe's own list of events,
-#		and brought in once; what goes wrong on the way is said, and the run goes
-#		on where it was.
+#		and brought in once; what should have come is told of.
 
 use strict;
 use warnings FATAL => 'all';
@@ -9,6 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Delivery;
+use StripeBack;
 use StripeStub;
 use StripeSync;
 
@@ -22,48 +22,30 @@ my $missing = StripeStub->missing;
 plan skip_all => $missing if $missing;
 seed();
 
-use constant KEY => 'rk_test_tap_0123456789_sEcReT';
-use constant PAGE => 100;
-
 my $stripe = StripeStub->start;
-my $node = start_node('reconcile', conf => PRELOAD . $stripe->conf . "stripe_sync.stripe_rate = 100\nstripe_sync.reconcile_interval = 0\n");
-make_database($node, 'shop');
+my $node = make_reader('reconcile', $stripe, no_key => 1);
+my $now = int time;
 
-sub shop { return $node->safe_psql('shop', $_[0]); }
-
-sub deliver
-{
-	return join '', map {
-		my $payload = ref $_ ? json_text($_) : $_;
-		'SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload)) . ");\n";
-	} @_;
-}
-
-# Runs it to its end; answers its row.
 sub reconciled
 {
-	my ($what, $since, %expect) = @_;
-	my $job = shop(defined $since ? "SELECT stripe_sync.reconcile('$since')" : 'SELECT stripe_sync.reconcile()');
+	my ($what, %expect) = @_;
+	my $since = delete $expect{since};
 
-	ok($node->poll_query_until('shop', "SELECT state NOT IN ('waiting', 'running') FROM stripe_sync.job WHERE id = $job"), "$what: it ends");
-	my $row = json_value(shop("SELECT row_to_json(j) FROM stripe_sync.job j WHERE id = $job"));
-	is($row->{$_}, $expect{$_}, "$what: $_") for sort keys %expect;
-	return $row;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return over(shop('SELECT stripe_sync.reconcile(' . (defined $since ? literal($since) : '') . ')'), $what, %expect);
 }
-
-# All steps of all events have been run.
-sub applied { return $node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.event WHERE status IN ('pending', 'failed') OR todo <> '{}'}); }
 
 # ---- without a key ----
 
-my ($ret, $out, $err) = $node->psql('shop', '\set VERBOSITY verbose' . "\nSELECT stripe_sync.reconcile()");
-like($err, qr/55000.*no key.*HINT: .*set_api_key/s, 'without a key it says what to do');
+refused('SELECT stripe_sync.reconcile()', qr/55000.*no key.*HINT: .*set_api_key/s, 'without a key it says what to do');
 for my $wrong ('pk_test_123', 'whsec_123', '', "rk_test_\n123", 'file:relative')
 {
-	($ret, $out, $err) = $node->psql('shop', '\set VERBOSITY verbose' . "\nSELECT stripe_sync.set_api_key(" . literal($wrong) . ')');
-	like($err, qr/22023.*HINT/s, 'no key: ' . ($wrong =~ s/\n/\\n/r));
+	refused('SELECT stripe_sync.set_api_key(' . literal($wrong) . ')', qr/22023.*HINT/s, 'no key: ' . ($wrong =~ s/\n/\\n/r));
 }
+refused("SELECT stripe_sync.set_api_key('rk_test_1', 'cus_1')", qr/22023.*acct_/s, 'no account');
 shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+refused('SELECT stripe_sync.reconcile(NULL)', qr/22004.*HINT/s, 'no time');
+refused(q{SELECT stripe_sync.reconcile('-1 day')}, qr/22023/, 'a time to come');
 
 # ---- two thousand events, of which a third came ----
 
@@ -72,134 +54,136 @@ shop(q{
 	CREATE FUNCTION test.note(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO test.handled VALUES (event->>'id') $$;
 	SELECT stripe_sync.add_handler('note', '*', 'test.note');
 });
-my $now = int time;
-my @customers = @{ $stripe->control('fill', { type => 'customer', count => 200, seed => 1, since => $now - 80_000, until => $now - 70_000, events => TRUE })->{ids} };
+my @customers = @{ $stripe->fill('customer', 200, seed => 1, since => $now - 80_000, until => $now - 70_000, events => TRUE)->{ids} };
 my @changes = map { { id => $customers[ rand @customers ], set => { name => "Name $_", balance => $_ }, at => $now - 60_000 + $_ * 20 } } 1 .. 1800;
-$stripe->control('change', [ splice @changes, 0, 100 ]) while @changes;
-my @events = @{ $stripe->control('pending?limit=5000') };
+$stripe->change_many([ splice @changes, 0, 100 ]) while @changes;
+my @events = $stripe->pending(limit => 5000);
 is(scalar @events, 2000, 'two thousand events have happened');
-my @came = grep { rand() < 0.3 } shuffle @events;
+my @came = grep { chance(0.3) } shuffle @events;
 my $third = int(@came / 3);
 
-shop(deliver(@came[ 0 .. $third - 1 ]));
+deliver(@came[ 0 .. $third - 1 ]);
 my $job = shop(q{SELECT stripe_sync.reconcile()});
-shop(deliver(@came[ $third .. 2 * $third - 1 ]));
-ok($node->poll_query_until('shop', "SELECT state = 'done' FROM stripe_sync.job WHERE id = $job"), 'a run reads them all');
-shop(deliver(@came[ 2 * $third .. $#came ]));
-ok(applied(), 'and all are applied');
+deliver(@came[ $third .. 2 * $third - 1 ]);
+my $row = over($job, 'a run reads them all', state => 'done', objects => 2000, progress => 1, error => undef);
+deliver(@came[ 2 * $third .. $#came ]);
+ok(is_applied(), 'and all are applied');
 is(shop('SELECT count(*), count(DISTINCT id) FROM stripe_sync.event'), '2000|2000', 'the inbox has every event once');
 is(shop('SELECT count(*), count(DISTINCT id) FROM test.handled'), '2000|2000', 'handlers ran once each');
-my $state = $stripe->control('state?type=customer')->{customer};
-is(scalar(keys %$state), 200, 'Stripe has two hundred customers');
-my $differ = 0;
-my %mirror = map { my ($id, $data) = split /\|/, $_, 2; $id => json_value($data) } split /\n/, shop('SELECT id, _data FROM stripe.customers');
-$differ++ for grep { json_text($mirror{$_} // {}) ne json_text($state->{$_}) } keys %$state;
-is($differ, 0, 'the mirror equals them');
-my $row = json_value(shop("SELECT row_to_json(j) FROM stripe_sync.job j WHERE id = $job"));
-is($row->{objects}, 2000, 'the job has seen all');
-is($row->{progress}, 1, 'to its end');
+is(scalar(keys %{ $stripe->state(type => 'customer')->{customer} }), 200, 'Stripe has two hundred customers');
+is(mirror_differs('customer', 'customers'), 0, 'the mirror equals them');
 my $from_list = shop(q{SELECT count(*) FROM stripe_sync.event WHERE source = 'reconcile'});
-is("$row->{missing} $row->{repaired}", "$from_list $from_list", 'and says how many were missing, and repaired');
+cmp_ok($from_list, '>', 1000, 'many were missing');
+is("$row->{missing} $row->{repaired}", "$from_list $from_list", 'the job says how many were missing, and repaired');
 is(shop(q{SELECT string_agg(DISTINCT coalesce(endpoint, '-'), ',') FROM stripe_sync.event WHERE source = 'reconcile'}), 'default', 'the only endpoint is theirs');
 is(shop(q{SELECT bool_and(at >= before) FROM (SELECT h.at, lag(h.at) OVER (ORDER BY e.created, e.id COLLATE "C") AS before
 	FROM test.handled h JOIN stripe_sync.event e USING (id) WHERE e.source = 'reconcile') o}), 't', 'what was missing was handled from the oldest up');
+is(shop("SELECT gap_first || ' ' || gap_last FROM stripe_sync.job WHERE id = $job"),
+	shop(q{SELECT (array_agg(id ORDER BY created, id COLLATE "C"))[1] || ' ' || (array_agg(id ORDER BY created DESC, id COLLATE "C" DESC))[1] FROM stripe_sync.event WHERE source = 'reconcile'}),
+	'and the first and the last of them');
+is(shop("SELECT gap_first_at = min(created) AND gap_last_at = max(created) FROM stripe_sync.job, stripe_sync.event WHERE job.id = $job AND source = 'reconcile' GROUP BY gap_first_at, gap_last_at"), 't', 'with their times');
+is(shop(q{SELECT string_agg(type, ' ' ORDER BY type) FROM stripe_sync.webhook_type}), 'customer.created customer.updated', 'what comes by webhook is known by now');
 
 # ---- again ----
 
-reconciled('nothing is missing', undef, state => 'done', missing => 0, repaired => 0, error => undef);
+sub scans
+{
+	my $before = -1;
+	my $count = 0;
+
+	# what processes have counted is added up when they are idle
+	while ($count != $before)
+	{
+		$before = $count;
+		select undef, undef, undef, 0.3;
+		$count = shop(q{SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'event_pkey'});
+	}
+	return $count;
+}
+
+my $scans = scans();
+reconciled('nothing is missing', state => 'done', objects => 2000, missing => 0, repaired => 0, error => undef, gap_first => undef);
+$scans = scans() - $scans;
+cmp_ok($scans, '>=', 2000, 'every event is looked for');
+cmp_ok($scans, '<=', 2010, 'by one probe of the index');
 is(shop('SELECT count(*) FROM test.handled'), '2000', 'and nothing is done twice');
 is(shop(q{SELECT at BETWEEN now() - interval '6 minutes' AND now() - interval '4 minutes' FROM stripe_sync.watermark}), 't', 'the watermark is five minutes old');
-$stripe->control('change', { id => $customers[0], set => { name => 'Too young' }, at => int(time) - 60 });
-reconciled('an event of a minute ago', undef, missing => 0);
-$stripe->control('change', { id => $customers[0], set => { name => 'Old enough' }, at => int(time) - 400 });
-reconciled('and one that is old enough', undef, missing => 1);
-applied();
+$stripe->change($customers[0], { name => 'Too young' }, at => int(time) - 60);
+reconciled('an event of a minute ago', missing => 0);
+$stripe->change($customers[0], { name => 'Old enough' }, at => int(time) - 400);
+reconciled('and one that is old enough', missing => 1);
+is_applied();
 
 # ---- who reads ----
 
 my @requests = grep { $_->{path} =~ m{^/v1/events} } @{ $stripe->requests };
-is(scalar(grep { ($_->{headers}{'stripe-version'} // '') ne shop('SELECT stripe_sync.catalog_api_version()') } @requests), 0, 'every request pins the version');
+my $version = shop('SELECT stripe_sync.catalog_api_version()');
+is(scalar(grep { ($_->{headers}{'stripe-version'} // '') ne $version } @requests), 0, 'every request pins the version');
 is(shop(q{SELECT count(*) > 0 AND bool_and(request_id LIKE 'req%' AND status = 200 AND path LIKE '/v1/events?%') FROM stripe_sync.api_call}), 't', 'and is logged with its id');
-no_secret_in($node, 'shop', 'the key');
 
-# ---- what goes wrong ----
+# ---- what should have come ----
 
-sub fails
+sub told
 {
-	my ($what, $fault, $pattern, %rest) = @_;
-
-	$stripe->fault($fault, path => '^/v1/events', %rest);
-	my $row = reconciled($what, '1 day', state => 'failed');
-	like($row->{error}, $pattern, "$what: the job says why");
-	$stripe->clear_faults;
-	return;
+	return shop(q{SELECT count(*) || ' ' || coalesce(sum((payload->>'text' ~ 'never arrived')::int), 0) FROM stripe_sync.message});
 }
 
-sub survives
+# whom a message goes to doesn't matter here
+shop(q{SELECT stripe_sync.pause('slack'); SELECT stripe_sync.add_slack_webhook('ops', 'https://hooks.slack.com/services/T0/B0/tOkEn');
+	SELECT stripe_sync.add_alert('missing', 'system.reconcile_missing', 'ops', '{{missing}} never arrived, from {{first}} to {{last}}', coalesce_for => '0')});
+my @products = $stripe->add_objects([ map { { object => 'product', name => "P $_", created => $now - 3000 + $_ } } 1 .. 3 ], events => TRUE);
+reconciled('a type that never came by webhook', missing => 3, repaired => 3, gap_first => undef);
+is_applied();
+is(shop('SELECT count(*) FROM stripe.products'), 3, 'is stored and applied');
+is(told(), '0 0', 'without an alert');
+my ($first, $last) = map { $stripe->change($customers[2], { name => "Gap $_" }, at => $now - 2000 + $_)->{id} } 1, 2;
+reconciled('one that does', missing => 2, gap_first => $first, gap_last => $last);
+is(told(), '1 1', 'is told of');
+is(shop(q{SELECT payload->>'text' FROM stripe_sync.message}) =~ /2 never arrived, from $first to $last/ ? 1 : 0, 1, 'with the first and the last');
+reconciled('nothing more', missing => 0);
+is(told(), '1 1', 'is told once');
+deliver(grep { $_->{type} eq 'product.created' } $stripe->pending);
+shop(q{DELETE FROM stripe_sync.webhook_type; DELETE FROM stripe_sync.event WHERE type = 'customer.updated' AND source = 'reconcile' AND created > now() - interval '55 minutes'});
+reconciled('what was learned is forgotten', since => '1 hour', state => 'done');
+is(told(), '2 2', 'it is learned again from the inbox');
+
+# ---- connected accounts ----
+
+$stripe->accounts('acct_1', 'acct_2', 'acct_3');
+for my $account ('acct_1', 'acct_2')
 {
-	my ($what, $fault, %rest) = @_;
-
-	$stripe->fault($fault, path => '^/v1/events', times => 2, %rest);
-	reconciled($what, '1 day', state => 'done', missing => 0);
-	$stripe->clear_faults;
-	return;
+	my @made = $stripe->add_objects([ map { { object => 'customer', id => "cus_$account$_", created => $now - 3000 + $_ } } 1 .. 3 ], events => TRUE, account => $account);
 }
-
-survives('a 500', { status => 500 });
-survives('a 429', { status => 429, headers => { 'Retry-After' => '1' } });
-survives('a 409', { status => 409 });
-survives('a reset', { reset_before => TRUE });
-survives('a reset in the middle', { reset_mid_answer => TRUE });
-fails('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
-fails('a list that does not end', { endless => TRUE }, qr/does not go on/);
-$stripe->control('keys', { KEY() => 'revoked' });
-like(reconciled('a revoked key', '1 day', state => 'failed')->{error}, qr/401/, 'a revoked key: the job says why');
-$stripe->control('keys', { KEY() => { deny => ['^/v1/events'] } });
-like(reconciled('a key that may not', '1 day', state => 'failed')->{error}, qr/403/, 'a key that may not: the job says why');
-$stripe->control('keys', { KEY() => undef });
-reconciled('and with a good one', '1 day', state => 'done', error => undef);
-
-# ---- a crash ----
-
-$stripe->control('change', [ map { { id => $customers[$_], set => { name => "Crash $_" }, at => $now - 5000 + $_ } } 0 .. 199 ]);
-$stripe->fault({ delay => 0.3 }, path => '^/v1/events');
-$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
-ok($node->poll_query_until('shop', "SELECT pages >= 2 FROM stripe_sync.job WHERE id = $job"), 'in the middle of a run');
-$node->stop('immediate');
+my ($heard) = $stripe->pending(account => 'acct_1');
+deliver({ %$heard, account => 'acct_1' });
+reconciled('a connected account that events have come from', state => 'done', missing => 2, error => undef);
+is_applied();
+is(shop(q{SELECT string_agg(id || ' ' || _account, ',' ORDER BY id) FROM stripe.customers WHERE _account <> ''}),
+	'cus_acct_11 acct_1,cus_acct_12 acct_1,cus_acct_13 acct_1', 'is read by its own list; one that is not known of is not');
+is(shop(q{SELECT count(*) FROM stripe_sync.event WHERE account = 'acct_1' AND payload->>'account' IS DISTINCT FROM 'acct_1'}), 0, 'each event is in its account');
+shop(q{SELECT stripe_sync.set_api_key('rk_test_of_2_sEcReT', 'acct_2')});
+$stripe->keys('rk_test_of_2_sEcReT' => {});
 $stripe->clear_faults;
-$node->start;
-ok($node->poll_query_until('shop', "SELECT state = 'done' FROM stripe_sync.job WHERE id = $job"), 'the server dies: the run goes on');
-ok(applied(), 'and brings in what is missing');
-is(shop(q{SELECT count(*) FROM stripe.customers WHERE name LIKE 'Crash %'}), '200', 'all of it');
+reconciled('one that has a key of its own', state => 'done', missing => 3, error => undef);
+is(scalar(grep { ($_->{headers}{'stripe-account'} // '') eq 'acct_2' && $_->{key} ne 'rk_test_of_2_sEcReT' } grep { exists $_->{key} } @{ $stripe->requests }), 0, 'is read with it');
+is(shop(q{SELECT string_agg(account, ',' ORDER BY account) FROM stripe_sync.watermark}), ',acct_1,acct_2', 'each has a watermark');
+is_applied();
+deliver({ %{ clone($heard) }, id => 'evt_gone', account => 'acct_gone' });
+my $gone = reconciled('one that is connected no more', state => 'done', missing => 0);
+like($gone->{error}, qr/403/, 'is left out, and said');
 
-# ---- called off, waited for ----
+# ---- whose endpoint ----
 
-$stripe->fault({ delay => 1 }, path => '^/v1/events');
-$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
-is(shop(q{SELECT stripe_sync.reconcile('2 days')}), $job, 'one that waits or runs is joined');
-shop("SELECT stripe_sync.cancel_job($job)");
-is(shop("SELECT state FROM stripe_sync.job WHERE id = $job"), 'cancelled', 'a job is called off');
-$stripe->clear_faults;
-($ret, $out, $err) = $node->psql('shop', '\set VERBOSITY verbose' . "\nSELECT stripe_sync.cancel_job($job)");
-like($err, qr/55000/, 'once');
-($ret, $out, $err) = $node->psql('shop', '\set VERBOSITY verbose' . "\nSELECT stripe_sync.cancel_job(0)");
-like($err, qr/SY005/, 'and only one that there is');
-$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
-($ret, $out, $err) = $node->psql('shop', "CALL stripe_sync.wait_job($job)");
-is($ret, 0, 'wait_job waits for its end');
-like($err, qr/NOTICE: .*\[#{30}\] 100 %/, 'with a progress bar');
-$stripe->control('keys', { KEY() => 'revoked' });
-$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
-($ret, $out, $err) = $node->psql('shop', "CALL stripe_sync.wait_job($job)");
-like($err, qr/ERROR: .*is failed\n.*401/s, 'and raises what it failed with');
-$stripe->control('keys', { KEY() => undef });
+shop(q{SELECT stripe_sync.add_endpoint('live', 'whsec_l', livemode => true)});
+$stripe->change($customers[3], { name => 'Two' }, at => $now - 1500);
+reconciled('of two endpoints one takes both modes', missing => 1);
+is(shop(q{SELECT endpoint FROM stripe_sync.event ORDER BY received_at DESC LIMIT 1}), 'default', 'a test event is its');
+shop(q{SELECT stripe_sync.add_endpoint('test', 'whsec_t', livemode => false)});
+$stripe->change($customers[3], { name => 'Three' }, at => $now - 1400);
+reconciled('of three two could be its', missing => 1);
+is(shop(q{SELECT endpoint IS NULL FROM stripe_sync.event ORDER BY received_at DESC LIMIT 1}), 't', 'neither is');
+is_applied();
 
-# ---- by itself ----
-
-$stripe->control('change', { id => $customers[1], set => { name => 'By itself' }, at => int(time) - 400 });
-$node->append_conf('postgresql.conf', "stripe_sync.reconcile_interval = '2s'");
-$node->reload;
-ok($node->poll_query_until('shop', q{SELECT name = 'By itself' FROM stripe.customers WHERE id = } . literal($customers[1])), 'it runs by itself');
-
+no_secret_in($node, 'shop', 'keys');
 $node->stop;
 done_testing();

@@ -1,0 +1,145 @@
+# job.pl
+#		Jobs: called off, waited for, in sight while they run.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Delivery;
+use StripeBack;
+use StripeStub;
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $missing = StripeStub->missing;
+plan skip_all => $missing if $missing;
+seed();
+
+my $stripe = StripeStub->start;
+my $node = make_reader('job', $stripe);
+my $now = int time;
+$stripe->fill('customer', 500, seed => 1, since => $now - 9000, until => $now - 8000, events => TRUE);
+
+sub slowly { return $stripe->fault({ delay => $_[0] }, path => '^/v1/events'); }
+sub begun
+{
+	my $job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+
+	ok($node->poll_query_until('shop', "SELECT pages >= 1 FROM stripe_sync.job WHERE id = $job"), 'a job is at it');
+	return $job;
+}
+
+# The outcome of a call: its status, how long it took, what it said.
+sub timed
+{
+	my ($call) = @_;
+	my $start = time;
+	my ($ret, $out, $err) = $node->psql('shop', "\\set VERBOSITY verbose\n$call", on_error_die => 0);
+
+	return (time - $start, $err);
+}
+
+# ---- in sight ----
+
+slowly(0.2);
+my $job = begun();
+my $row = job_row($job);
+is($row->{state}, 'running', 'it runs');
+cmp_ok($row->{progress}, '<', 1, 'it is not through');
+cmp_ok($row->{rate}, '>', 0, 'so many a second');
+ok(defined $row->{started_at} && !defined $row->{finished_at}, 'it has begun and not ended');
+over($job, 'it', state => 'done', progress => 1, pages => 5, objects => 500);
+$stripe->clear_faults;
+
+# ---- called off ----
+
+refused('SELECT stripe_sync.cancel_job(0)', qr/SY005.*HINT/s, 'only a job that there is is called off');
+refused("SELECT stripe_sync.cancel_job($job)", qr/55000.*is done/, 'and that is not over');
+shop('TRUNCATE stripe_sync.event');
+slowly(1);
+$job = begun();
+shop("SELECT stripe_sync.cancel_job($job)");
+is(job_row($job)->{state}, 'cancelled', 'a job is called off');
+refused("SELECT stripe_sync.cancel_job($job)", qr/55000.*is cancelled/, 'once');
+my $found = job_row($job)->{missing};
+cmp_ok($found, '>=', 100, 'it had found something');
+is_applied();
+is(shop('SELECT count(*) FROM stripe.customers'), 500, 'which is applied');
+is(shop(q{SELECT count(*) FROM stripe_sync.event WHERE source = 'reconcile'}), $found, 'and nothing more is brought in');
+$stripe->clear_faults;
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+over($job, 'another', state => 'done', missing => 500 - $found);
+is(shop(q{SELECT count(*) FROM stripe_sync.event}), 500, 'brings in the rest');
+
+# in a transaction that rolls back, nothing is
+slowly(0.5);
+$job = begun();
+shop("BEGIN; SELECT stripe_sync.cancel_job($job); ROLLBACK");
+over($job, 'one whose cancelling is undone', state => 'done');
+$stripe->clear_faults;
+
+# ---- waited for ----
+
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+my ($took, $err) = timed("CALL stripe_sync.wait_job($job)");
+like($err, qr/NOTICE: .*\[#{30}\] 100 %/, 'wait_job shows a progress bar');
+unlike($err, qr/ERROR/, 'and ends well');
+slowly(0.4);
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+($took, $err) = timed("CALL stripe_sync.wait_job($job)");
+like($err, qr/NOTICE: .*\[#+ +\] +\d+ %, \d+ objects, \d+\/s/, 'a bar that grows');
+cmp_ok(scalar(() = $err =~ /NOTICE/g), '>=', 3, 'with every page');
+cmp_ok(scalar(() = $err =~ /NOTICE/g), '<=', 8, 'and no more often');
+($took, $err) = timed("CALL stripe_sync.wait_job($job)");
+like($err, qr/100 %/, 'one that is over');
+cmp_ok($took, '<', 2, 'at once');
+$job = begun();
+($took, $err) = timed("CALL stripe_sync.wait_job($job, '300 ms')");
+like($err, qr/57014.*still running/, 'after its time-out it raises');
+cmp_ok($took, '<', 1.5, 'in time');
+is(job_row($job)->{state}, 'running', 'and the job goes on');
+($took, $err) = timed("SET statement_timeout = '300ms'; CALL stripe_sync.wait_job($job)");
+like($err, qr/57014.*statement timeout/, 'as does a statement_timeout');
+
+# a session that waits holds nothing open between its looks
+my $waiting = $node->background_psql('shop', on_error_stop => 0);
+$waiting->{stdin} .= "SET application_name = 'waits'; CALL stripe_sync.wait_job($job);\n";
+$waiting->{run}->pump_nb;
+ok($node->poll_query_until('shop', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event = 'StripeSyncWaitJob'
+	OR application_name = 'waits' AND wait_event = 'Extension'}), 'a session waits');
+is(shop(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits' AND backend_xmin IS NOT NULL}), 0, 'without a snapshot');
+shop("SELECT stripe_sync.cancel_job($job)");
+$waiting->{stdin} .= "\\echo over\n";
+ok(eventually('it hears that the job was called off', sub { $waiting->{run}->pump_nb; $waiting->{stdout} =~ /over/ }), 'in time');
+like($waiting->{stderr}, qr/ERROR: .*is cancelled/, 'as an error');
+$waiting->{stdin} .= "\\q\n";
+$waiting->{run}->finish;
+$stripe->clear_faults;
+
+key_is('revoked');
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+($took, $err) = timed("CALL stripe_sync.wait_job($job)");
+like($err, qr/ERROR: .*is failed\n.*401/s, 'and what it failed with');
+key_is(undef);
+refused('CALL stripe_sync.wait_job(0)', qr/SY005/, 'there is no such job');
+refused('CALL stripe_sync.wait_job(NULL)', qr/22004/, 'nor one without an id');
+refused("BEGIN; CALL stripe_sync.wait_job($job)", qr/2D000.*transaction block.*HINT/s, 'not in a transaction block');
+
+# ---- without a worker ----
+
+shop('UPDATE stripe_sync.reconcile_schedule SET next_at = now()');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+is(job_row($job)->{state}, 'waiting', 'without a worker a job waits');
+shop("CALL stripe_sync.work('30 seconds')");
+is(job_row($job)->{state}, 'done', 'until work() is called');
+
+no_secret_in($node, 'shop', 'jobs');
+$node->stop;
+done_testing();

@@ -1,0 +1,237 @@
+# refetch.pl
+#		One object is read again: asked for, or by the mirror itself.  However
+#		often it is asked for at once, it is read once.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Delivery;
+use StripeBack;
+use StripeStub;
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $missing = StripeStub->missing;
+plan skip_all => $missing if $missing;
+seed();
+
+my $stripe = StripeStub->start;
+my $node = make_reader('refetch', $stripe, no_key => 1);
+
+sub refetch { return shop('SELECT stripe_sync.refetch(' . literals(@_) . ')'); }
+
+# It is asked for and read; the job's row.
+sub refetched
+{
+	my ($object, $what, %expect) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return over(refetch(@$object), $what, %expect);
+}
+
+my @many; # products
+
+sub requests
+{
+	my ($path) = @_;
+	return grep { $_->{path} eq $path } @{ $stripe->requests };
+}
+
+# ---- what may be asked for ----
+
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_1')}, qr/55000.*no key.*HINT/s, 'without a key');
+shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+refused(q{SELECT stripe_sync.refetch('custommer', 'cus_1')}, qr/22023.*custommer.*HINT: .*object_type/s, 'a type that there is not');
+refused(q{SELECT stripe_sync.refetch('invoiceitem', NULL)}, qr/22004/, 'nothing');
+refused(q{SELECT stripe_sync.refetch('discount', 'di_1')}, qr/22023/, 'a type that cannot be retrieved');
+refused(q{SELECT stripe_sync.refetch('customer', '')}, qr/22023.*has an id/, 'an empty id, which would be a list');
+refused(q{SELECT stripe_sync.refetch('balance', 'x')}, qr/22023.*HINT: .*refetch\('balance', ''\)/s, 'an id of what is there once');
+refused(q{SELECT stripe_sync.refetch('customer', repeat('x', 513))}, qr/22023.*512/, 'an id that is none');
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_1', 'cus_1')}, qr/22023.*acct_/, 'an account that is none');
+
+# ---- an object ----
+
+my ($id) = $stripe->add_objects([ { object => 'customer', id => 'cus_1', name => 'Ada' } ]);
+refetched([ 'customer', $id ], 'one that is new', state => 'done', objects => 1, error => undef);
+is(shop(q{SELECT name || ' ' || (_event_id IS NULL) || ' ' || (_as_of BETWEEN now() - interval '10 s' AND now()) FROM stripe.customers}), 'Ada true true', 'is in the mirror, as of its time');
+$stripe->change($id, { name => 'Grace' }, quiet => TRUE);
+refetched([ 'customer', $id ], 'one that has changed', state => 'done');
+is(shop('SELECT name FROM stripe.customers'), 'Grace', 'is up to date');
+my $event = $stripe->change($id, { name => 'Later' });
+deliver($event);
+refetched([ 'customer', $id ], 'one that a webhook has brought', state => 'done');
+is(shop('SELECT name FROM stripe.customers'), 'Later', 'stays');
+$stripe->pending;
+$stripe->add_objects([ { object => 'customer', id => 'cus_2', name => 'Gone' }, { object => 'customer', id => 'cus_3', name => 'Deleted' } ]);
+refetched([ 'customer', $_ ], "customer $_", state => 'done') for 'cus_2', 'cus_3';
+$stripe->remove('cus_2', gone => TRUE, quiet => TRUE);
+$stripe->remove('cus_3', quiet => TRUE);
+refetched([ 'customer', $_ ], "$_, which is no more", state => 'done', error => undef) for 'cus_2', 'cus_3';
+is(shop(q{SELECT string_agg(id || ' ' || name, ', ' ORDER BY id) FROM stripe.customers WHERE _deleted_at IS NOT NULL}), 'cus_2 Gone, cus_3 Deleted', '404 and "deleted" both put a tombstone on it');
+refetched([ 'customer', 'cus_never' ], 'one that never was', state => 'done');
+is(shop('SELECT count(*) FROM stripe.customers WHERE _deleted_at IS NULL'), 1, 'is no object');
+refetched([ 'customer', 'cus/../../v1/balance?x#%' ], 'an id with odd characters', state => 'done');
+is(scalar(grep { $_->{path} =~ m{^/v1/customers/cus} && $_->{path} =~ m{\.\.|%2F}i } @{ $stripe->requests }), 1, 'is one segment of the path');
+is(scalar(requests('/v1/balance')), 0, 'and no other path');
+$stripe->fault({ page => { id => 'cus_other' } }, path => '^/v1/customers/cus_1$', times => 1);
+like(refetched([ 'customer', 'cus_1' ], 'another answer', state => 'failed')->{error}, qr/another object/, 'is not taken for it');
+$stripe->fault({ page => { object => 'product' } }, path => '^/v1/customers/cus_1$', times => 1);
+refetched([ 'customer', 'cus_1' ], 'an answer of another type', state => 'failed');
+is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_1'}), 'Later', 'the mirror is as it was');
+
+# ---- what there is once ----
+
+$stripe->change_singleton('balance', { available => [ { amount => 17, currency => 'eur' } ] }, quiet => TRUE);
+refetched([ 'balance', '' ], 'the balance', state => 'done', error => undef);
+is(shop(q{SELECT available->0->>'amount' FROM stripe.balances}), 17, 'is in its table');
+$stripe->change_singleton('balance', { available => [ { amount => 18, currency => 'eur' } ] }, quiet => TRUE);
+refetched([ 'balance', '' ], 'the balance, again', state => 'done');
+is(shop(q{SELECT count(*), max(available->0->>'amount') FROM stripe.balances}), '1|18', 'is one row');
+refetched([ 'cash_balance', 'cus_1' ], 'what there is once for a customer', state => 'done', error => undef);
+is(shop('SELECT customer FROM stripe.cash_balances'), 'cus_1', 'is that customer\'s');
+
+# ---- another account ----
+
+$stripe->accounts('acct_1');
+$stripe->add_objects([ { object => 'customer', id => 'cus_1', name => 'Of another' } ], account => 'acct_1');
+refetched([ 'customer', 'cus_1', 'acct_1' ], 'of a connected account', state => 'done', error => undef);
+is(shop(q{SELECT string_agg(name || ' ' || _account, ', ' ORDER BY _account) FROM stripe.customers WHERE id = 'cus_1'}), 'Later , Of another acct_1', 'is a row of its own');
+refetched([ 'customer', 'cus_1', 'acct_none' ], 'of one that is not connected', state => 'failed');
+
+# ---- a burst ----
+
+$stripe->fault({ delay => 0.5 }, path => '^/v1/customers/cus_burst$');
+$stripe->add_objects([ { object => 'customer', id => 'cus_burst', name => 'Burst' } ]);
+shop(q{BEGIN; SELECT count(stripe_sync.refetch('customer', 'cus_burst')) FROM generate_series(1, 100); COMMIT});
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'a hundred in one transaction');
+is(scalar(requests('/v1/customers/cus_burst')), 1, 'are one request');
+shop(q{SELECT stripe_sync.pause('stripe')});
+my @sessions = map { $node->background_psql('shop') } 1 .. 4;
+$_->{stdin} .= "SELECT count(stripe_sync.refetch('customer', 'cus_burst')) FROM generate_series(1, 50);\n\\echo asked\n" for @sessions;
+$_->{run}->pump_nb for @sessions;
+for my $session (@sessions)
+{
+	$session->{run}->pump until $session->{stdout} =~ /asked/ || !$session->{run}->pumpable;
+	unlike($session->{stderr}, qr/ERROR/, 'sessions that ask at once do not fail');
+	$session->quit;
+}
+is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE state = 'waiting'}), 1, 'they ask for one job');
+shop(q{SELECT stripe_sync.resume('stripe')});
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'which is read');
+is(scalar(requests('/v1/customers/cus_burst')), 2, 'once');
+my $job = refetch('customer', 'cus_burst');
+ok($stripe->wait_for(sub { requests('/v1/customers/cus_burst') > 2 }), 'it is being read');
+is(shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND xact_start IS NOT NULL}), 0, 'without a transaction');
+$stripe->change('cus_burst', { name => 'Changed' }, quiet => TRUE);
+isnt(refetch('customer', 'cus_burst'), $job, 'who asks now wants another answer');
+ok($node->poll_query_until('shop', q{SELECT name = 'Changed' FROM stripe.customers WHERE id = 'cus_burst'}), 'and gets it');
+$stripe->clear_faults;
+
+# ---- the pace ----
+
+sub refetch_products { return shop(q{SELECT count(stripe_sync.refetch('product', id)) FROM unnest(ARRAY[} . literals(@many) . ']) id'); }
+
+@many = @{ $stripe->fill('product', 150, seed => 2)->{ids} };
+$stripe->rate(per_second => 40, burst => 5);
+my $start = time;
+refetch_products();
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'many objects under a limit lower than ours');
+is(shop('SELECT count(*) FROM stripe.products'), 150, 'all are read');
+my ($refused, $all) = split /\|/, shop(q{SELECT count(*) FILTER (WHERE status = 429), count(*) FROM stripe_sync.api_call WHERE path LIKE '/v1/products/%'});
+cmp_ok($refused, '>', 0, 'some requests are refused');
+cmp_ok($refused, '<', 75, "and the pace slows down: $refused of $all");
+$stripe->rate;
+refetch_products();
+$node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')});
+$start = time;
+refetch_products();
+$node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')});
+cmp_ok(time - $start, '<', 4, 'without refusals it has grown back');
+is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE state <> 'done' AND error !~ '403|another object'}), 0, 'nothing has failed');
+
+# ---- the mirror asks ----
+
+sub ambiguous
+{
+	my ($customer, @names) = @_;
+	my $second = int time;
+
+	$stripe->change_many([ map { { id => $customer, set => { name => $_ }, at => $second } } @names ]);
+	my @events = grep { $_->{data}{object}{id} eq $customer } $stripe->pending;
+	delete $_->{data}{previous_attributes} for @events;
+	deliver(@events);
+	return $second;
+}
+
+$stripe->add_objects([ { object => 'customer', id => 'cus_same', name => 'Before' } ]);
+my $second = ambiguous('cus_same', 'One', 'Two', 'Three');
+is(shop('SELECT object_type, object_id FROM stripe_sync.reread'), 'customer|cus_same', 'what one second leaves open is to be read');
+ok($node->poll_query_until('shop', q{SELECT _event_id IS NULL FROM stripe.customers WHERE id = 'cus_same'}), 'and is');
+my @reads = requests('/v1/customers/cus_same');
+is(scalar @reads, 1, 'once');
+cmp_ok($reads[0]{at}, '>=', $second + 3, 'three seconds after it');
+cmp_ok($reads[0]{at}, '<', $second + 10, 'and soon');
+is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_same'}), 'Three', 'as Stripe has it');
+is(shop('SELECT count(*) FROM stripe_sync.reread'), 0, 'nothing is left to be read');
+# an answer that comes late is as of too early to tell: it is asked for once more
+$stripe->fault({ delay => 4 }, path => '^/v1/customers/cus_slow$', times => 1);
+$stripe->add_objects([ { object => 'customer', id => 'cus_slow', name => 'Before' } ]);
+ambiguous('cus_slow', 'One', 'Two');
+ok($node->poll_query_until('shop', q{SELECT _event_id IS NULL FROM stripe.customers WHERE id = 'cus_slow'}), 'one whose answer takes long');
+cmp_ok(scalar(requests('/v1/customers/cus_slow')), '<=', 2, 'is asked for twice at most');
+
+# ---- faults ----
+
+for my $case ([ 'a 500', { status => 500 } ], [ 'a 429', { status => 429, headers => { 'Retry-After' => '1' } } ], [ 'a 409', { error => 'lock_timeout' } ],
+	[ 'a reset', { reset_before => TRUE } ], [ 'a reset in the middle', { reset_mid_answer => TRUE } ])
+{
+	my ($what, $fault) = @$case;
+
+	$stripe->fault($fault, path => '^/v1/customers/cus_1$', times => 2);
+	refetched([ 'customer', 'cus_1' ], $what, state => 'done', error => undef);
+	$stripe->clear_faults;
+}
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/customers/cus_1$');
+refetched([ 'customer', 'cus_1' ], 'a malformed answer', state => 'failed');
+$stripe->clear_faults;
+for my $key ('revoked', 'invalid', { deny => ['^/v1/customers'] })
+{
+	key_is($key);
+	like(refetched([ 'customer', 'cus_1' ], 'a key that is ' . (ref $key ? 'restricted' : $key), state => 'failed')->{error}, qr/40[13]/, 'the job says why');
+}
+key_is(undef);
+
+# ---- a crash ----
+
+$stripe->fault({ delay => 2 }, path => '^/v1/customers/cus_1$', times => 1);
+$stripe->change('cus_1', { name => 'Crash' }, quiet => TRUE);
+$job = refetch('customer', 'cus_1');
+ok($node->poll_query_until('shop', "SELECT state = 'running' FROM stripe_sync.job WHERE id = $job"), 'in the middle of a request');
+$node->stop('immediate');
+$node->start;
+over($job, 'the server dies: it is read again', state => 'done');
+$stripe->fault({ delay => 2 }, path => '^/v1/customers/cus_1$', times => 1);
+$job = refetch('customer', 'cus_1');
+ok($node->poll_query_until('shop', "SELECT state = 'running' FROM stripe_sync.job WHERE id = $job"), 'another is under way');
+shop(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
+over($job, 'the worker is ended: it is read again', state => 'done');
+is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_1' AND _account = ''}), 'Crash', 'as it is');
+
+# ---- called off ----
+
+shop(q{SELECT stripe_sync.pause('stripe')});
+$job = refetch('customer', 'cus_1');
+shop("SELECT stripe_sync.cancel_job($job)");
+isnt(refetch('customer', 'cus_1'), $job, 'who is called off is not joined');
+shop(q{SELECT stripe_sync.resume('stripe')});
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'the other is read');
+
+no_secret_in($node, 'shop', 'keys');
+$node->stop;
+done_testing();
