@@ -384,7 +384,7 @@ inbox_receive(const char *payload, int length, text *signature,
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal))
 		return false;
-	if ((id = known_delivery(payload, length, NULL)) != NULL)
+	if ((id = known_delivery(payload, length)) != NULL)
 	{
 		*receipt = (Receipt){id, "duplicate", NULL};
 		return true;
