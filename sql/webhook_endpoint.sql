@@ -38,6 +38,8 @@ SELECT stripe_sync.create_webhook_endpoint('https://shop.example/hook', '{invoic
 SELECT * FROM t.asked;
 -- one that waits is joined
 SELECT stripe_sync.create_webhook_endpoint('https://shop.example/hook') = max(id) AS joined FROM stripe_sync.job;
+SELECT stripe_sync.create_webhook_endpoint('https://shop.example/hook', '{customer.created,invoice.paid}') = max(id) AS joined FROM stripe_sync.job;
+SELECT t.sqlstate($$SELECT stripe_sync.create_webhook_endpoint('https://shop.example/hook', '{invoice.paid}')$$);
 SELECT count(stripe_sync.create_webhook_endpoint('HTTPS://shop.example/' || n, '{*}')) AS others FROM generate_series(1, 3) n;
 SELECT count(*) AS jobs, count(DISTINCT arguments ->> 'idempotency_key') AS keys FROM stripe_sync.job;
 -- another version

@@ -34,6 +34,13 @@ PG_FUNCTION_INFO_V1(stripe_sync_create_webhook_endpoint);
 #define MAX_TYPES 1000
 #define KEPT	  (23 * USECS_PER_HOUR) /* that Stripe surely knows a key */
 
+/* A secret as a text, to be wiped. */
+typedef union SecretText
+{
+	int32 aligned;
+	char bytes[VARHDRSZ + MAX_SECRET];
+} SecretText;
+
 /* What is asked for. */
 typedef struct Request
 {
@@ -106,23 +113,41 @@ check_types(ArrayType *types)
 
 /* ---- a job is asked for ---- */
 
-/* One that waits or runs is joined. */
+/* One that waits or runs is joined, unless it is to be another. */
 static int64
-find_open(Datum url)
+find_open(const Request *request)
 {
 	static EngineStatement select = {
-		"SELECT id FROM stripe_sync.job_record WHERE kind = '" KIND "'"
+		"SELECT id, NOT $2 OR (arguments -> 'types' @> pg_catalog.to_jsonb($3)"
+		"  AND arguments -> 'types' <@ pg_catalog.to_jsonb($3))"
+		" FROM stripe_sync.job_record WHERE kind = '" KIND "'"
 		" AND state IN ('waiting', 'running')"
 		" AND pg_catalog.md5(arguments ->> 'url') = pg_catalog.md5($1)",
-		1,
-		{TEXTOID}};
+		3,
+		{TEXTOID, BOOLOID, TEXTARRAYOID}};
+	Datum values[] = {request->url, BoolGetDatum(request->chosen),
+					  request->types};
+	bool isnull;
+	int64 job;
 
-	engine_run(&select, &url, NULL, SPI_OK_SELECT);
-	return SPI_processed == 0
-			   ? 0
-			   : DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-											 SPI_tuptable->tupdesc, 1,
-											 &(bool){false}));
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return 0;
+	job = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, 1, &isnull));
+	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+									SPI_tuptable->tupdesc, 2, &isnull)))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("job " INT64_FORMAT
+					" makes a webhook endpoint for that URL, of other types",
+					job),
+			 errhint(
+				 "Wait for it, and change the types in Stripe's dashboard; or SELECT stripe_sync.cancel_job(" INT64_FORMAT
+				 ").",
+				 job)));
+	return job;
 }
 
 compat_noreturn static void
@@ -220,7 +245,7 @@ find_or_add(const Request *request)
 	SPI_connect();
 	while (job == 0)
 	{
-		job = find_open(request->url);
+		job = find_open(request);
 		if (job == 0)
 			job = find_made(request);
 		if (job == 0)
@@ -407,15 +432,15 @@ find_secret(const ApiCall *call, int *length)
 }
 
 /* Out of the answer, whose bytes then hold it no more. */
-static int
-take_secret(const ApiCall *call, SecretBuffer *secret)
+static void
+take_secret(const ApiCall *call, SecretText *secret)
 {
 	int length;
 	char *found = find_secret(call, &length);
 
-	memcpy(secret->bytes, found, length);
+	memcpy(VARDATA(secret), found, length);
+	SET_VARSIZE(secret, VARHDRSZ + length);
 	memset(found, 'x', length);
-	return length;
 }
 
 /* What has come of the job, for who asked. */
@@ -439,19 +464,16 @@ write_result(const Part *part, const char *name, Jsonb *document)
 
 /* Once, should two workers come with the same answer. */
 static void
-keep(Part *part, Jsonb *document, const char *secret, int length)
+keep(Part *part, Jsonb *document, SecretText *secret)
 {
 	char *id = json_get_string(&document->root, "id");
 	const char *name = endpoint_known_as(part->account, id);
 	JsonbValue livemode;
-	text *value;
 
 	if (name == NULL)
 	{
 		(void) json_get(&document->root, "livemode", &livemode);
-		value = cstring_to_text_with_len(secret, length);
-		name = endpoint_keep(id, livemode.val.boolean, value);
-		OPENSSL_cleanse(value, VARSIZE(value));
+		name = endpoint_keep(id, livemode.val.boolean, (text *) secret);
 	}
 	endpoint_note(part, document);
 	endpoint_is_ours(part, id, name);
@@ -459,14 +481,15 @@ keep(Part *part, Jsonb *document, const char *secret, int length)
 }
 
 static pg_noinline void
-take_endpoint(Part *part, const ApiCall *call, SecretBuffer *secret)
+take_endpoint(Part *part, const ApiCall *call, SecretText *secret)
 {
-	int length = take_secret(call, secret);
-	Jsonb *document = json_parse(call->body, (int) call->length);
+	Jsonb *document;
 
+	take_secret(call, secret);
+	document = json_parse(call->body, (int) call->length);
 	if (!endpoint_is_sound(document))
 		malformed();
-	keep(part, document, secret->bytes, length);
+	keep(part, document, secret);
 	part->objects = 1;
 	part->finished = true;
 }
@@ -500,7 +523,7 @@ refuse_answer(const ApiCall *call)
 static void
 new_endpoint_take(Part *part, const ApiCall *call)
 {
-	SecretBuffer secret = {0};
+	SecretText secret = {0};
 
 	if (call->verdict != API_OK)
 		refuse_answer(call);
@@ -510,7 +533,7 @@ new_endpoint_take(Part *part, const ApiCall *call)
 	}
 	PG_FINALLY();
 	{
-		secret_wipe(&secret);
+		OPENSSL_cleanse(&secret, sizeof(secret));
 	}
 	PG_END_TRY();
 }

@@ -4,6 +4,8 @@
 CREATE UNIQUE INDEX job_record_endpoint_idx ON stripe_sync.job_record (pg_catalog.md5(arguments ->> 'url'))
 	WHERE kind = 'create_webhook_endpoint' AND state IN ('waiting', 'running');
 
+CREATE INDEX job_record_watch_idx ON stripe_sync.job_record (state) WHERE kind = 'watch_endpoints';
+
 CREATE TABLE stripe_sync.watched_endpoint (
 	id				text NOT NULL,
 	account			text NOT NULL DEFAULT '',
@@ -41,4 +43,4 @@ CREATE FUNCTION stripe_sync.create_webhook_endpoint(url text, types text[] DEFAU
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_create_webhook_endpoint';
 COMMENT ON FUNCTION stripe_sync.create_webhook_endpoint(text, text[]) IS
-'Has the worker make a webhook endpoint at Stripe, once, and keep its signing secret: as endpoint "default", or under its id (we_...) when that has another secret. types NULL: all that the mirror''s tables, handlers and alerts need. Answers the job, whose result names the endpoint; a URL that one was made for is not made again. The key must be allowed to write webhook endpoints. 22023 for what is no https URL or no type of event, 42710 for other types on the same URL, 55000 without a key.';
+'Has the worker make a webhook endpoint at Stripe, once, and keep its signing secret: as endpoint "default", or under its id (we_...) when that has another secret. types NULL: all that the mirror''s tables, handlers and alerts need. Answers the job, whose result names the endpoint; a URL that one was made for is not made again. The key must be allowed to write webhook endpoints. 22023 for what is no https URL or no type of event, 42710 for other types for the same URL, 55000 without a key.';
