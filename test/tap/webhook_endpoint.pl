@@ -225,6 +225,16 @@ dies('the server dies before it is committed', sub { $_[0]->query_safe('BEGIN; L
 	sub { return shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND wait_event_type = 'Lock'}); })
   if $node->can('background_psql');
 
+# The worker alone goes: what is in the air is let go of.
+$at = 'https://shop.example/leaves';
+$stripe->fault({ delay => 1 }, method => 'POST', path => PATH, times => 1);
+$job = create($at, q{'{invoice.paid}'});
+ok($stripe->wait_for(sub { scalar at_stripe($at) }), 'the worker leaves with a request in the air: so far');
+shop(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
+$row = over($job, 'the worker leaves with a request in the air');
+is("$row->{state} " . at_stripe($at), 'done 1', 'the worker leaves with a request in the air: one endpoint');
+is(kept($row->{result}{endpoint}), $stripe->secret_of($row->{result}{id}), 'the worker leaves with a request in the air: and its secret is kept');
+
 # ---- called off ----
 
 shop(q{SELECT stripe_sync.pause('stripe')});
