@@ -106,6 +106,8 @@ OBJS = \
 	src/watch.o \
 	src/watch_judge.o \
 	src/list.o \
+	src/list_parents.o \
+	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
 	src/escalate.o \

@@ -184,6 +184,17 @@ find_wanted(ArrayType *names)
 	return wanted;
 }
 
+static void
+refuse_nothing(const bool *wanted)
+{
+	for (int i = 0; i < catalog_ntypes; i++)
+		if (wanted[i])
+			return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("there are no tables to read into"),
+					errhint("SELECT * FROM stripe_sync.create_tables()")));
+}
+
 /* ---- parts ---- */
 
 typedef struct NewPart
@@ -192,12 +203,29 @@ typedef struct NewPart
 	int priority;
 	const char *object_type;
 	const char *object_id; /* or NULL */
-	const char *list_path; /* or NULL */
+	const char *list_path; /* no two parts of a kind have the same */
 	TimestampTz since;
 	int after; /* the part that must be over before, 0: none */
 } NewPart;
 
-/* Its number; what waits already, as a part of another job, is left out. */
+static int
+find_part(BackfillPlan *plan, const NewPart *part)
+{
+	static EngineStatement select = {
+		"SELECT part FROM stripe_sync.job_part WHERE job = $1 AND account = $2"
+		" AND kind = $3 AND list_path = $4",
+		4,
+		{INT8OID, TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[] = {
+		Int64GetDatum(plan->job), CStringGetTextDatum(plan->account),
+		CStringGetTextDatum(part->kind), CStringGetTextDatum(part->list_path)};
+
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	return DatumGetInt32(SPI_getbinval(
+		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+}
+
+/* Its number; a job that goes on may have it already. */
 static int
 add_part(BackfillPlan *plan, const NewPart *part)
 {
@@ -205,30 +233,32 @@ add_part(BackfillPlan *plan, const NewPart *part)
 		"INSERT INTO stripe_sync.job_part (job, part, kind, priority, object_type,"
 		" object_id, account, list_path, since, after_part, optional, state)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, '-infinity'),"
-		"  nullif($10, 0), $11, CASE WHEN $10 = 0 THEN 'waiting' ELSE 'blocked' END)"
-		" ON CONFLICT DO NOTHING",
+		"  nullif($10, 0), $11, CASE WHEN EXISTS (SELECT FROM stripe_sync.job_part"
+		"   WHERE job = $1 AND part = $10 AND state IN ('blocked', 'waiting', 'running'))"
+		"   THEN 'blocked' ELSE 'waiting' END)"
+		" ON CONFLICT (job, account, kind, list_path) WHERE list_path IS NOT NULL"
+		" DO NOTHING",
 		11,
 		{INT8OID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
 		 TIMESTAMPTZOID, INT4OID, BOOLOID}};
-	Datum values[] = {
-		Int64GetDatum(plan->job),
-		Int32GetDatum(plan->nparts + 1),
-		CStringGetTextDatum(part->kind),
-		Int32GetDatum(part->priority),
-		CStringGetTextDatum(part->object_type),
-		part->object_id ? CStringGetTextDatum(part->object_id) : (Datum) 0,
-		CStringGetTextDatum(plan->account),
-		part->list_path ? CStringGetTextDatum(part->list_path) : (Datum) 0,
-		TimestampTzGetDatum(part->since),
-		Int32GetDatum(part->after),
-		BoolGetDatum(plan->optional)};
+	Datum values[] = {Int64GetDatum(plan->job),
+					  Int32GetDatum(plan->nparts + 1),
+					  CStringGetTextDatum(part->kind),
+					  Int32GetDatum(part->priority),
+					  CStringGetTextDatum(part->object_type),
+					  part->object_id ? CStringGetTextDatum(part->object_id)
+									  : (Datum) 0,
+					  CStringGetTextDatum(plan->account),
+					  CStringGetTextDatum(part->list_path),
+					  TimestampTzGetDatum(part->since),
+					  Int32GetDatum(part->after),
+					  BoolGetDatum(plan->optional)};
 	char nulls[] = "           ";
 
 	nulls[5] = part->object_id ? ' ' : 'n';
-	nulls[7] = part->list_path ? ' ' : 'n';
 	engine_run(&insert, values, nulls, SPI_OK_INSERT);
 	if (SPI_processed == 0)
-		return 0;
+		return find_part(plan, part);
 	return ++plan->nparts;
 }
 
@@ -244,10 +274,12 @@ priority_of(const CatalogType *type)
 static void
 add_single(BackfillPlan *plan, const CatalogType *type)
 {
-	NewPart part = {.kind = part_object.name,
+	NewPart part = {.kind = part_single.name,
 					.priority = PRIORITY_BACKFILL,
 					.object_type = type->object,
 					.object_id = "",
+					.list_path = is_single(type) ? type->retrieve_path
+												 : OWN_ACCOUNT,
 					.since = DT_NOBEGIN};
 
 	if (is_single(type) || strcmp(type->object, "account") == 0)
@@ -260,6 +292,7 @@ add_age(BackfillPlan *plan)
 	NewPart part = {.kind = part_age.name,
 					.priority = PRIORITY_BACKFILL,
 					.object_type = "account",
+					.list_path = OWN_ACCOUNT,
 					.since = DT_NOBEGIN};
 
 	return add_part(plan, &part);
@@ -278,6 +311,7 @@ add_list(BackfillPlan *plan, int place, const CatalogList *list)
 	NewPart vanished = {.kind = part_vanished.name,
 						.priority = VANISHED,
 						.object_type = type->object,
+						.list_path = list->path,
 						.since = DT_NOBEGIN};
 
 	if (strcmp(type->object, "account") == 0 && plan->account[0] != '\0')
@@ -360,7 +394,7 @@ arguments_of(FunctionCallInfo fcinfo)
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_build_object("
 		" 'object_types', (SELECT pg_catalog.jsonb_agg(DISTINCT t) FROM pg_catalog.unnest($1) t),"
-		" 'created_since', $2)",
+		" 'created_since', pg_catalog.timezone('UTC', $2))",
 		2,
 		{TEXTARRAYOID, TIMESTAMPTZOID}};
 	Datum values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
@@ -382,7 +416,8 @@ find_same(Datum arguments, bool *is_over)
 	static EngineStatement select = {
 		"SELECT id, state FROM stripe_sync.job_record"
 		" WHERE kind = 'backfill' AND arguments = $1"
-		"  AND created_at > pg_catalog.clock_timestamp() - interval '30 days'"
+		"  AND (state IN ('waiting', 'running')"
+		"   OR created_at > pg_catalog.clock_timestamp() - interval '30 days')"
 		" ORDER BY id DESC LIMIT 1 FOR UPDATE",
 		1,
 		{JSONBOID}};
@@ -401,6 +436,10 @@ find_same(Datum arguments, bool *is_over)
 											 &(bool){false}));
 }
 
+/*
+ * What did not get to its end goes on; what is compared with a list, or goes by
+ * the objects of one, begins anew behind it.
+ */
 static void
 resume(int64 job)
 {
@@ -412,10 +451,11 @@ resume(int64 job)
 		{INT8OID}};
 	static EngineStatement later = {
 		"UPDATE stripe_sync.job_part p SET state = 'blocked', progress = 0,"
-		" cursor = CASE WHEN p.kind = 'vanished' THEN NULL ELSE p.cursor END"
+		" cursor = NULL, parent_id = NULL"
 		" FROM stripe_sync.job_part a WHERE p.job = $1 AND a.job = p.job"
-		"  AND a.part = p.after_part AND a.state = 'waiting'"
-		"  AND (p.state = 'waiting' OR (p.kind = 'vanished' AND p.state = 'done'))",
+		"  AND a.part = p.after_part AND a.state IN ('waiting', 'blocked')"
+		"  AND (p.state = 'waiting'"
+		"   OR (p.state = 'done' AND p.kind IN ('vanished', 'children')))",
 		1,
 		{INT8OID}};
 	static EngineStatement record = {
@@ -460,22 +500,34 @@ add_parts(BackfillPlan *plan)
 		add_account(plan, lfirst(cell));
 }
 
+static int
+count_parts(int64 job)
+{
+	static EngineStatement select = {
+		"SELECT COALESCE(pg_catalog.max(part), 0) FROM stripe_sync.job_part"
+		" WHERE job = $1",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
+
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	return DatumGetInt32(SPI_getbinval(
+		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+}
+
 static int64
 find_or_make(BackfillPlan *plan, Datum arguments)
 {
 	bool is_over = false;
 
-	do
-	{
-		int64 same = find_same(arguments, &is_over);
-
-		if (same != 0 && is_over)
-			resume(same);
-		if (same != 0)
-			return same;
-		plan->job = make_job(arguments);
-	} while (plan->job == 0);
-	add_parts(plan);
+	while ((plan->job = find_same(arguments, &is_over)) == 0 &&
+		   (plan->job = make_job(arguments)) == 0)
+		CHECK_FOR_INTERRUPTS(); /* that one may be over by now */
+	if (is_over)
+		resume(plan->job);
+	plan->nparts = count_parts(plan->job);
+	if (is_over || plan->nparts == 0)
+		add_parts(plan); /* there may be more tables and accounts than then */
 	return plan->job;
 }
 
@@ -490,6 +542,7 @@ stripe_sync_backfill(PG_FUNCTION_ARGS)
 
 	plan.optional = PG_ARGISNULL(0);
 	plan.wanted = find_wanted(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0));
+	refuse_nothing(plan.wanted);
 	scope = role_enter_engine();
 	refuse_without_key();
 	SPI_connect();

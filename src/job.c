@@ -39,19 +39,26 @@ job_create(const char *kind)
 
 /* ---- while it is worked at, within transactions of the runner's ---- */
 
-/* Before any of its parts: who calls it off, or joins it, does so too. */
-void
+/*
+ * Before any of its parts: who calls it off, or joins it, does so too.  False
+ * when somebody has it, whose transaction may take as long as he likes.
+ */
+bool
 job_lock(int64 job)
 {
 	static EngineStatement select = {
-		"SELECT FROM stripe_sync.job_record WHERE id = $1 FOR NO KEY UPDATE",
+		"SELECT FROM stripe_sync.job_record WHERE id = $1"
+		" FOR NO KEY UPDATE SKIP LOCKED",
 		1,
 		{INT8OID}};
 	Datum value = Int64GetDatum(job);
+	bool locked;
 
 	SPI_connect();
 	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	locked = SPI_processed > 0;
 	SPI_finish();
+	return locked;
 }
 
 /* Parts that waited for this one; what is to be compared with a list needs it. */
@@ -69,6 +76,8 @@ job_unblock(const Part *part, const char *state)
 					  CStringGetTextDatum(state),
 					  TimestampTzGetDatum(part->until)};
 
+	if (part->kind != &part_list && part->kind != &part_age)
+		return; /* nothing waits for others */
 	SPI_connect();
 	engine_run(&release, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();

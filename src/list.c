@@ -2,16 +2,9 @@
  * list.c
  *		Whole lists of objects, page by page, into the mirror.
  *
- * Kinds of parts:
- *
- *	age			none: the account, which says how far back its lists can go
- *	list		a list of the account's: /v1/customers
- *	children	a list for each object of another type in the mirror, one after
- *				the other: /v1/customers/{id}/sources
- *	rest		one such list, of which an object carries the beginning
- *
- * The cursor is the last id that is in the mirror; of "children" it is within
- * the list of parent_id, and empty when that one is done.
+ * A "list" is one of an account's: /v1/customers.  A "rest" is one of which an
+ * object carries the beginning, as the page's own url has it.  The cursor is
+ * the last id that is in the mirror.  list_parents.c reads lists, too.
  */
 #include "stripe_api.h"
 
@@ -19,12 +12,11 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 
-#define MAX_NOTED	 5	  /* rows of a page that could not be written */
-#define MAX_REFUSALS 10	  /* lists of parents, one after the other */
-#define MAX_URL		 512  /* of the rest of a page */
-#define MAX_SECONDS	 1e11 /* of a time that is one */
+#define MAX_NOTED	 5	 /* rows of a page that could not be written */
+#define MAX_REFUSALS 10	 /* lists of parents, one after the other */
+#define MAX_URL		 512 /* of the rest of a page */
+#define MAX_SECONDS	 INT64CONST(100000000000) /* of a time that is one */
 
 /* ---- the request ---- */
 
@@ -60,7 +52,7 @@ path_fill(const char *pattern, const char *id)
 	return path.data;
 }
 
-static char *
+char *
 list_path(const Part *part)
 {
 	const char *parent = part->parent_id ? part->parent_id : "";
@@ -70,7 +62,7 @@ list_path(const Part *part)
 	initStringInfo(&path);
 	appendStringInfo(&path, "%s%climit=%d", bare,
 					 strchr(bare, '?') != NULL ? '&' : '?', part->limit);
-	if (part->since != DT_NOBEGIN)
+	if (part->since != DT_NOBEGIN && part->kind == &part_list)
 		appendStringInfo(&path, "&created[gte]=%lld",
 						 (long long) timestamptz_to_time_t(part->since));
 	if (part->cursor != NULL && part->cursor[0] != '\0')
@@ -129,7 +121,17 @@ read_elements(Part *part, List *elements, TimestampTz as_of)
 	return readings;
 }
 
-/* The rows that could not be written, as far as somebody wants to read them. */
+static bool
+is_written(const Reading *reading)
+{
+	return strcmp(reading->status, "failed") != 0 &&
+		   strcmp(reading->status, "ignored") != 0;
+}
+
+/*
+ * The rows that could not be written, as far as somebody wants to read them.
+ * Types that have no table are left out; not so the type that was asked for.
+ */
 static void
 note_failures(Part *part, List *readings)
 {
@@ -140,13 +142,21 @@ note_failures(Part *part, List *readings)
 	{
 		const Reading *reading = lfirst(cell);
 
-		if (strcmp(reading->status, "failed") == 0 && ++failed <= MAX_NOTED)
+		if (is_written(reading) ||
+			(strcmp(reading->status, "ignored") == 0 &&
+			 strcmp(reading->type->object, part->object_type) != 0))
+			continue;
+		if (++failed <= MAX_NOTED)
 			part_note(part, psprintf("%s %s: %s", reading->type->object,
 									 reading->id, reading->detail));
 	}
 	if (failed > MAX_NOTED)
 		part_note(part,
 				  psprintf("and %d more of the same page", failed - MAX_NOTED));
+	if (failed > 1 && failed == list_length(readings))
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+						errmsg("no object of a page could be written: %s",
+							   ((Reading *) linitial(readings))->detail)));
 }
 
 /* ---- pages that objects carry the beginning of ---- */
@@ -167,7 +177,9 @@ add_rest(const Part *part, const Reading *reading, const char *url)
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account, list_path)"
 		" SELECT $1, pg_catalog.max(part) + 1, 'rest', $2, $3, $4, $5, $6"
-		"  FROM stripe_sync.job_part WHERE job = $1",
+		"  FROM stripe_sync.job_part WHERE job = $1"
+		" ON CONFLICT (job, account, kind, list_path)"
+		"  WHERE list_path IS NOT NULL DO NOTHING",
 		6,
 		{INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 	Datum values[] = {Int64GetDatum(part->job),
@@ -180,10 +192,15 @@ add_rest(const Part *part, const Reading *reading, const char *url)
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
 }
 
-/* What an object does not carry whole is read as a part of the same job. */
+/*
+ * What an object does not carry whole is read as a part of the same job; what
+ * such a part brings is not looked into further.
+ */
 void
-list_add_rests(const Part *part, const Reading *reading)
+list_add_rests(Part *part, const Reading *reading)
 {
+	if (part->kind == &part_rest)
+		return;
 	SPI_connect();
 	for (int i = 0; i < reading->type->npages; i++)
 	{
@@ -198,15 +215,23 @@ list_add_rests(const Part *part, const Reading *reading)
 		url = list != NULL && !complete ? json_get_string(list, "url") : NULL;
 		if (url != NULL && is_list_url(url))
 			add_rest(part, reading, url);
+		else if (!complete)
+			part_note(
+				part,
+				psprintf(
+					"%s %s: its %s are cut short, and it does not say where the rest is",
+					reading->type->object, reading->id, page->field));
 	}
 	SPI_finish();
 }
 
 /* ---- where it goes on ---- */
 
-static void
-begin_lap(Part *part)
+void
+list_begin_lap(Part *part)
 {
+	if (part->tortoise != NULL)
+		pfree(part->tortoise);
 	part->tortoise = NULL;
 	part->steps = 0;
 	part->lap = 1;
@@ -220,7 +245,7 @@ bool
 list_goes_round(Part *part, const char *last)
 {
 	if (part->lap == 0)
-		begin_lap(part);
+		list_begin_lap(part);
 	if (part->tortoise != NULL && strcmp(part->tortoise, last) == 0)
 		return true;
 	if (++part->steps >= part->lap)
@@ -234,35 +259,46 @@ list_goes_round(Part *part, const char *last)
 	return false;
 }
 
-/* Behind the page that was read. */
-static void
-move_cursor(Part *part, List *readings)
+/* Of an object whose id isn't its first field. */
+static char *
+key_of(const PageElement *element)
 {
-	const Reading *last = readings != NIL ? llast(readings) : NULL;
+	Jsonb *document = json_parse(element->bytes, element->length);
 
-	if (last == NULL ||
-		(part->cursor != NULL && strcmp(part->cursor, last->id) == 0) ||
-		list_goes_round(part, last->id))
+	return document != NULL && JB_ROOT_IS_OBJECT(document)
+			   ? json_get_string(&document->root, "id")
+			   : NULL;
+}
+
+/* Behind the page that was read, though its last element may be unreadable. */
+static void
+move_cursor(Part *part, List *elements)
+{
+	const PageElement *last = elements != NIL ? llast(elements) : NULL;
+	char *id = last != NULL ? event_peek_id(last->bytes, last->length) : NULL;
+
+	if (last != NULL && id == NULL)
+		id = key_of(last);
+	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
+		list_goes_round(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 			 errmsg(
 				 "the list does not end: Stripe says that there is more, and lists the same again, or nothing")));
-	part_set_cursor(part, last->id);
+	part_set_cursor(part, id);
 }
 
 /* When an object was made, by itself; DT_NOBEGIN where it doesn't say. */
-static TimestampTz
-created_of(JsonbContainer *object)
+TimestampTz
+list_created(JsonbContainer *object)
 {
 	JsonbValue created;
-	double seconds;
+	int64 seconds;
 
-	if (!json_get(object, "created", &created) || created.type != jbvNumeric)
-		return DT_NOBEGIN;
-	seconds = DatumGetFloat8(DirectFunctionCall1(
-		numeric_float8, NumericGetDatum(created.val.numeric)));
-	if (!(seconds >= 0 && seconds < MAX_SECONDS))
+	if (!json_get(object, "created", &created) ||
+		!json_to_int64(&created, &seconds) || seconds < 0 ||
+		seconds > MAX_SECONDS)
 		return DT_NOBEGIN;
 	return time_t_to_timestamptz((pg_time_t) seconds);
 }
@@ -273,7 +309,8 @@ show_progress(Part *part, List *readings)
 {
 	TimestampTz bottom = part->since != DT_NOBEGIN ? part->since : part->oldest;
 	TimestampTz created = readings != NIL
-							  ? created_of(((Reading *) llast(readings))->object)
+							  ? list_created(
+									((Reading *) llast(readings))->object)
 							  : DT_NOBEGIN;
 
 	if (bottom != DT_NOBEGIN && bottom < part->until && created != DT_NOBEGIN)
@@ -282,8 +319,8 @@ show_progress(Part *part, List *readings)
 }
 
 /* Writes a page; true when the list goes on behind it. */
-static bool
-take_page(Part *part, const ApiCall *call)
+bool
+list_take_page(Part *part, const ApiCall *call)
 {
 	bool has_more;
 	List *elements = page_read(call->body, call->length, &has_more);
@@ -299,7 +336,7 @@ take_page(Part *part, const ApiCall *call)
 	if (part->until == DT_NOBEGIN || call->as_of < part->until)
 		part->until = call->as_of;
 	if (has_more)
-		move_cursor(part, readings);
+		move_cursor(part, elements);
 	show_progress(part, readings);
 	return has_more;
 }
@@ -307,140 +344,30 @@ take_page(Part *part, const ApiCall *call)
 static void
 list_take(Part *part, const ApiCall *call)
 {
-	if (!take_page(part, call))
+	if (!list_take_page(part, call))
 		part->finished = true;
 }
 
-/* ---- how far back lists can go ---- */
-
-static char *
-age_path(const Part *part)
-{
-	return pstrdup(OWN_ACCOUNT);
-}
-
-/* An account is older than all that it has; a key that may not see it is fine. */
+/* Whose object is gone meanwhile, or whose page had a wrong url: that's that. */
 static void
-age_take(Part *part, const ApiCall *call)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.job_part SET oldest = $3"
-		" WHERE job = $1 AND account = $2 AND kind = 'list'",
-		3,
-		{INT8OID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job),
-					  CStringGetTextDatum(part->account), 0};
-	Reading account = {0};
-	TimestampTz created;
-
-	part->finished = true;
-	if (call->verdict != API_OK || !object_from(call, &account))
-		return;
-	created = created_of(account.object);
-	if (created == DT_NOBEGIN)
-		return;
-	values[2] = TimestampTzGetDatum(created);
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
-/* ---- a list for each parent ---- */
-
-static const CatalogList *
-find_list(const Part *part, const CatalogType *type)
-{
-	for (int i = 0; i < type->nlists; i++)
-		if (strcmp(type->lists[i].path, part->list_path) == 0)
-			return &type->lists[i];
-	elog(ERROR, "\"%s\" is no list of \"%s\"", part->list_path, type->object);
-}
-
-static char *
-next_parent(const Part *part)
-{
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
-	const char *name = find_list(part, type)->parent;
-	const CatalogType *parent = catalog_find(name, strlen(name));
-	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum values[] = {
-		CStringGetTextDatum(part->parent_id ? part->parent_id : ""),
-		CStringGetTextDatum(snapshot_account(parent, part->account)),
-		TimestampTzGetDatum(part->since)};
-	bool by_time = part->since != DT_NOBEGIN &&
-				   catalog_field(parent, "created") != NULL;
-	char *sql = psprintf(
-		"SELECT id FROM %s.%s WHERE id OPERATOR(pg_catalog.>) $1"
-		" AND _account OPERATOR(pg_catalog.=) $2 AND _deleted_at IS NULL"
-		"%s ORDER BY id LIMIT 1",
-		MIRROR_SCHEMA, quote_identifier(parent->table),
-		by_time ? " AND created OPERATOR(pg_catalog.>=) $3" : "");
-
-	if (SPI_execute_with_args(sql, by_time ? 3 : 2, types, values, NULL, true,
-							  1) != SPI_OK_SELECT)
-		elog(ERROR, "\"%s\" failed", sql);
-	return SPI_processed == 0
-			   ? NULL
-			   : SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-}
-
-/* The parent whose list is next; the part is finished when there is none. */
-static void
-children_next(Part *part)
-{
-	if (part->parent_id != NULL &&
-		(part->cursor == NULL || part->cursor[0] != '\0'))
-	{
-		part->ready = true; /* in the middle of its list */
-		return;
-	}
-	SPI_connect();
-	if (part->object_id == NULL)
-		part_set_parent(part, next_parent(part));
-	else /* of this one alone */
-		part_set_parent(part, part->parent_id == NULL ? part->object_id : NULL);
-	SPI_finish();
-	part_set_cursor(part, NULL);
-	begin_lap(part);
-	part->ready = part->parent_id != NULL;
-	part->finished = !part->ready;
-}
-
-/*
- * A parent that is gone, or that Stripe keeps no such list for, costs itself
- * alone; a list that no parent has is given up.
- */
-static void
-children_take(Part *part, const ApiCall *call)
+rest_take(Part *part, const ApiCall *call)
 {
 	if (call->verdict == API_OK)
 	{
-		part->refusals = 0;
-		if (take_page(part, call))
-			return;
+		list_take(part, call);
+		return;
 	}
-	else if (call->verdict == API_REFUSED)
-	{
-		if (++part->refusals >= MAX_REFUSALS)
-			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-							errmsg("%s", call->trouble)));
-		part_note(part, psprintf("%s: %s", part->parent_id, call->trouble));
-	}
-	part_set_cursor(part, "");
+	if (call->verdict == API_REFUSED)
+		part_note(part,
+				  psprintf("%s %s: %s: %s", part->object_type, part->object_id,
+						   part->list_path, call->trouble));
+	part->finished = true;
 }
 
-const PartKind part_age = {.name = "age",
-						   .path = age_path,
-						   .take = age_take,
-						   .takes = API_BIT(API_REFUSED) | API_BIT(API_GONE) |
-									API_BIT(API_FORBIDDEN)};
 const PartKind part_list = {.name = "list", .path = list_path, .take = list_take};
-const PartKind part_rest = {.name = "rest", .path = list_path, .take = list_take};
-const PartKind part_children = {
-	.name = "children",
+const PartKind part_rest = {
+	.name = "rest",
 	.path = list_path,
-	.take = children_take,
-	.next = children_next,
+	.take = rest_take,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 };

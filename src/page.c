@@ -114,6 +114,7 @@ page_read(const char *bytes, size_t length, bool *has_more)
 	JsonLexContext *lex;
 	List *elements = NIL;
 	bool has_data = false;
+	bool says_more = false;
 
 	*has_more = false;
 	if (length > INT_MAX)
@@ -143,10 +144,18 @@ page_read(const char *bytes, size_t length, bool *has_more)
 			continue;
 		}
 		if (is_more)
+		{
+			if (says_more || (lex->token_type != JSON_TOKEN_TRUE &&
+							  lex->token_type != JSON_TOKEN_FALSE))
+				malformed("its has_more is neither true nor false");
 			*has_more = lex->token_type == JSON_TOKEN_TRUE;
+			says_more = true;
+		}
 		skip_value(lex);
 	} while (lex->token_type == JSON_TOKEN_COMMA);
 	if (lex->token_type != JSON_TOKEN_OBJECT_END || !has_data)
 		malformed("it has no data");
+	if (!says_more)
+		malformed("it has no has_more");
 	return elements;
 }

@@ -16,13 +16,15 @@
 
 #include <openssl/crypto.h>
 
+#include "secret.h"
+
 #define PAGE_LIMIT 100
 #define MAX_NOTE   2000 /* bytes of notes about one answer */
 
 static const PartKind *const kinds[] = {
-	&part_object,	&part_events,	 &part_age,
-	&part_list,		&part_rest,		 &part_children,
-	&part_vanished, &part_endpoints, &part_new_endpoint};
+	&part_object,	 &part_single,		&part_events,	&part_age,
+	&part_list,		 &part_rest,		&part_children, &part_vanished,
+	&part_endpoints, &part_new_endpoint};
 
 static const PartKind *
 find_kind(const char *name)
@@ -52,6 +54,21 @@ set_string(Part *part, char **place, const char *value)
 	if (*place != NULL)
 		pfree(*place);
 	*place = copy;
+}
+
+/* The key may be another by now, or none: see trouble then. */
+void
+part_load_key(Part *part)
+{
+	char buffer[MAX_SECRET + 1] = {0};
+	char *trouble = NULL;
+	bool found = api_key_load(part->account, buffer, sizeof(buffer), &trouble);
+
+	if (part->key != NULL)
+		OPENSSL_cleanse(part->key, strlen(part->key));
+	set_string(part, &part->key, found ? buffer : NULL);
+	set_string(part, &part->trouble, found ? NULL : trouble);
+	OPENSSL_cleanse(buffer, sizeof(buffer));
 }
 
 void
@@ -176,7 +193,8 @@ part_write(Part *part, const Outcome *outcome)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.job_part SET state = $3, due_at = $4, error = $5,"
 		" cursor = $6, parent_id = $7, until = nullif($8, '-infinity'),"
-		" note = COALESCE(note || E'\\n' || $9, $9, note),"
+		" note = CASE WHEN $9 IS NULL OR pg_catalog.length(note) > 8000 THEN note"
+		"  ELSE pg_catalog.concat_ws(E'\\n', note, $9) END,"
 		" pages = pages + $10, objects = objects + $11,"
 		" missing = missing + $12, repaired = repaired + $13,"
 		" progress = CASE WHEN $3 = 'done' THEN 1 ELSE $14 END,"
@@ -220,19 +238,43 @@ part_write(Part *part, const Outcome *outcome)
 	return ours;
 }
 
-/* It is due again, from where it was written last. */
+/* Is it still?  With the job's row locked that stays as it is. */
+bool
+part_is_ours(const Part *part)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.job_part WHERE job = $1 AND part = $2"
+		" AND state = 'running' AND lease_pid = $3 AND lease_backend_start = $4",
+		4,
+		{INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
+					  Int32GetDatum(MyProcPid),
+					  TimestampTzGetDatum(MyStartTimestamp)};
+	bool ours;
+
+	SPI_connect();
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	ours = SPI_processed > 0;
+	SPI_finish();
+	return ours;
+}
+
+/*
+ * All that this process has in hand is due again, from where it was written
+ * last; what somebody has locked when it is looked for next (runner_reclaim).
+ */
 void
-part_release(Part *part, TimestampTz due)
+part_release_all(TimestampTz due)
 {
 	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', due_at = $3,"
+		"UPDATE stripe_sync.job_part SET state = 'waiting', due_at = $1,"
 		" lease_pid = NULL, lease_backend_start = NULL, lease_server_start = NULL"
-		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $4"
-		" AND lease_backend_start = $5",
-		5,
-		{INT8OID, INT4OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
-					  TimestampTzGetDatum(due), Int32GetDatum(MyProcPid),
+		" WHERE ctid = ANY (ARRAY(SELECT ctid FROM stripe_sync.job_part"
+		"  WHERE state = 'running' AND lease_pid = $2"
+		"   AND lease_backend_start = $3 FOR UPDATE SKIP LOCKED))",
+		3,
+		{TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}};
+	Datum values[] = {TimestampTzGetDatum(due), Int32GetDatum(MyProcPid),
 					  TimestampTzGetDatum(MyStartTimestamp)};
 
 	SPI_connect();

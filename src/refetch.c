@@ -261,6 +261,9 @@ object_take(Part *part, const ApiCall *call)
 					   .as_of = call->as_of};
 	bool alive = object_from(call, &reading);
 
+	if (!alive && part->object_id[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+						errmsg("%s", call->trouble)));
 	if (alive && part->object_id[0] == '\0')
 		reading.id = snapshot_key(reading.type, reading.object);
 	if (reading.id == NULL)
@@ -282,4 +285,17 @@ const PartKind part_object = {
 	.path = object_path,
 	.take = object_take,
 	.takes = API_BIT(API_GONE),
+};
+
+/* What a backfill reads of an account beside lists. */
+static char *
+single_path(const Part *part)
+{
+	return pstrdup(part->list_path);
+}
+
+const PartKind part_single = {
+	.name = "single",
+	.path = single_path,
+	.take = object_take,
 };

@@ -24,14 +24,17 @@
 #define MAX_ATTEMPTS 30
 #define AGAIN_FIRST	 (15 * USECS_PER_SEC)
 #define AFTER_ERROR	 (5 * USECS_PER_SEC)
+#define HELD		 (200 * 1000) /* microseconds, by somebody's lock */
 #define AGAIN_MOST	 (15 * 60 * USECS_PER_SEC)
 
 static dlist_head parts = DLIST_STATIC_INIT(parts);
 static int nparts = 0;
 static TimestampTz next_due = DT_NOBEGIN;
 static ApiCall *taken = NULL; /* from the caller, and being written */
-static bool in_turn = false;  /* still, when a turn ended in an error */
-static bool look = true;	  /* parts may be due that weren't */
+static dlist_head held = DLIST_STATIC_INIT(held); /* answers, by a lock */
+static TimestampTz held_until = 0;
+static bool in_turn = false; /* still, when a turn ended in an error */
+static bool look = true;	 /* parts may be due that weren't */
 static TimestampTz looked_at = 0;
 static bool stirred; /* this turn has written what others may wait for */
 
@@ -45,6 +48,36 @@ let_go(Part *part)
 }
 
 /* ---- claiming ---- */
+
+/* It was called off and taken up again while its answer was awaited. */
+static void
+lose(int64 job, int number)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &parts)
+	{
+		Part *part = dlist_container(Part, node, iter.cur);
+
+		if (part->job == job && part->number == number)
+			part->lost = true;
+	}
+}
+
+static bool
+is_in_hand(int64 job, int number)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &parts)
+	{
+		const Part *part = dlist_container(Part, node, iter.cur);
+
+		if (part->job == job && part->number == number && !part->lost)
+			return true;
+	}
+	return false;
+}
 
 /*
  * A job's row is locked before its parts are; what somebody has is left.  An
@@ -76,7 +109,8 @@ claim_rows(int first, int last, int room)
 				" lease_server_start = pg_catalog.pg_postmaster_start_time()"
 				" FROM (SELECT w.job, w.part FROM stripe_sync.job_record j"
 				"   JOIN stripe_sync.job_part w ON w.job = j.id"
-				"   WHERE w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
+				"   WHERE j.state IN ('waiting', 'running')"
+				"    AND w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
 				"    AND w.due_at <= pg_catalog.clock_timestamp()"
 				/* of two answers at a time none could tell which is the later */
 				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
@@ -95,6 +129,7 @@ claim_rows(int first, int last, int room)
 		Part *part = part_read(rows->vals[i], rows->tupdesc);
 		Datum job = Int64GetDatum(part->job);
 
+		lose(part->job, part->number);
 		dlist_push_tail(&parts, &part->node);
 		nparts++;
 		engine_run(&begin, &job, NULL, SPI_OK_UPDATE);
@@ -125,37 +160,32 @@ claim_parts(void)
 		claim_rows(PRIORITY_BACKFILL, INT_MAX, room);
 }
 
-/* When the first falls due of those that there is room for. */
 static TimestampTz
-find_next(void)
+first_due(EngineStatement *select)
 {
-	static EngineStatement select = {
-		"SELECT pg_catalog.min(due_at) FROM stripe_sync.job_part"
-		" WHERE state = 'waiting' AND priority <= $1",
-		1,
-		{INT4OID}};
-	Datum last = Int32GetDatum(
-		count_long() < LONG_AT_ONCE ? INT_MAX : PRIORITY_BACKFILL - 1);
 	bool isnull;
 	Datum due;
 
-	engine_run(&select, &last, NULL, SPI_OK_SELECT);
+	engine_run(select, NULL, NULL, SPI_OK_SELECT);
 	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 						&isnull);
 	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
 }
 
-static void
-load_key(Part *part)
+/* When the first falls due of those that there is room for. */
+static TimestampTz
+find_next(void)
 {
-	char buffer[MAX_SECRET + 1];
-	char *trouble = NULL;
+	static EngineStatement others = {
+		"SELECT pg_catalog.min(due_at) FROM stripe_sync.job_part"
+		" WHERE state = 'waiting' AND priority < 10"};
+	static EngineStatement lists = {
+		"SELECT pg_catalog.min(due_at) FROM stripe_sync.job_part"
+		" WHERE state = 'waiting' AND priority >= 10"};
+	TimestampTz next = first_due(&others);
 
-	if (api_key_load(part->account, buffer, sizeof(buffer), &trouble))
-		part->key = MemoryContextStrdup(part->memory, buffer);
-	else
-		part->trouble = MemoryContextStrdup(part->memory, trouble);
-	OPENSSL_cleanse(buffer, sizeof(buffer));
+	StaticAssertStmt(PRIORITY_BACKFILL == 10, "as in the statements above");
+	return count_long() < LONG_AT_ONCE ? Min(next, first_due(&lists)) : next;
 }
 
 /* ---- asking ---- */
@@ -210,26 +240,47 @@ put_off(const Part *part, const char *error)
 					 GetCurrentTimestamp() + delay, say(part, error)};
 }
 
+/* Somebody has set another key since the request was made. */
+static bool
+key_has_changed(Part *part, const ApiCall *call)
+{
+	part_load_key(part);
+	return part->key != NULL && strcmp(part->key, call->key) != 0;
+}
+
+/* A cursor may be what is refused: the list is read from its beginning, once. */
+static bool
+starts_again(Part *part, const ApiCall *call)
+{
+	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
+		part->kind->next != NULL || part->cursor == NULL || part->restarted)
+		return false;
+	part_set_cursor(part, NULL);
+	return part->restarted = true;
+}
+
 /* What an answer that isn't good makes of the part. */
 static Outcome
 judge_failure(Part *part, const ApiCall *call)
 {
+	Outcome on = {"running", GetCurrentTimestamp(), NULL};
 	bool skips = part->optional && call->verdict != API_TOO_LARGE;
 
-	if (call->verdict == API_AGAIN)
+	if (call->verdict == API_AGAIN || call->verdict == API_LATER)
 		return put_off(part, call->trouble);
 	if (call->verdict == API_TOO_LARGE && part->limit > 1)
 	{
 		part->limit = Max(1, part->limit / 4);
-		return (Outcome){"running", GetCurrentTimestamp(), NULL};
+		return on;
 	}
+	if (starts_again(part, call) ||
+		(call->verdict == API_KEY_BAD && key_has_changed(part, call)))
+		return on;
 	if (call->verdict == API_KEY_BAD)
 	{
 		job_fail_account(part, call->trouble);
 		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
 	}
-	if (part->list_path != NULL && call->verdict != API_FORBIDDEN)
-		part_set_cursor(part, NULL); /* it may be that which is refused */
 	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
 					 say(part, call->trouble)};
 }
@@ -296,35 +347,81 @@ write_answer(Part *part, ApiCall *call)
 static bool
 write_outcome(Part *part, const Outcome *outcome)
 {
-	if (part_write(part, outcome) && strcmp(outcome->state, "running") == 0)
+	if (!part_write(part, outcome))
+		return false;
+	if (strcmp(outcome->state, "running") == 0)
+	{
+		part_load_key(part); /* it may be another by now */
 		return true;
+	}
 	if (strcmp(outcome->state, "waiting") != 0)
 		job_unblock(part, outcome->state);
 	job_finish(part->job);
 	return false;
 }
 
+/*
+ * With the job's row locked: is the part still ours?  A job that was called off,
+ * and may have been taken up again, is not.  HELD_UP: somebody's transaction
+ * has the row, and may keep it for long.
+ */
+typedef enum Grip
+{
+	OURS,
+	LOST,
+	HELD_UP
+} Grip;
+
+static Grip
+take_grip(const Part *part)
+{
+	bool locked = job_lock(part->job);
+
+	if (part->lost || !part_is_ours(part))
+		return LOST;
+	return locked ? OURS : HELD_UP;
+}
+
 /* In a transaction of its own: what came, and how the part stands. */
-static void
+static bool
 settle(Part *part, ApiCall *call)
 {
 	bool wants = call->verdict == API_OK ||
 				 (part->kind->takes & API_BIT(call->verdict)) != 0;
-	Outcome outcome;
-	bool goes_on;
-	bool quiet;
+	bool goes_on = false;
+	bool quiet = false;
+	Grip grip;
 
 	pass_begin();
-	job_lock(part->job);
-	outcome = wants ? write_answer(part, call) : judge_failure(part, call);
-	quiet = part->kind->quiet && part->missing == 0;
+	grip = take_grip(part);
+	if (grip == OURS)
+	{
+		Outcome outcome = wants ? write_answer(part, call)
+								: judge_failure(part, call);
+
+		quiet = part->kind->quiet && part->missing == 0;
+		goes_on = write_outcome(part, &outcome);
+	}
 	caller_write_log();
-	goes_on = write_outcome(part, &outcome);
 	pass_commit();
+	if (grip == HELD_UP)
+		return false;
 	stirred |= !quiet || !goes_on;
 	part->asked = false;
 	if (!goes_on)
 		let_go(part);
+	return true;
+}
+
+static void
+free_calls(void)
+{
+	caller_drop();
+	while (!dlist_is_empty(&held))
+		call_free(dlist_container(ApiCall, node, dlist_pop_head_node(&held)));
+	if (taken != NULL)
+		call_free(taken);
+	taken = NULL;
 }
 
 /*
@@ -334,38 +431,50 @@ settle(Part *part, ApiCall *call)
 static void
 let_go_of_all(int64 delay)
 {
-	caller_drop();
-	if (taken != NULL)
-		call_free(taken);
-	taken = NULL;
+	free_calls();
 	if (nparts == 0)
 		return;
 	pass_begin();
 	caller_write_log();
-	while (!dlist_is_empty(&parts))
-	{
-		Part *part = dlist_head_element(Part, node, &parts);
-
-		part_release(part, GetCurrentTimestamp() + delay);
-		let_go(part);
-	}
+	part_release_all(GetCurrentTimestamp() + delay);
 	pass_commit();
+	while (!dlist_is_empty(&parts))
+		let_go(dlist_head_element(Part, node, &parts));
 }
 
 /* ---- what the pass calls ---- */
 
+/* Those that were held up, too, when it is time. */
+static ApiCall *
+next_answer(TimestampTz now)
+{
+	ApiCall *call = caller_take();
+
+	if (call == NULL && !dlist_is_empty(&held) && now >= held_until)
+		call = dlist_container(ApiCall, node, dlist_pop_head_node(&held));
+	return call;
+}
+
 static bool
 settle_answers(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	ApiCall *call;
 	bool any = false;
 
-	while ((call = taken = caller_take()) != NULL)
+	while ((call = taken = next_answer(now)) != NULL)
 	{
-		settle(call->owner, call);
+		bool settled = settle(call->owner, call);
+
 		taken = NULL;
-		call_free(call);
-		any = true;
+		if (settled)
+			call_free(call);
+		else
+		{
+			dlist_push_tail(&held, &call->node);
+			held_until = now + HELD;
+		}
+		any |= settled;
 	}
 	return any;
 }
@@ -393,32 +502,42 @@ find_request(Part *part)
 	return judge_error(part, error);
 }
 
+/* In a transaction of its own; false when the part is let go of, or held up. */
+static bool
+find_out(Part *part)
+{
+	bool goes_on = false;
+	Grip grip;
+
+	pass_begin();
+	grip = take_grip(part);
+	if (grip == OURS)
+	{
+		Outcome outcome = find_request(part);
+
+		goes_on = write_outcome(part, &outcome);
+	}
+	pass_commit();
+	stirred = true;
+	part->held_up = grip == HELD_UP;
+	if (part->held_up)
+		held_until = GetCurrentTimestamp() + HELD;
+	else if (!goes_on)
+		let_go(part);
+	return goes_on;
+}
+
 /*
- * Find out what is to be asked for, in a transaction of its own, and ask.  A
- * part without a key fails at once, and says so.
+ * Find out what is to be asked for, and ask.  A part without a key fails at
+ * once, and says so.
  */
 static void
 go_on(Part *part)
 {
-	Outcome outcome;
-	bool goes_on;
-
-	if (part->key == NULL || part->kind->next != NULL)
-	{
-		pass_begin();
-		job_lock(part->job);
-		outcome = find_request(part);
-		goes_on = write_outcome(part, &outcome);
-		pass_commit();
-		stirred = true;
-		if (!goes_on)
-		{
-			let_go(part);
-			return;
-		}
-		if (!part->ready)
-			return; /* in the next turn */
-	}
+	if ((part->key == NULL || part->kind->next != NULL) && !find_out(part))
+		return;
+	if (part->kind->next != NULL && !part->ready)
+		return; /* in the next turn */
 	ask(part);
 	part->asked = true;
 }
@@ -426,6 +545,7 @@ go_on(Part *part)
 static bool
 go_on_with_all(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
 	bool any = false;
 
@@ -433,7 +553,7 @@ go_on_with_all(void)
 	{
 		Part *part = dlist_container(Part, node, iter.cur);
 
-		if (part->asked)
+		if (part->asked || (part->held_up && now < held_until))
 			continue;
 		go_on(part);
 		any = true;
@@ -457,7 +577,7 @@ load_keys(void)
 		Part *part = dlist_container(Part, node, iter.cur);
 
 		if (part->key == NULL && part->trouble == NULL)
-			load_key(part);
+			part_load_key(part);
 	}
 }
 
@@ -536,6 +656,8 @@ runner_turn(TimestampTz *next, bool *stirs)
 	*next = paced;
 	if (nparts < AT_ONCE)
 		*next = Min(*next, next_due);
+	if (!dlist_is_empty(&held) || held_until > GetCurrentTimestamp())
+		*next = Min(*next, held_until);
 	*stirs = stirred;
 	in_turn = false;
 	return busy;
@@ -554,7 +676,24 @@ runner_idle(void)
 	return nparts == 0;
 }
 
-/* Parts of holders that are dead are due at once. */
+/* Of a part: its job and number, its lease's pid and start of the process. */
+static bool
+holder_has_it(const Datum *lease, bool since_start)
+{
+	int pid = DatumGetInt32(lease[2]);
+	TimestampTz start = DatumGetTimestampTz(lease[3]);
+
+	if (!since_start)
+		return false;
+	if (pid == MyProcPid && start == MyStartTimestamp)
+		return is_in_hand(DatumGetInt64(lease[0]), DatumGetInt32(lease[1]));
+	return compat_backend_lives(pid, start);
+}
+
+/*
+ * Parts of holders that are dead are due at once, and those of ours that we
+ * don't know of.
+ */
 void
 runner_reclaim(void)
 {
@@ -566,8 +705,9 @@ runner_reclaim(void)
 		"UPDATE stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
 		" lease_backend_start = NULL, lease_server_start = NULL,"
 		" due_at = pg_catalog.clock_timestamp()"
-		" WHERE job = $1 AND part = $2 AND state = 'running'"
-		" AND lease_pid = $3 AND lease_backend_start = $4",
+		" WHERE ctid = (SELECT ctid FROM stripe_sync.job_part"
+		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
+		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)",
 		4,
 		{INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
 	SPITupleTable *rows;
@@ -586,13 +726,10 @@ runner_reclaim(void)
 		for (int j = 0; j < 4; j++)
 			values[j] = SPI_getbinval(rows->vals[i], rows->tupdesc, j + 1,
 									  &isnull);
-		if (DatumGetBool(
-				SPI_getbinval(rows->vals[i], rows->tupdesc, 5, &isnull)) &&
-			(DatumGetInt32(values[2]) == MyProcPid ||
-			 compat_backend_lives(DatumGetInt32(values[2]),
-								  DatumGetTimestampTz(values[3]))))
-			continue;
-		engine_run(&release, values, NULL, SPI_OK_UPDATE);
+		if (!holder_has_it(
+				values, DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc,
+												   5, &isnull))))
+			engine_run(&release, values, NULL, SPI_OK_UPDATE);
 	}
 	SPI_finish();
 	pass_commit();

@@ -9,7 +9,11 @@
 #include "stripe_api.h"
 
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+
+/* What Stripe says of an object that the key's mode does not have. */
+#define OTHER_MODE "a similar object exists in"
 
 static bool
 is_one_of(const char *account)
@@ -57,11 +61,30 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 	}
 }
 
+/* What fits, and no part of a character. */
+static void
+clip(char *place, size_t size, const char *text)
+{
+	int length = pg_encoding_mbcliplen(PG_UTF8, text, (int) strlen(text),
+									   (int) size - 1);
+
+	memcpy(place, text, length);
+	place[length] = '\0';
+}
+
+static bool
+is_text(const ApiCall *call)
+{
+	return call->length <= INT_MAX &&
+		   pg_verify_mbstr(PG_UTF8, call->body, (int) call->length, true);
+}
+
 /* {"error": {"type", "code", "message"}}, as far as it is that. */
 static void
-read_error(ApiCall *call)
+read_error(ApiCall *call, bool *missing)
 {
-	Jsonb *document = json_parse(call->body, (int) call->length);
+	Jsonb *document = is_text(call) ? json_parse(call->body, (int) call->length)
+									: NULL;
 	JsonbContainer *error = document != NULL && JB_ROOT_IS_OBJECT(document)
 								? json_get_object(&document->root, "error")
 								: NULL;
@@ -69,33 +92,36 @@ read_error(ApiCall *call)
 	char *type = error ? json_get_string(error, "type") : NULL;
 	char *message = error ? json_get_string(error, "message") : NULL;
 
+	*missing = code != NULL && strcmp(code, "resource_missing") == 0 &&
+			   (message == NULL || strstr(message, OTHER_MODE) == NULL);
 	if (code == NULL)
 		code = type;
-	snprintf(call->code, sizeof(call->code), "http_%d", call->status);
-	if (code != NULL)
-		strlcpy(call->code, code, sizeof(call->code));
-	snprintf(call->trouble, sizeof(call->trouble),
-			 "Stripe answered %d (%s)%s%s", call->status, call->code,
-			 message ? ": " : "", message ? message : "");
+	clip(call->code, sizeof(call->code),
+		 code ? code : psprintf("http_%d", call->status));
+	clip(call->trouble, sizeof(call->trouble),
+		 psprintf("Stripe answered %d (%s)%s%s", call->status, call->code,
+				  message ? ": " : "", message ? message : ""));
 }
 
+/*
+ * That there is no such object only Stripe can say, in so many words: a proxy's
+ * 404 is no deletion, nor is that of a key that opens the other mode.  "Don't
+ * retry" of what is over by itself means not at once.
+ */
 static ApiVerdict
-verdict_of(const ApiCall *call, int should_retry)
+verdict_of(const ApiCall *call, int should_retry, bool missing)
 {
 	int status = call->status;
 
 	if (status == 401)
 		return API_KEY_BAD;
-	if (should_retry >= 0)
-	{
-		if (should_retry == 1)
-			return API_AGAIN;
-	}
-	else if (status == 409 || status == 429 || status >= 500)
+	if (should_retry == 1 || (should_retry < 0 && status == 409))
 		return API_AGAIN;
+	if (status == 429 || status >= 500)
+		return should_retry == 0 ? API_LATER : API_AGAIN;
 	if (status == 403)
 		return API_FORBIDDEN;
-	if (status == 404)
+	if (status == 404 && missing)
 		return API_GONE;
 	return API_REFUSED;
 }
@@ -113,45 +139,57 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 					: answer->fault == HTTP_REFUSED ? API_REFUSED
 													: API_AGAIN;
 	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
-	snprintf(call->trouble, sizeof(call->trouble), "%s: %s", call->code,
-			 answer->trouble);
+	clip(call->trouble, sizeof(call->trouble),
+		 psprintf("%s: %s", call->code, answer->trouble));
 }
 
 /* By Stripe's clock alone: ours may be an hour off. */
 static TimestampTz
 as_of(const HttpAnswer *answer)
 {
-	return time_t_to_timestamptz((pg_time_t) answer->date) -
-		   (answer->finished - answer->started) - USECS_PER_SEC;
+	int64 took = Max(0, answer->finished - answer->started);
+
+	return time_t_to_timestamptz((pg_time_t) answer->date) - took -
+		   USECS_PER_SEC;
+}
+
+/* Another try may bring something better. */
+static void
+be_unusable(ApiCall *call, const char *code, const char *trouble)
+{
+	call->verdict = API_AGAIN;
+	strlcpy(call->code, code, sizeof(call->code));
+	strlcpy(call->trouble, trouble, sizeof(call->trouble));
 }
 
 /* The body is in the call by now. */
 void
 api_judge(ApiCall *call, const HttpAnswer *answer)
 {
+	bool missing = false;
+
 	call->status = answer->status;
 	call->code[0] = call->trouble[0] = '\0';
 	if (answer->fault != HTTP_DONE)
 		judge_fault(call, answer);
 	else if (answer->status != 200)
 	{
-		read_error(call);
-		call->verdict = verdict_of(call, answer->should_retry);
+		read_error(call, &missing);
+		call->verdict = verdict_of(call, answer->should_retry, missing);
 		/* what Stripe keeps for the key, its own failures too, stays as it is */
 		if (answer->replayed && answer->should_retry != 1 &&
-			call->verdict == API_AGAIN)
+			(call->verdict == API_AGAIN || call->verdict == API_LATER))
 			call->verdict = API_REFUSED;
 		call->as_of = as_of(answer);
 		if (call->verdict == API_GONE && answer->date < 0)
 			call->verdict = API_AGAIN; /* gone as of when? */
 	}
 	else if (answer->date < 0)
-	{
-		call->verdict = API_AGAIN;
-		strlcpy(call->code, "no_date", sizeof(call->code));
-		strlcpy(call->trouble, "the answer has no Date header",
-				sizeof(call->trouble));
-	}
+		be_unusable(call, "no_date", "the answer has no Date header");
+	else if (call->body == NULL)
+		be_unusable(call, "no_memory", "there was no memory for the answer");
+	else if (!is_text(call))
+		be_unusable(call, "not_utf8", "the answer is not UTF-8");
 	else
 	{
 		call->verdict = API_OK;

@@ -16,7 +16,8 @@
 typedef enum ApiVerdict
 {
 	API_OK,
-	API_AGAIN,	   /* later, as it is */
+	API_AGAIN,	   /* soon, as it is */
+	API_LATER,	   /* as it is, but not soon */
 	API_REFUSED,   /* never as it is: the request is wrong */
 	API_GONE,	   /* no such object, or no more */
 	API_KEY_BAD,   /* 401: no request with this key */
@@ -127,12 +128,15 @@ typedef struct Part
 	char *trouble; /* why there is none */
 	int limit;	   /* of a page */
 	bool asked;	   /* its request is on its way */
+	bool held_up;  /* by somebody's lock on the job */
+	bool lost;	   /* to a second claim: what comes is dropped */
 
 	/* a list that goes round in a circle */
 	char *tortoise;
 	int64 steps;
 	int64 lap;
-	int refusals; /* one after the other */
+	int refusals;	/* one after the other */
+	bool restarted; /* from the beginning: the cursor was refused */
 
 	/* what the last answer has come to, added by who took it */
 	int64 pages;
@@ -174,7 +178,7 @@ typedef struct PartKind
 
 /* ---- in job.c ---- */
 extern int64 job_create(const char *kind);
-extern void job_lock(int64 job);
+extern bool job_lock(int64 job);
 extern void job_unblock(const Part *part, const char *state);
 extern void job_fail_account(const Part *part, const char *error);
 extern void job_finish(int64 job);
@@ -206,7 +210,9 @@ typedef struct PartMark
 } PartMark;
 
 extern bool part_write(Part *part, const Outcome *outcome);
-extern void part_release(Part *part, TimestampTz due);
+extern bool part_is_ours(const Part *part);
+extern void part_release_all(TimestampTz due);
+extern void part_load_key(Part *part);
 extern PartMark part_mark(const Part *part);
 extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
@@ -222,13 +228,19 @@ extern const PartKind part_children;
 extern const PartKind part_vanished;
 extern const PartKind part_events;
 extern const PartKind part_object;
+extern const PartKind part_single;
 extern const PartKind part_endpoints;
 extern const PartKind part_new_endpoint;
 
 extern void path_append(StringInfo path, const char *text);
 extern char *path_fill(const char *pattern, const char *id);
 extern bool list_goes_round(Part *part, const char *last);
-extern void list_add_rests(const Part *part, const Reading *reading);
+extern char *list_path(const Part *part);
+extern bool list_take_page(Part *part, const ApiCall *call);
+extern void list_begin_lap(Part *part);
+extern TimestampTz list_created(JsonbContainer *object);
+extern void list_add_rests(Part *part, const Reading *reading);
+extern MirrorTable *mirror_table_to_read(const CatalogType *type);
 extern bool object_from(const ApiCall *call, Reading *reading);
 /* ---- in reconcile.c, gap.c: runs through lists of events ---- */
 #define STRIPE_KEEPS	(30 * USECS_PER_DAY)	 /* events, in its lists */

@@ -13,48 +13,71 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#define SLICE 5000 /* rows that are looked at in one transaction */
+#define SLICE		 5000 /* rows that are looked at in one transaction */
+#define MAX_REFUSALS 10	  /* one after the other */
 
-/* The next that the list did not have; *end is where the slice ends. */
-static char *
-find_older(const Part *part, const CatalogType *type, char **end)
+/* It may have been renamed, or dropped, since the job was made. */
+MirrorTable *
+mirror_table_to_read(const CatalogType *type)
 {
-	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID};
-	Datum values[] = {CStringGetTextDatum(part->cursor ? part->cursor : ""),
-					  CStringGetTextDatum(snapshot_account(type, part->account)),
-					  TimestampTzGetDatum(part->until), Int32GetDatum(SLICE)};
+	MirrorTable *table = table_find(type);
+
+	if (table == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("%s", mirror_lacks_table(type))));
+	return table;
+}
+
+/*
+ * The next that the list did not have becomes parent_id; without one in this
+ * slice the cursor is at its end, and NULL behind the last.  With the rights of
+ * the table's owner; of the other mode the key shows nothing.
+ */
+static void
+look_at_slice(Part *part)
+{
+	const CatalogType *type = catalog_find(part->object_type,
+										   strlen(part->object_type));
+	MirrorTable *table = mirror_table_to_read(type);
+	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID};
+	Datum values[] = {
+		CStringGetTextDatum(part->cursor ? part->cursor : ""),
+		CStringGetTextDatum(snapshot_account(type, part->account)),
+		TimestampTzGetDatum(part->until), Int32GetDatum(SLICE),
+		CStringGetTextDatum(api_key_opens_live(part->key) ? "true" : "false")};
+	bool has_mode = catalog_field(type, "livemode") != NULL;
 	char *sql = psprintf(
 		"SELECT pg_catalog.min(id) FILTER (WHERE _deleted_at IS NULL"
 		"   AND _account OPERATOR(pg_catalog.=) $2"
-		"   AND _as_of OPERATOR(pg_catalog.<) $3), pg_catalog.max(id)"
-		" FROM (SELECT id, _account, _deleted_at, _as_of FROM %s.%s"
+		"   AND _as_of OPERATOR(pg_catalog.<) $3%s), pg_catalog.max(id)"
+		" FROM (SELECT id, _account, _deleted_at, _as_of%s FROM ONLY %s.%s"
 		"   WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $4) s",
-		MIRROR_SCHEMA, quote_identifier(type->table));
+		has_mode ? " AND coalesce(livemode::text OPERATOR(pg_catalog.=) $5, true)"
+				 : "",
+		has_mode ? ", livemode" : "", MIRROR_SCHEMA,
+		quote_identifier(type->table));
+	RoleScope scope = role_enter(table->owner, table->search_path);
+	HeapTuple row;
 
-	if (SPI_execute_with_args(sql, lengthof(values), types, values, NULL, true,
+	SPI_connect();
+	if (SPI_execute_with_args(sql, has_mode ? 5 : 4, types, values, NULL, true,
 							  1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "\"%s\" failed", sql);
-	*end = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	row = SPI_tuptable->vals[0];
+	part_set_parent(part, SPI_getvalue(row, SPI_tuptable->tupdesc, 1));
+	if (part->parent_id == NULL)
+		part_set_cursor(part, SPI_getvalue(row, SPI_tuptable->tupdesc, 2));
+	SPI_finish();
+	role_leave(&scope);
 }
 
 static void
 vanished_next(Part *part)
 {
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
-	char *older;
-	char *end;
-
-	SPI_connect();
-	older = find_older(part, type, &end);
-	part_set_parent(part, older); /* the one to be asked for */
-	if (older == NULL && end != NULL)
-		part_set_cursor(part, end);
-	SPI_finish();
-	part->ready = older != NULL;
-	part->finished = older == NULL && end == NULL;
+	look_at_slice(part);
+	part->ready = part->parent_id != NULL;
+	part->finished = part->parent_id == NULL && part->cursor == NULL;
 }
 
 static char *
@@ -66,8 +89,19 @@ vanished_path(const Part *part)
 	return path_fill(type->retrieve_path, part->parent_id);
 }
 
+/* What Stripe won't say of one object is noted; of many, it is given up. */
 static void
-vanished_take(Part *part, const ApiCall *call)
+note_refusal(Part *part, const ApiCall *call)
+{
+	if (++part->refusals >= MAX_REFUSALS)
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+						errmsg("%s", call->trouble)));
+	part_note(part, psprintf("%s %s: %s", part->object_type, part->parent_id,
+							 call->trouble));
+}
+
+static void
+look_at_answer(Part *part, const ApiCall *call)
 {
 	Reading reading = {
 		.type = catalog_find(part->object_type, strlen(part->object_type)),
@@ -75,12 +109,22 @@ vanished_take(Part *part, const ApiCall *call)
 		.account = part->account,
 		.as_of = call->as_of};
 
+	part->refusals = 0;
 	if (!object_from(call, &reading))
 		part->repaired++;
 	mirror_read_page(list_make1(&reading));
 	if (strcmp(reading.status, "failed") == 0)
 		part_note(part, psprintf("%s %s: %s", part->object_type,
 								 part->parent_id, reading.detail));
+}
+
+static void
+vanished_take(Part *part, const ApiCall *call)
+{
+	if (call->verdict == API_OK || call->verdict == API_GONE)
+		look_at_answer(part, call);
+	else
+		note_refusal(part, call);
 	part->pages++;
 	part->objects++;
 	part_set_cursor(part, part->parent_id);
@@ -91,5 +135,5 @@ const PartKind part_vanished = {
 	.path = vanished_path,
 	.take = vanished_take,
 	.next = vanished_next,
-	.takes = API_BIT(API_GONE),
+	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

@@ -64,7 +64,12 @@ CREATE TABLE stripe_sync.job_part (
 	PRIMARY KEY (job, part)
 );
 CREATE INDEX job_part_due_idx ON stripe_sync.job_part (priority, due_at, part) WHERE state = 'waiting';
-CREATE INDEX job_part_next_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting';
+CREATE INDEX job_part_next_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting' AND priority < 10;
+CREATE INDEX job_part_next_list_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting' AND priority >= 10;
+CREATE INDEX job_part_blocked_idx ON stripe_sync.job_part (job, after_part) WHERE state = 'blocked';
+-- a list is read once by a job, however often it is come upon
+CREATE UNIQUE INDEX job_part_list_idx ON stripe_sync.job_part (job, account, kind, list_path)
+	WHERE list_path IS NOT NULL;
 CREATE INDEX job_part_open_idx ON stripe_sync.job_part (job, part) WHERE state IN ('blocked', 'waiting', 'running');
 CREATE INDEX job_part_running_idx ON stripe_sync.job_part (job, part) WHERE state = 'running';
 -- However often one object is asked for, it is read once.  What was begun and
@@ -73,7 +78,7 @@ CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, ob
 	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
 CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
-COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object (retrieved), events (listed and brought into the inbox), age (of the account), list, children, rest (lists of objects), vanished (what a list no longer had), or of a webhook endpoint';
+COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object, single (retrieved), events (listed and brought into the inbox), age (of the account), list, children, rest (lists of objects), vanished (what a list no longer had), or of a webhook endpoint';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';
 COMMENT ON COLUMN stripe_sync.job_part.cursor IS 'The last id that was read and written; a crash goes on behind it';
 COMMENT ON COLUMN stripe_sync.job_part.parent_id IS 'The object whose list is being read';
@@ -102,13 +107,13 @@ SELECT j.id, j.kind, j.state,
 	   (SELECT pg_catalog.avg(progress) FILTER (WHERE kind OPERATOR(pg_catalog.<>) 'rest') AS progress,
 			   pg_catalog.sum(pages)::bigint AS pages, pg_catalog.sum(objects)::bigint AS objects,
 			   pg_catalog.sum(missing)::bigint AS missing, pg_catalog.sum(repaired)::bigint AS repaired,
-			   pg_catalog.string_agg(DISTINCT said, E'\n') AS error,
+			   pg_catalog.left(pg_catalog.string_agg(DISTINCT said, E'\n'), 20000) AS error,
 			   (pg_catalog.array_agg(gap_first ORDER BY gap_first_at) FILTER (WHERE gap_first IS NOT NULL))[1] AS gap_first,
 			   pg_catalog.min(gap_first_at) AS gap_first_at,
 			   (pg_catalog.array_agg(gap_last ORDER BY gap_last_at DESC) FILTER (WHERE gap_last IS NOT NULL))[1] AS gap_last,
 			   pg_catalog.max(gap_last_at) AS gap_last_at
 		  FROM (SELECT kind, pages, objects, missing, repaired, gap_first, gap_first_at, gap_last, gap_last_at,
-					   CASE WHEN state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'skipped', 'cancelled']) THEN 1 ELSE progress END AS progress,
+					   CASE WHEN state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'skipped']) THEN 1 ELSE progress END AS progress,
 					   nullif(pg_catalog.concat_ws(E'\n', note, error), '') AS said
 				  FROM stripe_sync.job_part WHERE job OPERATOR(pg_catalog.=) j.id) AS one) AS p ON true;
 COMMENT ON VIEW stripe_sync.job IS 'Jobs of the worker: what it reads from Stripe';
