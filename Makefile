@@ -170,6 +170,7 @@ PROVE_TESTS = \
 	test/tap/reconcile_faults.pl \
 	test/tap/refetch.pl \
 	test/tap/job.pl \
+	test/tap/clock.pl \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.

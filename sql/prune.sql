@@ -63,6 +63,22 @@ INSERT INTO stripe_sync.pulse SELECT 'e', timezone('UTC', now())::date - d, 1, '
 SELECT stripe_sync.prune();
 SELECT array_agg(timezone('UTC', now())::date - day ORDER BY day DESC) AS days_ago FROM stripe_sync.pulse;
 
+-- jobs that are over go with their parts; but the last run of reconcile, which may have to go on
+INSERT INTO stripe_sync.job_record (id, kind, state, finished_at)
+SELECT n, kind, state, now() - age * interval '1 day' FROM (VALUES (1, 'refetch', 'done', 100), (2, 'refetch', 'failed', 100), (3, 'reconcile', 'failed', 100), (4, 'backfill', 'cancelled', 100),
+	(5, 'refetch', 'done', 1), (6, 'backfill', 'running', NULL), (7, 'reconcile', 'failed', 100)) v (n, kind, state, age);
+INSERT INTO stripe_sync.job_part (job, part, kind, priority, state) SELECT id, 1, 'events', 1, 'done' FROM stripe_sync.job_record;
+-- requests: after two weeks, whatever is set
+INSERT INTO stripe_sync.api_call (method, path, account, attempt, started_at, duration)
+SELECT 'GET', age::text, '', 1, now() - age * interval '1 day', '1 s' FROM unnest('{1,13,15,100}'::int[]) age;
+SET stripe_sync.retention = 0;
+SELECT stripe_sync.prune();
+SELECT string_agg(path, ' ' ORDER BY id) AS calls FROM stripe_sync.api_call;
+SELECT count(*) AS jobs FROM stripe_sync.job_record;
+RESET stripe_sync.retention;
+SELECT stripe_sync.prune();
+SELECT string_agg(id::text, ' ' ORDER BY id) AS jobs, (SELECT string_agg(job::text, ' ' ORDER BY job) FROM stripe_sync.job_part) AS parts FROM stripe_sync.job_record;
+
 -- many at once
 DELETE FROM stripe_sync.event;
 INSERT INTO stripe_sync.event (id, account, type, received_at, source, status, todo, attempts, payload)

@@ -175,7 +175,15 @@ note_type(EventPage *page, const StoredGist *gist)
 	page->types = lappend(page->types, gist->type);
 }
 
-/* Is it too young to be missing? */
+/* What is too young isn't missing yet; what is too old nobody has asked for. */
+static bool
+is_in_range(const Part *part, const Event *event)
+{
+	return !event->has_created ||
+		   (event->created <= part->until && event->created >= part->since);
+}
+
+/* True when the inbox did not have it. */
 static bool
 bring_in(EventPage *page, const PageElement *element)
 {
@@ -188,7 +196,7 @@ bring_in(EventPage *page, const PageElement *element)
 		return false;
 	}
 	note_time(page, event.has_created, event.created);
-	return (!event.has_created || event.created <= page->part->until) &&
+	return is_in_range(page->part, &event) &&
 		   inbox_store_pending(&event, endpoint_of(&event), "reconcile");
 }
 

@@ -8,7 +8,8 @@
  *
  * The order is: messages, then incidents that no message names, then events,
  * then the notes of which alert has seen which event.  Those notes stay as long
- * as the event could be replayed, or the incident counts them.
+ * as the event could be replayed, or the incident counts them.  Jobs that are
+ * over go with their parts; requests to Stripe after two weeks.
  */
 #include "stripe_sync.h"
 
@@ -23,6 +24,7 @@ PG_FUNCTION_INFO_V1(stripe_sync_prune);
 #define LEAST_AGE	 (35 * (int64) SECS_PER_DAY)
 #define GREATEST_AGE (1000 * 366 * (int64) SECS_PER_DAY)
 #define PULSE_DAYS	 14
+#define CALL_DAYS	 14
 
 static const char *const message_batch =
 	"WITH old AS (DELETE FROM stripe_sync.message WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
@@ -69,6 +71,21 @@ static const char *const alerted_batch =
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
 	"       WHERE i.id OPERATOR(pg_catalog.=) a.incident)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/* The last run of reconcile stays: should it have failed, it goes on. */
+static const char *const job_batch =
+	"DELETE FROM stripe_sync.job_record WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT j.id FROM stripe_sync.job_record j"
+	"   WHERE j.finished_at OPERATOR(pg_catalog.<) $1"
+	"     AND j.state OPERATOR(pg_catalog.=) ANY ('{done,failed,cancelled}')"
+	"     AND j.id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT pg_catalog.max(k.id)"
+	"       FROM stripe_sync.job_record k WHERE k.kind OPERATOR(pg_catalog.=) 'reconcile'))"
+	"   ORDER BY j.finished_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+static const char *const call_batch =
+	"DELETE FROM stripe_sync.api_call WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT c.id FROM stripe_sync.api_call c"
+	"   WHERE c.started_at OPERATOR(pg_catalog.<) $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /*
  * Planned with the values: how many rows are that old is what the plan hangs
@@ -119,12 +136,22 @@ find_cutoff(const Interval *before, TimestampTz *cutoff)
 	return true;
 }
 
+/* Whatever is set for events: the log of requests is long in no time. */
+static int64
+prune_calls(int64 most)
+{
+	return delete_batch(call_batch,
+						GetCurrentTimestamp() - CALL_DAYS * USECS_PER_DAY, most,
+						SPI_OK_DELETE);
+}
+
 /* As many of each as may go at once; returns all, and *events of them. */
 static int64
 prune_batch(TimestampTz before, int64 most, int64 *events)
 {
 	int64 others = delete_batch(message_batch, before, most, SPI_OK_SELECT) +
-				   delete_batch(incident_batch, before, most, SPI_OK_DELETE);
+				   delete_batch(incident_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(job_batch, before, most, SPI_OK_DELETE);
 
 	*events = delete_batch(event_batch, before, most, SPI_OK_DELETE);
 	return others + *events +
@@ -140,13 +167,12 @@ prune_some(const Interval *before)
 {
 	TimestampTz cutoff;
 	int64 events;
-	int64 all = 0;
-	RoleScope scope;
+	int64 all;
+	RoleScope scope = role_enter_engine();
 
-	if (!find_cutoff(before, &cutoff))
-		return 0;
-	scope = role_enter_engine();
-	all = prune_batch(cutoff, BATCH, &events);
+	all = prune_calls(BATCH);
+	if (find_cutoff(before, &cutoff))
+		all += prune_batch(cutoff, BATCH, &events);
 	if (all == 0)
 		forget_pulses();
 	role_leave(&scope);
@@ -159,14 +185,14 @@ stripe_sync_prune(PG_FUNCTION_ARGS)
 {
 	Interval *before = PG_ARGISNULL(0) ? NULL : PG_GETARG_INTERVAL_P(0);
 	TimestampTz cutoff;
-	int64 events;
+	int64 events = 0;
 	RoleScope scope;
 
 	endpoint_check_interval(before, "before");
-	if (!find_cutoff(before, &cutoff))
-		PG_RETURN_INT64(0);
 	scope = role_enter_engine();
-	(void) prune_batch(cutoff, PG_INT64_MAX, &events);
+	(void) prune_calls(PG_INT64_MAX);
+	if (find_cutoff(before, &cutoff))
+		(void) prune_batch(cutoff, PG_INT64_MAX, &events);
 	forget_pulses();
 	role_leave(&scope);
 	PG_RETURN_INT64(events);
