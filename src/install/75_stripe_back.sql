@@ -164,13 +164,6 @@ CREATE TABLE stripe_sync.webhook_type (
 );
 COMMENT ON TABLE stripe_sync.webhook_type IS 'Types of events that have come by webhook';
 
-CREATE FUNCTION stripe_sync.comes_by_webhook(type text) RETURNS boolean
-	LANGUAGE sql STABLE PARALLEL UNSAFE
-	BEGIN ATOMIC
-		SELECT EXISTS (SELECT FROM stripe_sync.webhook_type AS w WHERE w.type OPERATOR(pg_catalog.=) comes_by_webhook.type);
-	END;
-COMMENT ON FUNCTION stripe_sync.comes_by_webhook(text) IS 'Internal: should an event of that type have come by webhook, is it missing when it has not?';
-
 CREATE FUNCTION stripe_sync.set_api_key(key text, account text DEFAULT NULL) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_set_api_key';

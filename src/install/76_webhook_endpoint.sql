@@ -44,3 +44,14 @@ CREATE FUNCTION stripe_sync.create_webhook_endpoint(url text, types text[] DEFAU
 	AS 'MODULE_PATHNAME', 'stripe_sync_create_webhook_endpoint';
 COMMENT ON FUNCTION stripe_sync.create_webhook_endpoint(text, text[]) IS
 'Has the worker make a webhook endpoint at Stripe, once, and keep its signing secret: as endpoint "default", or under its id (we_...) when that has another secret. types NULL: all that the mirror''s tables, handlers and alerts need. Answers the job, whose result names the endpoint; a URL that one was made for is not made again. The key must be allowed to write webhook endpoints. 22023 for what is no https URL or no type of event, 42710 for other types for the same URL, 55000 without a key.';
+
+CREATE FUNCTION stripe_sync.comes_by_webhook(type text) RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		SELECT EXISTS (SELECT FROM stripe_sync.webhook_type AS w WHERE w.type OPERATOR(pg_catalog.=) comes_by_webhook.type)
+			OR EXISTS (SELECT FROM stripe_sync.watched_endpoint AS e
+				WHERE e.endpoint IS NOT NULL
+				  AND (e.enabled_events OPERATOR(pg_catalog.@>) ARRAY[comes_by_webhook.type]
+					OR e.enabled_events OPERATOR(pg_catalog.@>) ARRAY['*']));
+	END;
+COMMENT ON FUNCTION stripe_sync.comes_by_webhook(text) IS 'Internal: should an event of that type have come by webhook, so that it is missing when it has not? Those that have come before should, and those that our own endpoint at Stripe subscribes to';

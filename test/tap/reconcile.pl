@@ -147,6 +147,15 @@ shop(q{DELETE FROM stripe_sync.webhook_type; DELETE FROM stripe_sync.event WHERE
 reconciled('what was learned is forgotten', since => '1 hour', state => 'done');
 is(told(), '2 2', 'it is learned again from the inbox');
 
+shop(q{INSERT INTO stripe_sync.watched_endpoint (id, endpoint, enabled_events) VALUES ('we_1', 'default', '{coupon.created}'), ('we_2', NULL, '{plan.created}')});
+$stripe->add_objects([ { object => 'coupon', id => 'C1', created => $now - 3000 } ], events => TRUE);
+$stripe->add_objects([ { object => 'plan', id => 'P1', created => $now - 3000 } ], events => TRUE);
+like(reconciled('types that endpoints subscribe to', missing => 2)->{gap_first}, qr/^evt_/, 'ours should have sent its one');
+is(shop(q{SELECT string_agg(type, ' ') FROM stripe_sync.job JOIN stripe_sync.event e ON e.id IN (gap_first, gap_last) WHERE job.id = (SELECT max(id) FROM stripe_sync.job)}), 'coupon.created', 'and somebody else\'s nothing');
+is(told(), '3 3', 'which is told of');
+is_applied();
+shop('DELETE FROM stripe_sync.watched_endpoint');
+
 # ---- connected accounts ----
 
 $stripe->accounts('acct_1', 'acct_2', 'acct_3');
