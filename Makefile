@@ -175,7 +175,7 @@ PROVE_TESTS = \
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
-	delivery flight interference thread crash \
+	delivery flight interference thread crash reconcile reconcile_faults refetch job \
 	webhook_endpoint endpoint_watch,tap:test/tap/$(name).pl)
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
