@@ -156,7 +156,7 @@ move_due(void)
 		" SELECT $1, pg_catalog.row_number() OVER (), 'object', $3, object_type,"
 		"  object_id, account, after FROM gone"
 		" ON CONFLICT (object_type, object_id, account)"
-		"  WHERE kind = 'object' AND state = 'waiting'"
+		"  WHERE kind = 'object' AND state = 'waiting' AND attempts = 0"
 		"  DO UPDATE SET since = GREATEST(p.since, excluded.since)",
 		3,
 		{INT8OID, INT4OID, INT4OID}};
