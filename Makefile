@@ -96,7 +96,9 @@ OBJS = \
 	src/caller.o \
 	src/job.o \
 	src/part.o \
+	src/outcome.o \
 	src/runner.o \
+	src/reclaim.o \
 	src/reconcile.o \
 	src/event_list.o \
 	src/gap.o \
@@ -164,6 +166,8 @@ PROVE_TESTS = \
 	test/tap/crash.pl \
 	test/tap/backfill.pl \
 	test/tap/backfill_faults.pl \
+	test/tap/backfill_again.pl \
+	test/tap/backfill_trust.pl \
 	test/tap/reconcile.pl \
 	test/tap/webhook_endpoint.pl \
 	test/tap/endpoint_watch.pl \

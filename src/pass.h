@@ -29,9 +29,11 @@ extern void escalate_end_windows(void);
 extern bool runner_turn(TimestampTz *next, bool *stirs);
 extern void runner_look(void);
 extern bool runner_is_called(void);
-extern void runner_reclaim(void);
 extern bool runner_idle(void);
 extern void runner_drop(void);
+
+/* ---- in reclaim.c ---- */
+extern void runner_reclaim(void);
 
 /* ---- in reconcile.c: by itself, every reconcile_interval ---- */
 extern bool reconcile_schedule(TimestampTz *next);

@@ -21,11 +21,8 @@
 
 #define AT_ONCE		 6 /* parts that are worked at */
 #define LONG_AT_ONCE 4 /* of which these many are whole lists */
-#define MAX_ATTEMPTS 30
-#define AGAIN_FIRST	 (15 * USECS_PER_SEC)
 #define AFTER_ERROR	 (5 * USECS_PER_SEC)
 #define HELD		 (200 * 1000) /* microseconds, by somebody's lock */
-#define AGAIN_MOST	 (15 * 60 * USECS_PER_SEC)
 
 static dlist_head parts = DLIST_STATIC_INIT(parts);
 static int nparts = 0;
@@ -64,8 +61,8 @@ lose(int64 job, int number)
 	}
 }
 
-static bool
-is_in_hand(int64 job, int number)
+bool
+runner_has(int64 job, int number)
 {
 	dlist_iter iter;
 
@@ -208,83 +205,6 @@ ask(Part *part)
 
 /* ---- what becomes of a part ---- */
 
-/* What is said of a part that isn't a matter of its key. */
-static char *
-say(const Part *part, const char *text)
-{
-	StringInfoData said;
-
-	initStringInfo(&said);
-	if (part->list_path != NULL)
-		appendStringInfoString(&said, part->list_path);
-	else if (part->object_type != NULL)
-		appendStringInfo(&said, "%s %s", part->object_type,
-						 part->object_id   ? part->object_id
-						 : part->parent_id ? part->parent_id
-										   : "");
-	else
-		appendStringInfoString(&said, part->kind->name);
-	if (part->account[0] != '\0')
-		appendStringInfo(&said, " of %s", part->account);
-	appendStringInfo(&said, ": %s", text);
-	return said.data;
-}
-
-static Outcome
-put_off(const Part *part, const char *error)
-{
-	int64 delay = Min(AGAIN_MOST, AGAIN_FIRST << Min(part->attempts - 1, 10));
-	bool tried_out = part->attempts >= MAX_ATTEMPTS;
-
-	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + delay, say(part, error)};
-}
-
-/* Somebody has set another key since the request was made. */
-static bool
-key_has_changed(Part *part, const ApiCall *call)
-{
-	part_load_key(part);
-	return part->key != NULL && strcmp(part->key, call->key) != 0;
-}
-
-/* A cursor may be what is refused: the list is read from its beginning, once. */
-static bool
-starts_again(Part *part, const ApiCall *call)
-{
-	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
-		part->kind->next != NULL || part->cursor == NULL || part->restarted)
-		return false;
-	part_set_cursor(part, NULL);
-	return part->restarted = true;
-}
-
-/* What an answer that isn't good makes of the part. */
-static Outcome
-judge_failure(Part *part, const ApiCall *call)
-{
-	Outcome on = {"running", GetCurrentTimestamp(), NULL};
-	bool skips = part->optional && call->verdict != API_TOO_LARGE;
-
-	if (call->verdict == API_AGAIN || call->verdict == API_LATER)
-		return put_off(part, call->trouble);
-	if (call->verdict == API_TOO_LARGE && part->limit > 1)
-	{
-		part->limit = Max(1, part->limit / 4);
-		return on;
-	}
-	if (starts_again(part, call) ||
-		(call->verdict == API_KEY_BAD && key_has_changed(part, call)))
-		return on;
-	if (call->verdict == API_KEY_BAD)
-	{
-		job_fail_account(part, call->trouble);
-		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
-	}
-	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
-					 say(part, call->trouble)};
-}
-
 typedef struct Taking
 {
 	Part *part;
@@ -297,30 +217,6 @@ take_body(void *arg)
 	Taking *taking = arg;
 
 	taking->part->kind->take(taking->part, taking->call);
-}
-
-/* Another try may succeed: what failed wasn't the answer, or it was spoilt. */
-static bool
-is_passing(const ErrorData *error)
-{
-	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_LOCK_NOT_AVAILABLE) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_PROTOCOL_VIOLATION);
-}
-
-/* Of what has been undone. */
-static Outcome
-judge_error(Part *part, ErrorData *error)
-{
-	if (is_passing(error))
-		return put_off(part, error->message);
-	return (Outcome){
-		"failed", GetCurrentTimestamp(),
-		say(part, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
-						   error->message))};
 }
 
 static Outcome
@@ -340,7 +236,7 @@ write_answer(Part *part, ApiCall *call)
 	if (step_guard(take_body, &taking, step_excuse_all, &error))
 		return how_it_stands(part);
 	part_restore(part, &mark);
-	return judge_error(part, error);
+	return outcome_of_error(part, error);
 }
 
 /* True when the part goes on; within the transaction of the outcome. */
@@ -397,11 +293,13 @@ settle(Part *part, ApiCall *call)
 	if (grip == OURS)
 	{
 		Outcome outcome = wants ? write_answer(part, call)
-								: judge_failure(part, call);
+								: outcome_of_failure(part, call);
 
 		quiet = part->kind->quiet && part->missing == 0;
 		goes_on = write_outcome(part, &outcome);
 	}
+	else if (grip == LOST && part->kind->post != NULL && wants)
+		(void) write_answer(part, call); /* Stripe has made it all the same */
 	caller_write_log();
 	pass_commit();
 	if (grip == HELD_UP)
@@ -499,7 +397,7 @@ find_request(Part *part)
 	if (step_guard(next_body, part, step_excuse_all, &error))
 		return how_it_stands(part);
 	part_restore(part, &mark);
-	return judge_error(part, error);
+	return outcome_of_error(part, error);
 }
 
 /* In a transaction of its own; false when the part is let go of, or held up. */
@@ -581,6 +479,29 @@ load_keys(void)
 	}
 }
 
+static void
+reread_body(void *arg)
+{
+	SPI_connect();
+	*(TimestampTz *) arg = reread_to_parts();
+	SPI_finish();
+}
+
+/* Somebody's open transaction may be in the way: that is for later. */
+static TimestampTz
+take_rereads(void)
+{
+	TimestampTz due = GetCurrentTimestamp() + USECS_PER_SEC;
+	ErrorData *error;
+
+	if (!step_guard(reread_body, &due, step_excuse_all, &error) &&
+		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("what the mirror wants read waits: %s",
+								 error->message)));
+	return due;
+}
+
 /* False when nothing may be asked for: paused, or another server's copy. */
 static bool
 claim(void)
@@ -594,10 +515,9 @@ claim(void)
 	if (may && nparts < AT_ONCE)
 	{
 		int nest = engine_plan_in_haste();
-		TimestampTz reread_due;
+		TimestampTz reread_due = take_rereads();
 
 		SPI_connect();
-		reread_due = reread_to_parts();
 		next_due = find_next();
 		if (next_due <= now)
 		{
@@ -674,65 +594,6 @@ bool
 runner_idle(void)
 {
 	return nparts == 0;
-}
-
-/* Of a part: its job and number, its lease's pid and start of the process. */
-static bool
-holder_has_it(const Datum *lease, bool since_start)
-{
-	int pid = DatumGetInt32(lease[2]);
-	TimestampTz start = DatumGetTimestampTz(lease[3]);
-
-	if (!since_start)
-		return false;
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return is_in_hand(DatumGetInt64(lease[0]), DatumGetInt32(lease[1]));
-	return compat_backend_lives(pid, start);
-}
-
-/*
- * Parts of holders that are dead are due at once, and those of ours that we
- * don't know of.
- */
-void
-runner_reclaim(void)
-{
-	static EngineStatement select = {
-		"SELECT job, part, lease_pid, lease_backend_start,"
-		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
-		" FROM stripe_sync.job_part WHERE state = 'running'"};
-	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
-		" lease_backend_start = NULL, lease_server_start = NULL,"
-		" due_at = pg_catalog.clock_timestamp()"
-		" WHERE ctid = (SELECT ctid FROM stripe_sync.job_part"
-		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
-		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)",
-		4,
-		{INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
-	SPITupleTable *rows;
-	uint64 count;
-
-	pass_begin();
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	rows = SPI_tuptable;
-	count = SPI_processed;
-	for (uint64 i = 0; i < count; i++)
-	{
-		Datum values[4];
-		bool isnull;
-
-		for (int j = 0; j < 4; j++)
-			values[j] = SPI_getbinval(rows->vals[i], rows->tupdesc, j + 1,
-									  &isnull);
-		if (!holder_has_it(
-				values, DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc,
-												   5, &isnull))))
-			engine_run(&release, values, NULL, SPI_OK_UPDATE);
-	}
-	SPI_finish();
-	pass_commit();
 }
 
 /* What was written stays, what wasn't is asked again. */

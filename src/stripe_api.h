@@ -217,6 +217,13 @@ extern PartMark part_mark(const Part *part);
 extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
 
+/* ---- in runner.c ---- */
+extern bool runner_has(int64 job, int number);
+
+/* ---- in outcome.c ---- */
+extern Outcome outcome_of_failure(Part *part, const ApiCall *call);
+extern Outcome outcome_of_error(const Part *part, ErrorData *error);
+
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
 /* The account whose key it is. */
 #define OWN_ACCOUNT "/v1/account"

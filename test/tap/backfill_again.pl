@@ -1,0 +1,171 @@
+# backfill_again.pl
+#		A job that did not get to its end is taken up again, called off, joined
+#		and held up, at any moment: nothing is left out, and nothing is stuck.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Delivery;
+use StripeBack;
+use StripeStub;
+use StripeSync;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $missing = StripeStub->missing;
+plan skip_all => $missing if $missing;
+seed();
+
+my $stripe = StripeStub->start;
+my $node = make_reader('backfill_again', $stripe);
+$stripe->fill($_, 450, seed => 3) for qw(customer product);
+my @customers = @{ $stripe->ids(type => 'customer')->{customer} };
+$stripe->add_objects([ map { { object => 'customer_balance_transaction', amount => $_, customer => $customers[$_], _owner => $customers[$_] } } 0 .. 449 ]);
+$stripe->fill('coupon', 20, seed => 4);
+
+sub begin { return shop('SELECT stripe_sync.backfill(ARRAY[' . literals(@_) . '])'); }
+sub rows { return shop("SELECT count(*) FROM stripe.$_[0]"); }
+
+sub empty
+{
+	shop('SET client_min_messages = warning; TRUNCATE stripe.customers, stripe.products, stripe.coupons, stripe.customer_balance_transactions, stripe_sync.job_record CASCADE');
+	$stripe->clear_faults;
+	return;
+}
+
+sub is_running_with
+{
+	my ($job, $pages) = @_;
+
+	return ok($node->poll_query_until('shop', "SELECT pages >= $pages AND state = 'running' FROM stripe_sync.job WHERE id = $job"), 'in the middle of a job');
+}
+
+# ---- what came later is not left out ----
+
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/customers$', skip => 2, times => 1);
+my $job = begin('customer_balance_transaction');
+over($job, 'parents whose list breaks off', state => 'failed');
+cmp_ok(rows('customer_balance_transactions'), '<', 450, 'have children that are not read');
+is(begin('customer_balance_transaction'), $job, 'the job goes on');
+over($job, 'then all parents are there', state => 'done', error => undef);
+is(rows('customer_balance_transactions'), 450, 'and all children');
+
+empty();
+$stripe->fault({ delay => 0.3 }, path => '^/v1/customers$');
+$job = begin('customer');
+is_running_with($job, 2);
+shop("SELECT stripe_sync.cancel_job($job)");
+my $cursor = shop("SELECT cursor FROM stripe_sync.job_part WHERE job = $job AND kind = 'list'");
+$stripe->clear_faults;
+$stripe->fault({ status => 400, body => json_text({ error => { type => 'invalid_request_error', code => 'resource_missing', param => 'starting_after', message => 'No such customer' } }) }, query => "starting_after=$cursor", times => 1);
+is(begin('customer'), $job, 'a job whose cursor Stripe does not know any more');
+over($job, 'begins that list again', state => 'done', error => undef);
+is(rows('customers'), 450, 'and has all of it');
+
+empty();
+shop('DROP TABLE stripe.topups');
+$stripe->fill('topup', 5, seed => 5);
+key_is({ deny => ['^/v1/products'] });
+shop(q{UPDATE stripe_sync.job_record SET state = 'failed' WHERE false});
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/products$');
+key_is(undef);
+$job = shop('SELECT stripe_sync.backfill()');
+over($job, 'everything, of which something fails', state => 'failed');
+$stripe->clear_faults;
+shop(q{SELECT count(*) FROM stripe_sync.create_tables(ARRAY['topup'])});
+is(shop('SELECT stripe_sync.backfill()'), $job, 'goes on');
+over($job, 'with the tables there are then', state => 'done');
+is(rows('topups'), 5, 'which did not exist when it began');
+
+# ---- the same, however it is asked for ----
+
+empty();
+shop(q{SELECT stripe_sync.pause('stripe')});
+$job = shop(q{SET TimeZone = 'UTC'; SELECT stripe_sync.backfill(ARRAY['customer', 'coupon'], '2020-01-01 00:00+00')});
+is(shop(q{SET TimeZone = 'Europe/Berlin'; SELECT stripe_sync.backfill(ARRAY['coupon', 'customer'], '2020-01-01 01:00+01')}), $job, 'the same moment is the same job in any time zone');
+shop("UPDATE stripe_sync.job_record SET created_at = created_at - interval '40 days' WHERE id = $job");
+is(shop(q{SELECT stripe_sync.backfill(ARRAY['customer', 'coupon'], '2020-01-01 00:00+00')}), $job, 'one that waits for long is joined, too');
+my $single = begin('balance');
+my $more = begin(qw(balance customer));
+isnt($more, $single, 'two jobs may want the same singleton');
+shop(q{SELECT stripe_sync.resume('stripe')});
+over($_, 'each reads it', state => 'done', error => undef) for $job, $single, $more;
+my ($ret, $out, $err) = $node->psql('postgres', q{CREATE DATABASE bare});
+$node->safe_psql('bare', 'SET client_min_messages = warning; CREATE EXTENSION stripe_sync; SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
+($ret, $out, $err) = $node->psql('bare', "\\set VERBOSITY verbose\nSELECT stripe_sync.backfill()");
+like($err, qr/55000.*no tables.*HINT: .*create_tables/s, 'without tables there is nothing to do');
+
+# ---- called off and taken up while an answer is awaited ----
+
+empty();
+$stripe->fault({ delay => 0.5 }, path => '^/v1/customers$');
+$job = begin('customer_balance_transaction');
+for my $round (1 .. 3)
+{
+	is_running_with($job, $round);
+	shop("SELECT stripe_sync.cancel_job($job)");
+	is(begin('customer_balance_transaction'), $job, 'taken up again at once');
+}
+$stripe->clear_faults;
+my $row = over($job, 'it comes to its end', state => 'done', error => undef);
+is($row->{objects}, 900, 'every page was written once');
+is(rows('customer_balance_transactions'), 450, 'and nothing left out');
+
+empty();
+$stripe->fill('subscription', 30, seed => 6, children => 25);
+$stripe->fault({ delay => 1 }, path => '^/v1/subscriptions$');
+$job = begin('subscription');
+ok($node->poll_query_until('shop', "SELECT count(*) > 0 FROM stripe_sync.job_part WHERE job = $job AND kind = 'list' AND state = 'running'"), 'a list is asked for');
+shop("SELECT stripe_sync.cancel_job($job)");
+$stripe->clear_faults;
+over(begin('coupon'), 'another job', state => 'done');
+is(shop("SELECT count(*) FROM stripe_sync.job_part WHERE job = $job AND kind = 'rest'"), '0', 'a page that comes after the job was called off adds nothing to it');
+is(job_row($job)->{progress} < 1 ? 'less' : 1, 'less', 'nor is it told to be whole');
+
+# ---- held up ----
+
+empty();
+$stripe->fault({ delay => 0.2 }, path => '^/v1/(customers|products)$');
+my $held = begin('customer');
+my $free = begin('product');
+is_running_with($held, 1);
+my $session = $node->background_psql('shop');
+$session->query_safe("BEGIN; SELECT stripe_sync.cancel_job($held)");
+over($free, 'a job beside one that somebody has locked', state => 'done', error => undef);
+is(shop("SELECT state FROM stripe_sync.job WHERE id = $held"), 'running', 'which waits');
+$session->query_safe('ROLLBACK');
+$session->quit;
+over($held, 'and goes on when it is free', state => 'done', error => undef, objects => 450);
+
+my $asker = $node->background_psql('shop');
+$asker->query_safe("BEGIN; SELECT stripe_sync.refetch('customer', '$customers[7]')");
+shop("INSERT INTO stripe_sync.reread (object_type, object_id, account, reason, due_at, after) VALUES ('customer', '$customers[7]', '', 'for the test', now(), '-infinity')");
+over(begin('coupon'), 'a job while somebody keeps a refetch uncommitted that the mirror wants too', state => 'done', error => undef);
+$asker->query_safe('COMMIT');
+$asker->quit;
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job_part WHERE state IN ('waiting', 'running')}), 'all is read in the end');
+
+# ---- another key ----
+
+empty();
+$stripe->fault({ delay => 0.2 }, path => '^/v1/customers$');
+$job = begin('customer');
+is_running_with($job, 1);
+shop(q{SELECT stripe_sync.set_api_key('rk_test_second_0123456789_sEcReT')});
+key_is('revoked');
+over($job, 'a key that is changed, and then revoked', state => 'done', error => undef);
+key_is(undef);
+$stripe->clear_faults;
+
+$stripe->fault({ delay => 0.2 }, path => '^/v1/products$');
+$job = begin('product');
+is_running_with($job, 1);
+shop(q{SELECT stripe_sync.set_api_key(NULL)});
+like(over($job, 'a key that is taken away', state => 'failed')->{error}, qr/set_api_key/, 'is not used any more');
+no_secret_in($node, 'shop', 'the key');
+$node->stop;
+done_testing();
