@@ -21,6 +21,7 @@
 #define MAX_ANSWER	  (32 * 1024 * 1024) /* bytes of a page */
 #define MAX_IN_AIR	  6 /* of the worker's connections: Slack needs some too */
 #define MAX_TRIES	  6
+#define LONGEST_WAIT  60 /* seconds: for longer it isn't kept in hand */
 #define BACKOFF_FIRST (500 * 1000) /* microseconds */
 #define BACKOFF_MOST  (30 * USECS_PER_SEC)
 #define BURST		  5	   /* requests that may go at once after a pause */
@@ -201,7 +202,9 @@ call_landed(HttpAnswer *answer)
 	keep_order(call, answer);
 	mind_the_pace(call);
 	note_attempt(call, answer);
-	if (call->verdict == API_AGAIN && call->attempt < MAX_TRIES)
+	call->retry_after = answer->retry_after;
+	if (call->verdict == API_AGAIN && call->attempt < MAX_TRIES &&
+		answer->retry_after <= LONGEST_WAIT)
 	{
 		forget_answer(call);
 		call->due = again_at(call, answer);

@@ -116,7 +116,13 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	Datum values[] = {CStringGetTextDatum(parent_id),
 					  CStringGetTextDatum(snapshot_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
+	MirrorTable *table = table_find(child);
+	RoleScope scope;
 
+	if (table == NULL)
+		return found;
+	/* a column may be of a type of the owner's, whose code is his */
+	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
 	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -129,6 +135,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	role_leave(&scope);
 	return found;
 }
 

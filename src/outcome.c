@@ -51,12 +51,16 @@ key_has_changed(Part *part, const ApiCall *call)
 	return part->key != NULL && strcmp(part->key, call->key) != 0;
 }
 
-/* A cursor may be what is refused: the list is read from its beginning, once. */
+/*
+ * A cursor may be what is refused, an object that is gone: the list is read from
+ * its beginning, once.  Events don't go.
+ */
 static bool
 starts_again(Part *part, const ApiCall *call)
 {
 	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
-		part->kind->next != NULL || part->cursor == NULL || part->restarted)
+		part->list_path == NULL || part->kind->next != NULL ||
+		part->cursor == NULL || part->restarted)
 		return false;
 	part_set_cursor(part, NULL);
 	return part->restarted = true;
@@ -70,7 +74,13 @@ outcome_of_failure(Part *part, const ApiCall *call)
 	bool skips = part->optional && call->verdict != API_TOO_LARGE;
 
 	if (call->verdict == API_AGAIN || call->verdict == API_LATER)
-		return put_off(part, call->trouble);
+	{
+		Outcome later = put_off(part, call->trouble);
+
+		later.due = Max(later.due, GetCurrentTimestamp() +
+									   call->retry_after * USECS_PER_SEC);
+		return later;
+	}
 	if (call->verdict == API_TOO_LARGE && part->limit > 1)
 	{
 		part->limit = Max(1, part->limit / 4);

@@ -49,7 +49,8 @@ typedef struct ApiCall
 	/* what came of it */
 	ApiVerdict verdict;
 	int status;
-	char code[64]; /* Stripe's, or ours: timeout, connection, ... */
+	long retry_after; /* seconds, -1: it does not say */
+	char code[64];	  /* Stripe's, or ours: timeout, connection, ... */
 	char trouble[512];
 	char *body;
 	size_t length;
