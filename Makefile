@@ -180,6 +180,7 @@ PROVE_TESTS = \
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
 	delivery flight interference thread crash reconcile reconcile_faults refetch job \
+	backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch,tap:test/tap/$(name).pl)
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql

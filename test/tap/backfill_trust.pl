@@ -80,7 +80,6 @@ sub all_come
 	return;
 }
 
-all_come('500 and "do not retry"', { status => 500, headers => { 'Stripe-Should-Retry' => 'false' } }) if 0;
 all_come('an answer that is not UTF-8', { status => 200, body => "{\"object\": \"list\", \"has_more\": false, \"data\": [{\"id\": \"cus_\xff\xfe\", \"object\": \"customer\"}]}" }) if 0;
 for my $wrong ('"true"', 'null', '1')
 {
