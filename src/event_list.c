@@ -207,10 +207,13 @@ bring_in(EventPage *page, const PageElement *element)
 static PageElement
 as_delivered(const EventPage *page, const PageElement *element)
 {
-	char *named = event_peek_account(element->bytes, element->length);
 	StringInfoData bytes;
+	char *named;
 
-	if (page->part->account[0] == '\0' || named == NULL || named[0] != '\0')
+	if (page->part->account[0] == '\0')
+		return *element;
+	named = event_peek_account(element->bytes, element->length);
+	if (named == NULL || named[0] != '\0')
 		return *element;
 	initStringInfo(&bytes);
 	appendStringInfoString(&bytes, "{\"account\":");
