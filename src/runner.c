@@ -46,9 +46,8 @@ let_go(Part *part)
 
 /* ---- claiming ---- */
 
-/* It was called off and taken up again while its answer was awaited. */
-static void
-lose(int64 job, int number)
+static Part *
+find_in_hand(int64 job, int number)
 {
 	dlist_iter iter;
 
@@ -56,24 +55,16 @@ lose(int64 job, int number)
 	{
 		Part *part = dlist_container(Part, node, iter.cur);
 
-		if (part->job == job && part->number == number)
-			part->lost = true;
+		if (part->job == job && part->number == number && !part->lost)
+			return part;
 	}
+	return NULL;
 }
 
 bool
 runner_has(int64 job, int number)
 {
-	dlist_iter iter;
-
-	dlist_foreach(iter, &parts)
-	{
-		const Part *part = dlist_container(Part, node, iter.cur);
-
-		if (part->job == job && part->number == number && !part->lost)
-			return true;
-	}
-	return false;
+	return find_in_hand(job, number) != NULL;
 }
 
 /*
@@ -124,9 +115,11 @@ claim_rows(int first, int last, int room)
 	for (uint64 i = 0; i < count; i++)
 	{
 		Part *part = part_read(rows->vals[i], rows->tupdesc);
+		Part *before = find_in_hand(part->job, part->number);
 		Datum job = Int64GetDatum(part->job);
 
-		lose(part->job, part->number);
+		if (before != NULL) /* called off and taken up again meanwhile */
+			before->lost = true;
 		dlist_push_tail(&parts, &part->node);
 		nparts++;
 		engine_run(&begin, &job, NULL, SPI_OK_UPDATE);
