@@ -2,11 +2,10 @@
  * backfill.c
  *		What there was before the first webhook: whole lists, into the mirror.
  *
- * A job has a part for each list of each account.  How old the
- * account is comes first (so far back its lists may go), then the lists, in
- * the order in which people need them; then what a full list no longer had;
- * last the lists that there are for each object of another type, one after the
- * other.  Nothing of this is asked for here: runner.c does that.
+ * A job has a part for each list of each account.  How old the account is comes
+ * first (so far back its lists may go), then the lists, in the order in which
+ * people need them; then what a full list no longer had; last the lists that
+ * there are for each object of another type, one after the other.  Nothing of this is asked for here: runner.c does that.
  */
 #include "stripe_api.h"
 
@@ -221,8 +220,7 @@ find_part(BackfillPlan *plan, const NewPart *part)
 		CStringGetTextDatum(part->kind), CStringGetTextDatum(part->list_path)};
 
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	return DatumGetInt32(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	return DatumGetInt32(engine_value());
 }
 
 /* Its number; a job that goes on may have it already. */
@@ -402,8 +400,7 @@ arguments_of(FunctionCallInfo fcinfo)
 					'\0'};
 
 	engine_run(&build, values, nulls, SPI_OK_SELECT);
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						 &(bool){false});
+	return engine_value();
 }
 
 /*
@@ -483,11 +480,7 @@ make_job(Datum arguments)
 
 	engine_run(&insert, &arguments, NULL, SPI_OK_INSERT_RETURNING);
 	slots_wake();
-	return SPI_processed == 0
-			   ? 0
-			   : DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-											 SPI_tuptable->tupdesc, 1,
-											 &(bool){false}));
+	return SPI_processed == 0 ? 0 : DatumGetInt64(engine_value());
 }
 
 static void
@@ -511,8 +504,7 @@ count_parts(int64 job)
 	Datum value = Int64GetDatum(job);
 
 	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	return DatumGetInt32(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	return DatumGetInt32(engine_value());
 }
 
 static int64

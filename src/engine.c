@@ -66,6 +66,27 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 			 SPI_result_code_string(code));
 }
 
+/* The first value of the first row of what engine_run() has selected. */
+Datum
+engine_value(void)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						 &(bool){false});
+}
+
+/* What such a statement says, DT_NOEND for NULL: when something is due. */
+TimestampTz
+engine_first_time(EngineStatement *select)
+{
+	bool isnull;
+	Datum due;
+
+	engine_run(select, NULL, NULL, SPI_OK_SELECT);
+	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						&isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
+}
+
 /*
  * Tables that are empty today hold a million rows tomorrow, and plans are kept:
  * the worker's statements are planned for their indexes whatever the tables

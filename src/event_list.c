@@ -30,18 +30,14 @@ events_path(const Part *part)
 	StringInfoData path;
 
 	initStringInfo(&path);
-	appendStringInfo(&path, "/v1/events?limit=%d", part->limit);
+	appendStringInfoString(&path, "/v1/events");
+	path_append_page(&path, part);
 	if (part->since != DT_NOBEGIN)
 		appendStringInfo(&path, "&created[gte]=%lld",
 						 (long long) timestamptz_to_time_t(part->since));
 	if (part->until != DT_NOBEGIN)
 		appendStringInfo(&path, "&created[lte]=%lld",
 						 (long long) timestamptz_to_time_t(part->until));
-	if (part->cursor != NULL)
-	{
-		appendStringInfoString(&path, "&starting_after=");
-		path_append(&path, part->cursor);
-	}
 	return path.data;
 }
 
@@ -62,8 +58,7 @@ seconds_asked(const Part *part)
 	SPI_connect();
 	engine_run(&select, &value, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
-		seconds = DatumGetInt64(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+		seconds = DatumGetInt64(engine_value());
 	SPI_finish();
 	return seconds;
 }

@@ -156,8 +156,7 @@ report_gap(const Part *part, const Gap *gap)
 	SPI_connect();
 	engine_run(&build, values, NULL, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	object = DatumGetJsonbPCopy(engine_value());
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 	alert_system("system.reconcile_missing", object);

@@ -379,6 +379,13 @@ guard_paused(const char *what)
 	return strcmp(what, "slack") == 0 ? paused_slack : paused_stripe;
 }
 
+/* May this database call out to "slack", or "stripe", now? */
+bool
+guard_lets(const char *what)
+{
+	return guard_state() == OUTBOUND_ON && !guard_paused(what);
+}
+
 /* Runs a statement on what pause() or resume() was told. */
 static void
 set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected)

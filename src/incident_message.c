@@ -117,8 +117,7 @@ read_tally(int64 id)
 
 	SPI_connect();
 	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	tally.count = DatumGetInt64(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	tally.count = DatumGetInt64(engine_value());
 	tally.resolved = DatumGetInt64(SPI_getbinval(
 		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &(bool){false}));
 	tally.last_at = time_of(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
@@ -557,8 +556,7 @@ incident_report_flood(const char *destination)
 	SPI_connect();
 	engine_run(&build, values, NULL, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	object = DatumGetJsonbPCopy(engine_value());
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 	alert_system_within("system.flood", object);

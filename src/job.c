@@ -33,8 +33,7 @@ job_create(const char *kind)
 
 	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
 	slots_wake();
-	return DatumGetInt64(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	return DatumGetInt64(engine_value());
 }
 
 /* ---- while it is worked at, within transactions of the runner's ---- */

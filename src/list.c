@@ -52,24 +52,32 @@ path_fill(const char *pattern, const char *id)
 	return path.data;
 }
 
+/* Which page of a list: behind the cursor, from its beginning without one. */
+void
+path_append_page(StringInfo path, const Part *part)
+{
+	appendStringInfo(path, "%climit=%d",
+					 strchr(path->data, '?') != NULL ? '&' : '?', part->limit);
+	if (part->cursor != NULL && part->cursor[0] != '\0')
+	{
+		appendStringInfoString(path, "&starting_after=");
+		path_append(path, part->cursor);
+	}
+}
+
 char *
 list_path(const Part *part)
 {
-	const char *parent = part->parent_id ? part->parent_id : "";
-	char *bare = path_fill(part->list_path, parent);
 	StringInfoData path;
 
 	initStringInfo(&path);
-	appendStringInfo(&path, "%s%climit=%d", bare,
-					 strchr(bare, '?') != NULL ? '&' : '?', part->limit);
+	appendStringInfoString(
+		&path,
+		path_fill(part->list_path, part->parent_id ? part->parent_id : ""));
+	path_append_page(&path, part);
 	if (part->since != DT_NOBEGIN && part->kind == &part_list)
 		appendStringInfo(&path, "&created[gte]=%lld",
 						 (long long) timestamptz_to_time_t(part->since));
-	if (part->cursor != NULL && part->cursor[0] != '\0')
-	{
-		appendStringInfoString(&path, "&starting_after=");
-		path_append(&path, part->cursor);
-	}
 	return path.data;
 }
 
@@ -364,10 +372,16 @@ rest_take(Part *part, const ApiCall *call)
 	part->finished = true;
 }
 
-const PartKind part_list = {.name = "list", .path = list_path, .take = list_take};
+const PartKind part_list = {
+	.name = "list",
+	.path = list_path,
+	.take = list_take,
+	.cursor_may_go = true,
+};
 const PartKind part_rest = {
 	.name = "rest",
 	.path = list_path,
 	.take = rest_take,
+	.cursor_may_go = true,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 };

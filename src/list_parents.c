@@ -27,8 +27,7 @@ find_list(const Part *part, const CatalogType *type)
 static void
 set_next_parent(Part *part)
 {
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
+	const CatalogType *type = part_type(part);
 	const char *name = find_list(part, type)->parent;
 	const CatalogType *parent = catalog_find(name, strlen(name));
 	MirrorTable *table = mirror_table_to_read(parent);
@@ -125,8 +124,7 @@ take_answer(Part *part, const ApiCall *call)
 
 /*
  * A parent that is gone, or that Stripe keeps no such list for, or whose list
- * can't be read, costs itself alone.  A cursor may be what is refused: then the
- * list is read once more from its beginning.
+ * can't be read, costs itself alone.
  */
 static void
 children_take(Part *part, const ApiCall *call)
@@ -135,13 +133,6 @@ children_take(Part *part, const ApiCall *call)
 	{
 		if (take_answer(part, call))
 			return;
-	}
-	else if (part->cursor != NULL && part->cursor[0] != '\0' &&
-			 !part->restarted && call->verdict != API_FORBIDDEN)
-	{
-		part->restarted = true;
-		part_set_cursor(part, NULL);
-		return;
 	}
 	else if (call->verdict != API_GONE)
 		refuse_list(part, call->trouble);
@@ -153,5 +144,6 @@ const PartKind part_children = {
 	.path = list_path,
 	.take = children_take,
 	.next = children_next,
+	.cursor_may_go = true,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

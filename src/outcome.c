@@ -53,14 +53,13 @@ key_has_changed(Part *part, const ApiCall *call)
 
 /*
  * A cursor may be what is refused, an object that is gone: the list is read from
- * its beginning, once.  Events don't go.
+ * its beginning, once.
  */
-static bool
-starts_again(Part *part, const ApiCall *call)
+bool
+outcome_is_restart(Part *part, const ApiCall *call)
 {
 	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
-		part->list_path == NULL || part->kind->next != NULL ||
-		part->cursor == NULL || part->restarted)
+		!part->kind->cursor_may_go || part->cursor == NULL || part->restarted)
 		return false;
 	part_set_cursor(part, NULL);
 	return part->restarted = true;
@@ -86,8 +85,7 @@ outcome_of_failure(Part *part, const ApiCall *call)
 		part->limit = Max(1, part->limit / 4);
 		return on;
 	}
-	if (starts_again(part, call) ||
-		(call->verdict == API_KEY_BAD && key_has_changed(part, call)))
+	if (call->verdict == API_KEY_BAD && key_has_changed(part, call))
 		return on;
 	if (call->verdict == API_KEY_BAD)
 	{

@@ -45,6 +45,12 @@ part_free(Part *part)
 	MemoryContextDelete(part->memory);
 }
 
+const CatalogType *
+part_type(const Part *part)
+{
+	return catalog_find(part->object_type, strlen(part->object_type));
+}
+
 /* A part lives as long as a list is long: nothing may be left behind. */
 static void
 set_string(Part *part, char **place, const char *value)

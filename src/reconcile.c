@@ -24,13 +24,6 @@ PG_FUNCTION_INFO_V1(stripe_sync_reconcile);
 
 #define LOOK_EVERY (60 * USECS_PER_SEC)
 
-static Datum
-only_value(void)
-{
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						 &(bool){false});
-}
-
 /* ---- a run is made ---- */
 
 /*
@@ -83,7 +76,7 @@ create_run(int64 seconds)
 	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
 	if (SPI_processed == 0)
 		return 0;
-	job = DatumGetInt64(only_value());
+	job = DatumGetInt64(engine_value());
 	foreach(cell, accounts)
 		add_part(job, ++number, lfirst(cell), seconds == 0);
 	slots_wake();
@@ -124,7 +117,7 @@ find_run(void)
 		" FOR UPDATE"};
 
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0 ? DatumGetInt64(only_value()) : 0;
+	return SPI_processed > 0 ? DatumGetInt64(engine_value()) : 0;
 }
 
 /* ---- asked for ---- */
@@ -200,13 +193,8 @@ next_turn(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(next_at) FROM stripe_sync.reconcile_schedule"};
-	bool isnull;
-	Datum value;
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						  &isnull);
-	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	return engine_first_time(&select);
 }
 
 /* The last run, if it has failed, goes on where it was. */
@@ -228,7 +216,7 @@ resume_failed(void)
 	engine_run(&reopen_job, NULL, NULL, SPI_OK_UPDATE_RETURNING);
 	if (SPI_processed == 0)
 		return false;
-	job = only_value();
+	job = engine_value();
 	engine_run(&reopen_parts, &job, NULL, SPI_OK_UPDATE);
 	return true;
 }
@@ -255,8 +243,7 @@ reconcile_schedule(TimestampTz *next)
 	pass_begin();
 	/* a key, an end of a pause: nobody tells us of those */
 	*next = GetCurrentTimestamp() + LOOK_EVERY;
-	if (guc_reconcile_interval > 0 && guard_state() == OUTBOUND_ON &&
-		!guard_paused("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
 	{
 		SPI_connect();
 		due = take_turn();

@@ -44,11 +44,7 @@ find_waiting(Datum *values)
 		{TEXTOID, TEXTOID, TEXTOID}};
 
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	return SPI_processed == 0
-			   ? 0
-			   : DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-											 SPI_tuptable->tupdesc, 1,
-											 &(bool){false}));
+	return SPI_processed == 0 ? 0 : DatumGetInt64(engine_value());
 }
 
 /* A job without parts would never be over. */
@@ -185,8 +181,7 @@ reread_to_parts(void)
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		return DT_NOEND;
-	due = DatumGetTimestampTz(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	due = DatumGetTimestampTz(engine_value());
 	if (due > now)
 		return due;
 	move_due();

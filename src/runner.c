@@ -150,18 +150,6 @@ claim_parts(void)
 		claim_rows(PRIORITY_BACKFILL, INT_MAX, room);
 }
 
-static TimestampTz
-first_due(EngineStatement *select)
-{
-	bool isnull;
-	Datum due;
-
-	engine_run(select, NULL, NULL, SPI_OK_SELECT);
-	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						&isnull);
-	return isnull ? DT_NOEND : DatumGetTimestampTz(due);
-}
-
 /* When the first falls due of those that there is room for. */
 static TimestampTz
 find_next(void)
@@ -172,10 +160,11 @@ find_next(void)
 	static EngineStatement lists = {
 		"SELECT pg_catalog.min(due_at) FROM stripe_sync.job_part"
 		" WHERE state = 'waiting' AND priority >= 10"};
-	TimestampTz next = first_due(&others);
+	TimestampTz next = engine_first_time(&others);
 
 	StaticAssertStmt(PRIORITY_BACKFILL == 10, "as in the statements above");
-	return count_long() < LONG_AT_ONCE ? Min(next, first_due(&lists)) : next;
+	return count_long() < LONG_AT_ONCE ? Min(next, engine_first_time(&lists))
+									   : next;
 }
 
 /* ---- asking ---- */
@@ -220,7 +209,7 @@ how_it_stands(const Part *part)
 }
 
 static Outcome
-write_answer(Part *part, ApiCall *call)
+take_answer(Part *part, ApiCall *call)
 {
 	Taking taking = {part, call};
 	PartMark mark = part_mark(part);
@@ -230,6 +219,22 @@ write_answer(Part *part, ApiCall *call)
 		return how_it_stands(part);
 	part_restore(part, &mark);
 	return outcome_of_error(part, error);
+}
+
+static bool
+wants(const Part *part, const ApiCall *call)
+{
+	return call->verdict == API_OK ||
+		   (part->kind->takes & API_BIT(call->verdict)) != 0;
+}
+
+static Outcome
+write_answer(Part *part, ApiCall *call)
+{
+	if (outcome_is_restart(part, call))
+		return how_it_stands(part);
+	return wants(part, call) ? take_answer(part, call)
+							 : outcome_of_failure(part, call);
 }
 
 /* True when the part goes on; within the transaction of the outcome. */
@@ -275,8 +280,6 @@ take_grip(const Part *part)
 static bool
 settle(Part *part, ApiCall *call)
 {
-	bool wants = call->verdict == API_OK ||
-				 (part->kind->takes & API_BIT(call->verdict)) != 0;
 	bool goes_on = false;
 	bool quiet = false;
 	Grip grip;
@@ -285,14 +288,13 @@ settle(Part *part, ApiCall *call)
 	grip = take_grip(part);
 	if (grip == OURS)
 	{
-		Outcome outcome = wants ? write_answer(part, call)
-								: outcome_of_failure(part, call);
+		Outcome outcome = write_answer(part, call);
 
 		quiet = part->kind->quiet && part->missing == 0;
 		goes_on = write_outcome(part, &outcome);
 	}
-	else if (grip == LOST && part->kind->post != NULL && wants)
-		(void) write_answer(part, call); /* Stripe has made it all the same */
+	else if (grip == LOST && part->kind->post != NULL && wants(part, call))
+		(void) take_answer(part, call); /* Stripe has made it all the same */
 	caller_write_log();
 	pass_commit();
 	if (grip == HELD_UP)
@@ -452,12 +454,6 @@ go_on_with_all(void)
 	return any;
 }
 
-static bool
-may_call(void)
-{
-	return guard_state() == OUTBOUND_ON && !guard_paused("stripe");
-}
-
 static void
 load_keys(void)
 {
@@ -504,7 +500,7 @@ claim(void)
 
 	pass_begin();
 	next_due = DT_NOEND;
-	may = may_call();
+	may = guard_lets("stripe");
 	if (may && nparts < AT_ONCE)
 	{
 		int nest = engine_plan_in_haste();

@@ -345,7 +345,7 @@ sender_settle(void)
 static bool
 may_send(void)
 {
-	return guard_state() == OUTBOUND_ON && !guard_paused("slack");
+	return guard_lets("slack");
 }
 
 /* What was claimed is ours once that is committed. */

@@ -166,6 +166,8 @@ typedef struct PartKind
 	void (*post)(const Part *part, ApiCall *call);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
+	/* its cursor is an object, which may be gone: then it begins again, once */
+	bool cursor_may_go;
 	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
 	bool quiet; /* a page of which nothing was missing changes no table */
 } PartKind;
@@ -188,6 +190,7 @@ extern void job_finish(int64 job);
 extern const char *const part_columns;
 extern Part *part_read(HeapTuple row, TupleDesc desc);
 extern void part_free(Part *part);
+extern const CatalogType *part_type(const Part *part);
 extern void part_set_cursor(Part *part, const char *cursor);
 extern void part_set_parent(Part *part, const char *id);
 extern void part_set_progress(Part *part, double progress);
@@ -222,6 +225,7 @@ extern void part_forget(Part *part);
 extern bool runner_has(int64 job, int number);
 
 /* ---- in outcome.c ---- */
+extern bool outcome_is_restart(Part *part, const ApiCall *call);
 extern Outcome outcome_of_failure(Part *part, const ApiCall *call);
 extern Outcome outcome_of_error(const Part *part, ErrorData *error);
 
@@ -242,6 +246,7 @@ extern const PartKind part_new_endpoint;
 
 extern void path_append(StringInfo path, const char *text);
 extern char *path_fill(const char *pattern, const char *id);
+extern void path_append_page(StringInfo path, const Part *part);
 extern bool list_goes_round(Part *part, const char *last);
 extern char *list_path(const Part *part);
 extern bool list_take_page(Part *part, const ApiCall *call);

@@ -108,6 +108,8 @@ typedef struct EngineStatement
 extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
+extern Datum engine_value(void);
+extern TimestampTz engine_first_time(EngineStatement *select);
 extern int engine_plan_for_indexes(void);
 extern int engine_plan_in_haste(void);
 extern void engine_plan_as_before(int nest);
@@ -760,6 +762,7 @@ extern OutboundState guard_state(void);
 extern const char *guard_reason(OutboundState state);
 extern void guard_warn(OutboundState state);
 extern bool guard_paused(const char *what);
+extern bool guard_lets(const char *what);
 extern void guard_init(void); /* in the postmaster */
 
 /* ---- in slots.c: what the workers share in memory ---- */

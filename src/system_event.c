@@ -123,8 +123,7 @@ describe_failure(const StepRun *run)
 	SPI_connect();
 	engine_run(&statement, values, nulls, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
+	object = DatumGetJsonbPCopy(engine_value());
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 	return object;

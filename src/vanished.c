@@ -36,8 +36,7 @@ mirror_table_to_read(const CatalogType *type)
 static void
 look_at_slice(Part *part)
 {
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
+	const CatalogType *type = part_type(part);
 	MirrorTable *table = mirror_table_to_read(type);
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID};
 	Datum values[] = {
@@ -83,8 +82,7 @@ vanished_next(Part *part)
 static char *
 vanished_path(const Part *part)
 {
-	const CatalogType *type = catalog_find(part->object_type,
-										   strlen(part->object_type));
+	const CatalogType *type = part_type(part);
 
 	return path_fill(type->retrieve_path, part->parent_id);
 }
@@ -103,11 +101,10 @@ note_refusal(Part *part, const ApiCall *call)
 static void
 look_at_answer(Part *part, const ApiCall *call)
 {
-	Reading reading = {
-		.type = catalog_find(part->object_type, strlen(part->object_type)),
-		.id = part->parent_id,
-		.account = part->account,
-		.as_of = call->as_of};
+	Reading reading = {.type = part_type(part),
+					   .id = part->parent_id,
+					   .account = part->account,
+					   .as_of = call->as_of};
 
 	part->refusals = 0;
 	if (!object_from(call, &reading))

@@ -191,13 +191,8 @@ next_turn(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(next_at) FROM stripe_sync.endpoint_watch"};
-	bool isnull;
-	Datum value;
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						  &isnull);
-	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	return engine_first_time(&select);
 }
 
 /* One at a time; what an earlier one found is in watched_endpoint. */
@@ -232,8 +227,7 @@ watch_schedule(TimestampTz *next)
 
 	pass_begin();
 	*next = DT_NOEND;
-	if (guc_reconcile_interval > 0 && guard_state() == OUTBOUND_ON &&
-		!guard_paused("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
 	{
 		SPI_connect();
 		due = take_turn();
@@ -254,12 +248,8 @@ endpoints_path(const Part *part)
 	StringInfoData path;
 
 	initStringInfo(&path);
-	appendStringInfo(&path, "/v1/webhook_endpoints?limit=%d", part->limit);
-	if (part->cursor != NULL)
-	{
-		appendStringInfoString(&path, "&starting_after=");
-		path_append(&path, part->cursor);
-	}
+	appendStringInfoString(&path, "/v1/webhook_endpoints");
+	path_append_page(&path, part);
 	return path.data;
 }
 
