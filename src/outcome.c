@@ -62,6 +62,7 @@ outcome_is_restart(Part *part, const ApiCall *call)
 		!part->kind->cursor_may_go || part->cursor == NULL || part->restarted)
 		return false;
 	part_set_cursor(part, NULL);
+	list_begin_lap(part); /* that it goes by again is no circle */
 	return part->restarted = true;
 }
 

@@ -146,6 +146,26 @@ $asker->query_safe('COMMIT');
 $asker->quit;
 ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job_part WHERE state IN ('waiting', 'running')}), 'all is read in the end');
 
+# ---- a cursor in a parent's list that is gone ----
+
+empty();
+$stripe->add_objects([ map { { object => 'customer_balance_transaction', amount => $_, customer => $customers[0], _owner => $customers[0] } } 1 .. 150 ]);
+$stripe->fault({ status => 400 }, path => "^/v1/customers/$customers[0]/balance_transactions", query => 'starting_after', times => 1);
+over(begin('customer_balance_transaction'), "a cursor that is refused in a parent's list", state => 'done', error => undef);
+is(rows('customer_balance_transactions'), 600, 'begins that list again');
+
+# ---- several lists at once, of the version that is set ----
+
+empty();
+$node->append_conf('postgresql.conf', "stripe_sync.api_version = '2025-01-27.acacia'");
+$node->reload;
+$stripe->fault({ delay => 1 }, path => '^/v1/(customers|products|coupons)$');
+$job = begin(qw(customer product coupon));
+ok($node->poll_query_until('shop', "SELECT count(*) = 3 FROM stripe_sync.job_part WHERE job = $job AND kind = 'list' AND state = 'running'"), 'lists are read at once');
+over($job, 'all of them', state => 'done', error => undef);
+is((grep { $_->{path} eq '/v1/coupons' } @{ $stripe->requests })[-1]{headers}{'stripe-version'}, '2025-01-27.acacia', 'and as the version that is set');
+$stripe->clear_faults;
+
 # ---- another key ----
 
 empty();
