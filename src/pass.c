@@ -10,6 +10,7 @@
 #include "stripe_sync.h"
 
 #include "executor/spi.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "flight.h"
@@ -35,12 +36,28 @@ pass_begin(void)
 	scope = role_enter_engine();
 }
 
-void
-pass_commit(void)
+static void
+leave(void)
 {
 	role_leave(&scope);
 	PopActiveSnapshot();
 	snapshot = NULL;
+}
+
+void
+pass_commit(void)
+{
+	leave();
+	owner.commit();
+}
+
+/* What a crash may take back, as it is only read again: no disk is waited for. */
+void
+pass_commit_unflushed(void)
+{
+	leave();
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	owner.commit();
 }
 

@@ -296,7 +296,10 @@ settle(Part *part, ApiCall *call)
 	else if (grip == LOST && part->kind->post != NULL && wants(part, call))
 		(void) take_answer(part, call); /* Stripe has made it all the same */
 	caller_write_log();
-	pass_commit();
+	if (quiet && goes_on)
+		pass_commit_unflushed();
+	else
+		pass_commit();
 	if (grip == HELD_UP)
 		return false;
 	stirred |= !quiet || !goes_on;

@@ -5,8 +5,9 @@
 # Run by test/bench/run as the server's user: a throw-away server with fsync
 # on, the worker preloaded, the stub of Stripe over TLS on the same machine.
 #
-# EVENTS and OBJECTS in the environment say how many there are to read, PARTS
-# which of the two parts (reconcile, backfill) are measured.
+# EVENTS and OBJECTS in the environment say how many there are to read, SIZE how
+# many bytes an object has (of events the one inside), PARTS which of the two
+# parts (reconcile, backfill) are measured.
 
 set -euo pipefail
 # shellcheck source=test/lib/common.sh
@@ -20,7 +21,8 @@ set -euo pipefail
 
 EVENTS=${EVENTS:-20000}
 OBJECTS=${OBJECTS:-100000}
-SIZE=5000						# bytes of an object
+SIZE=${SIZE:-5000}
+KEY=rk_test_bench_0123456789
 # What is backfilled, and how much of it in a hundred
 MIX=(customer 30 invoice 20 payment_intent 25 charge 25)
 
@@ -40,7 +42,7 @@ set_up()
 	createdb bench
 	sql "CREATE EXTENSION stripe_sync"
 	sql "SELECT stripe_sync.add_endpoint('default', 'whsec_bench')" >/dev/null
-	sql "SELECT stripe_sync.set_api_key('rk_test_bench_0123456789')" >/dev/null
+	sql "SELECT stripe_sync.set_api_key('$KEY')" >/dev/null
 	WORKER=$(worker_pid)
 }
 
@@ -88,9 +90,24 @@ probes()
 		WHERE relid = 'stripe_sync.event'::regclass AND (indexrelname = 'event_pkey') = $1"
 }
 
+# Milliseconds of processor that curl needs for a page of events, read $1 times
+# over one connection and thrown away: what no reader can do without.
+bare_page()
+{
+	local n user system TIMEFORMAT='%U %S'
+
+	for ((n = 0; n < $1; n++)); do
+		say "url = \"$STRIPE/v1/events?limit=100\""
+		say "output = /dev/null"
+	done >"$WORK/pages"
+	read -r user system < <({ time curl -q -s -f --cacert "$STUB_CA" \
+		-H @<(say "Authorization: Bearer $KEY") -K "$WORK/pages"; } 2>&1)
+	calc "($user + $system) * 1000 / $1" 3
+}
+
 reconcile()
 {
-	local round pages objects key others cpu each cpus='' keys=''
+	local round pages objects key others cpu bare each cpus='' keys='' bares=''
 
 	stub_control fill "{\"type\": \"invoice\", \"count\": $EVENTS, \"size\": $SIZE, \"events\": true,
 		\"since\": $(($(date +%s) - 20 * 86400)), \"until\": $(($(date +%s) - 3600))}" >/dev/null
@@ -108,14 +125,17 @@ reconcile()
 		objects=$(of_job objects)
 		each=$(calc "($(probes true) - $key) / $objects" 3)
 		cpu=$(calc "$CPU * 1000 / $pages" 3)
-		say "  round $round: $objects events in $pages pages, $cpu ms of processor a page;" \
+		bare=$(bare_page "$pages")
+		say "  round $round: $objects events in $pages pages, $cpu ms of processor a page, curl alone $bare;" \
 			"$each probes of the key an event, $(($(probes false) - others)) of other indexes"
 		cpus+=$cpu$'\n'
+		bares+=$bare$'\n'
 		keys+=$each$'\n'
 	done
 	cpu=$(printf '%s' "$cpus" | median)
+	bare=$(printf '%s' "$bares" | median)
 	each=$(printf '%s' "$keys" | median)
-	say "reconcile, nothing missing: $cpu ms a page (goal: under 1) $(judge "$cpu" '<' 1)," \
+	say "reconcile, nothing missing: $cpu ms a page (goal: under 1) $(judge "$cpu" '<' 1), curl alone $bare," \
 		"$each probes an event (goal: 1) $(judge "$each" '<' 1.01)"
 }
 
