@@ -83,6 +83,7 @@ OBJS = \
 	src/flight.o \
 	src/sender.o \
 	src/url.o \
+	src/transfer.o \
 	src/http.o \
 	src/http_answer.o \
 	src/sockets.o \

@@ -1,6 +1,6 @@
 /*
  * http_parts.h
- *		What http.c, sockets.c and url.c show each other.
+ *		What http.c, transfer.c, sockets.c and url.c show each other.
  */
 #ifndef STRIPE_SYNC_HTTP_PARTS_H
 #define STRIPE_SYNC_HTTP_PARTS_H
