@@ -9,7 +9,7 @@
  * others.  Where it came late, or shares its second with others, fold.c does
  * the same over the parent's stored events.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -7,7 +7,7 @@
  * a superuser calls), not members of the extension, so that pg_dump carries
  * what people add to them and DROP EXTENSION leaves them.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/table.h"
 #include "access/xact.h"

@@ -2,7 +2,7 @@
  * endpoint.c
  *		Named sources of events: set up, rotated, dropped, found.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/genam.h"
 #include "catalog/pg_type.h"

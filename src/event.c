@@ -5,7 +5,7 @@
  * Everything here comes from outside: sizes are bounded, types are checked,
  * and what can't be read is told as a Refusal, never raised.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "common/jsonapi.h"

@@ -5,7 +5,7 @@
  * Told from what is stored now: the event's row, the set of its object's
  * events, and the mirror's row.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -2,7 +2,7 @@
  * fill_columns.c
  *		Columns that are new in a mirror table get their values from _data.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

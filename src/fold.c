@@ -4,7 +4,7 @@
  *		second with others: the pages of its stored events, and of the readings
  *		that are known, are folded, in their order, from that second on.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "utils/builtins.h"
 

@@ -6,7 +6,7 @@
  * Only names and times are read at first; a payload when it is asked for.  With
  * them go the readings of the object that are known (reading.c).
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"

@@ -3,7 +3,7 @@
  *		How far an object is in its life: the convention that decides between
  *		snapshots of one second when nothing better does.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #define MAX_STEPS 9
 

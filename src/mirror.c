@@ -9,7 +9,7 @@
  * set of stored events does (order.c).  What is read from the API comes in by
  * reading.c.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "utils/builtins.h"
 

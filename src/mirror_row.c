@@ -9,7 +9,7 @@
  * is SQL too: the server then raises 40001 where we would overwrite what the
  * transaction can't see, and Stripe sends again.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/genam.h"
 #include "access/table.h"

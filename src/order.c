@@ -17,7 +17,7 @@
  * 3. Where that leaves no order, or several that end differently: the later
  *	  step of the object's life, then the greatest event id.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #define MAX_EVENTS	16 /* of one second, that are put in order */
 #define MAX_SECONDS 16 /* in a row that are told by the one before */

@@ -13,7 +13,7 @@
  * Where the machinery of events asks for an event, a reading is one without a
  * type, created at the time that it is as of.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"

@@ -16,7 +16,7 @@
  * order of arrival can make a difference to since when something is gone that
  * several readings left out.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

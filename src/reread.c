@@ -3,7 +3,7 @@
  *		Objects that the mirror wants read again from Stripe: those whose
  *		order within a second nothing told, and pages that were cut short.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

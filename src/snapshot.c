@@ -7,7 +7,7 @@
  * are locked.  Ranks put the parent of a page before its children, so that the
  * own object is decided on before its children are touched.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "miscadmin.h"
 

@@ -7,7 +7,7 @@
  * dead, and so is the event, while its other steps go on.  Handlers wait until
  * the mirror has succeeded or is dead.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

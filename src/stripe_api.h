@@ -5,7 +5,7 @@
 #ifndef STRIPE_SYNC_STRIPE_API_H
 #define STRIPE_SYNC_STRIPE_API_H
 
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"

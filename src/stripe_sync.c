@@ -5,7 +5,7 @@
  * Everything else is in the room named for its step; README.md in this folder
  * tells the flow, who owns which transaction, and the order of locks.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "miscadmin.h"
 

@@ -6,7 +6,7 @@
  * Read once a session and kept until the relation cache says that the table
  * has changed.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/genam.h"
 #include "access/table.h"

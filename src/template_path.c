@@ -13,6 +13,8 @@
 #include "utils/numeric.h"
 #include "utils/rls.h"
 
+#include "mirror.h"
+
 typedef struct MirrorFinding
 {
 	const CatalogType *type;

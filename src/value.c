@@ -5,7 +5,7 @@
  * A field that has changed its kind, or a number too large for its column,
  * fails nothing: the column is NULL, and _data has what Stripe said.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"

@@ -11,7 +11,7 @@
  * Nothing is locked: a row that changes while it is looked at is looked at
  * again.  Tables are read with the rights of their owners.
  */
-#include "stripe_sync.h"
+#include "mirror.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

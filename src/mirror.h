@@ -1,0 +1,336 @@
+/*
+ * mirror.h
+ *		What the rooms of the mirror show each other: the rows that an object
+ *		holds, which snapshot is the newest, rows written; readings of the API.
+ */
+#ifndef STRIPE_SYNC_MIRROR_H
+#define STRIPE_SYNC_MIRROR_H
+
+#include "stripe_sync.h"
+
+/* ---- in snapshot.c: the rows that an event's object holds ---- */
+typedef enum RowPart
+{
+	PART_OWN,	/* the event's own object */
+	PART_CHILD, /* listed by one of its pages */
+	PART_SWEEP, /* no longer listed */
+	PART_FOLD,	/* listed or not by events since a late one */
+	PART_FILL	/* embedded or expanded, or below a child */
+} RowPart;
+
+typedef struct SnapshotRow
+{
+	const CatalogType *type;
+	char *id; /* the value of its key, "" where there is none */
+	const char *account;
+	RowPart part;
+	JsonbContainer *object;
+} SnapshotRow;
+
+extern char *snapshot_key(const CatalogType *type, JsonbContainer *object);
+extern const char *snapshot_account(const CatalogType *type,
+									const char *account);
+extern List *snapshot_rows(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object);
+extern void snapshot_sort(List *rows);
+extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
+extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
+									 bool *complete);
+extern bool snapshot_page_lists(JsonbContainer *page, const char *child_type,
+								const char *id);
+
+/* ---- in life.c: how far an object is in its life ---- */
+extern int life_step(const CatalogType *type, JsonbContainer *object);
+
+/* ---- in history.c: the stored events of one object ---- */
+typedef struct Version
+{
+	char *event_id;
+	char *event_account;
+	char *event_type;
+	TimestampTz created;
+	Event *event; /* read from the inbox when it is needed */
+} Version;		  /* event_id is NULL: a reading of the API, as of "created" */
+
+typedef struct History
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	List *versions; /* of Version, by created, then id */
+	List *readings; /* of Version: what the API has shown alive, and when */
+} History;
+
+extern History *history_read(const CatalogType *type, const char *id,
+							 const char *account);
+extern void history_add_reading(History *history, TimestampTz as_of,
+								JsonbContainer *object);
+extern TimestampTz history_alive_at(const History *history);
+extern List *history_snapshots(const History *history);
+extern Event *history_event(Version *version);
+extern Version *history_find(const History *history, const char *event_id);
+extern bool history_event_is_own(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id,
+								 bool *known);
+extern bool history_has_other(const CatalogType *type, const char *id,
+							  const char *account, const char *event_id);
+extern bool history_has_later(const CatalogType *type, const char *id,
+							  const char *account, TimestampTz than);
+
+/* ---- in order.c: which snapshot is the newest ---- */
+typedef struct Verdict
+{
+	Version *newest;
+	const char *rule; /* what decided, for people */
+	bool ambiguous;	  /* nothing but a convention decided */
+} Verdict;
+
+extern Verdict order_newest(History *history);
+extern List *order_since(History *history, TimestampTz since);
+
+/* ---- in value.c: a column's value, taken from an object ---- */
+typedef struct DerivedColumn
+{
+	const char *table;
+	const char *name;
+	FieldKind kind;
+	bool (*take)(JsonbContainer *object, JsonbValue *value);
+} DerivedColumn;
+
+extern const DerivedColumn derived_columns[];
+extern const int nderived_columns;
+extern const DerivedColumn *derived_find(const char *table, const char *name);
+extern bool value_take(const DerivedColumn *derived, const char *name,
+					   FieldKind kind, JsonbContainer *object, Datum *value);
+extern bool value_from_json(FieldKind kind, const JsonbValue *json,
+							Datum *value);
+extern Oid value_type(FieldKind kind);
+
+/* ---- in table.c: a mirror table as it stands in this database ---- */
+typedef enum MetaColumn
+{
+	META_DATA,
+	META_ACCOUNT,
+	META_DELETED_AT,
+	META_EVENT_ID,
+	META_AS_OF,
+	META_SYNCED_AT,
+	META_KEY,
+	NMETA
+} MetaColumn;
+
+typedef struct TableColumn
+{
+	AttrNumber attnum;
+	FieldKind kind;
+	const char *name;
+	const DerivedColumn *derived; /* or NULL: the field of that name */
+} TableColumn;
+
+/* Statements on tables that aren't plain */
+typedef enum MirrorSql
+{
+	SQL_INSERT,
+	SQL_UPDATE,
+	SQL_PEEK,
+	SQL_LOCK,
+	SQL_DELETE, /* put a tombstone on, or take it away */
+	NSQL
+} MirrorSql;
+
+typedef struct MirrorTable
+{
+	Oid relid;
+	bool valid;
+	const CatalogType *type;
+	Oid owner;
+	char *search_path;
+	bool fires; /* triggers may run, or checks be deferred, under its owner */
+	bool plain; /* as we made it: may be written straight */
+	Oid key_index;
+	char data_compression; /* of _data, as the server notes it */
+	int natts;
+	int ncolumns;
+	int nfields; /* columns[0 .. nfields - 1] are fields, the rest derived */
+	TableColumn *columns;
+	AttrNumber meta[NMETA]; /* META_KEY: the id; invalid for singletons */
+	MemoryContext memory;
+	int pins;
+	struct _SPI_plan *plans[NSQL];
+} MirrorTable;
+
+extern MirrorTable *table_find(const CatalogType *type);
+extern void table_values(MirrorTable *table, JsonbContainer *object,
+						 Datum *values, bool *nulls);
+extern void table_init(void);
+
+extern char *table_noted_path(const char *name);
+extern void table_pin(MirrorTable *table);
+extern void table_unpin(MirrorTable *table);
+
+/* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
+#define FILLED_BY_READING "" /* embedded in another object that was read */
+
+typedef struct MirrorState
+{
+	bool found;
+	TimestampTz as_of;
+	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_READING */
+	bool deleted;
+	TimestampTz deleted_at;
+} MirrorState;
+
+typedef struct MirrorRow
+{
+	MirrorTable *table;
+	RowTarget *target; /* NULL: written by SQL */
+	const char *id;
+	const char *account;
+	MirrorState state; /* as locked */
+	Jsonb *data;	   /* as locked, when it was asked for */
+} MirrorRow;
+
+/* Tables opened for one event. */
+typedef struct MirrorPass
+{
+	List *tables; /* of OpenTable */
+} MirrorPass;
+
+/* What a row is to become. */
+typedef struct MirrorContent
+{
+	JsonbContainer *object;
+	TimestampTz as_of;
+	const char *event_id;
+	bool deleted;
+	TimestampTz deleted_at;
+} MirrorContent;
+
+extern void mirror_pass_end(MirrorPass *pass);
+extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
+							  const char *id, const char *account,
+							  bool with_data);
+extern MirrorRow *mirror_missing(MirrorPass *pass, MirrorTable *table,
+								 const char *id, const char *account);
+extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
+extern void mirror_set_deleted(MirrorRow *row, bool deleted,
+							   TimestampTz deleted_at);
+extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
+						MirrorState *state, Jsonb **data);
+
+/* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
+extern const char *mirror_apply(Event *event, char **detail);
+extern bool mirror_listed_by(const char *event_id, const char *account,
+							 const CatalogType *type, const char *id);
+extern MirrorContent mirror_content(Event *event);
+extern bool mirror_state_is_newer(const MirrorState *state,
+								  const History *history, const Version *newest);
+extern void mirror_find_tombstone(const MirrorState *state,
+								  const History *history, const char *account,
+								  MirrorContent *content);
+extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
+extern void mirror_ask_for_rest(Event *event);
+extern char *mirror_lacks_table(const CatalogType *type);
+
+/* ---- in reading.c: what was read from Stripe's API goes into the mirror ---- */
+typedef struct Reading
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	JsonbContainer *object; /* NULL: there is none of that id (any more) */
+	TimestampTz as_of;		/* all that happened until then is in it */
+	bool asks_rest; /* of embedded pages that are cut short, by reread_ask() */
+	/* what became of it */
+	const char *status; /* "applied", "stale", "ignored", "failed" */
+	char *detail;		/* why it isn't applied */
+} Reading;
+
+extern void mirror_read(Reading *reading);
+extern const char *mirror_read_gone(const CatalogType *type, const char *id,
+									const char *account, TimestampTz as_of);
+extern void mirror_read_page(List *readings);
+
+/* ---- in reading_row.c: one row and a reading of it ---- */
+typedef struct RowReading
+{
+	MirrorPass *pass;
+	const CatalogType *type;
+	const char *id;
+	const char *account; /* as given: a row of an account has none */
+	MirrorContent content;
+	bool gone;
+	/* what was found */
+	bool was_new;
+	Jsonb *before;
+	History *history; /* when the set was asked */
+	char *detail;	  /* why it isn't applied */
+} RowReading;
+
+extern bool reading_is_alive(const MirrorState *state);
+extern bool reading_is_gone(const MirrorState *state);
+extern bool reading_same_data(const MirrorRow *row, JsonbContainer *object);
+extern void reading_keep_stored(const MirrorRow *row, Datum *values,
+								const bool *nulls);
+extern bool reading_row(RowReading *reading);
+extern void reading_child(MirrorPass *pass, SnapshotRow *child,
+						  const MirrorContent *content);
+extern void reading_settle_gone(MirrorRow *row, History *history,
+								Version *newest);
+extern bool reading_is_noted(const CatalogType *type);
+extern void reading_note(const CatalogType *type, const char *id,
+						 const char *account, TimestampTz as_of,
+						 JsonbContainer *object);
+extern void reading_replaced(MirrorRow *row, const MirrorContent *content);
+extern void reading_recall(History *history);
+
+/* ---- in children.c: pages of children, and their parents ---- */
+extern void children_lock(List *events);
+extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+						  bool parent_is_new);
+extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
+							   Jsonb *before);
+extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern const CatalogType *children_type(const CatalogPage *page);
+extern bool children_page_sweeps(const CatalogPage *page);
+extern const char *children_back(const CatalogPage *page,
+								 const MirrorTable *table);
+extern void children_write(MirrorPass *pass, SnapshotRow *child,
+						   const MirrorContent *content);
+extern bool children_row_is_own(const MirrorRow *row, const CatalogType *type);
+extern bool children_row_is_dead(const MirrorRow *row, const CatalogType *type);
+extern List *children_by_back(const CatalogPage *page, const CatalogType *child,
+							  const char *parent_id, const char *account,
+							  List *found);
+extern List *children_listed_before(History *history, const CatalogPage *page,
+									const CatalogType *child,
+									const char *account, TimestampTz since,
+									List *found);
+
+/* ---- in fold.c: children of a parent whose event came late ---- */
+typedef struct Fold Fold;
+
+extern Fold *fold_begin(MirrorPass *pass, History *history, const char *account,
+						TimestampTz since);
+extern List *fold_rows(Fold *fold, List *rows);
+extern void fold_child(Fold *fold, const SnapshotRow *child);
+extern bool fold_swept(const CatalogType *type, const char *id,
+					   const char *account, JsonbContainer *object,
+					   TimestampTz created, TimestampTz *swept_at);
+
+/* ---- in reread.c: objects that the mirror wants read again ---- */
+extern void reread_ask(const CatalogType *type, const char *id,
+					   const char *account, const char *reason,
+					   TimestampTz after, TimestampTz due);
+extern void reread_ask_after(const CatalogType *type, const char *id,
+							 const char *account, const char *reason,
+							 TimestampTz created);
+
+/* ---- in fill_columns.c ---- */
+extern void columns_fill(const CatalogType *type, List *columns);
+
+/* ---- in create_tables.c ---- */
+extern void tables_create_if_none(void);
+extern List *tables_wanted(ArrayType *names); /* NULL: all */
+
+#endif /* STRIPE_SYNC_MIRROR_H */
