@@ -184,6 +184,12 @@ class Connection:
         self.send()
         self.serve()
 
+    def hurry(self):
+        """Whoever has delayed us doesn't want to any longer."""
+        if self.timer and self.timer[2] == self.go:
+            self.timer[2] = None
+            self.go()
+
     def send(self):
         if self.reply.drip:
             self.drip()

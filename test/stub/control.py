@@ -9,6 +9,7 @@
     POST listen         {"mode": "open" | "closed" | "silent"}: closed refuses connections
                         and ends those there are; silent accepts them and says nothing, not
                         even TLS (until the next change of mode)
+    POST release        answers that a fault delays go out now
     POST disconnect     ends every connection that waits for nothing
     POST journal        {"enabled": false}: write nothing into requests.jsonl
     POST reset          forget everything; the modes above are as at the start
@@ -31,6 +32,7 @@ class Control:
             ("GET", "stats"): lambda _: server.stats.show(server),
             ("POST", "rate"): self.set_rate,
             ("POST", "listen"): self.listen,
+            ("POST", "release"): lambda _: server.release(),
             ("POST", "disconnect"): lambda _: server.disconnect(),
             ("POST", "journal"): self.journal,
             ("POST", "reset"): lambda _: server.reset(),

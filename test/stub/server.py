@@ -195,6 +195,10 @@ class Server:
                 continue
             connection.lost()
 
+    def release(self):
+        for connection in list(self.connections):
+            connection.hurry()
+
     def reset(self):
         self.service.reset()
         self.faults.set([])

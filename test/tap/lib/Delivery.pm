@@ -6,6 +6,7 @@ package Delivery;
 use strict;
 use warnings FATAL => 'all';
 
+use Cwd qw(abs_path);
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -83,7 +84,7 @@ sub eventually
 	my $start = time;
 	my $took;
 
-	$limit //= 30;
+	$limit //= 180;
 	while (!defined $took && time - $start < $limit)
 	{
 		if   ($condition->()) { $took = time - $start; }
@@ -97,10 +98,10 @@ sub eventually
 sub kill_server
 {
 	my ($node) = @_;
-	my @children = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+	my $directory = abs_path($node->data_dir);
 
 	$node->kill9;
-	eventually('the children of the killed server go', sub { !grep { kill(0, $_) } @children });
+	eventually('the children of the killed server go', sub { !grep { (readlink($_) // '') eq $directory } glob '/proc/[0-9]*/cwd' });
 	return;
 }
 
@@ -108,7 +109,7 @@ sub kill_server
 sub idle
 {
 	my ($node, $database, $seconds) = @_;
-	my $until = time + ($seconds // 60);
+	my $until = time + ($seconds // 180);
 
 	while (time < $until)
 	{

@@ -17,7 +17,7 @@ use Test::More;
 our @EXPORT = qw(
   KEY
   make_reader shop refused key_is deliver
-  over job_row is_applied mirror_differs
+  setting no_transaction over job_row is_applied mirror_differs
 );
 
 # Never to be seen anywhere.
@@ -33,7 +33,7 @@ sub make_reader
 
 	$stripe = $stub;
 	$node = start_node($name,
-		conf => PRELOAD . $stripe->conf . "stripe_sync.stripe_rate = 100\nstripe_sync.reconcile_interval = 0\n" . ($options{conf} // ''));
+		conf => PRELOAD . $stripe->conf . "stripe_sync.stripe_rate = 100\nstripe_sync.http_timeout = '5min'\nstripe_sync.reconcile_interval = 0\n" . ($options{conf} // ''));
 	make_database($node, 'shop');
 	shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')') unless $options{no_key};
 	return $node;
@@ -49,6 +49,25 @@ sub refused
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return like($err, $pattern, $what);
+}
+
+# Change a setting, and wait until the worker has it, or will before it does anything.
+sub setting
+{
+	my ($name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "$name = '$value'");
+	$node->reload;
+	$node->poll_query_until('shop', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'shop'");
+	return;
+}
+
+# The worker has no transaction open, whatever it may have been about a moment ago.
+sub no_transaction
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until('shop', q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE backend_type = 'stripe_sync worker' AND datname = 'shop' AND xact_start IS NULL AND backend_xmin IS NULL}), $_[0]);
 }
 
 # What Stripe thinks of our key: see StripeStub::keys.

@@ -21,7 +21,8 @@ use POSIX qw(WNOHANG);
 use Scalar::Util qw(weaken);
 use Time::HiRes qw(sleep time);
 
-use constant PATIENCE => 30;
+# A machine may be very slow; what is waited for comes, or the test has failed.
+use constant PATIENCE => 180;
 
 my $STUB = abs_path(dirname(__FILE__) . '/../../stub');
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
@@ -199,6 +200,11 @@ sub regex_text
 
 sub clear_faults { return $_[0]->control('faults', []); }
 sub faults { return $_[0]->control('faults'); }
+
+# A fault that holds answers back until release(), so that no test has to be done
+# with what it looks at meanwhile in so many seconds.
+sub hold { return { delay => 600 }; }
+sub release { return $_[0]->control('release', {}); }
 
 # per_second, burst, retry_after and what the stub has besides; nothing switches it off.
 sub rate { my ($self, %rate) = @_; return $self->control('rate', \%rate); }
