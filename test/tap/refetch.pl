@@ -59,7 +59,7 @@ refused(q{SELECT stripe_sync.refetch('customer', 'cus_1', 'cus_1')}, qr/22023.*a
 
 my ($id) = $stripe->add_objects([ { object => 'customer', id => 'cus_1', name => 'Ada' } ]);
 refetched([ 'customer', $id ], 'one that is new', state => 'done', objects => 1, error => undef);
-is(shop(q{SELECT name || ' ' || (_event_id IS NULL) || ' ' || (_as_of BETWEEN now() - interval '10 s' AND now()) FROM stripe.customers}), 'Ada true true', 'is in the mirror, as of its time');
+is(shop(q{SELECT name || ' ' || (_event_id IS NULL) || ' ' || (_as_of BETWEEN now() - interval '1 min' AND now()) FROM stripe.customers}), 'Ada true true', 'is in the mirror, as of its time');
 $stripe->change($id, { name => 'Grace' }, quiet => TRUE);
 refetched([ 'customer', $id ], 'one that has changed', state => 'done');
 is(shop('SELECT name FROM stripe.customers'), 'Grace', 'is up to date');
@@ -125,11 +125,14 @@ is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE state = 'waiting'}), 1, 'th
 shop(q{SELECT stripe_sync.resume('stripe')});
 ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'which is read');
 is(scalar(requests('/v1/customers/cus_burst')), 2, 'once');
+$stripe->clear_faults;
+$stripe->fault($stripe->hold, path => '^/v1/customers/cus_burst$', times => 1);
 my $job = refetch('customer', 'cus_burst');
 ok($stripe->wait_for(sub { requests('/v1/customers/cus_burst') > 2 }), 'it is being read');
-is(shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND xact_start IS NOT NULL}), 0, 'without a transaction');
+no_transaction('without a transaction');
 $stripe->change('cus_burst', { name => 'Changed' }, quiet => TRUE);
 isnt(refetch('customer', 'cus_burst'), $job, 'who asks now wants another answer');
+$stripe->release;
 ok($node->poll_query_until('shop', q{SELECT name = 'Changed' FROM stripe.customers WHERE id = 'cus_burst'}), 'and gets it');
 $stripe->clear_faults;
 
@@ -138,7 +141,7 @@ $stripe->clear_faults;
 sub refetch_products { return shop(q{SELECT count(stripe_sync.refetch('product', id)) FROM unnest(ARRAY[} . literals(@many) . ']) id'); }
 
 @many = @{ $stripe->fill('product', 150, seed => 2)->{ids} };
-$stripe->rate(per_second => 40, burst => 5);
+$stripe->rate(per_second => 15, burst => 5);
 my $start = time;
 refetch_products();
 ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'many objects under a limit lower than ours');
@@ -152,7 +155,8 @@ $node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE
 $start = time;
 refetch_products();
 $node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')});
-cmp_ok(time - $start, '<', 4, 'without refusals it has grown back');
+# at the pace of before it would take ten
+cmp_ok(time - $start, '<', 9, 'without refusals it has grown back');
 is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE state <> 'done' AND error !~ '403|another object'}), 0, 'nothing has failed');
 
 # ---- the mirror asks ----
@@ -165,26 +169,38 @@ sub ambiguous
 	$stripe->change_many([ map { { id => $customer, set => { name => $_ }, at => $second } } @names ]);
 	my @events = grep { $_->{data}{object}{id} eq $customer } $stripe->pending;
 	delete $_->{data}{previous_attributes} for @events;
-	deliver(@events);
-	return $second;
+	# in one transaction with a look at what it leaves: the worker goes about that in three seconds
+	my @said = split /\n/, shop('BEGIN; ' . join('', map {
+		my $payload = json_text($_);
+		'SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload)) . ");\n";
+	} @events) . 'SELECT object_type, object_id FROM stripe_sync.reread; COMMIT');
+	return ($second, $said[-1]);
 }
 
 $stripe->add_objects([ { object => 'customer', id => 'cus_same', name => 'Before' } ]);
-my $second = ambiguous('cus_same', 'One', 'Two', 'Three');
-is(shop('SELECT object_type, object_id FROM stripe_sync.reread'), 'customer|cus_same', 'what one second leaves open is to be read');
+# An answer that took a second is as of too early to tell: it is asked for once more.
+sub most_reads
+{
+	my ($path) = @_;
+
+	return 1 + shop("SELECT count(*) FROM stripe_sync.api_call WHERE path = '$path' AND duration > '0.8 s'");
+}
+
+my ($second, $left_open) = ambiguous('cus_same', 'One', 'Two', 'Three');
+is($left_open, 'customer|cus_same', 'what one second leaves open is to be read');
 ok($node->poll_query_until('shop', q{SELECT _event_id IS NULL FROM stripe.customers WHERE id = 'cus_same'}), 'and is');
+ok($node->poll_query_until('shop', 'SELECT count(*) = 0 FROM stripe_sync.reread'), 'nothing is left to be read');
 my @reads = requests('/v1/customers/cus_same');
-is(scalar @reads, 1, 'once');
+cmp_ok(scalar @reads, '<=', most_reads('/v1/customers/cus_same'), 'once');
 cmp_ok($reads[0]{at}, '>=', $second + 3, 'three seconds after it');
-cmp_ok($reads[0]{at}, '<', $second + 10, 'and soon');
+cmp_ok($reads[0]{at}, '<', $second + 40, 'and soon');
 is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_same'}), 'Three', 'as Stripe has it');
-is(shop('SELECT count(*) FROM stripe_sync.reread'), 0, 'nothing is left to be read');
-# an answer that comes late is as of too early to tell: it is asked for once more
+# one that comes late
 $stripe->fault({ delay => 4 }, path => '^/v1/customers/cus_slow$', times => 1);
 $stripe->add_objects([ { object => 'customer', id => 'cus_slow', name => 'Before' } ]);
 ambiguous('cus_slow', 'One', 'Two');
 ok($node->poll_query_until('shop', q{SELECT _event_id IS NULL FROM stripe.customers WHERE id = 'cus_slow'}), 'one whose answer takes long');
-cmp_ok(scalar(requests('/v1/customers/cus_slow')), '<=', 2, 'is asked for twice at most');
+cmp_ok(scalar(requests('/v1/customers/cus_slow')), '<=', most_reads('/v1/customers/cus_slow'), 'is asked for twice');
 
 # ---- faults ----
 
@@ -209,16 +225,18 @@ key_is(undef);
 
 # ---- a crash ----
 
-$stripe->fault({ delay => 2 }, path => '^/v1/customers/cus_1$', times => 1);
+$stripe->fault($stripe->hold, path => '^/v1/customers/cus_1$', times => 1);
 $stripe->change('cus_1', { name => 'Crash' }, quiet => TRUE);
 $job = refetch('customer', 'cus_1');
 ok($node->poll_query_until('shop', "SELECT state = 'running' FROM stripe_sync.job WHERE id = $job"), 'in the middle of a request');
+ok($stripe->wait_for(sub { $stripe->stats->{in_flight} == 1 }), 'which is in the air');
 $node->stop('immediate');
 $node->start;
 over($job, 'the server dies: it is read again', state => 'done');
-$stripe->fault({ delay => 2 }, path => '^/v1/customers/cus_1$', times => 1);
+$stripe->fault($stripe->hold, path => '^/v1/customers/cus_1$', times => 1);
 $job = refetch('customer', 'cus_1');
 ok($node->poll_query_until('shop', "SELECT state = 'running' FROM stripe_sync.job WHERE id = $job"), 'another is under way');
+ok($stripe->wait_for(sub { $stripe->stats->{in_flight} == 1 }), 'and in the air');
 shop(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
 over($job, 'the worker is ended: it is read again', state => 'done');
 is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_1' AND _account = ''}), 'Crash', 'as it is');
