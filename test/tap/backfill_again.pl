@@ -37,6 +37,21 @@ sub empty
 	return;
 }
 
+# So many of a list's pages come, and the next is held back until go_on().
+sub held_after
+{
+	my ($pages, $list) = @_;
+
+	return $stripe->fault($stripe->hold, path => "^/v1/$list\$", skip => $pages);
+}
+
+sub go_on
+{
+	$stripe->clear_faults;
+	$stripe->release;
+	return;
+}
+
 sub is_running_with
 {
 	my ($job, $pages) = @_;
@@ -55,12 +70,12 @@ over($job, 'then all parents are there', state => 'done', error => undef);
 is(rows('customer_balance_transactions'), 450, 'and all children');
 
 empty();
-$stripe->fault({ delay => 0.3 }, path => '^/v1/customers$');
+held_after(2, 'customers');
 $job = begin('customer');
 is_running_with($job, 2);
 shop("SELECT stripe_sync.cancel_job($job)");
 my $cursor = shop("SELECT cursor FROM stripe_sync.job_part WHERE job = $job AND kind = 'list'");
-$stripe->clear_faults;
+go_on();
 $stripe->fault({ status => 400, body => json_text({ error => { type => 'invalid_request_error', code => 'resource_missing', param => 'starting_after', message => 'No such customer' } }) }, query => "starting_after=$cursor", times => 1);
 is(begin('customer'), $job, 'a job whose cursor Stripe does not know any more');
 over($job, 'begins that list again', state => 'done', error => undef);
@@ -114,11 +129,12 @@ is(rows('customer_balance_transactions'), 450, 'and nothing left out');
 
 empty();
 $stripe->fill('subscription', 30, seed => 6, children => 25);
-$stripe->fault({ delay => 1 }, path => '^/v1/subscriptions$');
+held_after(0, 'subscriptions');
 $job = begin('subscription');
 ok($node->poll_query_until('shop', "SELECT count(*) > 0 FROM stripe_sync.job_part WHERE job = $job AND kind = 'list' AND state = 'running'"), 'a list is asked for');
+ok($stripe->wait_for(sub { $stripe->stats->{in_flight} == 1 }), 'and that is in the air');
 shop("SELECT stripe_sync.cancel_job($job)");
-$stripe->clear_faults;
+go_on();
 over(begin('coupon'), 'another job', state => 'done');
 is(shop("SELECT count(*) FROM stripe_sync.job_part WHERE job = $job AND kind = 'rest'"), '0', 'a page that comes after the job was called off adds nothing to it');
 is(job_row($job)->{progress} < 1 ? 'less' : 1, 'less', 'nor is it told to be whole');
@@ -126,12 +142,13 @@ is(job_row($job)->{progress} < 1 ? 'less' : 1, 'less', 'nor is it told to be who
 # ---- held up ----
 
 empty();
-$stripe->fault({ delay => 0.2 }, path => '^/v1/(customers|products)$');
+held_after(1, 'customers');
 my $held = begin('customer');
 my $free = begin('product');
 is_running_with($held, 1);
 my $session = $node->background_psql('shop');
 $session->query_safe("BEGIN; SELECT stripe_sync.cancel_job($held)");
+go_on();
 over($free, 'a job beside one that somebody has locked', state => 'done', error => undef);
 is(shop("SELECT state FROM stripe_sync.job WHERE id = $held"), 'running', 'which waits');
 $session->query_safe('ROLLBACK');
@@ -157,31 +174,31 @@ is(rows('customer_balance_transactions'), 600, 'begins that list again');
 # ---- several lists at once, of the version that is set ----
 
 empty();
-$node->append_conf('postgresql.conf', "stripe_sync.api_version = '2025-01-27.acacia'");
-$node->reload;
-$stripe->fault({ delay => 1 }, path => '^/v1/(customers|products|coupons)$');
+setting('stripe_sync.api_version', '2025-01-27.acacia');
+held_after(0, '(customers|products|coupons)');
 $job = begin(qw(customer product coupon));
 ok($node->poll_query_until('shop', "SELECT count(*) = 3 FROM stripe_sync.job_part WHERE job = $job AND kind = 'list' AND state = 'running'"), 'lists are read at once');
+go_on();
 over($job, 'all of them', state => 'done', error => undef);
 is((grep { $_->{path} eq '/v1/coupons' } @{ $stripe->requests })[-1]{headers}{'stripe-version'}, '2025-01-27.acacia', 'and as the version that is set');
-$stripe->clear_faults;
 
 # ---- another key ----
 
 empty();
-$stripe->fault({ delay => 0.2 }, path => '^/v1/customers$');
+held_after(1, 'customers');
 $job = begin('customer');
 is_running_with($job, 1);
 shop(q{SELECT stripe_sync.set_api_key('rk_test_second_0123456789_sEcReT')});
 key_is('revoked');
+go_on();
 over($job, 'a key that is changed, and then revoked', state => 'done', error => undef);
 key_is(undef);
-$stripe->clear_faults;
 
-$stripe->fault({ delay => 0.2 }, path => '^/v1/products$');
+held_after(1, 'products');
 $job = begin('product');
 is_running_with($job, 1);
 shop(q{SELECT stripe_sync.set_api_key(NULL)});
+go_on();
 like(over($job, 'a key that is taken away', state => 'failed')->{error}, qr/set_api_key/, 'is not used any more');
 no_secret_in($node, 'shop', 'the key');
 $node->stop;
