@@ -25,7 +25,7 @@ use constant PATH => '^/v1/webhook_endpoints';
 
 my $stripe = StripeStub->start;
 my $node = start_node('webhook_endpoint', conf => PRELOAD . $stripe->conf
-	. "stripe_sync.stripe_rate = 100\nstripe_sync.http_timeout = '2s'\nstripe_sync.reconcile_interval = 0\n");
+	. "stripe_sync.stripe_rate = 100\nstripe_sync.http_timeout = '5min'\nstripe_sync.reconcile_interval = 0\n");
 make_sender($node, 'shop');
 my $version = $node->safe_psql('shop', 'SELECT stripe_sync.catalog_api_version()');
 
@@ -161,7 +161,20 @@ sub once
 once('a reset', { reset_before => TRUE });
 once('an answer that is lost', { reset_before => TRUE, deliver => TRUE });
 once('an answer cut in the middle', { reset_mid_answer => TRUE, deliver => TRUE });
+# A setting that the worker has, or will have before it does anything.
+sub setting
+{
+	my ($name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "$name = '$value'");
+	$node->reload;
+	$node->poll_query_until('shop', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'shop'");
+	return;
+}
+
+setting('stripe_sync.http_timeout', '4s');
 once('a time-out', { never => TRUE, deliver => TRUE }, times => 1);
+setting('stripe_sync.http_timeout', '5min');
 once('a 500', { status => 500 });
 once('a 500 after it was made', { status => 500, deliver => TRUE });
 once('a 429', { status => 429, headers => { 'Retry-After' => '1' } });
@@ -220,14 +233,14 @@ sub dies
 	return;
 }
 
-dies('the server dies before the answer has come', sub { $stripe->fault({ delay => 1.5 }, method => 'POST', path => PATH, times => 1) }, sub { return scalar at_stripe($_[0]); });
+dies('the server dies before the answer has come', sub { $stripe->fault($stripe->hold, method => 'POST', path => PATH, times => 1) }, sub { return scalar at_stripe($_[0]); });
 dies('the server dies before it is committed', sub { $_[0]->query_safe('BEGIN; LOCK TABLE stripe_sync.endpoint_secret') },
 	sub { return shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND wait_event_type = 'Lock'}); })
   if $node->can('background_psql');
 
 # The worker alone goes: what is in the air is let go of.
 $at = 'https://shop.example/leaves';
-$stripe->fault({ delay => 1 }, method => 'POST', path => PATH, times => 1);
+$stripe->fault($stripe->hold, method => 'POST', path => PATH, times => 1);
 $job = create($at, q{'{invoice.paid}'});
 ok($stripe->wait_for(sub { scalar at_stripe($at) }), 'the worker leaves with a request in the air: so far');
 shop(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
@@ -244,10 +257,11 @@ shop("SELECT stripe_sync.cancel_job($job)");
 shop(q{SELECT stripe_sync.resume('stripe')});
 over(create('https://shop.example/after', q{'{invoice.paid}'}), 'the next');
 is(scalar(at_stripe('https://shop.example/off')), 0, 'one that is called off in time is not made');
-$stripe->fault({ delay => 1 }, method => 'POST', path => PATH, times => 1);
+$stripe->fault($stripe->hold, method => 'POST', path => PATH, times => 1);
 $job = create('https://shop.example/late', q{'{invoice.paid}'});
 ok($stripe->wait_for(sub { at_stripe('https://shop.example/late') }), 'one that Stripe is making');
 shop("SELECT stripe_sync.cancel_job($job)");
+$stripe->release;
 ok($node->poll_query_until('shop', "SELECT state = 'cancelled' AND result IS NOT NULL FROM stripe_sync.job WHERE id = $job"), 'called off too late it is kept all the same');
 is(signed('evt_5', $stripe->secret_of($_), $_), 'applied', 'so that its events are received') for map { $_->{id} } at_stripe('https://shop.example/late');
 $stripe->clear_faults;
@@ -266,7 +280,7 @@ $node->reload;
 shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
 shop('UPDATE stripe_sync.endpoint_watch SET next_at = now()');
 ok($node->poll_query_until('shop', q{SELECT read_at IS NOT NULL FROM stripe_sync.endpoint_watch}), 'the worker reads the endpoints that there are');
-is(shop('SELECT count(*) FROM stripe_sync.watched_endpoint WHERE endpoint IS NOT NULL AND seen_by = (SELECT max(id) FROM stripe_sync.job)') > 10, 1, 'those that were made among them');
+is(shop('SELECT count(*) FROM stripe_sync.watched_endpoint WHERE endpoint IS NOT NULL AND seen_by = (SELECT max(id) FROM stripe_sync.job WHERE kind = $$watch_endpoints$$)') > 10, 1, 'those that were made among them');
 
 # ---- nowhere to be seen ----
 
