@@ -8,13 +8,14 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Delivery;
 use StripeSync;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = start_node('retry', conf => "shared_preload_libraries = 'stripe_sync'\n");
+my $node = start_node('retry', conf => PRELOAD);
 make_database($node, 'retry');
 
 sub sql { return $node->safe_psql('retry', $_[0]); }
@@ -35,11 +36,20 @@ sub comes_true
 	return;
 }
 
-sub worker_pid { return sql(q{SELECT pid FROM stripe_sync.worker WHERE database = current_database()}); }
+sub pid_of_worker { return sql(q{SELECT pid FROM stripe_sync.worker WHERE database = current_database()}); }
 
 # The step's backoff is a minute and more: what is tested is who runs it, not
 # how long that takes.
 sub make_due { return sql(q{UPDATE stripe_sync.event SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL; SELECT stripe_sync.resume()}); }
+
+# Due again and again, until it comes true: one that the worker has at the moment
+# is put off when that is over.
+sub comes_true_when_due
+{
+	my ($what, $query) = @_;
+
+	return eventually($what, sub { make_due(); sql($query) eq 't' });
+}
 
 sql(q{
 	CREATE TABLE test.log (handler text, event text, pid int DEFAULT pg_backend_pid());
@@ -58,7 +68,7 @@ sql(q{
 	SELECT stripe_sync.add_handler('poison', 'customer.updated', 'test.poison');
 });
 $node->poll_query_until('retry', q{SELECT count(*) = 1 FROM stripe_sync.worker WHERE database = 'retry' AND state = 'sleeping'});
-my $pid = worker_pid();
+my $pid = pid_of_worker();
 
 # ---- deferred handlers ----
 
@@ -77,35 +87,39 @@ is(sql(q{SELECT next_attempt_at > now() FROM stripe_sync.event WHERE id = 'b'}),
 make_due();
 comes_true('due, it is tried again', q{SELECT tries->>'note' = '2' AND status = 'failed' AND next_attempt_at > now() FROM stripe_sync.event WHERE id = 'b'});
 sql(q{DELETE FROM test.broken});
-make_due();
-comes_true('and mended, it succeeds', q{SELECT status = 'applied' AND todo = '{}' AND error IS NULL FROM stripe_sync.event WHERE id = 'b'});
+comes_true_when_due('and mended, it succeeds', q{SELECT status = 'applied' AND todo = '{}' AND error IS NULL FROM stripe_sync.event WHERE id = 'b'});
 is(sql(q{SELECT string_agg(handler, ',' ORDER BY handler) FROM test.log WHERE event = 'b'}), 'later,note', 'each was run once');
 
 # ---- poison ----
 
-$node->append_conf('postgresql.conf', 'stripe_sync.max_attempts = 3');
-$node->append_conf('postgresql.conf', 'stripe_sync.handler_timeout = 200ms');
-$node->reload;
+sub setting
+{
+	my ($name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "$name = $value");
+	$node->reload;
+	comes_true("$name is set", "SELECT current_setting('$name') = '$value'");
+	return;
+}
+
+setting('stripe_sync.max_attempts', '3');
 is(deliver("p$_", 'customer.updated'), 'failed', "poison $_") for 1 .. 5;
 sql(q{INSERT INTO test.broken VALUES ('note')});
 is(deliver('c', 'customer.created'), 'failed', 'and one that is well later');
 sql(q{DELETE FROM test.broken});
-for (1 .. 3)
-{
-	make_due();
-	comes_true("all that was due was run ($_)", q{SELECT count(*) = 0 FROM stripe_sync.event WHERE next_attempt_at <= now()});
-}
-comes_true('after max_attempts they are dead', q{SELECT count(*) = 5 AND bool_and(next_attempt_at IS NULL) FROM stripe_sync.event WHERE status = 'dead'});
+comes_true_when_due('after max_attempts they are dead', q{SELECT count(*) = 5 AND bool_and(next_attempt_at IS NULL) FROM stripe_sync.event WHERE status = 'dead'});
 is(sql(q{SELECT bool_and(tries->>'poison' = '3' AND error LIKE '%poison p%') FROM stripe_sync.event WHERE status = 'dead'}), 't', 'each tried three times, with what it raised');
-is(sql(q{SELECT status FROM stripe_sync.event WHERE id = 'c'}), 'applied', 'poison holds up no other event');
+comes_true_when_due('poison holds up no other event', q{SELECT status = 'applied' FROM stripe_sync.event WHERE id = 'c'});
+
+setting('stripe_sync.handler_timeout', '2s');
 
 sql(q{SELECT stripe_sync.add_handler('poison', 'customer.updated', 'test.endless')});
 sql(q{SELECT stripe_sync.add_handler('endless', 'product.created', 'test.endless', deferred => true)});
 my $payload = json_text(event('e', 'product.created', 1, { id => 'prod_e', object => 'product' }));
 is(sql('SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload)) . ')'), 'applied', 'a deferred handler that never ends');
 comes_true('is cut off by its time-out', q{SELECT error LIKE '%endless%' AND next_attempt_at > now() FROM stripe_sync.event WHERE id = 'e'});
-is(worker_pid(), $pid, 'the worker is the same all the while');
-is(sql(qq{SELECT xact_start IS NULL AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $pid}), 't', 'and holds no transaction open');
+is(pid_of_worker(), $pid, 'the worker is the same all the while');
+comes_true('and holds no transaction open', qq{SELECT xact_start IS NULL AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $pid});
 
 # ---- what is not the worker's to decide ----
 
