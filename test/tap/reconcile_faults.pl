@@ -39,7 +39,32 @@ sub reconciled
 }
 
 sub asked { return scalar grep { $_->{path} =~ m{^/v1/events} } @{ $stripe->requests }; }
-sub interval_is { $node->append_conf('postgresql.conf', "stripe_sync.reconcile_interval = '$_[0]'"); $node->reload; return; }
+sub interval_is
+{
+	$node->append_conf('postgresql.conf', "stripe_sync.reconcile_interval = '$_[0]'");
+	$node->reload;
+	$node->poll_query_until('shop', "SELECT current_setting('stripe_sync.reconcile_interval') = '$_[0]'");
+	return;
+}
+
+# No run is under way, and the worker begins none.
+sub none_is_made
+{
+	interval_is('0');
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until('shop', q{SELECT state = 'sleeping' AND NOT EXISTS (SELECT FROM stripe_sync.job WHERE state IN ('waiting', 'running'))
+		FROM stripe_sync.worker WHERE database = 'shop'}), $_[0]);
+}
+
+# So many more pages of the list come, and then none until release().
+sub held_after { return $stripe->fault($stripe->hold, path => '^/v1/events', skip => $_[0]); }
+
+sub go_on
+{
+	$stripe->clear_faults;
+	$stripe->release;
+	return;
+}
 
 # ---- answers that pass ----
 
@@ -67,12 +92,10 @@ my $start = time;
 survives('a 429', { status => 429, headers => { 'Retry-After' => '2' } });
 cmp_ok(time - $start, '>=', 4, 'a 429: Retry-After is obeyed');
 is(shop(q{SELECT count(*) FILTER (WHERE status = 429 AND attempt = 1), count(*) FILTER (WHERE status = 429 AND attempt = 2) FROM stripe_sync.api_call}), '1|1', 'and every attempt is logged');
-$node->append_conf('postgresql.conf', "stripe_sync.http_timeout = '1s'");
-$node->reload;
+setting('stripe_sync.http_timeout', '5s');
 survives('an answer that does not come', { never => TRUE });
 is(shop(q{SELECT count(*) FROM stripe_sync.api_call WHERE status IS NULL AND code = 'timeout'}), 2, 'and says so in the log');
-$node->append_conf('postgresql.conf', "stripe_sync.http_timeout = '10s'");
-$node->reload;
+setting('stripe_sync.http_timeout', '5min');
 
 # ---- answers that don't ----
 
@@ -112,16 +135,16 @@ reconciled('and with a good one', state => 'done', error => undef);
 # ---- a crash ----
 
 $stripe->change_many([ map { { id => $customers[$_], set => { name => "Crash $_" }, at => $now - 3800 + $_ } } 0 .. 299 ]);
-$stripe->fault({ delay => 0.3 }, path => '^/v1/events');
+held_after(2);
 my $job = shop(q{SELECT stripe_sync.reconcile('1 day')});
 ok($node->poll_query_until('shop', "SELECT pages >= 2 FROM stripe_sync.job WHERE id = $job"), 'in the middle of a run');
-is(shop(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker' AND xact_start IS NOT NULL}), 0, 'no transaction is open while an answer is waited for');
+no_transaction('no transaction is open while an answer is waited for');
 $node->stop('immediate');
+go_on();
 my $before = asked();
 $node->start;
 over($job, 'the server dies: the run goes on', state => 'done', objects => 900, missing => 300);
 cmp_ok(asked() - $before, '<=', 8, 'from the page it was at');
-$stripe->clear_faults;
 is_applied();
 is(mirror_differs('customer', 'customers'), 0, 'and brings in what is missing');
 
@@ -146,8 +169,7 @@ like($next->{query} // $next->{path}, qr/starting_after/, 'it went on from its c
 
 $stripe->change($customers[1], { name => 'By itself' }, at => int(time) - 400);
 ok($node->poll_query_until('shop', q{SELECT name = 'By itself' FROM stripe.customers WHERE id = } . literal($customers[1])), 'it runs by itself');
-interval_is('0');
-ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'until it is switched off');
+none_is_made('until it is switched off');
 interval_is('1s');
 shop(q{SELECT stripe_sync.pause('stripe')});
 # a run that was at it stays one, between two pages
@@ -163,29 +185,28 @@ is(shop('SELECT count(*) FROM stripe_sync.job') - $jobs, 1, 'no run is made');
 is(job_row($job)->{state}, 'waiting', 'what is asked for waits');
 shop(q{SELECT stripe_sync.resume('stripe')});
 over($job, 'until it is resumed', state => 'done');
-interval_is('0');
-ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'and off again');
+none_is_made('and off again');
 
 # ---- a pause in the middle ----
 
-$stripe->fault({ delay => 0.3 }, path => '^/v1/events');
+held_after(1);
 $job = shop(q{SELECT stripe_sync.reconcile('1 day')});
 ok($node->poll_query_until('shop', "SELECT pages >= 1 FROM stripe_sync.job WHERE id = $job"), 'a run is at it');
 shop(q{SELECT stripe_sync.pause('stripe')});
+go_on();
 ok($node->poll_query_until('shop', "SELECT count(*) = 1 FROM stripe_sync.job_part WHERE job = $job AND state = 'waiting'"), 'a pause ends it for now');
 shop(q{SELECT stripe_sync.resume('stripe')});
 over($job, 'then it goes on', state => 'done', error => undef);
-$stripe->clear_faults;
 
 # ---- widened ----
 
 $stripe->change_many([ map { { id => $customers[$_], set => { name => "Old $_" }, at => $now - 5 * 86400 + $_, quiet => FALSE } } 0 .. 149 ]);
-$stripe->fault({ delay => 0.3 }, path => '^/v1/events');
+held_after(1);
 $job = shop(q{SELECT stripe_sync.reconcile('1 hour')});
 ok($node->poll_query_until('shop', "SELECT pages >= 1 FROM stripe_sync.job WHERE id = $job"), 'a run of an hour is at it');
 is(shop(q{SELECT stripe_sync.reconcile('6 days')}), $job, 'who asks for more joins it');
 is(shop(q{SELECT stripe_sync.reconcile('1 day')}), $job, 'and who asks for less');
-$stripe->clear_faults;
+go_on();
 over($job, 'it reads as far as was asked', state => 'done', missing => 150);
 is_applied();
 
