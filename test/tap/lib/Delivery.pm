@@ -94,14 +94,17 @@ sub eventually
 	return $took;
 }
 
-# kill -9 of the postmaster; its children go by themselves, and soon.
+# kill -9 of the postmaster; its children go by themselves, and soon.  Until all
+# are gone there is no other server in its place.
 sub kill_server
 {
 	my ($node) = @_;
 	my $directory = abs_path($node->data_dir);
+	my $postmaster = (split /\n/, slurp_file("$directory/postmaster.pid"))[0];
 
 	$node->kill9;
-	eventually('the children of the killed server go', sub { !grep { (readlink($_) // '') eq $directory } glob '/proc/[0-9]*/cwd' });
+	eventually('the killed server goes', sub { !kill(0, $postmaster) });
+	eventually('and its children', sub { !grep { (readlink($_) // '') eq $directory } glob '/proc/[0-9]*/cwd' });
 	return;
 }
 
