@@ -21,7 +21,7 @@ my $missing = SlackStub->missing;
 plan skip_all => $missing if $missing;
 
 my $slack = SlackStub->start;
-my $node = start_node('thread', conf => PRELOAD . $slack->conf . "max_prepared_transactions = 5\n");
+my $node = start_node('thread', conf => PRELOAD . $slack->conf . "max_prepared_transactions = 5\nstripe_sync.http_timeout = '5min'\n");
 make_sender($node, 'one');
 add_webhook($node, 'one', $slack, "hook$_", $_) for 1 .. 9;
 add_channel($node, 'one', "bot$_", "#bot$_") for 1 .. 9;
@@ -29,6 +29,9 @@ add_channel($node, 'one', "bot$_", "#bot$_") for 1 .. 9;
 sub one { return $node->safe_psql('one', $_[0]); }
 sub taken { my ($text) = @_; return $slack->wait_for(sub { $slack->texts->{$text} }); }
 sub not_taken { return !$slack->texts->{ $_[0] }; }
+
+# For what would take a minute if it had to be looked for.
+use constant SOON => 20;
 
 # When the stub had each request to a destination that fits, by its own clock.
 sub times_of
@@ -44,36 +47,43 @@ sub setting
 
 	$node->append_conf('postgresql.conf', "$name = '$value'");
 	$node->reload;
-	$node->poll_query_until('one', "SELECT current_setting('$name') = '$value'");
+	# the worker has it when it sleeps after that, or will before it does anything
+	$node->poll_query_until('one', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'one'");
 	return;
 }
 
 # ---- pace ----
 
-one(q{SELECT count(stripe_sync.notify('hook1', 'paced ' || i)), count(stripe_sync.notify('bot1', 'paced too ' || i)) FROM generate_series(1, 6) i});
-one(q{SELECT stripe_sync.notify('hook2', 'not held up')});
+my $start = time;
+one(q{BEGIN; SELECT count(stripe_sync.notify('hook1', 'paced ' || i)), count(stripe_sync.notify('bot1', 'paced too ' || i)) FROM generate_series(1, 6) i;
+	SELECT stripe_sync.notify('hook2', 'not held up'); COMMIT});
 ok(taken('not held up'), 'what goes elsewhere');
-cmp_ok($slack->stats->{ok}, '<=', 8, 'is not held up by the pace of others');
+my @texts = map { $_->{payload}{text} } @{ $slack->requests };
+my ($place) = grep { $texts[$_] eq 'not held up' } 0 .. $#texts;
+cmp_ok($place, '<=', 7, 'is not held up by the pace of others');
 ok(idle($node, 'one'), 'all of it is sent');
 for my $regex (qr/^paced \d/, qr/^paced too/)
 {
 	my @at = times_of($regex);
 
 	is(scalar @at, 6, 'six to one destination');
-	cmp_ok($at[2] - $at[0], '<', 0.7, 'three of them at once');
-	cmp_ok($at[5] - $at[0], '>', 2.7, 'then one a second');
-	cmp_ok($at[5] - $at[0], '<', 4.5, 'not slower');
-	cmp_ok($at[$_] - $at[ $_ - 1 ], '>', 0.7, 'evenly') for 4, 5;
+	cmp_ok($at[2] - $at[0], '<', 1.7, 'three of them at once');
+	# one that was held up on its way may be close behind the one before: what counts is when it may go
+	cmp_ok($at[$_] - $start, '>', $_ - 2 - 0.1, 'then one a second, not earlier') for 3 .. 5;
+	cmp_ok($at[5] - $at[2], '<', 5.9, 'nor slower');
 }
 
 # ---- several at once, and how many ----
 
 setting('stripe_sync.slack_rate', '0');
 $slack->reset;
-$slack->fault({ delay => 0.1 });
+$slack->fault($slack->hold, times => 1, text => qr/^many 1\n/);
+$slack->fault({ delay => 1 });
 one(q{SELECT count(stripe_sync.notify('hook' || 1 + i % 9, 'many ' || i)) FROM generate_series(1, 90) i});
-eventually('one of them is settled', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'sent' AND payload ->> 'text' LIKE 'many %'}) > 0 });
-cmp_ok(one(q{SELECT count(*) FROM stripe_sync.message WHERE state IN ('waiting', 'sending')}), '>', 0, 'each as it ends, not all at the end');
+eventually('all but one are settled', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'sent' AND payload ->> 'text' LIKE 'many %'}) == 89 });
+is(one(q{SELECT payload ->> 'text' FROM stripe_sync.message WHERE state IN ('waiting', 'sending')}), 'many 1', 'each as it ends, not all at the end');
+$slack->wait_for(sub { $slack->stats->{in_flight} == 1 });
+$slack->release;
 ok(idle($node, 'one'), 'ninety messages are sent');
 cmp_ok($slack->stats->{max_in_flight}, '>', 4, 'several at a time');
 cmp_ok($slack->stats->{connections}, '<=', 32, 'over connections that are kept');
@@ -162,11 +172,12 @@ ok(taken('first of two'), 'one of two is sent');
 ok(not_taken($_), "not: $_") for 'keyed again', 'second of two', 'withdrawn';
 $session->quit;
 
-my $start = time;
+$start = time;
 notify($node, 'one', 'hook1', 'in a second', q{send_after => clock_timestamp() + interval '1.5 s'});
 ok(taken('in a second'), 'a delayed one is sent by itself');
 cmp_ok(time - $start, '>=', 1.5, 'not earlier');
-cmp_ok(time - $start, '<', 3, 'nor much later');
+# whoever had to look for it would come a minute later
+cmp_ok(time - $start, '<', SOON, 'nor much later');
 
 one(q{BEGIN; SELECT stripe_sync.notify('hook1', 'prepared'); PREPARE TRANSACTION 'p1'});
 one(q{BEGIN; SELECT stripe_sync.notify('hook1', 'given up'); PREPARE TRANSACTION 'p2'});
@@ -176,7 +187,7 @@ one(q{ROLLBACK PREPARED 'p2'});
 one(q{COMMIT PREPARED 'p1'});
 $start = time;
 ok(taken('prepared'), 'until its COMMIT PREPARED');
-cmp_ok(time - $start, '<', 2, 'which tells the worker');
+cmp_ok(time - $start, '<', SOON, 'which tells the worker');
 ok(not_taken('given up'), 'and never after a ROLLBACK PREPARED');
 
 # ---- pause ----
@@ -202,7 +213,7 @@ $node->stop;
 
 # ---- CALL work(), where there is no worker ----
 
-my $server = start_node('work', conf => $slack->conf . "stripe_sync.http_timeout = '1s'\n");
+my $server = start_node('work', conf => $slack->conf . "stripe_sync.http_timeout = '10s'\n");
 make_sender($server, 'two');
 add_webhook($server, 'two', $slack, 'hook', 1);
 add_channel($server, 'two', 'bot', '#bot');
@@ -214,7 +225,7 @@ two(q{SELECT stripe_sync.notify('hook', 'in the foreground'), stripe_sync.test_d
 is(two('SELECT count(*) FROM stripe_sync.delivery'), '0', 'without a worker nobody sends');
 $start = time;
 two('CALL stripe_sync.work()');
-cmp_ok(time - $start, '<', 2, 'CALL work() ends when nothing is due');
+cmp_ok(time - $start, '<', SOON, 'CALL work() ends when nothing is due');
 is(two(q{SELECT string_agg(state, ' ' ORDER BY id) FROM stripe_sync.message}), 'sent sent waiting', 'and what was due is sent');
 two(q{SELECT count(stripe_sync.notify('hook', 'at a pace ' || i)) FROM generate_series(1, 5) i});
 two('CALL stripe_sync.work()');
@@ -222,7 +233,7 @@ is(two(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'sent' AND paylo
 two(q{SELECT count(stripe_sync.notify('hook', 'no time ' || i)) FROM generate_series(1, 50) i});
 $start = time;
 two(q{CALL stripe_sync.work('1.5 s')});
-cmp_ok(time - $start, '<', 3, 'but no longer than it may');
+cmp_ok(time - $start, '<', SOON, 'but no longer than it may');
 is(two(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'sending'}), '0', 'and lets go of what it had claimed');
 cmp_ok(two(q{SELECT count(*) FROM stripe_sync.message WHERE state = 'waiting' AND attempts > 0}), '==', 0, 'which counts as no attempt');
 like(work_fails('BEGIN; CALL stripe_sync.work(); COMMIT'), qr/cannot run inside a transaction block/, 'not in a transaction block');
