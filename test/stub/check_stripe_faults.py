@@ -105,10 +105,10 @@ def check_unmade():
 
 
 def check_rate():
-    control("rate", {"per_second": 5, "burst": 2, "retry_after": None})
+    control("rate", {"per_second": 0.2, "burst": 2, "retry_after": None})
     got = [ask(path)[0] for path in ("/v1/customers", "/v1/charges", "/v1/charges")]
     is_((got, control("stats")["limited"]), ([200, 200, 429], 1), "rate: per account")
-    control("rate", {"per_second": 5, "per": "list"})
+    control("rate", {"per_second": 0.2, "per": "list"})
     got = [whole(path)[0] for path in ("/v1/customers", "/v1/charges", "/v1/charges")]
     is_(([head[9:12] for head in got], header(got[2], b"stripe-rate-limited-reason"),
          header(got[2], b"retry-after")), ([b"200", b"200", b"429"], "endpoint-rate", "1"),

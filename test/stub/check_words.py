@@ -83,7 +83,7 @@ def journal():
 
 
 def wait_until(condition):
-    for _ in range(200):
+    for _ in range(6000):
         if condition():
             return
         time.sleep(0.01)
