@@ -39,7 +39,7 @@ for my $n (1 .. 3)
 		{ id => "in_$n", object => 'invoice', customer => 'cus_1', amount_due => 100, currency => 'usd', number => "N-$n" }));
 	$old->safe_psql('shop', 'SELECT stripe_sync.receive(' . literals($payload, signature($payload)) . ')');
 }
-ok($old->poll_query_until('shop', q{SELECT count(*) >= 1 FROM stripe_sync.message WHERE state = 'sent'}), 'the old server sends');
+ok($old->poll_query_until('shop', q{SELECT state = 'sent' FROM stripe_sync.message WHERE payload ->> 'text' = 'before'}), 'the old server sends');
 $old->safe_psql('shop', q{SELECT stripe_sync.pause(); SELECT stripe_sync.notify('ops', 'after', key => 'after'); SELECT stripe_sync.resume('stripe')});
 
 my %contents = map { $_ => "SELECT count(*), md5(string_agg(t::text, ';' ORDER BY t::text)) FROM $_ t" }
