@@ -55,7 +55,8 @@ check_story()
 # All that was there before comes into the mirror, then what never arrived.
 check_stripe()
 {
-	tells 16 '^    \[ *\] +0 %, 0 objects' "a backfill begins, with a progress bar"
+	# where it is when it is looked at for the first time is the machine's affair
+	tells 16 '^    \[#* *\] +[0-9]{1,2} %, [0-9]+ objects' "a backfill begins, with a progress bar"
 	tells 16 '^    \[#{30}\] 100 %, 6[0-9]{3} objects' "and ends"
 	tells 16 'backfill │ done +│ +1 │ +[0-9]+ │ +6[0-9]{3} │ +[0-9]+ │ · *$' "the job says so"
 	tells 16 ' 13 │ +41 │ +1201 │ +901 │ +1801 │ +2402 │ +4802 │ +2100 *$' "the mirror holds all of it"
