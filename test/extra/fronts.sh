@@ -219,12 +219,12 @@ document_sql()					# file
 	fi
 }
 
-# Until nothing that is due waits; what still does after half a minute.
+# Until nothing that is due waits; what still does after some minutes.
 messages_owed()
 {
 	local n owed
 
-	for ((n = 0; n < 300; n++)); do
+	for ((n = 0; n < 1800; n++)); do
 		owed=$(sql "SELECT id, destination, state, last_code FROM stripe_sync.message
 			WHERE state IN ('waiting', 'sending') AND due_at <= now()")
 		[ -n "$owed" ] || return 0

@@ -32,7 +32,7 @@ stub_launch()
 	python3 "$STUB/$name.py" --dir "$place" --cert "$tls/server.pem" \
 		--key "$tls/server.key" >"$place/log" 2>&1 </dev/null &
 	STUB_PID=$!
-	for ((n = 0; n < 300; n++)); do
+	for ((n = 0; n < 1200; n++)); do
 		[ ! -f "$place/port" ] || break
 		kill -0 "$STUB_PID" 2>/dev/null || break
 		sleep 0.05
