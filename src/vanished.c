@@ -50,7 +50,9 @@ look_at_slice(Part *part)
 		"   AND _account OPERATOR(pg_catalog.=) $2"
 		"   AND _as_of OPERATOR(pg_catalog.<) $3%s), pg_catalog.max(id)"
 		" FROM (SELECT id, _account, _deleted_at, _as_of%s FROM ONLY %s.%s"
-		"   WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $4) s",
+		/* of several accounts an id's rows are looked at together */
+		"   WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id"
+		"   FETCH FIRST ($4) ROWS WITH TIES) s",
 		has_mode ? " AND coalesce(livemode::text OPERATOR(pg_catalog.=) $5, true)"
 				 : "",
 		has_mode ? ", livemode" : "", MIRROR_SCHEMA,

@@ -55,6 +55,18 @@ shop("UPDATE stripe.customers SET id = 'cus_live', livemode = true, _as_of = _as
 over(begin('customer'), 'a list of one mode', state => 'done', repaired => 0);
 is(shop(q{SELECT _deleted_at IS NULL FROM stripe.customers WHERE id = 'cus_live'}), 't', 'has none of the other, which is no deletion');
 shop(q{DELETE FROM stripe.customers WHERE id = 'cus_live'});
+# rows are looked at in slices of 5,000: an id of two accounts is on both sides of its end
+shop(q{INSERT INTO stripe.customers (id, _account, _as_of, _deleted_at, _synced_at, _data)
+	SELECT to_char(n, '"a"FM0000'), '', '2020-01-01'::timestamptz, '2020-01-01'::timestamptz, now(), '{}'::jsonb FROM generate_series(1, 4999) n
+	UNION ALL SELECT 'b', account, '2020-01-01', NULL, now(), '{}' FROM unnest('{"", acct_1}'::text[]) account});
+shop(q{ALTER DATABASE shop SET enable_sort = off; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'stripe_sync worker'});
+$stripe->accounts('acct_1');
+shop('SELECT stripe_sync.set_api_key(' . literals(KEY, 'acct_1') . ')');
+over(begin('customer'), 'a list of two accounts', state => 'done');
+is(shop(q{SELECT count(*) FROM stripe.customers WHERE id = 'b' AND _deleted_at IS NOT NULL}), '2', 'what is gone from both is gone in both');
+shop(q{SELECT stripe_sync.set_api_key(NULL, 'acct_1')});
+shop(q{DELETE FROM stripe.customers WHERE id < 'c'});
+over(begin('customer'), 'the other account is no more', state => 'done');
 $stripe->fault({ status => 404, body => json_text({ error => { type => 'invalid_request_error', code => 'resource_missing', message => 'No balance' } }) }, path => '^/v1/balance$');
 like(over(shop(q{SELECT stripe_sync.refetch('balance', '')}), 'no balance')->{error}, qr/404/, 'is an error');
 is(rows('balances'), '0', 'and no row');
