@@ -44,14 +44,24 @@ check_key(const text *key)
 				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
 }
 
+/* It becomes a header of requests: a word, and nothing else. */
+static bool
+is_account(const char *text)
+{
+	size_t length = strlen(text);
+
+	return length <= MAX_ACCOUNT && strncmp(text, "acct_", 5) == 0 &&
+		   strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+						"0123456789_-") == length;
+}
+
 void
 api_check_account(const char *account)
 {
-	if (strlen(account) > MAX_ACCOUNT ||
-		(account[0] != '\0' && strncmp(account, "acct_", 5) != 0))
+	if (account[0] != '\0' && !is_account(account))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-				 errmsg("an account must begin with \"acct_\""),
+				 errmsg("an account is \"acct_\" and letters and digits"),
 				 errhint("Leave it out for your own account.")));
 }
 

@@ -54,6 +54,7 @@ refused(q{SELECT stripe_sync.refetch('customer', '')}, qr/22023.*has an id/, 'an
 refused(q{SELECT stripe_sync.refetch('balance', 'x')}, qr/22023.*HINT: .*refetch\('balance', ''\)/s, 'an id of what is there once');
 refused(q{SELECT stripe_sync.refetch('customer', repeat('x', 513))}, qr/22023.*512/, 'an id that is none');
 refused(q{SELECT stripe_sync.refetch('customer', 'cus_1', 'cus_1')}, qr/22023.*acct_/, 'an account that is none');
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_1', E'acct_1\\r\\nX-Other: header')}, qr/22023.*acct_/, 'nor one that is more than a word');
 
 # ---- an object ----
 
