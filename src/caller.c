@@ -179,7 +179,7 @@ keep_order(ApiCall *call, const HttpAnswer *answer)
 {
 	TimestampTz doubt = answer->finished - answer->started + 3 * USECS_PER_SEC;
 
-	if (answer->date < 0)
+	if (!api_is_dated(answer))
 		return;
 	if (call->as_of <= call->floor && call->floor - call->as_of < doubt)
 		call->as_of = call->floor + 1;

@@ -143,6 +143,18 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 		 psprintf("%s: %s", call->code, answer->trouble));
 }
 
+/*
+ * Does it say when it was given?  A time that is more than a day from ours is
+ * nobody's: an object that is as of the next century would never change again.
+ */
+bool
+api_is_dated(const HttpAnswer *answer)
+{
+	return answer->date >= 0 &&
+		   Abs(time_t_to_timestamptz((pg_time_t) answer->date) -
+			   answer->finished) <= USECS_PER_DAY;
+}
+
 /* By Stripe's clock alone: ours may be an hour off. */
 static TimestampTz
 as_of(const HttpAnswer *answer)
@@ -181,11 +193,15 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 			(call->verdict == API_AGAIN || call->verdict == API_LATER))
 			call->verdict = API_REFUSED;
 		call->as_of = as_of(answer);
-		if (call->verdict == API_GONE && answer->date < 0)
+		if (call->verdict == API_GONE && !api_is_dated(answer))
 			call->verdict = API_AGAIN; /* gone as of when? */
 	}
 	else if (answer->date < 0)
 		be_unusable(call, "no_date", "the answer has no Date header");
+	else if (!api_is_dated(answer))
+		be_unusable(
+			call, "wrong_date",
+			"the answer's Date is more than a day from this server's clock");
 	else if (call->body == NULL)
 		be_unusable(call, "no_memory", "there was no memory for the answer");
 	else if (!is_text(call))

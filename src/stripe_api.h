@@ -64,12 +64,14 @@ typedef struct ApiCall
 } ApiCall;
 
 /* ---- in stripe_api.c: the protocol ---- */
-#define API_HEADERS 4 /* that are made for a call */
+#define API_HEADERS		 4					/* that are made for a call */
+#define RESOURCE_MISSING "resource_missing" /* Stripe's code of an error */
 
 extern const char *api_version(void);
 extern char *api_version_name(void);
 extern void api_headers(const ApiCall *call, HttpRequest *request,
 						StringInfo buffers, int nbuffers);
+extern bool api_is_dated(const HttpAnswer *answer);
 extern void api_judge(ApiCall *call, const HttpAnswer *answer);
 
 /* ---- in page.c: a page of a list ---- */

@@ -86,6 +86,24 @@ $stripe->fault({ page => { object => 'product' } }, path => '^/v1/customers/cus_
 refetched([ 'customer', 'cus_1' ], 'an answer of another type', state => 'failed');
 is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_1'}), 'Later', 'the mirror is as it was');
 
+# an answer is as of its Date: without one that can be, it is asked for again
+$stripe->add_objects([ { object => 'customer', id => 'cus_date', name => 'Dated' } ]);
+for my $case ([ '', 'no_date' ], [ 'yesterday', 'no_date' ], [ 'Thu, 01 Jan 1970 00:00:09 GMT', 'wrong_date' ], [ 'Thu, 01 Jan 2099 00:00:00 GMT', 'wrong_date' ])
+{
+	my ($date, $code) = @$case;
+
+	shop('TRUNCATE stripe_sync.api_call');
+	$stripe->fault({ status => 200, headers => { Date => $date }, body => '{"id": "cus_date", "object": "customer", "name": "Wrong"}' }, path => '^/v1/customers/cus_date$', times => 1);
+	refetched([ 'customer', 'cus_date' ], "an answer with the Date '$date'", state => 'done', error => undef);
+	is(shop(q{SELECT string_agg(coalesce(code, 'good'), ' ' ORDER BY id) FROM stripe_sync.api_call}), "$code good", 'is not taken');
+	is(shop(q{SELECT name || ' ' || (_as_of BETWEEN now() - interval '10 s' AND now()) FROM stripe.customers WHERE id = 'cus_date'}), 'Dated true', 'the next one is');
+}
+$stripe->fault({ status => 404, headers => { Date => 'Thu, 01 Jan 2099 00:00:00 GMT' }, body => '{"error": {"code": "resource_missing"}}' }, path => '^/v1/customers/cus_date$', times => 1);
+refetched([ 'customer', 'cus_date' ], 'gone in the next century', state => 'done', error => undef);
+is(shop(q{SELECT _deleted_at IS NULL FROM stripe.customers WHERE id = 'cus_date'}), 't', 'is not gone');
+deliver($stripe->change('cus_date', { name => 'Event' }, at => int(time) + 5));
+is(shop(q{SELECT name FROM stripe.customers WHERE id = 'cus_date'}), 'Event', 'and later events count');
+
 # ---- what there is once ----
 
 $stripe->change_singleton('balance', { available => [ { amount => 17, currency => 'eur' } ] }, quiet => TRUE);
