@@ -310,5 +310,9 @@ events_take(Part *part, const ApiCall *call)
 		part_set_cursor(part, page.last);
 }
 
-const PartKind part_events = {
-	.name = "events", .path = events_path, .take = events_take, .quiet = true};
+/* A run that has failed goes on when Stripe may have forgotten its cursor. */
+const PartKind part_events = {.name = "events",
+							  .path = events_path,
+							  .take = events_take,
+							  .cursor_may_go = CURSOR_MISSING,
+							  .quiet = true};

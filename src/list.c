@@ -376,12 +376,12 @@ const PartKind part_list = {
 	.name = "list",
 	.path = list_path,
 	.take = list_take,
-	.cursor_may_go = true,
+	.cursor_may_go = CURSOR_REFUSED,
 };
 const PartKind part_rest = {
 	.name = "rest",
 	.path = list_path,
 	.take = rest_take,
-	.cursor_may_go = true,
+	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 };

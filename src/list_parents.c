@@ -144,6 +144,6 @@ const PartKind part_children = {
 	.path = list_path,
 	.take = children_take,
 	.next = children_next,
-	.cursor_may_go = true,
+	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

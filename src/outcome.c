@@ -58,8 +58,13 @@ key_has_changed(Part *part, const ApiCall *call)
 bool
 outcome_is_restart(Part *part, const ApiCall *call)
 {
+	CursorRefusal refusal = strcmp(call->code, RESOURCE_MISSING) == 0
+								? CURSOR_MISSING
+								: CURSOR_REFUSED;
+
 	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
-		!part->kind->cursor_may_go || part->cursor == NULL || part->restarted)
+		part->kind->cursor_may_go < refusal || part->cursor == NULL ||
+		part->restarted)
 		return false;
 	part_set_cursor(part, NULL);
 	list_begin_lap(part); /* that it goes by again is no circle */

@@ -92,7 +92,7 @@ read_error(ApiCall *call, bool *missing)
 	char *type = error ? json_get_string(error, "type") : NULL;
 	char *message = error ? json_get_string(error, "message") : NULL;
 
-	*missing = code != NULL && strcmp(code, "resource_missing") == 0 &&
+	*missing = code != NULL && strcmp(code, RESOURCE_MISSING) == 0 &&
 			   (message == NULL || strstr(message, OTHER_MODE) == NULL);
 	if (code == NULL)
 		code = type;

@@ -152,6 +152,14 @@ typedef struct Part
 	bool finished; /* set by take() or next() */
 } Part;
 
+/* What Stripe may say of a cursor, so that the list is begun again, once. */
+typedef enum CursorRefusal
+{
+	CURSOR_STAYS,
+	CURSOR_MISSING, /* there is no such object, in so many words */
+	CURSOR_REFUSED	/* whatever it won't answer */
+} CursorRefusal;
+
 /* How parts of a kind are read. */
 typedef struct PartKind
 {
@@ -168,8 +176,8 @@ typedef struct PartKind
 	void (*post)(const Part *part, ApiCall *call);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
-	/* its cursor is an object, which may be gone: then it begins again, once */
-	bool cursor_may_go;
+	/* its cursor is an object, which may be gone */
+	CursorRefusal cursor_may_go;
 	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
 	bool quiet; /* a page of which nothing was missing changes no table */
 } PartKind;

@@ -165,6 +165,20 @@ is(mirror_differs('customer', 'customers'), 0, 'and what it had found is applied
 my ($next) = (grep { $_->{path} =~ m{^/v1/events} } @{ $stripe->requests })[$before];
 like($next->{query} // $next->{path}, qr/starting_after/, 'it went on from its cursor');
 
+# Stripe may have forgotten where it was: it lists events for 30 days
+interval_is('0');
+ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'no run is under way');
+$stripe->fault({ status => 400 }, path => '^/v1/events', skip => 3);
+$job = shop(q{SELECT stripe_sync.reconcile('1 day')});
+over($job, 'another run fails half-way', state => 'failed', pages => 3);
+$stripe->clear_faults;
+$stripe->change($customers[2], { name => 'Above' }, at => $now - 3000);
+$stripe->fault({ status => 400, body => json_text({ error => { type => 'invalid_request_error', code => 'resource_missing', param => 'starting_after', message => 'No such event' } }) }, path => '^/v1/events', query => 'starting_after=' . shop("SELECT cursor FROM stripe_sync.job_part WHERE job = $job"));
+interval_is('2s');
+ok($node->poll_query_until('shop', "SELECT state = 'done' FROM stripe_sync.job WHERE id = $job"), 'it goes on from an event that is forgotten');
+over($job, 'anew', missing => 1, repaired => 1, error => undef);
+$stripe->clear_faults;
+
 # ---- by itself ----
 
 $stripe->change($customers[1], { name => 'By itself' }, at => int(time) - 400);
