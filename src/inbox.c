@@ -189,6 +189,11 @@ read_gist(TupleTableSlot *row, StoredGist *gist)
 	gist->by_webhook = strcmp(TextDatumGetCString(
 								  slot_getattr(row, EVENT_SOURCE, &isnull)),
 							  "webhook") == 0;
+	gist->waits = strcmp(TextDatumGetCString(
+							 slot_getattr(row, EVENT_STATUS, &isnull)),
+						 "pending") == 0;
+	(void) slot_getattr(row, EVENT_NEXT_ATTEMPT_AT, &isnull);
+	gist->waits = gist->waits && isnull;
 }
 
 /*
@@ -225,15 +230,45 @@ inbox_knows(InboxLook *look, const char *id, const char *payload, int length,
 	return found;
 }
 
+/*
+ * What a run of reconcile has brought waits for the run's end, which may be long
+ * in coming when it fails.  Once it has come by webhook, too, it is due: Stripe
+ * is told that we have it, and won't send it again.
+ */
+static void
+stop_waiting(const char *id, const char *account)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.event SET next_attempt_at = pg_catalog.clock_timestamp()"
+		" WHERE ctid OPERATOR(pg_catalog.=) (SELECT e.ctid FROM stripe_sync.event e"
+		"  WHERE e.id OPERATOR(pg_catalog.=) $1"
+		"   AND e.account OPERATOR(pg_catalog.=) $2"
+		"   AND e.status OPERATOR(pg_catalog.=) 'pending'"
+		"   AND e.next_attempt_at IS NULL"
+		"   AND e.todo OPERATOR(pg_catalog.<>) '{}' FOR UPDATE SKIP LOCKED)",
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
+
+	SPI_connect();
+	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	if (SPI_processed > 0)
+		slots_wake();
+	SPI_finish();
+}
+
 /* Its id, or NULL when it isn't stored yet. */
 static char *
 known_delivery(const char *payload, int length)
 {
 	char *id = event_peek_id(payload, length);
 	InboxLook *look = inbox_look();
-	bool known = inbox_knows(look, id, payload, length, NULL);
+	StoredGist gist = {0};
+	bool known = inbox_knows(look, id, payload, length, &gist);
 
 	inbox_look_end(look);
+	if (known && gist.waits)
+		stop_waiting(id, event_peek_account(payload, length));
 	return known ? id : NULL;
 }
 
@@ -274,7 +309,10 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	StepRun run = {.event = event};
 
 	if (!store(event, endpoint, source, foreseen, waiting))
+	{
+		stop_waiting(event->id, event->account);
 		return receipt;
+	}
 	if (event->catalog == NULL)
 	{
 		run.mirrored = "ignored";

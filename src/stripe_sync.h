@@ -265,6 +265,7 @@ typedef struct StoredGist
 {
 	char *type;
 	bool by_webhook;
+	bool waits; /* a run of reconcile has brought it, and isn't through yet */
 	bool has_created;
 	TimestampTz created;
 } StoredGist;
