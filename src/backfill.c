@@ -456,7 +456,8 @@ resume(int64 job)
 		1,
 		{INT8OID}};
 	static EngineStatement record = {
-		"UPDATE stripe_sync.job_record SET state = 'waiting', finished_at = NULL"
+		"UPDATE stripe_sync.job_record SET state = 'waiting', finished_at = NULL,"
+		" idle = idle + (pg_catalog.clock_timestamp() - finished_at)"
 		" WHERE id = $1",
 		1,
 		{INT8OID}};

@@ -189,7 +189,8 @@ typedef struct Standing
 	double progress;
 	int64 objects;
 	char *error;
-	double seconds; /* since it began, -1: it hasn't */
+	double rate;	  /* objects a second */
+	double remaining; /* seconds, -1: nobody knows */
 } Standing;
 
 static void
@@ -197,7 +198,8 @@ read_standing(int64 id, Standing *standing)
 {
 	static EngineStatement select = {
 		"SELECT state, kind, progress::float8, objects, error,"
-		" COALESCE(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at), -1)::float8"
+		" COALESCE(rate, 0)::float8,"
+		" COALESCE(EXTRACT(epoch FROM remaining), -1)::float8"
 		" FROM stripe_sync.job WHERE id = $1",
 		1,
 		{INT8OID}};
@@ -222,7 +224,8 @@ read_standing(int64 id, Standing *standing)
 	standing->objects = DatumGetInt64(SPI_getbinval(row, desc, 4, &isnull));
 	error = SPI_getvalue(row, desc, 5);
 	standing->error = error ? MemoryContextStrdup(context, error) : NULL;
-	standing->seconds = DatumGetFloat8(SPI_getbinval(row, desc, 6, &isnull));
+	standing->rate = DatumGetFloat8(SPI_getbinval(row, desc, 6, &isnull));
+	standing->remaining = DatumGetFloat8(SPI_getbinval(row, desc, 7, &isnull));
 	SPI_finish();
 	role_leave(&scope);
 }
@@ -233,20 +236,17 @@ show_bar(const Standing *standing)
 {
 	char bar[BAR_WIDTH + 1];
 	int full = (int) (standing->progress * BAR_WIDTH + 0.5);
-	double each = standing->seconds > 0 ? standing->objects / standing->seconds
-										: 0;
-	char *left = standing->progress > 0.01 && standing->progress < 1
-					 ? psprintf(", %.0f s left", standing->seconds *
-													 (1 - standing->progress) /
-													 standing->progress)
+	char *left = standing->remaining >= 0
+					 ? psprintf(", %.0f s left", standing->remaining)
 					 : "";
 
 	for (int i = 0; i < BAR_WIDTH; i++)
 		bar[i] = i < full ? '#' : ' ';
 	bar[BAR_WIDTH] = '\0';
-	ereport(NOTICE, (errmsg("[%s] %3.0f %%, %lld objects, %.0f/s%s", bar,
-							standing->progress * 100,
-							(long long) standing->objects, each, left)));
+	ereport(NOTICE,
+			(errmsg("[%s] %3.0f %%, %lld objects, %.0f/s%s", bar,
+					standing->progress * 100, (long long) standing->objects,
+					standing->rate, left)));
 }
 
 static bool

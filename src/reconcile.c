@@ -202,7 +202,8 @@ static bool
 resume_failed(void)
 {
 	static EngineStatement reopen_job = {
-		"UPDATE stripe_sync.job_record SET state = 'waiting', finished_at = NULL"
+		"UPDATE stripe_sync.job_record SET state = 'waiting', finished_at = NULL,"
+		" idle = idle + (pg_catalog.clock_timestamp() - finished_at)"
 		" WHERE id = (SELECT j.id FROM stripe_sync.job_record j"
 		"   WHERE j.kind = 'reconcile' ORDER BY j.id DESC LIMIT 1)"
 		" AND state = 'failed' RETURNING id"};

@@ -15,6 +15,7 @@ CREATE TABLE stripe_sync.job_record (
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	started_at	timestamptz,
 	finished_at	timestamptz,
+	idle		interval NOT NULL DEFAULT '0',
 	error		text,
 	result		jsonb
 );
@@ -25,6 +26,7 @@ CREATE UNIQUE INDEX job_record_reconcile_idx ON stripe_sync.job_record (kind)
 	WHERE kind = 'reconcile' AND state IN ('waiting', 'running');
 CREATE INDEX job_record_finished_idx ON stripe_sync.job_record (finished_at) WHERE finished_at IS NOT NULL;
 COMMENT ON TABLE stripe_sync.job_record IS 'What is to be read from Stripe; read the view stripe_sync.job';
+COMMENT ON COLUMN stripe_sync.job_record.idle IS 'How long it was over, before it was taken up again';
 
 -- A job's parts: one list, or one object, each read by itself.  A part's lease
 -- is as a message's: it names its holder and has no time-out.
@@ -90,21 +92,27 @@ COMMENT ON COLUMN stripe_sync.job_part.note IS 'What went wrong without holding 
 
 CREATE VIEW stripe_sync.job AS
 SELECT j.id, j.kind, j.state,
-	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 1 ELSE coalesce(p.progress, 0) END AS progress,
+	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 1
+			ELSE least(coalesce(p.progress, 0), 0.99) END AS progress,
 	   coalesce(p.pages, 0) AS pages, coalesce(p.objects, 0) AS objects,
 	   coalesce(p.missing, 0) AS missing, coalesce(p.repaired, 0) AS repaired,
 	   coalesce(j.error, p.error) AS error, j.arguments, j.created_at, j.started_at, j.finished_at,
 	   pg_catalog.round((p.objects OPERATOR(pg_catalog./) nullif(t.elapsed, 0))::numeric, 1) AS rate,
-	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND p.progress OPERATOR(pg_catalog.>) 0 THEN
+	   CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND p.through OPERATOR(pg_catalog.>) 0 THEN
 			pg_catalog.make_interval(secs => pg_catalog.round((t.elapsed OPERATOR(pg_catalog.*)
-				((1 OPERATOR(pg_catalog.-) p.progress) OPERATOR(pg_catalog./) p.progress))::numeric)::float8) END AS remaining,
+				((1 OPERATOR(pg_catalog.-) p.through) OPERATOR(pg_catalog./) p.through))::numeric)::float8) END AS remaining,
 	   p.gap_first, p.gap_first_at, p.gap_last, p.gap_last_at,
 	   j.result
   FROM stripe_sync.job_record AS j
   CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM coalesce(j.finished_at, pg_catalog.clock_timestamp())
-			OPERATOR(pg_catalog.-) j.started_at)::float8 AS elapsed) AS t
+			OPERATOR(pg_catalog.-) j.started_at OPERATOR(pg_catalog.-) j.idle)::float8 AS elapsed) AS t
   LEFT JOIN LATERAL
-	   (SELECT pg_catalog.avg(progress) FILTER (WHERE kind OPERATOR(pg_catalog.<>) 'rest') AS progress,
+	   (SELECT coalesce(pg_catalog.avg(progress) FILTER (WHERE long), pg_catalog.avg(progress)) AS progress,
+			   -- by objects, as far as lists show how many there are; as many in those that have not begun
+			   least(1, coalesce(pg_catalog.sum(objects) FILTER (WHERE long)
+				OPERATOR(pg_catalog./) nullif(pg_catalog.sum(whole) OPERATOR(pg_catalog.+)
+					(pg_catalog.avg(whole) OPERATOR(pg_catalog.*) pg_catalog.count(*) FILTER (WHERE long AND whole IS NULL)), 0),
+				pg_catalog.avg(progress) FILTER (WHERE long), pg_catalog.avg(progress))) AS through,
 			   pg_catalog.sum(pages)::bigint AS pages, pg_catalog.sum(objects)::bigint AS objects,
 			   pg_catalog.sum(missing)::bigint AS missing, pg_catalog.sum(repaired)::bigint AS repaired,
 			   pg_catalog.left(pg_catalog.string_agg(DISTINCT said, E'\n'), 20000) AS error,
@@ -112,7 +120,11 @@ SELECT j.id, j.kind, j.state,
 			   pg_catalog.min(gap_first_at) AS gap_first_at,
 			   (pg_catalog.array_agg(gap_last ORDER BY gap_last_at DESC) FILTER (WHERE gap_last IS NOT NULL))[1] AS gap_last,
 			   pg_catalog.max(gap_last_at) AS gap_last_at
-		  FROM (SELECT kind, pages, objects, missing, repaired, gap_first, gap_first_at, gap_last, gap_last_at,
+		  FROM (SELECT kind OPERATOR(pg_catalog.<>) ALL (ARRAY['age', 'single', 'rest', 'vanished']) AS long,
+					   CASE WHEN kind OPERATOR(pg_catalog.<>) ALL (ARRAY['age', 'single', 'rest', 'vanished'])
+						THEN CASE WHEN state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'skipped']) THEN objects
+							WHEN progress OPERATOR(pg_catalog.>) 0 THEN objects OPERATOR(pg_catalog./) progress END END AS whole,
+					   pages, objects, missing, repaired, gap_first, gap_first_at, gap_last, gap_last_at,
 					   CASE WHEN state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'skipped']) THEN 1 ELSE progress END AS progress,
 					   nullif(pg_catalog.concat_ws(E'\n', note, error), '') AS said
 				  FROM stripe_sync.job_part WHERE job OPERATOR(pg_catalog.=) j.id) AS one) AS p ON true;

@@ -63,6 +63,45 @@ ok(defined $row->{started_at} && !defined $row->{finished_at}, 'it has begun and
 go_on();
 over($job, 'it', state => 'done', progress => 1, pages => 5, objects => 500);
 
+# ---- how long it takes ----
+
+# lists of different lengths, spread over the account's life
+my ($account) = values %{ $stripe->state(type => 'account')->{account} };
+my %long = (product => 2000, coupon => 300, plan => 100);
+$stripe->fill($_, $long{$_}, seed => 2, since => $account->{created}, until => $now - 100) for sort keys %long;
+$stripe->fault({ delay => 0.4 }, path => '^/v1/(products|coupons|plans)$');
+my $lists = 'SELECT stripe_sync.backfill(ARRAY[' . literals(sort keys %long) . '])';
+my (@looks, $look);
+$job = shop($lists);
+do
+{
+	$look = [ time, split /\|/, shop("SELECT state, progress, coalesce(EXTRACT(epoch FROM remaining), -1), rate FROM stripe_sync.job WHERE id = $job"), -1 ];
+	push @looks, $look;
+	select undef, undef, undef, 0.2;
+} until ($look->[1] !~ /waiting|running/ || @looks > 500);
+my $end = time;
+my @middle = grep { $_->[2] > 0.2 && $end - $_->[0] > 1.5 } @looks;
+cmp_ok(scalar @middle, '>=', 5, 'a job is looked at while it runs');
+my @wrong = grep { my $left = $end - $_->[0]; $_->[3] > 2.5 * $left + 1 || $_->[3] < $left / 2.5 - 1 } @middle;
+# a machine that does something else for a moment makes some of them wrong
+cmp_ok(scalar @wrong, '<=', @middle / 4, 'what remains is about as much as it says') or note explain [ map { [ $end - $_->[0], @$_ ] } @looks ];
+is(scalar(grep { $looks[$_][2] < $looks[ $_ - 1 ][2] } 1 .. $#looks), 0, 'progress does not go back');
+over($job, 'a backfill', state => 'done', progress => 1);
+# one that was taken up again after a day has not run for a day
+shop('TRUNCATE stripe.products, stripe.coupons, stripe.plans, stripe_sync.job_record CASCADE');
+$stripe->clear_faults;
+$stripe->fault({ status => 400 }, path => '^/v1/products$', skip => 4);
+$job = shop($lists);
+over($job, 'a backfill that fails half-way', state => 'failed');
+$stripe->clear_faults;
+$stripe->fault($stripe->hold, path => '^/v1/products$', skip => 10);
+shop("UPDATE stripe_sync.job_record SET started_at = started_at - interval '1 day', finished_at = finished_at - interval '1 day' WHERE id = $job");
+is(shop($lists), $job, 'goes on a day later');
+ok($node->poll_query_until('shop', "SELECT objects > 1000 FROM stripe_sync.job WHERE id = $job"), 'it is at it');
+is(shop("SELECT rate > 20 AND remaining < interval '1 minute' FROM stripe_sync.job WHERE id = $job"), 't', 'and is no slower for it');
+go_on();
+over($job, 'it', state => 'done');
+
 # ---- called off ----
 
 refused('SELECT stripe_sync.cancel_job(0)', qr/SY005.*HINT/s, 'only a job that there is is called off');
