@@ -192,8 +192,8 @@ read_gist(TupleTableSlot *row, StoredGist *gist)
 	gist->waits = strcmp(TextDatumGetCString(
 							 slot_getattr(row, EVENT_STATUS, &isnull)),
 						 "pending") == 0;
-	(void) slot_getattr(row, EVENT_NEXT_ATTEMPT_AT, &isnull);
-	gist->waits = gist->waits && isnull;
+	if (gist->waits)
+		gist->waits = slot_attisnull(row, EVENT_NEXT_ATTEMPT_AT);
 }
 
 /*
