@@ -446,6 +446,18 @@ resume(int64 job)
 		" WHERE job = $1 AND state IN ('failed', 'cancelled', 'skipped')",
 		1,
 		{INT8OID}};
+	/* of a table that was dropped and made anew since */
+	static EngineStatement anew = {
+		"UPDATE stripe_sync.job_part p SET state = 'waiting', attempts = 1,"
+		" progress = 0, cursor = NULL, parent_id = NULL, mirror_table = NULL,"
+		" due_at = pg_catalog.clock_timestamp()"
+		" FROM stripe_sync.object_type t"
+		" WHERE p.job = $1 AND p.kind IN ('list', 'children')"
+		"  AND t.object_type = p.object_type"
+		"  AND p.mirror_table <> pg_catalog.to_regclass(pg_catalog.format('%I.%I', '" MIRROR_SCHEMA
+		"', t.table_name))::oid",
+		1,
+		{INT8OID}};
 	static EngineStatement later = {
 		"UPDATE stripe_sync.job_part p SET state = 'blocked', progress = 0,"
 		" cursor = NULL, parent_id = NULL"
@@ -464,6 +476,7 @@ resume(int64 job)
 	Datum value = Int64GetDatum(job);
 
 	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
+	engine_run(&anew, &value, NULL, SPI_OK_UPDATE);
 	engine_run(&later, &value, NULL, SPI_OK_UPDATE);
 	engine_run(&record, &value, NULL, SPI_OK_UPDATE);
 	slots_wake();

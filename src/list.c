@@ -349,10 +349,28 @@ list_take_page(Part *part, const ApiCall *call)
 	return has_more;
 }
 
+/* A table that was dropped and made anew has nothing of the pages before. */
+bool
+list_has_new_table(Part *part)
+{
+	MirrorTable *table = table_find(part_type(part));
+	Oid former = part->mirror_table;
+
+	if (table == NULL)
+		return false;
+	part->mirror_table = table->relid;
+	return OidIsValid(former) && former != table->relid;
+}
+
 static void
 list_take(Part *part, const ApiCall *call)
 {
-	if (!list_take_page(part, call))
+	if (list_has_new_table(part) && part->cursor != NULL)
+	{
+		part_set_cursor(part, NULL);
+		list_begin_lap(part);
+	}
+	else if (!list_take_page(part, call))
 		part->finished = true;
 }
 
@@ -362,7 +380,7 @@ rest_take(Part *part, const ApiCall *call)
 {
 	if (call->verdict == API_OK)
 	{
-		list_take(part, call);
+		part->finished = !list_take_page(part, call);
 		return;
 	}
 	if (call->verdict == API_REFUSED)

@@ -129,6 +129,11 @@ take_answer(Part *part, const ApiCall *call)
 static void
 children_take(Part *part, const ApiCall *call)
 {
+	if (list_has_new_table(part))
+	{
+		part_set_parent(part, NULL);
+		return;
+	}
 	if (call->verdict == API_OK)
 	{
 		if (take_answer(part, call))

@@ -116,7 +116,7 @@ part_note(Part *part, const char *note)
 const char *const part_columns =
 	"p.job, p.part, p.kind, p.priority, p.object_type, p.object_id, p.account,"
 	" p.list_path, p.parent_id, p.since, p.until, p.oldest, p.cursor,"
-	" p.optional, p.attempts, p.progress,"
+	" p.mirror_table, p.optional, p.attempts, p.progress,"
 	" (SELECT j.arguments FROM stripe_sync.job_record j WHERE j.id = p.job)";
 
 typedef struct RowReader
@@ -174,6 +174,8 @@ part_read(HeapTuple row, TupleDesc desc)
 	part->until = next_time(&reader);
 	part->oldest = next_time(&reader);
 	part->cursor = next_text(&reader);
+	part->mirror_table = DatumGetObjectId(
+		next_datum(&reader, ObjectIdGetDatum(InvalidOid)));
 	part->optional = DatumGetBool(next_datum(&reader, BoolGetDatum(false)));
 	part->attempts = DatumGetInt32(next_datum(&reader, 0));
 	part->progress = DatumGetFloat8(next_datum(&reader, Float8GetDatum(0)));
@@ -207,15 +209,16 @@ part_write(Part *part, const Outcome *outcome)
 		" attempts = CASE WHEN $3 = 'running' THEN 1 ELSE attempts END,"
 		" lease_pid = CASE WHEN $3 = 'running' THEN lease_pid END,"
 		" lease_backend_start = CASE WHEN $3 = 'running' THEN lease_backend_start END,"
-		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END"
-		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $15"
-		" AND lease_backend_start = $16",
-		16,
+		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END,"
+		" mirror_table = $15"
+		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $16"
+		" AND lease_backend_start = $17",
+		17,
 		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
 		 TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID,
-		 INT4OID, TIMESTAMPTZOID}};
-	char nulls[17];
-	Datum values[16];
+		 OIDOID, INT4OID, TIMESTAMPTZOID}};
+	char nulls[18];
+	Datum values[17];
 	bool ours;
 
 	memset(nulls, ' ', sizeof(nulls) - 1);
@@ -234,8 +237,10 @@ part_write(Part *part, const Outcome *outcome)
 	values[11] = Int64GetDatum(part->missing);
 	values[12] = Int64GetDatum(part->repaired);
 	values[13] = Float8GetDatum(part->progress);
-	values[14] = Int32GetDatum(MyProcPid);
-	values[15] = TimestampTzGetDatum(MyStartTimestamp);
+	values[14] = ObjectIdGetDatum(part->mirror_table);
+	nulls[14] = OidIsValid(part->mirror_table) ? ' ' : 'n';
+	values[15] = Int32GetDatum(MyProcPid);
+	values[16] = TimestampTzGetDatum(MyStartTimestamp);
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);
 	ours = SPI_processed > 0;

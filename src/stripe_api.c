@@ -150,9 +150,11 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 bool
 api_is_dated(const HttpAnswer *answer)
 {
-	return answer->date >= 0 &&
-		   Abs(time_t_to_timestamptz((pg_time_t) answer->date) -
-			   answer->finished) <= USECS_PER_DAY;
+	TimestampTz then = time_t_to_timestamptz((pg_time_t) answer->date);
+	int64 apart = then - answer->finished;
+
+	return answer->date >= 0 && apart >= -USECS_PER_DAY &&
+		   apart <= USECS_PER_DAY;
 }
 
 /* By Stripe's clock alone: ours may be an hour off. */

@@ -124,6 +124,7 @@ typedef struct Part
 	TimestampTz until;
 	TimestampTz oldest; /* there can be nothing before, if that is known */
 	char *cursor;		/* or NULL */
+	Oid mirror_table;	/* that its pages went to */
 	char *arguments;	/* the job's, as JSON, or NULL */
 	bool optional;		/* a list that Stripe refuses is left out */
 	int attempts;
@@ -261,6 +262,7 @@ extern bool list_goes_round(Part *part, const char *last);
 extern char *list_path(const Part *part);
 extern bool list_take_page(Part *part, const ApiCall *call);
 extern void list_begin_lap(Part *part);
+extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
 extern void list_add_rests(Part *part, const Reading *reading);
 extern MirrorTable *mirror_table_to_read(const CatalogType *type);

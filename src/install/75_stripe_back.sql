@@ -44,6 +44,7 @@ CREATE TABLE stripe_sync.job_part (
 	until				timestamptz,
 	oldest				timestamptz,
 	cursor				text,
+	mirror_table		oid,
 	after_part			integer,
 	optional			boolean NOT NULL DEFAULT false,
 	state				text NOT NULL DEFAULT 'waiting',

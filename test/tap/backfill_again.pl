@@ -93,6 +93,43 @@ is(shop('SELECT stripe_sync.backfill()'), $job, 'goes on');
 over($job, 'with the tables there are then', state => 'done');
 is(rows('topups'), 5, 'which did not exist when it began');
 
+# ---- tables that are dropped and made anew meanwhile ----
+
+sub make_anew
+{
+	shop('DROP TABLE ' . join(', ', map { "stripe.${_}s" } @_));
+	return shop('SELECT count(*) FROM stripe_sync.create_tables(ARRAY[' . literals(@_) . '])');
+}
+
+empty();
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/products$', skip => 2, times => 1);
+$job = begin(qw(customer product));
+over($job, 'a job that fails', state => 'failed');
+is(rows('customers'), 450, 'with one list whole');
+is(rows('products'), 200, 'and one not');
+make_anew(qw(customer product));
+is(begin(qw(customer product)), $job, 'goes on with new tables');
+over($job, 'and reads both lists from the beginning', state => 'done', error => undef);
+is(rows($_), 450, "all of $_") for qw(customers products);
+
+empty();
+held_after(2, 'customers');
+$job = begin('customer');
+is_running_with($job, 2);
+make_anew('customer');
+go_on();
+over($job, 'a table made anew under a list', state => 'done', error => undef);
+is(rows('customers'), 450, 'gets all of it');
+
+empty();
+$stripe->fault($stripe->hold, path => '^/v1/customers/[^/]+/balance_transactions', skip => 20);
+$job = begin('customer_balance_transaction');
+is_running_with($job, 25);
+make_anew('customer_balance_transaction');
+go_on();
+over($job, 'or under lists by parent', state => 'done', error => undef);
+is(rows('customer_balance_transactions'), 450, 'all of them');
+
 # ---- the same, however it is asked for ----
 
 empty();
