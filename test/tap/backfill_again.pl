@@ -111,6 +111,7 @@ make_anew(qw(customer product));
 is(begin(qw(customer product)), $job, 'goes on with new tables');
 over($job, 'and reads both lists from the beginning', state => 'done', error => undef);
 is(rows($_), 450, "all of $_") for qw(customers products);
+is(shop('SELECT count(DISTINCT xmin::text) FROM stripe.customers'), 5, 'a page at a time');
 
 empty();
 held_after(2, 'customers');
