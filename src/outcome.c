@@ -106,10 +106,11 @@ outcome_of_failure(Part *part, const ApiCall *call)
 static bool
 is_passing(const ErrorData *error)
 {
-	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int code = error->sqlerrcode;
+	int category = ERRCODE_TO_CATEGORY(code);
 
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_LOCK_NOT_AVAILABLE) ||
+	return code == ERRCODE_LOCK_NOT_AVAILABLE || code == ERRCODE_OBJECT_IN_USE ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_PROTOCOL_VIOLATION);
 }
