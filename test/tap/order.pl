@@ -102,6 +102,7 @@ sub make_harness
 				INSERT INTO test.digest VALUES (md5(state), state) ON CONFLICT DO NOTHING;
 				INSERT INTO test.outcome VALUES (arrival.k, md5(state),
 					ARRAY(SELECT object_type || '/' || object_id FROM stripe_sync.reread));
+				COMMIT; -- what is dead is pruned
 			END LOOP;
 		END $$;
 	});
