@@ -59,8 +59,11 @@ my @changes = map { { id => $customers[ rand @customers ], set => { name => "Nam
 $stripe->change_many([ splice @changes, 0, 100 ]) while @changes;
 my @events = $stripe->pending(limit => 5000);
 is(scalar @events, 2000, 'two thousand events have happened');
-my @came = grep { chance(0.3) } shuffle @events;
+# the first and the last come by no webhook, so that the gap's ends are known
+my %ends = map { $_->{id} => 1 } (sort { $a->{created} <=> $b->{created} || $a->{id} cmp $b->{id} } @events)[ 0, -1 ];
+my @came = grep { chance(0.3) && !$ends{ $_->{id} } } shuffle @events;
 my $third = int(@came / 3);
+my $amid = literals(map { $_->{id} } @came[ $third .. 2 * $third - 1 ]);
 
 deliver(@came[ 0 .. $third - 1 ]);
 my $job = shop(q{SELECT stripe_sync.reconcile()});
@@ -74,10 +77,14 @@ is(scalar(keys %{ $stripe->state(type => 'customer')->{customer} }), 200, 'Strip
 is(mirror_differs('customer', 'customers'), 0, 'the mirror equals them');
 my $from_list = shop(q{SELECT count(*) FROM stripe_sync.event WHERE source = 'reconcile'});
 cmp_ok($from_list, '>', 1000, 'many were missing');
-is("$row->{missing} $row->{repaired}", "$from_list $from_list", 'the job says how many were missing, and repaired');
+is($row->{missing}, $from_list, 'the job says how many were missing');
+# what it had stored and a webhook brought before its end was not left to it
+my $brought = shop("SELECT count(*) FROM stripe_sync.event WHERE source = 'reconcile' AND id IN ($amid)");
+cmp_ok($row->{repaired}, '<=', $from_list, 'and repaired');
+cmp_ok($row->{repaired}, '>=', $from_list - $brought, 'but for what came meanwhile');
 is(shop(q{SELECT string_agg(DISTINCT coalesce(endpoint, '-'), ',') FROM stripe_sync.event WHERE source = 'reconcile'}), 'default', 'the only endpoint is theirs');
-is(shop(q{SELECT bool_and(at >= before) FROM (SELECT h.at, lag(h.at) OVER (ORDER BY e.created, e.id COLLATE "C") AS before
-	FROM test.handled h JOIN stripe_sync.event e USING (id) WHERE e.source = 'reconcile') o}), 't', 'what was missing was handled from the oldest up');
+is(shop(qq{SELECT bool_and(at >= before) FROM (SELECT h.at, lag(h.at) OVER (ORDER BY e.created, e.id COLLATE "C") AS before
+	FROM test.handled h JOIN stripe_sync.event e USING (id) WHERE e.source = 'reconcile' AND e.id NOT IN ($amid)) o}), 't', 'what was missing was handled from the oldest up');
 is(shop("SELECT gap_first || ' ' || gap_last FROM stripe_sync.job WHERE id = $job"),
 	shop(q{SELECT (array_agg(id ORDER BY created, id COLLATE "C"))[1] || ' ' || (array_agg(id ORDER BY created DESC, id COLLATE "C" DESC))[1] FROM stripe_sync.event WHERE source = 'reconcile'}),
 	'and the first and the last of them');
