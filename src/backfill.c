@@ -5,7 +5,8 @@
  * A job has a part for each list of each account.  How old the account is comes
  * first (so far back its lists may go), then the lists, in the order in which
  * people need them; then what a full list no longer had; last the lists that
- * there are for each object of another type, one after the other.  Nothing of this is asked for here: runner.c does that.
+ * there are for each object of another type, one after the other.  Nothing of
+ * this is asked for here: runner.c does that.
  */
 #include "stripe_api.h"
 
