@@ -235,14 +235,22 @@ list_add_rests(Part *part, const Reading *reading)
 
 /* ---- where it goes on ---- */
 
-void
-list_begin_lap(Part *part)
+static void
+begin_lap(Part *part)
 {
 	if (part->tortoise != NULL)
 		pfree(part->tortoise);
 	part->tortoise = NULL;
 	part->steps = 0;
 	part->lap = 1;
+}
+
+/* From the top: that it goes by the same ids again is no circle. */
+void
+list_begin_again(Part *part)
+{
+	part_set_cursor(part, NULL);
+	begin_lap(part);
 }
 
 /*
@@ -253,7 +261,7 @@ bool
 list_goes_round(Part *part, const char *last)
 {
 	if (part->lap == 0)
-		list_begin_lap(part);
+		begin_lap(part);
 	if (part->tortoise != NULL && strcmp(part->tortoise, last) == 0)
 		return true;
 	if (++part->steps >= part->lap)
@@ -366,10 +374,7 @@ static void
 list_take(Part *part, const ApiCall *call)
 {
 	if (list_has_new_table(part) && part->cursor != NULL)
-	{
-		part_set_cursor(part, NULL);
-		list_begin_lap(part);
-	}
+		list_begin_again(part);
 	else if (!list_take_page(part, call))
 		part->finished = true;
 }

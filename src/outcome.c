@@ -66,8 +66,7 @@ outcome_is_restart(Part *part, const ApiCall *call)
 		part->kind->cursor_may_go < refusal || part->cursor == NULL ||
 		part->restarted)
 		return false;
-	part_set_cursor(part, NULL);
-	list_begin_lap(part); /* that it goes by again is no circle */
+	list_begin_again(part);
 	return part->restarted = true;
 }
 

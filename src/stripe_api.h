@@ -261,7 +261,7 @@ extern void path_append_page(StringInfo path, const Part *part);
 extern bool list_goes_round(Part *part, const char *last);
 extern char *list_path(const Part *part);
 extern bool list_take_page(Part *part, const ApiCall *call);
-extern void list_begin_lap(Part *part);
+extern void list_begin_again(Part *part);
 extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
 extern void list_add_rests(Part *part, const Reading *reading);
