@@ -48,16 +48,7 @@ sub memory
 	return slurp_file("/proc/$pid/status") =~ /VmHWM:\s+(\d+) kB/ ? $1 : die;
 }
 
-sub set_and_reload
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	# the worker has it when it sleeps after that, or will before it does anything
-	$node->poll_query_until('one', "SELECT current_setting('$name') = '$value' AND state = 'sleeping' FROM stripe_sync.worker WHERE database = 'one'");
-	return;
-}
+sub set_and_reload { return worker_setting($node, 'one', @_); }
 
 reaches(notify($node, 'one', $_, "warm $_"), 'sent') for qw(hook bot);
 my $worker = worker_pid($node, 'one');

@@ -41,16 +41,7 @@ sub times_of
 	return map { $_->{at} } grep { ($_->{payload}{text} // '') =~ $regex } @{ $slack->requests };
 }
 
-sub setting
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	# the worker has it when it sleeps after that, or will before it does anything
-	$node->poll_query_until('one', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'one'");
-	return;
-}
+sub setting { return worker_setting($node, 'one', @_); }
 
 # ---- pace ----
 

@@ -162,15 +162,7 @@ once('a reset', { reset_before => TRUE });
 once('an answer that is lost', { reset_before => TRUE, deliver => TRUE });
 once('an answer cut in the middle', { reset_mid_answer => TRUE, deliver => TRUE });
 # A setting that the worker has, or will have before it does anything.
-sub setting
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	$node->poll_query_until('shop', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'shop'");
-	return;
-}
+sub setting { return worker_setting($node, 'shop', @_); }
 
 setting('stripe_sync.http_timeout', '4s');
 once('a time-out', { never => TRUE, deliver => TRUE }, times => 1);

@@ -18,7 +18,7 @@ our @EXPORT = qw(
   PRELOAD TOKEN
   make_sender add_webhook add_channel notify
   state_of_message field eventually idle kill_server
-  worker_pid no_secret_in
+  worker_pid worker_setting no_secret_in
 );
 
 use constant PRELOAD => "shared_preload_libraries = 'stripe_sync'\n";
@@ -105,6 +105,18 @@ sub kill_server
 	$node->kill9;
 	eventually('the killed server goes', sub { !kill(0, $postmaster) });
 	eventually('and its children', sub { !grep { (readlink($_) // '') eq $directory } glob '/proc/[0-9]*/cwd' });
+	return;
+}
+
+# Change a setting, and wait until a database's worker has it, or will before it
+# does anything.
+sub worker_setting
+{
+	my ($node, $database, $name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "$name = '$value'");
+	$node->reload;
+	$node->poll_query_until($database, "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = '$database'");
 	return;
 }
 

@@ -52,15 +52,7 @@ sub refused
 }
 
 # Change a setting, and wait until the worker has it, or will before it does anything.
-sub setting
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	$node->poll_query_until('shop', "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = 'shop'");
-	return;
-}
+sub setting { return worker_setting($node, 'shop', @_); }
 
 # The worker has no transaction open, whatever it may have been about a moment ago.
 sub no_transaction
