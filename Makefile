@@ -2,9 +2,10 @@
 #
 #	make, make install		build and install for the server of PG_CONFIG
 #	make test				everything, on a throw-away server of its own
-#	make test-majors		the same for PostgreSQL 17 and 18, in chroots
-#	make test-sanitized		with AddressSanitizer, for PostgreSQL 17 in its chroot
-#	make test-unsanitized	what that leaves out, without it
+#	make test-majors		the same for PostgreSQL 17, 18 and 19, in chroots
+#	make test-versions		what depends on the version, for 18 and 19
+#	make test-sanitized		with AddressSanitizer, for 17
+#	make test-all			everything on everything, for before a release
 #	make demo, demo-stop	a story of events on a throw-away server, told to a stub of Slack
 #	make demo-slack			what that Slack shows
 #	make installcheck		the tests on a server that is running
@@ -179,17 +180,21 @@ PROVE_TESTS = \
 	test/tap/clock.pl \
 	test/tap/fuzz_sql.pl
 
-# What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
-	delivery flight interference thread crash reconcile reconcile_faults refetch job \
-	backfill_faults backfill_again backfill_trust \
-	webhook_endpoint endpoint_watch,tap:test/tap/$(name).pl)
+# Started first: what takes longest.
+SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfill \
+	backfill_again cancel worker endpoint_watch)) extra:test/extra/stripe_stub.sh
 
-# What they leave out, to be run without them on the same major version; but for
-# what two versions are enough for: the fronts, and two that try so many orders
-# of the same events.
-UNSANITIZED = $(filter-out $(SANITIZED) tap:test/tap/order.pl tap:test/tap/reading.pl, \
-	$(addprefix tap:,$(PROVE_TESTS)))
+# What sanitizers look over: all but what repeats the same for long.
+SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
+	guard answers alert delivery flight interference thread crash reconcile \
+	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
+	webhook_endpoint endpoint_watch))
+
+# What may differ between versions of the server and of what comes with it: rows
+# written by the executor's parts, processes, shared memory, locks, libcurl, what is
+# dumped and upgraded.
+VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
+	concurrency cancel dump worker guard upgrade delivery flight crash backfill))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
@@ -222,7 +227,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-sanitized test-unsanitized demo demo-slack demo-stop bench fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-all demo demo-slack demo-stop bench fuzz format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -234,8 +239,11 @@ test-majors:
 test-sanitized:
 	@STRIPE_SYNC_SANITIZE=1 test/majors 17 $(SANITIZED)
 
-test-unsanitized:
-	@test/majors 17 $(UNSANITIZED)
+test-versions:
+	@test/majors $(or $(MAJORS),18 19) $(VERSIONED)
+
+test-all:
+	@test/all
 
 demo:
 	@test/demo/run

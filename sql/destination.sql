@@ -119,17 +119,17 @@ SELECT count(*) FROM t.shown WHERE name = 'ops';
 
 -- a secret's file: by its absolute path, and only by who may read the server's files
 SELECT stripe_sync.add_slack_webhook('file', 'file:/etc/stripe_sync/HUSH_hook'), stripe_sync.add_slack_channel('bot', '#bot', 'file:/etc/stripe_sync/HUSH_token');
-CREATE ROLE regress_sync_setup;
-SELECT stripe_sync.grant_admin('regress_sync_setup');
+CREATE ROLE regress_destination_setup;
+SELECT stripe_sync.grant_admin('regress_destination_setup');
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA t TO PUBLIC;
-SET ROLE regress_sync_setup;
+SET ROLE regress_destination_setup;
 SELECT t.raises($$ SELECT stripe_sync.add_slack_webhook('theirs', 'file:/etc/stripe_sync/hook') $$), t.raises($$ SELECT stripe_sync.add_slack_channel('theirs', '#c', 'file:/etc/stripe_sync/token') $$);
 SELECT stripe_sync.add_slack_channel('theirs', '#c', 'xoxb-HUSH_7'), stripe_sync.set_fallback('theirs', 'billing'), stripe_sync.route_customer('cus_9', 'theirs');
 SELECT stripe_sync.disable_destination('theirs', 'off'), stripe_sync.enable_destination('theirs'), stripe_sync.unroute_customer('cus_9'), stripe_sync.drop_destination('theirs');
 SELECT t.sqlstate('SELECT * FROM stripe_sync.destination_secret') AS secrets, t.sqlstate('SELECT * FROM stripe_sync.destination') AS destinations, t.sqlstate('UPDATE stripe_sync.destination SET enabled = true') AS writes;
 RESET ROLE;
-GRANT pg_read_server_files TO regress_sync_setup;
-SET ROLE regress_sync_setup;
+GRANT pg_read_server_files TO regress_destination_setup;
+SET ROLE regress_destination_setup;
 SELECT stripe_sync.add_slack_webhook('theirs', 'file:/etc/stripe_sync/HUSH_hook');
 RESET ROLE;
 
@@ -153,8 +153,8 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT 'stripe_sync.destination_secret'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'stripe_sync';
-SELECT stripe_sync.revoke_all('regress_sync_setup');
-DROP ROLE regress_sync_setup;
+SELECT stripe_sync.revoke_all('regress_destination_setup');
+DROP ROLE regress_destination_setup;
 
 -- Who tests a destination is told when nobody would send the test.
 SET client_min_messages = notice;

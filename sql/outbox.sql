@@ -117,10 +117,10 @@ SELECT stripe_sync.cancel_message(1);
 SELECT id, state, blocked_by FROM stripe_sync.message WHERE id IN (1, 6) ORDER BY id;
 
 -- Who hands in may notify, and nothing else of this.
-CREATE ROLE regress_sync_ingest;
-CREATE ROLE regress_sync_read;
-CREATE ROLE regress_sync_none;
-SELECT stripe_sync.grant_ingest('regress_sync_ingest'), stripe_sync.grant_read('regress_sync_read');
+CREATE ROLE regress_outbox_ingest;
+CREATE ROLE regress_outbox_read;
+CREATE ROLE regress_outbox_none;
+SELECT stripe_sync.grant_ingest('regress_outbox_ingest'), stripe_sync.grant_read('regress_outbox_read');
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA t TO PUBLIC;
 CREATE FUNCTION t.rights() RETURNS TABLE (statement text, outcome text) LANGUAGE sql AS $$
 	SELECT s, t.sqlstate(s) FROM unnest(ARRAY[
@@ -128,21 +128,21 @@ CREATE FUNCTION t.rights() RETURNS TABLE (statement text, outcome text) LANGUAGE
 		'SELECT count(*) FROM stripe_sync.message', 'SELECT count(*) FROM stripe_sync.delivery', 'SELECT count(*) FROM stripe_sync.destination_secret', 'SELECT count(*) FROM stripe_sync.destination_pace',
 		'INSERT INTO stripe_sync.message (destination, method, payload, due_at) VALUES (''hook'', ''post'', ''{}'', now())', 'UPDATE stripe_sync.message SET due_at = now()']) s
 $$;
-SET ROLE regress_sync_ingest;
+SET ROLE regress_outbox_ingest;
 SELECT * FROM t.rights();
-SET ROLE regress_sync_read;
+SET ROLE regress_outbox_read;
 SELECT * FROM t.rights();
-SET ROLE regress_sync_none;
+SET ROLE regress_outbox_none;
 SELECT * FROM t.rights();
 RESET ROLE;
 -- ... under whatever search_path
-SET ROLE regress_sync_ingest;
+SET ROLE regress_outbox_ingest;
 SET search_path = t;
 SELECT stripe_sync.notify('hook', 'by a role') > 0 AS queued;
 RESET search_path;
 RESET ROLE;
-SELECT stripe_sync.revoke_all('regress_sync_ingest'), stripe_sync.revoke_all('regress_sync_read');
-DROP ROLE regress_sync_ingest, regress_sync_read, regress_sync_none;
+SELECT stripe_sync.revoke_all('regress_outbox_ingest'), stripe_sync.revoke_all('regress_outbox_read');
+DROP ROLE regress_outbox_ingest, regress_outbox_read, regress_outbox_none;
 
 -- Nothing was sent, and nothing holds what opens Slack.
 SELECT count(*) FROM stripe_sync.delivery;

@@ -92,9 +92,9 @@ SELECT id, _event_id, unit_amount FROM stripe.prices;
 
 -- a page: each object by itself where one of them can't be written
 CREATE FUNCTION t.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.name = 'bad' THEN RAISE EXCEPTION 'no % as %', NEW.name, current_user; END IF; RETURN NEW; END $$;
-CREATE ROLE regress_sync_owner;
-GRANT USAGE ON SCHEMA stripe, t TO regress_sync_owner;
-ALTER TABLE stripe.coupons OWNER TO regress_sync_owner;
+CREATE ROLE regress_reading_owner;
+GRANT USAGE ON SCHEMA stripe, t TO regress_reading_owner;
+ALTER TABLE stripe.coupons OWNER TO regress_reading_owner;
 CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON stripe.coupons FOR EACH ROW EXECUTE FUNCTION t.refuse();
 SELECT * FROM stripe_sync.apply_reading_page('[{"id":"P3","object":"coupon","name":"c"},{"id":"P1","object":"coupon","name":"bad"},{"id":"P2","object":"coupon","name":"b"},{"id":"SPRING","object":"coupon","name":"old"},{"id":"po_1","object":"payout"},{"id":"P2","object":"coupon","name":"b"}]', '', to_timestamp(t.at(12)));
 SELECT id, name FROM stripe.coupons WHERE id LIKE 'P%' ORDER BY id;
@@ -117,4 +117,4 @@ SELECT p.oid::regprocedure, acl.grantee::regrole FROM pg_proc p, aclexplode(p.pr
 SELECT count(*) FROM stripe_sync.verify_mirror();
 DROP EXTENSION stripe_sync CASCADE;
 DROP SCHEMA stripe, t CASCADE;
-DROP ROLE regress_sync_owner;
+DROP ROLE regress_reading_owner;

@@ -5,33 +5,33 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
-CREATE ROLE regress_sync_none;
-CREATE ROLE regress_sync_ingest;
-CREATE ROLE regress_sync_read;
-CREATE ROLE regress_sync_admin;
+CREATE ROLE regress_rights_none;
+CREATE ROLE regress_rights_ingest;
+CREATE ROLE regress_rights_read;
+CREATE ROLE regress_rights_admin;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA t TO PUBLIC;
-SELECT stripe_sync.grant_ingest('regress_sync_ingest'), stripe_sync.grant_read('regress_sync_read'), stripe_sync.grant_admin('regress_sync_admin');
+SELECT stripe_sync.grant_ingest('regress_rights_ingest'), stripe_sync.grant_read('regress_rights_read'), stripe_sync.grant_admin('regress_rights_admin');
 
 -- what PUBLIC may do: verify and sign
 SELECT p.oid::regprocedure::text AS public_may FROM pg_proc p
- WHERE p.pronamespace = 'stripe_sync'::regnamespace AND has_function_privilege('regress_sync_none', p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
+ WHERE p.pronamespace = 'stripe_sync'::regnamespace AND has_function_privilege('regress_rights_none', p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT c.relname AS public_may FROM pg_class c
  WHERE c.relnamespace = 'stripe_sync'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p')
-   AND has_table_privilege('regress_sync_none', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
-SELECT has_schema_privilege('regress_sync_none', 'stripe', 'USAGE') AS mirror, has_schema_privilege('regress_sync_none', 'stripe_sync', 'CREATE') AS "create";
+   AND has_table_privilege('regress_rights_none', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
+SELECT has_schema_privilege('regress_rights_none', 'stripe', 'USAGE') AS mirror, has_schema_privilege('regress_rights_none', 'stripe_sync', 'CREATE') AS "create";
 
 -- what each grade may call, besides
-SELECT r AS role, p.oid::regprocedure::text AS may FROM (VALUES (1, 'regress_sync_ingest'), (2, 'regress_sync_read'), (3, 'regress_sync_admin')) v (n, r), pg_proc p
+SELECT r AS role, p.oid::regprocedure::text AS may FROM (VALUES (1, 'regress_rights_ingest'), (2, 'regress_rights_read'), (3, 'regress_rights_admin')) v (n, r), pg_proc p
  WHERE p.pronamespace = 'stripe_sync'::regnamespace AND has_function_privilege(r, p.oid, 'EXECUTE')
-   AND NOT has_function_privilege('regress_sync_none', p.oid, 'EXECUTE') ORDER BY n, p.oid::regprocedure::text COLLATE "C";
+   AND NOT has_function_privilege('regress_rights_none', p.oid, 'EXECUTE') ORDER BY n, p.oid::regprocedure::text COLLATE "C";
 -- what each may read; none may write
-SELECT r AS role, c.relname AS may_read FROM (VALUES (1, 'regress_sync_ingest'), (2, 'regress_sync_read'), (3, 'regress_sync_admin')) v (n, r), pg_class c
+SELECT r AS role, c.relname AS may_read FROM (VALUES (1, 'regress_rights_ingest'), (2, 'regress_rights_read'), (3, 'regress_rights_admin')) v (n, r), pg_class c
  WHERE c.relnamespace = 'stripe_sync'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege(r, c.oid, 'SELECT') ORDER BY n, c.relname;
-SELECT r AS role, n.nspname, c.relname AS may_write FROM unnest('{regress_sync_ingest,regress_sync_read,regress_sync_admin}'::text[]) r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT r AS role, n.nspname, c.relname AS may_write FROM unnest('{regress_rights_ingest,regress_rights_read,regress_rights_admin}'::text[]) r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname IN ('stripe_sync', 'stripe') AND c.relkind IN ('r', 'v') AND has_table_privilege(r, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 
 -- ingest: hands in deliveries, sees nothing
-SET ROLE regress_sync_ingest;
+SET ROLE regress_rights_ingest;
 SELECT t.send('evt_1', 'customer.created', 1, '{"id":"cus_1","object":"customer"}');
 SELECT http_status FROM stripe_sync.webhook('{"id":"evt_2","type":"x"}'::text, jsonb_build_object('Stripe-Signature', stripe_sync.sign('{"id":"evt_2","type":"x"}'::text, t.secret())));
 SELECT statement, t.sqlstate(statement) FROM (VALUES
@@ -39,25 +39,25 @@ SELECT statement, t.sqlstate(statement) FROM (VALUES
 	('SELECT * FROM stripe.customers'), ('SELECT stripe_sync.explain_event(''evt_1'')'), ('SELECT stripe_sync.replay(''evt_1'')'), ('SELECT stripe_sync.replay(now())'),
 	('SELECT stripe_sync.simulate(''x'', ''{}'')'), ('SELECT stripe_sync.add_endpoint(''e'', ''s'')'), ('SELECT stripe_sync.rotate_endpoint_secret(''default'', ''s'')'),
 	('SELECT stripe_sync.drop_endpoint(''default'')'), ('SELECT stripe_sync.create_tables()'), ('SELECT stripe_sync.add_handler(''h'', ''*'', ''now'')'), ('SELECT stripe_sync.drop_handler(''h'')'),
-	('SELECT stripe_sync.test_handler(''h'', ''evt_1'')'), ('CALL stripe_sync.work()'), ('SELECT stripe_sync.grant_admin(''regress_sync_ingest'')'), ('SELECT stripe_sync.revoke_all(''regress_sync_read'')'),
-	('SELECT stripe_sync.grant_grade(''admin'', ''regress_sync_ingest'')'), ('SELECT stripe_sync.grant_mirror()'),
+	('SELECT stripe_sync.test_handler(''h'', ''evt_1'')'), ('CALL stripe_sync.work()'), ('SELECT stripe_sync.grant_admin(''regress_rights_ingest'')'), ('SELECT stripe_sync.revoke_all(''regress_rights_read'')'),
+	('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_ingest'')'), ('SELECT stripe_sync.grant_mirror()'),
 	('INSERT INTO stripe_sync.event (id) VALUES (''x'')'), ('DELETE FROM stripe_sync.event'), ('INSERT INTO stripe_sync.handler VALUES (''x'')'),
 	('SET stripe_sync.handler_timeout = 0'), ('SET stripe_sync.max_attempts = 1'), ('SET stripe_sync.max_payload = ''64MB''')) v (statement);
 RESET ROLE;
 
 -- read: sees, does nothing
-SET ROLE regress_sync_read;
+SET ROLE regress_rights_read;
 SELECT (SELECT count(*) FROM stripe_sync.event) AS events, (SELECT count(*) FROM stripe_sync.endpoint) AS endpoints, (SELECT count(*) FROM stripe_sync.handler) AS handlers,
        (SELECT count(*) > 100 FROM stripe_sync.object_type) AS object_types, (SELECT count(*) FROM stripe.customers) AS customers, stripe_sync.explain_event('evt_1') ~ 'evt_1' AS explained;
 SELECT statement, t.sqlstate(statement) FROM (VALUES
 	('SELECT * FROM stripe_sync.endpoint_secret'), ('SELECT stripe_sync.receive(''{}''::text, ''t=1,v1=00'')'), ('SELECT stripe_sync.webhook(''{}''::text, ''{}'')'), ('SELECT stripe_sync.replay(''evt_1'')'),
 	('SELECT stripe_sync.simulate(''x'', ''{}'')'), ('SELECT stripe_sync.add_endpoint(''e'', ''s'')'), ('SELECT stripe_sync.create_tables()'), ('SELECT stripe_sync.add_handler(''h'', ''*'', ''now'')'),
-	('SELECT stripe_sync.test_handler(''h'', ''evt_1'')'), ('CALL stripe_sync.work()'), ('SELECT stripe_sync.grant_read(''regress_sync_none'')'),
+	('SELECT stripe_sync.test_handler(''h'', ''evt_1'')'), ('CALL stripe_sync.work()'), ('SELECT stripe_sync.grant_read(''regress_rights_none'')'),
 	('UPDATE stripe.customers SET name = name'), ('DELETE FROM stripe.customers'), ('UPDATE stripe_sync.event SET status = status'), ('DELETE FROM stripe_sync.event')) v (statement);
 RESET ROLE;
 -- tables that are made later are readable too
 SELECT action FROM stripe_sync.create_tables('{customer,coupon}');
-SET ROLE regress_sync_read;
+SET ROLE regress_rights_read;
 SELECT count(*) FROM stripe.coupons;
 RESET ROLE;
 
@@ -65,7 +65,7 @@ RESET ROLE;
 CREATE SCHEMA app;
 GRANT USAGE ON SCHEMA app TO PUBLIC;
 CREATE FUNCTION app.nothing(event jsonb) RETURNS void LANGUAGE sql AS '';
-SET ROLE regress_sync_admin;
+SET ROLE regress_rights_admin;
 SELECT stripe_sync.add_endpoint('admin', 'whsec_admin'), stripe_sync.rotate_endpoint_secret('admin', 'whsec_admin2'), stripe_sync.drop_endpoint('admin');
 SELECT stripe_sync.add_handler('h', 'customer.*', 'app.nothing'), stripe_sync.test_handler('h', 'evt_1') ~ 'raised nothing' AS tested, stripe_sync.drop_handler('h');
 SELECT status FROM stripe_sync.simulate('customer.created', '{"id":"cus_s","object":"customer"}');
@@ -75,44 +75,44 @@ SELECT t.raises($$ SELECT stripe_sync.add_endpoint('file', 'file:/etc/passwd') $
 SELECT statement, t.sqlstate(statement) FROM (VALUES
 	('SELECT * FROM stripe_sync.endpoint_secret'), ('SELECT secret FROM stripe_sync.endpoint_secret'), ('SELECT * FROM stripe_sync.event'), ('DELETE FROM stripe_sync.event'),
 	('INSERT INTO stripe_sync.handler VALUES (''x'', ''*'', ''app.nothing'', ''postgres'', '''', false)'), ('UPDATE stripe_sync.handler SET role = ''postgres'''),
-	('UPDATE stripe_sync.mirror_table SET search_path = ''evil'''), ('SELECT * FROM stripe.customers'), ('SELECT stripe_sync.grant_grade(''admin'', ''regress_sync_none'')')) v (statement);
+	('UPDATE stripe_sync.mirror_table SET search_path = ''evil'''), ('SELECT * FROM stripe.customers'), ('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_none'')')) v (statement);
 RESET ROLE;
 -- with pg_read_server_files it may name one
-GRANT pg_read_server_files TO regress_sync_admin;
-SET ROLE regress_sync_admin;
+GRANT pg_read_server_files TO regress_rights_admin;
+SET ROLE regress_rights_admin;
 SELECT stripe_sync.add_endpoint('file', 'file:/nonexistent/secret');
 RESET ROLE;
 SELECT name FROM stripe_sync.endpoint ORDER BY name;
 -- an administrator may hand on what it has
-SET ROLE regress_sync_admin;
-SELECT stripe_sync.grant_read('regress_sync_none');
+SET ROLE regress_rights_admin;
+SELECT stripe_sync.grant_read('regress_rights_none');
 RESET ROLE;
-SET ROLE regress_sync_none;
+SET ROLE regress_rights_none;
 SELECT count(*) > 0 AS reads FROM stripe_sync.event;
 RESET ROLE;
 
 -- revoke_all takes all of it back
-SELECT stripe_sync.revoke_all(r::regrole) FROM unnest('{regress_sync_none,regress_sync_ingest,regress_sync_read,regress_sync_admin}'::text[]) r;
+SELECT stripe_sync.revoke_all(r::regrole) FROM unnest('{regress_rights_none,regress_rights_ingest,regress_rights_read,regress_rights_admin}'::text[]) r;
 SELECT r, (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'stripe_sync'::regnamespace AND has_function_privilege(r, p.oid, 'EXECUTE')) AS functions,
        (SELECT count(*) FROM pg_class c WHERE c.relnamespace IN ('stripe_sync'::regnamespace, 'stripe'::regnamespace) AND c.relkind IN ('r', 'v') AND has_table_privilege(r, c.oid, 'SELECT')) AS tables
-  FROM unnest('{regress_sync_none,regress_sync_ingest,regress_sync_read,regress_sync_admin}'::text[]) r;
+  FROM unnest('{regress_rights_none,regress_rights_ingest,regress_rights_read,regress_rights_admin}'::text[]) r;
 -- readers of PUBLIC's functions are left
-SET ROLE regress_sync_ingest;
+SET ROLE regress_rights_ingest;
 SELECT stripe_sync.verify_signature('x'::text, stripe_sync.sign('x'::text, 's'), 's');
 SELECT t.sqlstate($$ SELECT t.send('evt_9', 'x', 1, '{}') $$);
 RESET ROLE;
 
 -- but not what a role has because a table is its own, nor what others gave it
-GRANT USAGE ON SCHEMA stripe TO regress_sync_read, regress_sync_none;
-ALTER TABLE stripe.coupons OWNER TO regress_sync_read;
-GRANT SELECT, REFERENCES ON stripe.customers TO regress_sync_none;
-SELECT stripe_sync.grant_admin('regress_sync_admin'), stripe_sync.grant_read('regress_sync_none');
-SET ROLE regress_sync_admin;
-SELECT stripe_sync.revoke_all('regress_sync_read'), stripe_sync.revoke_all('regress_sync_none');
+GRANT USAGE ON SCHEMA stripe TO regress_rights_read, regress_rights_none;
+ALTER TABLE stripe.coupons OWNER TO regress_rights_read;
+GRANT SELECT, REFERENCES ON stripe.customers TO regress_rights_none;
+SELECT stripe_sync.grant_admin('regress_rights_admin'), stripe_sync.grant_read('regress_rights_none');
+SET ROLE regress_rights_admin;
+SELECT stripe_sync.revoke_all('regress_rights_read'), stripe_sync.revoke_all('regress_rights_none');
 RESET ROLE;
-SELECT stripe_sync.revoke_all('regress_sync_admin');
-SELECT has_schema_privilege('regress_sync_read', 'stripe', 'USAGE') AS schema, p AS privilege, has_table_privilege('regress_sync_read', 'stripe.coupons', p) AS owner_has FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p;
-SELECT has_table_privilege('regress_sync_none', 'stripe.customers', 'SELECT') AS "select", has_table_privilege('regress_sync_none', 'stripe.customers', 'REFERENCES') AS "references";
+SELECT stripe_sync.revoke_all('regress_rights_admin');
+SELECT has_schema_privilege('regress_rights_read', 'stripe', 'USAGE') AS schema, p AS privilege, has_table_privilege('regress_rights_read', 'stripe.coupons', p) AS owner_has FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p;
+SELECT has_table_privilege('regress_rights_none', 'stripe.customers', 'SELECT') AS "select", has_table_privilege('regress_rights_none', 'stripe.customers', 'REFERENCES') AS "references";
 CREATE FUNCTION t.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 GRANT EXECUTE ON FUNCTION t.pass() TO PUBLIC;
 CREATE TRIGGER pass BEFORE INSERT ON stripe.coupons FOR EACH ROW EXECUTE FUNCTION t.pass();
@@ -122,9 +122,9 @@ SELECT t.send('evt_own', 'coupon.created', 1, '{"id":"OWN","object":"coupon"}');
 -- functions that run with the owner's rights pin their path
 SELECT p.oid::regprocedure::text AS unpinned FROM pg_proc p
  WHERE p.pronamespace = 'stripe_sync'::regnamespace AND p.prosecdef AND NOT 'search_path=pg_catalog, pg_temp' = ANY (COALESCE(p.proconfig, '{}'));
-SELECT stripe_sync.grant_ingest('regress_sync_ingest');
-CREATE SCHEMA evil AUTHORIZATION regress_sync_ingest;
-SET ROLE regress_sync_ingest;
+SELECT stripe_sync.grant_ingest('regress_rights_ingest');
+CREATE SCHEMA evil AUTHORIZATION regress_rights_ingest;
+SET ROLE regress_rights_ingest;
 CREATE FUNCTION evil.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'taken over as %', current_user; END $$;
 CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq);
 CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE 'taken over as %', current_user; END $$;
@@ -139,5 +139,5 @@ SELECT id, name FROM stripe.customers WHERE id = 'cus_10';
 DROP SCHEMA evil, app CASCADE;
 DROP SCHEMA stripe CASCADE;
 DROP EXTENSION stripe_sync CASCADE;
-DROP OWNED BY regress_sync_none, regress_sync_ingest, regress_sync_read, regress_sync_admin;
-DROP ROLE regress_sync_none, regress_sync_ingest, regress_sync_read, regress_sync_admin;
+DROP OWNED BY regress_rights_none, regress_rights_ingest, regress_rights_read, regress_rights_admin;
+DROP ROLE regress_rights_none, regress_rights_ingest, regress_rights_read, regress_rights_admin;

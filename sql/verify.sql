@@ -75,10 +75,10 @@ SELECT * FROM t.damage('SELECT 1');
 
 -- a user's own columns are nobody's business, and no code of a user's is run
 -- with other rights than the owner's
-CREATE ROLE regress_sync_owner;
+CREATE ROLE regress_verify_owner;
 ALTER TABLE stripe.customers ADD COLUMN note text, ADD COLUMN doubled text GENERATED ALWAYS AS (name || name) STORED, DROP COLUMN phone;
-ALTER TABLE stripe.customers OWNER TO regress_sync_owner;
-GRANT USAGE ON SCHEMA stripe TO regress_sync_owner;
+ALTER TABLE stripe.customers OWNER TO regress_verify_owner;
+GRANT USAGE ON SCHEMA stripe TO regress_verify_owner;
 CREATE TYPE t.odd AS (n int);
 CREATE FUNCTION t.odd_json(t.odd) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
 CREATE CAST (t.odd AS json) WITH FUNCTION t.odd_json(t.odd);
@@ -97,12 +97,12 @@ SELECT t.raises($$ SELECT stripe_sync.verify_mirror('{nothing}') $$), t.raises($
 SELECT count(*) FROM stripe_sync.verify_mirror('{}');
 
 -- whoever may read may call it
-CREATE ROLE regress_sync_reader;
-SELECT stripe_sync.grant_read('regress_sync_reader');
-SET ROLE regress_sync_reader;
+CREATE ROLE regress_verify_reader;
+SELECT stripe_sync.grant_read('regress_verify_reader');
+SET ROLE regress_verify_reader;
 SELECT count(*) FROM stripe_sync.verify_mirror('{coupon}');
 RESET ROLE;
-SELECT stripe_sync.revoke_all('regress_sync_reader');
+SELECT stripe_sync.revoke_all('regress_verify_reader');
 DROP EXTENSION stripe_sync CASCADE;
 DROP SCHEMA stripe, t CASCADE;
-DROP ROLE regress_sync_reader, regress_sync_owner;
+DROP ROLE regress_verify_reader, regress_verify_owner;

@@ -77,7 +77,7 @@ tidy_up()
 place_make()
 {
 	clean_environment
-	WORK=$(mktemp -d "${TMPDIR:-/tmp}/stripe_sync_front.XXXXXX")
+	WORK=$(mktemp -d "${TMPDIR:-/tmp}/front.XXXXXX")
 	trap tidy_up EXIT
 	trap 'exit 130' INT TERM
 	chmod 755 "$WORK"

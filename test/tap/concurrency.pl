@@ -137,7 +137,7 @@ cmp_ok(scalar @events, '>=', EVENTS, 'two thousand events');
 
 # ---- two databases ----
 
-my $node = start_node('concurrency');
+my $node = shared_node('concurrency');
 
 sub prepare
 {
@@ -177,12 +177,12 @@ sub prepare
 	return;
 }
 
-prepare($_) for 'many', 'one';
+prepare($_) for 'concurrency_many', 'concurrency_one';
 
 # ---- in order, alone ----
 
 my @in_order = sort { $events[$a]{created} <=> $events[$b]{created} || $a <=> $b } 0 .. $#events;
-$node->safe_psql('one', join('', map { "SELECT test.deliver($_);\n" } @in_order));
+$node->safe_psql('concurrency_one', join('', map { "SELECT test.deliver($_);\n" } @in_order));
 
 # ---- all at once ----
 
@@ -194,7 +194,7 @@ sub start_session
 
 	append_to_file($file, join('', map { "SELECT test.deliver($_);\n" } @numbers));
 	$session{harness} = start(
-		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=0', '-d', $node->connstr('many'), '-f', $file ],
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=0', '-d', $node->connstr('concurrency_many'), '-f', $file ],
 		'<', \undef, '>', \$session{out}, '2>', \$session{err});
 	return \%session;
 }
@@ -225,17 +225,17 @@ sub judge
 	my ($what) = @_;
 	my $count = @events;
 
-	is($node->safe_psql('many', 'SELECT count(*), count(DISTINCT (id, account)) FROM stripe_sync.event'),
+	is($node->safe_psql('concurrency_many', 'SELECT count(*), count(DISTINCT (id, account)) FROM stripe_sync.event'),
 		"$count|$count", "$what: every event is stored once");
-	is($node->safe_psql('many', 'SELECT count(*), count(DISTINCT (event_id, account)) FROM test.effect'),
+	is($node->safe_psql('concurrency_many', 'SELECT count(*), count(DISTINCT (event_id, account)) FROM test.effect'),
 		"$count|$count", "$what: every event has its effect once");
-	is($node->safe_psql('many', q{SELECT count(*) FROM (SELECT event_id FROM test.receipt
+	is($node->safe_psql('concurrency_many', q{SELECT count(*) FROM (SELECT event_id FROM test.receipt
 			GROUP BY 1 HAVING count(*) FILTER (WHERE status <> 'duplicate') <> 1) s}),
 		'0', "$what: every event was applied once, and else a duplicate");
-	is($node->safe_psql('many', q{SELECT string_agg(DISTINCT detail, ' ') FROM test.receipt WHERE status NOT IN ('applied', 'stale', 'duplicate')}),
+	is($node->safe_psql('concurrency_many', q{SELECT string_agg(DISTINCT detail, ' ') FROM test.receipt WHERE status NOT IN ('applied', 'stale', 'duplicate')}),
 		'', "$what: nothing failed");
-	is($node->safe_psql('many', 'SELECT * FROM stripe_sync.verify_mirror(sample => 100000) LIMIT 3'), '', "$what: the mirror is what the inbox says");
-	my ($many, $one) = map { [ split /\n/, $node->safe_psql($_, 'SELECT test.state()') ] } 'many', 'one';
+	is($node->safe_psql('concurrency_many', 'SELECT * FROM stripe_sync.verify_mirror(sample => 100000) LIMIT 3'), '', "$what: the mirror is what the inbox says");
+	my ($many, $one) = map { [ split /\n/, $node->safe_psql($_, 'SELECT test.state()') ] } 'concurrency_many', 'concurrency_one';
 	my %one = map { ($_ => 1) } @$one;
 	my %many = map { ($_ => 1) } @$many;
 	my @surplus = grep { !$one{$_} } @$many;
@@ -252,7 +252,7 @@ judge('straight');
 
 # ---- once more with a trigger of the user's on every table ----
 
-$node->safe_psql('many', q{
+$node->safe_psql('concurrency_many', q{
 	TRUNCATE stripe_sync.event, test.effect, test.receipt;
 	CREATE FUNCTION test.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 	DO $$
@@ -277,27 +277,27 @@ judge('with triggers');
 	my $page = json_text(event('evt_page', 'customer.updated', 3, { id => 'cus_1', object => 'customer', tax_ids => page() }));
 	my $own = json_text(event('evt_own', 'customer.tax_id.created', 2, { id => 'txi_1', object => 'tax_id', customer => 'cus_1' }));
 
-	prepare('family');
+	prepare('concurrency_family');
 	for my $case ([ 'the page is first', $page, $own ], [ 'the child is first', $own, $page ])
 	{
 		my ($what, @payloads) = @$case;
 		my @receive = map { 'SELECT status FROM stripe_sync.receive(' . literals($_, signature($_)) . ')' } @payloads;
 		my ($out, $err) = ('', '');
 
-		$node->safe_psql('family', 'TRUNCATE stripe_sync.event, stripe.customers, stripe.tax_ids');
-		my $holder = $node->background_psql('family');
+		$node->safe_psql('concurrency_family', 'TRUNCATE stripe_sync.event, stripe.customers, stripe.tax_ids');
+		my $holder = $node->background_psql('concurrency_family');
 		$holder->query_safe('BEGIN');
 		$holder->query_safe($receive[0]);
-		my $harness = start([ 'psql', '-XAtq', '-d', $node->connstr('family') . ' application_name=second', '-c', $receive[1] ],
+		my $harness = start([ 'psql', '-XAtq', '-d', $node->connstr('concurrency_family') . ' application_name=second', '-c', $receive[1] ],
 			'<', \undef, '>', \$out, '2>', \$err);
 		# it waits, or is through
-		$node->poll_query_until('family', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock')
+		$node->poll_query_until('concurrency_family', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock')
 			OR (SELECT count(*) = 1 FROM stripe_sync.event)});
 		$holder->query_safe('COMMIT');
 		$holder->quit;
 		finish($harness);
 		is("$out$err", "applied\n", "$what: the other is applied");
-		is($node->safe_psql('family', 'SELECT id, _event_id, _as_of, _deleted_at FROM stripe.tax_ids'),
+		is($node->safe_psql('concurrency_family', 'SELECT id, _event_id, _as_of, _deleted_at FROM stripe.tax_ids'),
 			'txi_1|evt_own|2023-11-14 22:13:22+00|2023-11-14 22:13:23+00', "$what: the child is swept");
 	}
 }

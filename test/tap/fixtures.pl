@@ -16,7 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = start_node('fixtures');
+my $node = shared_node('fixtures');
 my $database = 'fixtures';
 make_database($node, $database);
 $node->safe_psql($database, q{

@@ -26,8 +26,8 @@ use Test::More;
 
 use constant ALL_ORDERS_UP_TO => 5;    # events; of more, a sample
 
-my $node = start_node('order');
-my @databases = ('straight', 'triggers');
+my $node = shared_node('order');
+my @databases = ('order_straight', 'order_triggers');
 
 # ---- the harness ----
 
@@ -111,7 +111,7 @@ sub make_harness
 
 make_harness($_) for @databases;
 # What isn't plain is written by SQL.
-$node->safe_psql('triggers', q{
+$node->safe_psql('order_triggers', q{
 	CREATE FUNCTION test.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 	DO $$
 	DECLARE
@@ -262,12 +262,12 @@ sub labelled
 }
 
 my %modes = (
-	'in one transaction' => { database => 'straight', share => 1 },
-	'in one each'        => { database => 'straight', share => 0.4, separately => 1 },
-	'with triggers'      => { database => 'triggers', share => 0.25 },
-	'repeatable read'    => { database => 'straight', share => 0.25, separately => 1, repeatable => 1 },
-	'repeatable read, in one transaction' => { database => 'straight', share => 0.1, repeatable => 1 },
-	'with triggers, in one each' => { database => 'triggers', share => 0.1, separately => 1 },
+	'in one transaction' => { database => 'order_straight', share => 1 },
+	'in one each'        => { database => 'order_straight', share => 0.4, separately => 1 },
+	'with triggers'      => { database => 'order_triggers', share => 0.25 },
+	'repeatable read'    => { database => 'order_straight', share => 0.25, separately => 1, repeatable => 1 },
+	'repeatable read, in one transaction' => { database => 'order_straight', share => 0.1, repeatable => 1 },
+	'with triggers, in one each' => { database => 'order_triggers', share => 0.1, separately => 1 },
 );
 
 # Stories of chance take turns at the modes that are dearer.
@@ -1136,7 +1136,7 @@ sub table_of
 
 sub state_table
 {
-	for (split /\n/, $node->safe_psql('straight', 'SELECT object_type, table_name FROM stripe_sync.object_type WHERE table_name IS NOT NULL'))
+	for (split /\n/, $node->safe_psql('order_straight', 'SELECT object_type, table_name FROM stripe_sync.object_type WHERE table_name IS NOT NULL'))
 	{
 		my ($type, $table) = split /\|/;
 		$StripeSync::tables{$type} = $table;

@@ -27,8 +27,8 @@ use constant ALL_ORDERS_UP_TO => 5;
 use constant SAMPLE           => 60;
 use constant OBJECTS          => 1000;
 
-my $node = start_node('reading');
-my @databases = ('straight', 'triggers');
+my $node = shared_node('reading');
+my @databases = ('reading_straight', 'reading_triggers');
 
 # ---- the harness ----
 
@@ -89,7 +89,7 @@ for my $database (@databases)
 		END $$;
 	});
 }
-$node->safe_psql('triggers', q{
+$node->safe_psql('reading_triggers', q{
 	CREATE FUNCTION test.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 	DO $$
 	DECLARE
@@ -517,11 +517,11 @@ sub clear
 }
 
 # one after the other, events first
-clear("straight");
-my $first = start_script('straight', 'serial', (map { receive_sql($_) } @events), (map { read_sql($_) } @pages));
+clear('reading_straight');
+my $first = start_script('reading_straight', 'serial', (map { receive_sql($_) } @events), (map { read_sql($_) } @pages));
 finish($first->{harness});
 is($first->{err}, '', 'one after the other: no error');
-my $serial = $node->safe_psql('straight', $everything);
+my $serial = $node->safe_psql('reading_straight', $everything);
 
 for my $database (@databases)
 {

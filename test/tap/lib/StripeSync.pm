@@ -17,7 +17,7 @@ use Test::More;
 
 our @EXPORT = qw(
   SECRET T0 TRUE FALSE
-  start_node make_database
+  start_node shared_node make_database
   json_text json_value literal literals
   event diff clone stamp signature
   seed chance pick permutations random_orders with_duplicates
@@ -57,6 +57,21 @@ sub start_node
 		"autovacuum = off",
 		$options{conf} // ''));
 	$node->start;
+	return $node;
+}
+
+# The server that test files share, for those that need nothing but databases
+# of their own (names begin with the file's); without one, a server like it.
+sub shared_node
+{
+	my ($name) = @_;
+
+	return start_node($name) unless defined $ENV{STRIPE_SYNC_HOST};
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->{_host} = $ENV{STRIPE_SYNC_HOST};
+	$node->{_port} = 5432;
+	$ENV{PGUSER} = 'postgres';
 	return $node;
 }
 

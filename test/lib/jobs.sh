@@ -1,0 +1,236 @@
+# shellcheck shell=bash
+#
+# jobs.sh: run tests side by side, each for a limited time, and count them.
+#
+# A job is one test file.  Its command runs in a process group of its own, with
+# $JOB as its directory for temporary files.  When it ends, processes that it
+# left behind are killed, its result and its seconds are printed, and its
+# slot is free for the next one.
+#
+# The slots are bytes in a pipe.  Drivers that run at the same time inherit the
+# pipe, also into a chroot, and so share one number of slots.
+#
+# STRIPE_SYNC_JOBS	how many jobs run at once (default: three a processor)
+# STRIPE_SYNC_LIMIT	the seconds after which a job is ended (default 900)
+
+LIMIT=${STRIPE_SYNC_LIMIT:-900}
+GRACE=20						# seconds between SIGTERM and SIGKILL
+
+jobs_dir=						# has a directory for each job
+jobs_names=()
+jobs_pids=()
+
+# ---- slots ----
+
+slots_open()
+{
+	local fifo count=${STRIPE_SYNC_JOBS:-$((3 * $(nproc)))}
+
+	if [ -p "/proc/self/fd/${STRIPE_SYNC_SLOTS:-none}" ]; then
+		return
+	fi
+	fifo=$(mktemp -u "${TMPDIR:-/tmp}/stripe_sync.XXXXXX")
+	mkfifo -m 600 "$fifo"
+	exec {STRIPE_SYNC_SLOTS}<>"$fifo"
+	rm "$fifo"
+	export STRIPE_SYNC_SLOTS
+	printf "%${count}s" >&"$STRIPE_SYNC_SLOTS"
+}
+
+slot_take() { IFS= read -r -N 1 -u "$STRIPE_SYNC_SLOTS"; }
+slot_give() { printf ' ' >&"$STRIPE_SYNC_SLOTS"; }
+slot_close() { exec {STRIPE_SYNC_SLOTS}>&-; }
+
+# ---- what a job leaves behind ----
+
+# Processes of the job whose directory is $1: they work in it (a server in its
+# data directory), or have inherited its JOB.
+job_processes()
+{
+	local process
+
+	for process in /proc/[0-9]*; do
+		case $(readlink "$process/cwd" 2>/dev/null) in
+			"$1"/*) say "${process#/proc/}" ;;
+			*)
+				if grep -qsz "^JOB=$1\$" "$process/environ" 2>/dev/null; then
+					say "${process#/proc/}"
+				fi
+				;;
+		esac
+	done
+}
+
+job_sweep()
+{
+	local pid
+
+	for pid in $(job_processes "$1"); do
+		kill -KILL "$pid" 2>/dev/null || true
+	done
+}
+
+# ---- counting ----
+
+# Top-level test points of a TAP log: passed, failed, skipped
+count_tap()
+{
+	awk '
+		/^ok [0-9]+/		{ if (/# *(SKIP|skip)/) s++; else p++ }
+		/^not ok [0-9]+/	{ if (/# *(TODO|todo)/) s++; else f++ }
+		/\.\. skipped: |^1\.\.0 +# *(SKIP|skip)/ { s++ }
+		END { print p + 0, f + 0, s + 0 }' "$1"
+}
+
+# A judge is called with the command's log and exit status, and prints passed,
+# failed, skipped.  A program that died, kept no plan or ran nothing has failed.
+judge_tap()
+{
+	local p f s
+
+	read -r p f s < <(count_tap "$1")
+	if [ "$f" -eq 0 ] && { [ "$2" -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then
+		f=1
+	fi
+	say "$p $f $s"
+}
+
+# By its test points or, without any, by its exit status (77: skipped)
+judge_program()
+{
+	if grep -Eq '^(not )?ok [0-9]+|^1\.\.0' "$1"; then
+		judge_tap "$@"
+	elif [ "$2" -eq 0 ]; then
+		say "1 0 0"
+	elif [ "$2" -eq 77 ]; then
+		say "0 0 1"
+	else
+		say "0 1 0"
+	fi
+}
+
+# ---- running ----
+
+jobs_begin()
+{
+	jobs_dir=$1
+	mkdir -p "$jobs_dir"
+	slots_open
+}
+
+# Run the command for LIMIT seconds at most.  A shell hears of a signal only when
+# its command in the foreground has ended, so it runs in the background.
+job_command()
+{
+	local child
+
+	set -m
+	timeout --kill-after="$GRACE" "$LIMIT" "$@" </dev/null &
+	child=$!
+	trap 'kill "$child" 2>/dev/null || true; wait "$child" || true; job_sweep "$JOB"; exit 130' INT TERM
+	wait "$child"
+}
+
+# One line for the job, and what it says of a failure.  Only one job prints at a
+# time.
+job_report()
+{
+	local name=$1 seconds=$2 status=$3 p=$4 f=$5 s=$6 word=ok why=
+
+	if [ "$f" -gt 0 ]; then
+		word=FAILED
+		why=", $f failed, exit status $status"
+		if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+			why="$why: ended after its limit of $LIMIT s"
+		fi
+	elif [ "$p" -eq 0 ]; then
+		word=skipped
+	fi
+	(
+		flock 9
+		printf '%-7s %6.1f s  %s (%s passed%s%s)\n' "$word" "$seconds" "$name" \
+			"$p" "$why" "$([ "$s" -eq 0 ] || say ", $s skipped")"
+		if [ "$word" = FAILED ]; then
+			grep -Ev '^ok ' "$JOB/log" | tail -n 400 | sed 's/^/    /'
+		elif [ "$word" = skipped ]; then
+			tail -n 3 "$JOB/log" | sed 's/^/    /'
+		fi
+	) 9>"$jobs_dir/print.lock"
+}
+
+# Seconds from $1 to $2, both of $EPOCHREALTIME
+elapsed() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", b - a }'; }
+
+# tap:test/tap/order.pl has the directory tap.order.pl: paths of sockets are
+# limited to 107 bytes.
+job_directory()
+{
+	local name=${1#*:}
+
+	say "$jobs_dir/${1%%:*}.${name##*/}"
+}
+
+# A job's whole life, in a process of its own.
+job()
+{
+	local name=$1 judge=$2 began=$EPOCHREALTIME status=0 interrupted= p f s seconds
+	shift 2
+
+	JOB=$(job_directory "$name")
+	export JOB
+	mkdir -p "$JOB"
+	trap 'interrupted=1' INT TERM
+	(
+		slot_close
+		export TMPDIR=$JOB
+		job_command "$@"
+	) >"$JOB/log" 2>&1 || status=$?
+	[ -z "$interrupted" ] || exit 130
+	seconds=$(elapsed "$began" "$EPOCHREALTIME")
+	read -r p f s < <("$judge" "$JOB/log" "$status")
+	job_sweep "$JOB"
+	job_report "$name" "$seconds" "$status" "$p" "$f" "$s"
+	say "$p $f $s $seconds $name" >"$JOB/result"
+	if [ "$f" -eq 0 ]; then
+		find "$JOB" -mindepth 1 -maxdepth 1 ! -name log ! -name result -exec rm -rf {} +
+	fi
+	slot_give
+}
+
+# Run the rest as job $1, whose outcome function $2 judges, once a slot is free.
+job_start()
+{
+	slot_take
+	job "$@" &
+	jobs_names+=("$1")
+	jobs_pids+=("$!")
+}
+
+# Wait for all; prints every job's "passed failed skipped seconds name".
+jobs_wait()
+{
+	local i
+
+	for i in "${!jobs_pids[@]}"; do
+		wait "${jobs_pids[i]}" || true
+		cat "$(job_directory "${jobs_names[i]}")/result" 2>/dev/null ||
+			say "0 1 0 0 ${jobs_names[i]}"
+	done
+}
+
+jobs_interrupt()
+{
+	local pid
+
+	for pid in ${jobs_pids[@]+"${jobs_pids[@]}"}; do
+		kill -- "-$pid" 2>/dev/null || true
+	done
+	wait || true
+}
+
+# The ten slowest of the results in files
+slowest_ten()
+{
+	say "the slowest:"
+	awk 'NF >= 5 { printf "%14.1f s  %s\n", $4, $5 }' "$@" | sort -rn | head -n 10
+}
