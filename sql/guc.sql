@@ -13,3 +13,10 @@ SELECT t.sqlstate('SET stripe_sync.max_payloads = 1') AS misspelt;
 SET stripe_sync.handler_timeout = '1min';
 SHOW stripe_sync.handler_timeout;
 RESET stripe_sync.handler_timeout;
+-- from 18 on, the server shows the module's name and version
+SELECT current_setting('server_version_num')::int >= 180000 AS shows_modules \gset
+\set shown true
+\if :shows_modules
+\set shown '(SELECT m.version = e.extversion FROM pg_get_loaded_modules() AS m JOIN pg_extension AS e ON e.extname = m.module_name WHERE m.module_name = ''stripe_sync'')'
+\endif
+SELECT :shown AS shown;

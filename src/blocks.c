@@ -227,38 +227,38 @@ fallback_text(const char *head, const MessageParts *parts)
 /* ---- the payload ---- */
 
 static void
-push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+push_text(JsonbInState *state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(state, token, &value);
+	compat_push_jsonb(state, token, &value);
 }
 
 static void
-push_key(JsonbParseState **state, const char *key)
+push_key(JsonbInState *state, const char *key)
 {
 	push_text(state, WJB_KEY, key);
 }
 
 static void
-push_string(JsonbParseState **state, const char *key, const char *text)
+push_string(JsonbInState *state, const char *key, const char *text)
 {
 	push_key(state, key);
 	push_text(state, WJB_VALUE, text);
 }
 
 void
-blocks_push_bool(JsonbParseState **state, const char *key, bool boolean)
+blocks_push_bool(JsonbInState *state, const char *key, bool boolean)
 {
 	JsonbValue value;
 
 	push_key(state, key);
 	value.type = jbvBool;
 	value.val.boolean = boolean;
-	(void) pushJsonbValue(state, WJB_VALUE, &value);
+	compat_push_jsonb(state, WJB_VALUE, &value);
 }
 
 /*
@@ -266,35 +266,35 @@ blocks_push_bool(JsonbParseState **state, const char *key, bool boolean)
  * and mentions of what merely looks like one.
  */
 static void
-push_mrkdwn(JsonbParseState **state, const char *text)
+push_mrkdwn(JsonbInState *state, const char *text)
 {
-	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	push_string(state, "type", "mrkdwn");
 	push_string(state, "text", text);
 	blocks_push_bool(state, "verbatim", true);
-	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
 static void
-push_section(JsonbParseState **state, const char *text)
+push_section(JsonbInState *state, const char *text)
 {
-	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	push_string(state, "type", "section");
 	push_key(state, "text");
 	push_mrkdwn(state, text);
-	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
 void
-blocks_push_context(JsonbParseState **state, const char *text)
+blocks_push_context(JsonbInState *state, const char *text)
 {
-	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	push_string(state, "type", "context");
 	push_key(state, "elements");
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_ARRAY, NULL);
 	push_mrkdwn(state, text);
-	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
-	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_END_ARRAY, NULL);
+	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
 /* What the message begins with: how bad it is, or that it is over. */
@@ -330,7 +330,7 @@ status_line(const MessageParts *parts)
 }
 
 static void
-push_body(JsonbParseState **state, const MessageParts *parts, const char *head,
+push_body(JsonbInState *state, const MessageParts *parts, const char *head,
 		  BlocksRoom room)
 {
 	const char *text = parts->text;
@@ -368,18 +368,19 @@ escape_lines(const char *text)
 Jsonb *
 blocks_plain(const char *text, Jsonb *blocks)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	push_string(&state, "text", blocks_cut(escape_lines(text), MAX_FALLBACK));
 	if (blocks != NULL && !blocks_are_none(blocks))
 	{
 		push_key(&state, "blocks");
-		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+		compat_push_jsonb(&state, WJB_BEGIN_ARRAY, NULL);
 		blocks_push_fitting(&state, blocks, blocks_room);
-		(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+		compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
 }
 
 /* The payload of a message, within Slack's sizes whatever the parts are. */
@@ -387,7 +388,7 @@ Jsonb *
 blocks_message(const MessageParts *given)
 {
 	MessageParts parts = *given;
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 	const char *head = head_of(given);
 	BlocksRoom room = blocks_room;
 	char *status;
@@ -400,18 +401,19 @@ blocks_message(const MessageParts *given)
 		room.blocks--;
 		room.characters -= 2 * blocks_length(status) + BLOCKS_CONTEXT_SIZE;
 	}
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	push_string(&state, "text", fallback_text(head, &parts));
 	push_key(&state, "blocks");
-	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_ARRAY, NULL);
 	push_body(&state, &parts, head, room);
 	if (status != NULL)
 		blocks_push_context(&state, status);
-	(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
 	if (!parts.is_update) /* chat.update has no such arguments */
 	{
 		blocks_push_bool(&state, "unfurl_links", false);
 		blocks_push_bool(&state, "unfurl_media", false);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
 }

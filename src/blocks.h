@@ -19,13 +19,12 @@ typedef struct BlocksRoom
 /* ---- in blocks.c ---- */
 extern int blocks_length(const char *text);
 extern bool blocks_is_blank(const char *text);
-extern void blocks_push_bool(JsonbParseState **state, const char *key,
-							 bool boolean);
-extern void blocks_push_context(JsonbParseState **state, const char *text);
+extern void blocks_push_bool(JsonbInState *state, const char *key, bool boolean);
+extern void blocks_push_context(JsonbInState *state, const char *text);
 
 /* ---- in blocks_fit.c ---- */
 extern const BlocksRoom blocks_room; /* of a whole message */
-extern void blocks_push_fitting(JsonbParseState **state, Jsonb *blocks,
+extern void blocks_push_fitting(JsonbInState *state, Jsonb *blocks,
 								BlocksRoom room);
 extern bool blocks_are_none(Jsonb *blocks);
 

@@ -65,11 +65,11 @@ static const SizeLimit limits[] = {
 /* What is being rebuilt. */
 typedef struct Fit
 {
-	JsonbParseState *state;
+	JsonbInState state;
 	int section_text; /* characters of a section's text, at most */
 } Fit;
 
-static JsonbValue *fit_object(Fit *fit, JsonbContainer *object, int characters);
+static void fit_object(Fit *fit, JsonbContainer *object, int characters);
 static bool is_lost(const JsonbValue *object);
 
 static bool
@@ -189,7 +189,7 @@ push_string(Fit *fit, JsonbIteratorToken token, char *text)
 	value.type = jbvString;
 	value.val.string.val = text;
 	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(&fit->state, token, &value);
+	compat_push_jsonb(&fit->state, token, &value);
 }
 
 static void
@@ -201,19 +201,19 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 	int left = limit && limit->elements ? limit->elements : INT_MAX;
 
 	(void) JsonbIteratorNext(&iterator, &value, true);
-	(void) pushJsonbValue(&fit->state, WJB_BEGIN_ARRAY, NULL);
+	compat_push_jsonb(&fit->state, WJB_BEGIN_ARRAY, NULL);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM && left-- > 0)
 	{
 		if (is_lost(&value))
 			left++;
 		else if (json_is_object(&value))
-			(void) fit_object(fit, value.val.binary.data, characters);
+			fit_object(fit, value.val.binary.data, characters);
 		else if (value.type == jbvBinary)
 			fit_array(fit, value.val.binary.data, NULL);
 		else
-			(void) pushJsonbValue(&fit->state, WJB_ELEM, &value);
+			compat_push_jsonb(&fit->state, WJB_ELEM, &value);
 	}
-	(void) pushJsonbValue(&fit->state, WJB_END_ARRAY, NULL);
+	compat_push_jsonb(&fit->state, WJB_END_ARRAY, NULL);
 }
 
 /* ---- objects ---- */
@@ -243,10 +243,10 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 
 	if (is_left_out(limit, value) || is_lost(value))
 		return;
-	(void) pushJsonbValue(&fit->state, WJB_KEY, key);
+	compat_push_jsonb(&fit->state, WJB_KEY, key);
 	if (json_is_object(value))
-		(void) fit_object(fit, value->val.binary.data,
-						  limit ? section_limit(fit, limit) : 0);
+		fit_object(fit, value->val.binary.data,
+				   limit ? section_limit(fit, limit) : 0);
 	else if (value->type == jbvBinary)
 		fit_array(fit, value->val.binary.data, limit);
 	else if (value->type == jbvString && is_text)
@@ -257,11 +257,11 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 		push_string(fit, WJB_VALUE,
 					cut_string(value, limit->kind, limit->characters));
 	else
-		(void) pushJsonbValue(&fit->state, WJB_VALUE, value);
+		compat_push_jsonb(&fit->state, WJB_VALUE, value);
 }
 
 /* Rebuild an object; a text object's text has at most "characters". */
-static JsonbValue *
+static void
 fit_object(Fit *fit, JsonbContainer *object, int characters)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(object);
@@ -271,13 +271,13 @@ fit_object(Fit *fit, JsonbContainer *object, int characters)
 
 	check_stack_depth();
 	(void) JsonbIteratorNext(&iterator, &key, true);
-	(void) pushJsonbValue(&fit->state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&fit->state, WJB_BEGIN_OBJECT, NULL);
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		fit_field(fit, type, &key, &value, characters);
 	}
-	return pushJsonbValue(&fit->state, WJB_END_OBJECT, NULL);
+	compat_push_jsonb(&fit->state, WJB_END_OBJECT, NULL);
 }
 
 /* ---- the array ---- */
@@ -311,9 +311,10 @@ check_block(const JsonbValue *block, int position)
 static Jsonb *
 fit_block(JsonbContainer *block, int section_text)
 {
-	Fit fit = {NULL, section_text};
+	Fit fit = {.section_text = section_text};
 
-	return JsonbValueToJsonb(fit_object(&fit, block, 0));
+	fit_object(&fit, block, 0);
+	return JsonbValueToJsonb(fit.state.result);
 }
 
 /* Characters of the block's JSON: what Slack counts is no more than that. */
@@ -349,14 +350,14 @@ squeeze(JsonbContainer *block, int room)
 }
 
 static void
-push_block(JsonbParseState **state, Jsonb *block)
+push_block(JsonbInState *state, Jsonb *block)
 {
 	JsonbValue value;
 
 	value.type = jbvBinary;
 	value.val.binary.data = &block->root;
 	value.val.binary.len = VARSIZE(block) - VARHDRSZ;
-	(void) pushJsonbValue(state, WJB_ELEM, &value);
+	compat_push_jsonb(state, WJB_ELEM, &value);
 }
 
 /*
@@ -364,7 +365,7 @@ push_block(JsonbParseState **state, Jsonb *block)
  * of its own.  Raises 22023 when they are no blocks.
  */
 void
-blocks_push_fitting(JsonbParseState **state, Jsonb *blocks, BlocksRoom room)
+blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 {
 	int n;
 	int pushed = 0;
@@ -419,9 +420,10 @@ blocks_are_none(Jsonb *blocks)
 Jsonb *
 blocks_fit(Jsonb *blocks)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_ARRAY, NULL);
 	blocks_push_fitting(&state, blocks, blocks_room);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+	compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
+	return JsonbValueToJsonb(state.result);
 }

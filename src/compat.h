@@ -7,12 +7,17 @@
 
 #include "postgres.h"
 
+/* PostgreSQL's headers no longer include this one, from 19 on. */
+#include <limits.h>
+
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_tablespace.h"
+#include "commands/dbcommands.h" /* get_database_name() before 19 */
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
@@ -21,13 +26,24 @@
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "parser/parse_relation.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h" /* get_database_name() from 19 on */
 #include "utils/regproc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
 #error "stripe_sync needs PostgreSQL 15 or newer"
+#endif
+
+/* 18 added a module's name and version, seen in pg_get_loaded_modules() */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_MODULE_MAGIC(module_name, module_version)                       \
+	PG_MODULE_MAGIC_EXT(.name = (module_name), .version = (module_version))
+#else
+#define COMPAT_MODULE_MAGIC(module_name, module_version) PG_MODULE_MAGIC
 #endif
 
 /* 18 says it before the declaration, and in one way only */
@@ -35,6 +51,15 @@
 #define compat_noreturn pg_noreturn
 #else
 #define compat_noreturn pg_attribute_noreturn()
+#endif
+
+/* 19 added an argument to signal handlers: who sent the signal */
+#if PG_VERSION_NUM >= 190000
+#define COMPAT_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
+#define COMPAT_SIG_IGN	   PG_SIG_IGN
+#else
+#define COMPAT_SIGNAL_ARGS postgres_signal_arg
+#define COMPAT_SIG_IGN	   SIG_IGN
 #endif
 
 /* 16 moved the permissions out of RangeTblEntry, 18 wants the unpruned ones */
@@ -83,11 +108,15 @@ compat_check_index_constraints(ResultRelInfo *info, TupleTableSlot *slot,
 #endif
 }
 
+/* 16 added "onlySummarizing", 19 made flags of the booleans */
 static inline List *
 compat_insert_index_tuples(ResultRelInfo *info, TupleTableSlot *slot,
 						   EState *estate, bool *conflict, List *arbiters)
 {
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 190000
+	return ExecInsertIndexTuples(info, estate, EIIT_NO_DUPE_ERROR, slot,
+								 arbiters, conflict);
+#elif PG_VERSION_NUM >= 160000
 	return ExecInsertIndexTuples(info, slot, estate, false, true, conflict,
 								 arbiters, false);
 #else
@@ -106,14 +135,34 @@ compat_epq_init(EPQState *epq, EState *estate)
 #endif
 }
 
+/* 18 added instrumentation, 19 flags for the scan of the table */
 static inline IndexScanDesc
 compat_index_beginscan(Relation table, Relation index, Snapshot snapshot,
 					   int nkeys)
 {
-#if PG_VERSION_NUM >= 180000
+#if PG_VERSION_NUM >= 190000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0, SO_NONE);
+#elif PG_VERSION_NUM >= 180000
 	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * Find the row by an index and lock it; "key" has the values of the index's
+ * columns, and NULL in the others.  19 added an argument that says that the
+ * index is unique, so that these others are not compared.  16 to 18 find that
+ * out by themselves.
+ */
+static inline bool
+compat_find_by_index(Relation relation, Oid index, LockTupleMode mode,
+					 TupleTableSlot *key, TupleTableSlot *found)
+{
+#if PG_VERSION_NUM >= 190000
+	return RelationFindReplTupleByIndex(relation, index, true, mode, key, found);
+#else
+	return RelationFindReplTupleByIndex(relation, index, mode, key, found);
 #endif
 }
 
@@ -145,6 +194,30 @@ compat_json_lexer(const char *bytes, int length)
 #else
 	return makeJsonLexContextCstringLen(unconstify(char *, bytes), length,
 										PG_UTF8, false);
+#endif
+}
+
+/*
+ * A jsonb value under construction.  19 made this struct public, and
+ * pushJsonbValue() leaves the result in it when the outermost value is complete
+ * instead of returning it.
+ */
+#if PG_VERSION_NUM < 190000
+typedef struct JsonbInState
+{
+	JsonbValue *result;
+	JsonbParseState *parseState;
+} JsonbInState;
+#endif
+
+static inline void
+compat_push_jsonb(JsonbInState *state, JsonbIteratorToken token,
+				  JsonbValue *value)
+{
+#if PG_VERSION_NUM >= 190000
+	pushJsonbValue(state, token, value);
+#else
+	state->result = pushJsonbValue(&state->parseState, token, value);
 #endif
 }
 

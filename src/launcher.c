@@ -465,7 +465,7 @@ launcher_setup(void)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN); /* there is no statement to cancel */
+	pqsignal(SIGINT, COMPAT_SIG_IGN); /* there is no statement to cancel */
 	BackgroundWorkerUnblockSignals();
 	/* no database, but a backend all the same: it must answer barriers */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);

@@ -31,29 +31,29 @@ event_types(const CatalogType *type)
 }
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue value = {.type = jbvString};
 
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(state, token, &value);
+	compat_push_jsonb(state, token, &value);
 }
 
 /* {"amount": "integer", ...} */
 static Datum
 fields(const CatalogType *type)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < type->nfields; i++)
 	{
 		push_string(&state, WJB_KEY, type->fields[i].name);
 		push_string(&state, WJB_VALUE, catalog_kind_name(type->fields[i].kind));
 	}
-	return JsonbPGetDatum(
-		JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
 }
 
 /* object_types(): what the view shows */

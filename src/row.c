@@ -129,9 +129,8 @@ row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
 		slot->tts_isnull[attnums[i] - 1] = false;
 	}
 	ExecStoreVirtualTuple(slot);
-	return RelationFindReplTupleByIndex(target->relation, target->key_index,
-										LockTupleNoKeyExclusive, slot,
-										target->found);
+	return compat_find_by_index(target->relation, target->key_index,
+								LockTupleNoKeyExclusive, slot, target->found);
 }
 
 /* A column of the locked row. */

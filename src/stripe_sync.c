@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-PG_MODULE_MAGIC;
+COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
 extern PGDLLEXPORT void _PG_init(void);
 

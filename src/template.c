@@ -129,8 +129,8 @@ template_render(const char *text, Event *event)
 
 /* ---- blocks ---- */
 
-static JsonbValue *render_container(Render *render, JsonbParseState **state,
-									JsonbContainer *container);
+static void render_container(Render *render, JsonbInState *state,
+							 JsonbContainer *container);
 
 static bool
 is_plain_text(JsonbContainer *object)
@@ -176,63 +176,66 @@ render_string(Render *render, JsonbValue *value, TemplateTarget target)
 }
 
 static void
-render_value(Render *render, JsonbParseState **state, JsonbIteratorToken token,
+render_value(Render *render, JsonbInState *state, JsonbIteratorToken token,
 			 JsonbValue *value, TemplateTarget target)
 {
 	if (value->type == jbvBinary)
 	{
-		(void) render_container(render, state, value->val.binary.data);
+		render_container(render, state, value->val.binary.data);
 		return;
 	}
 	if (value->type == jbvString)
 		render_string(render, value, target);
-	(void) pushJsonbValue(state, token, value);
+	compat_push_jsonb(state, token, value);
 }
 
-static JsonbValue *
-render_object(Render *render, JsonbParseState **state, JsonbContainer *object)
+static void
+render_object(Render *render, JsonbInState *state, JsonbContainer *object)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(object);
 	JsonbValue key;
 	JsonbValue value;
 
 	(void) JsonbIteratorNext(&iterator, &key, true);
-	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		(void) pushJsonbValue(state, WJB_KEY, &key);
+		compat_push_jsonb(state, WJB_KEY, &key);
 		render_value(render, state, WJB_VALUE, &value, target_of(object, &key));
 	}
 	if (needs_verbatim(object))
 		blocks_push_bool(state, "verbatim", true);
-	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
-static JsonbValue *
-render_container(Render *render, JsonbParseState **state,
-				 JsonbContainer *container)
+static void
+render_container(Render *render, JsonbInState *state, JsonbContainer *container)
 {
 	JsonbIterator *iterator;
 	JsonbValue value;
 
 	check_stack_depth();
 	if (JsonContainerIsObject(container))
-		return render_object(render, state, container);
+	{
+		render_object(render, state, container);
+		return;
+	}
 	iterator = JsonbIteratorInit(container);
 	(void) JsonbIteratorNext(&iterator, &value, true);
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	compat_push_jsonb(state, WJB_BEGIN_ARRAY, NULL);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
 		render_value(render, state, WJB_ELEM, &value, TARGET_MRKDWN);
-	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	compat_push_jsonb(state, WJB_END_ARRAY, NULL);
 }
 
 static Jsonb *
 render_blocks(Render *render, Jsonb *blocks)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	return JsonbValueToJsonb(render_container(render, &state, &blocks->root));
+	render_container(render, &state, &blocks->root);
+	return JsonbValueToJsonb(state.result);
 }
 
 /* Render every string of blocks; keys and structure stay. */

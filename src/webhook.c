@@ -57,7 +57,7 @@ find_signature(Jsonb *headers)
 }
 
 static void
-push(JsonbParseState **state, const char *key, const char *text)
+push(JsonbInState *state, const char *key, const char *text)
 {
 	JsonbValue value = {.type = jbvString};
 
@@ -65,10 +65,10 @@ push(JsonbParseState **state, const char *key, const char *text)
 		return;
 	value.val.string.val = unconstify(char *, key);
 	value.val.string.len = strlen(key);
-	(void) pushJsonbValue(state, WJB_KEY, &value);
+	compat_push_jsonb(state, WJB_KEY, &value);
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(state, WJB_VALUE, &value);
+	compat_push_jsonb(state, WJB_VALUE, &value);
 }
 
 static int
@@ -85,13 +85,13 @@ http_status(const Refusal *refusal)
 static Datum
 answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 	TupleDesc desc;
 	Datum values[2];
 	bool nulls[2] = {false, false};
 	int status = receipt ? 200 : http_status(refusal);
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	if (receipt != NULL)
 	{
 		push(&state, "event", receipt->event_id);
@@ -105,9 +105,9 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 		push(&state, "error",
 			 status == 500 ? "the endpoint is not set up" : refusal->message);
 	}
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	values[0] = Int32GetDatum(status);
-	values[1] = JsonbPGetDatum(
-		JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	values[1] = JsonbPGetDatum(JsonbValueToJsonb(state.result));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return HeapTupleGetDatum(

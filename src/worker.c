@@ -354,7 +354,7 @@ worker_die(SIGNAL_ARGS)
 {
 	if (slot != NULL)
 		slot->dismissed = true;
-	die(postgres_signal_arg);
+	die(COMPAT_SIGNAL_ARGS);
 }
 
 static void
