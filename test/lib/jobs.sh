@@ -115,6 +115,8 @@ jobs_begin()
 {
 	jobs_dir=$1
 	mkdir -p "$jobs_dir"
+	# each job is a process group
+	set -m
 	slots_open
 }
 
@@ -135,7 +137,7 @@ job_command()
 # time.
 job_report()
 {
-	local name=$1 seconds=$2 status=$3 p=$4 f=$5 s=$6 word=ok why=
+	local name=$1 seconds=$2 status=$3 p=$4 f=$5 s=$6 word=ok why=''
 
 	if [ "$f" -gt 0 ]; then
 		word=FAILED
@@ -173,7 +175,7 @@ job_directory()
 # A job's whole life, in a process of its own.
 job()
 {
-	local name=$1 judge=$2 began=$EPOCHREALTIME status=0 interrupted= p f s seconds
+	local name=$1 judge=$2 began=$EPOCHREALTIME status=0 interrupted='' p f s seconds
 	shift 2
 
 	JOB=$(job_directory "$name")

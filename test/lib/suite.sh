@@ -273,7 +273,6 @@ main()
 	cd "$WORK/tree"
 	trap finish EXIT
 	trap interrupt INT TERM
-	set -m
 	# whatever ends this script before its end is a failure
 	failed=1
 	PGXS_DIR=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
