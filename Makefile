@@ -27,6 +27,7 @@ OBJS = \
 	src/guc.o \
 	src/role.o \
 	src/engine.o \
+	src/level.o \
 	src/signature.o \
 	src/secret.o \
 	src/verify.o \
@@ -146,7 +147,8 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune silence webhook_endpoint
+	blocks alert incident destination outbox prune silence webhook_endpoint \
+	level
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
@@ -159,6 +161,7 @@ PROVE_TESTS = \
 	test/tap/retry.pl \
 	test/tap/guard.pl \
 	test/tap/upgrade.pl \
+	test/tap/level.pl \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
@@ -180,7 +183,7 @@ PROVE_TESTS = \
 	test/tap/fuzz_sql.pl
 
 # What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(foreach name,worker retry guard answers alert \
+SANITIZED = regress isolation $(foreach name,worker retry guard level answers alert \
 	delivery flight interference thread crash reconcile reconcile_faults refetch job \
 	backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch,tap:test/tap/$(name).pl)
