@@ -28,6 +28,7 @@ OBJS = \
 	src/guc.o \
 	src/role.o \
 	src/engine.o \
+	src/level.o \
 	src/signature.o \
 	src/secret.o \
 	src/verify.o \
@@ -147,7 +148,8 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune silence webhook_endpoint
+	blocks alert incident destination outbox prune silence webhook_endpoint \
+	level
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
@@ -160,6 +162,7 @@ PROVE_TESTS = \
 	test/tap/retry.pl \
 	test/tap/guard.pl \
 	test/tap/upgrade.pl \
+	test/tap/level.pl \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
@@ -186,7 +189,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
-	guard answers alert delivery flight interference thread crash reconcile \
+	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch))
 
@@ -194,7 +197,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, what is
 # dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker guard upgrade delivery flight crash backfill))
+	concurrency cancel dump worker guard level upgrade delivery flight crash backfill))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

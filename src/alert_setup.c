@@ -14,10 +14,6 @@
 
 #include "alert.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_add_alert);
-PG_FUNCTION_INFO_V1(stripe_sync_drop_alert);
-PG_FUNCTION_INFO_V1(stripe_sync_add_default_alerts);
-
 #define NARGUMENTS 10
 #define EXAMPLE                                                                 \
 	"For example: SELECT stripe_sync.add_alert('refunded', 'charge.refunded', " \
@@ -146,8 +142,7 @@ upsert_alert(Datum *values, const char *nulls)
  * add_alert(name, event_type, destination, template, condition, group_by,
  * coalesce_for, closed_by, severity, blocks)
  */
-Datum
-stripe_sync_add_alert(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_alert)
 {
 	const char *name = required(fcinfo, 0, "name");
 	const char *event_type;
@@ -183,8 +178,7 @@ stripe_sync_add_alert(PG_FUNCTION_ARGS)
 }
 
 /* drop_alert(name): its incidents stay */
-Datum
-stripe_sync_drop_alert(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_drop_alert)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.alert WHERE name = $1", 1, {TEXTOID}};
@@ -300,8 +294,7 @@ add_default(const struct DefaultAlert *alert, text *destination)
 }
 
 /* add_default_alerts(destination): the names of the rules */
-Datum
-stripe_sync_add_default_alerts(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	text *destination;

@@ -17,8 +17,6 @@
 
 #include "secret.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_set_api_key);
-
 #define MAX_ACCOUNT 255
 
 static bool
@@ -99,8 +97,7 @@ store_key(text *account, text *key)
 }
 
 /* set_api_key(key, account) */
-Datum
-stripe_sync_set_api_key(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_set_api_key)
 {
 	text *key = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *account = PG_ARGISNULL(1) ? cstring_to_text("") : PG_GETARG_TEXT_PP(1);

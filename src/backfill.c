@@ -16,8 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_backfill);
-
 /* What people join by first; then the rest, by name. */
 static const char *const first_types[] = {"product",
 										  "price",
@@ -539,8 +537,7 @@ find_or_make(BackfillPlan *plan, Datum arguments)
 }
 
 /* backfill(object_types, created_since): a job */
-Datum
-stripe_sync_backfill(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_backfill)
 {
 	BackfillPlan plan = {.since = PG_ARGISNULL(1) ? DT_NOBEGIN
 												  : PG_GETARG_TIMESTAMPTZ(1)};

@@ -8,8 +8,6 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_note_backup);
-
 #define MAX_NOTES 100
 #define MAX_WHAT  1000 /* bytes */
 
@@ -35,8 +33,7 @@ check_note(FunctionCallInfo fcinfo)
 }
 
 /* note_backup(at, what): the last hundred are kept */
-Datum
-stripe_sync_note_backup(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_note_backup)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.backup_note (at, what) VALUES ($1, $2)",

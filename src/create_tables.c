@@ -24,8 +24,6 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_create_tables);
-
 /* References that people join by have an index; each costs every event. */
 static const char *const joined[] = {"account", "charge",		  "customer",
 									 "invoice", "payment_intent", "price",
@@ -486,8 +484,7 @@ tables_wanted(ArrayType *names)
 }
 
 /* create_tables(object_types): one row a table */
-Datum
-stripe_sync_create_tables(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_create_tables)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	List *types = tables_wanted(PG_ARGISNULL(0) ? NULL

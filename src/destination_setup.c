@@ -17,16 +17,6 @@
 #include "http.h"
 #include "secret.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_add_slack_webhook);
-PG_FUNCTION_INFO_V1(stripe_sync_add_slack_channel);
-PG_FUNCTION_INFO_V1(stripe_sync_enable_destination);
-PG_FUNCTION_INFO_V1(stripe_sync_disable_destination);
-PG_FUNCTION_INFO_V1(stripe_sync_drop_destination);
-PG_FUNCTION_INFO_V1(stripe_sync_set_fallback);
-PG_FUNCTION_INFO_V1(stripe_sync_set_escalation);
-PG_FUNCTION_INFO_V1(stripe_sync_route_customer);
-PG_FUNCTION_INFO_V1(stripe_sync_unroute_customer);
-
 #define MAX_NAME	63
 #define MAX_CHANNEL 255
 
@@ -319,8 +309,7 @@ place_add(const Place *place)
 }
 
 /* add_slack_webhook(destination, url) */
-Datum
-stripe_sync_add_slack_webhook(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_slack_webhook)
 {
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "webhook",
@@ -333,8 +322,7 @@ stripe_sync_add_slack_webhook(PG_FUNCTION_ARGS)
 }
 
 /* add_slack_channel(destination, channel, token) */
-Datum
-stripe_sync_add_slack_channel(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_slack_channel)
 {
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "channel",
@@ -366,8 +354,7 @@ change_destination(EngineStatement *update, Datum *values, const char *nulls,
 }
 
 /* enable_destination(name) */
-Datum
-stripe_sync_enable_destination(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_enable_destination)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination"
@@ -383,8 +370,7 @@ stripe_sync_enable_destination(PG_FUNCTION_ARGS)
 }
 
 /* disable_destination(name, reason): one that is off gets another reason */
-Datum
-stripe_sync_disable_destination(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_disable_destination)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination SET enabled = false, disabled_reason = $2,"
@@ -426,8 +412,7 @@ set_other(FunctionCallInfo fcinfo, EngineStatement *update, const char *what,
 }
 
 /* set_fallback(name, fallback) */
-Datum
-stripe_sync_set_fallback(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_set_fallback)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination SET fallback = $2"
@@ -441,8 +426,7 @@ stripe_sync_set_fallback(PG_FUNCTION_ARGS)
 }
 
 /* set_escalation(name, second) */
-Datum
-stripe_sync_set_escalation(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_set_escalation)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination SET escalation = $2"
@@ -504,8 +488,7 @@ cancel_waiting(text *name)
 }
 
 /* drop_destination(name): with its secret, its routes and what refers to it */
-Datum
-stripe_sync_drop_destination(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_drop_destination)
 {
 	static EngineStatement others = {
 		"UPDATE stripe_sync.destination SET"
@@ -559,8 +542,7 @@ required_customer(FunctionCallInfo fcinfo)
 }
 
 /* route_customer(customer, destination) */
-Datum
-stripe_sync_route_customer(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_route_customer)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.customer_route (customer, destination) VALUES ($1, $2)"
@@ -580,8 +562,7 @@ stripe_sync_route_customer(PG_FUNCTION_ARGS)
 }
 
 /* unroute_customer(customer): one without a route is as wanted already */
-Datum
-stripe_sync_unroute_customer(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_unroute_customer)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.customer_route WHERE customer OPERATOR(pg_catalog.=) $1",

@@ -12,10 +12,6 @@
 
 #include "secret.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_add_endpoint);
-PG_FUNCTION_INFO_V1(stripe_sync_rotate_endpoint_secret);
-PG_FUNCTION_INFO_V1(stripe_sync_drop_endpoint);
-
 /* An interval in whole seconds, as tolerances are meant. */
 int64
 endpoint_seconds(const Interval *interval)
@@ -125,8 +121,7 @@ endpoint_check_interval(const Interval *interval, const char *what)
  * Serialized by the row of the endpoint: two set-up scripts at once end as one
  * after the other would.
  */
-Datum
-stripe_sync_add_endpoint(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_endpoint)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint AS e (name, livemode, tolerance)"
@@ -219,8 +214,7 @@ endpoint_keep(const char *id, bool livemode, text *secret)
 }
 
 /* rotate_endpoint_secret(name, new_secret, keep_old) */
-Datum
-stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
 {
 	static EngineStatement lock = {
 		"SELECT 1 FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
@@ -272,8 +266,7 @@ stripe_sync_rotate_endpoint_secret(PG_FUNCTION_ARGS)
 }
 
 /* drop_endpoint(name): its events stay */
-Datum
-stripe_sync_drop_endpoint(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 {
 	static EngineStatement secrets = {
 		"DELETE FROM stripe_sync.endpoint_secret WHERE endpoint OPERATOR(pg_catalog.=) $1",

@@ -171,7 +171,8 @@ engine_forget(Datum arg, Oid relid)
 
 /*
  * Statement trigger of the tables that hold set-up: tells every session, at
- * commit, to read it again.  It serves COPY and a restore as well.
+ * commit, to read it again.  It serves COPY and a restore as well, and is how
+ * the catalog's level is told, so it works at any.
  */
 Datum
 stripe_sync_config_changed(PG_FUNCTION_ARGS)

@@ -12,8 +12,6 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_explain_event);
-
 /* The event's own row, as text. */
 typedef struct Story
 {
@@ -190,8 +188,7 @@ tell_rest(StringInfo out, const Story *story)
 }
 
 /* explain_event(event_id) */
-Datum
-stripe_sync_explain_event(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_explain_event)
 {
 	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	RoleScope scope = role_enter_engine();

@@ -34,10 +34,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-PG_FUNCTION_INFO_V1(stripe_sync_activate);
-PG_FUNCTION_INFO_V1(stripe_sync_pause);
-PG_FUNCTION_INFO_V1(stripe_sync_resume);
-
 #define RESTORE_FILE "stripe_sync.inactive"
 #define RESTORE_SIZE 16 /* bytes of a restore's name, written in hex */
 
@@ -311,8 +307,7 @@ count_waiting(void)
 }
 
 /* activate(): this database may send, whatever it was copied from. */
-Datum
-stripe_sync_activate(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_activate)
 {
 	static EngineStatement forget = {"DELETE FROM stripe_sync.identity"};
 	RoleScope scope = role_enter_engine();
@@ -411,8 +406,7 @@ set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected)
 }
 
 /* pause(what) */
-Datum
-stripe_sync_pause(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_pause)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.pause (what)"
@@ -427,8 +421,7 @@ stripe_sync_pause(PG_FUNCTION_ARGS)
 }
 
 /* resume(what) */
-Datum
-stripe_sync_resume(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_resume)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.pause"

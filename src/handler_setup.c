@@ -13,9 +13,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_add_handler);
-PG_FUNCTION_INFO_V1(stripe_sync_drop_handler);
-
 static void
 check_names(const char *name, const char *event_type)
 {
@@ -64,8 +61,7 @@ check_function(Oid function)
 }
 
 /* add_handler(name, event_type, handler, deferred) */
-Datum
-stripe_sync_add_handler(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_add_handler)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.handler"
@@ -106,8 +102,7 @@ handler_missing(const char *name)
 }
 
 /* drop_handler(name) */
-Datum
-stripe_sync_drop_handler(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_drop_handler)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1",

@@ -26,9 +26,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_receive);
-PG_FUNCTION_INFO_V1(stripe_sync_simulate);
-
 #define EVENT_NATTS EVENT_PAYLOAD
 
 /* Columns of event_pkey */
@@ -76,6 +73,19 @@ put_envelope(Row *row, const Event *event)
 		PointerGetDatum(cstring_to_text_with_len(event->payload, event->length)));
 }
 
+/* Its columns are counted under its lock: they may have changed meanwhile. */
+static RowTarget *
+open_inbox(void)
+{
+	RowTarget *target = row_open(engine_relation("event"),
+								 engine_relation("event_pkey"));
+
+	if (row_columns(target) != EVENT_NATTS)
+		elog(ERROR, "stripe_sync.event has %d columns instead of %d",
+			 row_columns(target), EVENT_NATTS);
+	return target;
+}
+
 /*
  * Insert the event as it will be if all goes well; "waiting" are the steps for
  * later.  False when it is there already.
@@ -105,7 +115,7 @@ store(const Event *event, const char *endpoint, const char *source,
 	}
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(1));
 	put(row, EVENT_APPLIED_AT, TimestampTzGetDatum(now));
-	target = row_open(engine_relation("event"), engine_relation("event_pkey"));
+	target = open_inbox();
 	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
 	return inserted;
@@ -367,7 +377,7 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 	if (steps != NIL)
 		put(row, EVENT_TRIES, step_tries(steps));
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
-	target = row_open(engine_relation("event"), engine_relation("event_pkey"));
+	target = open_inbox();
 	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
 	return inserted;
@@ -504,8 +514,7 @@ inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
 }
 
 /* receive(payload, signature, endpoint), payload being bytea or text */
-Datum
-stripe_sync_receive(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
 	text *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
@@ -552,8 +561,7 @@ simulated_payload(const char *type, Jsonb *object, bool livemode, int64 now)
 }
 
 /* simulate(event_type, object, endpoint) */
-Datum
-stripe_sync_simulate(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_simulate)
 {
 	char *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Jsonb *object = PG_GETARG_JSONB_P(1);

@@ -15,9 +15,6 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_cancel_job);
-PG_FUNCTION_INFO_V1(stripe_sync_wait_job);
-
 #define LOOK_EVERY 200 /* ms, while somebody waits */
 #define BAR_WIDTH  30
 
@@ -149,8 +146,7 @@ refuse_cancel(int64 id)
 }
 
 /* cancel_job(id): who is at a part of it finds out when he writes */
-Datum
-stripe_sync_cancel_job(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_cancel_job)
 {
 	static EngineStatement cancel = {
 		"UPDATE stripe_sync.job_record SET state = 'cancelled',"
@@ -272,6 +268,7 @@ look(int64 id, Standing *last)
 {
 	Standing now = {0};
 
+	level_check(CATALOG_LEVEL); /* which may have changed between two */
 	read_standing(id, &now);
 	if (now.progress != last->progress || now.objects != last->objects ||
 		is_over(&now))
@@ -288,8 +285,7 @@ look(int64 id, Standing *last)
 }
 
 /* CALL wait_job(id, timeout), outside a transaction block */
-Datum
-stripe_sync_wait_job(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_wait_job)
 {
 	CallContext *call = (CallContext *) fcinfo->context;
 	TimestampTz until = give_up_at(fcinfo);

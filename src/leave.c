@@ -9,7 +9,7 @@
  * those that the server's own code (dbcommands.c) asks for, and the server
  * itself is left to complain.
  *
- * CREATE EXTENSION, DROP EXTENSION and new databases are told of when they are
+ * CREATE, ALTER and DROP EXTENSION and new databases are told of when they are
  * committed.  What happens behind this (a schema dropped with the extension in
  * it) the worker finds by itself.
  */
@@ -198,21 +198,41 @@ for_moving(AlterDatabaseStmt *stmt)
 	return InvalidOid;
 }
 
+/* This database, if the current user may drop or update the extension in it */
+static Oid
+for_changing_extension(void)
+{
+	Oid extension = get_extension_oid(ENGINE_SCHEMA, true);
+
+	if (OidIsValid(extension) &&
+		compat_ownercheck(ExtensionRelationId, extension, GetUserId()))
+		return MyDatabaseId;
+	return InvalidOid;
+}
+
 /* DROP EXTENSION: so that it neither waits for the worker nor it for that. */
 static Oid
 for_removing(DropStmt *stmt)
 {
 	ListCell *cell;
-	Oid extension = InvalidOid;
 
 	if (stmt->removeType != OBJECT_EXTENSION)
 		return InvalidOid;
 	foreach(cell, stmt->objects)
 		if (strcmp(strVal(lfirst(cell)), ENGINE_SCHEMA) == 0)
-			extension = get_extension_oid(ENGINE_SCHEMA, true);
-	if (OidIsValid(extension) &&
-		compat_ownercheck(ExtensionRelationId, extension, GetUserId()))
-		return MyDatabaseId;
+			return for_changing_extension();
+	return InvalidOid;
+}
+
+/*
+ * ALTER EXTENSION UPDATE: the same, and what the worker has in the air lands
+ * before its library may not fit the catalog any more.
+ */
+static Oid
+for_updating(AlterExtensionStmt *stmt)
+{
+	if (strcmp(stmt->extname, ENGINE_SCHEMA) == 0)
+		return for_changing_extension();
 	return InvalidOid;
 }
 
@@ -232,6 +252,8 @@ wanted_empty(Node *statement)
 			return for_moving((AlterDatabaseStmt *) statement);
 		case T_DropStmt:
 			return for_removing((DropStmt *) statement);
+		case T_AlterExtensionStmt:
+			return for_updating((AlterExtensionStmt *) statement);
 		default:
 			return InvalidOid;
 	}
@@ -272,7 +294,8 @@ leave_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 	if (previous_access)
 		previous_access(access, class, object, sub, arg);
 	if (class == ExtensionRelationId &&
-		(access == OAT_POST_CREATE || access == OAT_DROP))
+		(access == OAT_POST_CREATE || access == OAT_POST_ALTER ||
+		 access == OAT_DROP))
 		extension_touched = true; /* which one can't be seen yet */
 	else if (class == DatabaseRelationId &&
 			 (access == OAT_POST_CREATE || access == OAT_POST_ALTER))

@@ -63,6 +63,7 @@ stripe_sync_object_types(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
+	level_check_columns(result->setDesc, 10);
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		const CatalogType *type = &catalog_types[i];

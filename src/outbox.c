@@ -14,11 +14,6 @@
 #include "blocks.h"
 #include "slots.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_notify);
-PG_FUNCTION_INFO_V1(stripe_sync_test_destination);
-PG_FUNCTION_INFO_V1(stripe_sync_retry_message);
-PG_FUNCTION_INFO_V1(stripe_sync_cancel_message);
-
 #define FOUND_BY_THEN (3 * 60 * USECS_PER_SEC) /* more than the worker's nap */
 #define MAX_KEY		  255					   /* bytes */
 #define OURS		  "incident/" /* what keys and threads of incidents begin with */
@@ -144,8 +139,7 @@ check_due(FunctionCallInfo fcinfo, int number)
 }
 
 /* notify(destination, text, blocks, key, thread, send_after) */
-Datum
-stripe_sync_notify(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_notify)
 {
 	static const char example[] =
 		"SELECT stripe_sync.notify('ops', 'Order 17 was refunded');";
@@ -191,8 +185,7 @@ note_no_worker(void)
 }
 
 /* test_destination(destination) */
-Datum
-stripe_sync_test_destination(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_test_destination)
 {
 	char *name = argument(fcinfo, 0);
 	Outgoing message = {
@@ -272,8 +265,7 @@ change_message(EngineStatement *update, int64 id, const char *verb)
  * retry_message(id): a dead or cancelled one anew, a waiting one at once.  A
  * change of an incident's message stays out of message_change_idx.
  */
-Datum
-stripe_sync_retry_message(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_retry_message)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET state = 'waiting', settled_at = NULL,"
@@ -289,8 +281,7 @@ stripe_sync_retry_message(PG_FUNCTION_ARGS)
 }
 
 /* cancel_message(id): one that waits */
-Datum
-stripe_sync_cancel_message(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_cancel_message)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET state = 'cancelled', blocked_by = NULL,"

@@ -31,6 +31,7 @@ void
 pass_begin(void)
 {
 	owner.begin();
+	level_check(CATALOG_LEVEL); /* which may have changed between two */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	snapshot = GetActiveSnapshot();
 	scope = role_enter_engine();
@@ -59,6 +60,18 @@ pass_commit_unflushed(void)
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	owner.commit();
+}
+
+/* Does the library fit the catalog?  In a transaction of its own. */
+bool
+pass_fits(void)
+{
+	bool fits;
+
+	owner.begin();
+	fits = level_found() == CATALOG_LEVEL;
+	owner.commit();
+	return fits;
 }
 
 /* For an owner who goes on after an error: its snapshots are its own again. */

@@ -18,8 +18,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_prune);
-
 #define BATCH		 1000
 #define LEAST_AGE	 (35 * (int64) SECS_PER_DAY)
 #define GREATEST_AGE (1000 * 366 * (int64) SECS_PER_DAY)
@@ -180,8 +178,7 @@ prune_some(const Interval *before)
 }
 
 /* prune(before): all at once, being one transaction anyway */
-Datum
-stripe_sync_prune(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_prune)
 {
 	Interval *before = PG_ARGISNULL(0) ? NULL : PG_GETARG_INTERVAL_P(0);
 	TimestampTz cutoff;

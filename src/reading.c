@@ -19,9 +19,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_apply_reading);
-PG_FUNCTION_INFO_V1(stripe_sync_apply_reading_page);
-
 /* An object of the page. */
 typedef struct PageObject
 {
@@ -378,8 +375,7 @@ reading_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 }
 
 /* apply_reading(object, account, as_of) */
-Datum
-stripe_sync_apply_reading(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_apply_reading)
 {
 	Jsonb *object = PG_GETARG_JSONB_P(0);
 	Reading *reading = reading_make(&object->root,
@@ -393,8 +389,7 @@ stripe_sync_apply_reading(PG_FUNCTION_ARGS)
 }
 
 /* apply_reading_page(objects, account, as_of): the same of a JSON array */
-Datum
-stripe_sync_apply_reading_page(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 {
 	Jsonb *objects = PG_GETARG_JSONB_P(0);
 	char *account = text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -20,8 +20,6 @@
 
 #include "pass.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_reconcile);
-
 #define LOOK_EVERY (60 * USECS_PER_SEC)
 
 /* ---- a run is made ---- */
@@ -140,8 +138,7 @@ ask_for_run(int64 seconds)
 }
 
 /* reconcile(since): a job */
-Datum
-stripe_sync_reconcile(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_reconcile)
 {
 	RoleScope scope;
 	int64 seconds;

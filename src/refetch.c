@@ -8,8 +8,6 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_refetch);
-
 #define MAX_ID		512
 #define AT_ONCE		100
 #define AGAIN_AFTER (2 * USECS_PER_SEC)
@@ -107,8 +105,7 @@ check_object(const CatalogType *type, const char *id, const char *account)
 }
 
 /* refetch(object_type, object_id, account): a job */
-Datum
-stripe_sync_refetch(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_refetch)
 {
 	Datum values[3];
 	RoleScope scope;

@@ -12,9 +12,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_replay);
-PG_FUNCTION_INFO_V1(stripe_sync_replay_many);
-
 static List *
 read_steps(Datum todo, Jsonb *tries)
 {
@@ -178,8 +175,7 @@ account_of(const char *id)
 }
 
 /* replay(event_id, handlers) */
-Datum
-stripe_sync_replay(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_replay)
 {
 	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool handlers = PG_GETARG_BOOL(1);
@@ -237,8 +233,7 @@ select_events(FunctionCallInfo fcinfo)
 }
 
 /* replay(since, until, types, statuses): by the time of arrival */
-Datum
-stripe_sync_replay_many(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_replay_many)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	RoleScope scope;

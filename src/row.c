@@ -49,6 +49,12 @@ row_open(Oid relid, Oid key_index)
 	return target;
 }
 
+int
+row_columns(const RowTarget *target)
+{
+	return target->slot->tts_tupleDescriptor->natts;
+}
+
 void
 row_close(RowTarget *target)
 {

@@ -389,13 +389,17 @@ put_row(ReturnSetInfo *result, pid_t pid, Oid database, const char *state,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* workers(): pid, database (NULL: the launcher), state, since */
+/*
+ * workers(): pid, database (NULL: the launcher), state, since.  At any level of
+ * the catalog, as it is what shows that a worker's library doesn't fit.
+ */
 Datum
 stripe_sync_workers(PG_FUNCTION_ARGS)
 {
 	SlotTable *copy;
 
 	InitMaterializedSRF(fcinfo, 0);
+	level_check_columns(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc, 4);
 	if (table == NULL)
 		return (Datum) 0;
 	copy = palloc(sizeof(SlotTable));

@@ -34,10 +34,11 @@ typedef struct Slot
 	bool in_turn; /* ... to make room for another database */
 
 	/* said by the worker */
-	bool present;	/* it found the extension */
-	bool absent;	/* it didn't */
-	bool dismissed; /* a signal told it to end */
-	bool told;		/* the log has it that the database is inactive */
+	bool present;	 /* it found the extension */
+	bool absent;	 /* it didn't */
+	bool dismissed;	 /* a signal told it to end */
+	bool told;		 /* the log has it that the database is inactive */
+	bool told_unfit; /* ... that the library doesn't fit its catalog */
 	TimestampTz attached;
 	TimestampTz next_due; /* as it was when the worker left */
 

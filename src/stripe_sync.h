@@ -24,6 +24,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/tupdesc.h"
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
@@ -134,6 +135,7 @@ extern Datum row_get(RowTarget *target, AttrNumber attnum, bool *isnull);
 extern void row_update(RowTarget *target, const Datum *values,
 					   const bool *nulls);
 extern void row_values(RowTarget *target, Datum *values, bool *nulls);
+extern int row_columns(const RowTarget *target);
 extern void row_close(RowTarget *target);
 
 /* ---- in json.c: JSON from outside, made fit for jsonb ---- */
@@ -185,6 +187,36 @@ extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 							int length, text *signature, Refusal *refusal);
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 						   int length, int64 at);
+
+/* ---- in level.c: does the library fit the catalog? ---- */
+
+/* As src/install/00_header.sql has it: both rise with the catalog's changes. */
+#define CATALOG_LEVEL 1
+
+extern int level_found(void);
+extern bool level_fits(int oldest, Refusal *refusal);
+extern void level_check(int oldest); /* raises 55000 */
+extern void level_check_columns(TupleDesc desc, int columns);
+
+/*
+ * Begins a function that is called from SQL and uses the extension's tables:
+ * the catalog's level is checked before an argument is read.
+ *
+ * A function with PG_FUNCTION_INFO_V1() alone is called whatever the level is.
+ * Its arguments and the rows that it answers must never change: a function that
+ * is to have others gets another name in C.  sql/level.sql lists them.
+ */
+#define ENGINE_FUNCTION(name) ENGINE_FUNCTION_FROM(name, CATALOG_LEVEL)
+
+#define ENGINE_FUNCTION_FROM(name, oldest)                                     \
+	PG_FUNCTION_INFO_V1(name);                                                 \
+	static Datum name##_body(PG_FUNCTION_ARGS);                                \
+	Datum name(PG_FUNCTION_ARGS)                                               \
+	{                                                                          \
+		level_check(oldest);                                                   \
+		return name##_body(fcinfo);                                            \
+	}                                                                          \
+	static Datum name##_body(PG_FUNCTION_ARGS)
 
 /* ---- in endpoint.c: named sources of events ---- */
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
@@ -468,6 +500,7 @@ extern void pass_reloaded(void);		  /* settings are others */
 extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
 extern bool pass_awaits(TimestampTz *until);
 extern bool pass_idle(void); /* nothing in flight */
+extern bool pass_fits(void);
 extern void pass_land(long milliseconds, void (*interrupts)(void));
 extern void pass_finish(void); /* let go of what is claimed */
 

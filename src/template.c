@@ -14,9 +14,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_render_template);
-PG_FUNCTION_INFO_V1(stripe_sync_preview_message);
-
 /* ---- one placeholder ---- */
 
 /* The rest of an address: what would end it, or isn't of it, is encoded. */
@@ -260,8 +257,7 @@ read_event(Jsonb *document, Event *event)
 }
 
 /* render_template(template, event) */
-Datum
-stripe_sync_render_template(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_render_template)
 {
 	char *template = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Event event;
@@ -306,8 +302,7 @@ read_severity(text *argument)
 }
 
 /* preview_message(text, blocks, event, severity) */
-Datum
-stripe_sync_preview_message(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_preview_message)
 {
 	Oid reader = GetUserId();
 	RoleScope scope = role_enter_engine();

@@ -8,8 +8,6 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_test_handler);
-
 /* A trial that is under way. */
 typedef struct Trial
 {
@@ -131,8 +129,7 @@ tell_and_undo(void *arg)
 }
 
 /* test_handler(name, event_id): runs it on a stored event and rolls back */
-Datum
-stripe_sync_test_handler(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_test_handler)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char *event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));

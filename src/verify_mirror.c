@@ -26,8 +26,6 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_verify_mirror);
-
 #define MAX_LOOKS 3 /* at a row that changes meanwhile */
 
 typedef struct ObjectKey
@@ -567,8 +565,7 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 }
 
 /* verify_mirror(object_types, sample) */
-Datum
-stripe_sync_verify_mirror(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_verify_mirror)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	List *types = tables_wanted(PG_ARGISNULL(0) ? NULL

@@ -81,7 +81,16 @@ http_status(const Refusal *refusal)
 	return refusal->fault == FAULT_CLIENT ? 400 : 500;
 }
 
-/* A receipt, or a refusal; what is wrong on our side isn't told to a client. */
+/* What is wrong on our side isn't told to a client. */
+static const char *
+our_fault(const Refusal *refusal)
+{
+	if (refusal->sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		return "stripe_sync is being upgraded";
+	return "the endpoint is not set up";
+}
+
+/* A receipt, or a refusal. */
 static Datum
 answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 {
@@ -103,46 +112,57 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 	{
 		push(&state, "code", unpack_sql_state(refusal->sqlstate));
 		push(&state, "error",
-			 status == 500 ? "the endpoint is not set up" : refusal->message);
+			 status == 500 ? our_fault(refusal) : refusal->message);
 	}
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	values[0] = Int32GetDatum(status);
 	values[1] = JsonbPGetDatum(JsonbValueToJsonb(state.result));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	level_check_columns(desc, lengthof(values));
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-/*
- * webhook(payload, headers, endpoint), payload being bytea or text.  Never
- * raises for what a client sent.
- */
-Datum
-stripe_sync_webhook(PG_FUNCTION_ARGS)
+static bool
+receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
 	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	const char *endpoint = PG_ARGISNULL(2)
 							   ? "default"
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope scope;
-	Receipt receipt;
-	Refusal refusal = {0};
+	RoleScope scope = role_enter_engine();
 	bool stored;
 
-	scope = role_enter_engine();
 	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
 						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
 						   find_signature(headers), endpoint, "webhook",
-						   &receipt, &refusal);
+						   receipt, refusal);
+	role_leave(&scope);
+	return stored;
+}
+
+/*
+ * webhook(payload, headers, endpoint), payload being bytea or text.  Never
+ * raises for what a client sent, nor because the library doesn't fit the
+ * catalog, which is a 500 like all that is wrong on our side: Stripe sends
+ * again.  The arguments aren't read then.
+ */
+Datum
+stripe_sync_webhook(PG_FUNCTION_ARGS)
+{
+	Receipt receipt;
+	Refusal refusal = {0};
+	bool stored = level_fits(CATALOG_LEVEL - 1, &refusal) &&
+				  receive(fcinfo, &receipt, &refusal);
+
 	if (!stored && refusal.fault == FAULT_OURS)
 		ereport(LOG,
 				(errhidestmt(true),
 				 errmsg("a webhook could not be received: %s", refusal.message),
 				 refusal.detail ? errdetail("%s", refusal.detail) : 0,
 				 refusal.hint ? errhint("%s", refusal.hint) : 0));
-	role_leave(&scope);
 	PG_RETURN_DATUM(answer(fcinfo, stored ? &receipt : NULL, &refusal));
 }
 

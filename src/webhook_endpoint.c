@@ -28,8 +28,6 @@
 
 #include "secret.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_create_webhook_endpoint);
-
 #define KIND	  "create_webhook_endpoint"
 #define MAX_TYPES 1000
 #define KEPT	  (23 * USECS_PER_HOUR) /* that Stripe surely knows a key */
@@ -256,8 +254,7 @@ find_or_add(const Request *request)
 }
 
 /* create_webhook_endpoint(url, types): a job */
-Datum
-stripe_sync_create_webhook_endpoint(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_create_webhook_endpoint)
 {
 	Request request = {.chosen = !PG_ARGISNULL(1)};
 	RoleScope scope;

@@ -18,8 +18,6 @@
 #include "http.h"
 #include "pass.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_work);
-
 static void
 owner_begin(void)
 {
@@ -123,7 +121,8 @@ let_go_at_exit(int code, Datum arg)
 		return;
 	AbortOutOfAnyTransaction();
 	pass_setup(&exit_owner);
-	pass_finish();
+	if (pass_fits())
+		pass_finish();
 }
 
 static void
@@ -141,8 +140,7 @@ let_go_when_told_to_end(void)
  * commits after each thing.  What is in the air at max_time may still land, or
  * it would be sent twice: that takes http_timeout at most.
  */
-Datum
-stripe_sync_work(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_work)
 {
 	CallContext *call = (CallContext *) fcinfo->context;
 	TimestampTz until;

@@ -37,6 +37,7 @@ static Slot *slot = NULL;
 static MemoryContext turn_memory = NULL;
 static bool installed = false; /* is the extension, as of installed_as_of */
 static uint64 installed_as_of = 0;
+static bool fits = false; /* does the library fit its catalog */
 static const char *idle_state = "sleeping";
 static TimestampTz looked_at = 0; /* at everything */
 
@@ -91,6 +92,42 @@ say_inactive(OutboundState state)
 			 errhint("If it is to send, call stripe_sync.activate() in it.")));
 }
 
+/* Said once until it fits again, however often its worker starts. */
+static void
+say_unfit(const Refusal *refusal)
+{
+	bool told;
+
+	slots_lock(LW_EXCLUSIVE);
+	told = slot->told_unfit;
+	slot->told_unfit = !fits;
+	slots_unlock();
+	if (!fits && !told)
+		ereport(LOG, (errmsg("stripe_sync does nothing in database \"%s\": %s",
+							 get_database_name(MyDatabaseId), refusal->message),
+					  errhint("%s", refusal->hint)));
+}
+
+/*
+ * Look whether the library fits the catalog.  Where it doesn't, nothing can be
+ * claimed, sent or settled.
+ */
+static void
+look_at_level(void)
+{
+	static char unfit_state[sizeof(slot->state)];
+	Refusal refusal = {0};
+
+	fits = level_fits(CATALOG_LEVEL, &refusal);
+	say_unfit(&refusal);
+	if (fits)
+		return;
+	snprintf(unfit_state, sizeof(unfit_state),
+			 "idle: catalog level %d, library level %d", level_found(),
+			 CATALOG_LEVEL);
+	idle_state = unfit_state;
+}
+
 /* What the view says of a worker that has nothing to do. */
 static const char *
 state_of(OutboundState state)
@@ -115,7 +152,7 @@ state_of(OutboundState state)
 	return slack ? "paused: slack" : stripe ? "paused: stripe" : "sleeping";
 }
 
-/* Is there anything to be here for? */
+/* Is there anything to be here for?  And does the library fit it? */
 static bool
 look_around(void)
 {
@@ -124,6 +161,8 @@ look_around(void)
 	worker_begin();
 	here = extension_is_here();
 	if (here)
+		look_at_level();
+	if (here && fits)
 	{
 		OutboundState state = guard_state();
 
@@ -159,11 +198,24 @@ static void
 leave_in_peace(TimestampTz next)
 {
 	slots_report("leaving");
-	pass_land(LEAVE_WITHIN, mind_interrupts);
+	if (fits)
+		pass_land(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
 	(void) pgstat_report_stat(true);
 	ereport(DEBUG1,
 			(errmsg("stripe_sync worker of database %u leaves", MyDatabaseId)));
+	proc_exit(0);
+}
+
+/*
+ * The catalog has become another, and not by ALTER EXTENSION, before which we
+ * leave in peace.  What is in the air can't be settled: it is let go of by
+ * dying.  Another worker waits for a catalog that fits.
+ */
+static void
+leave_as_unfit(void)
+{
+	slot->dismissed = true;
 	proc_exit(0);
 }
 
@@ -220,6 +272,9 @@ take_turns(void)
 	reload_config();
 	if (!look_around())
 		leave_as_absent();
+	if (!fits && !pass_idle())
+		leave_as_unfit();
+	more = fits;
 	while (more && !slot->leave)
 	{
 		look_if_woken();
@@ -235,11 +290,17 @@ take_turns(void)
 	return more ? 0 : next;
 }
 
-/* Report what a turn raised, unless it was DROP EXTENSION that it met. */
-static void
+/*
+ * Report what a turn raised, unless it was DROP EXTENSION that it met, or a
+ * catalog that doesn't fit.  False when there is nothing to be slept off.  Who
+ * has just waited in vain for a lock doesn't look at the catalog, lest it be
+ * the same lock.
+ */
+static bool
 recover(void)
 {
 	ErrorData *error;
+	bool unfit = false;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(turn_memory);
@@ -252,10 +313,17 @@ recover(void)
 	worker_begin();
 	if (!extension_is_here())
 		leave_as_absent();
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		look_at_level();
+		unfit = !fits;
+	}
 	worker_commit();
 	error->elevel = WARNING; /* our own level: this doesn't end the process */
-	ThrowErrorData(error);
+	if (!unfit)
+		ThrowErrorData(error);
 	MemoryContextReset(turn_memory);
+	return !unfit;
 }
 
 /* As take_turns(), but whatever is raised is over after a second. */
@@ -271,8 +339,7 @@ take_guarded_turns(bool *failed)
 	}
 	PG_CATCH();
 	{
-		recover();
-		*failed = true;
+		*failed = recover();
 	}
 	PG_END_TRY();
 	return next;

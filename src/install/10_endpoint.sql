@@ -20,10 +20,6 @@ CREATE TABLE stripe_sync.endpoint_secret (
 CREATE INDEX endpoint_secret_endpoint_idx ON stripe_sync.endpoint_secret (endpoint);
 COMMENT ON TABLE stripe_sync.endpoint_secret IS 'Signing secrets; one that was rotated away lapses';
 
-CREATE FUNCTION stripe_sync.config_changed() RETURNS trigger
-	LANGUAGE c AS 'MODULE_PATHNAME', 'stripe_sync_config_changed';
-COMMENT ON FUNCTION stripe_sync.config_changed() IS 'Tells every session to read the set-up again';
-
 CREATE FUNCTION stripe_sync.add_endpoint(name text, secret text,
 	livemode boolean DEFAULT NULL, tolerance interval DEFAULT '5 minutes') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

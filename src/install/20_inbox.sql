@@ -97,7 +97,7 @@ CREATE FUNCTION stripe_sync.webhook(payload text, headers jsonb, endpoint text D
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_webhook';
 COMMENT ON FUNCTION stripe_sync.webhook(bytea, jsonb, text) IS
-'What an HTTP front answers to a delivery: 200 stored, 400 not from Stripe, 413 too large, 500 not set up. Header names may be in any case. Never raises for what a client sent.';
+'What an HTTP front answers to a delivery: 200 stored, 400 not from Stripe, 413 too large, 500 not set up, or the library does not fit the catalog. Header names may be in any case. Never raises for what a client sent.';
 COMMENT ON FUNCTION stripe_sync.webhook(text, jsonb, text) IS 'As webhook(bytea, ...)';
 
 CREATE FUNCTION stripe_sync.simulate(event_type text, object jsonb, endpoint text DEFAULT 'default',

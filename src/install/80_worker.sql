@@ -56,5 +56,5 @@ COMMENT ON VIEW stripe_sync.worker IS
 'The background workers of the whole server, one for each database that has the extension; the row without a database is their launcher';
 COMMENT ON COLUMN stripe_sync.worker.pid IS 'NULL while there is none';
 COMMENT ON COLUMN stripe_sync.worker.state IS
-'starting, working, sleeping, leaving; failing (the log says of what, it tries again every second); waiting (no worker process is free); paused, or paused: what; inactive: why (see activate()); off: stripe_sync.outbound. The launcher''s is launching.';
+'starting, working, sleeping, leaving; idle: why (library and catalog do not fit: ALTER EXTENSION stripe_sync UPDATE); failing (the log says of what, it tries again every second); waiting (no worker process is free); paused, or paused: what; inactive: why (see activate()); off: stripe_sync.outbound. The launcher''s is launching.';
 COMMENT ON COLUMN stripe_sync.worker.since IS 'When the state began';
