@@ -86,11 +86,11 @@ SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) FROM unnest('{week,nearl
 -- eight days and an hour back to the first event, and an hour less than eight
 SELECT t.came('week', 189, '1 hour', '5 hours'), t.came('nearly_week', 187, '1 hour', '5 hours');
 -- three days and an hour from the first to the last, and an hour less than three
-SELECT t.came('spread', 147, '30 minutes', '5 days 5 hours'), t.came('burst', 143, '30 minutes', '5 days 5 hours');
+SELECT t.came('spread', 147, '30 minutes', '125 hours'), t.came('burst', 143, '30 minutes', '125 hours');
 -- the last an hour less than two weeks ago, and an hour more
 INSERT INTO stripe_sync.pulse
-	SELECT name, timezone('UTC', now() - until)::date, 100, '1 hour', now() - interval '20 days', now() - until
-	  FROM (VALUES ('window', interval '13 days 23 hours'), ('past', '14 days 1 hour')) v (name, until);
+	SELECT name, timezone('UTC', now() - until)::date, 100, '1 hour', now() - interval '480 hours', now() - until
+	  FROM (VALUES ('window', interval '335 hours'), ('past', '337 hours')) v (name, until);
 SELECT endpoint, usual FROM t.check();
 
 -- real deliveries, simulated ones and redeliveries
