@@ -5,6 +5,7 @@
 #	make test-majors		the same for PostgreSQL 17, 18 and 19, in chroots
 #	make test-versions		what depends on the version, for 18 and 19
 #	make test-sanitized		with AddressSanitizer, for 17
+#	make test-clock			the regression tests at other hours, on other days, in other zones
 #	make test-all			everything on everything, for before a release
 #	make demo, demo-stop	a story of events on a throw-away server, told to a stub of Slack
 #	make demo-slack			what that Slack shows
@@ -230,7 +231,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-all demo demo-slack demo-stop bench fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench fuzz format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -244,6 +245,9 @@ test-sanitized:
 
 test-versions:
 	@test/majors $(or $(MAJORS),18 19) $(VERSIONED)
+
+test-clock:
+	@test/clock
 
 test-all:
 	@test/all

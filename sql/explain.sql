@@ -5,6 +5,8 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
+-- It has them in the session's zone.
+SET timezone = 'UTC';
 -- What it says, without the times of now.
 CREATE FUNCTION t.explain(event text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT regexp_replace(regexp_replace(stripe_sync.explain_event(event), 'arrived [-0-9: .+]+', 'arrived NOW '), 'due [-0-9: .+]+', 'due LATER ') $$;

@@ -59,7 +59,7 @@ SELECT count(*) AS orphans FROM stripe_sync.delivery d WHERE NOT EXISTS (SELECT 
 SELECT id, state FROM stripe_sync.incident_record ORDER BY id;
 SELECT string_agg(event_id, ' ' ORDER BY event_id COLLATE "C") AS alerted FROM stripe_sync.alerted;
 -- days that no longer tell what is usual
-INSERT INTO stripe_sync.pulse SELECT 'e', timezone('UTC', now())::date - d, 1, '0', now() - d * interval '1 day' FROM unnest('{0,13,14,100}'::int[]) d;
+INSERT INTO stripe_sync.pulse SELECT 'e', timezone('UTC', now())::date - d, 1, '0', now() - d * interval '24 hours', now() - d * interval '24 hours' FROM unnest('{0,13,14,100}'::int[]) d;
 SELECT stripe_sync.prune();
 SELECT array_agg(timezone('UTC', now())::date - day ORDER BY day DESC) AS days_ago FROM stripe_sync.pulse;
 

@@ -80,6 +80,19 @@ SELECT t.up('hourly', '10 minutes'), t.up('lively', '5 minutes'), t.came('hourly
 SELECT endpoint FROM t.check();
 SELECT endpoint, date_trunc('minute', max(longest_gap)) AS longest_gap FROM stripe_sync.pulse WHERE endpoint IN ('hourly', 'lively') GROUP BY 1 ORDER BY 1;
 
+-- days are spans of 24 hours, whatever the hour is now
+TRUNCATE stripe_sync.silence, stripe_sync.pulse, stripe_sync.event;
+SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) FROM unnest('{week,nearly_week,spread,burst,window,past}'::text[]) name;
+-- eight days and an hour back to the first event, and an hour less than eight
+SELECT t.came('week', 189, '1 hour', '5 hours'), t.came('nearly_week', 187, '1 hour', '5 hours');
+-- three days and an hour from the first to the last, and an hour less than three
+SELECT t.came('spread', 147, '30 minutes', '125 hours'), t.came('burst', 143, '30 minutes', '125 hours');
+-- the last an hour less than two weeks ago, and an hour more
+INSERT INTO stripe_sync.pulse
+	SELECT name, timezone('UTC', now() - until)::date, 100, '1 hour', now() - interval '480 hours', now() - until
+	  FROM (VALUES ('window', interval '335 hours'), ('past', '337 hours')) v (name, until);
+SELECT endpoint, usual FROM t.check();
+
 -- real deliveries, simulated ones and redeliveries
 TRUNCATE stripe_sync.silence, stripe_sync.pulse, stripe_sync.event;
 SELECT t.send('evt_a', 'customer.created', 1, '{"id":"cus_1","object":"customer"}'), t.send('evt_a', 'customer.created', 1, '{"id":"cus_1","object":"customer"}');

@@ -413,7 +413,7 @@ find_same(Datum arguments, bool *is_over)
 		"SELECT id, state FROM stripe_sync.job_record"
 		" WHERE kind = 'backfill' AND arguments = $1"
 		"  AND (state IN ('waiting', 'running')"
-		"   OR created_at > pg_catalog.clock_timestamp() - interval '30 days')"
+		"   OR created_at > pg_catalog.clock_timestamp() - interval '720 hours')"
 		" ORDER BY id DESC LIMIT 1 FOR UPDATE",
 		1,
 		{JSONBOID}};

@@ -150,13 +150,16 @@ read_digest(int64 id)
 
 /* ---- words ---- */
 
-/* A moment in the reader's own time zone. */
+/* A moment in the reader's own time zone, and in UTC where Slack can't tell. */
 static char *
 slack_date(TimestampTz at)
 {
+	pg_time_t seconds = timestamptz_to_time_t(at);
+	char text[64];
+
+	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M UTC", pg_gmtime(&seconds));
 	return psprintf("<!date^%lld^{date_short_pretty} {time}|%s>",
-					(long long) timestamptz_to_time_t(at),
-					pnstrdup(timestamptz_to_str(at), 19));
+					(long long) seconds, text);
 }
 
 static char *

@@ -109,11 +109,11 @@ static void
 forget_pulses(void)
 {
 	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.pulse WHERE day OPERATOR(pg_catalog.<=)"
-		" (pg_catalog.timezone('UTC', pg_catalog.now())::pg_catalog.date OPERATOR(pg_catalog.-) $1)",
+		"DELETE FROM stripe_sync.pulse WHERE last_at OPERATOR(pg_catalog.<=) $1",
 		1,
-		{INT4OID}};
-	Datum values[] = {Int32GetDatum(PULSE_DAYS)};
+		{TIMESTAMPTZOID}};
+	Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp() -
+										  PULSE_DAYS * USECS_PER_DAY)};
 
 	SPI_connect();
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);

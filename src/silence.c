@@ -6,14 +6,17 @@
  * with a mail that nobody reads.  What is usual is learned from the endpoint's
  * own history: its longest time without an event in two weeks.  Endpoints that
  * have few events, or whose history has no weekend in it yet, are left alone.
+ * Days are spans of 24 hours back from now, whatever the hour and the time zone.
  *
  * While the server was down nothing could come, and Stripe's next tries are
  * hours apart: that time is neither usual nor counted, and after a start
  * nothing is said for GRACE, nor before twice what is usual.
  *
- * stripe_sync.pulse has what is known, a row a day.  Each check adds the events
- * that came since the last one.  Those that the worker fetched itself, and
- * simulated ones apart, don't count: they say nothing of Stripe's deliveries.
+ * stripe_sync.pulse has what is known, a row a day by UTC, which tells when its
+ * first and its last event came: nothing is judged by the row's date.  Each check
+ * adds the events that came since the last one.  Those that the worker fetched
+ * itself, and simulated ones apart, don't count: they say nothing of Stripe's
+ * deliveries.
  */
 #include "stripe_sync.h"
 
@@ -25,8 +28,8 @@ PG_FUNCTION_INFO_V1(stripe_sync_silence_check);
 
 #define WINDOW_DAYS	  14  /* that tell what is usual */
 #define LEAST_EVENTS  100 /* in the window, or the endpoint is quiet */
-#define LEAST_DAYS	  3	  /* with events, or too little is known */
-#define HISTORY_DAYS  8	  /* back to the oldest: a weekend is among them */
+#define LEAST_DAYS	  3	  /* from the first to the last of them */
+#define HISTORY_DAYS  8	  /* back to the first: a weekend is among them */
 #define GRACE_MINUTES 30  /* after the server's start */
 
 /* An event may be committed a little later than one received after it. */
@@ -108,15 +111,16 @@ fold_events(TimestampTz since)
 		"     AND e.source OPERATOR(pg_catalog.=) ANY ('{webhook,simulate}')"
 		"     AND (k.last_at IS NULL OR e.received_at OPERATOR(pg_catalog.>) k.last_at)"
 		"  WINDOW w AS (PARTITION BY e.endpoint ORDER BY e.received_at))"
-		" INSERT INTO stripe_sync.pulse AS p (endpoint, day, events, longest_gap, last_at)"
+		" INSERT INTO stripe_sync.pulse AS p (endpoint, day, events, longest_gap, first_at, last_at)"
 		" SELECT endpoint, pg_catalog.timezone('UTC', received_at)::pg_catalog.date, pg_catalog.count(*),"
 		"        coalesce(pg_catalog.max(received_at OPERATOR(pg_catalog.-) CASE"
 		"          WHEN before OPERATOR(pg_catalog.<) up_since AND received_at OPERATOR(pg_catalog.>=) up_since"
-		"          THEN up_since ELSE before END), '0'), pg_catalog.max(received_at)"
+		"          THEN up_since ELSE before END), '0'), pg_catalog.min(received_at), pg_catalog.max(received_at)"
 		"   FROM fresh GROUP BY 1, 2"
 		" ON CONFLICT (endpoint, day) DO UPDATE"
 		" SET events = p.events OPERATOR(pg_catalog.+) excluded.events,"
 		"     longest_gap = greatest(p.longest_gap, excluded.longest_gap),"
+		"     first_at = least(p.first_at, excluded.first_at),"
 		"     last_at = greatest(p.last_at, excluded.last_at)";
 	Oid types[] = {TIMESTAMPTZOID};
 	Datum values[] = {TimestampTzGetDatum(since)};
@@ -182,13 +186,11 @@ find_begun(MemoryContext context)
 		"    SET since = k.last_at, usual = k.usual, noticed_at = pg_catalog.now()"
 		"   FROM (SELECT p.endpoint, pg_catalog.max(p.last_at) AS last_at, pg_catalog.max(p.longest_gap) AS usual"
 		"           FROM stripe_sync.pulse p"
-		"          WHERE p.day OPERATOR(pg_catalog.>)"
-		"                (pg_catalog.timezone('UTC', $1)::pg_catalog.date OPERATOR(pg_catalog.-) $2)"
-		"          GROUP BY p.endpoint"
+		"          WHERE p.last_at OPERATOR(pg_catalog.>) $2 GROUP BY p.endpoint"
 		"         HAVING pg_catalog.sum(p.events) OPERATOR(pg_catalog.>=) $3"
-		"            AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $4"
-		"            AND pg_catalog.min(p.day) OPERATOR(pg_catalog.<=)"
-		"                (pg_catalog.timezone('UTC', $1)::pg_catalog.date OPERATOR(pg_catalog.-) $5)) k"
+		"            AND (pg_catalog.max(p.last_at) OPERATOR(pg_catalog.-) pg_catalog.min(p.first_at))"
+		"                OPERATOR(pg_catalog.>=) $4"
+		"            AND pg_catalog.min(p.first_at) OPERATOR(pg_catalog.<=) $5) k"
 		"  WHERE s.endpoint OPERATOR(pg_catalog.=) k.endpoint AND s.since IS NULL"
 		"    AND (s.up_since IS NULL OR ($1 OPERATOR(pg_catalog.-) s.up_since) OPERATOR(pg_catalog.>) $6)"
 		"    AND ($1 OPERATOR(pg_catalog.-) greatest(k.last_at, s.up_since)) OPERATOR(pg_catalog.>)"
@@ -196,13 +198,16 @@ find_begun(MemoryContext context)
 		"                 '15 minutes'::pg_catalog.interval)"
 		" RETURNING s.endpoint, s.since, s.usual, $1 OPERATOR(pg_catalog.-) s.since)" ABOUT,
 		6,
-		{TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID, INT4OID, INTERVALOID}};
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INTERVALOID, TIMESTAMPTZOID,
+		 INTERVALOID}};
+	TimestampTz now = GetCurrentTimestamp();
+	Interval least = {.day = LEAST_DAYS};
 	Interval grace = {.time = GRACE_MINUTES * SECS_PER_MINUTE * USECS_PER_SEC};
-	Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp()),
-					  Int32GetDatum(WINDOW_DAYS),
+	Datum values[] = {TimestampTzGetDatum(now),
+					  TimestampTzGetDatum(now - WINDOW_DAYS * USECS_PER_DAY),
 					  Int64GetDatum(LEAST_EVENTS),
-					  Int64GetDatum(LEAST_DAYS),
-					  Int32GetDatum(HISTORY_DAYS),
+					  IntervalPGetDatum(&least),
+					  TimestampTzGetDatum(now - HISTORY_DAYS * USECS_PER_DAY),
 					  IntervalPGetDatum(&grace)};
 
 	engine_run(&begun, values, NULL, SPI_OK_SELECT);

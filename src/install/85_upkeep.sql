@@ -6,10 +6,11 @@ CREATE TABLE stripe_sync.pulse (
 	day			date NOT NULL,
 	events		bigint NOT NULL,
 	longest_gap	interval NOT NULL,
+	first_at	timestamptz NOT NULL,
 	last_at		timestamptz NOT NULL,
 	PRIMARY KEY (endpoint, day)
 );
-COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by day';
+COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by day (UTC)';
 
 CREATE TABLE stripe_sync.backup_note (
 	at			timestamptz NOT NULL,
