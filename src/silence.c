@@ -24,8 +24,6 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_silence_check);
-
 #define WINDOW_DAYS	  14  /* that tell what is usual */
 #define LEAST_EVENTS  100 /* in the window, or the endpoint is quiet */
 #define LEAST_DAYS	  3	  /* from the first to the last of them */
@@ -247,8 +245,7 @@ silence_check(void)
 }
 
 /* silence_check(): the same, for tests and for hosts without the worker */
-Datum
-stripe_sync_silence_check(PG_FUNCTION_ARGS)
+ENGINE_FUNCTION(stripe_sync_silence_check)
 {
 	silence_check();
 	PG_RETURN_VOID();

@@ -47,18 +47,10 @@ slot_close() { exec {STRIPE_SYNC_SLOTS}>&-; }
 # data directory), or have inherited its JOB.
 job_processes()
 {
-	local process
-
-	for process in /proc/[0-9]*; do
-		case $(readlink "$process/cwd" 2>/dev/null) in
-			"$1"/*) say "${process#/proc/}" ;;
-			*)
-				if grep -qsz "^JOB=$1\$" "$process/environ" 2>/dev/null; then
-					say "${process#/proc/}"
-				fi
-				;;
-		esac
-	done
+	{
+		find /proc -mindepth 2 -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$1/*" || true
+		grep -lszx "JOB=$1" /proc/[0-9]*/environ || true
+	} 2>/dev/null | cut -d / -f 3 | sort -u
 }
 
 job_sweep()
