@@ -5,6 +5,8 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
+-- Times are shown in the session's zone.
+SET timezone = 'UTC';
 CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	hint text;

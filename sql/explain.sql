@@ -5,7 +5,7 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
--- It has them in the session's zone.
+-- Times are shown in the session's zone.
 SET timezone = 'UTC';
 -- What it says, without the times of now.
 CREATE FUNCTION t.explain(event text) RETURNS SETOF text LANGUAGE sql AS $$

@@ -6,6 +6,8 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
+-- Times are shown in the session's zone.
+SET timezone = 'UTC';
 -- ---- columns of every kind
 SELECT t.send('evt_k1', 'customer.created', 1, '{"id":"cus_k","object":"customer","address":{"city":"Graz"},"balance":-250,"created":1735689601,"default_source":"card_1",
 	"delinquent":true,"discount":null,"email":"k@example.com","livemode":false,"metadata":{"a":"1"},"preferred_locales":["de","en"],"name":"Käthe 😀"}'),

@@ -6,6 +6,8 @@
 \set ECHO none
 \i :prelude
 \set ECHO all
+-- Times are shown in the session's zone.
+SET timezone = 'UTC';
 
 -- a mirror of everything that writes rows: events in and out of order, one
 -- second, deletions, other accounts, pages, what is embedded, readings, singletons

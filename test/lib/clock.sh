@@ -6,11 +6,10 @@
 # The second half of test/clock (which see).  Leaves a line "passed failed skipped"
 # in $WORK/results, then one for each combination as jobs_wait prints it.
 #
-# What is varied is the server's clock, by libfaketime, and its zone: the
-# environment's, its own settings' and, as psql would ask for another one, the
-# sessions'.  pg_regress and psql have the true time.  So have processes that the
-# postmaster of PostgreSQL 15 forks in a signal's handler; no session is among
-# them.
+# What is varied is the server's clock, by a library that is preloaded (see ahead.c),
+# and its zone: the environment's, its own settings' and, as psql would ask for
+# another one, the sessions'.  pg_regress and psql have the true time.  Tests that
+# show times set their session's zone to UTC.
 
 set -euo pipefail
 # shellcheck source=test/lib/common.sh
@@ -64,15 +63,13 @@ instant()
 	say $(($(TZ=$1 date -d "$2 00:00" +%s) + (10#$hour * 60 + 10#$minute) * 60))
 }
 
-# Start the server in zone $1, $2 seconds ahead.  The clock goes on from there in
-# all of its processes; with a time instead, it would begin anew in each.
+# Start the server in zone $1, its clock $2 seconds ahead.
 start_ahead()
 {
 	cp -a "$WORK/cluster" "$JOB/cluster"
 	printf '%s\n' "unix_socket_directories = '$JOB'" "timezone = '$1'" \
 		"log_timezone = '$1'" >>"$JOB/cluster/postgresql.conf"
-	env TZ="$1" LD_PRELOAD="$FAKETIME_LIBRARY" FAKETIME="+${2}s" NO_FAKE_STAT=1 \
-		FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 \
+	env TZ="$1" LD_PRELOAD="$WORK/ahead.so" STRIPE_SYNC_AHEAD="$2" \
 		"$BINDIR/pg_ctl" -D "$JOB/cluster" -l "$JOB/server.log" -w -s start ||
 		{ tail -n 20 "$JOB/server.log"; return 1; }
 	export PGHOST=$JOB PGUSER=postgres
@@ -159,15 +156,14 @@ main()
 	trap finish EXIT
 	trap interrupt INT TERM
 	set -m
-	FAKETIME_LIBRARY=$(compgen -G '/usr/lib/*/faketime/libfaketime.so.1' | head -n 1 || true)
-	[ -n "$FAKETIME_LIBRARY" ] || die "there is no libfaketime (Debian: faketime)"
 	PG_REGRESS=$(dirname "$("$PG_CONFIG" --pgxs)")/../test/regress/pg_regress
 	read -ra tests <<<"${*:-$(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS)}"
 	COUNT=${#tests[@]}
-	export FAKETIME_LIBRARY PG_REGRESS COUNT
+	export PG_REGRESS COUNT
 	export -f say instant start_ahead check_clock combination_command
 	build_extension
 	install_privately
+	gcc -O2 -Wall -Werror -shared -fPIC -o "$WORK/ahead.so" test/lib/ahead.c
 	make_template
 	say "$((${#ZONES[@]} * ${#DATES[@]} * ${#TIMES[@]})) combinations of $COUNT tests"
 	run_combinations "${tests[@]}"
