@@ -121,6 +121,8 @@ for my $case (@sent)
 is(one(q{SELECT count(*) FROM stripe_sync.delivery WHERE code = 'timeout' AND duration NOT BETWEEN '} . (TIMEOUT - 0.1) . q{ s' AND '} . 3 * TIMEOUT . q{ s'}), '0', 'a time-out counts from the dispatch');
 is(one(q{SELECT count(*) FROM stripe_sync.delivery WHERE code IN ('timeout', 'connection') AND response IS NULL}), '0', 'what went wrong is said');
 
+# slow as the machine may be
+set_and_reload('stripe_sync.http_timeout', '5min');
 for my $destination (qw(hook bot))
 {
 	for my $fault ({ delay => 0.3 }, { drip => 0.001 }, { wrong_length => -5, deliver => TRUE }, { close => TRUE })
@@ -133,6 +135,7 @@ for my $destination (qw(hook bot))
 		is(attempts($id) . $slack->texts->{$what}, '11', "$what: sent once");
 	}
 }
+set_and_reload('stripe_sync.http_timeout', TIMEOUT . 's');
 
 # A redirect could lead the message, and the token, anywhere.
 my $other = SlackStub->start;
