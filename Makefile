@@ -215,7 +215,8 @@ PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror \
 	-Wno-declaration-after-statement -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers \
 	$(if $(findstring clang,$(CC)),-Wno-ignored-optimization-argument \
-		-Wno-ignored-attributes -Wno-unknown-warning-option)
+		-Wno-ignored-attributes -Wno-cast-function-type-strict \
+		-Wno-unknown-warning-option)
 PG_CPPFLAGS = -Isrc -DSTRIPE_SYNC_VERSION='"$(EXTVERSION)"' -isystem $(shell $(PG_CONFIG) --includedir-server)
 
 # Modules share one name space, so nothing is visible but what the server
