@@ -75,6 +75,14 @@ SELECT t.try('b', 'whsec_b2') AS new, t.try('b', 'whsec_b4') AS old;
 SELECT t.raises(s), s FROM (VALUES ('SELECT stripe_sync.rotate_endpoint_secret(''nowhere'', ''s'')'), ('SELECT stripe_sync.rotate_endpoint_secret(''b'', NULL)'),
 	('SELECT stripe_sync.rotate_endpoint_secret(''b'', '''')'), ('SELECT stripe_sync.rotate_endpoint_secret(NULL, ''s'')')) v (s);
 SELECT t.sqlstate($$ SELECT stripe_sync.rotate_endpoint_secret('b', 's', '-1 hour') $$) AS negative;
+-- a day is 24 hours, in a zone whose clocks change too
+SELECT stripe_sync.add_endpoint('days', 'whsec_days0');
+SET timezone = 'America/St_Johns';
+SELECT stripe_sync.rotate_endpoint_secret('days', 'whsec_days' || n, n * interval '60 days') FROM generate_series(1, 6) n \g /dev/null
+SELECT secret, round(extract(epoch FROM lapses_at - now()) / 3600, 1) AS hours FROM stripe_sync.endpoint_secret WHERE endpoint = 'days' AND lapses_at IS NOT NULL ORDER BY 1;
+RESET timezone;
+SELECT t.sqlstate($$ SELECT stripe_sync.rotate_endpoint_secret('days', 's', '170000000 years') $$) AS too_long;
+SELECT stripe_sync.drop_endpoint('days');
 
 -- more secrets at once than anybody has: the newest is always good
 SELECT stripe_sync.rotate_endpoint_secret('b', 'whsec_many' || i, '1 day') FROM generate_series(1, 20) i \g /dev/null

@@ -17,7 +17,7 @@ $$;
 SELECT stripe_sync.pause('slack');
 CREATE VIEW t.told AS
 SELECT destination, method, state, regexp_replace(payload->>'text', '\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d| UTC)', 'TIME', 'g') AS text,
-	CASE WHEN due_at <= clock_timestamp() + interval '10 seconds' THEN 'now' ELSE 'in ' || date_trunc('minute', due_at - clock_timestamp() + interval '30 seconds') END AS due, regexp_replace(event_id, '^sys_[0-9a-f]+$', 'sys_ID') AS event_id, thread IS NULL AS alone
+	CASE WHEN due_at <= clock_timestamp() + interval '10 seconds' THEN 'now' ELSE 'in ' || make_interval(mins => 5 * round(extract(epoch FROM due_at - clock_timestamp()) / 300)::int) END AS due, regexp_replace(event_id, '^sys_[0-9a-f]+$', 'sys_ID') AS event_id, thread IS NULL AS alone
   FROM stripe_sync.message ORDER BY id;
 -- What its own message says when it is sent.
 CREATE FUNCTION t.says(incident bigint) RETURNS text LANGUAGE sql AS $$
@@ -218,6 +218,16 @@ SELECT state, count, resolved FROM t.incidents WHERE kind = 'rollup';
 SELECT t.pay('evt_p109', 'in_109', 200);
 SELECT state, count, resolved FROM t.incidents WHERE kind = 'rollup';
 SELECT count(*) FROM t.told WHERE state = 'waiting';
+-- a window's day is 24 hours, in a zone whose clocks change too
+SELECT t.new();
+SET timezone = 'America/St_Johns';
+SELECT stripe_sync.add_alert('days' || days, 'x', 'ops', 'x', coalesce_for => days * interval '1 day') FROM generate_series(60, 360, 60) days \g /dev/null
+INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account, destination, severity, text, event_id, opened_at, window_until)
+SELECT 'rollup', 'days' || days, minutes, '', 'ops', 'warning', 'x', 'evt_x', now() - make_interval(hours => days * 24, mins => minutes), now() FROM generate_series(60, 360, 60) days, unnest('{-30,30}'::int[]) minutes;
+CALL stripe_sync.work();
+SELECT group_key AS minutes, state, count(*) FROM stripe_sync.incident_record GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT stripe_sync.drop_alert('days' || days) FROM generate_series(60, 360, 60) days \g /dev/null
+RESET timezone;
 SELECT t.rule('ops', coalesce_for => '1 hour');
 SET stripe_sync.coalesce_burst = 1;
 SELECT t.new();

@@ -21,6 +21,18 @@ endpoint_seconds(const Interval *interval)
 	return days * SECS_PER_DAY + interval->time / USECS_PER_SEC;
 }
 
+/*
+ * So long after now.  A day has 24 hours, as in UTC: in the session's time zone
+ * it may have one more or less.
+ */
+TimestampTz
+endpoint_time_after(const Interval *interval)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(
+		timestamp_pl_interval, TimestampGetDatum(GetCurrentTimestamp()),
+		IntervalPGetDatum(interval)));
+}
+
 bool
 endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
@@ -222,10 +234,10 @@ ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
 		{TEXTOID}};
 	static EngineStatement lapse = {
 		"UPDATE stripe_sync.endpoint_secret"
-		"   SET lapses_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $2"
+		"   SET lapses_at = $2"
 		" WHERE endpoint OPERATOR(pg_catalog.=) $1 AND lapses_at IS NULL",
 		2,
-		{TEXTOID, INTERVALOID}};
+		{TEXTOID, TIMESTAMPTZOID}};
 	static EngineStatement clean = {
 		"DELETE FROM stripe_sync.endpoint_secret"
 		" WHERE endpoint OPERATOR(pg_catalog.=) $1"
@@ -236,7 +248,7 @@ ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
 	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	Interval none = {0};
 	Interval *keep = PG_ARGISNULL(2) ? &none : PG_GETARG_INTERVAL_P(2);
-	Datum values[] = {PointerGetDatum(name), IntervalPGetDatum(keep)};
+	Datum values[] = {PointerGetDatum(name), (Datum) 0};
 	Endpoint endpoint;
 	Refusal refusal;
 	ErrorContextCallback hider;
@@ -254,6 +266,7 @@ ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
 		refusal_raise(&refusal);
 	if (!secret_known(name, secret, &same) || !same)
 	{
+		values[1] = TimestampTzGetDatum(endpoint_time_after(keep));
 		engine_run(&lapse, values, NULL, SPI_OK_UPDATE);
 		engine_run(&clean, values, NULL, SPI_OK_DELETE);
 		secret_insert(name, secret);

@@ -88,7 +88,10 @@ escalate(int64 id)
 	(void) outbox_enqueue(&message);
 }
 
-/* A roll-up or digest counts on as long as something comes within its window. */
+/*
+ * A roll-up or digest counts on as long as something comes within its window.
+ * Intervals are compared, so that a window's day has 24 hours in any time zone.
+ */
 static void
 end_collecting(void)
 {
@@ -96,10 +99,11 @@ end_collecting(void)
 		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp()"
 		" FROM (SELECT o.id FROM stripe_sync.incident_record o"
-		"  WHERE o.state = 'open' AND o.kind <> 'single' AND COALESCE("
-		"   (SELECT a.at FROM stripe_sync.alerted a WHERE a.incident = o.id"
-		"     AND NOT a.closes ORDER BY a.at DESC LIMIT 1), o.opened_at)"
-		"   < pg_catalog.clock_timestamp() - COALESCE((SELECT r.coalesce_for"
+		"  WHERE o.state = 'open' AND o.kind <> 'single'"
+		"   AND pg_catalog.clock_timestamp() - COALESCE("
+		"     (SELECT a.at FROM stripe_sync.alerted a WHERE a.incident = o.id"
+		"       AND NOT a.closes ORDER BY a.at DESC LIMIT 1), o.opened_at)"
+		"   > COALESCE((SELECT r.coalesce_for"
 		"     FROM stripe_sync.alert r WHERE r.name = o.alert), interval '1 hour')"
 		"  LIMIT 1000 FOR UPDATE OF o SKIP LOCKED) d"
 		" WHERE i.id = d.id"};

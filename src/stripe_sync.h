@@ -222,6 +222,7 @@ extern void level_check_columns(TupleDesc desc, int columns);
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern int64 endpoint_seconds(const Interval *interval);
+extern TimestampTz endpoint_time_after(const Interval *interval);
 extern const char *endpoint_keep(const char *id, bool livemode, text *secret);
 extern void endpoint_check_interval(const Interval *interval, const char *what);
 

@@ -39,9 +39,7 @@ deadline(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("max_time cannot be NULL"),
 				 errhint("For example: CALL stripe_sync.work('1 minute').")));
-	return DatumGetTimestampTz(DirectFunctionCall2(
-		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
-		PG_GETARG_DATUM(0)));
+	return endpoint_time_after(PG_GETARG_INTERVAL_P(0));
 }
 
 static bool
