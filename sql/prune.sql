@@ -59,9 +59,9 @@ SELECT count(*) AS orphans FROM stripe_sync.delivery d WHERE NOT EXISTS (SELECT 
 SELECT id, state FROM stripe_sync.incident_record ORDER BY id;
 SELECT string_agg(event_id, ' ' ORDER BY event_id COLLATE "C") AS alerted FROM stripe_sync.alerted;
 -- days that no longer tell what is usual
-INSERT INTO stripe_sync.pulse SELECT 'e', timezone('UTC', now())::date - d, 1, '0', now() - d * interval '24 hours', now() - d * interval '24 hours' FROM unnest('{0,13,14,100}'::int[]) d;
+INSERT INTO stripe_sync.pulse SELECT 'e', at, 1, '0', at, at FROM unnest('{0,13,14,100}'::int[]) d, LATERAL (SELECT now() - d * interval '24 hours') v (at);
 SELECT stripe_sync.prune();
-SELECT array_agg(timezone('UTC', now())::date - day ORDER BY day DESC) AS days_ago FROM stripe_sync.pulse;
+SELECT array_agg(date_part('day', now() - day) ORDER BY day DESC) AS days_ago FROM stripe_sync.pulse;
 
 -- jobs that are over go with their parts; but the last run of reconcile, which may have to go on
 INSERT INTO stripe_sync.job_record (id, kind, state, finished_at)

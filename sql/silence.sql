@@ -15,7 +15,7 @@ $$;
 CREATE FUNCTION t.check() RETURNS TABLE (endpoint text, usual interval, since interval) LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM stripe_sync.silence_check();
-	RETURN QUERY SELECT s.endpoint, s.usual, date_trunc('minute', clock_timestamp() - s.since) FROM stripe_sync.silence s WHERE s.since IS NOT NULL ORDER BY 1;
+	RETURN QUERY SELECT s.endpoint, s.usual, date_trunc('hour', clock_timestamp() - s.since) FROM stripe_sync.silence s WHERE s.since IS NOT NULL ORDER BY 1;
 END $$;
 -- Make what is known of endpoints older.
 CREATE FUNCTION t.shift(endpoints text[], by interval) RETURNS void LANGUAGE sql AS $$
@@ -40,13 +40,13 @@ SELECT noticed_at AS noticed FROM stripe_sync.silence WHERE endpoint = 'busy' \g
 SELECT * FROM t.check();
 SELECT noticed_at = :'noticed' AS unchanged FROM stripe_sync.silence WHERE endpoint = 'busy';
 -- what is known, day by day; nothing is counted twice
-SELECT endpoint, sum(events) AS events, max(longest_gap) AS longest_gap, count(*) BETWEEN 10 AND 12 AS ten_days FROM stripe_sync.pulse WHERE endpoint IN ('busy', 'resting') GROUP BY 1 ORDER BY 1;
+SELECT endpoint, sum(events) AS events, max(longest_gap) AS longest_gap, count(*) AS days FROM stripe_sync.pulse WHERE endpoint IN ('busy', 'resting') GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM stripe_sync.pulse WHERE endpoint = 'old';
 
 -- an event comes: it is over, and the silence is usual from now on
 SELECT t.came('busy', 1, '0', '0');
 SELECT * FROM t.check();
-SELECT sum(events) AS events, date_trunc('minute', max(longest_gap)) AS longest_gap FROM stripe_sync.pulse WHERE endpoint = 'busy';
+SELECT sum(events) AS events, date_trunc('hour', max(longest_gap)) AS longest_gap FROM stripe_sync.pulse WHERE endpoint = 'busy';
 SELECT t.came('fetched', 3, '0', '0');
 SELECT * FROM t.check();
 -- silent once more; an endpoint that is dropped is forgotten
@@ -82,16 +82,21 @@ SELECT endpoint, date_trunc('minute', max(longest_gap)) AS longest_gap FROM stri
 
 -- days are spans of 24 hours, whatever the hour is now
 TRUNCATE stripe_sync.silence, stripe_sync.pulse, stripe_sync.event;
-SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) FROM unnest('{week,nearly_week,spread,burst,window,past}'::text[]) name;
+SELECT count(stripe_sync.add_endpoint(name, 'whsec_x')) FROM unnest('{week,nearly_week,three_days,two_days,aged}'::text[]) name;
 -- eight days and an hour back to the first event, and an hour less than eight
 SELECT t.came('week', 189, '1 hour', '5 hours'), t.came('nearly_week', 187, '1 hour', '5 hours');
--- three days and an hour from the first to the last, and an hour less than three
-SELECT t.came('spread', 147, '30 minutes', '125 hours'), t.came('burst', 143, '30 minutes', '125 hours');
--- the last an hour less than two weeks ago, and an hour more
-INSERT INTO stripe_sync.pulse
-	SELECT name, timezone('UTC', now() - until)::date, 100, '1 hour', now() - interval '480 hours', now() - until
-	  FROM (VALUES ('window', interval '335 hours'), ('past', '337 hours')) v (name, until);
+-- events on three days, the last of them just begun, and on two that are nearly over
+SELECT t.came('three_days', 146, '20 minutes', '149 hours'), t.came('two_days', 144, '20 minutes', '149 hours');
+-- six hours without an event, nearly two weeks ago, are usual
+SELECT t.came('aged', 1, '0', '334 hours'), t.came('aged', 324, '1 hour', '5 hours');
 SELECT endpoint, usual FROM t.check();
+SELECT endpoint, count(*) AS days, min(day) = min(first_at) AS from_the_first FROM stripe_sync.pulse GROUP BY 1 ORDER BY 1;
+-- and no longer when that day began more than two weeks ago
+BEGIN;
+UPDATE stripe_sync.event SET received_at = received_at - interval '12 hours';
+UPDATE stripe_sync.pulse SET day = day - interval '12 hours', first_at = first_at - interval '12 hours', last_at = last_at - interval '12 hours';
+COMMIT;
+SELECT endpoint, usual FROM t.check() WHERE endpoint = 'aged';
 
 -- real deliveries, simulated ones and redeliveries
 TRUNCATE stripe_sync.silence, stripe_sync.pulse, stripe_sync.event;

@@ -6,17 +6,17 @@
  * with a mail that nobody reads.  What is usual is learned from the endpoint's
  * own history: its longest time without an event in two weeks.  Endpoints that
  * have few events, or whose history has no weekend in it yet, are left alone.
- * Days are spans of 24 hours back from now, whatever the hour and the time zone.
  *
  * While the server was down nothing could come, and Stripe's next tries are
  * hours apart: that time is neither usual nor counted, and after a start
  * nothing is said for GRACE, nor before twice what is usual.
  *
- * stripe_sync.pulse has what is known, a row a day by UTC, which tells when its
- * first and its last event came: nothing is judged by the row's date.  Each check
- * adds the events that came since the last one.  Those that the worker fetched
- * itself, and simulated ones apart, don't count: they say nothing of Stripe's
- * deliveries.
+ * stripe_sync.pulse has what is known, a row for each day with events.  A day is
+ * 24 hours, counted from the endpoint's first event on: calendar days would make
+ * what is found depend on the hour and on a time zone.  A row counts as long as all
+ * of its day is within the two weeks.  Each check adds the events that came since the last one.  Those that the worker
+ * fetched itself, and simulated ones apart, don't count: they say nothing of
+ * Stripe's deliveries.
  */
 #include "stripe_sync.h"
 
@@ -26,7 +26,7 @@
 
 #define WINDOW_DAYS	  14  /* that tell what is usual */
 #define LEAST_EVENTS  100 /* in the window, or the endpoint is quiet */
-#define LEAST_DAYS	  3	  /* from the first to the last of them */
+#define LEAST_DAYS	  3	  /* with events, or too little is known */
 #define HISTORY_DAYS  8	  /* back to the first: a weekend is among them */
 #define GRACE_MINUTES 30  /* after the server's start */
 
@@ -98,11 +98,14 @@ static void
 fold_events(TimestampTz since)
 {
 	static const char *const sql =
-		"WITH known AS (SELECT s.endpoint, s.up_since, pg_catalog.max(p.last_at) AS last_at"
+		"WITH known AS (SELECT s.endpoint, s.up_since, pg_catalog.max(p.last_at) AS last_at,"
+		"      pg_catalog.max(p.day) AS day"
 		"    FROM stripe_sync.silence s LEFT JOIN stripe_sync.pulse p"
 		"      ON p.endpoint OPERATOR(pg_catalog.=) s.endpoint GROUP BY s.endpoint),"
 		" fresh AS (SELECT e.endpoint, e.received_at, k.up_since,"
-		"      coalesce(pg_catalog.lag(e.received_at) OVER w, k.last_at) AS before"
+		"      coalesce(pg_catalog.lag(e.received_at) OVER w, k.last_at) AS before,"
+		"      pg_catalog.date_bin('24 hours', e.received_at,"
+		"        coalesce(k.day, pg_catalog.first_value(e.received_at) OVER w)) AS day"
 		"    FROM stripe_sync.event e"
 		"    JOIN known k ON k.endpoint OPERATOR(pg_catalog.=) e.endpoint"
 		"   WHERE e.received_at OPERATOR(pg_catalog.>) $1"
@@ -110,7 +113,7 @@ fold_events(TimestampTz since)
 		"     AND (k.last_at IS NULL OR e.received_at OPERATOR(pg_catalog.>) k.last_at)"
 		"  WINDOW w AS (PARTITION BY e.endpoint ORDER BY e.received_at))"
 		" INSERT INTO stripe_sync.pulse AS p (endpoint, day, events, longest_gap, first_at, last_at)"
-		" SELECT endpoint, pg_catalog.timezone('UTC', received_at)::pg_catalog.date, pg_catalog.count(*),"
+		" SELECT endpoint, day, pg_catalog.count(*),"
 		"        coalesce(pg_catalog.max(received_at OPERATOR(pg_catalog.-) CASE"
 		"          WHEN before OPERATOR(pg_catalog.<) up_since AND received_at OPERATOR(pg_catalog.>=) up_since"
 		"          THEN up_since ELSE before END), '0'), pg_catalog.min(received_at), pg_catalog.max(received_at)"
@@ -184,10 +187,9 @@ find_begun(MemoryContext context)
 		"    SET since = k.last_at, usual = k.usual, noticed_at = pg_catalog.now()"
 		"   FROM (SELECT p.endpoint, pg_catalog.max(p.last_at) AS last_at, pg_catalog.max(p.longest_gap) AS usual"
 		"           FROM stripe_sync.pulse p"
-		"          WHERE p.last_at OPERATOR(pg_catalog.>) $2 GROUP BY p.endpoint"
+		"          WHERE p.day OPERATOR(pg_catalog.>=) $2 GROUP BY p.endpoint"
 		"         HAVING pg_catalog.sum(p.events) OPERATOR(pg_catalog.>=) $3"
-		"            AND (pg_catalog.max(p.last_at) OPERATOR(pg_catalog.-) pg_catalog.min(p.first_at))"
-		"                OPERATOR(pg_catalog.>=) $4"
+		"            AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $4"
 		"            AND pg_catalog.min(p.first_at) OPERATOR(pg_catalog.<=) $5) k"
 		"  WHERE s.endpoint OPERATOR(pg_catalog.=) k.endpoint AND s.since IS NULL"
 		"    AND (s.up_since IS NULL OR ($1 OPERATOR(pg_catalog.-) s.up_since) OPERATOR(pg_catalog.>) $6)"
@@ -196,15 +198,14 @@ find_begun(MemoryContext context)
 		"                 '15 minutes'::pg_catalog.interval)"
 		" RETURNING s.endpoint, s.since, s.usual, $1 OPERATOR(pg_catalog.-) s.since)" ABOUT,
 		6,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INTERVALOID, TIMESTAMPTZOID,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID,
 		 INTERVALOID}};
 	TimestampTz now = GetCurrentTimestamp();
-	Interval least = {.day = LEAST_DAYS};
 	Interval grace = {.time = GRACE_MINUTES * SECS_PER_MINUTE * USECS_PER_SEC};
 	Datum values[] = {TimestampTzGetDatum(now),
 					  TimestampTzGetDatum(now - WINDOW_DAYS * USECS_PER_DAY),
 					  Int64GetDatum(LEAST_EVENTS),
-					  IntervalPGetDatum(&least),
+					  Int64GetDatum(LEAST_DAYS),
 					  TimestampTzGetDatum(now - HISTORY_DAYS * USECS_PER_DAY),
 					  IntervalPGetDatum(&grace)};
 

@@ -1,16 +1,17 @@
 /* ---- upkeep: noticing silence, pruning, notes of backups ---- */
 
--- What is usual for an endpoint, a row a day, for noticing silence.
+-- What is usual for an endpoint, a row for each 24 hours, for noticing silence.
 CREATE TABLE stripe_sync.pulse (
 	endpoint	text NOT NULL,
-	day			date NOT NULL,
+	day			timestamptz NOT NULL,
 	events		bigint NOT NULL,
 	longest_gap	interval NOT NULL,
 	first_at	timestamptz NOT NULL,
 	last_at		timestamptz NOT NULL,
 	PRIMARY KEY (endpoint, day)
 );
-COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by day (UTC)';
+COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by spans of 24 hours';
+COMMENT ON COLUMN stripe_sync.pulse.day IS 'When the 24 hours begin; they are counted from the endpoint''s first event on';
 
 CREATE TABLE stripe_sync.backup_note (
 	at			timestamptz NOT NULL,
