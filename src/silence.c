@@ -13,10 +13,10 @@
  *
  * stripe_sync.pulse has what is known, a row for each day with events.  A day is
  * 24 hours, counted from the endpoint's first event on: calendar days would make
- * what is found depend on the hour and on a time zone.  A row counts as long as all
- * of its day is within the two weeks.  Each check adds the events that came since the last one.  Those that the worker
- * fetched itself, and simulated ones apart, don't count: they say nothing of
- * Stripe's deliveries.
+ * what is found depend on the hour and on a time zone.  A row counts as long as
+ * all of its day is within the two weeks.  Each check adds the events that came
+ * since the last one.  Those that the worker fetched itself, and simulated ones
+ * apart, don't count: they say nothing of Stripe's deliveries.
  */
 #include "stripe_sync.h"
 
