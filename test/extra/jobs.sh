@@ -76,12 +76,13 @@ check_results()
 	program exits 'exit 3'
 	program skips 'echo "1..0 # SKIP no such thing here"'
 	program skips_too 'exit 77'
-	run_jobs 3 60 passes fails dies says_nothing exits skips skips_too
+	run_jobs 3 60 passes exits fails dies says_nothing skips skips_too
 	is "$(result passes)" "1 0 1" "a test passes"
 	is "$(result fails)" "1 1 0" "a test fails"
 	is "$(result dies)" "1 1 0" "a test that dies has failed, whatever it said before"
 	is "$(result says_nothing)" "1 0 0" "a program without test points passes by its exit status"
 	is "$(result exits)" "0 1 0" "and fails by it"
+	ok "$([ -s "$PLACE/jobs/x.exits/result" ]; echo $?)" "one that fails and says nothing is noted as any other"
 	is "$(result skips) $(result skips_too)" "0 0 1 0 0 1" "tests are skipped"
 	is "$(printed ok passes)" "ok x:passes (1 passed, 1 skipped)" "a result is printed with its name"
 	is "$(printed FAILED fails)" "FAILED x:fails (1 passed, 1 failed, exit status 1)" "a failure too"

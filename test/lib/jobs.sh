@@ -145,7 +145,7 @@ job_report()
 		printf '%-7s %6.1f s  %s (%s passed%s%s)\n' "$word" "$seconds" "$name" \
 			"$p" "$why" "$([ "$s" -eq 0 ] || say ", $s skipped")"
 		if [ "$word" = FAILED ]; then
-			grep -Ev '^ok ' "$JOB/log" | tail -n 400 | sed 's/^/    /'
+			{ grep -Ev '^ok ' "$JOB/log" || true; } | tail -n 400 | sed 's/^/    /'
 		elif [ "$word" = skipped ]; then
 			tail -n 3 "$JOB/log" | sed 's/^/    /'
 		fi
