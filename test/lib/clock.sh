@@ -27,27 +27,12 @@ passed=0
 failed=1						# whatever ends this script before its end is a failure
 skipped=0
 
-finish()
-{
-	{
-		say "$passed $failed $skipped"
-		cat "$WORK/job_results" 2>/dev/null || true
-	} >"$WORK/results"
-}
+finish() { results_write "$WORK/results" "$passed" "$failed" "$skipped" "$WORK/job_results"; }
 
 interrupt()
 {
 	jobs_interrupt
 	exit 130
-}
-
-# The cluster that is copied for each combination
-make_template()
-{
-	"$BINDIR/initdb" -D "$WORK/cluster" -U postgres -A trust -E UTF8 --no-locale -N \
-		>"$WORK/initdb.log" 2>&1 || { cat "$WORK/initdb.log"; return 1; }
-	printf '%s\n' "listen_addresses = ''" "fsync = off" "autovacuum = off" \
-		"max_prepared_transactions = 10" >>"$WORK/cluster/postgresql.conf"
 }
 
 # ---- a combination ----
@@ -128,7 +113,7 @@ judge_combination()
 
 run_combinations()
 {
-	local zone date time p f s rest
+	local zone date time
 
 	jobs_begin "$WORK/j"
 	for date in "${DATES[@]}"; do
@@ -141,11 +126,7 @@ run_combinations()
 		done
 	done
 	jobs_wait >"$WORK/job_results"
-	while read -r p f s rest; do
-		passed=$((passed + p))
-		failed=$((failed + f))
-		skipped=$((skipped + s))
-	done <"$WORK/job_results"
+	read -r passed failed skipped < <(results_sum "$WORK/job_results")
 }
 
 main()
@@ -155,7 +136,6 @@ main()
 	cd "$WORK/tree"
 	trap finish EXIT
 	trap interrupt INT TERM
-	set -m
 	PG_REGRESS=$(dirname "$("$PG_CONFIG" --pgxs)")/../test/regress/pg_regress
 	read -ra tests <<<"${*:-$(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS)}"
 	COUNT=${#tests[@]}
@@ -164,10 +144,10 @@ main()
 	build_extension
 	install_privately
 	gcc -O2 -Wall -Werror -shared -fPIC -o "$WORK/ahead.so" test/lib/ahead.c
-	make_template
+	# copied for each combination
+	cluster_make "$WORK/cluster" "fsync = off" "autovacuum = off" "max_prepared_transactions = 10"
 	say "$((${#ZONES[@]} * ${#DATES[@]} * ${#TIMES[@]})) combinations of $COUNT tests"
 	run_combinations "${tests[@]}"
-	failed=$((failed - 1))
 }
 
 main "$@"

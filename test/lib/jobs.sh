@@ -222,6 +222,19 @@ jobs_interrupt()
 	wait || true
 }
 
+# Sum of the results in a file
+results_sum() { awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$1"; }
+
+# The results of all to the file $1: passed $2, failed $3, skipped $4; then those of
+# its jobs, which are in the file $5
+results_write()
+{
+	{
+		say "$2 $3 $4"
+		cat "$5" 2>/dev/null || true
+	} >"$1"
+}
+
 # The ten slowest of the results in files
 slowest_ten()
 {

@@ -58,22 +58,17 @@ lane_results()
 # results to the file $1 when there is one.
 lanes_end()
 {
-	local name p f s passed=0 failed=0 skipped=0 jobs=$lanes_dir/.jobs
+	local name passed failed skipped totals=$lanes_dir/.totals jobs=$lanes_dir/.jobs
 
 	wait
 	for name in "${lanes_names[@]}"; do
-		read -r p f s < <(lane_results "$lanes_dir/$name")
-		passed=$((passed + p))
-		failed=$((failed + f))
-		skipped=$((skipped + s))
+		lane_results "$lanes_dir/$name" >>"$totals"
 		lane_jobs "$lanes_dir/$name" >>"$jobs"
 	done
+	read -r passed failed skipped < <(results_sum "$totals")
 	slowest_ten "$jobs"
 	if [ -n "${1:-}" ]; then
-		{
-			say "$passed $failed $skipped"
-			cat "$jobs"
-		} >"$1"
+		results_write "$1" "$passed" "$failed" "$skipped" "$jobs"
 	fi
 	tally "$passed" "$failed" "$skipped"
 	[ "$failed" -eq 0 ] && [ "$((passed + skipped))" -gt 0 ]

@@ -62,8 +62,18 @@ install_privately()
 	export BINDIR PATH="$BINDIR:$PATH"
 }
 
-# Start a cluster in the directory $1, reached through the socket in
-# directory $2; more arguments are lines for postgresql.conf.
+# Make a cluster in the directory $1; more arguments are lines for postgresql.conf.
+cluster_make()
+{
+	local cluster=$1
+	shift
+
+	"$BINDIR/initdb" -D "$cluster" -U postgres -A trust -E UTF8 --no-locale -N \
+		>"$WORK/initdb.log" 2>&1 || { cat "$WORK/initdb.log"; return 1; }
+	printf '%s\n' "listen_addresses = ''" "$@" >>"$cluster/postgresql.conf"
+}
+
+# Make and start one, reached through the socket in directory $2.
 cluster_start()
 {
 	CLUSTER=$1
@@ -71,13 +81,7 @@ cluster_start()
 	shift 2
 
 	mkdir -m 700 "$socket"
-	"$BINDIR/initdb" -D "$CLUSTER" -U postgres -A trust -E UTF8 --no-locale -N \
-		>"$WORK/initdb.log" 2>&1 || { cat "$WORK/initdb.log"; return 1; }
-	{
-		echo "listen_addresses = ''"
-		echo "unix_socket_directories = '$socket'"
-		printf '%s\n' "$@"
-	} >>"$CLUSTER/postgresql.conf"
+	cluster_make "$CLUSTER" "unix_socket_directories = '$socket'" "$@"
 	"$BINDIR/pg_ctl" -D "$CLUSTER" -l "$WORK/server.log" -w -s start ||
 		{ tail -n 20 "$WORK/server.log"; return 1; }
 	export PGHOST=$socket PGUSER=postgres

@@ -52,10 +52,7 @@ fail()
 finish()
 {
 	cluster_stop || true
-	{
-		say "$passed $failed $skipped"
-		cat "$WORK/job_results" 2>/dev/null || true
-	} >"$WORK/results"
+	results_write "$WORK/results" "$passed" "$failed" "$skipped" "$WORK/job_results"
 }
 
 interrupt()
@@ -245,13 +242,12 @@ start_test()
 
 add_results()
 {
-	local p f s rest
+	local p f s
 
-	while read -r p f s rest; do
-		passed=$((passed + p))
-		failed=$((failed + f))
-		skipped=$((skipped + s))
-	done <"$WORK/job_results"
+	read -r p f s < <(results_sum "$WORK/job_results")
+	passed=$((passed + p))
+	failed=$((failed + f))
+	skipped=$((skipped + s))
 }
 
 run_tests()
