@@ -44,7 +44,20 @@ run_jobs()						# jobs limit name...
 		job_start "x:$name" judge_program "$PLACE/$name" >>"$PLACE/printed"
 	done
 	jobs_wait >"$PLACE/results"
+	slots_left=$(slots_count)
 	slot_close
+}
+
+# How many slots are free
+slots_count()
+{
+	local n=0
+
+	while IFS= read -r -t 0 -u "$STRIPE_SYNC_SLOTS"; do
+		slot_take
+		n=$((n + 1))
+	done
+	say "$n"
 }
 
 result() { awk -v name="x:$1" '$5 == name { print $1, $2, $3 }' "$PLACE/results"; }
@@ -83,6 +96,7 @@ check_results()
 	is "$(result says_nothing)" "1 0 0" "a program without test points passes by its exit status"
 	is "$(result exits)" "0 1 0" "and fails by it"
 	ok "$([ -s "$PLACE/jobs/x.exits/result" ]; echo $?)" "one that fails and says nothing is noted as any other"
+	is "$slots_left" 3 "every job has given its slot back"
 	is "$(result skips) $(result skips_too)" "0 0 1 0 0 1" "tests are skipped"
 	is "$(printed ok passes)" "ok x:passes (1 passed, 1 skipped)" "a result is printed with its name"
 	is "$(printed FAILED fails)" "FAILED x:fails (1 passed, 1 failed, exit status 1)" "a failure too"
@@ -97,11 +111,21 @@ check_together()
 	program right 'touch "$PLACE/r"; while [ ! -e "$PLACE/l" ]; do sleep 0.02; done'
 	run_jobs 2 600 left right
 	is "$(result left) $(result right)" "1 0 0 1 0 0" "two run at the same time"
-	# mkdir fails when another has made it
-	program alone 'mkdir "$PLACE/lock" && sleep 0.1 && rmdir "$PLACE/lock"'
-	cp "$PLACE/alone" "$PLACE/alone_too"
-	run_jobs 1 600 alone alone_too
-	is "$(result alone) $(result alone_too)" "1 0 0 1 0 0" "and no more than there are slots"
+}
+
+is_free() { IFS= read -r -t 0 -u "$STRIPE_SYNC_SLOTS"; }
+
+check_slots()
+{
+	unset STRIPE_SYNC_SLOTS
+	STRIPE_SYNC_JOBS=2 slots_open
+	slot_take
+	ok "$(is_free; echo $?)" "of two slots one is free while the other is taken"
+	slot_take
+	ok "$(not is_free; echo $?)" "and none when both are"
+	slot_give
+	ok "$(is_free; echo $?)" "one that is given back is free"
+	slot_close
 }
 
 check_hangs()
@@ -114,7 +138,7 @@ check_hangs()
 	is "$(result hangs)" "1 1 0" "a test that hangs has failed"
 	is "$(printed FAILED hangs)" "FAILED x:hangs (1 passed, 1 failed, exit status 137: ended after its limit of 1 s)" \
 		"which is said"
-	is "$(result after)" "1 0 0" "the next one runs"
+	is "$(result after) $slots_left" "1 0 0 1" "the next one runs in its slot"
 	ok "$(is_gone pid; echo $?)" "and it is gone, though it ignores SIGTERM"
 	ok "$([ $((SECONDS - began)) -lt 300 ]; echo $?)" "soon"
 }
@@ -158,6 +182,7 @@ main()
 	trap 'rm -rf "$PLACE"' EXIT
 	export ROOT
 	check_results
+	check_slots
 	check_together
 	check_hangs
 	check_left_behind

@@ -172,9 +172,23 @@ sub in_the_air
 	return $id;
 }
 
+# A session that runs a statement meanwhile; its end is waited for by the next.
+sub begin
+{
+	my ($session, $sql) = @_;
+
+	$session->query_until(qr/begun/, "\\echo begun\n$sql;\n");
+	return;
+}
+
 # The worker lets it land before ALTER EXTENSION UPDATE goes on.
-my $id = in_the_air('landing', { delay => 0.5 });
-one(q{ALTER EXTENSION stripe_sync UPDATE TO 'older'});
+my $id = in_the_air('landing', $slack->hold);
+$update = $node->background_psql('one');
+begin($update, q{ALTER EXTENSION stripe_sync UPDATE TO 'older'});
+state_is('leaving', 'landing: the worker is asked to leave');
+$slack->release;
+$update->query_safe('SELECT 1');
+$update->quit;
 is(field($node, 'one', $id, 'state'), 'sent', 'landing: it is settled before the update');
 is($slack->texts->{landing}, 1, 'landing: once');
 one('ALTER EXTENSION stripe_sync UPDATE');
@@ -204,10 +218,11 @@ $living->quit;
 $node->restart;
 one(q{SELECT stripe_sync.resume()});
 $living = $node->background_psql('one', on_error_stop => 0);
-$slack->fault({ delay => 1 }, times => 1, text => qr/^foreground/);
-$living->query_until(qr/begun/, qq{\\echo begun\nCALL stripe_sync.work('1 minute');\n\\echo ended\n});
+$slack->fault($slack->hold, times => 1, text => qr/^foreground/);
+begin($living, q{CALL stripe_sync.work('1 hour')});
 ok($slack->wait_for(sub { grep { ($_->{payload}{text} // '') eq 'foreground' } @{ $slack->requests } }), 'foreground: it is in the air');
 one("UPDATE stripe_sync.catalog_level SET level = $older");
+$slack->release;
 like(told($living, 'SELECT 1'), $refusal, 'foreground: work() is told');
 one("UPDATE stripe_sync.catalog_level SET level = $library");
 $living->query_safe(q{CALL stripe_sync.work('1 minute')});
@@ -217,10 +232,11 @@ is($slack->texts->{foreground}, 1, 'foreground: once');
 # One that ends meanwhile leaves it to others.
 $slack->reset;
 $id = notify($node, 'one', 'ops', 'abandoned');
-$slack->fault({ delay => 1 }, times => 1, text => qr/^abandoned/);
-$living->query_until(qr/begun/, qq{\\echo begun\nCALL stripe_sync.work('1 minute');\n\\echo ended\n});
+$slack->fault($slack->hold, times => 1, text => qr/^abandoned/);
+begin($living, q{CALL stripe_sync.work('1 hour')});
 ok($slack->wait_for(sub { grep { ($_->{payload}{text} // '') eq 'abandoned' } @{ $slack->requests } }), 'abandoned: it is in the air');
 one("UPDATE stripe_sync.catalog_level SET level = $older");
+$slack->release;
 like(told($living, 'SELECT 1'), $refusal, 'abandoned: work() is told');
 $log = -s $node->logfile;
 $living->quit;
