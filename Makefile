@@ -63,6 +63,7 @@ OBJS = \
 	src/test_handler.o \
 	src/replay.o \
 	src/webhook.o \
+	src/simulate.o \
 	src/explain.o \
 	src/verify_mirror.o \
 	src/destination.o \

@@ -21,18 +21,6 @@ endpoint_seconds(const Interval *interval)
 	return days * SECS_PER_DAY + interval->time / USECS_PER_SEC;
 }
 
-/*
- * So long after now.  A day has 24 hours, as in UTC: in the session's time zone
- * it may have one more or less.
- */
-TimestampTz
-endpoint_time_after(const Interval *interval)
-{
-	return DatumGetTimestamp(DirectFunctionCall2(
-		timestamp_pl_interval, TimestampGetDatum(GetCurrentTimestamp()),
-		IntervalPGetDatum(interval)));
-}
-
 bool
 endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
@@ -266,7 +254,7 @@ ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
 		refusal_raise(&refusal);
 	if (!secret_known(name, secret, &same) || !same)
 	{
-		values[1] = TimestampTzGetDatum(endpoint_time_after(keep));
+		values[1] = TimestampTzGetDatum(engine_time_after(keep));
 		engine_run(&lapse, values, NULL, SPI_OK_UPDATE);
 		engine_run(&clean, values, NULL, SPI_OK_DELETE);
 		secret_insert(name, secret);

@@ -88,6 +88,18 @@ engine_first_time(EngineStatement *select)
 }
 
 /*
+ * The time that is "interval" after now.  A day has 24 hours, as in UTC; in the
+ * session's time zone it may have 23 or 25.
+ */
+TimestampTz
+engine_time_after(const Interval *interval)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(
+		timestamp_pl_interval, TimestampGetDatum(GetCurrentTimestamp()),
+		IntervalPGetDatum(interval)));
+}
+
+/*
  * Tables that are empty today hold a million rows tomorrow, and plans are kept:
  * the worker's statements are planned for their indexes whatever the tables
  * hold.  Never around code of a user's.

@@ -21,7 +21,6 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -73,17 +72,38 @@ put_envelope(Row *row, const Event *event)
 		PointerGetDatum(cstring_to_text_with_len(event->payload, event->length)));
 }
 
-/* Its columns are counted under its lock: they may have changed meanwhile. */
-static RowTarget *
-open_inbox(void)
+/* A row of the event without a status, received now. */
+static Row *
+new_row(const Event *event, const char *endpoint, const char *source,
+		TimestampTz now)
+{
+	Row *row = palloc0(sizeof(Row));
+
+	memset(row->nulls, true, sizeof(row->nulls));
+	put_envelope(row, event);
+	put_text(row, EVENT_ENDPOINT, endpoint);
+	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(now));
+	put_text(row, EVENT_SOURCE, source);
+	return row;
+}
+
+/*
+ * False when it is there already.  The table's columns are counted under its
+ * lock: they may have changed while that was waited for.
+ */
+static bool
+insert_row(const Row *row)
 {
 	RowTarget *target = row_open(engine_relation("event"),
 								 engine_relation("event_pkey"));
+	bool inserted;
 
 	if (row_columns(target) != EVENT_NATTS)
 		elog(ERROR, "stripe_sync.event has %d columns instead of %d",
 			 row_columns(target), EVENT_NATTS);
-	return target;
+	inserted = row_insert(target, row->values, row->nulls);
+	row_close(target);
+	return inserted;
 }
 
 /*
@@ -94,16 +114,9 @@ static bool
 store(const Event *event, const char *endpoint, const char *source,
 	  const char *status, List *waiting)
 {
-	RowTarget *target;
-	Row *row = palloc0(sizeof(Row));
 	TimestampTz now = GetCurrentTimestamp();
-	bool inserted;
+	Row *row = new_row(event, endpoint, source, now);
 
-	memset(row->nulls, true, sizeof(row->nulls));
-	put_envelope(row, event);
-	put_text(row, EVENT_ENDPOINT, endpoint);
-	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(now));
-	put_text(row, EVENT_SOURCE, source);
 	put_text(row, EVENT_STATUS, status);
 	put_text(row, EVENT_MIRRORED, status);
 	put(row, EVENT_TODO, step_names(waiting));
@@ -115,10 +128,7 @@ store(const Event *event, const char *endpoint, const char *source,
 	}
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(1));
 	put(row, EVENT_APPLIED_AT, TimestampTzGetDatum(now));
-	target = open_inbox();
-	inserted = row_insert(target, row->values, row->nulls);
-	row_close(target);
-	return inserted;
+	return insert_row(row);
 }
 
 /* Looking for many: the inbox and its key are opened once. */
@@ -361,15 +371,8 @@ bool
 inbox_store_pending(const Event *event, const char *endpoint, const char *source)
 {
 	List *steps = all_steps(event);
-	Row *row = palloc0(sizeof(Row));
-	RowTarget *target;
-	bool inserted;
+	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
 
-	memset(row->nulls, true, sizeof(row->nulls));
-	put_envelope(row, event);
-	put_text(row, EVENT_ENDPOINT, endpoint);
-	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	put_text(row, EVENT_SOURCE, source);
 	put_text(row, EVENT_STATUS, "pending");
 	if (event->catalog == NULL)
 		put_text(row, EVENT_MIRRORED, "ignored");
@@ -377,10 +380,7 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 	if (steps != NIL)
 		put(row, EVENT_TRIES, step_tries(steps));
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
-	target = open_inbox();
-	inserted = row_insert(target, row->values, row->nulls);
-	row_close(target);
-	return inserted;
+	return insert_row(row);
 }
 
 static bool
@@ -529,73 +529,6 @@ ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
 					   payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
 					   endpoint, "webhook", &receipt, &refusal))
-		refusal_raise(&refusal);
-	role_leave(&scope);
-	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
-}
-
-static char *
-simulated_payload(const char *type, Jsonb *object, bool livemode, int64 now)
-{
-	static EngineStatement build = {
-		"SELECT pg_catalog.json_build_object("
-		" 'id', 'evt_sim_' OPERATOR(pg_catalog.||)"
-		"   pg_catalog.replace(pg_catalog.gen_random_uuid()::pg_catalog.text, '-', ''),"
-		" 'object', 'event', 'api_version', $3, 'created', $4,"
-		" 'data', pg_catalog.json_build_object('object', $2),"
-		" 'livemode', $5, 'pending_webhooks', 0, 'request', NULL, 'type', $1)::pg_catalog.text",
-		5,
-		{TEXTOID, JSONBOID, TEXTOID, INT8OID, BOOLOID}};
-	Datum values[] = {CStringGetTextDatum(type), JsonbPGetDatum(object),
-					  CStringGetTextDatum(catalog_api_version),
-					  Int64GetDatum(now), BoolGetDatum(livemode)};
-	MemoryContext context = CurrentMemoryContext;
-	char *payload;
-
-	SPI_connect();
-	engine_run(&build, values, NULL, SPI_OK_SELECT);
-	payload = MemoryContextStrdup(
-		context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
-	return payload;
-}
-
-/* simulate(event_type, object, endpoint) */
-ENGINE_FUNCTION(stripe_sync_simulate)
-{
-	char *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Jsonb *object = PG_GETARG_JSONB_P(1);
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	RoleScope scope;
-	int64 now = (int64) timestamptz_to_time_t(GetCurrentTimestamp());
-	Endpoint endpoint;
-	Receipt receipt;
-	Refusal refusal;
-	char *payload;
-
-	scope = role_enter_engine();
-	if (!endpoint_find(name, &endpoint, &refusal))
-		refusal_raise(&refusal);
-	if (endpoint.has_livemode && endpoint.livemode)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("endpoint \"%s\" takes live events, it cannot simulate",
-					name),
-			 errhint(
-				 "Make a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
-	if (!JB_ROOT_IS_OBJECT(object))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the object of an event must be a JSON object"),
-			 errhint(
-				 "For example '{\"id\": \"cus_1\", \"object\": \"customer\"}'.")));
-	payload = simulated_payload(type, object, false, now);
-	if (!inbox_receive(payload, strlen(payload),
-					   cstring_to_text(endpoint_sign(&endpoint, payload,
-													 strlen(payload), now)),
-					   name, "simulate", &receipt, &refusal))
 		refusal_raise(&refusal);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));

@@ -257,7 +257,7 @@ give_up_at(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(1))
 		return DT_NOEND;
-	return endpoint_time_after(PG_GETARG_INTERVAL_P(1));
+	return engine_time_after(PG_GETARG_INTERVAL_P(1));
 }
 
 /* One look, in a transaction that ends before the next. */

@@ -14,12 +14,12 @@
  * are equal, before an argument is read, whose place or type may be another by
  * now.
  *
- * Every library, of whatever age, must be able to read the level: the table's
- * name and its first column are for ever.  It is a table, and no function or
- * view, so that an upgrade that isn't committed yet blocks nobody who reads it,
- * and because its trigger, config_changed, makes the change a new generation in
- * every session, at commit.  Its row is not dumped: a restore has that of the
- * script that it runs.
+ * Every library, older or newer, must be able to read the level, so the
+ * table's name and its first column never change.  It is a table, not a function
+ * or a view: an upgrade that isn't committed yet blocks nobody who reads it, and
+ * its trigger, config_changed, makes the change a new generation in every
+ * session, at commit.  Its row is not dumped: a restore has that of the script
+ * that it runs.
  */
 #include "stripe_sync.h"
 

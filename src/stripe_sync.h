@@ -112,6 +112,7 @@ extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
 extern Datum engine_value(void);
 extern TimestampTz engine_first_time(EngineStatement *select);
+extern TimestampTz engine_time_after(const Interval *interval);
 extern int engine_plan_for_indexes(void);
 extern int engine_plan_in_haste(void);
 extern void engine_plan_as_before(int nest);
@@ -222,7 +223,6 @@ extern void level_check_columns(TupleDesc desc, int columns);
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern int64 endpoint_seconds(const Interval *interval);
-extern TimestampTz endpoint_time_after(const Interval *interval);
 extern const char *endpoint_keep(const char *id, bool livemode, text *secret);
 extern void endpoint_check_interval(const Interval *interval, const char *what);
 

@@ -39,7 +39,7 @@ deadline(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("max_time cannot be NULL"),
 				 errhint("For example: CALL stripe_sync.work('1 minute').")));
-	return endpoint_time_after(PG_GETARG_INTERVAL_P(0));
+	return engine_time_after(PG_GETARG_INTERVAL_P(0));
 }
 
 static bool
