@@ -6,16 +6,6 @@
 \i :prelude
 \set ECHO all
 SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1'), stripe_sync.add_slack_webhook('shop', 'https://hooks.slack.com/services/T0/B0/x'), stripe_sync.add_slack_channel('vip', '#vip', 'xoxb-1');
-CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN concat_ws(E'\n  ', SQLSTATE || ': ' || SQLERRM, nullif(hint, ''));
-END $$;
 -- What people read, place by place.
 CREATE VIEW t.told AS SELECT destination, alert, payload->>'text' AS text FROM stripe_sync.message ORDER BY id;
 CREATE FUNCTION t.new() RETURNS void LANGUAGE sql AS $$

@@ -44,16 +44,6 @@ SELECT customer, amount_due, mine FROM stripe.invoices WHERE id = 'in_3';
 
 -- another tool's table of that name is refused, and left alone
 CREATE TABLE stripe.products (id text PRIMARY KEY, data json);
-CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || SQLERRM || E'\n' || hint;
-END $$;
 SELECT t.hint($$ SELECT stripe_sync.create_tables('{product}') $$);
 -- nor is anything written to it
 SELECT t.send('evt_5', 'product.created', 5, '{"id":"prod_1","object":"product"}');

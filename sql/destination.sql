@@ -7,16 +7,6 @@
 \set ECHO all
 -- Times are shown in the session's zone.
 SET timezone = 'UTC';
-CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || SQLERRM || E'\n' || hint;
-END $$;
 CREATE VIEW t.shown AS SELECT name, kind, channel, enabled, disabled_reason, disabled_at IS NOT NULL AS off_since, fallback, escalation FROM stripe_sync.destination;
 
 -- what the calls take

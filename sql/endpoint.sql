@@ -15,16 +15,6 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ': ' || SQLERRM;
 END $$;
-CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || SQLERRM || E'\n' || hint;
-END $$;
 
 -- what add_endpoint takes
 SELECT stripe_sync.add_endpoint('a', 'whsec_a'), stripe_sync.add_endpoint('b', 'whsec_b', true, '1 hour'), stripe_sync.add_endpoint('c', 'whsec_c', tolerance => NULL);

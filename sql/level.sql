@@ -11,17 +11,6 @@ CREATE FUNCTION t.customer(id text) RETURNS json LANGUAGE sql
 SELECT level AS library FROM stripe_sync.catalog_level \gset
 CREATE FUNCTION t.set_level(level int) RETURNS void LANGUAGE sql
 	AS $$ UPDATE stripe_sync.catalog_level SET level = set_level.level $$;
--- what an error says and hints at
-CREATE FUNCTION t.refusal(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN SQLSTATE || ': ' || SQLERRM || E'\nHINT: ' || hint;
-END $$;
 CREATE FUNCTION t.post(payload text, OUT http_status int, OUT body jsonb) LANGUAGE sql AS $$
 	SELECT w.http_status, w.body
 	  FROM stripe_sync.webhook(payload, jsonb_build_object('Stripe-Signature', stripe_sync.sign(payload, t.secret()))) w
@@ -42,7 +31,7 @@ SELECT t.send('evt_3', 'customer.created', 3, t.customer('cus_3'));
 SELECT * FROM t.post(t.event('evt_4', 'customer.created', 4, t.customer('cus_4')));
 SELECT id, status FROM stripe_sync.event ORDER BY id;
 SELECT id FROM stripe.customers ORDER BY id;
-SELECT t.refusal($$ SELECT stripe_sync.pause() $$);
+SELECT t.hint($$ SELECT stripe_sync.pause() $$);
 SELECT t.raises($$ SELECT stripe_sync.simulate('customer.created', '{}') $$);
 CALL stripe_sync.work('1 second');
 -- what only computes goes on
@@ -52,7 +41,7 @@ SELECT count(*) >= 0 AS workers FROM stripe_sync.worker;
 
 -- two behind
 SELECT t.set_level(:library - 2);
-SELECT t.refusal($$ SELECT t.send('evt_5', 'customer.created', 5, t.customer('cus_5')) $$);
+SELECT t.hint($$ SELECT t.send('evt_5', 'customer.created', 5, t.customer('cus_5')) $$);
 SET client_min_messages = log;
 SELECT * FROM t.post(t.event('evt_5', 'customer.created', 5, t.customer('cus_5')));
 SET client_min_messages = warning;
@@ -60,11 +49,11 @@ SELECT t.raises($$ SELECT stripe_sync.pause() $$);
 
 -- one ahead
 SELECT t.set_level(:library + 1);
-SELECT t.refusal($$ SELECT t.send('evt_5', 'customer.created', 5, t.customer('cus_5')) $$);
+SELECT t.hint($$ SELECT t.send('evt_5', 'customer.created', 5, t.customer('cus_5')) $$);
 SET client_min_messages = log;
 SELECT * FROM t.post(t.event('evt_5', 'customer.created', 5, t.customer('cus_5')));
 SET client_min_messages = warning;
-SELECT t.refusal($$ SELECT stripe_sync.pause() $$);
+SELECT t.hint($$ SELECT stripe_sync.pause() $$);
 SELECT count(*) AS stored FROM stripe_sync.event WHERE id = 'evt_5';
 
 -- Every C function of the extension checks, and before it looks at an argument: here none has any.

@@ -9,15 +9,6 @@
 -- Times are shown in the session's zone.
 SET timezone = 'UTC';
 
-CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'nothing';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN hint;
-END $$;
 CREATE VIEW t.shown AS SELECT row_number() OVER (ORDER BY id) AS n, destination, method, payload, key, thread, state, attempts, due_at = created_at OR due_at < created_at AS due, last_code, settled_at IS NOT NULL AS settled FROM stripe_sync.message;
 
 -- Nothing may leave while these tests look on.
@@ -100,7 +91,7 @@ SELECT payload ->> 'text' AS text FROM stripe_sync.message WHERE payload ->> 'te
 -- To a destination that is off a message waits; a test is refused there, with what to do.
 SELECT stripe_sync.disable_destination('hook', 'Holidays');
 SELECT stripe_sync.notify('hook', 'waits') > 0 AS queued;
-SELECT t.raises($$ SELECT stripe_sync.test_destination('hook') $$), t.hint($$ SELECT stripe_sync.test_destination('hook') $$);
+SELECT t.hint($$ SELECT stripe_sync.test_destination('hook') $$);
 SELECT stripe_sync.enable_destination('hook');
 SELECT stripe_sync.test_destination('bot') > 0 AS queued;
 SELECT destination, method, payload FROM stripe_sync.message WHERE method = 'test';

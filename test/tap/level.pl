@@ -73,17 +73,6 @@ sub told
 	return $said // '';
 }
 
-# Hundredths of a second of the processor that a process has used.
-sub ticks
-{
-	my ($process) = @_;
-	my $stat = slurp_file("/proc/$process/stat");
-
-	$stat =~ s/^.*\) //;
-	my @fields = split / /, $stat;
-	return $fields[11] + $fields[12];
-}
-
 my $refusal = qr/has catalog level $older, its library needs level $library/;
 
 one(q{CREATE TABLE test.noted (id text);

@@ -69,17 +69,6 @@ sub timed
 
 sub is_gone { return !kill(0, $_[0]); }
 
-# Ticks of the processor that a process has used.
-sub ticks
-{
-	my ($pid) = @_;
-	my $stat = slurp_file("/proc/$pid/stat");
-
-	$stat =~ s/^.*\) //;
-	my @fields = split / /, $stat;
-	return $fields[11] + $fields[12];
-}
-
 # ---- coming and going with the extension ----
 
 my $node = start_node('worker', allows_streaming => 1,

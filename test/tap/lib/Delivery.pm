@@ -18,7 +18,7 @@ our @EXPORT = qw(
   PRELOAD TOKEN
   make_sender add_webhook add_channel notify
   state_of_message field eventually idle kill_server
-  worker_pid worker_setting no_secret_in
+  worker_pid worker_setting ticks no_secret_in
 );
 
 use constant PRELOAD => "shared_preload_libraries = 'stripe_sync'\n";
@@ -141,6 +141,17 @@ sub worker_pid
 
 	return $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
 		WHERE backend_type = 'stripe_sync worker' AND datname = } . literal($database));
+}
+
+# Ticks of the processor that a process has used.
+sub ticks
+{
+	my ($pid) = @_;
+	my $stat = slurp_file("/proc/$pid/stat");
+
+	$stat =~ s/^.*\) //;
+	my @fields = split / /, $stat;
+	return $fields[11] + $fields[12];
 }
 
 # Neither the log nor anything that people may read holds what opens Slack.
