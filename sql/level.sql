@@ -82,6 +82,10 @@ SELECT t.raises('SELECT * FROM t.wide_webhook()');
 CREATE FUNCTION t.wide_workers(OUT int, OUT oid, OUT text, OUT timestamptz, OUT text) RETURNS SETOF record LANGUAGE c AS '$libdir/stripe_sync', 'stripe_sync_workers';
 SELECT t.raises('SELECT * FROM t.wide_workers()');
 
+SELECT t.set_level(:library - 1);
+CREATE FUNCTION t.wide_receive(payload text, signature text, endpoint text, OUT text, OUT text, OUT text, OUT more text) LANGUAGE c AS '$libdir/stripe_sync', 'stripe_sync_receive';
+SELECT t.raises($$ SELECT t.wide_receive(p, stripe_sync.sign(p, t.secret()), 'default') FROM t.event('evt_5', 'customer.created', 5, t.customer('cus_5')) p $$);
+
 -- a change is noticed when it is rolled back, too
 SELECT t.set_level(:library);
 BEGIN;
@@ -102,6 +106,14 @@ SELECT t.set_level(:library - 1);
 RESET session_replication_role;
 SELECT t.raises($$ SELECT stripe_sync.resume() $$);
 
+-- and where all tables are published
+SET client_min_messages = error;
+BEGIN;
+CREATE PUBLICATION everything FOR ALL TABLES;
+SELECT t.raises(format('SELECT t.set_level(%s)', :library));
+ROLLBACK;
+SET client_min_messages = warning;
+
 -- a new session
 \set QUIET on
 \c -
@@ -118,7 +130,7 @@ ALTER EXTENSION stripe_sync DROP TABLE stripe_sync.catalog_level;
 DROP TABLE stripe_sync.catalog_level;
 SELECT t.raises($$ SELECT stripe_sync.resume() $$);
 SELECT t.send('evt_8', 'customer.created', 8, t.customer('cus_8'));
-CREATE TABLE stripe_sync.catalog_level (level integer NOT NULL);
+CREATE TABLE stripe_sync.catalog_level (level integer PRIMARY KEY);
 INSERT INTO stripe_sync.catalog_level VALUES (:library);
 SELECT t.raises($$ SELECT stripe_sync.resume() $$);
 ROLLBACK;

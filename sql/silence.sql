@@ -105,8 +105,8 @@ SELECT status FROM stripe_sync.simulate('customer.created', '{"id":"cus_2","obje
 SELECT count(*) AS silent FROM t.check();
 SELECT endpoint, events, longest_gap < interval '1 minute' AS short, last_at = (SELECT max(received_at) FROM stripe_sync.event) AS last FROM stripe_sync.pulse;
 -- nobody else's to call
-CREATE ROLE regress_sync_admin;
-SELECT stripe_sync.grant_admin('regress_sync_admin');
-SELECT has_function_privilege('regress_sync_admin', 'stripe_sync.silence_check()', 'EXECUTE') AS admin_may;
-SELECT stripe_sync.revoke_all('regress_sync_admin');
-DROP ROLE regress_sync_admin;
+CREATE ROLE regress_silence_admin;
+SELECT stripe_sync.grant_admin('regress_silence_admin');
+SELECT has_function_privilege('regress_silence_admin', 'stripe_sync.silence_check()', 'EXECUTE') AS admin_may;
+SELECT stripe_sync.revoke_all('regress_silence_admin');
+DROP ROLE regress_silence_admin;

@@ -89,7 +89,8 @@ new_row(const Event *event, const char *endpoint, const char *source,
 
 /*
  * False when it is there already.  The table's columns are counted under its
- * lock: they may have changed while that was waited for.
+ * lock: an update of the catalog may have been committed while that was waited
+ * for.
  */
 static bool
 insert_row(const Row *row)
@@ -99,8 +100,11 @@ insert_row(const Row *row)
 	bool inserted;
 
 	if (row_columns(target) != EVENT_NATTS)
+	{
+		level_check(CATALOG_LEVEL - 1);
 		elog(ERROR, "stripe_sync.event has %d columns instead of %d",
 			 row_columns(target), EVENT_NATTS);
+	}
 	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
 	return inserted;
@@ -506,6 +510,7 @@ inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
 
 		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 			elog(ERROR, "return type must be a row type");
+		level_check_columns(desc, lengthof(values));
 		desc = BlessTupleDesc(desc);
 		fcinfo->flinfo->fn_extra = desc;
 		MemoryContextSwitchTo(old);

@@ -25,6 +25,7 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -56,6 +57,8 @@ read_level(void)
 		return 0;
 	}
 	relation = table_open(relid, AccessShareLock);
+	if (relation->rd_rel->relkind != RELKIND_RELATION)
+		elog(ERROR, "stripe_sync.catalog_level is no table");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, NULL);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -67,8 +70,8 @@ read_level(void)
 
 /*
  * The catalog's level.  Needs a transaction; costs nothing while the set-up
- * stays as it was.  In the middle of a transaction nothing else may have looked
- * for what others have changed.
+ * stays as it was.  A session learns of what others have changed when it takes a
+ * lock; it may have taken none since, so that is asked for here.
  */
 int
 level_found(void)

@@ -203,9 +203,10 @@ extern void level_check_columns(TupleDesc desc, int columns);
  * Begins a function that is called from SQL and uses the extension's tables:
  * the catalog's level is checked before an argument is read.
  *
- * A function with PG_FUNCTION_INFO_V1() alone is called whatever the level is.
- * Its arguments and the rows that it answers must never change: a function that
- * is to have others gets another name in C.  sql/level.sql lists them.
+ * A function with PG_FUNCTION_INFO_V1() alone is called whatever the level is,
+ * and receive at the level before.  Their arguments and the rows that they answer
+ * must never change: a function that is to have others gets another name in C.
+ * sql/level.sql lists them.
  */
 #define ENGINE_FUNCTION(name) ENGINE_FUNCTION_FROM(name, CATALOG_LEVEL)
 

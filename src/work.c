@@ -87,7 +87,9 @@ warn_if_inactive(void)
 
 /*
  * An error must not leave messages leased to a session that lives on.  It may
- * have come from deeper levels of SPI, of which only ours can roll back.
+ * have come from deeper levels of SPI, of which only ours can roll back.  Where
+ * the library no longer fits the catalog nothing can be written: they stay
+ * leased until the session ends or its next work() settles them.
  */
 static void
 let_go(MemoryContext memory)
@@ -102,7 +104,8 @@ let_go(MemoryContext memory)
 			ReThrowError(error);
 	pass_abort();
 	SPI_rollback();
-	pass_finish();
+	if (pass_fits())
+		pass_finish();
 	ReThrowError(error);
 }
 

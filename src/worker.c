@@ -193,11 +193,16 @@ mind_interrupts(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Let what is in flight end, for a while, and go. */
+/*
+ * Let what is in flight end, for a while, and go.  Should that raise, as it does
+ * when the catalog no longer fits, the process ends by it: the launcher is not to
+ * hold that against the worker.
+ */
 static void
 leave_in_peace(TimestampTz next)
 {
 	slots_report("leaving");
+	slot->dismissed = true;
 	if (fits)
 		pass_land(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
@@ -292,9 +297,9 @@ take_turns(void)
 
 /*
  * Report what a turn raised, unless it was DROP EXTENSION that it met, or a
- * catalog that doesn't fit.  False when there is nothing to be slept off.  Who
- * has just waited in vain for a lock doesn't look at the catalog, lest it be
- * the same lock.
+ * catalog that doesn't fit.  False when there is nothing to be slept off.  The
+ * level is looked at only after the error that level_check() raises, which has
+ * just read it: nothing here may wait for a lock.
  */
 static bool
 recover(void)
@@ -313,7 +318,7 @@ recover(void)
 	worker_begin();
 	if (!extension_is_here())
 		leave_as_absent();
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 	{
 		look_at_level();
 		unfit = !fits;

@@ -25,7 +25,8 @@ COMMENT ON FUNCTION stripe_sync.config_changed() IS 'Tells every session to read
 -- libraries of any age read it.  It is not dumped: a restore makes the catalog
 -- anew, at the level of the script that does.
 CREATE TABLE stripe_sync.catalog_level (
-	level	integer NOT NULL
+	-- a key, for where all tables are published
+	level	integer PRIMARY KEY
 );
 COMMENT ON TABLE stripe_sync.catalog_level IS 'The level of what CREATE EXTENSION and ALTER EXTENSION UPDATE have made, which the library must fit';
 INSERT INTO stripe_sync.catalog_level VALUES (1);

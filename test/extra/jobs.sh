@@ -89,19 +89,25 @@ check_results()
 	program exits 'exit 3'
 	program skips 'echo "1..0 # SKIP no such thing here"'
 	program skips_too 'exit 77'
-	run_jobs 3 60 passes exits fails dies says_nothing skips skips_too
+	program stops 'echo "ok 1 - a"; echo "1..2"'
+	program plans_nothing 'echo "ok 1 - a"'
+	program removes 'echo "ok 1 - a"; echo "1..1"; rm -rf "$JOB"'
+	run_jobs 3 60 passes exits fails dies says_nothing skips skips_too \
+		stops plans_nothing removes
 	is "$(result passes)" "1 0 1" "a test passes"
 	is "$(result fails)" "1 1 0" "a test fails"
 	is "$(result dies)" "1 1 0" "a test that dies has failed, whatever it said before"
 	is "$(result says_nothing)" "1 0 0" "a program without test points passes by its exit status"
 	is "$(result exits)" "0 1 0" "and fails by it"
 	ok "$([ -s "$PLACE/jobs/x.exits/result" ]; echo $?)" "one that fails and says nothing is noted as any other"
+	is "$(result stops) $(result plans_nothing)" "1 1 0 1 1 0" "so has one that stops before its plan, or has none"
+	is "$(result removes)" "0 1 0" "and one that removes its directory"
 	is "$slots_left" 3 "every job has given its slot back"
 	is "$(result skips) $(result skips_too)" "0 0 1 0 0 1" "tests are skipped"
 	is "$(printed ok passes)" "ok x:passes (1 passed, 1 skipped)" "a result is printed with its name"
 	is "$(printed FAILED fails)" "FAILED x:fails (1 passed, 1 failed, exit status 1)" "a failure too"
 	is "$(grep -c '^    not ok 2 - b$' "$PLACE/printed")" 1 "and what it said"
-	is "$(grep -cE '^[a-zA-Z]+ +[0-9]+\.[0-9] s  x:' "$PLACE/printed")" 7 "each with its seconds"
+	is "$(grep -cE '^[a-zA-Z]+ +[0-9]+\.[0-9] s  x:' "$PLACE/printed")" 10 "each with its seconds"
 }
 
 # Each waits for the other, so they end only when both run.
@@ -134,9 +140,9 @@ check_hangs()
 
 	program hangs 'trap "" TERM; echo $$ >"$PLACE/pid"; echo "ok 1 - a"; while :; do sleep 600; done'
 	program after 'exit 0'
-	run_jobs 1 1 hangs after
+	run_jobs 1 5 hangs after
 	is "$(result hangs)" "1 1 0" "a test that hangs has failed"
-	is "$(printed FAILED hangs)" "FAILED x:hangs (1 passed, 1 failed, exit status 137: ended after its limit of 1 s)" \
+	is "$(printed FAILED hangs)" "FAILED x:hangs (1 passed, 1 failed, exit status 137: ended after its limit of 5 s)" \
 		"which is said"
 	is "$(result after) $slots_left" "1 0 0 1" "the next one runs in its slot"
 	ok "$(is_gone pid; echo $?)" "and it is gone, though it ignores SIGTERM"

@@ -37,7 +37,9 @@ slots_open()
 	printf "%${count}s" >&"$STRIPE_SYNC_SLOTS"
 }
 
-slot_take() { IFS= read -r -N 1 -u "$STRIPE_SYNC_SLOTS"; }
+# A slot that nobody has given back for as long as a job may take is lost, with a
+# job that was killed: this one goes on without, and gives back a new one.
+slot_take() { IFS= read -r -N 1 -t $((LIMIT + 2 * GRACE)) -u "$STRIPE_SYNC_SLOTS" || true; }
 slot_give() { printf ' ' >&"$STRIPE_SYNC_SLOTS"; }
 slot_close() { exec {STRIPE_SYNC_SLOTS}>&-; }
 
@@ -46,19 +48,25 @@ slot_close() { exec {STRIPE_SYNC_SLOTS}>&-; }
 # Processes of the job whose directory is $1: they work in it (a server in its
 # data directory), or have inherited its JOB.
 job_processes()
-{
+(
+	unset JOB
 	{
 		find /proc -mindepth 2 -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$1/*" || true
-		grep -lszx "JOB=$1" /proc/[0-9]*/environ || true
+		grep -lszxF "JOB=$1" /proc/[0-9]*/environ || true
 	} 2>/dev/null | cut -d / -f 3 | sort -u
-}
+)
 
+# Until there are none: one may have started another meanwhile.
 job_sweep()
 {
-	local pid
+	local n pids
 
-	for pid in $(job_processes "$1"); do
-		kill -KILL "$pid" 2>/dev/null || true
+	for ((n = 0; n < 100; n++)); do
+		pids=$(job_processes "$1")
+		[ -n "$pids" ] || return 0
+		# shellcheck disable=SC2086
+		kill -KILL $pids 2>/dev/null || true
+		sleep 0.05
 	done
 }
 
@@ -87,11 +95,21 @@ judge_tap()
 	say "$p $f $s"
 }
 
+# Are there as many test points as the plan says?
+keeps_plan()
+{
+	[ "$(grep -Ec '^(not )?ok [0-9]+' "$1")" = "$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$1")" ]
+}
+
 # By its test points or, without any, by its exit status (77: skipped)
 judge_program()
 {
 	if grep -Eq '^(not )?ok [0-9]+|^1\.\.0' "$1"; then
-		judge_tap "$@"
+		if keeps_plan "$1"; then
+			judge_tap "$@"
+		else
+			judge_tap "$1" 1
+		fi
 	elif [ "$2" -eq 0 ]; then
 		say "1 0 0"
 	elif [ "$2" -eq 77 ]; then
@@ -134,7 +152,8 @@ job_report()
 	if [ "$f" -gt 0 ]; then
 		word=FAILED
 		why=", $f failed, exit status $status"
-		if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+		# timeout's own status, or that of SIGKILL, which may have come from elsewhere
+		if [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ "${seconds%.*}" -ge "$LIMIT" ]; }; then
 			why="$why: ended after its limit of $LIMIT s"
 		fi
 	elif [ "$p" -eq 0 ]; then
@@ -145,7 +164,7 @@ job_report()
 		printf '%-7s %6.1f s  %s (%s passed%s%s)\n' "$word" "$seconds" "$name" \
 			"$p" "$why" "$([ "$s" -eq 0 ] || say ", $s skipped")"
 		if [ "$word" = FAILED ]; then
-			{ grep -Ev '^ok ' "$JOB/log" || true; } | tail -n 400 | sed 's/^/    /'
+			{ grep -Ev '^ok ' "$JOB/log" 2>&1 || true; } | tail -n 400 | sed 's/^/    /'
 		elif [ "$word" = skipped ]; then
 			tail -n 3 "$JOB/log" | sed 's/^/    /'
 		fi
@@ -170,6 +189,7 @@ job()
 	local name=$1 judge=$2 began=$EPOCHREALTIME status=0 interrupted='' p f s seconds
 	shift 2
 
+	trap slot_give EXIT
 	JOB=$(job_directory "$name")
 	export JOB
 	mkdir -p "$JOB"
@@ -181,14 +201,14 @@ job()
 	) >"$JOB/log" 2>&1 || status=$?
 	[ -z "$interrupted" ] || exit 130
 	seconds=$(elapsed "$began" "$EPOCHREALTIME")
-	read -r p f s < <("$judge" "$JOB/log" "$status")
+	read -r p f s < <("$judge" "$JOB/log" "$status") || { p=0 f=1 s=0; }
 	job_sweep "$JOB"
 	job_report "$name" "$seconds" "$status" "$p" "$f" "$s"
-	say "$p $f $s $seconds $name" >"$JOB/result"
+	say "$p $f $s $seconds $name" >"$JOB/result.new"
+	mv "$JOB/result.new" "$JOB/result"
 	if [ "$f" -eq 0 ]; then
-		find "$JOB" -mindepth 1 -maxdepth 1 ! -name log ! -name result -exec rm -rf {} +
+		find "$JOB" -mindepth 1 -maxdepth 1 ! -name log ! -name result -exec rm -rf {} + || true
 	fi
-	slot_give
 }
 
 # Run the rest as job $1, whose outcome function $2 judges, once a slot is free.
@@ -200,15 +220,21 @@ job_start()
 	jobs_pids+=("$!")
 }
 
-# Wait for all; prints every job's "passed failed skipped seconds name".
+# Wait for all; prints every job's "passed failed skipped seconds name".  One that
+# ended without a result has failed.
 jobs_wait()
 {
-	local i
+	local i result
 
 	for i in "${!jobs_pids[@]}"; do
 		wait "${jobs_pids[i]}" || true
-		cat "$(job_directory "${jobs_names[i]}")/result" 2>/dev/null ||
+		result=$(job_directory "${jobs_names[i]}")/result
+		if [ -s "$result" ]; then
+			cat "$result"
+		else
+			note "FAILED  ${jobs_names[i]} (ended without a result)"
 			say "0 1 0 0 ${jobs_names[i]}"
+		fi
 	done
 }
 

@@ -79,20 +79,28 @@ is_chosen()
 	return 1
 }
 
+# The Makefile's lists
+read_lists()
+{
+	REGRESS=$(make_variable REGRESS)
+	ISOLATION=$(make_variable ISOLATION)
+	PROVE_TESTS=$(make_variable PROVE_TESTS)
+	SLOW=$(make_variable SLOW)
+}
+
 # Every test as SUITE:NAME, the slow ones first so that none is left over at the
 # end, when it would run alone.
 all_tests()
 {
-	local slow name
+	local name
 
-	slow=" $(make_variable SLOW) "
 	{
-		for name in $(make_variable REGRESS); do say "regress:$name"; done
-		for name in $(make_variable ISOLATION); do say "isolation:$name"; done
-		for name in $(make_variable PROVE_TESTS); do say "tap:$name"; done
-		for name in test/extra/*.sh; do [ ! -x "$name" ] || say "extra:$name"; done
+		for name in $REGRESS; do say "regress:$name"; done
+		for name in $ISOLATION; do say "isolation:$name"; done
+		for name in $PROVE_TESTS; do say "tap:$name"; done
+		for name in test/extra/*.sh; do say "extra:$name"; done
 	} | while read -r name; do
-		case $slow in
+		case " $SLOW " in
 			*" $name "*) say "0 $name" ;;
 			*) say "1 $name" ;;
 		esac
@@ -111,19 +119,18 @@ chosen_tests()
 }
 
 # A test that the Makefile doesn't list never runs, and nobody would notice:
-# $1 is the Makefile's variable, the rest the files that exist.
+# $1 is the Makefile's list, the rest the files that exist.
 check_listed()
 {
-	local variable=$1 listed file name
+	local listed=" $1 " file name
 	shift
 
-	listed=" $(make_variable "$variable") "
 	for file in "$@"; do
 		[ -e "$file" ] || continue
 		name=${file##*/}
 		case $listed in
 			*" $file "* | *" ${name%.*} "*) ;;
-			*) fail "$file is not listed in the Makefile's $variable" ;;
+			*) fail "$file is in none of the Makefile's lists" ;;
 		esac
 	done
 }
@@ -134,7 +141,7 @@ check_names()
 	local name all
 
 	all=" $(all_tests | tr '\n' ' ') regress isolation tap extra "
-	for name in ${chosen[@]+"${chosen[@]}"} $(make_variable SLOW); do
+	for name in ${chosen[@]+"${chosen[@]}"} $SLOW; do
 		case $all in
 			*" $name "*) ;;
 			*) fail "there is no test $name" ;;
@@ -275,12 +282,13 @@ main()
 	PGXS_DIR=$(cd "$PGXS_DIR" && pwd)
 	export PGXS_DIR
 	export -f regress_command tap_command
+	read_lists
 	build_extension
 	install_privately
 	cluster_start "$WORK/cluster" "$WORK/socket" "${SHARED_CONF[@]}"
-	check_listed REGRESS sql/*.sql
-	check_listed ISOLATION test/isolation/specs/*.spec
-	check_listed PROVE_TESTS test/tap/*.pl
+	check_listed "$REGRESS" sql/*.sql
+	check_listed "$ISOLATION" test/isolation/specs/*.spec
+	check_listed "$PROVE_TESTS" test/tap/*.pl
 	check_names
 	check_exports
 	if [ -n "${STRIPE_SYNC_SANITIZE:-}" ]; then

@@ -161,23 +161,9 @@ sub in_the_air
 	return $id;
 }
 
-# A session that runs a statement meanwhile; its end is waited for by the next.
-sub begin
-{
-	my ($session, $sql) = @_;
-
-	$session->query_until(qr/begun/, "\\echo begun\n$sql;\n");
-	return;
-}
-
 # The worker lets it land before ALTER EXTENSION UPDATE goes on.
-my $id = in_the_air('landing', $slack->hold);
-$update = $node->background_psql('one');
-begin($update, q{ALTER EXTENSION stripe_sync UPDATE TO 'older'});
-state_is('leaving', 'landing: the worker is asked to leave');
-$slack->release;
-$update->query_safe('SELECT 1');
-$update->quit;
+my $id = in_the_air('landing', { delay => 0.5 });
+one(q{ALTER EXTENSION stripe_sync UPDATE TO 'older'});
 is(field($node, 'one', $id, 'state'), 'sent', 'landing: it is settled before the update');
 is($slack->texts->{landing}, 1, 'landing: once');
 one('ALTER EXTENSION stripe_sync UPDATE');
@@ -197,6 +183,15 @@ one("UPDATE stripe_sync.catalog_level SET level = $library");
 $node->reload;
 state_of_message($node, 'one', $id, 'sent', 'stranded: it is sent when the catalog fits');
 is(one("SELECT string_agg(attempt || verdict, ' ' ORDER BY id) FROM stripe_sync.delivery WHERE message_id = $id"), '1lost 2sent', 'stranded: the log has it');
+
+# A session that runs a statement meanwhile; its end is waited for by the next.
+sub begin
+{
+	my ($session, $sql) = @_;
+
+	$session->query_until(qr/begun/, "\\echo begun\n$sql;\n");
+	return;
+}
 
 # CALL work() in a session that lives through the change
 $slack->reset;
@@ -234,6 +229,21 @@ unlike(slurp_file($node->logfile, $log), qr/FATAL|ERROR/, 'abandoned: without a 
 one("UPDATE stripe_sync.catalog_level SET level = $library");
 one(q{CALL stripe_sync.work('1 minute')});
 is(field($node, 'one', $id, 'state'), 'sent', 'abandoned: another sends it');
+
+# ---- a delivery that waits for the update ----
+
+make_database($node, 'two');
+$update = $node->background_psql('two');
+$update->query_safe('BEGIN; ALTER TABLE stripe_sync.event ADD more text; UPDATE stripe_sync.catalog_level SET level = level + 1');
+my $waiting = $node->background_psql('two', on_error_stop => 0);
+$waiting->query_safe(q{SET application_name = 'waiting'});
+begin($waiting, webhook_sql());
+ok(wait_for_lock($node, 'two', 'waiting'), 'a delivery waits for the update');
+$update->query_safe('COMMIT');
+like(told($waiting, 'SELECT 1'), qr/has catalog level @{[ $library + 1 ]}, its library needs level $library/, 'and is told the levels: Stripe sends it again');
+is($node->safe_psql('two', 'SELECT count(*) FROM stripe_sync.event'), 0, 'nothing is stored');
+is($node->safe_psql('two', webhook_sql()), '500', 'the next one is answered 500');
+$_->quit for $waiting, $update;
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated by signal/, 'no crash');
 $node->stop;
