@@ -215,13 +215,18 @@ regress_command()
 	return "$status"
 }
 
-# PostgreSQL::Test's nodes have sockets, users and folders of their own
+# PostgreSQL::Test's nodes have sockets, users and folders of their own.  It writes
+# what a test dies of into its log alone.
 tap_command()
 {
+	local status=0
+
 	env -u PGHOST -u PGUSER STRIPE_SYNC_HOST="$PGHOST" TESTDIR="$JOB" \
 		TESTDATADIR="$JOB/tmp_check" TESTLOGDIR="$JOB/tmp_check/log" PG_TEST_PORT_DIR="$WORK" \
 		PGPORT=65432 PG_REGRESS="$PGXS_DIR/src/test/regress/pg_regress" \
-		prove -v -I "$PGXS_DIR/src/test/perl" -I test/tap "$1"
+		prove -v -I "$PGXS_DIR/src/test/perl" -I test/tap "$1" || status=$?
+	[ "$status" -eq 0 ] || tail -n 40 "$JOB"/tmp_check/log/regress_log_* || true
+	return "$status"
 }
 
 # Start test $1, judged by $2, with a function of the above as its command: jobs

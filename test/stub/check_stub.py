@@ -5,14 +5,17 @@ The stub runs over TLS in DIR (slack.py, tls.sh).  Prints "ok - name" and
 "not ok - name"; who runs it counts.
 """
 
+import errno
 import json
+import socket
 import ssl
 import sys
 import time
 
 sys.dont_write_bytecode = True
 
-from check_words import connect, control, fault, header, is_, journal, read_answer, wait_until
+from check_words import connect, control, fault, header, is_, journal, read_answer, \
+    read_port, wait_until
 
 HOOK = "/services/T0PLAIN/B0PLAIN/secret"
 POST = "/api/chat.postMessage"
@@ -285,10 +288,20 @@ def check_modes():
     control("listen", {"mode": "closed"})
     is_(refusal(), "ConnectionRefusedError", "closed: refused")
     is_(read_answer(kept)[1], "end", "closed: what was open is ended")
+    is_(taking_its_port(), errno.EADDRINUSE, "closed: the port is still the stub's")
     control("listen", {"mode": "silent"})
     is_(refusal(), "TimeoutError", "silent: not even TLS")
     control("listen", {"mode": "open"})
     is_(ask(HOOK, {"text": "x"}), (200, "ok"), "open again, on the same port")
+
+
+def taking_its_port():
+    with socket.socket() as other:
+        try:
+            other.bind(("127.0.0.1", read_port("port")))
+        except OSError as error:
+            return error.errno
+    return 0
 
 
 def refusal():

@@ -116,18 +116,24 @@ class Server:
         self.tls = tls_context(cert, key) if cert else None
         self.mode = "open"
         self.listener = None
+        self.held = None
         self.port = self.control_port = None
 
     def listen(self, port, control_port):
         control = bind(control_port)
+        control.listen(1024)
+        control.setblocking(False)
         self.control_port = control.getsockname()[1]
         self.loop.watch(control.fileno(), READ, lambda _: self.accept(control, True))
-        self.port = port
+        # Held while nothing listens on it, so that nobody else is given it.
+        self.held = bind(port)
+        self.port = self.held.getsockname()[1]
         self.open_listener()
 
     def open_listener(self):
         self.listener = bind(self.port)
-        self.port = self.listener.getsockname()[1]
+        self.listener.listen(1024)
+        self.listener.setblocking(False)
         self.loop.watch(self.listener.fileno(), READ,
                         lambda _: self.accept(self.listener, False))
 
@@ -263,8 +269,6 @@ def bind(port):
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
-    sock.listen(1024)
-    sock.setblocking(False)
     return sock
 
 

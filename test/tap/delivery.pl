@@ -12,6 +12,7 @@ use Delivery;
 use SlackStub;
 use StripeSync;
 
+use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -157,6 +158,11 @@ reaches($id, 'sent');
 is(attempts($id), '1', 'a kept connection that was closed costs no attempt');
 
 # ---- Slack is away ----
+
+# Its port is given to nobody meanwhile.
+$slack->stop;
+is(IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => $slack->port), undef, 'the port of a stub that is stopped is not taken');
+$slack->start_again;
 
 # Until it is back, however long; its first attempt ends as the log says.
 sub away

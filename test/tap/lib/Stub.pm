@@ -19,6 +19,7 @@ use IPC::Run;
 use JSON::PP;
 use POSIX qw(WNOHANG);
 use Scalar::Util qw(weaken);
+use Socket;
 use Time::HiRes qw(sleep time);
 
 # A machine may be very slow; what is waited for comes, or the test has failed.
@@ -42,6 +43,7 @@ sub start
 	$self->{temp} = File::Temp->newdir('stub_XXXXXX', TMPDIR => 1) unless $self->{dir};
 	$self->{dir} //= $self->{temp}->dirname;
 	$self->make_certificates unless $self->{plain};
+	$self->hold_port;
 	$self->launch;
 	return $self;
 }
@@ -70,6 +72,19 @@ sub make_certificates
 	return;
 }
 
+# The port is ours until the object goes, so that nobody else is given it while the
+# program is stopped: bound here too, but never listened on.
+sub hold_port
+{
+	my ($self) = @_;
+
+	socket $self->{held}, PF_INET, SOCK_STREAM, 0 or croak "socket: $!";
+	setsockopt $self->{held}, SOL_SOCKET, SO_REUSEADDR, pack('l', 1) or croak "SO_REUSEADDR: $!";
+	bind $self->{held}, pack_sockaddr_in($self->{port}, INADDR_LOOPBACK) or croak "port $self->{port}: $!";
+	($self->{port}) = unpack_sockaddr_in(getsockname $self->{held});
+	return;
+}
+
 sub launch
 {
 	my ($self) = @_;
@@ -83,7 +98,6 @@ sub launch
 	push @running, $self;
 	weaken($running[-1]);
 	$self->await_port;
-	$self->{port} = $self->file('port');
 	$self->{control} = $self->file('control_port');
 	return;
 }
@@ -119,7 +133,7 @@ sub await_port
 	return;
 }
 
-# The port stays ours: start_again listens on it once more.
+# start_again listens on the same port once more.
 sub stop
 {
 	my ($self) = @_;
