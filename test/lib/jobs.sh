@@ -11,9 +11,9 @@
 # pipe, also into a chroot, and so share one number of slots.
 #
 # STRIPE_SYNC_JOBS	how many jobs run at once (default: three a processor)
-# STRIPE_SYNC_LIMIT	the seconds after which a job is ended (default 900)
+# STRIPE_SYNC_LIMIT	the seconds after which a job is ended (default 1800)
 
-LIMIT=${STRIPE_SYNC_LIMIT:-900}
+LIMIT=${STRIPE_SYNC_LIMIT:-1800}
 GRACE=20						# seconds between SIGTERM and SIGKILL
 
 jobs_dir=						# has a directory for each job
