@@ -219,14 +219,14 @@ document_sql()					# file
 	fi
 }
 
-# Until nothing that is due waits; what still does after some minutes.
+# Until nothing waits that is due or was tried; what still does after some minutes.
 messages_owed()
 {
 	local n owed
 
 	for ((n = 0; n < 1800; n++)); do
 		owed=$(sql "SELECT id, destination, state, last_code FROM stripe_sync.message
-			WHERE state IN ('waiting', 'sending') AND due_at <= now()")
+			WHERE state IN ('waiting', 'sending') AND (due_at <= now() OR attempts > 0)")
 		[ -n "$owed" ] || return 0
 		sleep 0.1
 	done

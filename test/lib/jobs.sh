@@ -39,7 +39,7 @@ slots_open()
 
 # A slot that nobody has given back for as long as a job may take is lost, with a
 # job that was killed: this one goes on without, and gives back a new one.
-slot_take() { IFS= read -r -N 1 -t $((LIMIT + 2 * GRACE)) -u "$STRIPE_SYNC_SLOTS" || true; }
+slot_take() { IFS= read -r -N 1 -t $((LIMIT + GRACE + 60)) -u "$STRIPE_SYNC_SLOTS" || true; }
 slot_give() { printf ' ' >&"$STRIPE_SYNC_SLOTS"; }
 slot_close() { exec {STRIPE_SYNC_SLOTS}>&-; }
 
