@@ -36,6 +36,7 @@ OBJS = \
 	src/endpoint.o \
 	src/json.o \
 	src/event.o \
+	src/inbox_table.o \
 	src/inbox.o \
 	src/step.o \
 	src/catalog.o \

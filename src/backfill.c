@@ -93,7 +93,7 @@ place_of(const char *object)
 			 errmsg("objects of type \"%s\" are in no list of Stripe's", object),
 			 errhint(
 				 "Types are named as Stripe does in \"object\": 'customer', 'checkout.session'. SELECT object_type FROM stripe_sync.object_type shows all.")));
-	if (table_find(type) == NULL)
+	if (!OidIsValid(table_lookup(type)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("there is no table for objects of type \"%s\"", object),
@@ -109,7 +109,7 @@ want_all(bool *wanted)
 	for (int i = 0; i < catalog_ntypes; i++)
 		wanted[i] = is_readable(&catalog_types[i]) &&
 					strcmp(catalog_types[i].object, "event") != 0 &&
-					table_find(&catalog_types[i]) != NULL;
+					OidIsValid(table_lookup(&catalog_types[i]));
 }
 
 static bool
@@ -117,7 +117,7 @@ want(bool *wanted, const CatalogType *type)
 {
 	int place = (int) (type - catalog_types);
 
-	if (wanted[place] || !is_readable(type) || table_find(type) == NULL)
+	if (wanted[place] || !is_readable(type) || !OidIsValid(table_lookup(type)))
 		return false;
 	wanted[place] = true;
 	return true;
@@ -344,7 +344,7 @@ add_children(BackfillPlan *plan, const CatalogType *type,
 					.after = plan->list_part[parent - catalog_types]};
 	bool of_account = strcmp(parent->object, "account") == 0;
 
-	if (table_find(parent) == NULL || has_path(plan, list->path))
+	if (!OidIsValid(table_lookup(parent)) || has_path(plan, list->path))
 		return;
 	if (of_account && plan->account[0] == '\0')
 		return; /* what a connected account has is in its own lists */

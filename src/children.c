@@ -116,7 +116,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	Datum values[] = {CStringGetTextDatum(parent_id),
 					  CStringGetTextDatum(snapshot_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
-	MirrorTable *table = table_find(child);
+	MirrorTable *table = table_find(child, TABLE_WRITE);
 	RoleScope scope;
 
 	if (table == NULL)
@@ -230,12 +230,12 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
 		const CatalogType *child = children_type(page);
-		MirrorTable *table = table_find(child);
+		MirrorTable *table;
 		bool complete;
 
-		if (!children_page_sweeps(page) || table == NULL ||
+		if (!children_page_sweeps(page) ||
 			snapshot_page(event->object, page->field, &complete) == NULL ||
-			!complete)
+			!complete || (table = table_find(child, TABLE_WRITE)) == NULL)
 			continue;
 		if (children_back(page, table) == NULL)
 			all = children_of_former(event, page, child, before, all);
@@ -287,7 +287,7 @@ void
 children_write(MirrorPass *pass, SnapshotRow *child,
 			   const MirrorContent *content)
 {
-	MirrorTable *table = table_find(child->type);
+	MirrorTable *table = table_find(child->type, TABLE_WRITE);
 
 	if (content->event_id == NULL)
 	{
@@ -317,7 +317,7 @@ children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 	/* children of a new parent, that have no events of their own, are new */
 	if (parent_is_new && child->type->nevent_types == 0)
 	{
-		MirrorTable *table = table_find(child->type);
+		MirrorTable *table = table_find(child->type, TABLE_WRITE);
 
 		if (table == NULL ||
 			mirror_write(mirror_missing(pass, table, child->id, child->account),
@@ -331,7 +331,7 @@ children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 void
 children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 {
-	MirrorTable *table = table_find(child->type);
+	MirrorTable *table = table_find(child->type, TABLE_WRITE);
 	MirrorState state;
 	MirrorRow *row;
 
@@ -403,10 +403,20 @@ add_parents(LockSet *set, Event *event)
 	}
 }
 
+/* Such a table may be somewhere else, where a row's lock ends before we commit. */
+static bool
+is_written_by_sql(const CatalogType *type)
+{
+	MirrorTable *table = table_find(type, TABLE_WRITE);
+
+	return table != NULL && !table->plain;
+}
+
 /*
  * A page that leaves a child out, and an own event of that child, must see each
- * other: both lock the parent's name, before any row.  Names share a fixed
- * number of locks, so that many events in one transaction don't use them up.
+ * other: both lock the parent's name, before any row.  So do the events of an
+ * object whose row is written by SQL.  Names share a fixed number of locks, so
+ * that many events in one transaction don't use them up.
  */
 void
 children_lock(List *events)
@@ -418,7 +428,8 @@ children_lock(List *events)
 	{
 		Event *event = lfirst(cell);
 
-		if (sweeps_others(event->catalog, event->object))
+		if (sweeps_others(event->catalog, event->object) ||
+			is_written_by_sql(event->catalog))
 			add_lock(set, event->catalog, event->object_id, event->account);
 		if (event->catalog->nevent_types > 0)
 			add_parents(set, event);

@@ -13,6 +13,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
@@ -149,23 +150,6 @@ compat_index_beginscan(Relation table, Relation index, Snapshot snapshot,
 #endif
 }
 
-/*
- * Find the row by an index and lock it; "key" has the values of the index's
- * columns, and NULL in the others.  19 added an argument that says that the
- * index is unique, so that these others are not compared.  16 to 18 find that
- * out by themselves.
- */
-static inline bool
-compat_find_by_index(Relation relation, Oid index, LockTupleMode mode,
-					 TupleTableSlot *key, TupleTableSlot *found)
-{
-#if PG_VERSION_NUM >= 190000
-	return RelationFindReplTupleByIndex(relation, index, true, mode, key, found);
-#else
-	return RelationFindReplTupleByIndex(relation, index, mode, key, found);
-#endif
-}
-
 static inline AclResult
 compat_function_aclcheck(Oid function, Oid role)
 {
@@ -263,13 +247,15 @@ compat_create_wait_event_set(int nevents)
 #endif
 }
 
-/* Of a database or an extension */
+/* Of a database, an extension or a relation */
 static inline bool
 compat_ownercheck(Oid class, Oid object, Oid role)
 {
 #if PG_VERSION_NUM >= 160000
 	return object_ownercheck(class, object, role);
 #else
+	if (class == RelationRelationId)
+		return pg_class_ownercheck(object, role);
 	return class == DatabaseRelationId ? pg_database_ownercheck(object, role)
 									   : pg_extension_ownercheck(object, role);
 #endif

@@ -240,14 +240,12 @@ not_ours(const CatalogType *type)
 static bool
 looks_ours(const CatalogType *type, Oid relid)
 {
+	AttrNumber key;
 	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
 								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
 	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
 										"_event_id", "_as_of",	 "_synced_at"};
-	char kind = get_rel_relkind(relid);
 
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-		return false;
 	for (int i = 0; i < lengthof(names); i++)
 	{
 		AttrNumber attnum = get_attnum(relid, names[i]);
@@ -256,9 +254,10 @@ looks_ours(const CatalogType *type, Oid relid)
 			get_atttype(relid, attnum) != types[i])
 			return false;
 	}
-	if (type->key[0] != '\0' && get_attnum(relid, type->key) == InvalidAttrNumber)
-		return false;
-	return true;
+	if (type->key[0] == '\0')
+		return true;
+	key = get_attnum(relid, type->key);
+	return key != InvalidAttrNumber && get_atttype(relid, key) == TEXTOID;
 }
 
 static List *
@@ -274,6 +273,7 @@ missing_columns(const CatalogType *type, Oid relid)
 	return missing;
 }
 
+/* Add the columns that the table, which is locked, lacks. */
 static TableAction
 extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 {
@@ -377,11 +377,37 @@ owns(const Builder *builder, Oid relid)
 	return builder->by_superuser || table_owner(relid) == builder->role;
 }
 
+/* May the caller alter it?  Who may not doesn't get to lock it either. */
+static void
+check_owner(const CatalogType *type, Oid relid, const Builder *builder)
+{
+	if (!compat_ownercheck(RelationRelationId, relid,
+						   extending_role(relid, builder)))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, type->table);
+}
+
+/*
+ * The table that is there, locked against everybody else if it has to be
+ * altered; whether it must is looked at again then.
+ */
+static Oid
+lock_to_extend(const CatalogType *type, const Builder *builder)
+{
+	Oid relid = table_lookup(type);
+
+	if (!OidIsValid(relid) ||
+		(looks_ours(type, relid) && missing_columns(type, relid) == NIL))
+		return relid;
+	if (!table_kind_fits(get_rel_relkind(relid)))
+		table_report_kind(ERROR, type, get_rel_relkind(relid));
+	check_owner(type, relid, builder);
+	return table_lock(type, AccessExclusiveLock);
+}
+
 static TableAction
 make_table(const CatalogType *type, const Builder *builder)
 {
-	Oid relid = get_relname_relid(type->table,
-								  get_namespace_oid(MIRROR_SCHEMA, false));
+	Oid relid = lock_to_extend(type, builder);
 	TableAction action = TABLE_CREATED;
 	char *path = OidIsValid(relid) ? table_noted_path(type->table) : NULL;
 	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
@@ -401,6 +427,21 @@ make_table(const CatalogType *type, const Builder *builder)
 		note_table(type, builder);
 	CommandCounterIncrement();
 	return action;
+}
+
+/*
+ * When all tables are asked for: another kind of relation in the place of one
+ * is reported, and passed over.
+ */
+static bool
+is_another_kind(const CatalogType *type)
+{
+	Oid relid = table_lookup(type);
+
+	if (!OidIsValid(relid) || table_kind_fits(get_rel_relkind(relid)))
+		return false;
+	table_report_kind(WARNING, type, get_rel_relkind(relid));
+	return true;
 }
 
 static void
@@ -483,6 +524,17 @@ tables_wanted(ArrayType *names)
 	return types;
 }
 
+static void
+put_action(ReturnSetInfo *result, const CatalogType *type, TableAction action)
+{
+	Datum values[] = {CStringGetTextDatum(type->object),
+					  CStringGetTextDatum(type->table),
+					  CStringGetTextDatum(action_names[action])};
+	bool nulls[] = {false, false, false};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 /* create_tables(object_types): one row a table */
 ENGINE_FUNCTION(stripe_sync_create_tables)
 {
@@ -499,14 +551,10 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
-		TableAction action = make_table(type, &builder);
-		Datum values[] = {CStringGetTextDatum(type->object),
-						  CStringGetTextDatum(type->table),
-						  CStringGetTextDatum(action_names[action])};
-		bool nulls[] = {false, false, false};
 
 		CHECK_FOR_INTERRUPTS();
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		if (!PG_ARGISNULL(0) || !is_another_kind(type))
+			put_action(result, type, make_table(type, &builder));
 	}
 	grant_to_readers();
 	SPI_finish();
@@ -532,8 +580,9 @@ adopt_tables(Oid namespace)
 						? get_relname_relid(type->table, namespace)
 						: InvalidOid;
 
-		if (OidIsValid(relid) && looks_ours(type, relid) &&
-			table_noted_path(type->table) == NULL && owns(&builder, relid))
+		if (OidIsValid(relid) && table_kind_fits(get_rel_relkind(relid)) &&
+			looks_ours(type, relid) && table_noted_path(type->table) == NULL &&
+			owns(&builder, relid))
 			note_table(type, &builder);
 	}
 	grant_to_readers();

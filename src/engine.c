@@ -66,6 +66,27 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 			 SPI_result_code_string(code));
 }
 
+/*
+ * A column of a row that SPI has read.  What a statement selects from a user's
+ * table is of another type once that is altered.
+ */
+Datum
+engine_column(HeapTuple tuple, TupleDesc desc, int column, Oid type,
+			  bool *isnull)
+{
+	if (SPI_gettypeid(desc, column) != type)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\" is of type %s instead of %s",
+					SPI_fname(desc, column),
+					format_type_be(SPI_gettypeid(desc, column)),
+					format_type_be(type)),
+			 errhint(
+				 "Change it back, or rename it and call stripe_sync.create_tables().")));
+	return SPI_getbinval(tuple, desc, column, isnull);
+}
+
 /* The first value of the first row of what engine_run() has selected. */
 Datum
 engine_value(void)

@@ -113,7 +113,7 @@ tell_decision(StringInfo out, const Event *event, const char *account)
 static void
 show_row(StringInfo out, const Event *event, const char *account)
 {
-	MirrorTable *table = table_find(event->catalog);
+	MirrorTable *table = table_find(event->catalog, TABLE_READ);
 	MirrorState state;
 
 	if (table == NULL)

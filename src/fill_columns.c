@@ -1,6 +1,9 @@
 /*
  * fill_columns.c
  *		Columns that are new in a mirror table get their values from _data.
+ *
+ * The table is locked against everybody else.  Rows are addressed by their key:
+ * in a partitioned table a ctid is one row of each partition.
  */
 #include "mirror.h"
 
@@ -9,6 +12,15 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#define ROWS_AT_ONCE 500
+
+/* The key of a type's rows; a singleton's is its account alone. */
+static const char *
+key_column(const CatalogType *type)
+{
+	return quote_identifier(type->key[0] != '\0' ? type->key : "_account");
+}
+
 static char *
 fill_sql(const CatalogType *type, List *columns, Oid **types)
 {
@@ -16,7 +28,7 @@ fill_sql(const CatalogType *type, List *columns, Oid **types)
 	int n = 0;
 	ListCell *cell;
 
-	*types = palloc((list_length(columns) + 1) * sizeof(Oid));
+	*types = palloc((list_length(columns) + 2) * sizeof(Oid));
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "UPDATE %s.%s SET ", MIRROR_SCHEMA,
 					 quote_identifier(type->table));
@@ -28,8 +40,12 @@ fill_sql(const CatalogType *type, List *columns, Oid **types)
 		appendStringInfo(&sql, "%s%s = $%d", n > 1 ? ", " : "",
 						 quote_identifier(field->name), n);
 	}
-	(*types)[n++] = TIDOID;
-	appendStringInfo(&sql, " WHERE ctid OPERATOR(pg_catalog.=) $%d", n);
+	(*types)[n++] = TEXTOID;
+	(*types)[n++] = TEXTOID;
+	appendStringInfo(&sql,
+					 " WHERE %s OPERATOR(pg_catalog.=) $%d"
+					 " AND _account OPERATOR(pg_catalog.=) $%d",
+					 key_column(type), n - 1, n);
 	return sql.data;
 }
 
@@ -39,10 +55,11 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 		 HeapTuple tuple, TupleDesc desc)
 {
 	int n = list_length(columns);
-	Datum *values = palloc(sizeof(Datum) * (n + 1));
-	char *nulls = palloc(n + 2);
+	Datum *values = palloc(sizeof(Datum) * (n + 2));
+	char *nulls = palloc0(n + 3);
 	bool isnull;
-	Jsonb *data = DatumGetJsonbP(SPI_getbinval(tuple, desc, 2, &isnull));
+	Jsonb *data = DatumGetJsonbP(
+		engine_column(tuple, desc, 3, JSONBOID, &isnull));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -53,9 +70,11 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 						   field->kind, &data->root, &values[i]);
 		nulls[i] = found ? ' ' : 'n';
 	}
-	values[n] = SPI_getbinval(tuple, desc, 1, &isnull);
-	nulls[n] = ' ';
-	nulls[n + 1] = '\0';
+	for (int i = 0; i < 2; i++)
+	{
+		values[n + i] = engine_column(tuple, desc, i + 1, TEXTOID, &isnull);
+		nulls[n + i] = ' ';
+	}
 	if (SPI_execute_plan(update, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not fill new columns of %s.%s", MIRROR_SCHEMA,
 			 type->table);
@@ -70,10 +89,10 @@ columns_fill(const CatalogType *type, List *columns)
 {
 	Oid *types;
 	char *sql = fill_sql(type, columns, &types);
-	SPIPlanPtr update = SPI_prepare(sql, list_length(columns) + 1, types);
+	SPIPlanPtr update = SPI_prepare(sql, list_length(columns) + 2, types);
 	SPIPlanPtr select = SPI_prepare(
-		psprintf("SELECT ctid, _data FROM %s.%s FOR UPDATE", MIRROR_SCHEMA,
-				 quote_identifier(type->table)),
+		psprintf("SELECT %s, _account, _data FROM %s.%s WHERE _data IS NOT NULL",
+				 key_column(type), MIRROR_SCHEMA, quote_identifier(type->table)),
 		0, NULL);
 	Portal cursor;
 
@@ -86,7 +105,7 @@ columns_fill(const CatalogType *type, List *columns)
 		SPITupleTable *rows;
 		uint64 n;
 
-		SPI_cursor_fetch(cursor, true, 500);
+		SPI_cursor_fetch(cursor, true, ROWS_AT_ONCE);
 		rows = SPI_tuptable;
 		n = SPI_processed;
 		if (n == 0)

@@ -86,7 +86,7 @@ fold_present(Fold *fold, TimestampTz since)
 	{
 		const CatalogPage *page = &history->type->pages[i];
 		const CatalogType *child = children_type(page);
-		MirrorTable *table = table_find(child);
+		MirrorTable *table = table_find(child, TABLE_WRITE);
 
 		if (!children_page_sweeps(page) || table == NULL)
 			continue;
@@ -221,7 +221,7 @@ sweep_folded(Fold *fold, FoldedChild *child, MirrorTable *table)
 void
 fold_child(Fold *fold, const SnapshotRow *key)
 {
-	MirrorTable *table = table_find(key->type);
+	MirrorTable *table = table_find(key->type, TABLE_WRITE);
 	FoldedChild *child = fold_find(fold, unconstify(SnapshotRow *, key));
 
 	if (table == NULL)
@@ -286,9 +286,9 @@ fold_rows(Fold *fold, List *rows)
 static bool
 swept_by(const CatalogType *parent, const CatalogPage *page,
 		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
-		 TimestampTz *swept_at)
+		 TableUse use, TimestampTz *swept_at)
 {
-	MirrorTable *table = table_find(parent);
+	MirrorTable *table = table_find(parent, use);
 	Fold fold = {0};
 	MirrorState state;
 	JsonbValue json;
@@ -314,12 +314,41 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 }
 
 /*
+ * Has a later page of the parent left out a child that a page of this event
+ * lists?  False when that isn't known: a reading may have brought it back since.
+ */
+bool
+fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
+{
+	const char *account = snapshot_account(listing->catalog, listing->account);
+	Fold fold = {.account = child->account};
+	int at = -1;
+
+	fold.history = history_read(listing->catalog, listing->object_id, account);
+	fold.versions = order_since(fold.history, listing->created);
+	for (int i = 0; i < list_length(fold.versions); i++)
+	{
+		Version *version = list_nth(fold.versions, i);
+
+		if (version->event_id != NULL &&
+			strcmp(version->event_id, listing->id) == 0)
+			at = i;
+	}
+	if (at < 0)
+		return false;
+	content->deleted = first_left_out(&fold, child, at, 0, false,
+									  &content->deleted_at);
+	return content->deleted || fold.history->readings == NIL;
+}
+
+/*
  * An own event brings a child that the mirror hasn't got: has a later page of
  * its parent left it out already?
  */
 bool
 fold_swept(const CatalogType *type, const char *id, const char *account,
-		   JsonbContainer *object, TimestampTz created, TimestampTz *swept_at)
+		   JsonbContainer *object, TimestampTz created, TableUse use,
+		   TimestampTz *swept_at)
 {
 	SnapshotRow child = {.type = type,
 						 .id = unconstify(char *, id),
@@ -335,7 +364,7 @@ fold_swept(const CatalogType *type, const char *id, const char *account,
 				children_page_sweeps(&parent->pages[j]) &&
 				strcmp(parent->pages[j].child, type->object) == 0 &&
 				swept_by(parent, &parent->pages[j], &child, object, created,
-						 swept_at))
+						 use, swept_at))
 				return true;
 	}
 	return false;

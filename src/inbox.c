@@ -25,8 +25,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#define EVENT_NATTS EVENT_PAYLOAD
-
 /* Columns of event_pkey */
 #define EVENT_KEY_ID	  1
 #define EVENT_KEY_ACCOUNT 2
@@ -88,23 +86,17 @@ new_row(const Event *event, const char *endpoint, const char *source,
 }
 
 /*
- * False when it is there already.  The table's columns are counted under its
- * lock: an update of the catalog may have been committed while that was waited
- * for.
+ * False when it is there already.  The table is looked at under its lock: a
+ * change of it may have been committed while that was waited for.
  */
 static bool
 insert_row(const Row *row)
 {
 	RowTarget *target = row_open(engine_relation("event"),
-								 engine_relation("event_pkey"));
+								 engine_relation("event_pkey"), EVENT_NATTS);
 	bool inserted;
 
-	if (row_columns(target) != EVENT_NATTS)
-	{
-		level_check(CATALOG_LEVEL - 1);
-		elog(ERROR, "stripe_sync.event has %d columns instead of %d",
-			 row_columns(target), EVENT_NATTS);
-	}
+	inbox_table_check(row_relation(target));
 	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
 	return inserted;
@@ -263,13 +255,15 @@ static void
 stop_waiting(const char *id, const char *account)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.event SET next_attempt_at = pg_catalog.clock_timestamp()"
-		" WHERE ctid OPERATOR(pg_catalog.=) (SELECT e.ctid FROM stripe_sync.event e"
+		"WITH waiting AS (SELECT e.id, e.account FROM stripe_sync.event e"
 		"  WHERE e.id OPERATOR(pg_catalog.=) $1"
 		"   AND e.account OPERATOR(pg_catalog.=) $2"
 		"   AND e.status OPERATOR(pg_catalog.=) 'pending'"
 		"   AND e.next_attempt_at IS NULL"
-		"   AND e.todo OPERATOR(pg_catalog.<>) '{}' FOR UPDATE SKIP LOCKED)",
+		"   AND e.todo OPERATOR(pg_catalog.<>) '{}' FOR UPDATE SKIP LOCKED)"
+		" UPDATE stripe_sync.event e SET next_attempt_at = pg_catalog.clock_timestamp()"
+		"  FROM waiting w WHERE e.id OPERATOR(pg_catalog.=) w.id"
+		"   AND e.account OPERATOR(pg_catalog.=) w.account",
 		2,
 		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};

@@ -39,7 +39,7 @@ set_next_parent(Part *part)
 		CStringGetTextDatum(snapshot_account(parent, part->account)),
 		TimestampTzGetDatum(part->since)};
 	char *sql = psprintf(
-		"SELECT id FROM ONLY %s.%s WHERE id OPERATOR(pg_catalog.>) $1"
+		"SELECT id FROM %s.%s WHERE id OPERATOR(pg_catalog.>) $1"
 		" AND _account OPERATOR(pg_catalog.=) $2 AND _deleted_at IS NULL"
 		"%s ORDER BY id LIMIT 1",
 		MIRROR_SCHEMA, quote_identifier(parent->table),

@@ -70,9 +70,9 @@ insert_own(OwnPass *own, MirrorRow *row)
 	MirrorContent content = mirror_content(event);
 
 	if (!content.deleted)
-		content.deleted = fold_swept(event->catalog, event->object_id,
-									 event->account, event->object,
-									 event->created, &content.deleted_at);
+		content.deleted = fold_swept(
+			event->catalog, event->object_id, event->account, event->object,
+			event->created, TABLE_WRITE, &content.deleted_at);
 	return mirror_write(row, &content);
 }
 
@@ -149,7 +149,7 @@ has_parents(const CatalogType *type, JsonbContainer *object)
  */
 void
 mirror_find_tombstone(const MirrorState *state, const History *history,
-					  const char *account, MirrorContent *content)
+					  const char *account, TableUse use, MirrorContent *content)
 {
 	Version *written = state->event_id ? history_find(history, state->event_id)
 									   : NULL;
@@ -158,7 +158,7 @@ mirror_find_tombstone(const MirrorState *state, const History *history,
 		return;
 	if (has_parents(history->type, content->object))
 		content->deleted = fold_swept(history->type, history->id, account,
-									  content->object, content->as_of,
+									  content->object, content->as_of, use,
 									  &content->deleted_at);
 	else if (state->deleted && state->deleted_at > content->as_of &&
 			 !(written != NULL && event_type_deletes(written->event_type)))
@@ -225,7 +225,7 @@ settle_own(OwnPass *own, MirrorRow *row)
 		MirrorContent content = mirror_content(history_event(verdict.newest));
 
 		mirror_find_tombstone(&row->state, own->history, event->account,
-							  &content);
+							  TABLE_WRITE, &content);
 		if (!mirror_write(row, &content))
 			return OWN_RACE;
 	}
@@ -307,10 +307,9 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 void
 mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
-	MirrorTable *table = table_find(fill->type);
+	MirrorTable *table = table_find(fill->type, TABLE_WRITE);
 	MirrorContent content = mirror_content(event);
 	MirrorState state;
-	MirrorRow *row;
 	Jsonb *data;
 
 	if (table == NULL)
@@ -321,20 +320,30 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 		((data != NULL && json_same(&data->root, fill->object)) ||
 		 keeps_out_fill(&state, fill, event)))
 		return;
-	row = mirror_lock(pass, table, fill->id, fill->account, false);
-	if (!row->state.found || !keeps_out_fill(&row->state, fill, event))
-		(void) mirror_write(row, &content);
+	for (int race = 0; race < MAX_RACES; race++)
+	{
+		MirrorRow *row = mirror_lock(pass, table, fill->id, fill->account,
+									 false);
+
+		if ((row->state.found && keeps_out_fill(&row->state, fill, event)) ||
+			mirror_write(row, &content))
+			return;
+	}
 }
 
+/* Has the object a page of children that don't name their parent? */
 static bool
-pages_need_before(const CatalogType *type)
+pages_need_before(const Event *event)
 {
-	for (int i = 0; i < type->npages; i++)
+	for (int i = 0; i < event->catalog->npages; i++)
 	{
-		MirrorTable *table = table_find(
-			catalog_find(type->pages[i].child, strlen(type->pages[i].child)));
+		const CatalogPage *page = &event->catalog->pages[i];
+		MirrorTable *table;
 
-		if (table != NULL && children_back(&type->pages[i], table) == NULL)
+		if (snapshot_page(event->object, page->field, NULL) == NULL)
+			continue;
+		table = table_find(children_type(page), TABLE_WRITE);
+		if (table != NULL && children_back(page, table) == NULL)
 			return true;
 	}
 	return false;
@@ -436,7 +445,7 @@ mirror_apply(Event *event, char **detail)
 	OwnVerdict verdict;
 	List *rest;
 
-	own.table = table_find(event->catalog);
+	own.table = table_find(event->catalog, TABLE_WRITE);
 	if (own.table == NULL)
 	{
 		*detail = psprintf("%s, then stripe_sync.replay(%s)",
@@ -447,7 +456,7 @@ mirror_apply(Event *event, char **detail)
 	table_pin(own.table);
 	children_lock(list_make1(event));
 	own.account = snapshot_account(event->catalog, event->account);
-	own.wants_data = pages_need_before(event->catalog);
+	own.wants_data = pages_need_before(event);
 	rest = fill_before_own(&pass, event,
 						   snapshot_rows(event->catalog, event->object_id,
 										 event->account, event->object));

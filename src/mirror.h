@@ -159,7 +159,20 @@ typedef struct MirrorTable
 	struct _SPI_plan *plans[NSQL];
 } MirrorTable;
 
-extern MirrorTable *table_find(const CatalogType *type);
+/* What a step does with a table: how strongly it is locked */
+typedef enum TableUse
+{
+	TABLE_READ,
+	TABLE_WRITE
+} TableUse;
+
+extern Oid table_lookup(const CatalogType *type);
+extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
+extern MirrorTable *table_find(const CatalogType *type, TableUse use);
+extern void table_check(MirrorTable *table);
+extern Oid table_meta_type(MetaColumn column);
+extern bool table_kind_fits(char relkind);
+extern void table_report_kind(int level, const CatalogType *type, char relkind);
 extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
 extern void table_init(void);
@@ -227,7 +240,7 @@ extern bool mirror_state_is_newer(const MirrorState *state,
 								  const History *history, const Version *newest);
 extern void mirror_find_tombstone(const MirrorState *state,
 								  const History *history, const char *account,
-								  MirrorContent *content);
+								  TableUse use, MirrorContent *content);
 extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
 extern void mirror_ask_for_rest(Event *event);
 extern char *mirror_lacks_table(const CatalogType *type);
@@ -314,9 +327,11 @@ extern Fold *fold_begin(MirrorPass *pass, History *history, const char *account,
 						TimestampTz since);
 extern List *fold_rows(Fold *fold, List *rows);
 extern void fold_child(Fold *fold, const SnapshotRow *child);
+extern bool fold_tombstone(Event *listing, const SnapshotRow *child,
+						   MirrorContent *content);
 extern bool fold_swept(const CatalogType *type, const char *id,
 					   const char *account, JsonbContainer *object,
-					   TimestampTz created, TimestampTz *swept_at);
+					   TimestampTz created, TableUse use, TimestampTz *swept_at);
 
 /* ---- in reread.c: objects that the mirror wants read again ---- */
 extern void reread_ask(const CatalogType *type, const char *id,

@@ -39,6 +39,7 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	OpenTable *open;
 	ListCell *cell;
 
+	table_check(table);
 	foreach(cell, pass->tables)
 	{
 		open = lfirst(cell);
@@ -49,7 +50,7 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	open->table = table;
 	table_pin(table);
 	if (table->plain && !IsolationUsesXactSnapshot())
-		open->target = row_open(table->relid, table->key_index);
+		open->target = row_open(table->relid, table->key_index, table->natts);
 	pass->tables = lappend(pass->tables, open);
 	return open;
 }
@@ -112,16 +113,34 @@ sql_column(const MirrorTable *table, int i)
 							   : table->meta[i - table->ncolumns];
 }
 
+static bool
+is_key(const MirrorTable *table, AttrNumber attnum)
+{
+	return attnum == table->meta[META_KEY] ||
+		   attnum == table->meta[META_ACCOUNT];
+}
+
+/* "$n" are the values of the key's columns, or those of row_key(). */
 static void
-append_where(StringInfo sql, const MirrorTable *table, int first_param)
+append_where(StringInfo sql, const MirrorTable *table, int key_param,
+			 int account_param)
 {
 	appendStringInfoString(sql, " WHERE ");
 	if (table->meta[META_KEY] != InvalidAttrNumber)
 		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d AND ",
-						 column_name(table, table->meta[META_KEY]),
-						 first_param++);
+						 column_name(table, table->meta[META_KEY]), key_param);
 	appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d",
-					 column_name(table, table->meta[META_ACCOUNT]), first_param);
+					 column_name(table, table->meta[META_ACCOUNT]),
+					 account_param);
+}
+
+/* The same for row_key()'s values, of which the first is "$first_param". */
+static void
+append_where_key(StringInfo sql, const MirrorTable *table, int first_param)
+{
+	bool single = table->meta[META_KEY] == InvalidAttrNumber;
+
+	append_where(sql, table, first_param, first_param + (single ? 0 : 1));
 }
 
 static void
@@ -154,19 +173,37 @@ insert_sql(const MirrorTable *table)
 	return sql.data;
 }
 
+/*
+ * A row keeps its key, and a distributed table refuses to be told so: the key's
+ * columns are not set.
+ */
 static char *
 update_sql(const MirrorTable *table)
 {
 	StringInfoData sql;
 	int n = sql_column_count(table);
+	int key_param = 0;
+	int account_param = 0;
+	const char *separator = " SET ";
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "UPDATE ");
 	append_table(&sql, table);
 	for (int i = 0; i < n; i++)
-		appendStringInfo(&sql, "%s%s = $%d", i == 0 ? " SET " : ", ",
-						 column_name(table, sql_column(table, i)), i + 1);
-	append_where(&sql, table, n + 1);
+	{
+		AttrNumber attnum = sql_column(table, i);
+
+		if (attnum == table->meta[META_KEY])
+			key_param = i + 1;
+		if (attnum == table->meta[META_ACCOUNT])
+			account_param = i + 1;
+		if (is_key(table, attnum))
+			continue;
+		appendStringInfo(&sql, "%s%s = $%d", separator,
+						 column_name(table, attnum), i + 1);
+		separator = ", ";
+	}
+	append_where(&sql, table, key_param, account_param);
 	return sql.data;
 }
 
@@ -179,7 +216,7 @@ peek_sql(const MirrorTable *table)
 	appendStringInfoString(
 		&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
 	append_table(&sql, table);
-	append_where(&sql, table, 1);
+	append_where_key(&sql, table, 1);
 	return sql.data;
 }
 
@@ -198,11 +235,21 @@ delete_sql(const MirrorTable *table)
 	appendStringInfoString(&sql, "UPDATE ");
 	append_table(&sql, table);
 	appendStringInfoString(&sql, " SET _deleted_at = $1, _synced_at = $2");
-	append_where(&sql, table, 3);
+	append_where_key(&sql, table, 3);
 	return sql.data;
 }
 
-/* The types of a statement's parameters: first what it writes, then the key. */
+static Oid
+sql_column_type(const MirrorTable *table, int i)
+{
+	return i < table->ncolumns ? value_type(table->columns[i].kind)
+							   : table_meta_type(i - table->ncolumns);
+}
+
+/*
+ * The types of a statement's parameters: first what it writes, then the key.
+ * They are those of the values that we pass, whatever the columns' may be.
+ */
 static Oid *
 param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 {
@@ -211,7 +258,7 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 
 	if (sql == SQL_INSERT || sql == SQL_UPDATE)
 		for (; n < sql_column_count(table); n++)
-			types[n] = get_atttype(table->relid, sql_column(table, n));
+			types[n] = sql_column_type(table, n);
 	else if (sql == SQL_DELETE)
 		for (; n < 2; n++)
 			types[n] = TIMESTAMPTZOID;
@@ -253,6 +300,25 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 	return SPI_processed;
 }
 
+/* What peek_sql() selects. */
+static void
+read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
+{
+	bool isnull;
+	Datum value = engine_column(tuple, desc, 1, TIMESTAMPTZOID, &isnull);
+
+	state->found = true;
+	state->as_of = isnull ? 0 : DatumGetTimestampTz(value);
+	value = engine_column(tuple, desc, 2, TEXTOID, &isnull);
+	state->event_id = isnull ? NULL : TextDatumGetCString(value);
+	value = engine_column(tuple, desc, 3, TIMESTAMPTZOID, &isnull);
+	state->deleted = !isnull;
+	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
+	value = engine_column(tuple, desc, 4, JSONBOID, &isnull);
+	if (data != NULL)
+		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
 /* Read a row, and lock it if that is what "sql" says. */
 static void
 sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
@@ -267,23 +333,9 @@ sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
 	SPI_connect();
 	if (sql_run(table, sql, n, keys, NULL) > 0)
 	{
-		HeapTuple tuple = SPI_tuptable->vals[0];
-		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
-		bool isnull;
-		Datum value;
 
-		state->found = true;
-		state->as_of = DatumGetTimestampTz(
-			SPI_getbinval(tuple, desc, 1, &isnull));
-		value = SPI_getbinval(tuple, desc, 2, &isnull);
-		state->event_id = isnull ? NULL : TextDatumGetCString(value);
-		value = SPI_getbinval(tuple, desc, 3, &isnull);
-		state->deleted = !isnull;
-		state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-		value = SPI_getbinval(tuple, desc, 4, &isnull);
-		if (data != NULL)
-			*data = isnull ? NULL : DatumGetJsonbPCopy(value);
+		read_selected(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, state, data);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -302,10 +354,8 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
 	MirrorTable *table = row->table;
 	int n = sql_column_count(table);
-	Datum *params = palloc((n + 2) * sizeof(Datum));
-	char *param_nulls = palloc(n + 3);
-	AttrNumber attnums[2];
-	int nkeys;
+	Datum *params = palloc(n * sizeof(Datum));
+	char *param_nulls = palloc0(n + 1);
 	RoleScope scope;
 	uint64 written;
 
@@ -316,16 +366,12 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 		params[i] = values[attnum - 1];
 		param_nulls[i] = nulls[attnum - 1] ? 'n' : ' ';
 	}
-	nkeys = row_key(table, row->id, row->account, attnums, params + n);
-	memset(param_nulls + n, ' ', 2);
 	if (table->fires)
 		role_fire_callers();
 	scope = role_enter(table->owner, table->search_path);
 	SPI_connect();
-	if (row->state.found)
-		written = sql_run(table, SQL_UPDATE, n + nkeys, params, param_nulls);
-	else
-		written = sql_run(table, SQL_INSERT, n, params, param_nulls);
+	written = sql_run(table, row->state.found ? SQL_UPDATE : SQL_INSERT, n,
+					  params, param_nulls);
 	SPI_finish();
 	if (table->fires)
 		role_fire_deferred();
@@ -366,7 +412,7 @@ straight_lock(MirrorRow *row, bool with_data)
 	bool isnull;
 	Datum value;
 
-	row->state.found = row_lock(row->target, n, attnums, keys);
+	row->state.found = row_lock(row->target, n, keys);
 	if (!row->state.found)
 		return;
 	row->state.as_of = DatumGetTimestampTz(
@@ -553,7 +599,7 @@ static void
 straight_peek(MirrorTable *table, const char *id, const char *account,
 			  MirrorState *state, Jsonb **data)
 {
-	Relation relation = table_open(table->relid, AccessShareLock);
+	Relation relation = table_open(table->relid, NoLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	AttrNumber attnums[2];
 	Datum values[2];
@@ -578,7 +624,7 @@ straight_peek(MirrorTable *table, const char *id, const char *account,
 		read_tuple(table, tuple, RelationGetDescr(relation), state, data);
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
-	table_close(relation, AccessShareLock);
+	table_close(relation, NoLock);
 }
 
 /* Look at a row without locking it, as committed now (or written by us). */
@@ -589,6 +635,7 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	memset(state, 0, sizeof(*state));
 	if (data != NULL)
 		*data = NULL;
+	table_check(table);
 	if (table->plain)
 		straight_peek(table, id, account, state, data);
 	else

@@ -423,7 +423,7 @@ write_reading(RowReading *reading, MirrorRow *row, Version *newest)
 
 		mirror_find_tombstone(
 			state, reading->history != NULL ? reading->history : &empty,
-			reading->account, &content);
+			reading->account, TABLE_WRITE, &content);
 		/* an object that is met more than once in one answer */
 		if (state->found && state->event_id == NULL &&
 			state->as_of == content.as_of && state->deleted == content.deleted &&
@@ -447,7 +447,8 @@ write_newest(RowReading *reading, MirrorRow *row, Version *newest)
 						  strcmp(state->event_id, newest->event_id) == 0)))
 		return ROW_STALE;
 	content = mirror_content(history_event(newest));
-	mirror_find_tombstone(state, reading->history, reading->account, &content);
+	mirror_find_tombstone(state, reading->history, reading->account,
+						  TABLE_WRITE, &content);
 	return mirror_write(row, &content) ? ROW_STALE : ROW_RACE;
 }
 
@@ -553,7 +554,7 @@ try_row(RowReading *reading, MirrorTable *table)
 bool
 reading_row(RowReading *reading)
 {
-	MirrorTable *table = table_find(reading->type);
+	MirrorTable *table = table_find(reading->type, TABLE_WRITE);
 	RowVerdict verdict = ROW_RACE;
 
 	for (int race = 0; verdict == ROW_RACE && race < MAX_RACES; race++)
@@ -572,6 +573,6 @@ reading_child(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content
 						  .account = child->account,
 						  .content = *content};
 
-	if (table_find(child->type) != NULL)
+	if (table_find(child->type, TABLE_WRITE) != NULL)
 		(void) reading_row(&reading);
 }

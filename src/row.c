@@ -4,44 +4,113 @@
  *
  * For tables of which we know everything that has to happen: the inbox, and
  * mirror tables as we made them.  Tables with a user's triggers, rules,
- * defaults, checks or expressions are written by SQL instead (mirror.c).  An
+ * defaults, checks or expressions are written by SQL instead (mirror_row.c).  An
  * insert is the speculative one of ON CONFLICT DO NOTHING: it waits for a
- * transaction that is inserting the same key, and says whether it lost.
+ * transaction that is inserting the same key, and says whether it lost.  Every
+ * unique index on the key's columns is an arbiter: while REINDEX CONCURRENTLY
+ * is at work there are two.
  */
 #include "stripe_sync.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 struct RowTarget
 {
 	Relation relation;
-	Oid key_index;
-	List *arbiters;
+	int natts; /* columns that the caller knows; others have added the rest */
+	Relation key;
+	List *arbiters; /* indexes that tell whether the key is there already */
 	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *slot;  /* what is to be written */
 	TupleTableSlot *found; /* what row_lock() locked */
 };
 
+/*
+ * Would a write run triggers of a user's, or leave checks for later?  Foreign
+ * keys that point to the table do neither: we never change a key.
+ */
+bool
+row_fires(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		if (!triggers->triggers[i].tgisinternal ||
+			RI_FKey_trigger_type(triggers->triggers[i].tgfoid) != RI_TRIGGER_PK)
+			return true;
+	return false;
+}
+
+/* Is it unique on the same columns as the key, and in the same way? */
+static bool
+is_arbiter(Relation index, const IndexInfo *info, Relation key)
+{
+	int n = key->rd_index->indnkeyatts;
+
+	if (!info->ii_Unique || !index->rd_index->indimmediate ||
+		info->ii_Expressions != NIL || info->ii_Predicate != NIL ||
+		index->rd_index->indnkeyatts != n)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (index->rd_index->indkey.values[i] != key->rd_index->indkey.values[i] ||
+			index->rd_indcollation[i] != key->rd_indcollation[i] ||
+			index->rd_opfamily[i] != key->rd_opfamily[i])
+			return false;
+	return true;
+}
+
+static void
+find_arbiters(RowTarget *target, Oid key_index)
+{
+	ResultRelInfo *info = target->info;
+
+	for (int i = 0; i < info->ri_NumIndices; i++)
+		if (RelationGetRelid(info->ri_IndexRelationDescs[i]) == key_index)
+			target->key = info->ri_IndexRelationDescs[i];
+	if (target->key == NULL)
+		elog(ERROR, "index %u is not one of table \"%s\"", key_index,
+			 RelationGetRelationName(target->relation));
+	for (int i = 0; i < info->ri_NumIndices; i++)
+	{
+		Relation index = info->ri_IndexRelationDescs[i];
+
+		if (is_arbiter(index, info->ri_IndexRelationInfo[i], target->key))
+			target->arbiters = lappend_oid(target->arbiters,
+										   RelationGetRelid(index));
+	}
+}
+
+/*
+ * Open a table of which "natts" columns are known, with the index of its key.
+ * Columns that somebody has added get what INSERT would give them.
+ */
 RowTarget *
-row_open(Oid relid, Oid key_index)
+row_open(Oid relid, Oid key_index, int natts)
 {
 	RowTarget *target = palloc0(sizeof(RowTarget));
 
 	PreventCommandIfReadOnly("stripe_sync's writing"); /* as the executor would */
 	target->relation = table_open(relid, RowExclusiveLock);
-	target->key_index = key_index;
-	target->arbiters = list_make1_oid(key_index);
+	target->natts = natts;
 	target->estate = CreateExecutorState();
 	compat_init_range_table(target->estate, target->relation);
 	target->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(target->info, target->relation, 1, NULL, 0);
 	ExecOpenIndices(target->info, true);
+	find_arbiters(target, key_index);
 	target->slot = table_slot_create(target->relation,
 									 &target->estate->es_tupleTable);
 	target->found = table_slot_create(target->relation,
@@ -49,10 +118,10 @@ row_open(Oid relid, Oid key_index)
 	return target;
 }
 
-int
-row_columns(const RowTarget *target)
+Relation
+row_relation(const RowTarget *target)
 {
-	return target->slot->tts_tupleDescriptor->natts;
+	return target->relation;
 }
 
 void
@@ -65,17 +134,68 @@ row_close(RowTarget *target)
 	pfree(target);
 }
 
+/* What INSERT would give a column that the caller doesn't know. */
 static void
-fill_slot(RowTarget *target, const Datum *values, const bool *nulls)
+fill_default(RowTarget *target, int i)
+{
+	TupleTableSlot *slot = target->slot;
+	Form_pg_attribute attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
+	Expr *expression = NULL;
+
+	if (!attribute->attisdropped && !attribute->attgenerated)
+		expression = (Expr *) build_column_default(target->relation, i + 1);
+	slot->tts_isnull[i] = true;
+	if (expression != NULL)
+		slot->tts_values[i] = ExecEvalExprSwitchContext(
+			ExecPrepareExpr(expression, target->estate),
+			GetPerTupleExprContext(target->estate), &slot->tts_isnull[i]);
+}
+
+/* The columns that the caller knows; returns how many there are in all. */
+static int
+fill_known(RowTarget *target, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = target->slot;
 	int natts = slot->tts_tupleDescriptor->natts;
 
+	if (natts < target->natts)
+		elog(ERROR, "table \"%s\" has %d columns instead of %d",
+			 RelationGetRelationName(target->relation), natts, target->natts);
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, natts * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
-	ExecStoreVirtualTuple(slot);
+	memcpy(slot->tts_values, values, target->natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, target->natts * sizeof(bool));
 	slot->tts_tableOid = RelationGetRelid(target->relation);
+	return natts;
+}
+
+static void
+fill_new(RowTarget *target, const Datum *values, const bool *nulls)
+{
+	TupleConstr *constr = target->relation->rd_att->constr;
+	int natts = fill_known(target, values, nulls);
+
+	for (int i = target->natts; i < natts; i++)
+		fill_default(target, i);
+	ExecStoreVirtualTuple(target->slot);
+	if (constr == NULL)
+		return;
+	if (constr->has_generated_stored)
+		ExecComputeStoredGenerated(target->info, target->estate, target->slot,
+								   CMD_INSERT);
+	ExecConstraints(target->info, target->slot, target->estate);
+}
+
+/* Columns that the caller doesn't know stay as they are. */
+static void
+fill_changed(RowTarget *target, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = target->slot;
+	int natts = fill_known(target, values, nulls);
+
+	for (int i = target->natts; i < natts; i++)
+		slot->tts_values[i] = slot_getattr(target->found, i + 1,
+										   &slot->tts_isnull[i]);
+	ExecStoreVirtualTuple(slot);
 }
 
 static bool
@@ -100,9 +220,7 @@ row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 {
 	ItemPointerData conflict;
 
-	fill_slot(target, values, nulls);
-	if (target->relation->rd_att->constr)
-		ExecConstraints(target->info, target->slot, target->estate);
+	fill_new(target, values, nulls);
 	/* most likely the key is new: look for it only after a conflict */
 	while (!insert_speculatively(target))
 	{
@@ -116,27 +234,86 @@ row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 	return true;
 }
 
-/*
- * Lock the newest version of the row with this key, waiting for whoever is
- * writing it.  "keys" belong to "attnums", the columns of the key index.
- */
-bool
-row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
-		 const Datum *keys)
+/* Find the row with this key that is committed, or ours, into "found". */
+static bool
+find_visible(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
 {
-	TupleTableSlot *slot = target->slot;
+	IndexScanDesc scan = compat_index_beginscan(target->relation, target->key,
+												snapshot, nkeys);
+	ScanKeyData conditions[INDEX_MAX_KEYS];
+	bool found;
 
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true,
-		   slot->tts_tupleDescriptor->natts * sizeof(bool));
 	for (int i = 0; i < nkeys; i++)
 	{
-		slot->tts_values[attnums[i] - 1] = keys[i];
-		slot->tts_isnull[attnums[i] - 1] = false;
+		ScanKeyInit(&conditions[i], i + 1, BTEqualStrategyNumber, F_TEXTEQ,
+					keys[i]);
+		conditions[i].sk_collation = target->key->rd_indcollation[i];
 	}
-	ExecStoreVirtualTuple(slot);
-	return compat_find_by_index(target->relation, target->key_index,
-								LockTupleNoKeyExclusive, slot, target->found);
+	index_rescan(scan, conditions, nkeys, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, target->found);
+	index_endscan(scan);
+	return found;
+}
+
+/* Has the row that was locked still this key? */
+static bool
+has_key(RowTarget *target, int nkeys, const Datum *keys)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		bool isnull;
+		Datum value = slot_getattr(
+			target->found, target->key->rd_index->indkey.values[i], &isnull);
+
+		if (isnull ||
+			!DatumGetBool(DirectFunctionCall2Coll(
+				texteq, target->key->rd_indcollation[i], value, keys[i])))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Lock the last version of the row that was found, waiting for whoever writes
+ * it.  False when it is gone meanwhile.
+ */
+static bool
+lock_found(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
+{
+	ItemPointerData tid = target->found->tts_tid;
+	TM_FailureData failure;
+	TM_Result result = table_tuple_lock(
+		target->relation, &tid, snapshot, target->found,
+		GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitBlock,
+		TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+
+	if (result == TM_Ok)
+		return has_key(target, nkeys, keys);
+	if (result != TM_Deleted && result != TM_Updated)
+		elog(ERROR, "could not lock a row of \"%s\": result %d",
+			 RelationGetRelationName(target->relation), (int) result);
+	return false;
+}
+
+/*
+ * Lock the last version of the row with this key ("keys" are the values of the
+ * key index's columns), waiting for whoever writes it.  One that is being
+ * inserted is not waited for here, but by row_insert().
+ */
+bool
+row_lock(RowTarget *target, int nkeys, const Datum *keys)
+{
+	for (;;)
+	{
+		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+		bool found = find_visible(target, snapshot, nkeys, keys);
+		bool locked = found && lock_found(target, snapshot, nkeys, keys);
+
+		UnregisterSnapshot(snapshot);
+		if (locked || !found)
+			return locked;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* A column of the locked row. */
@@ -152,7 +329,7 @@ row_update(RowTarget *target, const Datum *values, const bool *nulls)
 {
 	EPQState epq;
 
-	fill_slot(target, values, nulls);
+	fill_changed(target, values, nulls);
 	compat_epq_init(&epq, target->estate);
 	ExecSimpleRelationUpdate(target->info, target->estate, &epq, target->found,
 							 target->slot);
@@ -160,14 +337,13 @@ row_update(RowTarget *target, const Datum *values, const bool *nulls)
 	CommandCounterIncrement();
 }
 
-/* All columns of the locked row. */
+/* All columns of the locked row that the caller knows. */
 void
 row_values(RowTarget *target, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot = target->found;
-	int natts = slot->tts_tupleDescriptor->natts;
 
 	slot_getallattrs(slot);
-	memcpy(values, slot->tts_values, natts * sizeof(Datum));
-	memcpy(nulls, slot->tts_isnull, natts * sizeof(bool));
+	memcpy(values, slot->tts_values, target->natts * sizeof(Datum));
+	memcpy(nulls, slot->tts_isnull, target->natts * sizeof(bool));
 }

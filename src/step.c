@@ -308,6 +308,20 @@ step_tries(List *steps)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+/* The row that holds the event has another key. */
+static void
+event_is_damaged(const Event *event)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATA_CORRUPTED),
+		 errmsg(
+			 "no row of the inbox has the id \"%s\" and account \"%s\" that its payload names",
+			 event->id, event->account),
+		 errhint(
+			 "The row was altered by hand, or damaged. Compare id and account of stripe_sync.event with the payload.")));
+}
+
 /*
  * Write on the event what became of it.  "attempts" are those to count now.
  */
@@ -349,6 +363,8 @@ step_settle(const StepRun *run, const char *status, int attempts)
 
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);
+	if (SPI_processed != 1)
+		event_is_damaged(run->event);
 	SPI_finish();
 	if (is_due)
 		slots_wake();

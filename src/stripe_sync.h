@@ -110,6 +110,8 @@ typedef struct EngineStatement
 extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
+extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
+						   Oid type, bool *isnull);
 extern Datum engine_value(void);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
@@ -127,16 +129,16 @@ extern uint64 engine_generation(void);
 /* ---- in row.c: one row of one table, written straight or by SQL ---- */
 typedef struct RowTarget RowTarget;
 
-extern RowTarget *row_open(Oid relid, Oid key_index);
+extern RowTarget *row_open(Oid relid, Oid key_index, int natts);
 extern bool row_insert(RowTarget *target, const Datum *values,
 					   const bool *nulls);
-extern bool row_lock(RowTarget *target, int nkeys, const AttrNumber *attnums,
-					 const Datum *keys);
+extern bool row_lock(RowTarget *target, int nkeys, const Datum *keys);
 extern Datum row_get(RowTarget *target, AttrNumber attnum, bool *isnull);
 extern void row_update(RowTarget *target, const Datum *values,
 					   const bool *nulls);
 extern void row_values(RowTarget *target, Datum *values, bool *nulls);
-extern int row_columns(const RowTarget *target);
+extern Relation row_relation(const RowTarget *target);
+extern bool row_fires(Relation relation);
 extern void row_close(RowTarget *target);
 
 /* ---- in json.c: JSON from outside, made fit for jsonb ---- */
@@ -286,6 +288,11 @@ enum EventColumn
 	EVENT_APPLIED_AT,
 	EVENT_PAYLOAD
 };
+
+#define EVENT_NATTS EVENT_PAYLOAD
+
+/* ---- in inbox_table.c: is the inbox still as it was made? ---- */
+extern void inbox_table_check(Relation relation);
 
 typedef struct Receipt
 {

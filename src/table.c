@@ -4,20 +4,23 @@
  *		who owns it, and whether it may be written straight.
  *
  * Read once a session and kept until the relation cache says that the table
- * has changed.
+ * has changed.  A table is locked as strongly as the step will need, then looked
+ * at: what the cache says of a table that isn't locked may be over before it is
+ * used.
  */
 #include "mirror.h"
 
 #include "access/genam.h"
-#include "access/table.h"
+#include "access/relation.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "nodes/primnodes.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -26,7 +29,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+/* Of a table that create_tables() has not noted: nothing of anybody's is found. */
+#define UNNOTED_PATH "pg_catalog, pg_temp"
+
 static MirrorTable **tables = NULL; /* by index of the type */
+static Oid notes = InvalidOid;		/* stripe_sync.mirror_table, once read */
 
 static const struct
 {
@@ -40,6 +47,13 @@ static const struct
 	[META_AS_OF] = {"_as_of", TIMESTAMPTZOID},
 	[META_SYNCED_AT] = {"_synced_at", TIMESTAMPTZOID},
 };
+
+/* What a column that we write must be. */
+Oid
+table_meta_type(MetaColumn column)
+{
+	return column == META_KEY ? TEXTOID : meta_columns[column].type;
+}
 
 static void
 table_drop(MirrorTable *table)
@@ -67,7 +81,10 @@ table_unpin(MirrorTable *table)
 	table->pins--;
 }
 
-/* The search_path that was in force when the table was made. */
+/*
+ * The search_path that was in force when the table was made.  A note that is
+ * written invalidates the tables of all sessions (config_changed()).
+ */
 char *
 table_noted_path(const char *name)
 {
@@ -77,6 +94,8 @@ table_noted_path(const char *name)
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	char *path = NULL;
+
+	notes = RelationGetRelid(relation);
 
 	if (HeapTupleIsValid(tuple))
 	{
@@ -116,22 +135,6 @@ index_is_plain(Oid indexid)
 				index->rd_opfamily[i] < FirstNormalObjectId;
 	index_close(index, AccessShareLock);
 	return plain;
-}
-
-/*
- * Would a write run triggers of a user's, or leave checks for later?  Foreign
- * keys that point to the table do neither: we never change a key.
- */
-static bool
-table_fires(Relation relation)
-{
-	TriggerDesc *triggers = relation->trigdesc;
-
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		if (!triggers->triggers[i].tgisinternal ||
-			RI_FKey_trigger_type(triggers->triggers[i].tgfoid) != RI_TRIGGER_PK)
-			return true;
-	return false;
 }
 
 /*
@@ -176,6 +179,45 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute, TableColumn *column
 		return false;
 	column->name = MemoryContextStrdup(table->memory, name);
 	return true;
+}
+
+/* A view or a foreign table, say, of the name of a mirror table. */
+static const char *
+kind_name(char relkind)
+{
+	switch (relkind)
+	{
+		case RELKIND_VIEW:
+			return "a view";
+		case RELKIND_MATVIEW:
+			return "a materialized view";
+		case RELKIND_FOREIGN_TABLE:
+			return "a foreign table";
+		case RELKIND_SEQUENCE:
+			return "a sequence";
+		case RELKIND_COMPOSITE_TYPE:
+			return "a composite type";
+		default:
+			return "an index";
+	}
+}
+
+bool
+table_kind_fits(char relkind)
+{
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
+
+/* Report, at this level, a relation of another kind in the place of a table. */
+void
+table_report_kind(int level, const CatalogType *type, char relkind)
+{
+	ereport(level,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("%s.%s is %s, the mirror needs a table", MIRROR_SCHEMA,
+					type->table, kind_name(relkind)),
+			 errhint("Rename it, then call stripe_sync.create_tables(ARRAY[%s]).",
+					 quote_literal_cstr(type->object))));
 }
 
 static void
@@ -239,6 +281,27 @@ bind_columns(MirrorTable *table, Relation relation)
 	}
 }
 
+/* Two ids must never be equal: prod_Aa and prod_aA are two products. */
+static void
+check_collations(const MirrorTable *table, Relation index)
+{
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+		if (OidIsValid(index->rd_indcollation[i]) &&
+			!get_collation_isdeterministic(index->rd_indcollation[i]))
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg(
+					 "the primary key of table %s.%s has a nondeterministic collation",
+					 MIRROR_SCHEMA, table->type->table),
+				 errdetail("It takes different ids for the same."),
+				 errhint("ALTER TABLE %s.%s ALTER %s TYPE text COLLATE \"C\".",
+						 MIRROR_SCHEMA, quote_identifier(table->type->table),
+						 quote_identifier(get_attname(
+							 table->relid, index->rd_index->indkey.values[i],
+							 false)))));
+}
+
 /* The primary key must be the object's key and _account, in that order. */
 static bool
 key_is_ours(const MirrorTable *table)
@@ -251,6 +314,8 @@ key_is_ours(const MirrorTable *table)
 	ours = form->indnkeyatts == (single ? 1 : 2) &&
 		   (single || form->indkey.values[0] == table->meta[META_KEY]) &&
 		   form->indkey.values[single ? 0 : 1] == table->meta[META_ACCOUNT];
+	if (ours)
+		check_collations(table, index);
 	index_close(index, AccessShareLock);
 	return ours;
 }
@@ -297,6 +362,7 @@ check_bound(MirrorTable *table, Relation relation)
 				 "If it is another tool's, rename it; then call stripe_sync.create_tables().")));
 }
 
+/* Read the table, which is locked. */
 static MirrorTable *
 table_bind(const CatalogType *type, Oid relid)
 {
@@ -310,35 +376,77 @@ table_bind(const CatalogType *type, Oid relid)
 	table->type = type;
 	table->relid = relid;
 	table->valid = true;
-	relation = table_open(relid, AccessShareLock);
+	relation = relation_open(relid, NoLock);
+	if (!table_kind_fits(relation->rd_rel->relkind))
+		table_report_kind(ERROR, type, relation->rd_rel->relkind);
 	table->owner = relation->rd_rel->relowner;
-	table->fires = table_fires(relation);
+	table->fires = row_fires(relation);
 	table->plain = table_is_plain(relation);
 	bind_columns(table, relation);
 	sort_columns(table);
 	check_bound(table, relation);
 	path = table_noted_path(RelationGetRelationName(relation));
-	table->search_path = MemoryContextStrdup(memory,
-											 path ? path : "\"$user\", public");
-	table_close(relation, AccessShareLock);
+	table->search_path = MemoryContextStrdup(memory, path ? path : UNNOTED_PATH);
+	relation_close(relation, NoLock);
 	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
 	return table;
 }
 
-/* NULL when this database has no table for the type. */
+/* The relation that has the name of the type's table now. */
+Oid
+table_lookup(const CatalogType *type)
+{
+	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+
+	return OidIsValid(namespace) ? get_relname_relid(type->table, namespace)
+								 : InvalidOid;
+}
+
+/*
+ * Lock the type's table, and look its name up again: while the lock was waited
+ * for another may have got it.  The lock lasts to the transaction's end.
+ */
+Oid
+table_lock(const CatalogType *type, LOCKMODE mode)
+{
+	Oid relid = table_lookup(type);
+
+	while (OidIsValid(relid))
+	{
+		Oid now;
+
+		LockRelationOid(relid, mode);
+		now = table_lookup(type);
+		if (now == relid)
+			break;
+		UnlockRelationOid(relid, mode);
+		relid = now;
+	}
+	return relid;
+}
+
+static LOCKMODE
+lock_for(TableUse use)
+{
+	return use == TABLE_WRITE && !RecoveryInProgress() ? RowExclusiveLock
+													   : AccessShareLock;
+}
+
+/*
+ * The type's table, locked for what the step will do with it; NULL when this
+ * database has none.  The first call of a step must name the strongest use: who
+ * locks a table weakly first deadlocks with DDL on it.
+ */
 MirrorTable *
-table_find(const CatalogType *type)
+table_find(const CatalogType *type, TableUse use)
 {
 	int i = type - catalog_types;
-	Oid namespace;
 	Oid relid;
 
 	if (tables == NULL)
 		tables = MemoryContextAllocZero(TopMemoryContext,
 										catalog_ntypes * sizeof(MirrorTable *));
-	namespace = get_namespace_oid(MIRROR_SCHEMA, true);
-	relid = OidIsValid(namespace) ? get_relname_relid(type->table, namespace)
-								  : InvalidOid;
+	relid = table_lock(type, lock_for(use));
 	if (tables[i] != NULL && (!tables[i]->valid || tables[i]->relid != relid))
 	{
 		if (tables[i]->pins == 0)
@@ -348,6 +456,46 @@ table_find(const CatalogType *type)
 	if (OidIsValid(relid) && tables[i] == NULL)
 		tables[i] = table_bind(type, relid);
 	return tables[i];
+}
+
+static bool
+same_shape(const MirrorTable *a, const MirrorTable *b)
+{
+	if (a->owner != b->owner || a->fires != b->fires || a->plain != b->plain ||
+		a->natts != b->natts || a->ncolumns != b->ncolumns ||
+		a->key_index != b->key_index ||
+		memcmp(a->meta, b->meta, sizeof(a->meta)) != 0)
+		return false;
+	for (int i = 0; i < a->ncolumns; i++)
+		if (a->columns[i].attnum != b->columns[i].attnum ||
+			a->columns[i].kind != b->columns[i].kind)
+			return false;
+	return true;
+}
+
+/*
+ * Is the table still as it was found?  Others can't have changed its shape, for
+ * it is locked; code of a user's that this transaction runs can.
+ */
+void
+table_check(MirrorTable *table)
+{
+	MirrorTable *now;
+	bool same;
+
+	if (table->valid)
+		return;
+	now = table_bind(table->type, table->relid);
+	same = same_shape(table, now);
+	table_drop(now);
+	if (!same)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("table %s.%s was changed while an event was written to it",
+					MIRROR_SCHEMA, table->type->table),
+			 errhint("Do not alter mirror tables in their own triggers.")));
+	table->valid = true;
 }
 
 /* jsonb keeps keys by length, then by bytes. */
@@ -405,9 +553,10 @@ table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
 static void
 table_forget(Datum arg, Oid relid)
 {
+	bool all = relid == InvalidOid || relid == notes;
+
 	for (int i = 0; tables != NULL && i < catalog_ntypes; i++)
-		if (tables[i] != NULL &&
-			(relid == InvalidOid || tables[i]->relid == relid))
+		if (tables[i] != NULL && (all || tables[i]->relid == relid))
 			tables[i]->valid = false;
 }
 

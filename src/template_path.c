@@ -47,7 +47,7 @@ static void
 peek_body(void *arg)
 {
 	MirrorFinding *finding = arg;
-	MirrorTable *table = table_find(finding->type);
+	MirrorTable *table = table_find(finding->type, TABLE_READ);
 	MirrorState state;
 
 	if (table != NULL && may_read(finding->reader, table->relid))

@@ -20,7 +20,7 @@
 MirrorTable *
 mirror_table_to_read(const CatalogType *type)
 {
-	MirrorTable *table = table_find(type);
+	MirrorTable *table = table_find(type, TABLE_READ);
 
 	if (table == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
@@ -49,7 +49,7 @@ look_at_slice(Part *part)
 		"SELECT pg_catalog.min(id) FILTER (WHERE _deleted_at IS NULL"
 		"   AND _account OPERATOR(pg_catalog.=) $2"
 		"   AND _as_of OPERATOR(pg_catalog.<) $3%s), pg_catalog.max(id)"
-		" FROM (SELECT id, _account, _deleted_at, _as_of%s FROM ONLY %s.%s"
+		" FROM (SELECT id, _account, _deleted_at, _as_of%s FROM %s.%s"
 		/* of several accounts an id's rows are looked at together */
 		"   WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id"
 		"   FETCH FIRST ($4) ROWS WITH TIES) s",

@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
@@ -43,6 +44,14 @@ typedef struct Inspection
 	SPIPlanPtr fetch;
 	SPIPlanPtr differences;
 } Inspection;
+
+/* What is known of a row as it must be. */
+typedef enum Knowledge
+{
+	KNOWS_OBJECT, /* or not even that */
+	KNOWS_TOMBSTONE,
+	KNOWS_ALL
+} Knowledge;
 
 /* A row as it is, and as it must be, by attribute. */
 typedef struct RowValues
@@ -238,8 +247,9 @@ fetch_row(Inspection *in, const ObjectKey *key, RowValues *row)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool isnull;
-		HeapTupleHeader header = DatumGetHeapTupleHeaderCopy(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		HeapTupleHeader header = DatumGetHeapTupleHeaderCopy(
+			engine_column(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						  in->desc->tdtypeid, &isnull));
 		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),
 							   .t_data = header};
 
@@ -299,32 +309,37 @@ data_of(const Inspection *in, const RowValues *row)
 
 /* ---- the row as it must be ---- */
 
-/* The object as another object's event holds it, in a page or embedded. */
-static JsonbContainer *
-held_by(const char *event_id, const CatalogType *type, const ObjectKey *key)
+/*
+ * The object as another object's event holds it, in a page or embedded; what a
+ * page lists has a tombstone from the first later one that leaves it out.
+ */
+static Knowledge
+held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
+		MirrorContent *content)
 {
 	Event event;
 	ListCell *cell;
 
 	if (event_id == NULL || !inbox_load(event_id, key->account, &event) ||
 		event.catalog == NULL)
-		return NULL;
+		return KNOWS_OBJECT;
 	foreach(cell, snapshot_rows(event.catalog, event.object_id, event.account,
 								event.object))
 	{
 		SnapshotRow *row = lfirst(cell);
 
-		if (row->type == type && strcmp(row->id, key->id) == 0)
-			return row->object;
+		if (row->type != type || strcmp(row->id, key->id) != 0)
+			continue;
+		content->object = row->object;
+		return row->part == PART_CHILD && fold_tombstone(&event, row, content)
+				   ? KNOWS_TOMBSTONE
+				   : KNOWS_OBJECT;
 	}
-	return NULL;
+	return KNOWS_OBJECT;
 }
 
-/*
- * What must stand in the row.  False when the inbox doesn't tell: then "object"
- * may still be known, and the rest is taken as it is.
- */
-static bool
+/* What must stand in the row, as far as the inbox tells. */
+static Knowledge
 expected_content(const Inspection *in, const ObjectKey *key,
 				 const MirrorState *state, Jsonb *data, MirrorContent *content)
 {
@@ -338,19 +353,16 @@ expected_content(const Inspection *in, const ObjectKey *key,
 	newest = history->versions != NIL ? order_newest(history).newest : NULL;
 	if (newest == NULL || history_event(newest)->catalog == NULL ||
 		(state->found && mirror_state_is_newer(state, history, newest)))
-	{
-		content->object = held_by(state->event_id, type, key);
-		return false;
-	}
+		return held_by(state->event_id, type, key, content);
 	*content = mirror_content(history_event(newest));
-	mirror_find_tombstone(state, history, key->account, content);
-	return true;
+	mirror_find_tombstone(state, history, key->account, TABLE_READ, content);
+	return KNOWS_ALL;
 }
 
 /* Typed columns follow from the row's own _data, where it has any. */
 static RowValues
 expected_values(const Inspection *in, const RowValues *row, Jsonb *data,
-				const MirrorContent *content, bool known)
+				const MirrorContent *content, Knowledge knowledge)
 {
 	int natts = in->desc->natts;
 	RowValues must = {palloc(natts * sizeof(Datum)),
@@ -367,13 +379,14 @@ expected_values(const Inspection *in, const RowValues *row, Jsonb *data,
 	if (content->object != NULL)
 		meta_set(in, &must, META_DATA,
 				 JsonbPGetDatum(json_standalone(content->object)), false);
-	if (!known)
+	if (knowledge >= KNOWS_TOMBSTONE)
+		meta_set(in, &must, META_DELETED_AT,
+				 TimestampTzGetDatum(content->deleted_at), !content->deleted);
+	if (knowledge < KNOWS_ALL)
 		return must;
 	meta_set(in, &must, META_AS_OF, TimestampTzGetDatum(content->as_of), false);
 	meta_set(in, &must, META_EVENT_ID, CStringGetTextDatum(content->event_id),
 			 false);
-	meta_set(in, &must, META_DELETED_AT,
-			 TimestampTzGetDatum(content->deleted_at), !content->deleted);
 	return must;
 }
 
@@ -445,6 +458,8 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 				   const RowValues *must)
 {
 	Datum params[] = {row_datum(in, is), row_datum(in, must)};
+	/* a column may be of a type of the owner's, whose cast to json is his */
+	RoleScope scope = role_enter(in->table->owner, in->table->search_path);
 
 	SPI_connect();
 	if (SPI_execute_plan(in->differences, params, NULL, false, 0) !=
@@ -463,6 +478,7 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 		report(in, key, values[0], values[1], nulls[1], values[2], nulls[2]);
 	}
 	SPI_finish();
+	role_leave(&scope);
 }
 
 /* A row that should be there and isn't. */
@@ -496,16 +512,16 @@ look_at(Inspection *in, const ObjectKey *key)
 	MirrorContent content = {0};
 	bool found = fetch_row(in, key, &is);
 	Jsonb *data = found ? data_of(in, &is) : NULL;
-	bool known;
+	Knowledge knowledge;
 
 	if (found)
 		state = state_of(in, &is);
-	known = expected_content(in, key, &state, data, &content);
-	if (!found && !known)
+	knowledge = expected_content(in, key, &state, data, &content);
+	if (!found && knowledge < KNOWS_ALL)
 		return true;
 	if (found)
 	{
-		must = expected_values(in, &is, data, &content, known);
+		must = expected_values(in, &is, data, &content, knowledge);
 		if (same_values(in, &is, &must))
 			return true;
 	}
@@ -564,6 +580,47 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 	table_unpin(table);
 }
 
+/* One of all types, none of which keeps the others from being looked at. */
+typedef struct TypeCheck
+{
+	ReturnSetInfo *result;
+	const CatalogType *type;
+	List *keys;
+	int sample;
+	bool found;
+} TypeCheck;
+
+static void
+verify_type(void *arg)
+{
+	TypeCheck *check = arg;
+	MirrorTable *table = table_find(check->type, TABLE_READ);
+
+	check->found = table != NULL;
+	if (check->found)
+		verify_table(check->result, table, check->keys, check->sample);
+}
+
+/* The table can't be used at all. */
+static void
+report_table(const TypeCheck *check, const ErrorData *error)
+{
+	StringInfoData json;
+	Datum values[] = {CStringGetTextDatum(check->type->object),
+					  CStringGetTextDatum(""),
+					  CStringGetTextDatum(""),
+					  CStringGetTextDatum("(table)"),
+					  (Datum) 0,
+					  (Datum) 0};
+	bool nulls[] = {false, false, false, false, false, true};
+
+	initStringInfo(&json);
+	escape_json(&json, error->message);
+	values[4] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	tuplestore_putvalues(check->result->setResult, check->result->setDesc,
+						 values, nulls);
+}
+
 /* verify_mirror(object_types, sample) */
 ENGINE_FUNCTION(stripe_sync_verify_mirror)
 {
@@ -584,11 +641,18 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
-		MirrorTable *table = table_find(type);
+		TypeCheck check = {result, type, keys[type - catalog_types], sample,
+						   false};
+		ErrorData *error;
 
-		if (table != NULL)
-			verify_table(result, table, keys[type - catalog_types], sample);
-		else if (!PG_ARGISNULL(0))
+		if (PG_ARGISNULL(0))
+		{
+			if (!step_guard(verify_type, &check, NULL, &error))
+				report_table(&check, error);
+			continue;
+		}
+		verify_type(&check);
+		if (!check.found)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 							errmsg("%s", mirror_lacks_table(type))));
 	}
