@@ -149,7 +149,7 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
+REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level

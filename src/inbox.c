@@ -92,13 +92,13 @@ new_row(const Event *event, const char *endpoint, const char *source,
 static bool
 insert_row(const Row *row)
 {
-	RowTarget *target = row_open(engine_relation("event"),
-								 engine_relation("event_pkey"), EVENT_NATTS);
-	bool inserted;
+	Oid key = engine_relation("event_pkey");
+	Relation inbox = inbox_table_open();
+	RowTarget *target = row_open(RelationGetRelid(inbox), key, EVENT_NATTS);
+	bool inserted = row_insert(target, row->values, row->nulls);
 
-	inbox_table_check(row_relation(target));
-	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
+	table_close(inbox, NoLock);
 	return inserted;
 }
 

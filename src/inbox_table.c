@@ -8,10 +8,13 @@
  */
 #include "stripe_sync.h"
 
-#include "access/tableam.h"
+#include "access/table.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -91,20 +94,29 @@ check_kind(Relation relation)
 {
 	Form_pg_class form = relation->rd_rel;
 
+	/* relhassubclass stays when the last child is dropped */
 	if (form->relkind != RELKIND_RELATION || form->relispartition ||
-		form->relhassubclass)
+		(form->relhassubclass &&
+		 find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL))
 		refuse_table("It is partitioned, or has child tables.",
 					 "Make it an ordinary table again.");
-	if (relation->rd_tableam != GetHeapamTableAmRoutine())
+	if (form->relam != HEAP_TABLE_AM_OID)
 		refuse_table(psprintf("It has the access method \"%s\".",
 							  get_am_name(form->relam)),
 					 "ALTER TABLE stripe_sync.event SET ACCESS METHOD heap.");
 }
 
-/* Raise what keeps the inbox, which is locked, from being written straight. */
-void
-inbox_table_check(Relation relation)
+/*
+ * The inbox, locked until the transaction's end; raises what keeps it from being
+ * written straight.
+ */
+Relation
+inbox_table_open(void)
 {
+	Relation relation;
+
+	PreventCommandIfReadOnly("stripe_sync's writing"); /* before it is locked */
+	relation = table_open(engine_relation("event"), RowExclusiveLock);
 	check_kind(relation);
 	if (row_fires(relation))
 		refuse_table(
@@ -117,4 +129,5 @@ inbox_table_check(Relation relation)
 			"Row security is forced on its owner.",
 			"ALTER TABLE stripe_sync.event NO FORCE ROW LEVEL SECURITY.");
 	check_columns(relation);
+	return relation;
 }

@@ -118,12 +118,6 @@ row_open(Oid relid, Oid key_index, int natts)
 	return target;
 }
 
-Relation
-row_relation(const RowTarget *target)
-{
-	return target->relation;
-}
-
 void
 row_close(RowTarget *target)
 {

@@ -137,7 +137,6 @@ extern Datum row_get(RowTarget *target, AttrNumber attnum, bool *isnull);
 extern void row_update(RowTarget *target, const Datum *values,
 					   const bool *nulls);
 extern void row_values(RowTarget *target, Datum *values, bool *nulls);
-extern Relation row_relation(const RowTarget *target);
 extern bool row_fires(Relation relation);
 extern void row_close(RowTarget *target);
 
@@ -292,7 +291,7 @@ enum EventColumn
 #define EVENT_NATTS EVENT_PAYLOAD
 
 /* ---- in inbox_table.c: is the inbox still as it was made? ---- */
-extern void inbox_table_check(Relation relation);
+extern Relation inbox_table_open(void);
 
 typedef struct Receipt
 {
