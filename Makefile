@@ -28,7 +28,9 @@ OBJS = \
 	src/stripe_sync.o \
 	src/guc.o \
 	src/role.o \
+	src/own.o \
 	src/engine.o \
+	src/advisory.o \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \

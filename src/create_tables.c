@@ -428,8 +428,7 @@ builder_begin(void)
 	builder.search_path = pstrdup(role_current_path());
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
-	run_ddl(
-		"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe_sync.create_tables', 0))");
+	advisory_lock(ADVISORY_CREATE_TABLES, 0);
 	make_schema(&builder);
 	return builder;
 }
