@@ -34,8 +34,10 @@ OBJS = \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \
+	src/secret_row.o \
 	src/verify.o \
 	src/endpoint.o \
+	src/endpoint_secret.o \
 	src/json.o \
 	src/event.o \
 	src/inbox.o \
@@ -44,6 +46,7 @@ OBJS = \
 	src/generated/catalog_data.o \
 	src/object_types.o \
 	src/value.o \
+	src/mirror_schema.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table.o \

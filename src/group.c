@@ -193,7 +193,7 @@ group_lock(const Alert *alert, const char *group, const char *account, bool wait
 bool
 group_try_destination(const char *destination)
 {
-	return advisory_try_lock(ADVISORY_DESTINATION,
-							 hash_bytes((const unsigned char *) destination,
-										strlen(destination)));
+	return advisory_try_lock(
+		ADVISORY_DESTINATION,
+		hash_bytes((const unsigned char *) destination, strlen(destination)));
 }

@@ -46,7 +46,7 @@ static struct
 {
 	bool known;		/* all below is as it is now */
 	uint64 changes; /* that were told of, ever */
-	Oid extension; /* InvalidOid: it isn't installed */
+	Oid extension;	/* InvalidOid: it isn't installed */
 	Oid owner;
 	Oid schema;
 	Oid stranger; /* a member whose owner may be none, or InvalidOid */
@@ -129,8 +129,8 @@ read_extension(void)
 	SysScanDesc scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(ENGINE_EXTENSION));
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(ENGINE_EXTENSION));
 	scan = systable_beginscan(extension, ExtensionNameIndexId, true, NULL, 1,
 							  &key);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -212,11 +212,11 @@ refuse_schema(Refusal *refusal)
 								  ENGINE_SCHEMA);
 
 	if (!OidIsValid(other))
-		return refuse(refusal, FAULT_OURS,
-					  ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-					  psprintf("the schema of extension \"%s\" was renamed to %s",
-							   ENGINE_EXTENSION, schema),
-					  NULL, psprintf("Run %s", rename));
+		return refuse(
+			refusal, FAULT_OURS, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+			psprintf("the schema of extension \"%s\" was renamed to %s",
+					 ENGINE_EXTENSION, schema),
+			NULL, psprintf("Run %s", rename));
 	return refuse(
 		refusal, FAULT_OURS, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 		psprintf("schema \"%s\" is not that of extension \"%s\"", ENGINE_SCHEMA,
@@ -287,15 +287,29 @@ find_index(const char *name)
 	return relid;
 }
 
-/* A member, or an index of one; InvalidOid when there is none. */
-Oid
-own_find(const char *name)
+static Oid
+find(const char *name)
 {
 	OwnRelation *entry;
 
 	look();
 	entry = hash_search(own.relations, name, HASH_FIND, NULL);
 	return entry != NULL ? entry->relid : find_index(name);
+}
+
+/*
+ * A member, or an index of one; InvalidOid when there is none.  Nothing tells of
+ * a table that an upgrade has made since we looked.
+ */
+Oid
+own_find(const char *name)
+{
+	Oid relid = find(name);
+
+	if (OidIsValid(relid))
+		return relid;
+	own.known = false;
+	return find(name);
 }
 
 Oid
@@ -305,11 +319,6 @@ engine_relation(const char *name)
 
 	check();
 	relid = own_find(name);
-	if (!OidIsValid(relid))
-	{
-		own.known = false; /* an upgrade has made it since */
-		relid = own_find(name);
-	}
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
