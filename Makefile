@@ -156,7 +156,7 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
-	level
+	level own
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
