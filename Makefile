@@ -168,6 +168,7 @@ PROVE_TESTS = \
 	test/tap/worker.pl \
 	test/tap/retry.pl \
 	test/tap/guard.pl \
+	test/tap/secret.pl \
 	test/tap/upgrade.pl \
 	test/tap/level.pl \
 	test/tap/answers.pl \
