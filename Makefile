@@ -163,6 +163,7 @@ PROVE_TESTS = \
 	test/tap/reading.pl \
 	test/tap/fixtures.pl \
 	test/tap/concurrency.pl \
+	test/tap/advisory.pl \
 	test/tap/cancel.pl \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
