@@ -28,12 +28,16 @@ OBJS = \
 	src/stripe_sync.o \
 	src/guc.o \
 	src/role.o \
+	src/own.o \
 	src/engine.o \
+	src/advisory.o \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \
+	src/secret_row.o \
 	src/verify.o \
 	src/endpoint.o \
+	src/endpoint_secret.o \
 	src/json.o \
 	src/event.o \
 	src/inbox_table.o \
@@ -43,6 +47,7 @@ OBJS = \
 	src/generated/catalog_data.o \
 	src/object_types.o \
 	src/value.o \
+	src/mirror_schema.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table.o \
@@ -152,18 +157,20 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
 	verify handler role failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
-	level
+	level own
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \
 	test/tap/fixtures.pl \
 	test/tap/concurrency.pl \
+	test/tap/advisory.pl \
 	test/tap/cancel.pl \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
 	test/tap/retry.pl \
 	test/tap/guard.pl \
+	test/tap/secret.pl \
 	test/tap/upgrade.pl \
 	test/tap/level.pl \
 	test/tap/answers.pl \

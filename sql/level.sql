@@ -131,6 +131,7 @@ DROP TABLE stripe_sync.catalog_level;
 SELECT t.raises($$ SELECT stripe_sync.resume() $$);
 SELECT t.send('evt_8', 'customer.created', 8, t.customer('cus_8'));
 CREATE TABLE stripe_sync.catalog_level (level integer PRIMARY KEY);
+ALTER EXTENSION stripe_sync ADD TABLE stripe_sync.catalog_level;
 INSERT INTO stripe_sync.catalog_level VALUES (:library);
 SELECT t.raises($$ SELECT stripe_sync.resume() $$);
 ROLLBACK;

@@ -272,6 +272,7 @@ TRUNCATE app.log;
 CREATE SCHEMA regress_role_evil AUTHORIZATION regress_role_handler;
 DROP EXTENSION stripe_sync;
 CREATE EXTENSION stripe_sync;
+SELECT stripe_sync.grant_admin('regress_role_owner');
 SELECT stripe_sync.add_endpoint('default', t.secret()), stripe_sync.grant_admin('regress_role_handler'), stripe_sync.grant_ingest('regress_role_web');
 SET ROLE regress_role_handler;
 SET search_path = regress_role_evil;

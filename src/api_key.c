@@ -9,6 +9,7 @@
 
 #include "access/genam.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -65,39 +66,41 @@ api_check_account(const char *account)
 
 /* The first run of reconcile comes one interval after the key. */
 static void
-store_key(text *account, text *key)
+schedule_reconcile(void)
 {
-	static EngineStatement upsert = {
-		"INSERT INTO stripe_sync.api_key (account, key) VALUES ($1, $2)"
-		" ON CONFLICT (account) DO UPDATE SET key = excluded.key",
-		2,
-		{TEXTOID, TEXTOID}};
-	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.api_key WHERE account = $1", 1, {TEXTOID}};
 	static EngineStatement schedule = {
 		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
-		" SELECT pg_catalog.clock_timestamp() + $1 * interval '1 second'"
-		"  WHERE NOT EXISTS (SELECT FROM stripe_sync.reconcile_schedule)",
+		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
+		" ON CONFLICT (one) DO NOTHING",
 		1,
 		{INT4OID}};
-	Datum values[] = {PointerGetDatum(account), PointerGetDatum(key)};
 	Datum interval = Int32GetDatum(guc_reconcile_interval);
 
 	SPI_connect();
-	if (key == NULL)
-		engine_run(&drop, values, NULL, SPI_OK_DELETE);
-	else
-	{
-		engine_run(&upsert, values, NULL, SPI_OK_INSERT);
-		engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
-	}
+	engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
 	SPI_finish();
-	if (key != NULL)
-		watch_soon();
+}
+
+/* Who sets an account's key at the same time waits, and replaces it. */
+static void
+store_key(text *account, text *key)
+{
+	Datum values[] = {PointerGetDatum(account), PointerGetDatum(key)};
+	bool nulls[] = {false, false};
+
+	advisory_lock(ADVISORY_API_KEY,
+				  hash_bytes((unsigned char *) VARDATA_ANY(account),
+							 VARSIZE_ANY_EXHDR(account)));
+	secret_delete("api_key", account);
+	if (key == NULL)
+		return;
+	secret_insert("api_key", lengthof(values), values, nulls);
+	schedule_reconcile();
+	watch_soon();
 }
 
 /* set_api_key(key, account) */
-ENGINE_FUNCTION(stripe_sync_set_api_key)
+SECRET_FUNCTION(stripe_sync_set_api_key)
 {
 	text *key = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *account = PG_ARGISNULL(1) ? cstring_to_text("") : PG_GETARG_TEXT_PP(1);

@@ -36,12 +36,14 @@ check_note(FunctionCallInfo fcinfo)
 ENGINE_FUNCTION(stripe_sync_note_backup)
 {
 	static EngineStatement insert = {
-		"INSERT INTO stripe_sync.backup_note (at, what) VALUES ($1, $2)",
+		"INSERT INTO stripe_sync.backup_note (at, what) VALUES ($1, $2)"
+		" ON CONFLICT (at, what) DO UPDATE SET noted_at = excluded.noted_at",
 		2,
 		{TIMESTAMPTZOID, TEXTOID}};
 	static EngineStatement forget = {
-		"DELETE FROM stripe_sync.backup_note WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"  SELECT n.ctid FROM stripe_sync.backup_note n ORDER BY n.at DESC OFFSET $1))",
+		"DELETE FROM stripe_sync.backup_note WHERE (at, what) IN ("
+		"  SELECT n.at, n.what FROM stripe_sync.backup_note n"
+		"  ORDER BY n.at DESC, n.what OFFSET $1)",
 		1,
 		{INT8OID}};
 	Datum keep[] = {Int64GetDatum(MAX_NOTES)};

@@ -104,7 +104,7 @@ catalog_kind_sqltype(FieldKind kind)
 	{
 		case KIND_STRING:
 		case KIND_REFERENCE:
-			return "text";
+			return "pg_catalog.text";
 		case KIND_INTEGER:
 			return "bigint";
 		case KIND_NUMBER:
@@ -119,7 +119,7 @@ catalog_kind_sqltype(FieldKind kind)
 		case KIND_ARRAY:
 		case KIND_LIST:
 		case KIND_METADATA:
-			return "jsonb";
+			return "pg_catalog.jsonb";
 	}
 	return NULL;
 }

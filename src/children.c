@@ -15,10 +15,8 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "storage/lock.h"
 #include "utils/memutils.h"
 #include "common/hashfn.h"
-#include "miscadmin.h"
 
 /* Losing the race for a new row over and over means something else is wrong. */
 #define MAX_RACES 3
@@ -435,13 +433,7 @@ children_lock(List *events)
 			add_parents(set, event);
 	}
 	for (int i = 0; i < LOCKS; i++)
-	{
-		LOCKTAG tag;
-
-		if (!set->wanted[i])
-			continue;
-		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, engine_relation("event"), i, 2);
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	}
+		if (set->wanted[i])
+			advisory_lock(ADVISORY_CHILDREN, i);
 	pfree(set);
 }

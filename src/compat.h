@@ -126,6 +126,21 @@ compat_insert_index_tuples(ResultRelInfo *info, TupleTableSlot *slot,
 #endif
 }
 
+/* The same for a row whose keys are new, or it raises */
+static inline void
+compat_insert_index_entries(ResultRelInfo *info, TupleTableSlot *slot,
+							EState *estate)
+{
+#if PG_VERSION_NUM >= 190000
+	(void) ExecInsertIndexTuples(info, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	(void) ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL,
+								 false);
+#else
+	(void) ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
 static inline void
 compat_epq_init(EPQState *epq, EState *estate)
 {

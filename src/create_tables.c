@@ -31,9 +31,9 @@ static const char *const joined[] = {"account", "charge",		  "customer",
 
 /* Our own columns, after those of the object. */
 static const char *const meta_definitions[] = {
-	"_account text NOT NULL",
+	"_account pg_catalog.text NOT NULL",
 	"_deleted_at timestamp with time zone",
-	"_event_id text",
+	"_event_id pg_catalog.text",
 	"_as_of timestamp with time zone NOT NULL",
 	"_synced_at timestamp with time zone NOT NULL",
 };
@@ -200,7 +200,7 @@ create_table(const CatalogType *type, const Builder *builder)
 		append_column(&sql, builder, lfirst(cell));
 		appendStringInfoString(&sql, ", ");
 	}
-	appendStringInfo(&sql, "_data jsonb%s NOT NULL, ",
+	appendStringInfo(&sql, "_data pg_catalog.jsonb%s NOT NULL, ",
 					 builder->lz4 ? " COMPRESSION lz4" : "");
 	for (int i = 0; i < lengthof(meta_definitions); i++)
 		appendStringInfo(&sql, "%s, ", meta_definitions[i]);
@@ -347,24 +347,11 @@ grant_to_readers(void)
 	role_leave(&scope);
 }
 
-static Oid
-table_owner(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
 static Oid
 extending_role(Oid relid, const Builder *builder)
 {
-	return builder->by_superuser ? table_owner(relid) : builder->role;
+	return builder->by_superuser ? own_table_owner(relid) : builder->role;
 }
 
 /*
@@ -374,7 +361,7 @@ extending_role(Oid relid, const Builder *builder)
 static bool
 owns(const Builder *builder, Oid relid)
 {
-	return builder->by_superuser || table_owner(relid) == builder->role;
+	return builder->by_superuser || own_table_owner(relid) == builder->role;
 }
 
 /* May the caller alter it?  Who may not doesn't get to lock it either. */
@@ -444,21 +431,6 @@ is_another_kind(const CatalogType *type)
 	return true;
 }
 
-static void
-make_schema(const Builder *builder)
-{
-	RoleScope scope;
-
-	if (OidIsValid(get_namespace_oid(MIRROR_SCHEMA, true)))
-		return;
-	scope = role_enter(builder->role, "pg_catalog, pg_temp");
-	run_ddl("CREATE SCHEMA " MIRROR_SCHEMA);
-	run_ddl("COMMENT ON SCHEMA " MIRROR_SCHEMA
-			" IS 'Stripe''s objects, mirrored by stripe_sync'");
-	role_leave(&scope);
-	CommandCounterIncrement();
-}
-
 static Builder
 builder_begin(void)
 {
@@ -469,9 +441,8 @@ builder_begin(void)
 	builder.search_path = pstrdup(role_current_path());
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
-	run_ddl(
-		"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe_sync.create_tables', 0))");
-	make_schema(&builder);
+	advisory_lock(ADVISORY_CREATE_TABLES, 0);
+	mirror_schema_make(builder.role);
 	return builder;
 }
 

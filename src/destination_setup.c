@@ -261,19 +261,16 @@ store_place(const Place *place)
 		" enabled = true, disabled_reason = NULL, disabled_at = NULL",
 		3,
 		{TEXTOID, TEXTOID, TEXTOID}};
-	static EngineStatement secret = {
-		"INSERT INTO stripe_sync.destination_secret (destination, secret) VALUES ($1, $2)"
-		" ON CONFLICT (destination) DO UPDATE SET secret = excluded.secret",
-		2,
-		{TEXTOID, TEXTOID}};
 	Datum values[] = {PointerGetDatum(place->name),
 					  CStringGetTextDatum(place->kind),
 					  PointerGetDatum(place->channel)};
 	Datum secrets[] = {PointerGetDatum(place->name),
 					   PointerGetDatum(place->secret)};
+	bool nulls[] = {false, false};
 
 	engine_run(&upsert, values, place->channel ? NULL : "  n", SPI_OK_INSERT);
-	engine_run(&secret, secrets, NULL, SPI_OK_INSERT);
+	secret_delete("destination_secret", place->name);
+	secret_insert("destination_secret", lengthof(secrets), secrets, nulls);
 	pace_unblock(place->name);
 	incident_end_disabled(place->name);
 }
@@ -294,22 +291,18 @@ setup_end(const RoleScope *scope)
 static void
 place_add(const Place *place)
 {
-	ErrorContextCallback hider;
-	RoleScope scope;
+	RoleScope scope = role_enter_engine();
 
-	secret_hide(&hider);
-	scope = role_enter_engine();
 	SPI_connect();
 	pace_make(place->name);
 	pace_lock(place->name);
 	if (!is_unchanged(place))
 		store_place(place);
 	setup_end(&scope);
-	secret_unhide(&hider);
 }
 
 /* add_slack_webhook(destination, url) */
-ENGINE_FUNCTION(stripe_sync_add_slack_webhook)
+SECRET_FUNCTION(stripe_sync_add_slack_webhook)
 {
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "webhook",
@@ -322,7 +315,7 @@ ENGINE_FUNCTION(stripe_sync_add_slack_webhook)
 }
 
 /* add_slack_channel(destination, channel, token) */
-ENGINE_FUNCTION(stripe_sync_add_slack_channel)
+SECRET_FUNCTION(stripe_sync_add_slack_channel)
 {
 	Place place = {.name = required_text(fcinfo, 0, "destination"),
 				   .kind = "channel",
@@ -500,9 +493,6 @@ ENGINE_FUNCTION(stripe_sync_drop_destination)
 		{"DELETE FROM stripe_sync.customer_route WHERE destination OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
-		{"DELETE FROM stripe_sync.destination_secret WHERE destination OPERATOR(pg_catalog.=) $1",
-		 1,
-		 {TEXTOID}},
 		{"DELETE FROM stripe_sync.destination_pace WHERE destination OPERATOR(pg_catalog.=) $1",
 		 1,
 		 {TEXTOID}},
@@ -520,6 +510,7 @@ ENGINE_FUNCTION(stripe_sync_drop_destination)
 	cancel_waiting(name);
 	incident_end_all(name);
 	engine_run(&others, values, NULL, SPI_OK_UPDATE);
+	secret_delete("destination_secret", name);
 	for (int i = 0; i < lengthof(drops); i++)
 		engine_run(&drops[i], values, NULL, SPI_OK_DELETE);
 	setup_end(&scope);

@@ -64,48 +64,6 @@ check_name(text *name, const char *what)
 				 errmsg("%s must have a name of 1 to 63 bytes", what)));
 }
 
-/* Does the endpoint have a secret, and is it this one? */
-static bool
-secret_known(text *name, text *secret, bool *same)
-{
-	static EngineStatement select = {
-		"SELECT secret FROM stripe_sync.endpoint_secret"
-		" WHERE endpoint OPERATOR(pg_catalog.=) $1 AND lapses_at IS NULL",
-		1,
-		{TEXTOID}};
-	Datum values[] = {PointerGetDatum(name)};
-	bool known;
-
-	*same = false;
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	known = SPI_processed > 0;
-	if (known)
-	{
-		bool isnull;
-		text *old = DatumGetTextPP(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-
-		*same = secret_same(old, secret);
-	}
-	SPI_finish();
-	return known;
-}
-
-static void
-secret_insert(text *name, text *secret)
-{
-	static EngineStatement insert = {
-		"INSERT INTO stripe_sync.endpoint_secret (endpoint, secret) VALUES ($1, $2)",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {PointerGetDatum(name), PointerGetDatum(secret)};
-
-	SPI_connect();
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
-}
-
 void
 endpoint_check_interval(const Interval *interval, const char *what)
 {
@@ -121,7 +79,7 @@ endpoint_check_interval(const Interval *interval, const char *what)
  * Serialized by the row of the endpoint: two set-up scripts at once end as one
  * after the other would.
  */
-ENGINE_FUNCTION(stripe_sync_add_endpoint)
+SECRET_FUNCTION(stripe_sync_add_endpoint)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint AS e (name, livemode, tolerance)"
@@ -137,11 +95,9 @@ ENGINE_FUNCTION(stripe_sync_add_endpoint)
 					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
 	char nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ',
 					PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
-	ErrorContextCallback hider;
 	RoleScope scope;
 	bool same;
 
-	secret_hide(&hider);
 	check_name(name, "an endpoint");
 	secret_check(secret);
 	endpoint_check_interval(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
@@ -150,8 +106,8 @@ ENGINE_FUNCTION(stripe_sync_add_endpoint)
 	SPI_connect();
 	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
-	if (!secret_known(name, secret, &same))
-		secret_insert(name, secret);
+	if (!endpoint_secret_known(name, secret, &same))
+		endpoint_secret_add(name, secret);
 	else if (!same)
 		ereport(
 			ERROR,
@@ -163,7 +119,6 @@ ENGINE_FUNCTION(stripe_sync_add_endpoint)
 	guard_note();
 	role_leave(&scope);
 	tables_create_if_none();
-	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -192,9 +147,9 @@ keep_as(text *name, bool livemode, text *secret)
 	SPI_finish();
 	if (!fits)
 		return false;
-	if (secret_known(name, secret, &same))
+	if (endpoint_secret_known(name, secret, &same))
 		return same;
-	secret_insert(name, secret);
+	endpoint_secret_add(name, secret);
 	return true;
 }
 
@@ -214,65 +169,41 @@ endpoint_keep(const char *id, bool livemode, text *secret)
 }
 
 /* rotate_endpoint_secret(name, new_secret, keep_old) */
-ENGINE_FUNCTION(stripe_sync_rotate_endpoint_secret)
+SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 {
 	static EngineStatement lock = {
 		"SELECT 1 FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-		1,
-		{TEXTOID}};
-	static EngineStatement lapse = {
-		"UPDATE stripe_sync.endpoint_secret"
-		"   SET lapses_at = $2"
-		" WHERE endpoint OPERATOR(pg_catalog.=) $1 AND lapses_at IS NULL",
-		2,
-		{TEXTOID, TIMESTAMPTZOID}};
-	static EngineStatement clean = {
-		"DELETE FROM stripe_sync.endpoint_secret"
-		" WHERE endpoint OPERATOR(pg_catalog.=) $1"
-		"   AND lapses_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
 		1,
 		{TEXTOID}};
 	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	Interval none = {0};
 	Interval *keep = PG_ARGISNULL(2) ? &none : PG_GETARG_INTERVAL_P(2);
-	Datum values[] = {PointerGetDatum(name), (Datum) 0};
+	Datum values[] = {PointerGetDatum(name)};
 	Endpoint endpoint;
 	Refusal refusal;
-	ErrorContextCallback hider;
 	RoleScope scope;
 	bool same;
 
-	secret_hide(&hider);
 	check_name(name, "an endpoint");
 	secret_check(secret);
 	endpoint_check_interval(keep, "keep_old");
 	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&lock, values, NULL, SPI_OK_SELECT);
+	SPI_finish();
 	if (!endpoint_find(text_to_cstring(name), &endpoint, &refusal))
 		refusal_raise(&refusal);
-	if (!secret_known(name, secret, &same) || !same)
-	{
-		values[1] = TimestampTzGetDatum(engine_time_after(keep));
-		engine_run(&lapse, values, NULL, SPI_OK_UPDATE);
-		engine_run(&clean, values, NULL, SPI_OK_DELETE);
-		secret_insert(name, secret);
-	}
-	SPI_finish();
+	if (!endpoint_secret_known(name, secret, &same) || !same)
+		endpoint_secret_rotate(name, secret, engine_time_after(keep));
 	guard_note();
 	role_leave(&scope);
-	secret_unhide(&hider);
 	PG_RETURN_VOID();
 }
 
 /* drop_endpoint(name): its events stay */
 ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 {
-	static EngineStatement secrets = {
-		"DELETE FROM stripe_sync.endpoint_secret WHERE endpoint OPERATOR(pg_catalog.=) $1",
-		1,
-		{TEXTOID}};
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1",
 		1,
@@ -282,13 +213,13 @@ ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 	RoleScope scope = role_enter_engine();
 
 	SPI_connect();
-	engine_run(&secrets, values, NULL, SPI_OK_DELETE);
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
 	if (SPI_processed == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_SUCH_NAME), errhidestmt(true),
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
 	SPI_finish();
+	endpoint_secret_drop(name);
 	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();

@@ -1,13 +1,12 @@
 /*
  * engine.c
- *		The extension's own tables: their oids, statements on them, and when
- *		what was cached of them must be read again.
+ *		Statements on the extension's own tables, and when what was cached of
+ *		them must be read again.
  */
 #include "stripe_sync.h"
 
 #include "access/genam.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -15,30 +14,12 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_config_changed);
 
 static uint64 generation = 1;
-
-Oid
-engine_relation(const char *name)
-{
-	Oid namespace = get_namespace_oid(ENGINE_SCHEMA, true);
-	Oid relid = InvalidOid;
-
-	if (OidIsValid(namespace))
-		relid = get_relname_relid(name, namespace);
-	if (!OidIsValid(relid))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg(
-				 "extension \"stripe_sync\" is not installed in this database"),
-			 errhint("Run CREATE EXTENSION stripe_sync.")));
-	return relid;
-}
 
 /*
  * Run one of our statements; it is prepared once in a session and kept.  The
@@ -196,10 +177,20 @@ engine_generation(void)
 	return generation;
 }
 
+/* Some relation has changed; InvalidOid: maybe all of them. */
 static void
-engine_forget(Datum arg, Oid relid)
+relation_changed(Datum arg, Oid relid)
 {
 	generation++;
+	own_forget(relid);
+}
+
+/* A schema has another name or owner, a role is a superuser no more. */
+static void
+name_changed(Datum arg, int cacheid, uint32 hash)
+{
+	generation++;
+	own_forget(InvalidOid);
 }
 
 /*
@@ -221,5 +212,7 @@ stripe_sync_config_changed(PG_FUNCTION_ARGS)
 void
 engine_init(void)
 {
-	CacheRegisterRelcacheCallback(engine_forget, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, name_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, name_changed, (Datum) 0);
 }

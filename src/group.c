@@ -19,7 +19,6 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
 #include "alert.h"
@@ -111,22 +110,21 @@ alert_group(const Alert *alert, const Event *event)
 
 /* ---- its lock ---- */
 
-static Datum
-lock_key(const char *kind, const char *name, const char *group,
-		 const char *account)
+static uint32
+lock_key(const char *alert, const char *group, const char *account)
 {
 	StringInfoData key;
-	uint64 hash;
+	uint32 hash;
 
 	initStringInfo(&key);
-	appendStringInfo(&key, "stripe_sync %s %s", kind, name);
+	appendStringInfoString(&key, alert);
 	appendStringInfoChar(&key, '\0');
 	appendStringInfoString(&key, group);
 	appendStringInfoChar(&key, '\0');
 	appendStringInfoString(&key, account);
-	hash = hash_bytes_extended((unsigned char *) key.data, key.len, 0);
+	hash = hash_bytes((unsigned char *) key.data, key.len);
 	pfree(key.data);
-	return Int64GetDatum((int64) hash);
+	return hash;
 }
 
 /*
@@ -175,12 +173,11 @@ snapshot_is_old(const char *alert, const char *group, const char *account)
 bool
 group_lock(const Alert *alert, const char *group, const char *account, bool wait)
 {
-	Datum key = lock_key("group", alert->name, group, account);
+	uint32 key = lock_key(alert->name, group, account);
 
 	if (wait)
-		DirectFunctionCall1(pg_advisory_xact_lock_int8, key);
-	else if (!DatumGetBool(
-				 DirectFunctionCall1(pg_try_advisory_xact_lock_int8, key)))
+		advisory_lock(ADVISORY_GROUP, key);
+	else if (!advisory_try_lock(ADVISORY_GROUP, key))
 		return false;
 	if (IsolationUsesXactSnapshot() &&
 		snapshot_is_old(alert->name, group, account))
@@ -196,7 +193,7 @@ group_lock(const Alert *alert, const char *group, const char *account, bool wait
 bool
 group_try_destination(const char *destination)
 {
-	return DatumGetBool(
-		DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
-							lock_key("destination", destination, "", "")));
+	return advisory_try_lock(
+		ADVISORY_DESTINATION,
+		hash_bytes((const unsigned char *) destination, strlen(destination)));
 }

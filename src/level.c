@@ -24,10 +24,8 @@
 #include "stripe_sync.h"
 
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -39,8 +37,7 @@ static uint64 found_as_of = 0;
 static int
 read_level(void)
 {
-	Oid namespace = get_namespace_oid(ENGINE_SCHEMA, true);
-	Oid relid = InvalidOid;
+	Oid relid = own_find("catalog_level");
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan;
@@ -48,12 +45,9 @@ read_level(void)
 	bool isnull;
 	int level = 0;
 
-	if (OidIsValid(namespace))
-		relid = get_relname_relid("catalog_level", namespace);
 	if (!OidIsValid(relid))
 	{
-		/* raises where the extension isn't installed */
-		(void) engine_relation("event");
+		(void) engine_extension(); /* raises where it isn't installed */
 		return 0;
 	}
 	relation = table_open(relid, AccessShareLock);
@@ -88,12 +82,17 @@ level_found(void)
 	return found;
 }
 
-/* Is the catalog of level "oldest" at least, and not beyond the library? */
+/*
+ * Is the catalog of level "oldest" at least, and not beyond the library?  And is
+ * what it names the extension's own?
+ */
 bool
 level_fits(int oldest, Refusal *refusal)
 {
 	int level = level_found();
 
+	if (!own_fits(refusal))
+		return false;
 	if (level >= oldest && level <= CATALOG_LEVEL)
 		return true;
 	return refuse(

@@ -344,6 +344,9 @@ extern void reread_ask_after(const CatalogType *type, const char *id,
 /* ---- in fill_columns.c ---- */
 extern void columns_fill(const CatalogType *type, List *columns);
 
+/* ---- in mirror_schema.c ---- */
+extern void mirror_schema_make(Oid role);
+
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);
 extern List *tables_wanted(ArrayType *names); /* NULL: all */

@@ -66,10 +66,11 @@ pass_commit_unflushed(void)
 bool
 pass_fits(void)
 {
+	Refusal refusal;
 	bool fits;
 
 	owner.begin();
-	fits = level_found() == CATALOG_LEVEL;
+	fits = level_fits(CATALOG_LEVEL, &refusal);
 	owner.commit();
 	return fits;
 }

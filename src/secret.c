@@ -2,9 +2,9 @@
  * secret.c
  *		Secrets: read for one use, and wiped after it.
  *
- * They stand in stripe_sync.endpoint_secret and .destination_secret, which
- * nobody is granted and pg_dump doesn't dump, or in a file that is named there
- * and read anew each time.  Nothing here writes one into a message.
+ * They stand in stripe_sync.endpoint_secret, .destination_secret and .api_key,
+ * which nobody is granted and pg_dump doesn't dump, or in a file that is named
+ * there and read anew each time.  Nothing here writes one into a message.
  */
 #include "stripe_sync.h"
 
@@ -34,9 +34,10 @@ hide_statement(void *arg)
 }
 
 /*
- * Until secret_unhide(), or an error, the log shows no statement: it has a
- * secret among its arguments.  A time-out, a deadlock or a cancel comes from
- * elsewhere, and knows nothing of that.
+ * Until secret_unhide(), or an error, the log shows neither the statement nor the
+ * parameters that were bound to it, which are in the context: there is a secret
+ * among the arguments.  That holds for a time-out, a deadlock or a cancel too,
+ * which come from elsewhere and know nothing of it.
  */
 void
 secret_hide(ErrorContextCallback *hider)
@@ -183,11 +184,11 @@ secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
 {
 	SecretBuffer buffer;
 	bool isnull;
-	Datum value = heap_getattr(tuple, 3, desc, &isnull); /* lapses_at */
+	Datum value = heap_getattr(tuple, SECRET_LAPSES_AT, desc, &isnull);
 
 	if (!isnull && DatumGetTimestampTz(value) <= GetCurrentTimestamp())
 		return;
-	value = heap_getattr(tuple, 2, desc, &isnull); /* secret */
+	value = heap_getattr(tuple, SECRET_SECRET, desc, &isnull);
 	if (isnull)
 		return;
 	secrets_add(set, &buffer,
@@ -204,8 +205,8 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 	HeapTuple tuple;
 
 	memset(set, 0, sizeof(*set));
-	scan = engine_scan("endpoint_secret", "endpoint_secret_endpoint_idx", 1,
-					   endpoint, &relation, &snapshot);
+	scan = engine_scan("endpoint_secret", "endpoint_secret_pkey", 1, endpoint,
+					   &relation, &snapshot);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		secrets_add_row(set, tuple, RelationGetDescr(relation));
 	engine_scan_end(scan, relation, snapshot);

@@ -25,6 +25,15 @@ typedef struct SecretBuffer
 	char bytes[MAX_SECRET + 2];
 } SecretBuffer;
 
+/* Columns of stripe_sync.endpoint_secret, as src/install/10_endpoint.sql makes it */
+enum SecretColumn
+{
+	SECRET_ENDPOINT = 1,
+	SECRET_NUMBER,
+	SECRET_SECRET,
+	SECRET_LAPSES_AT
+};
+
 extern void secret_hide(ErrorContextCallback *hider);
 extern void secret_unhide(const ErrorContextCallback *hider);
 extern int secret_read(const text *stored, SecretBuffer *buffer, char **trouble);
@@ -37,5 +46,43 @@ extern void secret_check(const text *secret);
 extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
 extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
 extern void secrets_wipe(SecretSet *set);
+
+/* ---- in secret_row.c: rows that no statement and no decoding shows ---- */
+extern void secret_insert(const char *table, int count, const Datum *values,
+						  const bool *nulls);
+extern void secret_delete(const char *table, text *name);
+
+/* ---- in endpoint_secret.c ---- */
+extern bool endpoint_secret_known(text *name, text *secret, bool *same);
+extern void endpoint_secret_add(text *name, text *secret);
+extern void endpoint_secret_rotate(text *name, text *secret, TimestampTz until);
+extern void endpoint_secret_drop(text *name);
+
+/*
+ * Begins a function that is called from SQL and given a secret: as
+ * ENGINE_FUNCTION(), but first of all the log is kept from showing the statement
+ * and its parameters, whatever is said until the function returns.
+ */
+#define SECRET_FUNCTION(name)                                                  \
+	SECRET_FUNCTION_AFTER(name, level_check(CATALOG_LEVEL))
+
+/* And that uses no table of the extension's: it is called at any level. */
+#define SECRET_FUNCTION_ANY_LEVEL(name) SECRET_FUNCTION_AFTER(name, (void) 0)
+
+#define SECRET_FUNCTION_AFTER(name, check)                                     \
+	PG_FUNCTION_INFO_V1(name);                                                 \
+	static Datum name##_body(PG_FUNCTION_ARGS);                                \
+	Datum name(PG_FUNCTION_ARGS)                                               \
+	{                                                                          \
+		ErrorContextCallback hider;                                            \
+		Datum result;                                                          \
+                                                                               \
+		secret_hide(&hider);                                                   \
+		check;                                                                 \
+		result = name##_body(fcinfo);                                          \
+		secret_unhide(&hider);                                                 \
+		return result;                                                         \
+	}                                                                          \
+	static Datum name##_body(PG_FUNCTION_ARGS)
 
 #endif /* STRIPE_SYNC_SECRET_H */

@@ -45,8 +45,9 @@
 #define ERRCODE_WRONG_MODE			 MAKE_SQLSTATE('S', 'Y', '0', '0', '6')
 #define ERRCODE_NO_SECRET			 MAKE_SQLSTATE('S', 'Y', '0', '0', '7')
 
-#define ENGINE_SCHEMA "stripe_sync"
-#define MIRROR_SCHEMA "stripe"
+#define ENGINE_EXTENSION "stripe_sync"
+#define ENGINE_SCHEMA	 "stripe_sync"
+#define MIRROR_SCHEMA	 "stripe"
 
 /* ---- in guc.c: settings ---- */
 extern int guc_max_payload; /* bytes */
@@ -107,7 +108,6 @@ typedef struct EngineStatement
 	struct _SPI_plan *plan;
 } EngineStatement;
 
-extern Oid engine_relation(const char *name);
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
 extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
@@ -125,6 +125,30 @@ extern void engine_scan_end(SysScanDesc scan, Relation relation,
 							Snapshot snapshot);
 extern void engine_init(void);
 extern uint64 engine_generation(void);
+
+/* ---- in own.c: which objects are the extension's own ---- */
+struct Refusal;
+
+extern Oid engine_relation(const char *name); /* a table, or an index of one */
+extern Oid engine_extension(void);
+extern Oid own_find(const char *name);
+extern bool own_fits(struct Refusal *refusal);
+extern void own_forget(Oid relid);
+extern Oid own_table_owner(Oid relid);
+extern Oid own_schema_owner(Oid schema);
+
+/* ---- in advisory.c: the locks that are on no row ---- */
+typedef enum AdvisoryKind
+{
+	ADVISORY_CHILDREN = 1, /* a parent's name, one of 1,024: children.c */
+	ADVISORY_GROUP,		   /* an alert's group: group.c */
+	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
+	ADVISORY_CREATE_TABLES,
+	ADVISORY_API_KEY /* an account's */
+} AdvisoryKind;
+
+extern void advisory_lock(AdvisoryKind kind, uint32 key);
+extern bool advisory_try_lock(AdvisoryKind kind, uint32 key);
 
 /* ---- in row.c: one row of one table, written straight or by SQL ---- */
 typedef struct RowTarget RowTarget;

@@ -8,9 +8,6 @@
 
 #include "secret.h"
 
-PG_FUNCTION_INFO_V1(stripe_sync_verify_signature);
-PG_FUNCTION_INFO_V1(stripe_sync_sign);
-
 bool
 refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
 	   const char *detail, const char *hint)
@@ -124,8 +121,7 @@ endpoint_sign(const Endpoint *endpoint, const char *payload, int length,
  * Not STRICT: a NULL tolerance means something, and a NULL signature must
  * never be taken for "no answer".
  */
-Datum
-stripe_sync_verify_signature(PG_FUNCTION_ARGS)
+SECRET_FUNCTION_ANY_LEVEL(stripe_sync_verify_signature)
 {
 	bytea *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
 	text *signature = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
@@ -159,8 +155,7 @@ stripe_sync_verify_signature(PG_FUNCTION_ARGS)
 }
 
 /* sign(payload, secret, at): a Stripe-Signature header, for tests */
-Datum
-stripe_sync_sign(PG_FUNCTION_ARGS)
+SECRET_FUNCTION_ANY_LEVEL(stripe_sync_sign)
 {
 	bytea *payload = PG_GETARG_BYTEA_PP(0);
 	text *secret = PG_GETARG_TEXT_PP(1);

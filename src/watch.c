@@ -150,22 +150,16 @@ endpoint_is_ours(const Part *part, const char *id, const char *name)
 void
 watch_soon(void)
 {
-	static EngineStatement sooner = {
-		"UPDATE stripe_sync.endpoint_watch SET next_at ="
-		" pg_catalog.clock_timestamp() + $1 * interval '1 second'",
-		1,
-		{INT4OID}};
-	static EngineStatement insert = {
+	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint_watch (next_at)"
-		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')",
+		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
+		" ON CONFLICT (one) DO UPDATE SET next_at = excluded.next_at",
 		1,
 		{INT4OID}};
 	Datum value = Int32GetDatum(SOON);
 
 	SPI_connect();
-	engine_run(&sooner, &value, NULL, SPI_OK_UPDATE);
-	if (SPI_processed == 0)
-		engine_run(&insert, &value, NULL, SPI_OK_INSERT);
+	engine_run(&upsert, &value, NULL, SPI_OK_INSERT);
 	SPI_finish();
 }
 

@@ -253,8 +253,8 @@ find_or_add(const Request *request)
 	return job;
 }
 
-/* create_webhook_endpoint(url, types): a job */
-ENGINE_FUNCTION(stripe_sync_create_webhook_endpoint)
+/* create_webhook_endpoint(url, types): a job; a URL may hold a password */
+SECRET_FUNCTION(stripe_sync_create_webhook_endpoint)
 {
 	Request request = {.chosen = !PG_ARGISNULL(1)};
 	RoleScope scope;

@@ -109,8 +109,9 @@ say_unfit(const Refusal *refusal)
 }
 
 /*
- * Look whether the library fits the catalog.  Where it doesn't, nothing can be
- * claimed, sent or settled.
+ * Look whether the library fits the catalog, and that what the catalog names is
+ * the extension's own.  Where it doesn't, nothing can be claimed, sent or
+ * settled.
  */
 static void
 look_at_level(void)
@@ -122,9 +123,13 @@ look_at_level(void)
 	say_unfit(&refusal);
 	if (fits)
 		return;
-	snprintf(unfit_state, sizeof(unfit_state),
-			 "idle: catalog level %d, library level %d", level_found(),
-			 CATALOG_LEVEL);
+	if (own_fits(&refusal))
+		snprintf(unfit_state, sizeof(unfit_state),
+				 "idle: catalog level %d, library level %d", level_found(),
+				 CATALOG_LEVEL);
+	else
+		strlcpy(unfit_state, "idle: not the extension's own, see the log",
+				sizeof(unfit_state));
 	idle_state = unfit_state;
 }
 

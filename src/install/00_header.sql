@@ -11,6 +11,52 @@ BEGIN
 	END IF;
 END $$;
 
+-- CREATE EXTENSION takes a schema that is there already; every restore makes it
+-- beforehand.  Its owner can rename it and make another of that name, and whoever
+-- may create in it can put things beside ours.  So its owner must have the
+-- installer's rights anyway, it must be empty, and nobody else keeps a right on it.
+DO $$
+DECLARE
+	schema pg_catalog.oid;
+	owner pg_catalog.oid;
+	held pg_catalog.text;
+	grantee pg_catalog.text;
+BEGIN
+	SELECT n.oid, n.nspowner INTO STRICT schema, owner
+	  FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'stripe_sync';
+	IF NOT pg_catalog.pg_has_role(owner, CURRENT_USER, 'USAGE') THEN
+		RAISE EXCEPTION 'schema "stripe_sync" belongs to role "%"', pg_catalog.pg_get_userbyid(owner)
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = 'The owner could put other objects in the place of the extension''s.',
+				HINT = 'Run DROP SCHEMA stripe_sync, or ALTER SCHEMA stripe_sync RENAME TO stripe_sync_other, or ALTER SCHEMA stripe_sync OWNER TO CURRENT_USER when it is empty; then CREATE EXTENSION again.';
+	END IF;
+	FOR grantee IN
+		SELECT DISTINCT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+							ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+		  FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
+		 WHERE n.oid OPERATOR(pg_catalog.=) schema AND a.grantee OPERATOR(pg_catalog.<>) owner
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA stripe_sync FROM %s CASCADE', grantee);
+	END LOOP;
+	-- relations, types, functions, operators, default privileges, ...; but for
+	-- the extension itself, which is in it as well
+	SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO held
+	  FROM pg_catalog.pg_depend AS d
+	 WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+	   AND d.refobjid OPERATOR(pg_catalog.=) schema
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS e
+						WHERE e.extname OPERATOR(pg_catalog.=) 'stripe_sync'
+						  AND e.oid OPERATOR(pg_catalog.=) d.objid
+						  AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass)
+	 LIMIT 1;
+	IF held IS NOT NULL THEN
+		RAISE EXCEPTION 'schema "stripe_sync" is not empty'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = pg_catalog.format('It belongs to role "%s" and holds %s.', pg_catalog.pg_get_userbyid(owner), held),
+				HINT = 'Run ALTER SCHEMA stripe_sync RENAME TO stripe_sync_other, and CREATE EXTENSION again.';
+	END IF;
+END $$;
+
 -- Functions come to be executable by PUBLIC: 90_grants.sql takes that away
 -- again from all but the few that anybody may call.
 

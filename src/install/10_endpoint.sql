@@ -10,15 +10,18 @@ COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events; their secrets
 COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events it takes; NULL takes both';
 COMMENT ON COLUMN stripe_sync.endpoint.tolerance IS 'Greatest age of a signature; NULL switches the check off';
 
--- Neither granted to anybody nor dumped.  No constraint whose failure would
--- show a row.
+-- Neither granted to anybody nor dumped.  As of all tables of secrets its rows are
+-- inserted and deleted, never updated, and its key holds no secret: logical
+-- decoding shows keys of deleted rows alone.
 CREATE TABLE stripe_sync.endpoint_secret (
-	endpoint	text NOT NULL,
+	endpoint	text,
+	number		integer,
 	secret		text NOT NULL,
-	lapses_at	timestamptz
+	lapses_at	timestamptz,
+	PRIMARY KEY (endpoint, number)
 );
-CREATE INDEX endpoint_secret_endpoint_idx ON stripe_sync.endpoint_secret (endpoint);
 COMMENT ON TABLE stripe_sync.endpoint_secret IS 'Signing secrets; one that was rotated away lapses';
+COMMENT ON COLUMN stripe_sync.endpoint_secret.number IS 'A new secret has a greater one than those that it replaces';
 
 CREATE FUNCTION stripe_sync.add_endpoint(name text, secret text,
 	livemode boolean DEFAULT NULL, tolerance interval DEFAULT '5 minutes') RETURNS void

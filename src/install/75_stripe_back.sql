@@ -160,7 +160,8 @@ COMMENT ON COLUMN stripe_sync.api_call.code IS 'Stripe''s own code or type of th
 
 -- One row, from when the first key was set.
 CREATE TABLE stripe_sync.reconcile_schedule (
-	next_at	timestamptz NOT NULL
+	next_at	timestamptz NOT NULL,
+	one		boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
 COMMENT ON TABLE stripe_sync.reconcile_schedule IS 'When reconcile is to run by itself next';
 

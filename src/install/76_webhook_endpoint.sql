@@ -35,7 +35,8 @@ COMMENT ON COLUMN stripe_sync.watched_endpoint.told IS 'What of the trouble aler
 CREATE TABLE stripe_sync.endpoint_watch (
 	next_at		timestamptz NOT NULL,
 	read_at		timestamptz,
-	error		text
+	error		text,
+	one			boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
 COMMENT ON TABLE stripe_sync.endpoint_watch IS 'When the endpoints at Stripe are read next, when they were, and why they could not be';
 

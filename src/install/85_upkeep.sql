@@ -16,7 +16,8 @@ COMMENT ON COLUMN stripe_sync.pulse.day IS 'When the 24 hours begin; they are co
 CREATE TABLE stripe_sync.backup_note (
 	at			timestamptz NOT NULL,
 	what		text NOT NULL,
-	noted_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
+	noted_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (at, what)
 );
 COMMENT ON TABLE stripe_sync.backup_note IS 'Backups that somebody noted with note_backup()';
 

@@ -186,6 +186,28 @@ REVOKE ALL ON FUNCTION
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
 
+-- Default privileges of the installer's may have granted more: to whom anything of
+-- the extension's is granted, the grades say.
+DO $$
+DECLARE
+	grantee pg_catalog.text;
+BEGIN
+	FOR grantee IN
+		SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+		  FROM (SELECT c.relowner, c.relacl FROM pg_catalog.pg_class AS c
+				 WHERE c.relnamespace OPERATOR(pg_catalog.=) 'stripe_sync'::pg_catalog.regnamespace
+				UNION ALL
+				SELECT p.proowner, p.proacl FROM pg_catalog.pg_proc AS p
+				 WHERE p.pronamespace OPERATOR(pg_catalog.=) 'stripe_sync'::pg_catalog.regnamespace) AS o (owner, acl),
+			   pg_catalog.aclexplode(o.acl) AS a
+		 WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner AND a.grantee OPERATOR(pg_catalog.<>) 0
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA stripe_sync FROM %s CASCADE', grantee);
+		EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA stripe_sync FROM %s CASCADE', grantee);
+		EXECUTE pg_catalog.format('REVOKE ALL ON ALL ROUTINES IN SCHEMA stripe_sync FROM %s CASCADE', grantee);
+	END LOOP;
+END $$;
+
 -- Secrets are not in this list, nor what holds for one server only.
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');

@@ -1,0 +1,87 @@
+/*
+ * mirror_schema.c
+ *		Schema stripe: made, or somebody's who may have the mirror.
+ *
+ * Whoever owns the schema can drop the mirror's tables, put others in their place
+ * and so read what is written to them.
+ */
+#include "mirror.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+static void
+make(Oid role)
+{
+	RoleScope scope = role_enter(role, "pg_catalog, pg_temp");
+
+	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
+		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA
+					" IS 'Stripe''s objects, mirrored by stripe_sync'",
+					false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not make schema \"%s\"", MIRROR_SCHEMA);
+	role_leave(&scope);
+	CommandCounterIncrement();
+}
+
+/* An administrator, or the owner of the tables that we know there already? */
+static bool
+has_mirror(Oid owner, Oid schema)
+{
+	static EngineStatement select = {
+		"SELECT pg_catalog.has_function_privilege($1,"
+		"  'stripe_sync.create_tables(text[])', 'EXECUTE')"
+		" OR COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
+		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
+		"   ON c.relname = m.table_name AND c.relnamespace = $2), false)",
+		2,
+		{OIDOID, OIDOID}};
+	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};
+	RoleScope scope = role_enter_engine();
+	bool has;
+
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	has = DatumGetBool(engine_value());
+	role_leave(&scope);
+	return has;
+}
+
+/*
+ * There is a schema for the tables of "role", who is to make them.  The caller
+ * is connected to SPI.
+ */
+void
+mirror_schema_make(Oid role)
+{
+	Oid schema = get_namespace_oid(MIRROR_SCHEMA, true);
+	Oid owner;
+	char *name;
+
+	if (!OidIsValid(schema))
+	{
+		make(role);
+		return;
+	}
+	owner = own_schema_owner(schema);
+	/* a superuser has everybody's */
+	if (has_privs_of_role(owner, role) || has_mirror(owner, schema))
+		return;
+	name = GetUserNameFromId(owner, false);
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("schema \"%s\" belongs to role \"%s\"", MIRROR_SCHEMA, name),
+		 errdetail(
+			 "The owner could put other tables in the place of the mirror's, and read what is written to them."),
+		 errhint(
+			 "Run ALTER SCHEMA %s RENAME TO %s_other, or ALTER SCHEMA %s OWNER TO %s. If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
+			 MIRROR_SCHEMA, MIRROR_SCHEMA, MIRROR_SCHEMA,
+			 quote_identifier(GetUserNameFromId(role, false)), name,
+			 quote_literal_cstr(quote_identifier(name)))));
+}
