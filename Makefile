@@ -103,6 +103,7 @@ OBJS = \
 	src/job.o \
 	src/part.o \
 	src/outcome.o \
+	src/unread.o \
 	src/runner.o \
 	src/reclaim.o \
 	src/reconcile.o \
