@@ -481,6 +481,27 @@ report_missing(Inspection *in, const ObjectKey *key,
 		   JsonbPGetDatum(json_standalone(content->object)), false);
 }
 
+/* What the worker was to read again, and could not. */
+static void
+report_incomplete(ReturnSetInfo *result, List *types)
+{
+	ListCell *cell;
+
+	foreach(cell, reread_failed(type_names(types)))
+	{
+		RereadFailure *failure = lfirst(cell);
+		Datum values[] = {CStringGetTextDatum(failure->object_type),
+						  CStringGetTextDatum(failure->object_id),
+						  CStringGetTextDatum(failure->account),
+						  CStringGetTextDatum("(incomplete)"),
+						  (Datum) 0,
+						  JsonbPGetDatum(failure->known)};
+		bool nulls[] = {false, false, false, false, true, false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
 /* ---- looking ---- */
 
 /* Is the row still the one that was looked at? */
@@ -569,27 +590,6 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 	SPI_freeplan(in.fetch);
 	SPI_freeplan(in.differences);
 	table_unpin(table);
-}
-
-/* What the worker was to read again, and could not. */
-static void
-report_incomplete(ReturnSetInfo *result, List *types)
-{
-	ListCell *cell;
-
-	foreach(cell, reread_failed(type_names(types)))
-	{
-		RereadFailure *failure = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(failure->object_type),
-						  CStringGetTextDatum(failure->object_id),
-						  CStringGetTextDatum(failure->account),
-						  CStringGetTextDatum("(incomplete)"),
-						  (Datum) 0,
-						  JsonbPGetDatum(failure->known)};
-		bool nulls[] = {false, false, false, false, true, false};
-
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
 }
 
 /* verify_mirror(object_types, sample) */
