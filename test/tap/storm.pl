@@ -109,6 +109,7 @@ $stripe->fill('customer', 250, seed => 1);
 $stripe->fill('coupon', 250, seed => 2);
 
 my $node = start_node('storm', conf => PRELOAD . $stripe->conf . q{
+	log_line_prefix = '%m [%p] %e '
 	stripe_sync.stripe_rate = 100
 	stripe_sync.reconcile_interval = 0
 	stripe_sync.max_attempts = 1000
@@ -352,13 +353,18 @@ sub run
 	return $error !~ /ERROR/;
 }
 
+# False when that is refused.
 sub undo_last
 {
 	my ($table) = @_;
-	my ($name, $sql) = @{ $undo{$table}[-1] };
+	my ($name, $sql) = @{ pop @{ $undo{$table} } };
 
-	return unless run("undo $name", $sql);
-	pop @{ $undo{$table} };
+	if (!run("undo $name", $sql))
+	{
+		# what stands in its way may be undone before it
+		unshift @{ $undo{$table} }, [ $name, $sql ];
+		return;
+	}
 	delete $partitioned{$table} if $name eq 'replace';
 	return 1;
 }
@@ -398,10 +404,11 @@ eval {
 	$ddl = $node->background_psql('storm', on_error_stop => 0);
 	$ddl->query(q{SET lock_timeout = '3s'; SET client_min_messages = error;});
 	do_something() while time < $end;
-	# the tables are as they were
+	# the tables are as they were, whatever stood in the way of that
+	run('calm', 'CREATE OR REPLACE FUNCTION test.moody() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$');
 	for my $table (@tables)
 	{
-		for (my $tries = 0; @{ $undo{$table} } && $tries < 1000; $tries++) { undo_last($table); }
+		for (my $tries = 0; @{ $undo{$table} } && $tries < 100; $tries++) { undo_last($table); }
 	}
 };
 my $ended = $@;
@@ -525,7 +532,7 @@ is(storm(q{
 my $log = slurp_file($node->logfile);
 is(join("\n", crashes()), '', 'nothing crashed until then');
 unlike($log, qr/concurrent update, retrying/, 'the log has no lines that say nothing');
-unlike($log, qr/XX000|could not find|unexpected/, 'nor of what must not be');
+unlike($log, qr/ XX\d\d\d (ERROR|FATAL|WARNING)/, 'nor of internal errors');
 
 $node->stop;
 done_testing();
