@@ -109,6 +109,7 @@ OBJS = \
 	src/job.o \
 	src/part.o \
 	src/outcome.o \
+	src/unread.o \
 	src/runner.o \
 	src/reclaim.o \
 	src/reconcile.o \
@@ -190,6 +191,7 @@ PROVE_TESTS = \
 	test/tap/reconcile_faults.pl \
 	test/tap/refetch.pl \
 	test/tap/job.pl \
+	test/tap/storm.pl \
 	test/tap/clock.pl \
 	test/tap/fuzz_sql.pl
 
@@ -201,7 +203,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
 	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
-	webhook_endpoint endpoint_watch))
+	webhook_endpoint endpoint_watch storm))
 
 # What may differ between versions of the server and of what comes with it: rows
 # written by the executor's parts, processes, shared memory, locks, libcurl, what is

@@ -241,7 +241,7 @@ static const struct DefaultAlert
 	 NULL, "5 minutes", NULL, "warning"},
 	{"events_failing", "system.event_failed",
 	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}:"
-	 " {{error}}. They are tried again by themselves.",
+	 " {{error}}. {{remedy}}",
 	 "$.data.object.step", "1 hour", NULL, "warning"},
 	{"events_dead", "system.event_dead",
 	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}:"

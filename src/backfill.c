@@ -440,14 +440,14 @@ static void
 resume(int64 job)
 {
 	static EngineStatement parts = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 1,"
+		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 1, tries = 0,"
 		" error = NULL, due_at = pg_catalog.clock_timestamp()"
 		" WHERE job = $1 AND state IN ('failed', 'cancelled', 'skipped')",
 		1,
 		{INT8OID}};
 	/* of a table that was dropped and made anew since */
 	static EngineStatement anew = {
-		"UPDATE stripe_sync.job_part p SET state = 'waiting', attempts = 1,"
+		"UPDATE stripe_sync.job_part p SET state = 'waiting', attempts = 1, tries = 0,"
 		" progress = 0, cursor = NULL, parent_id = NULL, mirror_table = NULL,"
 		" due_at = pg_catalog.clock_timestamp()"
 		" FROM stripe_sync.object_type t"

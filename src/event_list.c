@@ -278,7 +278,8 @@ move_cursor(Part *part, const EventPage *page)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's list of events does not go on: its pages end "
-						"with the same event")));
+						"with the same event"),
+				 answer_is_useless()));
 	part_set_cursor(part, page->last);
 }
 

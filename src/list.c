@@ -13,10 +13,9 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-#define MAX_NOTED	 5	 /* rows of a page that could not be written */
-#define MAX_REFUSALS 10	 /* lists of parents, one after the other */
-#define MAX_URL		 512 /* of the rest of a page */
-#define MAX_SECONDS	 INT64CONST(100000000000) /* of a time that is one */
+#define MAX_NOTED	5	/* rows of a page that could not be written */
+#define MAX_URL		512 /* of the rest of a page */
+#define MAX_SECONDS INT64CONST(100000000000) /* of a time that is one */
 
 /* ---- the request ---- */
 
@@ -167,6 +166,31 @@ note_failures(Part *part, List *readings)
 							   ((Reading *) linitial(readings))->detail)));
 }
 
+/*
+ * A row that could not be written is read again by itself, and the list goes
+ * on.  Where objects of its type can't be asked for by their id, the page is
+ * read again.
+ */
+void
+list_put_off_rows(const Part *part, List *readings)
+{
+	ListCell *cell;
+
+	foreach(cell, readings)
+	{
+		const Reading *reading = lfirst(cell);
+
+		if (strcmp(reading->status, "failed") != 0)
+			continue;
+		if (!type_is_retrievable(reading->type))
+			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+							errmsg("%s %s: %s", reading->type->object,
+								   reading->id, reading->detail)));
+		reread_put_off(reading->type, reading->id, part->account,
+					   reading->as_of, reading->detail);
+	}
+}
+
 /* ---- pages that objects carry the beginning of ---- */
 
 /* From outside: a path of the API's, and nothing else. */
@@ -178,24 +202,28 @@ is_list_url(const char *url)
 					   "0123456789_-/?=&.[]%") == strlen(url);
 }
 
+/* Of an object that is asked for: as of when it must be. */
 static void
 add_rest(const Part *part, const Reading *reading, const char *url)
 {
+	TimestampTz wanted = part->kind == &part_object ? part->since : DT_NOBEGIN;
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
-		" (job, part, kind, priority, object_type, object_id, account, list_path)"
-		" SELECT $1, pg_catalog.max(part) + 1, 'rest', $2, $3, $4, $5, $6"
+		" (job, part, kind, priority, object_type, object_id, account, list_path, since)"
+		" SELECT $1, pg_catalog.max(part) + 1, 'rest', $2, $3, $4, $5, $6,"
+		"  nullif($7, '-infinity')"
 		"  FROM stripe_sync.job_part WHERE job = $1"
 		" ON CONFLICT (job, account, kind, list_path)"
 		"  WHERE list_path IS NOT NULL DO NOTHING",
-		6,
-		{INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+		7,
+		{INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {Int64GetDatum(part->job),
 					  Int32GetDatum(part->priority),
 					  CStringGetTextDatum(reading->type->object),
 					  CStringGetTextDatum(reading->id),
 					  CStringGetTextDatum(part->account),
-					  CStringGetTextDatum(url)};
+					  CStringGetTextDatum(url),
+					  TimestampTzGetDatum(wanted)};
 
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
 }
@@ -301,7 +329,8 @@ move_cursor(Part *part, List *elements)
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 			 errmsg(
-				 "the list does not end: Stripe says that there is more, and lists the same again, or nothing")));
+				 "the list does not end: Stripe says that there is more, and lists the same again, or nothing"),
+			 answer_is_useless()));
 	part_set_cursor(part, id);
 }
 
@@ -345,6 +374,7 @@ list_take_page(Part *part, const ApiCall *call)
 
 	mirror_read_page(readings);
 	note_failures(part, readings);
+	list_put_off_rows(part, readings);
 	foreach(cell, readings)
 		list_add_rests(part, lfirst(cell));
 	part->pages++;
@@ -383,16 +413,17 @@ list_take(Part *part, const ApiCall *call)
 static void
 rest_take(Part *part, const ApiCall *call)
 {
-	if (call->verdict == API_OK)
-	{
-		part->finished = !list_take_page(part, call);
-		return;
-	}
+	part->finished = call->verdict != API_OK || !list_take_page(part, call);
 	if (call->verdict == API_REFUSED)
-		part_note(part,
-				  psprintf("%s %s: %s: %s", part->object_type, part->object_id,
-						   part->list_path, call->trouble));
-	part->finished = true;
+	{
+		char *said = psprintf("%s: %s", part->list_path, call->trouble);
+
+		part_note(part, psprintf("%s %s: %s", part->object_type,
+								 part->object_id, said));
+		unread_refused(part, said);
+	}
+	else if (part->finished)
+		unread_done(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
 }
 
 const PartKind part_list = {

@@ -84,7 +84,7 @@ refuse_list(Part *part, const char *trouble)
 {
 	if (++part->refusals >= MAX_REFUSALS)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", trouble)));
+						errmsg("%s", trouble), answer_is_useless()));
 	part_note(part, psprintf("%s: %s", part->parent_id, trouble));
 }
 
@@ -103,7 +103,10 @@ take_page(void *arg)
 	taking->goes_on = list_take_page(taking->part, taking->call);
 }
 
-/* True when the parent's list goes on. */
+/*
+ * True when the parent's list goes on.  What could not be written is tried
+ * again, as often as may be, and then costs that parent's list alone.
+ */
 static bool
 take_answer(Part *part, const ApiCall *call)
 {
@@ -111,12 +114,14 @@ take_answer(Part *part, const ApiCall *call)
 	PartMark mark = part_mark(part);
 	ErrorData *error;
 
-	if (step_guard(take_page, &taking, NULL, &error))
+	if (outcome_guard(take_page, &taking, NULL, &error))
 	{
 		part->refusals = 0;
 		return taking.goes_on;
 	}
 	part_restore(part, &mark);
+	if (!answer_was_useless() && !part_is_tried_out(part))
+		ReThrowError(error);
 	refuse_list(part, error->message);
 	return false;
 }

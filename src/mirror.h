@@ -340,6 +340,20 @@ extern void reread_ask(const CatalogType *type, const char *id,
 extern void reread_ask_after(const CatalogType *type, const char *id,
 							 const char *account, const char *reason,
 							 TimestampTz created);
+extern void reread_put_off(const CatalogType *type, const char *id,
+						   const char *account, TimestampTz as_of,
+						   const char *error);
+
+/* An object that could not be read, or not written. */
+typedef struct RereadFailure
+{
+	char *object_type;
+	char *object_id;
+	char *account;
+	Jsonb *known; /* why, how often, and what to run */
+} RereadFailure;
+
+extern List *reread_failed(Datum types);
 
 /* ---- in fill_columns.c ---- */
 extern void columns_fill(const CatalogType *type, List *columns);

@@ -33,6 +33,7 @@ say(const Part *part, const char *text)
 	return said.data;
 }
 
+/* Stripe did not answer, or the answer was spoilt. */
 static Outcome
 put_off(const Part *part, const char *error)
 {
@@ -40,7 +41,27 @@ put_off(const Part *part, const char *error)
 	bool tried_out = part->attempts >= MAX_ATTEMPTS;
 
 	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + delay, say(part, error)};
+					 GetCurrentTimestamp() + delay, say(part, error),
+					 TROUBLE_ANSWER};
+}
+
+/* Will the next failure to write be the last? */
+bool
+part_is_tried_out(const Part *part)
+{
+	return part->tries + 1 >= guc_max_attempts;
+}
+
+/* The answer could not be written: as with an event's step. */
+static Outcome
+put_off_writing(Part *part, const char *error)
+{
+	bool tried_out = part_is_tried_out(part);
+
+	part->tries++;
+	return (Outcome){tried_out ? "failed" : "waiting",
+					 GetCurrentTimestamp() + step_backoff(part->tries),
+					 say(part, error), TROUBLE_WRITING};
 }
 
 /* Somebody has set another key since the request was made. */
@@ -95,33 +116,64 @@ outcome_of_failure(Part *part, const ApiCall *call)
 	if (call->verdict == API_KEY_BAD)
 	{
 		job_fail_account(part, call->trouble);
-		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble};
+		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble,
+						 TROUBLE_KEY};
 	}
 	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
-					 say(part, call->trouble)};
+					 say(part, call->trouble), TROUBLE_ANSWER};
 }
 
-/* Another try may succeed: what failed wasn't the answer, or it was spoilt. */
-static bool
-is_passing(const ErrorData *error)
-{
-	int code = error->sqlerrcode;
-	int category = ERRCODE_TO_CATEGORY(code);
-
-	return code == ERRCODE_LOCK_NOT_AVAILABLE || code == ERRCODE_OBJECT_IN_USE ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_PROTOCOL_VIOLATION);
-}
-
-/* Of what has been undone. */
 Outcome
-outcome_of_error(const Part *part, ErrorData *error)
+outcome_without_key(const Part *part)
 {
-	if (is_passing(error))
+	return (Outcome){"failed", GetCurrentTimestamp(), part->trouble,
+					 TROUBLE_KEY};
+}
+
+/* ---- errors ---- */
+
+static bool useless = false;
+
+int
+answer_is_useless(void)
+{
+	useless = true;
+	return 0;
+}
+
+bool
+answer_was_useless(void)
+{
+	bool was = useless;
+
+	useless = false;
+	return was;
+}
+
+/* As step_guard(); afterwards it is known whether the answer was useless. */
+bool
+outcome_guard(void (*body)(void *), void *arg,
+			  bool (*excuse)(const ErrorData *), ErrorData **error)
+{
+	useless = false;
+	return step_guard(body, arg, excuse, error);
+}
+
+/*
+ * Of what has been undone.  Whatever our own database has against an answer
+ * (a trigger, a constraint, a lock, ...) may be gone the next time; what is
+ * wrong with the answer itself is not.
+ */
+Outcome
+outcome_of_error(Part *part, ErrorData *error)
+{
+	char *said = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+						  error->message);
+
+	if (answer_was_useless())
+		return (Outcome){"failed", GetCurrentTimestamp(), say(part, said),
+						 TROUBLE_ANSWER};
+	if (error->sqlerrcode == ERRCODE_PROTOCOL_VIOLATION)
 		return put_off(part, error->message);
-	return (Outcome){
-		"failed", GetCurrentTimestamp(),
-		say(part, psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
-						   error->message))};
+	return put_off_writing(part, said);
 }

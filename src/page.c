@@ -19,7 +19,8 @@ compat_noreturn static void
 malformed(const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-					errmsg("Stripe's answer is no page of a list: %s", what)));
+					errmsg("Stripe's answer is no page of a list: %s", what),
+					answer_is_useless()));
 }
 
 static void

@@ -116,7 +116,7 @@ part_note(Part *part, const char *note)
 const char *const part_columns =
 	"p.job, p.part, p.kind, p.priority, p.object_type, p.object_id, p.account,"
 	" p.list_path, p.parent_id, p.since, p.until, p.oldest, p.cursor,"
-	" p.mirror_table, p.optional, p.attempts, p.progress,"
+	" p.mirror_table, p.optional, p.attempts, p.tries, p.progress,"
 	" (SELECT j.arguments FROM stripe_sync.job_record j WHERE j.id = p.job)";
 
 typedef struct RowReader
@@ -178,6 +178,7 @@ part_read(HeapTuple row, TupleDesc desc)
 		next_datum(&reader, ObjectIdGetDatum(InvalidOid)));
 	part->optional = DatumGetBool(next_datum(&reader, BoolGetDatum(false)));
 	part->attempts = DatumGetInt32(next_datum(&reader, 0));
+	part->tries = DatumGetInt32(next_datum(&reader, 0));
 	part->progress = DatumGetFloat8(next_datum(&reader, Float8GetDatum(0)));
 	part->arguments = next_text(&reader);
 	part->limit = PAGE_LIMIT;
@@ -210,15 +211,15 @@ part_write(Part *part, const Outcome *outcome)
 		" lease_pid = CASE WHEN $3 = 'running' THEN lease_pid END,"
 		" lease_backend_start = CASE WHEN $3 = 'running' THEN lease_backend_start END,"
 		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END,"
-		" mirror_table = $15"
+		" mirror_table = $15, tries = $18"
 		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $16"
 		" AND lease_backend_start = $17",
-		17,
+		18,
 		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
 		 TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID,
-		 OIDOID, INT4OID, TIMESTAMPTZOID}};
-	char nulls[18];
-	Datum values[17];
+		 OIDOID, INT4OID, TIMESTAMPTZOID, INT4OID}};
+	char nulls[19];
+	Datum values[18];
 	bool ours;
 
 	memset(nulls, ' ', sizeof(nulls) - 1);
@@ -241,6 +242,7 @@ part_write(Part *part, const Outcome *outcome)
 	nulls[14] = OidIsValid(part->mirror_table) ? ' ' : 'n';
 	values[15] = Int32GetDatum(MyProcPid);
 	values[16] = TimestampTzGetDatum(MyStartTimestamp);
+	values[17] = Int32GetDatum(part->tries);
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);
 	ours = SPI_processed > 0;

@@ -92,7 +92,7 @@ widen_run(int64 job, int64 seconds)
 		2,
 		{INT8OID, INT8OID}};
 	static EngineStatement reopen = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0,"
+		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0, tries = 0,"
 		" due_at = pg_catalog.clock_timestamp()"
 		" WHERE job = $1 AND state IN ('done', 'failed', 'skipped')",
 		1,
@@ -205,7 +205,7 @@ resume_failed(void)
 		"   WHERE j.kind = 'reconcile' ORDER BY j.id DESC LIMIT 1)"
 		" AND state = 'failed' RETURNING id"};
 	static EngineStatement reopen_parts = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0,"
+		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0, tries = 0,"
 		" due_at = pg_catalog.clock_timestamp() WHERE job = $1 AND state = 'failed'",
 		1,
 		{INT8OID}};

@@ -14,13 +14,19 @@
 
 /* ---- asked for ---- */
 
+bool
+type_is_retrievable(const CatalogType *type)
+{
+	return type->table != NULL && type->retrieve_path != NULL &&
+		   strcmp(type->api, "v1") == 0;
+}
+
 static const CatalogType *
 retrievable_type(const char *name)
 {
 	const CatalogType *type = catalog_find(name, strlen(name));
 
-	if (type == NULL || type->table == NULL || type->retrieve_path == NULL ||
-		strcmp(type->api, "v1") != 0)
+	if (type == NULL || !type_is_retrievable(type))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -43,6 +49,32 @@ find_waiting(Datum *values)
 
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
 	return SPI_processed == 0 ? 0 : DatumGetInt64(engine_value());
+}
+
+/*
+ * Who asks for what was put off wants it now.  The job's row first, as
+ * everywhere; what the worker has in hand at the moment is left.
+ */
+static int64
+hurry(Datum *values)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.job_part p SET due_at = pg_catalog.clock_timestamp()"
+		" FROM (SELECT w.job, w.part FROM stripe_sync.job_record j"
+		"   JOIN stripe_sync.job_part w ON w.job = j.id"
+		"   WHERE w.kind = 'object' AND w.state = 'waiting' AND w.attempts > 0"
+		"    AND w.object_type = $1 AND w.object_id = $2 AND w.account = $3"
+		"    AND w.due_at > pg_catalog.clock_timestamp()"
+		"   LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) d"
+		" WHERE p.job = d.job AND p.part = d.part RETURNING p.job",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+
+	engine_run(&update, values, NULL, SPI_OK_UPDATE_RETURNING);
+	if (SPI_processed == 0)
+		return 0;
+	slots_wake();
+	return DatumGetInt64(engine_value());
 }
 
 /* A job without parts would never be over. */
@@ -125,7 +157,8 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 	scope = role_enter_engine();
 	refuse_without_key();
 	SPI_connect();
-	while ((job = find_waiting(values)) == 0 && (job = add_object(values)) == 0)
+	while ((job = hurry(values)) == 0 && (job = find_waiting(values)) == 0 &&
+		   (job = add_object(values)) == 0)
 		CHECK_FOR_INTERRUPTS(); /* that one may be gone again by now */
 	SPI_finish();
 	guard_note();
@@ -135,22 +168,36 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 
 /* ---- the mirror asks ---- */
 
+/*
+ * A part that was put off goes on when it is due, and answers what is asked for
+ * meanwhile, too.
+ */
 static void
 move_due(void)
 {
 	static EngineStatement move = {
-		"WITH gone AS (DELETE FROM stripe_sync.reread WHERE ctid = ANY (ARRAY("
-		"  SELECT r.ctid FROM stripe_sync.reread r"
-		"   WHERE r.due_at <= pg_catalog.clock_timestamp()"
+		"WITH asked AS (UPDATE stripe_sync.reread SET state = 'asked'"
+		"  WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM stripe_sync.reread r"
+		"   WHERE r.state = 'waiting' AND r.due_at <= pg_catalog.clock_timestamp()"
 		"   ORDER BY r.due_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
-		"  RETURNING object_type, object_id, account, after)"
+		"  RETURNING object_type, object_id, account, after, tries),"
+		" put_off AS (SELECT p.job, p.part, a.object_type, a.object_id, a.account, a.after"
+		"  FROM stripe_sync.job_part p JOIN asked a ON p.object_type = a.object_type"
+		"   AND p.object_id = a.object_id AND p.account = a.account"
+		"  WHERE p.kind = 'object' AND p.state = 'waiting' AND p.attempts > 0"
+		"  FOR UPDATE OF p SKIP LOCKED),"
+		" joined AS (UPDATE stripe_sync.job_part p SET since = GREATEST(p.since, o.after)"
+		"  FROM put_off o WHERE p.job = o.job AND p.part = o.part)"
 		" INSERT INTO stripe_sync.job_part AS p"
-		"  (job, part, kind, priority, object_type, object_id, account, since)"
-		" SELECT $1, pg_catalog.row_number() OVER (), 'object', $3, object_type,"
-		"  object_id, account, after FROM gone"
+		"  (job, part, kind, priority, object_type, object_id, account, since, tries)"
+		" SELECT $1, pg_catalog.row_number() OVER (), 'object', $3, a.object_type,"
+		"  a.object_id, a.account, a.after, a.tries FROM asked a"
+		"  WHERE NOT EXISTS (SELECT FROM put_off o WHERE o.object_type = a.object_type"
+		"   AND o.object_id = a.object_id AND o.account = a.account)"
 		" ON CONFLICT (object_type, object_id, account)"
 		"  WHERE kind = 'object' AND state = 'waiting' AND attempts = 0"
-		"  DO UPDATE SET since = GREATEST(p.since, excluded.since)",
+		"  DO UPDATE SET since = GREATEST(p.since, excluded.since),"
+		"   tries = GREATEST(p.tries, excluded.tries)",
 		3,
 		{INT8OID, INT4OID, INT4OID}};
 	int64 job = job_create("refetch");
@@ -169,7 +216,8 @@ TimestampTz
 reread_to_parts(void)
 {
 	static EngineStatement select = {
-		"SELECT due_at FROM stripe_sync.reread ORDER BY due_at LIMIT 1"};
+		"SELECT due_at FROM stripe_sync.reread WHERE state = 'waiting'"
+		" ORDER BY due_at LIMIT 1"};
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due;
 
@@ -213,8 +261,9 @@ object_from(const ApiCall *call, Reading *reading)
 		return false;
 	document = json_parse(call->body, (int) call->length);
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's answer is no object")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("Stripe's answer is no object"), answer_is_useless()));
 	reading->object = &document->root;
 	return !json_get(reading->object, "deleted", &deleted) ||
 		   deleted.type != jbvBool || !deleted.val.boolean;
@@ -232,7 +281,8 @@ check_answer(const Part *part, const Reading *reading)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("Stripe's answer is another object than %s "
 							   "\"%s\"",
-							   part->object_type, part->object_id)));
+							   part->object_type, part->object_id),
+						answer_is_useless()));
 }
 
 /* Too early to decide between the events that it was asked for. */
@@ -255,12 +305,13 @@ object_take(Part *part, const ApiCall *call)
 
 	if (!alive && part->object_id[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", call->trouble)));
+						errmsg("%s", call->trouble), answer_is_useless()));
 	if (alive && part->object_id[0] == '\0')
 		reading.id = snapshot_key(reading.type, reading.object);
 	if (reading.id == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's answer has no id")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("Stripe's answer has no id"), answer_is_useless()));
 	if (alive)
 		check_answer(part, &reading);
 	mirror_read(&reading);
@@ -268,6 +319,7 @@ object_take(Part *part, const ApiCall *call)
 		ask_once_more(part, reading.type);
 	if (alive)
 		list_add_rests(part, &reading);
+	unread_done(part, call->as_of);
 	part->pages = part->objects = 1;
 	part->finished = true;
 }

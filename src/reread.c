@@ -1,7 +1,12 @@
 /*
  * reread.c
  *		Objects that the mirror wants read again from Stripe: those whose
- *		order within a second nothing told, and pages that were cut short.
+ *		order within a second nothing told, pages that were cut short, and what
+ *		was read and could not be written.
+ *
+ * A row of stripe_sync.reread stays until the object has been read and written.
+ * It is "waiting" until it is due, then "asked": a part of a job reads it
+ * (refetch.c), and says here what became of it (unread.c).
  */
 #include "mirror.h"
 
@@ -15,7 +20,8 @@
 /*
  * Ask once for an object, however often it is wanted.  The answer must be as of
  * a time of Stripe's clock, "after"; ours may be an hour off, so that no more
- * is made of it than how long there is to wait.
+ * is made of it than how long there is to wait.  What was given up is tried
+ * again from the beginning.
  */
 void
 reread_ask(const CatalogType *type, const char *id, const char *account,
@@ -25,8 +31,11 @@ reread_ask(const CatalogType *type, const char *id, const char *account,
 		"INSERT INTO stripe_sync.reread AS r (object_type, object_id, account, reason, due_at, after)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
-		" SET reason = excluded.reason, due_at = excluded.due_at, after = excluded.after"
-		" WHERE r.after OPERATOR(pg_catalog.<) excluded.after",
+		" SET reason = excluded.reason, due_at = excluded.due_at, after = excluded.after,"
+		"  state = 'waiting',"
+		"  tries = CASE WHEN r.state OPERATOR(pg_catalog.=) 'dead' THEN 0 ELSE r.tries END"
+		" WHERE r.after OPERATOR(pg_catalog.<) excluded.after"
+		"  OR r.state OPERATOR(pg_catalog.<>) 'waiting'",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 	Datum values[] = {
@@ -49,4 +58,77 @@ reread_ask_after(const CatalogType *type, const char *id, const char *account,
 
 	reread_ask(type, id, account, reason, created + USECS_PER_SEC,
 			   Min(created + SETTLED, soon));
+}
+
+/*
+ * What was read as of a time could not be written: it is read again, later.
+ * One that is asked for already may have been asked before that time.
+ */
+void
+reread_put_off(const CatalogType *type, const char *id, const char *account,
+			   TimestampTz as_of, const char *error)
+{
+	static EngineStatement put_off = {
+		"INSERT INTO stripe_sync.reread AS r"
+		" (object_type, object_id, account, reason, due_at, after, tries, error)"
+		" VALUES ($1, $2, $3, 'it could not be written', $4, $5, 1, $6)"
+		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
+		" SET error = excluded.error,"
+		"  after = GREATEST(r.after, excluded.after),"
+		"  tries = CASE WHEN r.state OPERATOR(pg_catalog.=) 'dead' THEN 1 ELSE r.tries END,"
+		"  due_at = CASE WHEN r.state OPERATOR(pg_catalog.=) 'waiting' THEN r.due_at ELSE excluded.due_at END,"
+		"  state = 'waiting'",
+		6,
+		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}};
+	TimestampTz due = GetCurrentTimestamp() + step_backoff(1);
+	Datum values[] = {
+		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
+		CStringGetTextDatum(account),	   TimestampTzGetDatum(due),
+		TimestampTzGetDatum(as_of),		   CStringGetTextDatum(error)};
+
+	SPI_connect();
+	engine_run(&put_off, values, NULL, SPI_OK_INSERT);
+	SPI_finish();
+	slots_wake();
+}
+
+/*
+ * What the mirror is known to lack: type, id, account, and what is known of it,
+ * of these types, in the memory of the caller's.
+ */
+List *
+reread_failed(Datum types)
+{
+	static EngineStatement select = {
+		"SELECT object_type, object_id, account, pg_catalog.jsonb_build_object("
+		" 'wanted', reason, 'error', error, 'tries', tries,"
+		" 'state', CASE WHEN state OPERATOR(pg_catalog.=) 'dead' THEN 'given up' ELSE 'is tried again' END,"
+		" 'run', pg_catalog.format('SELECT stripe_sync.refetch(%L, %L, %L)', object_type, object_id, account))"
+		" FROM stripe_sync.reread"
+		" WHERE error IS NOT NULL AND object_type OPERATOR(pg_catalog.=) ANY ($1)"
+		" ORDER BY object_type, object_id, account",
+		1,
+		{TEXTARRAYOID}};
+	MemoryContext context = CurrentMemoryContext;
+	List *failed = NIL;
+
+	SPI_connect();
+	engine_run(&select, &types, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple row = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		RereadFailure *failure = palloc(sizeof(RereadFailure));
+		bool isnull;
+
+		failure->object_type = SPI_getvalue(row, desc, 1);
+		failure->object_id = SPI_getvalue(row, desc, 2);
+		failure->account = SPI_getvalue(row, desc, 3);
+		failure->known = DatumGetJsonbPCopy(SPI_getbinval(row, desc, 4, &isnull));
+		failed = lappend(failed, failure);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return failed;
 }

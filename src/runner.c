@@ -215,7 +215,7 @@ take_answer(Part *part, ApiCall *call)
 	PartMark mark = part_mark(part);
 	ErrorData *error;
 
-	if (step_guard(take_body, &taking, step_excuse_all, &error))
+	if (outcome_guard(take_body, &taking, step_excuse_all, &error))
 		return how_it_stands(part);
 	part_restore(part, &mark);
 	return outcome_of_error(part, error);
@@ -241,13 +241,18 @@ write_answer(Part *part, ApiCall *call)
 static bool
 write_outcome(Part *part, const Outcome *outcome)
 {
+	bool goes_on = strcmp(outcome->state, "running") == 0;
+
+	if (goes_on)
+		part->tries = 0;
 	if (!part_write(part, outcome))
 		return false;
-	if (strcmp(outcome->state, "running") == 0)
+	if (goes_on)
 	{
 		part_load_key(part); /* it may be another by now */
 		return true;
 	}
+	unread_failed(part, outcome);
 	if (strcmp(outcome->state, "waiting") != 0)
 		job_unblock(part, outcome->state);
 	job_finish(part->job);
@@ -391,8 +396,8 @@ find_request(Part *part)
 	ErrorData *error;
 
 	if (part->key == NULL)
-		return (Outcome){"failed", GetCurrentTimestamp(), part->trouble};
-	if (step_guard(next_body, part, step_excuse_all, &error))
+		return outcome_without_key(part);
+	if (outcome_guard(next_body, part, step_excuse_all, &error))
 		return how_it_stands(part);
 	part_restore(part, &mark);
 	return outcome_of_error(part, error);

@@ -239,8 +239,8 @@ step_status(const StepRun *run)
 }
 
 /* Exponential, with jitter, so that what failed together isn't retried together. */
-static int64
-backoff(int tries)
+int64
+step_backoff(int tries)
 {
 	int64 delay = BACKOFF_FIRST << Min(tries - 1, 20);
 
@@ -268,7 +268,7 @@ step_due(const StepRun *run, TimestampTz *due)
 		return false;
 	/* what merely waits, and what has its turn after the one just claimed */
 	*due = GetCurrentTimestamp() +
-		   (tries == 0 || tries < run->claimed ? 0 : backoff(tries));
+		   (tries == 0 || tries < run->claimed ? 0 : step_backoff(tries));
 	return true;
 }
 

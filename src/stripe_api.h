@@ -127,13 +127,14 @@ typedef struct Part
 	Oid mirror_table;	/* that its pages went to */
 	char *arguments;	/* the job's, as JSON, or NULL */
 	bool optional;		/* a list that Stripe refuses is left out */
-	int attempts;
-	char *key;	   /* wiped by part_free; NULL: none */
-	char *trouble; /* why there is none */
-	int limit;	   /* of a page */
-	bool asked;	   /* its request is on its way */
-	bool held_up;  /* by somebody's lock on the job */
-	bool lost;	   /* to a second claim: what comes is dropped */
+	int attempts;		/* since it last got on */
+	int tries;			/* of writing an answer, that have failed since then */
+	char *key;			/* wiped by part_free; NULL: none */
+	char *trouble;		/* why there is none */
+	int limit;			/* of a page */
+	bool asked;			/* its request is on its way */
+	bool held_up;		/* by somebody's lock on the job */
+	bool lost;			/* to a second claim: what comes is dropped */
 
 	/* a list that goes round in a circle */
 	char *tortoise;
@@ -207,12 +208,22 @@ extern void part_set_parent(Part *part, const char *id);
 extern void part_set_progress(Part *part, double progress);
 extern void part_note(Part *part, const char *note);
 
+/* What was in a part's way. */
+typedef enum Trouble
+{
+	TROUBLE_NONE,
+	TROUBLE_ANSWER, /* Stripe's answer, or that there was none */
+	TROUBLE_KEY,	/* the key, whatever is asked for with it */
+	TROUBLE_WRITING /* our own database */
+} Trouble;
+
 /* What becomes of a part. */
 typedef struct Outcome
 {
 	const char *state;
 	TimestampTz due;
 	const char *error; /* or NULL: none, or no more */
+	Trouble trouble;
 } Outcome;
 
 /* Where a part was, should what follows fail. */
@@ -238,7 +249,19 @@ extern bool runner_has(int64 job, int number);
 /* ---- in outcome.c ---- */
 extern bool outcome_is_restart(Part *part, const ApiCall *call);
 extern Outcome outcome_of_failure(Part *part, const ApiCall *call);
-extern Outcome outcome_of_error(const Part *part, ErrorData *error);
+extern Outcome outcome_of_error(Part *part, ErrorData *error);
+extern Outcome outcome_without_key(const Part *part);
+extern bool outcome_guard(void (*body)(void *), void *arg,
+						  bool (*excuse)(const ErrorData *), ErrorData **error);
+/* In an ereport(): Stripe's answer is no use, to ask again would be none. */
+extern int answer_is_useless(void);
+extern bool answer_was_useless(void); /* of the last error, once */
+extern bool part_is_tried_out(const Part *part);
+
+/* ---- in unread.c: what is known not to have been read or written ---- */
+extern void unread_failed(const Part *part, const Outcome *outcome);
+extern void unread_refused(const Part *part, const char *error);
+extern void unread_done(const Part *part, TimestampTz as_of);
 
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
 /* The account whose key it is. */
@@ -265,6 +288,7 @@ extern void list_begin_again(Part *part);
 extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
 extern void list_add_rests(Part *part, const Reading *reading);
+extern void list_put_off_rows(const Part *part, List *readings);
 extern MirrorTable *mirror_table_to_read(const CatalogType *type);
 extern bool object_from(const ApiCall *call, Reading *reading);
 /* ---- in reconcile.c, gap.c: runs through lists of events ---- */
@@ -279,6 +303,7 @@ extern void gap_close(Part *part, TimestampTz now);
 extern void gap_release(int64 job);
 
 /* ---- in refetch.c ---- */
+extern bool type_is_retrievable(const CatalogType *type);
 extern TimestampTz reread_to_parts(void); /* when the next is due */
 
 /* ---- in event_types.c: which types of events are asked for ---- */

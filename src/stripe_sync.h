@@ -377,6 +377,7 @@ extern bool step_waits(const Step *step);
 extern bool step_blocks(List *todo);
 extern const char *step_status(const StepRun *run);
 extern Step *step_make(const char *name, int tries);
+extern int64 step_backoff(int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
 extern Datum step_names(List *steps);
 extern Datum step_tries(List *steps);

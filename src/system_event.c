@@ -102,7 +102,8 @@ describe_failure(const StepRun *run)
 	static EngineStatement statement = {
 		"SELECT pg_catalog.jsonb_build_object('id', $1, 'event', $1,"
 		" 'event_type', $2, 'object_type', $3, 'object_id', $4, 'step', $5,"
-		" 'error', pg_catalog.split_part($6, E'\\n', 1))",
+		" 'error', pg_catalog.split_part($6, E'\\n', 1),"
+		" 'remedy', 'They are tried again by themselves.')",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 	const Event *event = run->event;

@@ -23,8 +23,9 @@ mirror_table_to_read(const CatalogType *type)
 	MirrorTable *table = table_find(type, TABLE_READ);
 
 	if (table == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("%s", mirror_lacks_table(type))));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("%s", mirror_lacks_table(type)), answer_is_useless()));
 	return table;
 }
 
@@ -95,7 +96,7 @@ note_refusal(Part *part, const ApiCall *call)
 {
 	if (++part->refusals >= MAX_REFUSALS)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", call->trouble)));
+						errmsg("%s", call->trouble), answer_is_useless()));
 	part_note(part, psprintf("%s %s: %s", part->object_type, part->parent_id,
 							 call->trouble));
 }
@@ -115,6 +116,7 @@ look_at_answer(Part *part, const ApiCall *call)
 	if (strcmp(reading.status, "failed") == 0)
 		part_note(part, psprintf("%s %s: %s", part->object_type,
 								 part->parent_id, reading.detail));
+	list_put_off_rows(part, list_make1(&reading));
 }
 
 static void

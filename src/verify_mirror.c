@@ -6,7 +6,8 @@
  * be what that event makes it.  Where something newer has written the row (a
  * page of its parent's, a reading of the API), or nothing but that is known, a
  * stored event that the row names must hold this object; and in any case the
- * typed columns must be what _data says.
+ * typed columns must be what _data says.  What the mirror wants read again, and
+ * could not be read or not written, is shown as incomplete.
  *
  * Nothing is locked: a row that changes while it is looked at is looked at
  * again.  Tables are read with the rights of their owners.
@@ -72,6 +73,20 @@ read_key(HeapTuple tuple, TupleDesc desc)
 	return key;
 }
 
+/* The names of types, as text[]. */
+static Datum
+type_names(List *types)
+{
+	Datum *names = palloc(sizeof(Datum) * Max(list_length(types), 1));
+	int n = 0;
+	ListCell *cell;
+
+	foreach(cell, types)
+		names[n++] = CStringGetTextDatum(((CatalogType *) lfirst(cell))->object);
+	return PointerGetDatum(
+		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /*
  * Objects of which events are stored: of each type a sample, in one walk over
  * the inbox.  "keys" has a list for each type of the catalog.
@@ -90,17 +105,9 @@ keys_in_inbox(List *types, int sample, List **keys)
 		" WHERE n OPERATOR(pg_catalog.<=) $2",
 		2,
 		{TEXTARRAYOID, INT8OID}};
-	Datum *names = palloc(sizeof(Datum) * Max(list_length(types), 1));
-	Datum values[2];
+	Datum values[] = {type_names(types), Int64GetDatum(sample)};
 	MemoryContext context = CurrentMemoryContext;
-	int n = 0;
-	ListCell *cell;
 
-	foreach(cell, types)
-		names[n++] = CStringGetTextDatum(((CatalogType *) lfirst(cell))->object);
-	values[0] = PointerGetDatum(
-		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	values[1] = Int64GetDatum(sample);
 	SPI_connect();
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -490,6 +497,27 @@ report_missing(Inspection *in, const ObjectKey *key,
 		   JsonbPGetDatum(json_standalone(content->object)), false);
 }
 
+/* What the worker was to read again, and could not. */
+static void
+report_incomplete(ReturnSetInfo *result, List *types)
+{
+	ListCell *cell;
+
+	foreach(cell, reread_failed(type_names(types)))
+	{
+		RereadFailure *failure = lfirst(cell);
+		Datum values[] = {CStringGetTextDatum(failure->object_type),
+						  CStringGetTextDatum(failure->object_id),
+						  CStringGetTextDatum(failure->account),
+						  CStringGetTextDatum("(incomplete)"),
+						  (Datum) 0,
+						  JsonbPGetDatum(failure->known)};
+		bool nulls[] = {false, false, false, false, true, false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
 /* ---- looking ---- */
 
 /* Is the row still the one that was looked at? */
@@ -656,6 +684,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 							errmsg("%s", mirror_lacks_table(type))));
 	}
+	report_incomplete(result, types);
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }

@@ -293,7 +293,8 @@ take_page(Part *part, List *elements, bool *fresh)
 
 		if (!endpoint_is_sound(document))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-							errmsg("Stripe lists what is no webhook endpoint")));
+							errmsg("Stripe lists what is no webhook endpoint"),
+							answer_is_useless()));
 		last = json_get_string(&document->root, "id");
 		if (note(part, document))
 			*fresh = true;
@@ -327,7 +328,8 @@ endpoints_take(Part *part, const ApiCall *call)
 	else if (!fresh)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("Stripe's list of webhook endpoints does not go "
-							   "on: a page has nothing new")));
+							   "on: a page has nothing new"),
+						answer_is_useless()));
 	else
 		part_set_cursor(part, last);
 }

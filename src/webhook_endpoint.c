@@ -306,7 +306,8 @@ refuse_late(const Part *part)
 			ERROR,
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg(
-				 "it is not known whether Stripe made the endpoint: it was asked more than 23 hours ago, and would take the same request for a new one. Look in Stripe's dashboard, and delete what is there before you call create_webhook_endpoint() again")));
+				 "it is not known whether Stripe made the endpoint: it was asked more than 23 hours ago, and would take the same request for a new one. Look in Stripe's dashboard, and delete what is there before you call create_webhook_endpoint() again"),
+			 answer_is_useless()));
 }
 
 static void
@@ -504,16 +505,18 @@ refuse_answer(const ApiCall *call)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg(
 				 "%s. The key must be allowed to write webhook endpoints: set_api_key() one that is, or make the endpoint in Stripe's dashboard and add_endpoint() its secret",
-				 said)));
+				 said),
+			 answer_is_useless()));
 	if (call->status >= 500)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg(
 				 "%s. Stripe gives this answer to every repetition. Look in its dashboard whether there is an endpoint, and delete it before you call create_webhook_endpoint() again",
-				 said)));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", said)));
+				 said),
+			 answer_is_useless()));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s", said), answer_is_useless()));
 }
 
 /* Called off in the meantime, it is kept all the same: it is there at Stripe. */

@@ -62,7 +62,8 @@ COMMENT ON COLUMN stripe_sync.event.tries IS 'Tries made of each step in todo';
 COMMENT ON COLUMN stripe_sync.event.error IS 'Steps that failed last: name, SQLSTATE, message, context';
 COMMENT ON COLUMN stripe_sync.event.payload IS 'The payload, byte for byte';
 
--- Objects to be read again from Stripe, when a key is there to do it.
+-- Objects to be read again from Stripe, when a key is there to do it.  A row
+-- stays until the object has been read and written, whatever is in the way.
 CREATE TABLE stripe_sync.reread (
 	object_type	text NOT NULL,
 	object_id	text NOT NULL,
@@ -70,10 +71,16 @@ CREATE TABLE stripe_sync.reread (
 	reason		text NOT NULL,
 	due_at		timestamptz NOT NULL,
 	after		timestamptz NOT NULL,
+	state		text NOT NULL DEFAULT 'waiting',
+	tries		integer NOT NULL DEFAULT 0,
+	error		text,
 	PRIMARY KEY (object_type, object_id, account)
 );
-CREATE INDEX reread_due_idx ON stripe_sync.reread (due_at);
+CREATE INDEX reread_due_idx ON stripe_sync.reread (due_at) WHERE state = 'waiting';
 COMMENT ON TABLE stripe_sync.reread IS 'Objects that the mirror wants read again from Stripe';
+COMMENT ON COLUMN stripe_sync.reread.state IS 'waiting (until due_at), asked (a part of a job reads it) or dead (until somebody calls refetch())';
+COMMENT ON COLUMN stripe_sync.reread.tries IS 'How often it could not be written';
+COMMENT ON COLUMN stripe_sync.reread.error IS 'Why it has not been read and written; NULL: nothing has failed';
 COMMENT ON COLUMN stripe_sync.reread.after IS 'Stripe''s time that the answer must be as of, or later';
 
 CREATE FUNCTION stripe_sync.receive(payload bytea, signature text, endpoint text DEFAULT 'default',

@@ -50,6 +50,7 @@ CREATE TABLE stripe_sync.job_part (
 	state				text NOT NULL DEFAULT 'waiting',
 	due_at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	attempts			integer NOT NULL DEFAULT 0,
+	tries				integer NOT NULL DEFAULT 0,
 	lease_pid			integer,
 	lease_backend_start	timestamptz,
 	lease_server_start	timestamptz,
@@ -83,6 +84,8 @@ CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, o
 	WHERE kind = 'object' AND state = 'waiting';
 COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object, single (retrieved), events (listed and brought into the inbox), age (of the account), list, children, rest (lists of objects), vanished (what a list no longer had), or of a webhook endpoint';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part is over), waiting, running, done, failed, skipped or cancelled';
+COMMENT ON COLUMN stripe_sync.job_part.attempts IS 'How often it was taken up since it last got on';
+COMMENT ON COLUMN stripe_sync.job_part.tries IS 'How often an answer could not be written, one after the other';
 COMMENT ON COLUMN stripe_sync.job_part.cursor IS 'The last id that was read and written; a crash goes on behind it';
 COMMENT ON COLUMN stripe_sync.job_part.parent_id IS 'The object whose list is being read';
 COMMENT ON COLUMN stripe_sync.job_part.until IS 'Of a list: the time that its pages are as of, the earliest; of events: the youngest that is looked for, by Stripe''s clock';

@@ -57,6 +57,13 @@ sub empty
 	return;
 }
 
+# What is put off is due now.
+sub make_due
+{
+	shop(q{UPDATE stripe_sync.reread SET due_at = now() WHERE state = 'waiting'; UPDATE stripe_sync.job_part SET due_at = now() WHERE state = 'waiting'; SELECT stripe_sync.resume('stripe')});
+	return;
+}
+
 # Answers that are held back come now.
 sub go_on
 {
@@ -161,7 +168,11 @@ shop('ALTER TABLE stripe.customers ADD CONSTRAINT no_such CHECK (id <> ' . liter
 $row = over(begin('customer'), 'a row that cannot be written', state => 'done', objects => 450);
 like($row->{error}, qr{\Acustomer \Q$bad\E: 23514: .*no_such}, 'is noted');
 is(rows('customers'), 449, 'and costs itself alone');
+is(shop(q{SELECT object_type || ' ' || object_id || ' ' || field FROM stripe_sync.verify_mirror()}), "customer $bad (incomplete)", 'it is known to be incomplete');
 shop('ALTER TABLE stripe.customers DROP CONSTRAINT no_such');
+make_due();
+ok($node->poll_query_until('shop', 'SELECT count(*) = 450 FROM stripe.customers'), 'and is read again by itself');
+ok($node->poll_query_until('shop', 'SELECT count(*) = 0 FROM stripe_sync.reread'), 'and wanted no more');
 $stripe->fault({ first_object => { id => undef } }, path => '^/v1/customers$', times => 1);
 shop('TRUNCATE stripe.customers');
 $row = over(begin('customer'), 'an object without an id', state => 'done');
@@ -178,6 +189,19 @@ $stripe->change_singleton('balance', { pending => [ { amount => 4711, currency =
 $row = over(begin('customer_balance_transaction'), 'objects that are listed by parent', state => 'done', error => undef);
 is(rows('customer_balance_transactions'), 330, 'are read through their parents');
 is(rows('customers'), 450, 'who are read first');
+# which can't be asked for by their ids: the page is read again
+shop('TRUNCATE stripe.customer_balance_transactions, stripe_sync.job_record CASCADE');
+shop(q{
+	CREATE SEQUENCE test.transactions;
+	CREATE FUNCTION test.once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('test.transactions') = 10 THEN RAISE 'not now'; END IF; RETURN NEW; END $$;
+	CREATE TRIGGER once BEFORE INSERT ON stripe.customer_balance_transactions FOR EACH ROW EXECUTE FUNCTION test.once();
+});
+$job = begin('customer_balance_transaction');
+ok($node->poll_query_until('shop', "SELECT error ~ 'not now' FROM stripe_sync.job_part WHERE job = $job AND tries = 1 AND state = 'waiting'"), 'one of them cannot be written: its page is put off');
+make_due();
+over($job, 'and read again', state => 'done', error => undef);
+is(rows('customer_balance_transactions'), 330, 'with all that it has');
+shop('DROP TRIGGER once ON stripe.customer_balance_transactions');
 $stripe->fault({ status => 404 }, path => "^/v1/customers/$customers[5]/", times => 1);
 $stripe->fault({ status => 400 }, path => "^/v1/customers/$customers[6]/", times => 1);
 $row = over(begin('customer_balance_transaction'), 'a parent whose list is refused', state => 'done');

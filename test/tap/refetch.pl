@@ -269,6 +269,144 @@ isnt(refetch('customer', 'cus_1'), $job, 'who is called off is not joined');
 shop(q{SELECT stripe_sync.resume('stripe')});
 ok($node->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.job WHERE state IN ('waiting', 'running')}), 'the other is read');
 
+# ---- the database has something against it ----
+
+# What verify_mirror() says, a line each.
+sub incomplete
+{
+	return shop(q{SELECT concat_ws(' ', object_type, object_id, nullif(account, ''), field, expected->>'tries', expected->>'state', expected->>'error', expected->>'run') FROM stripe_sync.verify_mirror(sample => 10000)});
+}
+
+# What is put off is due now.
+sub make_due
+{
+	shop(q{UPDATE stripe_sync.reread SET due_at = now() WHERE state = 'waiting'; UPDATE stripe_sync.job_part SET due_at = now() WHERE state = 'waiting'; SELECT stripe_sync.resume('stripe')});
+	return;
+}
+
+sub becomes
+{
+	my ($query, $what) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until('shop', "SELECT $query"), $what);
+}
+
+# How what the mirror wants read of an object stands.
+sub wish { return "EXISTS (SELECT FROM stripe_sync.reread WHERE object_id = '$_[0]' AND $_[1])"; }
+
+sub deny { return shop("INSERT INTO test.knob VALUES ('$_[0]')"); }
+sub let  { return shop('TRUNCATE test.knob'); }
+
+shop(q{
+	CREATE TABLE test.knob (what text);
+	CREATE FUNCTION test.deny() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF EXISTS (SELECT FROM test.knob WHERE what = TG_ARGV[0]) THEN RAISE 'not now'; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER deny BEFORE INSERT OR UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION test.deny('customer');
+	CREATE SEQUENCE test.line;
+	CREATE FUNCTION test.once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF nextval('test.line') = 12 THEN RAISE 'not now'; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER once BEFORE INSERT OR UPDATE ON stripe.line_items FOR EACH ROW EXECUTE FUNCTION test.once();
+	SELECT stripe_sync.pause('slack'), stripe_sync.add_slack_webhook('ops', 'https://hooks.slack.com/services/T0/B0/tOkEn'),
+		stripe_sync.add_alert('failing', 'system.event_failed', 'ops', '{{step}}: {{object_type}} {{object_id}}: {{error}}. {{remedy}}', coalesce_for => '0');
+});
+is(incomplete(), '', 'the mirror is known to lack nothing');
+
+# a second that leaves open which is the newest
+$stripe->add_objects([ { object => 'customer', id => 'cus_denied', name => 'Before' } ]);
+shop(q{SELECT stripe_sync.pause('stripe')});
+ambiguous('cus_denied', 'One', 'Two');
+is(incomplete(), '', 'what is only asked for is no failure');
+deny('customer');
+make_due();
+becomes(wish('cus_denied', 'tries = 1'), "a trigger raises while what the mirror wants is written");
+is(shop(q{SELECT state || ' ' || attempts || ' ' || (due_at > now()) FROM stripe_sync.job_part WHERE object_id = 'cus_denied'}), 'waiting 1 true', 'it is put off');
+like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 1 is tried again customer cus_denied: P0001: not now SELECT stripe_sync.refetch\('customer', 'cus_denied', ''\)\z/, 'verify_mirror() says what is known to be incomplete');
+make_due();
+becomes(wish('cus_denied', 'tries = 2'), 'it is tried again, and fails again');
+let();
+make_due();
+becomes(q{(SELECT _event_id IS NULL AND name = 'Two' FROM stripe.customers WHERE id = 'cus_denied')}, 'once the trigger lets it, it is written');
+becomes('NOT ' . wish('cus_denied', 'true'), 'and wanted no more');
+is(incomplete(), '', 'verify_mirror() is empty again');
+is(shop('SELECT count(*) FROM stripe_sync.message'), 0, 'nothing had to be told');
+
+# the rest of a page that was cut short
+my ($invoice) = @{ $stripe->fill('invoice', 1, seed => 5, children => 17)->{ids} };
+my $object = $stripe->object($invoice);
+is(scalar @{ $object->{lines}{data} }, 10, 'an invoice carries ten of its lines');
+deliver({ id => 'evt_invoice', object => 'event', type => 'invoice.created', created => int(time), livemode => FALSE, api_version => '2026-10-28.endive', pending_webhooks => 1, request => undef, data => { object => $object } });
+becomes(wish($invoice, 'tries = 1'), 'a trigger raises once, at the twelfth line');
+like(incomplete(), qr/\Ainvoice $invoice \(incomplete\) 1 is tried again .*P0001: not now/, 'verify_mirror() says so');
+make_due();
+becomes("(SELECT count(*) = 17 FROM stripe.line_items WHERE invoice = '$invoice')", 'all lines are there in the end');
+becomes('NOT ' . wish($invoice, 'true'), 'and wanted no more');
+is(incomplete(), '', 'verify_mirror() is empty again');
+
+# once more, the trigger raising in the rest itself
+my %carried = map { $_->{id} => 1 } @{ $object->{lines}{data} };
+my ($line) = grep { !$carried{$_} } @{ $stripe->ids(type => 'line_item')->{line_item} };
+shop("DELETE FROM stripe.line_items; CREATE TRIGGER deny BEFORE INSERT ON stripe.line_items FOR EACH ROW WHEN (NEW.id = '$line') EXECUTE FUNCTION test.deny('line')");
+deny('line');
+$job = refetch('invoice', $invoice);
+becomes(wish($invoice, 'tries = 1'), 'it raises in what the invoice does not carry');
+is(shop("SELECT string_agg(kind || ' ' || state, ', ' ORDER BY part) FROM stripe_sync.job_part WHERE job = $job"), 'object done, rest waiting', 'which alone is put off');
+let();
+make_due();
+over($job, 'and read again', state => 'done');
+is(shop("SELECT count(*) FROM stripe.line_items WHERE invoice = '$invoice'"), 17, 'all lines are there');
+is(incomplete(), '', 'and nothing is incomplete');
+
+# somebody asks for what was put off: it need not wait
+deny('customer');
+$job = refetch('customer', 'cus_1');
+becomes(wish('cus_1', 'tries = 1'), "somebody's own refetch is put off, too");
+let();
+is(refetch('customer', 'cus_1'), $job, 'who asks again');
+over($job, 'has it read at once', state => 'done', error => undef);
+is(incomplete(), '', 'and nothing is incomplete');
+
+# given up
+deny('customer');
+setting('stripe_sync.max_attempts', 2);
+$job = refetch('customer', 'cus_1');
+becomes(wish('cus_1', 'tries = 1'), 'the first of two tries');
+make_due();
+like(over($job, 'the second', state => 'failed')->{error}, qr/customer cus_1: P0001: not now/, 'it is given up, and the job says why');
+like(incomplete(), qr/\Acustomer cus_1 \(incomplete\) 2 given up customer cus_1: P0001/, 'so does verify_mirror()');
+is(shop(q{SELECT payload->>'text' FROM stripe_sync.message}),
+	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is given up until somebody mends it and runs `SELECT stripe_sync.refetch('customer', 'cus_1', '')`.}, 'system.event_failed tells which object, why, and what to run');
+let();
+over(refetch('customer', 'cus_1'), 'once it is mended, refetch()', state => 'done', error => undef);
+is(incomplete(), '', 'makes it whole');
+
+# what Stripe won't show is final, and told
+shop('DELETE FROM stripe_sync.message; SELECT stripe_sync.pause(\'stripe\')');
+ambiguous('cus_denied', 'Three', 'Four');
+key_is({ deny => ['^/v1/customers'] });
+make_due();
+becomes(wish('cus_denied', q{state = 'dead'}), 'Stripe refuses what the mirror wants: it is given up');
+like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 0 given up .*403/, 'verify_mirror() says so');
+like(shop(q{SELECT payload->>'text' FROM stripe_sync.message}), qr/customer cus_denied: .*403.*refetch\('customer', 'cus_denied', ''\)/, 'and system.event_failed');
+key_is(undef);
+over(refetch('customer', 'cus_denied'), 'with the right, refetch()', state => 'done', error => undef);
+is(incomplete(), '', 'makes it whole');
+
+# a key that is no good says nothing of the object
+shop(q{SELECT stripe_sync.pause('stripe')});
+ambiguous('cus_denied', 'Five', 'Six');
+key_is('revoked');
+make_due();
+becomes(wish('cus_denied', q{state = 'waiting' AND tries = 1 AND error ~ '401'}), 'a revoked key: it is asked for again later');
+key_is(undef);
+make_due();
+becomes(q{(SELECT _event_id IS NULL AND name = 'Six' FROM stripe.customers WHERE id = 'cus_denied')}, 'and read with a good one');
+becomes('NOT ' . wish('cus_denied', 'true'), 'and wanted no more');
+
 no_secret_in($node, 'shop', 'keys');
 $node->stop;
 done_testing();
