@@ -28,6 +28,9 @@ OBJS = \
 	src/stripe_sync.o \
 	src/guc.o \
 	src/role.o \
+	src/deferred.o \
+	src/scope_guard.o \
+	src/scope_leftover.o \
 	src/engine.o \
 	src/level.o \
 	src/signature.o \

@@ -262,7 +262,7 @@ sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
 	AttrNumber attnums[2];
 	Datum keys[2];
 	int n = row_key(table, id, account, attnums, keys);
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 
 	SPI_connect();
 	if (sql_run(table, sql, n, keys, NULL) > 0)
@@ -297,6 +297,15 @@ sql_lock(MirrorRow *row, bool with_data)
 			 with_data ? &row->data : NULL);
 }
 
+/* A plain table runs no code: nothing that waits is fired for it. */
+static RoleScope
+sql_enter(const MirrorTable *table)
+{
+	if (table->plain)
+		return role_enter_reading(table->owner, table->search_path);
+	return role_enter_writing(table->owner, table->search_path);
+}
+
 static bool
 sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
@@ -318,17 +327,13 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	}
 	nkeys = row_key(table, row->id, row->account, attnums, params + n);
 	memset(param_nulls + n, ' ', 2);
-	if (table->fires)
-		role_fire_callers();
-	scope = role_enter(table->owner, table->search_path);
+	scope = sql_enter(table);
 	SPI_connect();
 	if (row->state.found)
 		written = sql_run(table, SQL_UPDATE, n + nkeys, params, param_nulls);
 	else
 		written = sql_run(table, SQL_INSERT, n, params, param_nulls);
 	SPI_finish();
-	if (table->fires)
-		role_fire_deferred();
 	role_leave(&scope);
 	return row->state.found || written > 0;
 }
@@ -343,14 +348,10 @@ sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	int n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
 	RoleScope scope;
 
-	if (table->fires)
-		role_fire_callers();
-	scope = role_enter(table->owner, table->search_path);
+	scope = sql_enter(table);
 	SPI_connect();
 	sql_run(table, SQL_DELETE, n, params, deleted ? "    " : "n   ");
 	SPI_finish();
-	if (table->fires)
-		role_fire_deferred();
 	role_leave(&scope);
 }
 
