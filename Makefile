@@ -152,7 +152,7 @@ INSTALL_SQL = \
 
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror order reading \
-	verify handler role failure explain rights secrets ten_failures mirror_row template \
+	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level
 ISOLATION = duplicate same_object same_second shared replay incident
