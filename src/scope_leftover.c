@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "libpq/be-fsstubs.h"
 #include "nodes/execnodes.h"
+#include "nodes/memnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -59,7 +60,18 @@ ready_cursors_in(Tuplestorestate *rows, TupleDesc desc)
 	return cursors;
 }
 
-/* Cursors (Portal) that could be fetched from now; mostly there are none. */
+/*
+ * Is there no portal but the one that runs, as mostly?  Their contexts have one
+ * parent.  (ThereAreNoReadyPortals() doesn't end its scan when there are some.)
+ */
+static bool
+none_but_running(void)
+{
+	return PortalContext != NULL && PortalContext->prevchild == NULL &&
+		   PortalContext->nextchild == NULL;
+}
+
+/* Cursors (Portal) that could be fetched from now. */
 static List *
 ready_cursors(void)
 {
@@ -69,7 +81,7 @@ ready_cursors(void)
 	FmgrInfo function;
 	List *cursors;
 
-	if (ThereAreNoReadyPortals())
+	if (none_but_running())
 		return NIL;
 	fmgr_info(F_PG_CURSOR, &function);
 	result.econtext = CreateStandaloneExprContext();
