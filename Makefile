@@ -29,6 +29,9 @@ OBJS = \
 	src/guc.o \
 	src/role.o \
 	src/own.o \
+	src/deferred.o \
+	src/scope_guard.o \
+	src/scope_leftover.o \
 	src/engine.o \
 	src/advisory.o \
 	src/level.o \
@@ -156,7 +159,7 @@ INSTALL_SQL = \
 
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
-	verify handler role failure explain rights secrets ten_failures mirror_row template \
+	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own
 ISOLATION = duplicate same_object same_second shared replay incident

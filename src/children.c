@@ -120,7 +120,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	if (table == NULL)
 		return found;
 	/* a column may be of a type of the owner's, whose code is his */
-	scope = role_enter(table->owner, table->search_path);
+	scope = role_enter_reading(table->owner, table->search_path);
 	SPI_connect();
 	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)

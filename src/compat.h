@@ -26,7 +26,11 @@
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
+#include "parser/parse_expr.h"
 #include "parser/parse_relation.h"
+#if PG_VERSION_NUM < 190000
+#include "parser/parser.h"
+#endif
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h" /* get_database_name() from 19 on */
 #include "utils/regproc.h"
@@ -305,6 +309,17 @@ compat_wait_event(const char *name)
 	return WaitEventExtensionNew(name);
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* A string literal is as standard SQL has it; always, from 19 on. */
+static inline bool
+compat_strings_conform(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return true;
+#else
+	return standard_conforming_strings;
 #endif
 }
 

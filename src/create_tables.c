@@ -401,14 +401,12 @@ make_table(const CatalogType *type, const Builder *builder)
 								 : builder->role;
 	RoleScope scope;
 
-	role_fire_callers();
 	/* triggers may run when new columns are filled, under the path they know */
-	scope = role_enter(role, path ? path : builder->search_path);
+	scope = role_enter_writing(role, path ? path : builder->search_path);
 	if (OidIsValid(relid))
 		action = extend_table(type, relid, builder);
 	else
 		create_table(type, builder);
-	role_fire_deferred();
 	role_leave(&scope);
 	if (action == TABLE_CREATED || (path == NULL && owns(builder, relid)))
 		note_table(type, builder);
@@ -438,7 +436,7 @@ builder_begin(void)
 
 	builder.by_superuser = superuser();
 	builder.role = builder.by_superuser ? database_owner() : GetUserId();
-	builder.search_path = pstrdup(role_current_path());
+	builder.search_path = role_resolved_path();
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
 	advisory_lock(ADVISORY_CREATE_TABLES, 0);

@@ -5,7 +5,8 @@
  * A handler runs as the role that registered it, with the search_path of that
  * moment, never with more rights: what it defers fires under that role too.
  * Functions and roles are kept by name and resolved at each call, as a dump
- * and a restore need.
+ * and a restore need.  So another function may bear the name by then: it runs
+ * only when its owner is the one that was noted, or could do as much anyway.
  */
 #include "stripe_sync.h"
 
@@ -58,9 +59,12 @@ read_handler(HeapTuple tuple, TupleDesc desc)
 	handler->name = column_text(tuple, desc, 1);
 	handler->event_type = column_text(tuple, desc, 2);
 	handler->function = column_text(tuple, desc, 3);
-	handler->role = column_text(tuple, desc, 4);
-	handler->search_path = column_text(tuple, desc, 5);
-	handler->deferred = DatumGetBool(heap_getattr(tuple, 6, desc, &isnull));
+	handler->owner = column_text(tuple, desc, 4);
+	handler->role = column_text(tuple, desc, 5);
+	handler->search_path = column_text(tuple, desc, 6);
+	handler->deferred = DatumGetBool(heap_getattr(tuple, 7, desc, &isnull));
+	(void) heap_getattr(tuple, 8, desc, &isnull);
+	handler->stopped = !isnull;
 	return handler;
 }
 
@@ -108,9 +112,11 @@ copy_handler(const Handler *handler)
 	copy->name = pstrdup(handler->name);
 	copy->event_type = pstrdup(handler->event_type);
 	copy->function = pstrdup(handler->function);
+	copy->owner = pstrdup(handler->owner);
 	copy->role = pstrdup(handler->role);
 	copy->search_path = pstrdup(handler->search_path);
 	copy->deferred = handler->deferred;
+	copy->stopped = handler->stopped;
 	return copy;
 }
 
@@ -233,18 +239,106 @@ gone(const Handler *handler, const char *what, const char *name)
 			 quote_literal_cstr(handler->name))));
 }
 
+/* The function that bears the name now, or InvalidOid. */
 static Oid
-resolve_function(const Handler *handler, Oid role)
+find_function(const Handler *handler)
 {
 	Oid arguments[] = {JSONBOID};
 	List *names = compat_string_to_names(handler->function);
 	Oid function = LookupFuncName(names, 1, arguments, true);
 
 	if (!OidIsValid(function) || get_func_rettype(function) != VOIDOID)
+		return InvalidOid;
+	return function;
+}
+
+/* Could its owner do anyway what the handler's role can, or is he the noted one? */
+static bool
+owner_is_trusted(const Handler *handler, Oid function, Oid role)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	return owner == get_role_oid(handler->owner, true) ||
+		   superuser_arg(owner) || has_privs_of_role(owner, role);
+}
+
+/*
+ * What keeps a handler from running until somebody registers it again?  It
+ * spends no tries meanwhile.
+ */
+HandlerHold
+handler_hold(const char *name)
+{
+	Handler *handler = handler_find(name);
+	Oid function;
+	Oid role;
+
+	if (handler == NULL)
+		return HANDLER_RUNS;
+	if (handler->stopped)
+		return HANDLER_STOPPED;
+	role = get_role_oid(handler->role, true);
+	function = OidIsValid(role) ? find_function(handler) : InvalidOid;
+	if (OidIsValid(function) && !owner_is_trusted(handler, function, role))
+		return HANDLER_ANOTHERS;
+	return HANDLER_RUNS;
+}
+
+static void
+check_stopped(const Handler *handler)
+{
+	if (handler->stopped)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NO_SUCH_NAME),
+			 errmsg("handler \"%s\" is stopped", handler->name),
+			 errdetail("Its role %s was revoked its rights.",
+					   quote_identifier(handler->role)),
+			 errhint(
+				 "Register it again with stripe_sync.add_handler(), or drop it.")));
+}
+
+static Oid
+resolve_function(const Handler *handler, Oid role)
+{
+	Oid function = find_function(handler);
+
+	if (!OidIsValid(function))
 		gone(handler, "function", handler->function);
+	if (!owner_is_trusted(handler, function, role))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NO_SUCH_NAME),
+			 errmsg(
+				 "function %s of handler \"%s\" belongs to another role now: register it again",
+				 handler->function, handler->name),
+			 errdetail("It belonged to %s, and handlers run as %s.",
+					   quote_identifier(handler->owner),
+					   quote_identifier(handler->role)),
+			 errhint(
+				 "Look at the function; then call stripe_sync.add_handler(%s, ...) again.",
+				 quote_literal_cstr(handler->name))));
 	if (compat_function_aclcheck(function, role) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, handler->function);
 	return function;
+}
+
+static void
+run_function(Oid function, Jsonb *document)
+{
+	FmgrInfo info;
+	LOCAL_FCINFO(fcinfo, 1);
+
+	fmgr_info(function, &info);
+	InitFunctionCallInfoData(*fcinfo, &info, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(document);
+	fcinfo->args[0].isnull = false;
+	(void) FunctionCallInvoke(fcinfo);
 }
 
 static void
@@ -253,24 +347,14 @@ call_body(void *arg)
 	Call *call = arg;
 	Oid role = get_role_oid(call->handler->role, true);
 	Oid function;
-	FmgrInfo info;
 	RoleScope scope;
 
+	check_stopped(call->handler);
 	if (!OidIsValid(role))
 		gone(call->handler, "role", call->handler->role);
 	function = resolve_function(call->handler, role);
-	role_fire_callers();
-	scope = role_enter(role, call->handler->search_path);
-	fmgr_info(function, &info);
-	{
-		LOCAL_FCINFO(fcinfo, 1);
-
-		InitFunctionCallInfoData(*fcinfo, &info, 1, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = JsonbPGetDatum(call->event->document);
-		fcinfo->args[0].isnull = false;
-		(void) FunctionCallInvoke(fcinfo);
-	}
-	role_fire_deferred();
+	scope = role_enter_writing(role, call->handler->search_path);
+	run_function(function, call->event->document);
 	role_leave(&scope);
 	if (timer_fired) /* it caught the cancel, or just made it */
 		ereport(ERROR,

@@ -31,9 +31,12 @@ check_names(const char *name, const char *event_type)
 				 errhint("For example 'invoice.paid', 'invoice.*', or '*'.")));
 }
 
-/* The function's qualified name, when it may be a handler of this role's. */
+/*
+ * The function's qualified name and its owner's, when it may be a handler of
+ * this role's.
+ */
 static char *
-check_function(Oid function)
+check_function(Oid function, char **owner)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
@@ -54,10 +57,30 @@ check_function(Oid function)
 			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 			 errmsg("function %s cannot be a handler", name),
 			 errdetail("A handler takes the event (jsonb) and returns void.")));
+	*owner = GetUserNameFromId(form->proowner, false);
 	ReleaseSysCache(tuple);
 	if (compat_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
 	return name;
+}
+
+/*
+ * What waits for a handler that was stopped, or whose function was another
+ * role's, need not wait on.  The caller is connected to SPI.
+ */
+static void
+hasten_waiting(Datum name)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.event SET next_attempt_at = pg_catalog.clock_timestamp()"
+		" WHERE next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
+		" AND $1 OPERATOR(pg_catalog.=) ANY (todo)",
+		1,
+		{TEXTOID}};
+
+	engine_run(&update, &name, NULL, SPI_OK_UPDATE);
+	if (SPI_processed > 0)
+		slots_wake();
 }
 
 /* add_handler(name, event_type, handler, deferred) */
@@ -65,21 +88,24 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.handler"
-		" (name, event_type, function, role, search_path, deferred)"
-		" VALUES ($1, $2, $3, $4, $5, $6)"
+		" (name, event_type, function, function_owner, role, search_path, deferred)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)"
 		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
-		" function = excluded.function, role = excluded.role,"
-		" search_path = excluded.search_path, deferred = excluded.deferred",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
+		" function = excluded.function, function_owner = excluded.function_owner,"
+		" role = excluded.role, search_path = excluded.search_path,"
+		" deferred = excluded.deferred, stopped_at = NULL",
+		7,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char *event_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char *function = check_function(PG_GETARG_OID(2));
+	char *owner;
+	char *function = check_function(PG_GETARG_OID(2), &owner);
 	Datum values[] = {CStringGetTextDatum(name),
 					  CStringGetTextDatum(event_type),
 					  CStringGetTextDatum(function),
+					  CStringGetTextDatum(owner),
 					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
-					  CStringGetTextDatum(role_current_path()),
+					  CStringGetTextDatum(role_resolved_path()),
 					  PG_GETARG_DATUM(3)};
 	RoleScope scope;
 
@@ -87,6 +113,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
+	hasten_waiting(values[0]);
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);

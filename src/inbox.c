@@ -304,7 +304,7 @@ first_steps(const Event *event, List *handlers, List **waiting)
 	{
 		Handler *handler = lfirst(cell);
 
-		if (handler->deferred)
+		if (handler->deferred || handler->stopped)
 			*waiting = lappend(*waiting, step_make(handler->name, 0));
 		else
 			steps = lappend(steps, step_make(handler->name, 1));

@@ -44,7 +44,7 @@ set_next_parent(Part *part)
 		"%s ORDER BY id LIMIT 1",
 		MIRROR_SCHEMA, quote_identifier(parent->table),
 		by_time ? " AND created OPERATOR(pg_catalog.>=) $3" : "");
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 
 	SPI_connect();
 	if (SPI_execute_with_args(sql, by_time ? 3 : 2, types, values, NULL, true,

@@ -467,3 +467,65 @@ mirror_apply(Event *event, char **detail)
 	*detail = own.detail;
 	return verdict == OWN_STALE ? "stale" : "applied";
 }
+
+/* ---- whose code runs ---- */
+
+typedef struct ScopeQuestion
+{
+	Event *event;
+	bool enters;
+} ScopeQuestion;
+
+static bool
+runs_owners_code(const CatalogType *type)
+{
+	MirrorTable *table = type->table != NULL ? table_find(type) : NULL;
+
+	return table != NULL && !table->plain;
+}
+
+/* A type's table, or one of those of its children. */
+static bool
+may_run_owners_code(const CatalogType *type)
+{
+	bool may = runs_owners_code(type);
+
+	for (int i = 0; !may && i < type->npages; i++)
+		may = runs_owners_code(children_type(&type->pages[i]));
+	return may;
+}
+
+static void
+look_for_owners_code(void *arg)
+{
+	ScopeQuestion *question = arg;
+	Event *event = question->event;
+	ListCell *cell;
+
+	question->enters = may_run_owners_code(event->catalog);
+	foreach(cell, snapshot_rows(event->catalog, event->object_id,
+								event->account, event->object))
+	{
+		if (question->enters)
+			break;
+		question->enters = may_run_owners_code(
+			((SnapshotRow *) lfirst(cell))->type);
+	}
+}
+
+/*
+ * May code of a table's owner run when this event is applied?  Yes, when that
+ * can't be told.
+ */
+bool
+mirror_enters_scope(Event *event)
+{
+	ScopeQuestion question = {event, false};
+	ErrorData *error;
+
+	if (event->catalog == NULL)
+		return false;
+	if (!step_guard(look_for_owners_code, &question, NULL, &error))
+		return true;
+	return question.enters;
+}

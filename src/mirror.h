@@ -233,6 +233,7 @@ extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
+extern bool mirror_enters_scope(Event *event);
 extern bool mirror_listed_by(const char *event_id, const char *account,
 							 const CatalogType *type, const char *id);
 extern MirrorContent mirror_content(Event *event);

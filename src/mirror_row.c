@@ -328,7 +328,7 @@ sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
 	AttrNumber attnums[2];
 	Datum keys[2];
 	int n = row_key(table, id, account, attnums, keys);
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 
 	SPI_connect();
 	if (sql_run(table, sql, n, keys, NULL) > 0)
@@ -349,6 +349,15 @@ sql_lock(MirrorRow *row, bool with_data)
 			 with_data ? &row->data : NULL);
 }
 
+/* A plain table runs no code: nothing that waits is fired for it. */
+static RoleScope
+sql_enter(const MirrorTable *table)
+{
+	if (table->plain)
+		return role_enter_reading(table->owner, table->search_path);
+	return role_enter_writing(table->owner, table->search_path);
+}
+
 static bool
 sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
@@ -366,15 +375,11 @@ sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 		params[i] = values[attnum - 1];
 		param_nulls[i] = nulls[attnum - 1] ? 'n' : ' ';
 	}
-	if (table->fires)
-		role_fire_callers();
-	scope = role_enter(table->owner, table->search_path);
+	scope = sql_enter(table);
 	SPI_connect();
 	written = sql_run(table, row->state.found ? SQL_UPDATE : SQL_INSERT, n,
 					  params, param_nulls);
 	SPI_finish();
-	if (table->fires)
-		role_fire_deferred();
 	role_leave(&scope);
 	return row->state.found || written > 0;
 }
@@ -389,14 +394,10 @@ sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	int n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
 	RoleScope scope;
 
-	if (table->fires)
-		role_fire_callers();
-	scope = role_enter(table->owner, table->search_path);
+	scope = sql_enter(table);
 	SPI_connect();
 	sql_run(table, SQL_DELETE, n, params, deleted ? "    " : "n   ");
 	SPI_finish();
-	if (table->fires)
-		role_fire_deferred();
 	role_leave(&scope);
 }
 

@@ -19,7 +19,7 @@
 static void
 make(Oid role)
 {
-	RoleScope scope = role_enter(role, "pg_catalog, pg_temp");
+	RoleScope scope = role_enter_writing(role, "pg_catalog, pg_temp");
 
 	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
 		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA

@@ -9,7 +9,9 @@
  */
 #include "stripe_sync.h"
 
+#include "catalog/namespace.h"
 #include "executor/spi.h"
+#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
@@ -45,11 +47,34 @@ leave(void)
 	snapshot = NULL;
 }
 
+/*
+ * Code of users' has run in the worker's session: what it left there, by
+ * whatever way, is gone before others' runs.  A session that calls work() keeps
+ * what is its own.
+ */
+static void
+commit_clean(void)
+{
+	Oid temporary;
+	Oid toast;
+
+	if (!owner.own_session)
+	{
+		owner.commit();
+		return;
+	}
+	GetTempNamespaceState(&temporary, &toast);
+	if (OidIsValid(temporary))
+		ResetTempTableNamespace();
+	owner.commit();
+	LockReleaseAll(USER_LOCKMETHOD, true); /* advisory locks */
+}
+
 void
 pass_commit(void)
 {
 	leave();
-	owner.commit();
+	commit_clean();
 }
 
 /* What a crash may take back, as it is only read again: no disk is waited for. */
@@ -59,7 +84,7 @@ pass_commit_unflushed(void)
 	leave();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	owner.commit();
+	commit_clean();
 }
 
 /* Does the library fit the catalog?  In a transaction of its own. */

@@ -46,6 +46,8 @@ read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
 	stored->todo = read_steps(SPI_getbinval(tuple, desc, 3, &(bool){false}),
 							  isnull ? NULL : DatumGetJsonbP(value));
 	stored->error = SPI_getvalue(tuple, desc, 5);
+	stored->received_at = DatumGetTimestampTz(
+		SPI_getbinval(tuple, desc, 6, &isnull));
 }
 
 /* Lock a stored event and read it; NULL when there is none. */
@@ -53,7 +55,7 @@ StoredEvent *
 replay_lock(const char *id, const char *account)
 {
 	static EngineStatement lock = {
-		"SELECT status, mirrored, todo, tries, error FROM stripe_sync.event"
+		"SELECT status, mirrored, todo, tries, error, received_at FROM stripe_sync.event"
 		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2"
 		" FOR UPDATE",
 		2,
@@ -99,7 +101,8 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 	StepRun run = {.event = &stored->event,
 				   .mirrored = stored->mirrored,
 				   .todo = rest,
-				   .claimed = stored->claimed};
+				   .claimed = stored->claimed,
+				   .received_at = stored->received_at};
 	Receipt receipt = {stored->event.id, NULL, NULL};
 	char *former = stored->error;
 
@@ -107,9 +110,10 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 		run.detail = stored->event.unmirrored;
 	step_run(&run, steps);
 	receipt.detail = run.error != NULL ? run.error : run.detail;
-	if (run.error == NULL && has_failed_step(run.todo))
-		run.error = former; /* of a step that had no turn */
 	receipt.status = step_status(&run);
+	if (run.error == NULL &&
+		(has_failed_step(run.todo) || strcmp(receipt.status, "failed") == 0))
+		run.error = former; /* of a step that had no turn */
 	step_settle(&run, receipt.status, attempts);
 	alert_event_trouble(&run, receipt.status);
 	return receipt;
@@ -135,7 +139,8 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 {
 	List *steps = NIL;
 	List *rest = NIL;
-	bool failed = has_failed_step(stored->todo) || stored->mirrored == NULL;
+	bool failed = has_failed_step(stored->todo) || stored->mirrored == NULL ||
+				  strcmp(stored->status, "failed") == 0;
 	ListCell *cell;
 
 	if (!failed && stored->event.catalog != NULL)

@@ -28,13 +28,15 @@ static MemoryContext claim_memory = NULL;
 
 /*
  * The step whose turn it is: the mirror before all handlers, else the one with
- * the fewest tries; alerts wait for nobody.  NULL when all are dead.
+ * the fewest tries; alerts wait for nobody.  A handler that is held comes after
+ * those that can run.  NULL when all are dead.
  */
 static Step *
 choose_step(List *todo)
 {
 	bool blocked = step_blocks(todo);
 	Step *chosen = NULL;
+	Step *held = NULL;
 	ListCell *cell;
 
 	foreach(cell, todo)
@@ -43,10 +45,12 @@ choose_step(List *todo)
 
 		if (step_is_dead(step) || (blocked && step_waits(step)))
 			continue;
-		if (chosen == NULL || step->tries < chosen->tries)
+		if (step_hold(step) != HANDLER_RUNS)
+			held = step;
+		else if (chosen == NULL || step->tries < chosen->tries)
 			chosen = step;
 	}
-	return chosen;
+	return chosen != NULL ? chosen : held;
 }
 
 /* Find the event that is due the longest, and that nobody else is at. */
@@ -86,7 +90,8 @@ count_attempt(Claim *claim)
 	StepRun run = {.event = &stored->event,
 				   .mirrored = stored->mirrored,
 				   .error = stored->error,
-				   .todo = stored->todo};
+				   .todo = stored->todo,
+				   .received_at = stored->received_at};
 	MemoryContext old = MemoryContextSwitchTo(claim_memory);
 
 	if (step != NULL)

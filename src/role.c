@@ -1,46 +1,330 @@
 /*
  * role.c
- *		Whose rights, under which search_path.
+ *		Whose rights, under which search_path: scopes.
  *
  * Functions of the extension are called with the caller's rights.  What they
  * do to the extension's own tables they do as the owner of those tables, with
- * search_path pinned; mirror tables are written as their owner, and handlers
- * run as the role that registered them.  Each of these is a RoleScope.  On an
- * error nobody needs to leave it: (sub)transaction abort restores the user,
- * the security context and the settings.
+ * search_path pinned: an engine scope.  Code of others (handlers, and whatever
+ * runs when a mirror table is written or read) runs in a writing or a reading
+ * scope, as the role that it belongs to.  These are all the ways there are to
+ * switch the user.
  *
- * SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE and SET SESSION AUTHORIZATION
- * inside a scope, as in any SECURITY DEFINER function.
+ * A writing scope fires what was deferred in it before it ends.  A reading one
+ * is a security-restricted operation, in which nothing can be deferred.  In
+ * both,
+ *
+ *	- search_path is the one that was noted, without "$user", which somebody
+ *	  could make a schema for later, and pg_temp is last, so that no temporary
+ *	  object hides another;
+ *	- the settings that change what SQL means are fixed, the others are the
+ *	  caller's, as in a SECURITY DEFINER function; none made inside survives;
+ *	- no temporary object can be made, SET ROLE is refused, and cursors and
+ *	  large objects end with it.
+ *
+ * The stack of frames follows the stack of subtransactions by callbacks, in
+ * which nothing is allocated and no catalog is read.  On an error nobody needs
+ * to leave a scope: (sub)transaction abort puts back the user, the security
+ * context and the settings, and the callback the stack.
  */
-#include "stripe_sync.h"
+#include "scope.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "commands/trigger.h"
-#include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #define PINNED_PATH "pg_catalog, pg_temp"
 
-static ProcessUtility_hook_type previous_utility = NULL;
-static bool firing_deferred = false;
+static ScopeFrame *frames = NULL;
+static int depth = 0;
+static int room = 0;
 
-/* Where we are; errors and the transaction's end put it back */
-static ScopeState state = {InvalidOid, NULL};
+/* ---- the stack ---- */
 
-/* Deferrable constraints of this database; see role_fire_deferred() */
-static MemoryContext constraint_memory = NULL;
-static List *initially_deferred = NIL; /* of RangeVar */
-static bool any_deferrable = false;
-static bool constraints_known = false;
+/* A new frame on top.  What it points to is only good until the next one. */
+static ScopeFrame *
+push(ScopeKind kind)
+{
+	ScopeFrame *frame;
+	char *path;
+	Size path_size;
+
+	if (depth == room)
+	{
+		int more = room == 0 ? 16 : room * 2;
+
+		if (frames == NULL)
+			frames = MemoryContextAlloc(TopMemoryContext,
+										more * sizeof(ScopeFrame));
+		else
+			frames = repalloc(frames, more * sizeof(ScopeFrame));
+		memset(frames + room, 0, (more - room) * sizeof(ScopeFrame));
+		room = more;
+	}
+	frame = &frames[depth];
+	path = frame->path;
+	path_size = frame->path_size;
+	*frame = (ScopeFrame){.kind = kind,
+						  .level = GetCurrentTransactionNestLevel(),
+						  .nest = -1,
+						  .path = path,
+						  .path_size = path_size,
+						  .cursors = leftover_hidden()};
+	GetUserIdAndSecContext(&frame->user, &frame->security);
+	depth++;
+	return frame;
+}
+
+static void
+keep_path(ScopeFrame *frame, const char *path)
+{
+	Size size = strlen(path) + 1;
+
+	if (size > frame->path_size)
+	{
+		char *larger = MemoryContextAlloc(TopMemoryContext, size);
+
+		if (frame->path != NULL)
+			pfree(frame->path);
+		frame->path = larger;
+		frame->path_size = size;
+	}
+	memcpy(frame->path, path, size);
+}
+
+static bool
+is_users(const ScopeFrame *frame)
+{
+	return frame->kind == SCOPE_WRITING || frame->kind == SCOPE_READING;
+}
+
+/* The innermost frame of a role's code, or NULL when none runs. */
+ScopeFrame *
+scope_user_frame(void)
+{
+	for (int i = depth - 1; i >= 0; i--)
+		if (is_users(&frames[i]))
+			return &frames[i];
+	return NULL;
+}
+
+/* May large objects be open that the innermost code of a role's didn't open? */
+bool
+scope_foreign_descriptors(void)
+{
+	ScopeFrame *user = scope_user_frame();
+	int last = user != NULL ? (int) (user - frames) : depth;
+
+	for (int i = 0; i < last; i++)
+		if (frames[i].descriptors)
+			return true;
+	return leftover_opened_outside();
+}
+
+/* Is the innermost code of others a deferred trigger that we fire? */
+bool
+scope_is_firing(void)
+{
+	for (int i = depth - 1; i >= 0; i--)
+		if (frames[i].kind != SCOPE_ENGINE)
+			return frames[i].firing;
+	return false;
+}
+
+void
+scope_set_firing(bool firing)
+{
+	frames[depth - 1].firing = firing;
+}
+
+/*
+ * The frame whose code has deferred what waits: a reading scope defers nothing.
+ * -1 when it is the session's own.
+ */
+static int
+deferring_frame(void)
+{
+	for (int i = depth - 1; i >= 0; i--)
+		if (frames[i].kind == SCOPE_WRITING || frames[i].kind == SCOPE_CALLER)
+			return i;
+	return -1;
+}
+
+/* The engine's frame that this code has called, or NULL. */
+static ScopeFrame *
+called_frame(void)
+{
+	for (int i = deferring_frame() + 1; i < depth; i++)
+		if (frames[i].kind == SCOPE_ENGINE)
+			return &frames[i];
+	return NULL;
+}
+
+/* What the caller had deferred when it called us, has it been fired? */
+bool
+scope_callers_fired(void)
+{
+	ScopeFrame *called = called_frame();
+
+	return called != NULL && called->fired_level > 0;
+}
+
+void
+scope_note_callers_fired(void)
+{
+	ScopeFrame *called = called_frame();
+
+	if (called != NULL)
+		called->fired_level = GetCurrentTransactionNestLevel();
+}
+
+/* ---- paths ---- */
+
+static bool
+is_temporary_name(const char *name)
+{
+	return strcmp(name, "pg_temp") == 0 || strncmp(name, "pg_temp_", 8) == 0 ||
+		   strncmp(name, "pg_toast_temp_", 14) == 0;
+}
+
+/* A noted path, as a scope may have it. */
+static char *
+safe_path(const char *noted)
+{
+	List *names;
+	StringInfoData path;
+	ListCell *cell;
+
+	if (!SplitIdentifierString(pstrdup(noted), ',', &names))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid search_path \"%s\"", noted),
+			 errhint(
+				 "Call stripe_sync.add_handler() or stripe_sync.create_tables() again.")));
+	initStringInfo(&path);
+	foreach(cell, names)
+	{
+		const char *name = lfirst(cell);
+
+		if (strcmp(name, "$user") != 0 && !is_temporary_name(name))
+			appendStringInfo(&path, "%s, ", quote_identifier(name));
+	}
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/*
+ * The search_path as it resolves now, to be noted: the schemas that exist and
+ * may be used, by name.
+ */
+char *
+role_resolved_path(void)
+{
+	StringInfoData path;
+	ListCell *cell;
+
+	initStringInfo(&path);
+	foreach(cell, fetch_search_path(false))
+	{
+		char *name = get_namespace_name(lfirst_oid(cell));
+
+		if (name != NULL && !is_temporary_name(name))
+			appendStringInfo(&path, "%s, ", quote_identifier(name));
+	}
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/* ---- entering ---- */
+
+static void
+set_in_scope(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* What changes what SQL means.  Most are as they should be. */
+static void
+fix_settings(void)
+{
+	if (!row_security)
+		set_in_scope("row_security", "on");
+	if (!compat_strings_conform())
+		set_in_scope("standard_conforming_strings", "on");
+	if (Transform_null_equals)
+		set_in_scope("transform_null_equals", "off");
+	if (!check_function_bodies)
+		set_in_scope("check_function_bodies", "on");
+}
+
+static void
+switch_user(ScopeFrame *frame, Oid role, int flags, const char *path)
+{
+	frame->role = role;
+	SetUserIdAndSecContext(role, frame->security |
+									 SECURITY_LOCAL_USERID_CHANGE | flags);
+	frame->nest = NewGUCNestLevel();
+	set_in_scope("search_path", path);
+}
+
+static RoleScope
+enter_users(ScopeKind kind, Oid role, const char *noted)
+{
+	char *path = safe_path(noted);
+
+	leftover_check_descriptors();
+	switch_user(push(kind), role,
+				kind == SCOPE_READING ? SECURITY_RESTRICTED_OPERATION : 0, path);
+	fix_settings();
+	leftover_hide_cursors();
+	pfree(path);
+	return (RoleScope){depth};
+}
+
+/*
+ * For code of a role's that may write.  What the caller has deferred is fired
+ * before it, so that what is fired at its end is its own.
+ */
+RoleScope
+role_enter_writing(Oid role, const char *search_path)
+{
+	deferred_fire_callers();
+	return enter_users(SCOPE_WRITING, role, search_path);
+}
+
+/* For code of a role's that only reads. */
+RoleScope
+role_enter_reading(Oid role, const char *search_path)
+{
+	return enter_users(SCOPE_READING, role, search_path);
+}
+
+/*
+ * For what the caller has deferred: as at COMMIT it is the session's role that
+ * fires, not a SECURITY DEFINER function's in between, or that of the code that
+ * has called us.
+ */
+RoleScope
+role_enter_caller(void)
+{
+	int deferring = deferring_frame();
+	ScopeFrame *called = called_frame();
+	char *path = pstrdup(called != NULL ? called->path : namespace_search_path);
+	Oid role = deferring >= 0 ? frames[deferring].role : GetOuterUserId();
+
+	switch_user(push(SCOPE_CALLER), role, 0, path);
+	return (RoleScope){depth};
+}
 
 /* The role that owns the extension's tables. */
 static Oid
@@ -57,290 +341,101 @@ role_engine(void)
 	return owner;
 }
 
-const char *
-role_current_path(void)
-{
-	return namespace_search_path;
-}
-
-static RoleScope
-enter(Oid role, const char *search_path)
-{
-	RoleScope scope;
-
-	GetUserIdAndSecContext(&scope.user, &scope.security);
-	scope.state = state;
-	SetUserIdAndSecContext(role, scope.security | SECURITY_LOCAL_USERID_CHANGE);
-	scope.nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return scope;
-}
-
-/* For code of a user's: as that role, under that search_path. */
-RoleScope
-role_enter(Oid role, const char *search_path)
-{
-	RoleScope scope = enter(role, search_path);
-
-	state.user = role;
-	state.caller_path = NULL;
-	return scope;
-}
-
+/* For our own tables.  Nested ones cost next to nothing. */
 RoleScope
 role_enter_engine(void)
 {
-	RoleScope scope;
 	Oid engine = role_engine();
-	const char *path = namespace_search_path;
+	ScopeFrame *frame = push(SCOPE_ENGINE);
 
-	/* Nested scopes of the engine's own cost nothing */
-	if (GetUserId() != engine || strcmp(path, PINNED_PATH) != 0)
-	{
-		char *caller_path = pstrdup(path);
-
-		scope = enter(engine, PINNED_PATH);
-		if (state.caller_path == NULL)
-			state.caller_path = caller_path;
-		return scope;
-	}
-	GetUserIdAndSecContext(&scope.user, &scope.security);
-	scope.state = state;
-	scope.nest = -1;
-	return scope;
+	keep_path(frame, namespace_search_path);
+	if (frame->user != engine || strcmp(frame->path, PINNED_PATH) != 0)
+		switch_user(frame, engine, 0, PINNED_PATH);
+	return (RoleScope){depth};
 }
+
+/* ---- leaving ---- */
 
 /* Settings that were made inside the scope end with it. */
 void
 role_leave(const RoleScope *scope)
 {
-	if (scope->nest >= 0)
-		AtEOXact_GUC(false, scope->nest);
-	SetUserIdAndSecContext(scope->user, scope->security);
-	state = scope->state;
+	ScopeFrame *frame;
+
+	if (scope->depth != depth || depth == 0)
+		elog(ERROR, "scope %d is left at depth %d", scope->depth, depth);
+	if (frames[depth - 1].kind == SCOPE_WRITING)
+		deferred_fire();
+	if (is_users(&frames[depth - 1]))
+	{
+		leftover_close_cursors();
+		leftover_close_descriptors();
+	}
+	frame = &frames[depth - 1]; /* the stack may have grown meanwhile */
+	if (frame->nest >= 0)
+		AtEOXact_GUC(false, frame->nest);
+	SetUserIdAndSecContext(frame->user, frame->security);
+	leftover_show_cursors(frame->cursors);
+	depth--;
 }
 
-/* For who catches an error that left scopes behind. */
-ScopeState
-role_state(void)
-{
-	return state;
-}
+/* ---- (sub)transactions end ---- */
 
-void
-role_restore(ScopeState former)
+/* Frames of an aborted subtransaction are gone, and what was done in it. */
+static void
+drop_frames(int level)
 {
-	state = former;
+	while (depth > 0 && frames[depth - 1].level >= level)
+		leftover_abort_cursors(frames[--depth].cursors, false);
+	for (int i = 0; i < depth; i++)
+		if (frames[i].fired_level >= level)
+			frames[i].fired_level = 0;
 }
 
 static void
-role_transaction_end(XactEvent event, void *arg)
+hand_over_frames(int level)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		state = (ScopeState){InvalidOid, NULL};
+	for (int i = 0; i < depth; i++)
+	{
+		frames[i].level = Min(frames[i].level, level - 1);
+		frames[i].fired_level = Min(frames[i].fired_level, level - 1);
+	}
 }
 
 static void
-constraints_forget(Datum arg, int cacheid, uint32 hash)
+subtransaction_end(SubXactEvent event, SubTransactionId me,
+				   SubTransactionId parent, void *arg)
 {
-	constraints_known = false;
-}
-
-/*
- * Read which constraints can be deferred at all.  Most databases have few, so
- * that most events need not care.
- */
-static void
-constraints_load(void)
-{
-	static EngineStatement select = {
-		/* a name that is shared with one that isn't can't be set by name */
-		"SELECT n.nspname, c.conname, c.condeferred AND NOT EXISTS"
-		"   (SELECT FROM pg_catalog.pg_constraint o"
-		"     WHERE o.connamespace OPERATOR(pg_catalog.=) c.connamespace"
-		"       AND o.conname OPERATOR(pg_catalog.=) c.conname AND NOT o.condeferrable)"
-		"  FROM pg_catalog.pg_constraint c"
-		"  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
-		" WHERE c.condeferrable"};
-	RoleScope scope = role_enter_engine();
-	MemoryContext old;
-
-	if (constraint_memory == NULL)
-		constraint_memory = AllocSetContextCreate(
-			TopMemoryContext, "stripe_sync constraints", ALLOCSET_SMALL_SIZES);
-	constraints_known = true; /* an invalidation from here on counts */
-	MemoryContextReset(constraint_memory);
-	initially_deferred = NIL;
-
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	any_deferrable = SPI_processed > 0;
-	old = MemoryContextSwitchTo(constraint_memory);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-
-		if (strcmp(SPI_getvalue(row, desc, 3), "t") == 0)
-			initially_deferred = lappend(
-				initially_deferred,
-				makeRangeVar(SPI_getvalue(row, desc, 1),
-							 SPI_getvalue(row, desc, 2), -1));
-	}
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	role_leave(&scope);
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		drop_frames(GetCurrentTransactionNestLevel());
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		hand_over_frames(GetCurrentTransactionNestLevel());
 }
 
 static void
-set_constraints(List *constraints, bool deferred)
+transaction_end(XactEvent event, void *arg)
 {
-	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
-
-	stmt->constraints = constraints;
-	stmt->deferred = deferred;
-	AfterTriggerSetState(stmt);
-}
-
-/*
- * Fire what deferred triggers wait, as the role that is current now.  Called at
- * the end of a scope of user code; what was deferred before it has been fired
- * by role_fire_callers().
- *
- * Left alone they would fire at COMMIT as whoever is current then (before
- * PostgreSQL 18): a handler could so borrow the rights of the backend's user.
- * A trigger that defers again is refused (see below).  Afterwards constraints
- * are deferred or not as they were declared: what the caller itself had said
- * with SET CONSTRAINTS is not kept.
- */
-void
-role_fire_deferred(void)
-{
-	if (!constraints_known)
-		constraints_load();
-	if (!any_deferrable)
-		return;
-
-	firing_deferred = true;
-	PG_TRY();
+	switch (event)
 	{
-		set_constraints(NIL, false);
-	}
-	PG_FINALLY();
-	{
-		firing_deferred = false;
-	}
-	PG_END_TRY();
-	if (initially_deferred != NIL)
-	{
-		/* the current role may not even see the schemas these are in */
-		RoleScope scope = role_enter_engine();
-
-		set_constraints(initially_deferred, true);
-		role_leave(&scope);
-	}
-}
-
-/*
- * Fire what the caller had deferred, before code of others runs: else that
- * code's scope would fire it with rights that are not the caller's.  As at
- * COMMIT it is the session's role that fires, not a SECURITY DEFINER
- * function's in between.
- */
-void
-role_fire_callers(void)
-{
-	RoleScope scope;
-
-	if (!constraints_known)
-		constraints_load();
-	if (!any_deferrable)
-		return;
-	scope = role_enter(
-		OidIsValid(state.user) ? state.user : GetOuterUserId(),
-		pstrdup(state.caller_path ? state.caller_path : namespace_search_path));
-	role_fire_deferred();
-	role_leave(&scope);
-}
-
-static bool
-is_temporary(const RangeVar *relation)
-{
-	return relation != NULL && (relation->relpersistence == RELPERSISTENCE_TEMP ||
-								(relation->schemaname != NULL &&
-								 strcmp(relation->schemaname, "pg_temp") == 0));
-}
-
-/*
- * Would the statement leave something in the session that runs, or is found,
- * when nobody is in the scope any more?  Or take away what is the caller's?
- */
-static bool
-outlives_scope(Node *statement)
-{
-	switch (nodeTag(statement))
-	{
-		case T_DeclareCursorStmt:
-		case T_ClosePortalStmt:
-		case T_PrepareStmt:
-		case T_DeallocateStmt:
-		case T_DiscardStmt:
-		case T_ListenStmt:
-		case T_UnlistenStmt:
-			return true;
-		case T_CreateStmt:
-			return is_temporary(((CreateStmt *) statement)->relation);
-		case T_CreateTableAsStmt:
-			return is_temporary(((CreateTableAsStmt *) statement)->into->rel);
-		case T_CreateSeqStmt:
-			return is_temporary(((CreateSeqStmt *) statement)->sequence);
-		case T_ViewStmt:
-			return is_temporary(((ViewStmt *) statement)->view);
-		case T_CompositeTypeStmt:
-			return is_temporary(((CompositeTypeStmt *) statement)->typevar);
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+			leftover_abort_cursors(0, true);
+			leftover_transaction_end();
+			depth = 0;
+			break;
 		default:
-			return false;
+			break;
 	}
-}
-
-/* Refuse what would carry code out of its scope. */
-static void
-role_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
-			 ProcessUtilityContext context, ParamListInfo params,
-			 QueryEnvironment *environment, DestReceiver *dest,
-			 QueryCompletion *completion)
-{
-	if (firing_deferred && IsA(stmt->utilityStmt, ConstraintsSetStmt) &&
-		((ConstraintsSetStmt *) stmt->utilityStmt)->deferred)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg(
-				 "a deferred trigger cannot defer again while stripe_sync applies an event"),
-			 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
-	if (OidIsValid(state.user) && outlives_scope(stmt->utilityStmt))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("a handler or a trigger on a mirror table cannot execute %s",
-					GetCommandTagName(CreateCommandTag(stmt->utilityStmt))),
-			 errdetail("It would outlive the role that the handler runs as."),
-			 errhint(
-				 "Use ordinary tables, or none; cursors of PL/pgSQL are fine.")));
-	if (previous_utility)
-		previous_utility(stmt, query, read_only_tree, context, params,
-						 environment, dest, completion);
-	else
-		standard_ProcessUtility(stmt, query, read_only_tree, context, params,
-								environment, dest, completion);
 }
 
 void
 role_init(void)
 {
-	previous_utility = ProcessUtility_hook;
-	ProcessUtility_hook = role_utility;
-	RegisterXactCallback(role_transaction_end, NULL);
-	CacheRegisterSyscacheCallback(CONSTROID, constraints_forget, (Datum) 0);
+	RegisterXactCallback(transaction_end, NULL);
+	RegisterSubXactCallback(subtransaction_end, NULL);
+	deferred_init();
+	guard_scope_init();
 }

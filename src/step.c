@@ -54,7 +54,6 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile ScopeState scope = role_state();
 	volatile bool done = false;
 
 	*error = NULL;
@@ -72,7 +71,6 @@ step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
 		*error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		role_restore(scope);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -131,6 +129,13 @@ step_blocks(List *todo)
 	return false;
 }
 
+/* Is it a handler that doesn't run until somebody registers it again? */
+HandlerHold
+step_hold(const Step *step)
+{
+	return step_waits(step) ? handler_hold(step->name) : HANDLER_RUNS;
+}
+
 static char *
 clip(const char *text)
 {
@@ -158,6 +163,14 @@ note_failure(StepRun *run, const Step *step, const ErrorData *error,
 		appendStringInfo(notes, "\nCONTEXT: %s", clip(error->context));
 }
 
+/* It had no try. */
+static void
+leave_untried(StepRun *run, Step *step)
+{
+	step->tries--;
+	run->todo = lappend(run->todo, step);
+}
+
 static void
 mirror_body(void *arg)
 {
@@ -170,10 +183,16 @@ mirror_body(void *arg)
 static bool
 run_step(StepRun *run, Step *step, StringInfo notes)
 {
+	HandlerHold hold = step_hold(step);
 	ErrorData *error = NULL;
 	Handler *handler;
 	bool done;
 
+	if (hold == HANDLER_STOPPED)
+	{
+		leave_untried(run, step);
+		return false;
+	}
 	if (strcmp(step->name, STEP_MIRROR) == 0)
 		done = step_guard(mirror_body, run, NULL, &error);
 	else if (strcmp(step->name, STEP_ALERTS) == 0)
@@ -187,13 +206,36 @@ run_step(StepRun *run, Step *step, StringInfo notes)
 	if (done)
 		return true;
 	note_failure(run, step, error, notes);
-	run->todo = lappend(run->todo, step);
+	if (hold == HANDLER_ANOTHERS)
+		leave_untried(run, step);
+	else
+		run->todo = lappend(run->todo, step);
+	return false;
+}
+
+/* Will code of another role's run, which may write? */
+static bool
+enters_scope(const StepRun *run, List *steps)
+{
+	ListCell *cell;
+
+	foreach(cell, steps)
+	{
+		Step *step = lfirst(cell);
+
+		if (step_waits(step) || (strcmp(step->name, STEP_MIRROR) == 0 &&
+								 mirror_enters_scope(run->event)))
+			return true;
+	}
 	return false;
 }
 
 /*
  * Run these steps, in order.  Their tries count this one already.  Those that
  * are left stand in run->todo afterwards.
+ *
+ * What the caller has deferred is fired first where it must be (deferred.c):
+ * what that raises is the caller's, and no failure of the event's.
  */
 void
 step_run(StepRun *run, List *steps)
@@ -203,15 +245,14 @@ step_run(StepRun *run, List *steps)
 	ListCell *cell;
 
 	initStringInfo(&notes);
+	if (deferred_possible() && enters_scope(run, steps))
+		deferred_fire_callers();
 	foreach(cell, steps)
 	{
 		Step *step = lfirst(cell);
 
 		if (blocked && step_waits(step))
-		{
-			step->tries--; /* it had no try */
-			run->todo = lappend(run->todo, step);
-		}
+			leave_untried(run, step);
 		else if (!run_step(run, step, &notes) &&
 				 strcmp(step->name, STEP_MIRROR) == 0)
 			blocked = !step_is_dead(step);
@@ -233,7 +274,8 @@ step_status(const StepRun *run)
 
 		if (step_is_dead(step))
 			return "dead";
-		failed = failed || step->tries > 0;
+		failed = failed || step->tries > 0 ||
+				 step_hold(step) == HANDLER_ANOTHERS;
 	}
 	return failed || run->mirrored == NULL ? "failed" : run->mirrored;
 }
@@ -248,12 +290,24 @@ step_backoff(int tries)
 	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
 }
 
+/* Without tries to count: after as long again as the event is here. */
+static int64
+backoff_by_age(const StepRun *run)
+{
+	int64 age = run->received_at == 0 ? 0
+									  : GetCurrentTimestamp() - run->received_at;
+
+	return Min(Max(age, BACKOFF_FIRST), BACKOFF_MOST);
+}
+
 /* When is the next try due?  False when nothing is left that may be tried. */
 static bool
 step_due(const StepRun *run, TimestampTz *due)
 {
 	bool blocked = step_blocks(run->todo);
+	bool held = false;
 	int tries = -1;
+	int64 delay;
 	ListCell *cell;
 
 	foreach(cell, run->todo)
@@ -262,13 +316,20 @@ step_due(const StepRun *run, TimestampTz *due)
 
 		if (step_is_dead(step) || (blocked && step_waits(step)))
 			continue;
-		tries = tries < 0 ? step->tries : Min(tries, step->tries);
+		if (step_hold(step) != HANDLER_RUNS)
+			held = true;
+		else
+			tries = tries < 0 ? step->tries : Min(tries, step->tries);
 	}
-	if (tries < 0)
+	if (tries < 0 && !held)
 		return false;
 	/* what merely waits, and what has its turn after the one just claimed */
-	*due = GetCurrentTimestamp() +
-		   (tries == 0 || tries < run->claimed ? 0 : step_backoff(tries));
+	delay = tries == 0 || tries < run->claimed ? 0 : step_backoff(tries);
+	if (tries < 0)
+		delay = backoff_by_age(run);
+	else if (held)
+		delay = Min(delay, backoff_by_age(run));
+	*due = GetCurrentTimestamp() + delay;
 	return true;
 }
 

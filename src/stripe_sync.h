@@ -75,29 +75,21 @@ extern bool guc_allow_plain_http;
 extern void guc_define(void);
 
 /* ---- in role.c: whose rights, under which search_path ---- */
-typedef struct ScopeState
-{
-	Oid user; /* whose code runs: a handler's role, a table's owner */
-	const char *caller_path; /* search_path outside the engine's scope */
-} ScopeState;
-
 typedef struct RoleScope
 {
-	Oid user;
-	int security;
-	int nest; /* of settings, or -1 */
-	ScopeState state;
+	int depth; /* its place in the stack */
 } RoleScope;
 
-extern RoleScope role_enter(Oid role, const char *search_path);
 extern RoleScope role_enter_engine(void);
+extern RoleScope role_enter_writing(Oid role, const char *search_path);
+extern RoleScope role_enter_reading(Oid role, const char *search_path);
 extern void role_leave(const RoleScope *scope);
-extern const char *role_current_path(void);
-extern ScopeState role_state(void);
-extern void role_restore(ScopeState former);
-extern void role_fire_deferred(void);
-extern void role_fire_callers(void);
+extern char *role_resolved_path(void);
 extern void role_init(void);
+
+/* ---- in deferred.c: deferred triggers are fired by whom they belong to ---- */
+extern bool deferred_possible(void);
+extern void deferred_fire_callers(void);
 
 /* ---- in engine.c: the extension's own tables ---- */
 typedef struct EngineStatement
@@ -351,6 +343,14 @@ extern bool inbox_load(const char *id, const char *account, Event *event);
 /* ---- in step.c: the parts of applying an event ---- */
 #define STEP_MIRROR "mirror"
 
+/* What keeps a handler from running until it is registered again? */
+typedef enum HandlerHold
+{
+	HANDLER_RUNS,
+	HANDLER_STOPPED, /* it waits */
+	HANDLER_ANOTHERS /* its function belongs to another role: it fails */
+} HandlerHold;
+
 /* What is still to run of an event, as the inbox keeps it. */
 typedef struct Step
 {
@@ -363,9 +363,10 @@ typedef struct StepRun
 	Event *event;
 	const char *mirrored; /* the mirror's verdict, NULL before it */
 	char *detail;
-	List *todo;	 /* of Step: what is left */
-	char *error; /* what failed in this run, or before it */
-	int claimed; /* tries of the one step that work() has claimed */
+	List *todo;				 /* of Step: what is left */
+	char *error;			 /* what failed in this run, or before it */
+	int claimed;			 /* tries of the one step that work() has claimed */
+	TimestampTz received_at; /* 0: now */
 } StepRun;
 
 extern bool step_guard(void (*body)(void *), void *arg,
@@ -375,6 +376,7 @@ extern void step_run(StepRun *run, List *steps);
 extern bool step_is_dead(const Step *step);
 extern bool step_waits(const Step *step);
 extern bool step_blocks(List *todo);
+extern HandlerHold step_hold(const Step *step);
 extern const char *step_status(const StepRun *run);
 extern Step *step_make(const char *name, int tries);
 extern int64 step_backoff(int tries);
@@ -388,13 +390,16 @@ typedef struct Handler
 	char *name;
 	char *event_type;
 	char *function; /* schema.name, quoted where needed */
+	char *owner;	/* of the function, when it was registered */
 	char *role;
 	char *search_path;
 	bool deferred;
+	bool stopped; /* by revoke_all() */
 } Handler;
 
 extern List *handler_matching(const char *event_type);
 extern Handler *handler_find(const char *name);
+extern HandlerHold handler_hold(const char *name);
 extern bool handler_attempt(const Handler *handler, Event *event,
 							void (*afterwards)(void *), void *arg,
 							ErrorData **error);
@@ -410,7 +415,8 @@ typedef struct StoredEvent
 	char *mirrored;
 	List *todo; /* of Step */
 	char *error;
-	int claimed; /* as in StepRun */
+	int claimed; /* as in StepRun, like the next */
+	TimestampTz received_at;
 } StoredEvent;
 
 compat_noreturn extern void replay_missing(const char *id);
@@ -525,6 +531,7 @@ typedef struct PassOwner
 {
 	void (*begin)(void);
 	void (*commit)(void);
+	bool own_session; /* nobody else's code has left anything in it */
 } PassOwner;
 
 extern void pass_setup(const PassOwner *owner);

@@ -91,8 +91,12 @@ failing_step(const StepRun *run)
 	ListCell *cell;
 
 	foreach(cell, run->todo)
-		if (((Step *) lfirst(cell))->tries > 0)
-			return ((Step *) lfirst(cell))->name;
+	{
+		Step *step = lfirst(cell);
+
+		if (step->tries > 0 || step_hold(step) == HANDLER_ANOTHERS)
+			return step->name;
+	}
 	return STEP_MIRROR;
 }
 

@@ -146,6 +146,7 @@ ENGINE_FUNCTION(stripe_sync_test_handler)
 		handler_missing(name);
 	if (!inbox_load(event_id, NULL, &event))
 		replay_missing(event_id);
+	deferred_fire_callers(); /* what it raises is the caller's */
 	initStringInfo(&report);
 	trial.before = read_writes();
 	trial.started = GetCurrentTimestamp();

@@ -58,7 +58,7 @@ look_at_slice(Part *part)
 				 : "",
 		has_mode ? ", livemode" : "", MIRROR_SCHEMA,
 		quote_identifier(type->table));
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 	HeapTuple row;
 
 	SPI_connect();

@@ -135,7 +135,7 @@ keys_in_table(MirrorTable *table, int sample, List **keys)
 						 MIRROR_SCHEMA, quote_identifier(table->type->table),
 						 sample);
 	MemoryContext context = CurrentMemoryContext;
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 
 	SPI_connect();
 	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
@@ -221,7 +221,7 @@ prepare_fetch(const MirrorTable *table)
 {
 	Oid types[] = {TEXTOID, TEXTOID};
 	bool single = table->type->key[0] == '\0';
-	RoleScope scope = role_enter(table->owner, table->search_path);
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
 	SPIPlanPtr plan = prepare(
 		psprintf("SELECT t FROM %s.%s t"
 				 " WHERE %s OPERATOR(pg_catalog.=) $1"
@@ -242,7 +242,8 @@ fetch_row(Inspection *in, const ObjectKey *key, RowValues *row)
 	Datum params[] = {CStringGetTextDatum(key->id),
 					  CStringGetTextDatum(key->account)};
 	MemoryContext context = CurrentMemoryContext;
-	RoleScope scope = role_enter(in->table->owner, in->table->search_path);
+	RoleScope scope = role_enter_reading(in->table->owner,
+										 in->table->search_path);
 	bool found;
 
 	SPI_connect();
@@ -465,8 +466,9 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 				   const RowValues *must)
 {
 	Datum params[] = {row_datum(in, is), row_datum(in, must)};
-	/* a column may be of a type of the owner's, whose cast to json is his */
-	RoleScope scope = role_enter(in->table->owner, in->table->search_path);
+	/* a column may be of a type of the owner's, with a cast of his to json */
+	RoleScope scope = role_enter_reading(in->table->owner,
+										 in->table->search_path);
 
 	SPI_connect();
 	if (SPI_execute_plan(in->differences, params, NULL, false, 0) !=

@@ -29,7 +29,7 @@ owner_commit(void)
 	SPI_commit();
 }
 
-static const PassOwner owner = {owner_begin, owner_commit};
+static const PassOwner owner = {owner_begin, owner_commit, false};
 
 static TimestampTz
 deadline(FunctionCallInfo fcinfo)
@@ -112,7 +112,7 @@ let_go(MemoryContext memory)
 /* ---- a session that is told to end ---- */
 
 static const PassOwner exit_owner = {StartTransactionCommand,
-									 CommitTransactionCommand};
+									 CommitTransactionCommand, false};
 
 /* Its leases lapse with it; this spares the worker to find out. */
 static void

@@ -58,7 +58,7 @@ worker_commit(void)
 	(void) pgstat_report_stat(false);
 }
 
-static const PassOwner owner = {worker_begin, worker_commit};
+static const PassOwner owner = {worker_begin, worker_commit, true};
 
 /* ---- what it may do ---- */
 

@@ -156,6 +156,7 @@ AS $$
 DECLARE
 	entry text;
 	name text;
+	grantee text := (SELECT rolname FROM pg_roles r WHERE r.oid = $1);
 BEGIN
 	FOR entry IN SELECT what FROM stripe_sync.grade LOOP
 		EXECUTE format('REVOKE %s ON %s FROM %s',
@@ -176,9 +177,16 @@ BEGIN
 	THEN
 		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', role);
 	END IF;
+	FOR name IN
+		UPDATE stripe_sync.handler h SET stopped_at = now()
+		 WHERE h.role = grantee AND h.stopped_at IS NULL RETURNING h.name
+	LOOP
+		RAISE NOTICE 'handler "%" ran as role "%" and is stopped', name, grantee
+			USING HINT = 'Events wait for it. Let a role register it again with stripe_sync.add_handler(), or forget it with stripe_sync.drop_handler().';
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
-'Takes back all that grant_ingest, grant_read and grant_admin gave a role.';
+'Takes back all that grant_ingest, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
 
 REVOKE ALL ON FUNCTION
 	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(),

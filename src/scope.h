@@ -1,0 +1,73 @@
+/*
+ * scope.h
+ *		What the files that make a scope show each other: role.c enters and
+ *		leaves it, deferred.c fires what was deferred in it, scope_guard.c
+ *		refuses what would outlive it, scope_leftover.c ends what it opened.
+ *
+ * Frames stand in a stack that lives as long as the session.  A frame belongs
+ * to the (sub)transaction that it was made in: when that aborts, the frame is
+ * dropped by a callback, whichever way the error took.
+ */
+#ifndef STRIPE_SYNC_SCOPE_H
+#define STRIPE_SYNC_SCOPE_H
+
+#include "stripe_sync.h"
+
+typedef enum ScopeKind
+{
+	SCOPE_ENGINE,  /* our own statements on our own tables */
+	SCOPE_WRITING, /* code of a role's, which may write and defer */
+	SCOPE_READING, /* code of a role's, security-restricted */
+	SCOPE_CALLER   /* what the caller has deferred is fired */
+} ScopeKind;
+
+typedef struct ScopeFrame
+{
+	ScopeKind kind;
+	int level; /* of the (sub)transaction that it belongs to */
+
+	/* to go back to */
+	Oid user;
+	int security;
+	int nest; /* of settings, or -1 */
+
+	Oid role;	/* whose code runs: all kinds but SCOPE_ENGINE */
+	char *path; /* SCOPE_ENGINE: the search_path outside; memory of the session */
+	Size path_size;
+
+	bool firing;	 /* deferred triggers are being fired */
+	int fired_level; /* SCOPE_ENGINE: in which (sub)transaction the caller's
+					  * deferred triggers were fired; 0: they were not */
+	int cursors;	 /* hidden cursors from here on were hidden by this frame */
+	bool descriptors; /* large objects may have been opened in it */
+} ScopeFrame;
+
+/* ---- in role.c ---- */
+extern ScopeFrame *scope_user_frame(void);
+extern bool scope_foreign_descriptors(void);
+extern bool scope_is_firing(void);
+extern void scope_set_firing(bool firing);
+extern bool scope_callers_fired(void);
+extern void scope_note_callers_fired(void);
+extern RoleScope role_enter_caller(void);
+
+/* ---- in deferred.c ---- */
+extern void deferred_fire(void);
+extern void deferred_init(void);
+
+/* ---- in scope_guard.c ---- */
+extern void guard_scope_init(void);
+
+/* ---- in scope_leftover.c ---- */
+extern void leftover_hide_cursors(void);
+extern void leftover_close_cursors(void);
+extern int leftover_hidden(void);
+extern void leftover_show_cursors(int first);
+extern void leftover_abort_cursors(int first, bool whole);
+extern void leftover_check_descriptors(void);
+extern void leftover_close_descriptors(void);
+extern bool leftover_opened_outside(void);
+extern void leftover_on_function(Oid function);
+extern void leftover_transaction_end(void);
+
+#endif /* STRIPE_SYNC_SCOPE_H */

@@ -1,0 +1,169 @@
+/*
+ * scope_guard.c
+ *		What would outlive a scope is refused in it.
+ *
+ * The server tells of every object that is made: none may be in the session's
+ * temporary schema, by whatever name or statement.  Statements that leave
+ * something else behind, or take away what is the caller's, are refused by
+ * their kind.
+ */
+#include "scope.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "tcop/utility.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+static ProcessUtility_hook_type previous_utility = NULL;
+static object_access_hook_type previous_access = NULL;
+
+compat_noreturn static void
+refuse_in_scope(const char *what)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg("a handler or a trigger on a mirror table cannot %s", what),
+		 errdetail("It would outlive the role that the handler runs as."),
+		 errhint("Use ordinary tables, or none; cursors of PL/pgSQL are fine.")));
+}
+
+/* ---- objects ---- */
+
+/*
+ * The schema of an object that was just made, so that only SnapshotSelf sees
+ * it; InvalidOid where objects of its kind are in none.
+ */
+static Oid
+schema_of_new(Oid class, Oid object)
+{
+	AttrNumber column;
+	ScanKeyData key;
+	Relation catalog;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid schema = InvalidOid;
+	bool isnull;
+
+	if (!is_objectclass_supported(class) ||
+		(column = get_object_attnum_namespace(class)) == InvalidAttrNumber)
+		return InvalidOid;
+	catalog = table_open(class, AccessShareLock);
+	ScanKeyInit(&key, get_object_attnum_oid(class), BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(catalog, get_object_oid_index(class), true,
+							  SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = DatumGetObjectId(
+			heap_getattr(tuple, column, RelationGetDescr(catalog), &isnull));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return schema;
+}
+
+static void
+scope_access(ObjectAccessType access, Oid class, Oid object, int column,
+			 void *arg)
+{
+	if (previous_access)
+		previous_access(access, class, object, column, arg);
+	if (access == OAT_FUNCTION_EXECUTE)
+		leftover_on_function(object);
+	else if (access == OAT_POST_CREATE && scope_user_frame() != NULL &&
+			 isAnyTempNamespace(schema_of_new(class, object)))
+		refuse_in_scope("create a temporary object");
+}
+
+/* ---- statements ---- */
+
+static bool
+is_temporary(const RangeVar *relation)
+{
+	return relation != NULL && (relation->relpersistence == RELPERSISTENCE_TEMP ||
+								(relation->schemaname != NULL &&
+								 strcmp(relation->schemaname, "pg_temp") == 0));
+}
+
+/*
+ * Would the statement leave something in the session that runs, or is found,
+ * when nobody is in the scope any more?  Or take away what is the caller's?
+ */
+static bool
+outlives_scope(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DeclareCursorStmt:
+		case T_ClosePortalStmt:
+		case T_PrepareStmt:
+		case T_DeallocateStmt:
+		case T_DiscardStmt:
+		case T_ListenStmt:
+		case T_UnlistenStmt:
+			return true;
+		case T_CreateStmt:
+			return is_temporary(((CreateStmt *) statement)->relation);
+		case T_CreateTableAsStmt:
+			return is_temporary(((CreateTableAsStmt *) statement)->into->rel);
+		case T_CreateSeqStmt:
+			return is_temporary(((CreateSeqStmt *) statement)->sequence);
+		case T_ViewStmt:
+			return is_temporary(((ViewStmt *) statement)->view);
+		case T_CompositeTypeStmt:
+			return is_temporary(((CompositeTypeStmt *) statement)->typevar);
+		default:
+			return false;
+	}
+}
+
+/* Would a deferred trigger, being fired, put off what then nobody fires? */
+static bool
+defers_again(Node *statement)
+{
+	return IsA(statement, ConstraintsSetStmt) &&
+		   ((ConstraintsSetStmt *) statement)->deferred && scope_is_firing();
+}
+
+static void
+scope_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
+			  ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *environment, DestReceiver *dest,
+			  QueryCompletion *completion)
+{
+	Node *statement = stmt->utilityStmt;
+
+	if (defers_again(statement))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg(
+				 "a deferred trigger cannot defer again while stripe_sync applies an event"),
+			 errhint("Leave SET CONSTRAINTS out of the trigger's function.")));
+	if (scope_user_frame() != NULL && outlives_scope(statement))
+		refuse_in_scope(psprintf(
+			"execute %s", GetCommandTagName(CreateCommandTag(statement))));
+	if (previous_utility)
+		previous_utility(stmt, query, read_only_tree, context, params,
+						 environment, dest, completion);
+	else
+		standard_ProcessUtility(stmt, query, read_only_tree, context, params,
+								environment, dest, completion);
+}
+
+void
+guard_scope_init(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = scope_utility;
+	previous_access = object_access_hook;
+	object_access_hook = scope_access;
+}
