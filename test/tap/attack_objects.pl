@@ -153,6 +153,7 @@ like(says('b9', 'ing9', "set statement_timeout = '20s';" . receive_sql($refunded
 like(says('b9', 'ing9', "set statement_timeout = '20s';" . receive_sql(thing('refund', 're_1', charge => 'ch_1'))), qr/^applied/m, '9: nor a child\'s own event');
 $holder->query_safe('select pg_advisory_unlock_all()');
 my $inside = session('b9');
+root('b9', q{SELECT stripe_sync.set_api_key('rk_test_b9')});
 $inside->query('BEGIN; ALTER TABLE stripe.customers DROP COLUMN phone;' . receive_sql(thing('charge', 'ch_2', verb => 'refunded', refunds => $page)) . receive_sql(thing('refund', 're_1', charge => 'ch_2'))
 	. q{SELECT count(*) FROM stripe_sync.create_tables(); SELECT stripe_sync.notify('ops', 'text', key => 'k', thread => 't'); SELECT stripe_sync.reconcile()});
 is(one('b9', q{SELECT string_agg(DISTINCT objsubid::text, ' ') FROM pg_locks WHERE locktype = 'advisory' AND objsubid IN (1, 2)}), '', '9, brother: none of our locks is one that SQL can take');
@@ -190,14 +191,11 @@ my %set_up = (
 	receive => receive_sql(customer('cus_1')),
 	reconcile => 'SELECT stripe_sync.reconcile()',
 	note_backup => 'SELECT stripe_sync.note_backup(); SELECT stripe_sync.note_backup()',
-	work => q{CALL stripe_sync.work('1 second')},
 	prune => 'SELECT stripe_sync.prune()',
 	drop_destination => q{SELECT stripe_sync.drop_destination('c'), stripe_sync.drop_destination('w')},
 	drop_endpoint => q{SELECT stripe_sync.drop_endpoint('second')});
-root('b11', q{ALTER SYSTEM SET stripe_sync.stripe_api_base = 'http://127.0.0.1:1'}) if 0;
 for my $what ('add_endpoint', 'rotate_endpoint_secret', 'rotate_endpoint_secret, again', 'receive', 'set_api_key', 'set_api_key, again', 'add_slack_channel', 'add_slack_channel, again', 'add_slack_webhook', 'reconcile', 'note_backup', 'prune', 'drop_destination', 'drop_endpoint')
 {
-	# outbound is off, so that nothing calls out
 	my $said = says('b11', $super, "$set_up{$what}; SELECT 'done'");
 	like($said, qr/^done/m, "11: where all tables are published, $what works") unless $what eq 'receive';
 	unlike($said, qr/ERROR/, "11: without an error ($what)");
@@ -306,6 +304,7 @@ for my $function (sort keys %secret)
 	{
 		for my $way ('as it is', 'while its tables are locked', 'in PL/pgSQL')
 		{
+			next if $way =~ /locked/ && $arguments ne $secret{$function}[0];
 			my $mark = 'SECRET' . ++$n . 'X';
 			my $call = "SELECT stripe_sync.$function(" . sprintf($arguments, $mark) . ')';
 			my $locker;

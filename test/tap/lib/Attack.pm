@@ -110,26 +110,29 @@ sub session
 sub begin_as
 {
 	my ($database, $role, $name, $sql) = @_;
-	my $self = { name => $name, out => '', in => "\\set VERBOSITY verbose\nSET application_name = '$name';\n$sql" };
+	my $self = { name => $name, out => '', in => "\\set VERBOSITY verbose\nSET application_name = '$name';\n$sql\n\\echo END_OF_SCRIPT\n" };
 
 	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($database), '-U', $role ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{out}, IPC::Run::timeout(300));
 	return $self;
 }
 
-# Has it come to wait for a lock?  Of that kind of lock, if one is given.
+# Has it come to wait for a lock?  Of that kind of lock, if one is given.  False when
+# it has ended, or does not come to it in a minute.
 sub waits
 {
 	my ($self, $event) = @_;
+	my $until = time + 60;
 
 	$event //= '%';
-	for (1 .. 3000)
+	while (time < $until)
 	{
 		return 1 if one('postgres', qq{SELECT count(*) FROM pg_stat_activity WHERE application_name = '$self->{name}'
 			AND wait_event_type = 'Lock' AND wait_event LIKE '$event'}) eq '1';
-		return 0 unless $self->{run}->pumpable;
+		last unless $self->{run}->pumpable;
 		$self->{run}->pump_nb;
-		select undef, undef, undef, 0.02;
+		last if $self->{out} =~ /END_OF_SCRIPT|server closed/;
+		select undef, undef, undef, 0.05;
 	}
 	return 0;
 }
@@ -140,7 +143,7 @@ sub ended
 	my ($self) = @_;
 
 	eval { $self->{run}->finish; };
-	return $self->{out};
+	return $self->{out} =~ s/^END_OF_SCRIPT\n//mr;
 }
 
 # ---- events ----
