@@ -26,57 +26,61 @@ my $super = Attack::super();
 
 # ---- the ways in ----
 
-# table: on a table of the planter's, %s being its name, when that is a mirror table or
-# one that its handler writes; once: anywhere; session: in the planter's session before
-# its own calls; handler: in the planter's handler.  What fails in part is not set up.
+# on: on tables of the planter's, %s being the name: mirror tables, some of which have
+# no trigger, or one that its handler writes; once: anywhere; session: in the planter's
+# session before its own calls; handler: in the planter's handler.  What fails in part
+# is not set up.
+my ($triggered, $plain, $secured, $ruled) = map { "stripe.$_" } qw(customers coupons products plans);
 my @ways = (
-	[ 'trigger', table => q{create trigger m_after after insert or update or delete on %s for each row execute function s.trg('trigger'); create trigger m_before before insert or update on %s for each row execute function s.trg('trigger');
-		create trigger m_statement after insert or update on %s for each statement execute function s.trg('trigger')} ],
-	[ 'check', table => q{alter table %s add constraint m_check check (s.mark('check'))} ],
-	[ 'default', table => q{alter table %s add column m_default boolean default s.mark('default')} ],
-	[ 'generated column', table => q{alter table %s add column m_generated boolean generated always as (s.marked('generated column', id)) stored} ],
-	[ 'rule', table => q{create rule m_insert as on insert to %s do also insert into s.sink select s.mark('rule'); create rule m_update as on update to %s do also insert into s.sink select s.mark('rule')} ],
-	[ 'policy', table => q{create policy m on %s using (s.mark('policy')) with check (s.mark('policy')); alter table %s enable row level security, force row level security} ],
-	[ 'index function', table => q{create index on %s (s.marked('index function', id)); create index on %s (id) where s.marked('index function', id)} ],
-	[ 'domain', table => q{create domain s.checked as text check (s.mark('domain')); alter table %s add column m_domain s.checked},
+	[ 'trigger', on => [ map { [ $_, q{create trigger m_after after insert or update or delete on %s for each row execute function s.trg('trigger'); create trigger m_before before insert or update on %s for each row execute function s.trg('trigger');
+		create trigger m_statement after insert or update on %s for each statement execute function s.trg('trigger')} ] } $triggered, 'stripe.refunds' ] ],
+	[ 'check', on => [ map { [ $_, q{alter table %s add constraint m_check check (s.mark('check')), add constraint m_retry check (s.once(id))} ] } $triggered, $plain ] ],
+	[ 'default', on => [ map { [ $_, q{alter table %s add column m_default boolean default s.mark('default')} ] } $triggered, $plain ] ],
+	[ 'generated column', on => [ map { [ $_, q{alter table %s add column m_generated boolean generated always as (s.marked('generated column', id)) stored} ] } $triggered, $plain ] ],
+	[ 'rule', on => [ [ $ruled, q{create rule m_insert as on insert to %s do also insert into s.sink select s.mark('rule'); create rule m_update as on update to %s do also insert into s.sink select s.mark('rule')} ] ] ],
+	[ 'policy', on => [ [ $secured, q{create policy m on %s using (s.mark('policy')) with check (s.mark('policy')); alter table %s enable row level security, force row level security} ] ] ],
+	[ 'index function', on => [ map { [ $_, q{create index on %s (s.marked('index function', id)); create index on %s (id) where s.marked('index function', id)} ] } $triggered, $plain ] ],
+	[ 'domain', on => [ [ $plain, q{create domain s.checked as text check (s.mark('domain')); alter table %s add column m_domain s.checked} ] ],
 		once => q{create domain public.text as pg_catalog.text check (s.mark('domain')); create domain public.jsonb as pg_catalog.jsonb check (s.mark('domain'))} ],
-	[ 'cast', table => q{create type s.mood as enum ('sad'); create function s.to_json(s.mood) returns json language plpgsql as $f$ begin perform s.mark('cast'); return '"x"'; end $f$;
+	[ 'cast', on => [ [ $plain, q{create type s.mood as enum ('sad'); create function s.to_json(s.mood) returns json language plpgsql as $f$ begin perform s.mark('cast'); return '"x"'; end $f$;
 		create function s.to_jsonb(s.mood) returns jsonb language plpgsql as $f$ begin perform s.mark('cast'); return '"x"'; end $f$; create function s.to_text(s.mood) returns text language plpgsql as $f$ begin perform s.mark('cast'); return 'x'; end $f$;
-		create cast (s.mood as json) with function s.to_json(s.mood) as implicit; create cast (s.mood as jsonb) with function s.to_jsonb(s.mood) as implicit; create cast (s.mood as text) with function s.to_text(s.mood) as implicit; alter table %s add column m_cast s.mood default 'sad'} ],
+		create cast (s.mood as json) with function s.to_json(s.mood) as implicit; create cast (s.mood as jsonb) with function s.to_jsonb(s.mood) as implicit; create cast (s.mood as text) with function s.to_text(s.mood) as implicit; alter table %s add column m_cast s.mood default 'sad'} ] ] ],
 	[ 'operator', once => join(';', map { my ($name, $left, $right) = @$_; "create operator s.$name (leftarg = $left, rightarg = $right, function = s.op_$left)" }
 			[qw(= text text)], [qw(<> text text)], [qw(|| text text)], [qw(-> jsonb text)], [qw(= int8 int8)], [qw(= oid oid)], [qw(< timestamptz timestamptz)]) ],
-	[ 'temp object', session => q{create temp table orders (id text, note text); grant all on orders to public; create trigger m before insert on orders for each row execute function s.trg('temp object'); create domain pg_temp.text as pg_catalog.text check (s.mark('temp object')); create function pg_temp.now() returns timestamptz language plpgsql as $f$ begin perform s.mark('temp object'); return pg_catalog.now(); end $f$;},
-		handler => q{execute 'create function pg_temp.own() returns int language sql as ''select 1'''; execute format('create table %I.orders (id text, note text)', (select nspname from pg_namespace where oid = pg_my_temp_schema()));
-			execute 'grant all on pg_temp.orders to public'; execute 'create trigger m before insert on pg_temp.orders for each row execute function s.trg(''temp object'')';
-			execute 'create domain pg_temp.amount as numeric check (s.mark(''temp object''))';} ],
-	[ 'cursor', session => q{begin; declare cc cursor with hold for select s.mark('cursor'); declare orders cursor for select s.mark('cursor') from generate_series(1, 9); commit;}, handler => q{declare c refcursor := 'cc'; begin open c for execute 'select s.mark(''cursor'') from generate_series(1, 9)'; end;} ],
-	[ 'deferred constraint', table => q{create constraint trigger m_late after insert or update on %s deferrable initially deferred for each row execute function s.trg('deferred constraint'); alter table %s add constraint m_defers check (s.defer())},
+	[ 'temp object', session => q{create temp table orders (id text, note text); grant all on orders to public; create trigger m before insert on orders for each row execute function s.trg('temp object');
+			create domain pg_temp.text as pg_catalog.text check (s.mark('temp object')); create function pg_temp.now() returns timestamptz language plpgsql as $f$ begin perform s.mark('temp object'); return pg_catalog.now(); end $f$;},
+		handler => q{execute 'create function pg_temp.own() returns int language sql as $f$ select 1 $f$'; execute format('create table %I.orders (id text, note text)', (select nspname from pg_namespace where oid = pg_my_temp_schema()));
+			execute 'grant all on pg_temp.orders to public'; execute $q$create trigger m before insert on pg_temp.orders for each row execute function s.trg('temp object')$q$;
+			execute $q$create domain pg_temp.amount as numeric check (s.mark('temp object'))$q$;} ],
+	[ 'cursor', session => q{begin; declare cc cursor with hold for select s.mark('cursor'); declare orders cursor for select s.mark('cursor') from generate_series(1, 9); commit;}, handler => q{declare c refcursor := 'cc'; begin open c for execute $q$select s.mark('cursor') from generate_series(1, 9)$q$; end;} ],
+	[ 'deferred constraint', on => [ [ $triggered, q{create constraint trigger m_late after insert or update on %s deferrable initially deferred for each row execute function s.trg('deferred constraint')} ], [ $plain, q{alter table %s add constraint m_defers check (s.defer())} ],
+			[ $secured, q{create policy m_defers on %s as restrictive using (s.defer()) with check (s.defer())} ], [ $ruled, q{create rule m_defers as on insert to %s do also insert into s.q values (1)} ] ],
 		session => q{begin; select s.defer();}, handler => q{perform s.defer();} ],
 	[ 'event trigger', once => q{create event trigger m on ddl_command_end execute function s.event_trg()} ],
-	[ 'rename', table => q{alter table stripe.invoices rename to moved; create table stripe.invoices (like stripe.moved including all); grant all on stripe.invoices to public; create trigger m after insert or update on stripe.invoices for each row execute function s.trg('rename')},
+	[ 'rename', on => [ [ 'stripe.invoices', q{alter table %s rename to moved; create table %s (like stripe.moved including all); grant all on %s to public; create trigger m after insert or update on %s for each row execute function s.trg('rename')} ] ],
 		once => q{drop function s.of_others(jsonb); create function s.of_others(e jsonb) returns void language plpgsql as $f$ begin perform s.mark('rename'); end $f$} ],
 	[ 'schema made afterwards', once => qq{create schema "$super"; grant usage on schema "$super" to public; create table "$super".orders (id text, note text); grant all on "$super".orders to public; create trigger m before insert on "$super".orders for each row execute function s.trg('schema made afterwards')} ],
 );
 
 # ---- who plants ----
 
-# tables: those that are the role's own; more: what a superuser does for it, %s being
+# table: its own, which its handler writes, in place of the mirror's; more: what a superuser does for it, %s being
 # the role and %d the database; makes: it makes the mirror itself; handler: it has one
-my @mirror = qw(stripe.customers stripe.products stripe.coupons stripe.refunds);
+my @mirror = map { "stripe.$_" } qw(customers products coupons plans refunds invoices);
 my @who = (
 	[ 'nobody' ],
 	[ 'ingest', more => q{SELECT stripe_sync.grant_ingest('%s')} ],
 	[ 'read', more => q{SELECT stripe_sync.grant_read('%s')} ],
 	[ 'admin', more => q{SELECT stripe_sync.grant_admin('%s'); DROP SCHEMA stripe CASCADE}, makes => 1 ],
-	[ 'table owner', more => join(';', map { "ALTER TABLE $_ OWNER TO %s" } @mirror, 'stripe.invoices') . '; GRANT USAGE ON SCHEMA stripe TO %s' ],
+	[ 'table owner', more => join(';', map { "ALTER TABLE $_ OWNER TO %s" } @mirror) . '; GRANT USAGE ON SCHEMA stripe TO %s' ],
 	[ 'schema owner', more => q{ALTER SCHEMA stripe OWNER TO %s} ],
-	[ 'registrar', more => q{SELECT stripe_sync.grant_admin('%s')}, tables => ['s.own'], handler => 1 ],
-	[ 'database owner', more => join(';', map { "ALTER TABLE $_ OWNER TO %s" } @mirror, 'stripe.invoices') . '; ALTER SCHEMA stripe OWNER TO %s; ALTER DATABASE %d OWNER TO %s' ],
+	[ 'registrar', more => q{SELECT stripe_sync.grant_admin('%s')}, table => 's.own', handler => 1 ],
+	[ 'database owner', more => join(';', map { "ALTER TABLE $_ OWNER TO %s" } @mirror) . '; ALTER SCHEMA stripe OWNER TO %s; ALTER DATABASE %d OWNER TO %s' ],
 );
 
 # ---- the ground: made once, copied for each ----
 
-ground('matrix', qw(customer product coupon charge refund invoice));
+ground('matrix', qw(customer product coupon plan charge refund invoice));
 root('matrix', q{
 	CREATE TABLE public.marker (way text, who text, session text, up boolean); GRANT ALL ON public.marker TO PUBLIC;
 	CREATE TABLE public.orders (id text, note text);
@@ -107,8 +111,10 @@ sub tools
 		create function s.marked(way text, id text) returns boolean language plpgsql immutable as \$f\$ begin return s.mark(way); end \$f\$;
 		create function s.trg() returns trigger language plpgsql as \$f\$ begin perform s.mark(TG_ARGV[0]); if TG_OP = 'DELETE' then return old; end if; return new; end \$f\$;
 		create function s.event_trg() returns event_trigger language plpgsql as \$f\$ begin perform s.mark('event trigger'); end \$f\$;
-		create table s.q (i int); create table s.sink (b boolean); create table s.own (id text);
+		create table s.q (i int); create table s.sink (b boolean); create table s.own (id text, _account text);
 		create constraint trigger m after insert on s.q deferrable initially deferred for each row execute function s.trg('deferred constraint');
+		create sequence s.turns;
+		create function s.once(id text) returns boolean language plpgsql as \$f\$ begin if id operator(pg_catalog.=) 'coupon_retry' and nextval('s.turns') operator(pg_catalog.<) 2 then raise 'the first time it fails'; end if; return true; end \$f\$;
 		create function s.defer() returns boolean language plpgsql as \$f\$ begin insert into s.q values (1); return true; end \$f\$;
 		create function s.op_text(a text, b text) returns boolean language plpgsql as \$f\$ begin return s.mark('operator'); end \$f\$;
 		create function s.op_jsonb(a jsonb, b text) returns boolean language plpgsql as \$f\$ begin return s.mark('operator'); end \$f\$;
@@ -148,7 +154,7 @@ sub ground_for
 	role($role);
 	root($database, "GRANT CREATE ON DATABASE $database TO $role; SELECT stripe_sync.activate(), stripe_sync.grant_ingest('matrix_ingest'), stripe_sync.grant_read('matrix_read')");
 	root($database, $of{more} =~ s/%s/$role/gr =~ s/%d/$database/gr) if $of{more};
-	as($database, $role, q{create schema s; grant usage on schema s to public;} . tools($role) . q{grant all on all tables in schema s to public; grant create on schema s to public;} . ($of{makes} ? q{select count(*) from stripe_sync.create_tables('{customer,product,coupon,charge,refund,invoice}')} : ''));
+	as($database, $role, q{create schema s; grant usage on schema s to public;} . tools($role) . q{grant all on all tables in schema s to public; grant create on schema s to public;} . ($of{makes} ? q{select count(*) from stripe_sync.create_tables('{customer,product,coupon,plan,charge,refund,invoice}')} : ''));
 	# a handler of others in the planter's schema
 	root($database, q{CREATE FUNCTION s.of_others(e jsonb) RETURNS void LANGUAGE sql AS ''; SELECT stripe_sync.add_handler('c_others', '*', 's.of_others'); SELECT stripe_sync.grant_read('matrix_read')});
 	return;
@@ -157,17 +163,18 @@ sub ground_for
 sub plant_all
 {
 	my ($who, $database, $role, %of) = @_;
-	my @tables = @{ $of{tables} // \@mirror };
 	my (@statements, $does);
 
 	for my $way (@ways)
 	{
 		my ($name, %how) = @$way;
 
-		# what makes an object of one name is done once
-		my @on = $name =~ /^(domain|cast|rename)$/ ? $tables[0] : @tables;
+		for my $on (@{ $how{on} // [] })
+		{
+			my $table = $of{table} // $on->[0];
 
-		push @statements, map { [ $name, $how{table} =~ s/%s/$_/gr ] } @on if $how{table};
+			push @statements, [ $name, $on->[1] =~ s/%s/$table/gr ];
+		}
 		push @statements, [ $name, $how{once} ] if $how{once};
 		next unless $how{handler} && $of{handler};
 		$does .= "begin $how{handler} exception when others then null; end;\n";
@@ -186,7 +193,7 @@ sub events_of
 	my ($n) = @_;
 	my $page = { object => 'list', url => '/v1/refunds', has_more => FALSE, data => [ { id => "re_$n", object => 'refund', charge => "ch_$n", amount => 1 } ] };
 
-	return join '', map { receive_sql($_) } (map { my $type = $_; map { thing($type, "${type}_$n", name => $_, verb => $_) } qw(created updated deleted) } qw(customer product coupon)),
+	return join '', map { receive_sql($_) } (map { my $type = $_; map { thing($type, "${type}_$n", name => $_, verb => $_) } qw(created updated deleted) } qw(customer product coupon plan)),
 	  thing('charge', "ch_$n", verb => 'refunded', refunds => $page), thing('charge', "ch_$n", verb => 'refunded', refunds => { %$page, data => [] }), thing('refund', "re_$n", verb => 'updated', charge => "ch_$n"), thing('invoice', "in_$n");
 }
 
@@ -196,7 +203,7 @@ sub victims
 	my $one = thing('customer', 'customer_one');
 	my $path = 'set search_path = s, public, pg_catalog;';
 
-	as($database, 'matrix_ingest', events_of('i') . $path . events_of('p') . 'begin;' . receive_sql($one) . 'commit; begin;' . receive_sql(thing('customer', 'customer_two')) . 'fetch all from cc; commit; fetch all from cc;');
+	as($database, 'matrix_ingest', events_of('i') . $path . events_of('p') . 'begin;' . receive_sql($one) . 'commit; begin;' . receive_sql(thing('coupon', 'coupon_retry')) . receive_sql(thing('customer', 'customer_two')) . 'fetch all from cc; commit; fetch all from cc;');
 	as($database, 'matrix_read', "$path select * from stripe_sync.verify_mirror(); select stripe_sync.explain_event('$one->{id}');");
 	as($database, $super, events_of('s') . $path . events_of('t') . 'begin;' . receive_sql(thing('customer', 'customer_three')) . 'fetch all from cc; commit; fetch all from cc;'
 		. "select stripe_sync.replay('$one->{id}', true); select stripe_sync.explain_event('$one->{id}'); select * from stripe_sync.verify_mirror(); select stripe_sync.prune('35 days');
