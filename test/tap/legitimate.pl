@@ -20,7 +20,7 @@ my $super = Attack::super();
 sub through
 {
 	my ($what, $database, $role, $sql) = @_;
-	my $told = says($database, $role, "$sql;\nselect 'through';");
+	my $told = says($database, $role, "$sql\n;select 'through';");
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	like($told, qr/^through/m, $what);
@@ -191,7 +191,7 @@ root('postgres', 'CREATE DATABASE l_installer OWNER installer');
 like(says('l_installer', 'installer', 'create extension stripe_sync'), qr/ERROR:  42501: permission denied to create extension "stripe_sync".*HINT: .*superuser/s, 'an installer who is no superuser is told so');
 root('l_installer', 'ALTER ROLE installer SUPERUSER');
 through('an installer who was a superuser', 'l_installer', 'installer', "create extension stripe_sync; select count(*) from stripe_sync.create_tables('{customer,product}'); select stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => null), stripe_sync.grant_ingest('app');
-	create function public.pass() returns trigger language plpgsql as \$\$ begin return new; end \$\$; create trigger pass before insert on stripe.products for each row execute function public.pass()");
+	create function public.pass() returns trigger language plpgsql as \$\$ begin return new; end \$\$; create trigger pass before insert on stripe.products for each row execute function public.pass();");
 root('postgres', 'ALTER ROLE installer NOSUPERUSER');
 root('postgres', 'GRANT pg_read_all_settings, pg_monitor TO installer');
 goes_on('and is none any more', 'l_installer');

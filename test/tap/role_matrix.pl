@@ -109,7 +109,7 @@ sub tools
 			return true;
 		end \$f\$;
 		create function s.marked(way text, id text) returns boolean language plpgsql immutable as \$f\$ begin return s.mark(way); end \$f\$;
-		create function s.trg() returns trigger language plpgsql as \$f\$ begin perform s.mark(TG_ARGV[0]); if TG_OP = 'DELETE' then return old; end if; return new; end \$f\$;
+		create function s.trg() returns trigger language plpgsql as \$f\$ begin perform s.mark(TG_ARGV[0]); if TG_OP operator(pg_catalog.=) 'DELETE' then return old; end if; return new; end \$f\$;
 		create function s.event_trg() returns event_trigger language plpgsql as \$f\$ begin perform s.mark('event trigger'); end \$f\$;
 		create table s.q (i int); create table s.sink (b boolean); create table s.own (id text, _account text);
 		create constraint trigger m after insert on s.q deferrable initially deferred for each row execute function s.trg('deferred constraint');
