@@ -182,6 +182,11 @@ PROVE_TESTS = \
 	test/tap/delivery.pl \
 	test/tap/flight.pl \
 	test/tap/interference.pl \
+	test/tap/attack_scope.pl \
+	test/tap/attack_objects.pl \
+	test/tap/attack_shape.pl \
+	test/tap/role_matrix.pl \
+	test/tap/legitimate.pl \
 	test/tap/thread.pl \
 	test/tap/crash.pl \
 	test/tap/backfill.pl \
@@ -206,13 +211,14 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
 	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
-	webhook_endpoint endpoint_watch storm))
+	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
 
 # What may differ between versions of the server and of what comes with it: rows
-# written by the executor's parts, processes, shared memory, locks, libcurl, what is
-# dumped and upgraded.
+# written by the executor's parts, processes, shared memory, locks, libcurl, whose
+# rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker guard level upgrade delivery flight crash backfill))
+	concurrency cancel dump worker guard level upgrade delivery flight crash backfill \
+	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

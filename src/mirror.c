@@ -479,7 +479,8 @@ typedef struct ScopeQuestion
 static bool
 runs_owners_code(const CatalogType *type)
 {
-	MirrorTable *table = type->table != NULL ? table_find(type) : NULL;
+	MirrorTable *table = type->table != NULL ? table_find(type, TABLE_WRITE)
+											  : NULL;
 
 	return table != NULL && !table->plain;
 }
@@ -508,7 +509,7 @@ look_for_owners_code(void *arg)
 	{
 		if (question->enters)
 			break;
-		question->enters = may_run_owners_code(
+		question->enters = runs_owners_code(
 			((SnapshotRow *) lfirst(cell))->type);
 	}
 }

@@ -31,6 +31,12 @@ $old->safe_psql('shop', qq{
 	SELECT stripe_sync.add_default_alerts('ops');
 	CREATE FUNCTION test.note(event jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
 	SELECT stripe_sync.add_handler('note', 'invoice.*', 'test.note');
+	CREATE ROLE team;
+	GRANT USAGE ON SCHEMA stripe TO team;
+	ALTER TABLE stripe.invoices OWNER TO team;
+	CREATE FUNCTION test.touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.number := NEW.number || '!'; RETURN NEW; END $$;
+	GRANT USAGE ON SCHEMA test TO team;
+	CREATE TRIGGER touched BEFORE INSERT ON stripe.invoices FOR EACH ROW WHEN (NEW.id = 'in_4') EXECUTE FUNCTION test.touched();
 	SELECT stripe_sync.notify('ops', 'before');
 });
 for my $n (1 .. 3)
@@ -76,8 +82,12 @@ for my $table (sort keys %contents)
 ok($new->poll_query_until('shop', q{SELECT state LIKE 'inactive%' FROM stripe_sync.worker WHERE database = 'shop'}), 'it is a copy, and inactive');
 like(slurp_file($new->logfile), qr/sends nothing from database "shop": it is a copy.*\n.*activate\(\)/, 'which the log says, with what to do');
 $new->safe_psql('shop', 'SELECT stripe_sync.resume()');
-my $payload = json_text(event('evt_4', 'invoice.payment_failed', 4, { id => 'in_4', object => 'invoice', amount_due => 1, currency => 'usd' }));
+my $payload = json_text(event('evt_4', 'invoice.payment_failed', 4, { id => 'in_4', object => 'invoice', amount_due => 1, currency => 'usd', number => 'N-4' }));
 is($new->safe_psql('shop', 'SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload)) . ')'), 'applied', 'events are stored and applied');
+is($new->safe_psql('shop', q{SELECT number FROM stripe.invoices WHERE id = 'in_4'}), 'N-4!', 'by the owner of the mirror table that there was, through its trigger');
+is($new->safe_psql('shop', q{SELECT count(*) FROM stripe_sync.event WHERE todo <> '{}'}), '0', 'and by the handlers');
+is($new->safe_psql('shop', q{SELECT string_agg(DISTINCT action, ' ') FROM stripe_sync.create_tables()}), 'unchanged', 'create_tables() finds all tables');
+is($new->safe_psql('shop', q{SELECT object_id FROM stripe_sync.verify_mirror('{invoice}') WHERE object_id <> 'in_4'}), '', 'and verify_mirror() no difference');
 is($new->safe_psql('shop', q{SELECT state FROM stripe_sync.message WHERE key = 'after'}), 'waiting', 'and its messages wait');
 $new->safe_psql('shop', 'SELECT stripe_sync.activate()');
 ok($new->poll_query_until('shop', q{SELECT state = 'sent' FROM stripe_sync.message WHERE key = 'after'}), 'until activate()');
