@@ -480,7 +480,7 @@ static bool
 runs_owners_code(const CatalogType *type)
 {
 	MirrorTable *table = type->table != NULL ? table_find(type, TABLE_WRITE)
-											  : NULL;
+											 : NULL;
 
 	return table != NULL && !table->plain;
 }
@@ -509,8 +509,7 @@ look_for_owners_code(void *arg)
 	{
 		if (question->enters)
 			break;
-		question->enters = runs_owners_code(
-			((SnapshotRow *) lfirst(cell))->type);
+		question->enters = runs_owners_code(((SnapshotRow *) lfirst(cell))->type);
 	}
 }
 
