@@ -482,7 +482,7 @@ runs_owners_code(const CatalogType *type)
 	MirrorTable *table = type->table != NULL ? table_find(type, TABLE_WRITE)
 											 : NULL;
 
-	return table != NULL && !table->plain;
+	return table != NULL && table->runs_code;
 }
 
 /* A type's table, or one of those of its children. */

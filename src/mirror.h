@@ -145,7 +145,7 @@ typedef struct MirrorTable
 	const CatalogType *type;
 	Oid owner;
 	char *search_path;
-	bool fires; /* triggers may run, or checks be deferred, under its owner */
+	bool runs_code; /* of its owner's, when a row is written */
 	bool plain; /* as we made it: may be written straight */
 	Oid key_index;
 	char data_compression; /* of _data, as the server notes it */

@@ -349,13 +349,13 @@ sql_lock(MirrorRow *row, bool with_data)
 			 with_data ? &row->data : NULL);
 }
 
-/* A plain table runs no code: nothing that waits is fired for it. */
+/* Where no code runs, nothing that waits is fired for it. */
 static RoleScope
 sql_enter(const MirrorTable *table)
 {
-	if (table->plain)
-		return role_enter_reading(table->owner, table->search_path);
-	return role_enter_writing(table->owner, table->search_path);
+	if (table->runs_code)
+		return role_enter_writing(table->owner, table->search_path);
+	return role_enter_reading(table->owner, table->search_path);
 }
 
 static bool

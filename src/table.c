@@ -138,28 +138,28 @@ index_is_plain(Oid indexid)
 }
 
 /*
- * Is the table as we made it, but for more plain indexes?  Then a row may be
- * written straight: nothing of a user's would run.
+ * May code of the owner's run when a row is written: a trigger, rule, check,
+ * default, policy, an index on an expression, or anything of a partition's?
  */
 static bool
-table_is_plain(Relation relation)
+table_runs_code(Relation relation)
 {
 	TupleConstr *constr = relation->rd_att->constr;
 	ListCell *cell;
 
 	if (relation->rd_rel->relkind != RELKIND_RELATION ||
 		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
-		relation->trigdesc != NULL || relation->rd_rules != NULL ||
+		row_fires(relation) || relation->rd_rules != NULL ||
 		relation->rd_rel->relrowsecurity ||
 		relation->rd_tableam != GetHeapamTableAmRoutine())
-		return false;
+		return true;
 	if (constr != NULL && (constr->num_check > 0 || constr->num_defval > 0 ||
 						   constr->has_generated_stored))
-		return false;
+		return true;
 	foreach(cell, RelationGetIndexList(relation))
 		if (!index_is_plain(lfirst_oid(cell)))
-			return false;
-	return true;
+			return true;
+	return false;
 }
 
 /* What a column takes from the object, or false when it is a user's. */
@@ -270,6 +270,7 @@ bind_columns(MirrorTable *table, Relation relation)
 			continue;
 		if (!bind_column(table, attribute, column))
 		{
+			table->runs_code = true; /* a domain may have a check */
 			table->plain = false;
 			continue;
 		}
@@ -380,8 +381,9 @@ table_bind(const CatalogType *type, Oid relid)
 	if (!table_kind_fits(relation->rd_rel->relkind))
 		table_report_kind(ERROR, type, relation->rd_rel->relkind);
 	table->owner = relation->rd_rel->relowner;
-	table->fires = row_fires(relation);
-	table->plain = table_is_plain(relation);
+	table->runs_code = table_runs_code(relation);
+	/* a foreign key that points to it runs nothing, but wants the executor */
+	table->plain = !table->runs_code && relation->trigdesc == NULL;
 	bind_columns(table, relation);
 	sort_columns(table);
 	check_bound(table, relation);
@@ -461,7 +463,7 @@ table_find(const CatalogType *type, TableUse use)
 static bool
 same_shape(const MirrorTable *a, const MirrorTable *b)
 {
-	if (a->owner != b->owner || a->fires != b->fires || a->plain != b->plain ||
+	if (a->owner != b->owner || a->runs_code != b->runs_code || a->plain != b->plain ||
 		a->natts != b->natts || a->ncolumns != b->ncolumns ||
 		a->key_index != b->key_index ||
 		memcmp(a->meta, b->meta, sizeof(a->meta)) != 0)
