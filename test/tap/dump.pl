@@ -129,6 +129,58 @@ $node->command_ok([ 'pg_dump', '-f', "$file.again.sql", $node->connstr('again') 
 sub lines { return [ sort grep { !/^\\(un)?restrict / } split /\n/, slurp_file($_[0]) ]; }
 is_deeply(lines("$file.again.sql"), lines("$file.sql"), 'a dump of what was restored is the same dump');
 
+# ---- whoever restores, and whoever had installed ----
+
+# Set up again, as after any restore, it receives and builds.
+sub goes_on
+{
+	my ($what, $database) = @_;
+
+	is($node->safe_psql($database, q{SELECT count(*) FROM stripe_sync.add_endpoint('default', 'whsec_new_after_restore', tolerance => NULL)}), '1', "$what: it is set up again");
+	is(deliver($database, customer_event('cus_8', 0, 'Hilde'), 'whsec_new_after_restore'), 'applied', "$what: an event is applied");
+	is($node->safe_psql($database, q{SELECT string_agg(DISTINCT action, ' ') FROM stripe_sync.create_tables()}), 'unchanged', "$what: no table is missing");
+	return;
+}
+
+sub restore
+{
+	my ($what, $database, $dump, @options) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->command_ok([ 'pg_restore', '--exit-on-error', @options, '-d', $node->connstr($database), $dump ], "restored: $what");
+	goes_on($what, $database);
+	return;
+}
+
+$node->safe_psql('postgres', 'CREATE ROLE second SUPERUSER LOGIN; CREATE ROLE builder LOGIN');
+restore('by another superuser', 'by_second', "$file.custom", '-U', 'second');
+restore('by another superuser, without owners', 'by_second_no_owner', "$file.custom", '-U', 'second', '--no-owner');
+is($node->safe_psql('by_second_no_owner', q{SELECT extowner::regrole FROM pg_extension WHERE extname = 'stripe_sync'}), 'second', 'then it is hers');
+
+# installed by another superuser, the mirror made by an administrator who is none
+$node->safe_psql('postgres', 'CREATE DATABASE mixed');
+$node->safe_psql('postgres', 'GRANT CREATE ON DATABASE mixed TO builder');
+$node->safe_psql('mixed', q{SET client_min_messages = warning; SET ROLE second; CREATE EXTENSION stripe_sync; SELECT stripe_sync.grant_admin('builder')});
+$node->safe_psql('mixed', q{SELECT stripe_sync.add_endpoint('default', 'whsec_mixed', tolerance => NULL)}, extra_params => [ '-U', 'builder' ]);
+is($node->safe_psql('mixed', q{SELECT nspname || ' ' || nspowner::regrole FROM pg_namespace WHERE nspname LIKE 'stripe%' ORDER BY 1}), "stripe builder\nstripe_sync second", 'two owners');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$file.mixed", $node->connstr('mixed') ], 'dumped');
+restore('two owners', 'mixed_restored', "$file.mixed");
+restore('two owners, without owners', 'mixed_no_owner', "$file.mixed", '--no-owner');
+# the mirror's owner administers no more: it is still the owner
+$node->safe_psql('mixed', q{SELECT stripe_sync.revoke_all('builder'); SELECT stripe_sync.rotate_endpoint_secret('default', 'whsec_new_after_restore')});
+goes_on('the mirror\'s owner administers no more', 'mixed');
+# all of it is given to somebody else
+$node->safe_psql('mixed', 'CREATE ROLE third SUPERUSER; REASSIGN OWNED BY second TO third; ALTER ROLE second NOSUPERUSER');
+goes_on('all of it is another superuser\'s', 'mixed');
+$node->safe_psql('mixed', 'REASSIGN OWNED BY builder TO third; DROP OWNED BY builder');
+goes_on('and the mirror too', 'mixed');
+
+# a schema that somebody has made to be found by a restore
+$node->safe_psql('postgres', 'CREATE DATABASE squatted; GRANT CREATE ON DATABASE squatted TO builder');
+$node->safe_psql('squatted', 'CREATE SCHEMA stripe_sync', extra_params => [ '-U', 'builder' ]);
+$node->command_checks_all([ 'pg_restore', '-d', $node->connstr('squatted'), "$file.custom" ],
+	1, [qr/^$/], [qr/schema "stripe_sync" belongs to role "builder".*HINT: .*ALTER SCHEMA stripe_sync/s], 'a schema that is another\'s is not taken');
+
 # ---- DROP EXTENSION, CREATE EXTENSION ----
 
 $node->safe_psql('source', 'SET client_min_messages = warning; DROP EXTENSION stripe_sync CASCADE');

@@ -39,6 +39,14 @@ $old->safe_psql('shop', qq{
 	CREATE TRIGGER touched BEFORE INSERT ON stripe.invoices FOR EACH ROW WHEN (NEW.id = 'in_4') EXECUTE FUNCTION test.touched();
 	SELECT stripe_sync.notify('ops', 'before');
 });
+# installed by another superuser, and by one who is none any more
+$old->safe_psql('postgres', 'CREATE ROLE second SUPERUSER; CREATE ROLE third SUPERUSER');
+for my $owner (qw(second third))
+{
+	$old->safe_psql('postgres', "CREATE DATABASE of_$owner");
+	$old->safe_psql("of_$owner", qq{SET ROLE $owner; CREATE EXTENSION stripe_sync; RESET ROLE; SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => NULL)});
+}
+$old->safe_psql('of_third', 'ALTER ROLE third NOSUPERUSER');
 for my $n (1 .. 3)
 {
 	my $payload = json_text(event("evt_$n", 'invoice.payment_failed', $n,
@@ -93,6 +101,17 @@ $new->safe_psql('shop', 'SELECT stripe_sync.activate()');
 ok($new->poll_query_until('shop', q{SELECT state = 'sent' FROM stripe_sync.message WHERE key = 'after'}), 'until activate()');
 is($slack->texts->{after}, 1, 'then it is sent once');
 is($slack->texts->{before}, 1, 'and what was sent before is not sent again');
+
+# ---- the extension belongs to who runs pg_upgrade, its tables to who installed ----
+
+sub receive_in { return $new->psql($_[0], "\\set VERBOSITY verbose\nSELECT status FROM stripe_sync.receive(" . literals($payload, signature($payload)) . ')'); }
+
+is(($new->psql('of_second', q{SELECT extowner <> relowner FROM pg_extension, pg_class WHERE extname = 'stripe_sync' AND pg_class.oid = 'stripe_sync.event'::regclass}))[1], 't', 'two owners');
+is((receive_in('of_second'))[1], 'applied', 'another superuser\'s receives');
+my $error = (receive_in('of_third'))[2];
+like($error, qr/55000: .*belongs to role "third".*HINT: .*ALTER TABLE stripe_sync\.\S+ OWNER TO/s, 'that of who is none any more says what to do');
+$new->safe_psql('of_third', 'GRANT third TO CURRENT_USER; REASSIGN OWNED BY third TO CURRENT_USER');
+is((receive_in('of_third'))[1], 'applied', 'and receives then');
 
 $new->stop;
 done_testing();
