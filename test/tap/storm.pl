@@ -402,6 +402,7 @@ my @others = (start_psql('storm', 'verify', "CALL test.look(to_timestamp($end));
 
 eval {
 	$ddl = $node->background_psql('storm', on_error_stop => 0);
+	$ddl->set_query_timer_restart;
 	$ddl->query(q{SET lock_timeout = '3s'; SET client_min_messages = error;});
 	do_something() while time < $end;
 	# the tables are as they were, whatever stood in the way of that
