@@ -169,6 +169,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 		refuse_cancel(PG_GETARG_INT64(0));
 	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+	unread_cancelled(PG_GETARG_INT64(0));
 	gap_release(PG_GETARG_INT64(0));
 	slots_wake();
 	role_leave(&scope);

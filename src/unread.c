@@ -219,3 +219,23 @@ unread_done(const Part *part, TimestampTz as_of)
 	engine_run(&done, values, NULL, SPI_OK_DELETE);
 	SPI_finish();
 }
+
+/* Somebody has called the job off: what the mirror wanted of it stays unread. */
+void
+unread_cancelled(int64 job)
+{
+	static EngineStatement give_up = {
+		"UPDATE stripe_sync.reread r SET state = 'dead',"
+		"  error = pg_catalog.format('job %s was called off', $1)"
+		" FROM stripe_sync.job_part p"
+		" WHERE p.job = $1 AND p.state = 'cancelled' AND p.kind IN ('object', 'rest')"
+		"  AND r.object_type = p.object_type AND r.object_id = p.object_id"
+		"  AND r.account = p.account AND r.state = 'asked'",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(job);
+
+	SPI_connect();
+	engine_run(&give_up, &value, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}

@@ -370,6 +370,18 @@ is(refetch('customer', 'cus_1'), $job, 'who asks again');
 over($job, 'has it read at once', state => 'done', error => undef);
 is(incomplete(), '', 'and nothing is incomplete');
 
+# called off
+shop(q{SELECT stripe_sync.pause('stripe')});
+ambiguous('cus_denied', 'Off', 'And on');
+deny('customer');
+make_due();
+becomes(wish('cus_denied', 'tries = 1'), 'what the mirror wants is put off');
+shop(q{SELECT stripe_sync.cancel_job(job) FROM stripe_sync.job_part WHERE object_id = 'cus_denied' AND state = 'waiting'});
+like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 1 given up job \d+ was called off/, 'and called off: it is incomplete for all that');
+let();
+over(refetch('customer', 'cus_denied'), 'refetch()', state => 'done', error => undef);
+is(incomplete(), '', 'makes it whole');
+
 # given up
 deny('customer');
 setting('stripe_sync.max_attempts', 2);

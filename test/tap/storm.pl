@@ -18,7 +18,7 @@ use StripeStub;
 use StripeSync;
 
 use IPC::Run qw(start finish);
-use List::Util qw(shuffle);
+use List::Util qw(shuffle sum0);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -402,6 +402,7 @@ my @others = (start_psql('storm', 'verify', "CALL test.look(to_timestamp($end));
 
 eval {
 	$ddl = $node->background_psql('storm', on_error_stop => 0);
+	$ddl->set_query_timer_restart;
 	$ddl->query(q{SET lock_timeout = '3s'; SET client_min_messages = error;});
 	do_something() while time < $end;
 	# the tables are as they were, whatever stood in the way of that
@@ -426,6 +427,7 @@ if (@crashes)
 }
 is($ended, '', 'the tables are as they were');
 is_deeply([ grep { @{ $undo{$_} } } @tables ], [], 'all that was done is undone');
+cmp_ok(sum0(values %done) - sum0(values %in_vain), '>=', 5, 'and there was something');
 $ddl->quit;
 
 # ---- what was refused is sent again, what failed tried again ----
