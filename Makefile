@@ -165,6 +165,7 @@ PROVE_TESTS = \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
 	test/tap/retry.pl \
+	test/tap/scope.pl \
 	test/tap/guard.pl \
 	test/tap/upgrade.pl \
 	test/tap/level.pl \
@@ -193,7 +194,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 	backfill_again cancel worker endpoint_watch)) extra:test/extra/stripe_stub.sh
 
 # What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
+SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry scope \
 	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch))
