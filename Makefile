@@ -203,7 +203,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, what is
 # dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker guard level upgrade delivery flight crash backfill))
+	concurrency cancel dump worker scope guard level upgrade delivery flight crash backfill))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
