@@ -173,6 +173,7 @@ PROVE_TESTS = \
 	test/tap/dump.pl \
 	test/tap/worker.pl \
 	test/tap/retry.pl \
+	test/tap/scope.pl \
 	test/tap/guard.pl \
 	test/tap/secret.pl \
 	test/tap/upgrade.pl \
@@ -208,7 +209,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
 
 # What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry \
+SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry scope \
 	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
@@ -217,7 +218,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker scope guard level upgrade delivery flight crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+#
+# scopes.sh
+#
+# Nobody switches the user but src/role.c, and code of a user's is called from
+# files that enter a scope for it: what each of these lists allows has a reason.
+# Prints TAP.
+
+set -u
+
+top=${1:-$(cd "$(dirname "$0")/../.." && pwd)}
+count=0
+failed=0
+
+# Only the files named may match; each of them must, or it need not be named.
+only()							# name pattern file...
+{
+	local name=$1 pattern=$2 expected found
+
+	shift 2
+	expected=$(printf '%s\n' "$@" | sort)
+	found=$(cd "$top/src" && grep -lE -- "$pattern" ./*.c | sed 's|^\./||' | sort)
+	count=$((count + 1))
+	if [ "$found" = "$expected" ]; then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		diff <(echo "$expected") <(echo "$found") | sed -n 's/^>/# not allowed:/p; s/^</# no longer:/p'
+	fi
+}
+
+# Every one of these files enters a writing or a reading scope, or calls one that does.
+enters()						# file
+{
+	count=$((count + 1))
+	if grep -qE 'role_enter_(writing|reading)\(' "$top/src/$1"; then
+		echo "ok $count - $1 enters a scope"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $1 enters a scope"
+	fi
+}
+
+only "the user is switched in one place" 'SetUserIdAnd(Sec)?Context *\(' role.c
+
+only "deferred triggers are fired in one place" \
+	'AfterTrigger(SetState|FireDeferred) *\(' deferred.c
+
+# handler.c: a handler, in its scope; scope_leftover.c: pg_cursor(), the server's
+only "functions are called by their OID" \
+	'\b(FunctionCallInvoke|OidFunctionCall[0-9]|FunctionCall[0-9](Coll)?|(Input|Output|Receive|Send)FunctionCall|OidInputFunctionCall|OidOutputFunctionCall|CallerFInfoFunctionCall[0-9]) *\(' \
+	handler.c scope_leftover.c
+
+# Without a scope of a user's, as they read and write our own tables alone:
+#	engine.c		statements of EngineStatement, in the engine's scope
+#	prune.c			our own tables, with a statement that is put together
+#	silence.c		the same
+# fill_columns.c runs in the scope that create_tables.c has entered.
+only "statements are run by SPI" \
+	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
+	create_tables.c engine.c fill_columns.c list_parents.c mirror_row.c prune.c \
+	silence.c vanished.c verify_mirror.c
+
+# engine_run() on a mirror table
+only "statements of the engine's that read a mirror table" \
+	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
+	children.c fill_columns.c list_parents.c vanished.c verify_mirror.c
+
+for file in children.c create_tables.c handler.c list_parents.c mirror_row.c vanished.c verify_mirror.c; do
+	enters $file
+done
+
+# ---- the check itself: it sees what it is there for ----
+
+if [ $# -eq 0 ]; then
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	cp -r "$top/src" "$work/src"
+	for line in 'SetUserIdAndSecContext(owner, 0);' 'FunctionCallInvoke(fcinfo);' \
+		'SPI_execute("SELECT", true, 0);' 'AfterTriggerSetState(stmt);'; do
+		cp "$top/src/alert.c" "$work/src/alert.c"
+		echo "void f(void) { $line }" >>"$work/src/alert.c"
+		count=$((count + 1))
+		if "$0" "$work" | grep -q '^# not allowed: alert.c'; then
+			echo "ok $count - seen elsewhere: $line"
+		else
+			failed=$((failed + 1))
+			echo "not ok $count - seen elsewhere: $line"
+		fi
+	done
+fi
+
+echo "1..$count"
+[ $failed -eq 0 ]
