@@ -243,6 +243,7 @@ for my $entry (@who)
 	plant_all($who, $database, $role, %of);
 	victims($database);
 	own_calls($who, $database, $role);
+	not_crashed($who);
 	my %result = map { my ($name, @of) = split /\|/; $name => \@of } split /\n/, one($database, join ' UNION ALL ', map { my $name = $_->[0];
 		"SELECT '$name', (SELECT string_agg(DISTINCT who || CASE WHEN up THEN ', who may make superusers' ELSE '' END, '; ') FROM public.marker WHERE way = '$name' AND (who <> '$role' OR up)),
 			(SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.@{[ sequence($name) ]}), (SELECT count(*) FROM public.marker WHERE way = '$name')" } @ways);
@@ -255,7 +256,7 @@ for my $entry (@who)
 		  || diag("it ran as: $as; in all $tried times with rights that $role lacks");
 		note($refused eq '' ? "$name by $who ran $ran times" : "$name by $who: $refused");
 	}
-	no_harm($who, $role, 'matrix_ladder');
+	not_super($who, $role, 'matrix_ladder');
 }
 
 # ---- schemas made beforehand ----

@@ -34,7 +34,7 @@ $old->safe_psql('shop', qq{
 	CREATE ROLE team;
 	GRANT USAGE ON SCHEMA stripe TO team;
 	ALTER TABLE stripe.invoices OWNER TO team;
-	CREATE FUNCTION test.touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.number := NEW.number || '!'; RETURN NEW; END $$;
+	CREATE FUNCTION test.touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.number := NEW.number || ''!''; RETURN NEW; END';
 	GRANT USAGE ON SCHEMA test TO team;
 	CREATE TRIGGER touched BEFORE INSERT ON stripe.invoices FOR EACH ROW WHEN (NEW.id = 'in_4') EXECUTE FUNCTION test.touched();
 	SELECT stripe_sync.notify('ops', 'before');

@@ -77,8 +77,9 @@ sub root
 sub one
 {
 	my ($database, $sql) = @_;
-	my ($status, $out) = $node->psql($database, $sql);
+	my ($status, $out, $err) = $node->psql($database, $sql);
 
+	diag(substr($sql, 0, 200) . ": $err") if $status;
 	return $out // '';
 }
 
@@ -92,6 +93,7 @@ sub as
 		extra_params => [ '-U', $role ], on_error_stop => 0, timeout => 300, timed_out => \$late);
 
 	diag("$role in $database: no end after 300 s") if $late;
+	diag("$role in $database: " . substr($err, -1000)) if $err =~ /server closed/;
 	return ($out // '', $err // '');
 }
 
