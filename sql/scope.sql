@@ -407,7 +407,7 @@ SELECT status FROM stripe_sync.replay('evt_f1');
 UPDATE stripe_sync.event SET next_attempt_at = now(), received_at = now() - interval '1 hour' WHERE id = 'evt_f1';
 CALL stripe_sync.work();
 SELECT status, todo, tries, next_attempt_at > now() + interval '50 min' AS later FROM stripe_sync.event WHERE id = 'evt_f1';
-SELECT split_part(stripe_sync.test_handler('team', 'evt_f1'), E'\n', 1) AS tested;
+SELECT regexp_replace(stripe_sync.test_handler('team', 'evt_f1'), ', after .*', '') AS tested;
 -- registered again it is looked at again
 SELECT stripe_sync.add_handler('team', 'team', 'team.h');
 SELECT next_attempt_at <= clock_timestamp() AS due FROM stripe_sync.event WHERE id = 'evt_f1';
@@ -450,7 +450,7 @@ CALL stripe_sync.work();
 SELECT count(*) AS ran FROM app.ran;
 SELECT status, todo, tries, next_attempt_at > now() + interval '5 s' AS later, error FROM stripe_sync.event WHERE id = 'evt_r1';
 SELECT * FROM stripe_sync.replay('evt_r1', handlers => true);
-SELECT split_part(stripe_sync.test_handler('does', 'evt_r1'), E'\n', 1) AS tested;
+SELECT regexp_replace(stripe_sync.test_handler('does', 'evt_r1'), ', after .*', '') AS tested;
 SELECT count(*) AS ran FROM app.ran;
 -- until somebody registers them again, or drops them
 SET ROLE regress_scope_owner;

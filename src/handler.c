@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -239,14 +238,26 @@ gone(const Handler *handler, const char *what, const char *name)
 			 quote_literal_cstr(handler->name))));
 }
 
-/* The function that bears the name now, or InvalidOid. */
+/*
+ * The function that bears the name now, or InvalidOid.  Its schema need not be
+ * ours to use.
+ */
 static Oid
 find_function(const Handler *handler)
 {
-	Oid arguments[] = {JSONBOID};
-	List *names = compat_string_to_names(handler->function);
-	Oid function = LookupFuncName(names, 1, arguments, true);
+	oidvector *arguments = buildoidvector((Oid[]){JSONBOID}, 1);
+	char *schema;
+	char *name;
+	Oid function;
 
+	DeconstructQualifiedName(compat_string_to_names(handler->function), &schema,
+							 &name);
+	if (schema == NULL)
+		return InvalidOid;
+	function = GetSysCacheOid3(
+		PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+		PointerGetDatum(arguments),
+		ObjectIdGetDatum(get_namespace_oid(schema, true)));
 	if (!OidIsValid(function) || get_func_rettype(function) != VOIDOID)
 		return InvalidOid;
 	return function;
