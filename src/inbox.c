@@ -92,13 +92,16 @@ new_row(const Event *event, const char *endpoint, const char *source,
 static bool
 insert_row(const Row *row)
 {
-	Oid key = engine_relation("event_pkey");
-	Relation inbox = inbox_table_open();
-	RowTarget *target = row_open(RelationGetRelid(inbox), key, EVENT_NATTS);
-	bool inserted = row_insert(target, row->values, row->nulls);
+	RowTarget *target;
+	Refusal refusal;
+	bool inserted;
 
+	if (!inbox_table_fits(&refusal))
+		refusal_raise(&refusal);
+	target = row_open(engine_relation("event"), engine_relation("event_pkey"),
+					  EVENT_NATTS);
+	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
-	table_close(inbox, NoLock);
 	return inserted;
 }
 
@@ -144,7 +147,7 @@ inbox_look(void)
 {
 	InboxLook *look = palloc(sizeof(InboxLook));
 
-	look->relation = table_open(engine_relation("event"), AccessShareLock);
+	look->relation = inbox_table_open();
 	look->key = index_open(engine_relation("event_pkey"), AccessShareLock);
 	look->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	look->scan = compat_index_beginscan(look->relation, look->key,
@@ -164,7 +167,7 @@ inbox_look_end(InboxLook *look)
 	index_endscan(look->scan);
 	UnregisterSnapshot(look->snapshot);
 	index_close(look->key, AccessShareLock);
-	table_close(look->relation, AccessShareLock);
+	table_close(look->relation, NoLock);
 	pfree(look);
 }
 
@@ -428,7 +431,8 @@ inbox_receive(const char *payload, int length, text *signature,
 
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
-		!endpoint_verify(&endpoint, payload, length, signature, refusal))
+		!endpoint_verify(&endpoint, payload, length, signature, refusal) ||
+		!inbox_table_fits(refusal))
 		return false;
 	if ((id = known_delivery(payload, length)) != NULL)
 	{

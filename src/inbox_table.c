@@ -9,12 +9,12 @@
 #include "stripe_sync.h"
 
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -48,17 +48,16 @@ static const struct
 	[EVENT_PAYLOAD - 1] = {"payload", JSONOID},
 };
 
-static void compat_noreturn
-refuse_table(const char *detail, const char *hint)
+static bool
+refuse_table(Refusal *refusal, const char *detail, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("stripe_sync cannot write to its inbox, %s.event",
-						   ENGINE_SCHEMA),
-					errdetail("%s", detail), errhint("%s", hint)));
+	return refuse(refusal, FAULT_OURS, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+				  "stripe_sync cannot write to its inbox, stripe_sync.event",
+				  detail, hint);
 }
 
-static void
-check_columns(Relation relation)
+static bool
+columns_fit(Relation relation, Refusal *refusal)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 
@@ -72,10 +71,34 @@ check_columns(Relation relation)
 		if (attribute == NULL || attribute->attisdropped ||
 			attribute->atttypid != columns[i].type ||
 			strcmp(NameStr(attribute->attname), columns[i].name) != 0)
-			refuse_table(psprintf("Its column \"%s\" was dropped or altered.",
-								  columns[i].name),
-						 "Change it back; columns may only be added.");
+			return refuse_table(
+				refusal,
+				psprintf("Its column \"%s\" was dropped or altered.",
+						 columns[i].name),
+				"Change it back; columns may only be added.");
 	}
+	return true;
+}
+
+static bool
+kind_fits(Relation relation, Refusal *refusal)
+{
+	Form_pg_class form = relation->rd_rel;
+
+	/* relhassubclass stays when the last child is dropped */
+	if (form->relkind != RELKIND_RELATION || form->relispartition ||
+		(form->relhassubclass &&
+		 find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL))
+		return refuse_table(refusal,
+							"It is partitioned, or has child tables.",
+							"Make it an ordinary table again.");
+	if (form->relam != HEAP_TABLE_AM_OID)
+		return refuse_table(
+			refusal,
+			psprintf("It has the access method \"%s\".",
+					 get_am_name(form->relam)),
+			"ALTER TABLE stripe_sync.event SET ACCESS METHOD heap.");
+	return true;
 }
 
 static const char *
@@ -89,45 +112,45 @@ trigger_name(Relation relation)
 	return triggers->triggers[0].tgname;
 }
 
-static void
-check_kind(Relation relation)
+/* Would something have to run that a straight write passes by? */
+static bool
+runs_nothing(Relation relation, Refusal *refusal)
 {
-	Form_pg_class form = relation->rd_rel;
-
-	/* relhassubclass stays when the last child is dropped */
-	if (form->relkind != RELKIND_RELATION || form->relispartition ||
-		(form->relhassubclass &&
-		 find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL))
-		refuse_table("It is partitioned, or has child tables.",
-					 "Make it an ordinary table again.");
-	if (form->relam != HEAP_TABLE_AM_OID)
-		refuse_table(psprintf("It has the access method \"%s\".",
-							  get_am_name(form->relam)),
-					 "ALTER TABLE stripe_sync.event SET ACCESS METHOD heap.");
+	if (row_fires(relation))
+		return refuse_table(
+			refusal,
+			psprintf("It has a trigger, \"%s\".", trigger_name(relation)),
+			"Drop the trigger, and register its function with stripe_sync.add_handler().");
+	if (relation->rd_rules != NULL)
+		return refuse_table(refusal, "It has a rule.", "Drop the rule.");
+	if (relation->rd_rel->relforcerowsecurity)
+		return refuse_table(
+			refusal, "Row security is forced on its owner.",
+			"ALTER TABLE stripe_sync.event NO FORCE ROW LEVEL SECURITY.");
+	return true;
 }
 
 /*
- * The inbox, locked until the transaction's end; raises what keeps it from being
- * written straight.
+ * The inbox, locked until the transaction's end as strongly as storing an event
+ * needs, also where it is only looked for.
  */
 Relation
 inbox_table_open(void)
 {
-	Relation relation;
+	return table_open(engine_relation("event"), RecoveryInProgress()
+													? AccessShareLock
+													: RowExclusiveLock);
+}
 
-	PreventCommandIfReadOnly("stripe_sync's writing"); /* before it is locked */
-	relation = table_open(engine_relation("event"), RowExclusiveLock);
-	check_kind(relation);
-	if (row_fires(relation))
-		refuse_table(
-			psprintf("It has a trigger, \"%s\".", trigger_name(relation)),
-			"Drop the trigger, and register its function with stripe_sync.add_handler().");
-	if (relation->rd_rules != NULL)
-		refuse_table("It has a rule.", "Drop the rule.");
-	if (relation->rd_rel->relforcerowsecurity)
-		refuse_table(
-			"Row security is forced on its owner.",
-			"ALTER TABLE stripe_sync.event NO FORCE ROW LEVEL SECURITY.");
-	check_columns(relation);
-	return relation;
+/* May it be written straight?  False, with the refusal filled in, when not. */
+bool
+inbox_table_fits(Refusal *refusal)
+{
+	Relation relation = inbox_table_open();
+	bool fits = kind_fits(relation, refusal) &&
+				runs_nothing(relation, refusal) &&
+				columns_fit(relation, refusal);
+
+	table_close(relation, NoLock);
+	return fits;
 }

@@ -308,6 +308,7 @@ enum EventColumn
 
 /* ---- in inbox_table.c: is the inbox still as it was made? ---- */
 extern Relation inbox_table_open(void);
+extern bool inbox_table_fits(Refusal *refusal);
 
 typedef struct Receipt
 {

@@ -86,7 +86,7 @@ static const char *
 our_fault(const Refusal *refusal)
 {
 	if (refusal->sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-		return "stripe_sync is being upgraded";
+		return "stripe_sync cannot store events now";
 	return "the endpoint is not set up";
 }
 
