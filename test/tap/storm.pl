@@ -247,7 +247,7 @@ sub replacement
 		"INSERT INTO stripe.$new SELECT * FROM stripe.$table", "DROP TABLE stripe.$table", "ALTER TABLE stripe.$new RENAME TO $table");
 }
 
-# [ what to run, what undoes it ] for a table; [ ... ] of several without an undo.
+# [ what to run, what undoes it, if anything must ], for a table.
 my %deeds = (
 	add_column => sub {
 		my ($table) = @_;
@@ -264,7 +264,7 @@ my %deeds = (
 	},
 	drop_ours => sub {
 		my ($table) = @_;
-		my $column = { customers => 'email', charges => 'amount_refunded', invoices => 'status', coupons => 'name' }->{$table} or return;
+		my $column = { customers => 'email', charges => 'amount_refunded', invoices => 'status', coupons => 'name' }->{$table};
 		return [ held("ALTER TABLE stripe.$table DROP COLUMN IF EXISTS $column"), 'SELECT stripe_sync.create_tables()' ];
 	},
 	index => sub {
@@ -291,7 +291,7 @@ my %deeds = (
 	},
 	foreign_key => sub {
 		my ($table) = @_;
-		my ($column, $parent) = @{ { line_items => [ 'invoice', 'invoices' ], subscription_items => [ 'subscription', 'subscriptions' ] }->{$table} // return };
+		my ($column, $parent) = $table eq 'line_items' ? ('invoice', 'invoices') : ('subscription', 'subscriptions');
 		my $name = 'mine_' . ++$number;
 		return [ held("ALTER TABLE stripe.$table ADD CONSTRAINT $name FOREIGN KEY ($column, _account) REFERENCES stripe.$parent " . pick('', 'DEFERRABLE INITIALLY DEFERRED') . ' NOT VALID'),
 			"ALTER TABLE stripe.$table DROP CONSTRAINT IF EXISTS $name" ];
@@ -326,13 +326,14 @@ my %deeds = (
 	},
 	replace => sub {
 		my ($table) = @_;
-		return unless $table =~ /^(customers|charges|tax_ids|refunds|coupons)$/;
 		return [ replacement($table, 'PARTITION BY HASH (' . pick('id', '_account') . ')'), replacement($table, '') ];
 	},
 );
 
-# What may be done to one that is partitioned at the moment.
-my @of_partitioned = qw(add_column drop_ours index reindex vacuum create_tables);
+# What may be done to one that is partitioned at the moment, and what to some alone.
+my %of_partitioned = map { $_ => 1 } qw(add_column drop_ours index reindex vacuum create_tables);
+my %of_tables = (drop_ours => [qw(customers charges invoices coupons)], foreign_key => [qw(line_items subscription_items)],
+	replace => [qw(customers charges tax_ids refunds coupons)]);
 
 my $ddl;
 my %done;
@@ -369,22 +370,28 @@ sub undo_last
 	return 1;
 }
 
+my @turn;
+
+# Each kind has its turn before any has another.
 sub do_something
 {
-	my $table = pick(@tables);
-	my $name = pick($partitioned{$table} ? @of_partitioned : sort keys %deeds);
+	my @undoable = grep { @{ $undo{$_} } } @tables;
 
-	if (@{ $undo{$table} } && chance(0.45))
+	if (@undoable && chance(0.45))
 	{
-		undo_last($table);
+		undo_last(pick(@undoable));
 		return;
 	}
+	@turn = shuffle sort keys %deeds unless @turn;
+	my $name = shift @turn;
+	my @of = grep { $of_partitioned{$name} || !$partitioned{$_} } @{ $of_tables{$name} // \@tables } or return;
+	my $table = pick(@of);
 	# what stands on it isn't carried over
 	if ($name eq 'replace')
 	{
 		while (@{ $undo{$table} }) { undo_last($table) or return; }
 	}
-	my $deed = $deeds{$name}->($table) or return;
+	my $deed = $deeds{$name}->($table);
 	run($name, $deed->[0]) or return;
 	push @{ $undo{$table} }, [ $name, $deed->[1] ] if defined $deed->[1];
 	$partitioned{$table} = 1 if $name eq 'replace';
