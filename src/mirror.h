@@ -170,6 +170,7 @@ extern Oid table_lookup(const CatalogType *type);
 extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
 extern MirrorTable *table_find(const CatalogType *type, TableUse use);
 extern void table_check(MirrorTable *table);
+extern bool table_shows_all(const MirrorTable *table, Oid role);
 extern Oid table_meta_type(MetaColumn column);
 extern bool table_kind_fits(char relkind);
 extern void table_report_kind(int level, const CatalogType *type, char relkind);

@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 /* Of a table that create_tables() has not noted: nothing of anybody's is found. */
@@ -458,6 +459,14 @@ table_find(const CatalogType *type, TableUse use)
 	if (OidIsValid(relid) && tables[i] == NULL)
 		tables[i] = table_bind(type, relid);
 	return tables[i];
+}
+
+/* Could the role select every row of it? */
+bool
+table_shows_all(const MirrorTable *table, Oid role)
+{
+	return pg_class_aclcheck(table->relid, role, ACL_SELECT) == ACLCHECK_OK &&
+		   check_enable_rls(table->relid, role, true) != RLS_ENABLED;
 }
 
 static bool

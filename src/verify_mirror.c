@@ -617,6 +617,7 @@ typedef struct TypeCheck
 	const CatalogType *type;
 	List *keys;
 	int sample;
+	Oid reader; /* who is told */
 	bool found;
 } TypeCheck;
 
@@ -627,6 +628,15 @@ verify_type(void *arg)
 	MirrorTable *table = table_find(check->type, TABLE_READ);
 
 	check->found = table != NULL;
+	if (check->found && !table_shows_all(table, check->reader))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" may not see all rows of %s.%s",
+					GetUserNameFromId(check->reader, false), MIRROR_SCHEMA,
+					check->type->table),
+			 errhint(
+				 "It needs stripe_sync.grant_read(), and BYPASSRLS where row security is on.")));
 	if (check->found)
 		verify_table(check->result, table, check->keys, check->sample);
 }
@@ -659,6 +669,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 												: PG_GETARG_ARRAYTYPE_P(0));
 	int sample = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
 	List **keys = palloc0(catalog_ntypes * sizeof(List *));
+	Oid reader = GetUserId();
 	RoleScope scope;
 	ListCell *cell;
 
@@ -671,8 +682,8 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
-		TypeCheck check = {result, type, keys[type - catalog_types], sample,
-						   false};
+		TypeCheck check = {
+			result, type, keys[type - catalog_types], sample, reader, false};
 		ErrorData *error;
 
 		if (PG_ARGISNULL(0))
