@@ -137,7 +137,8 @@ sub goes_on
 	my ($what, $database) = @_;
 
 	is($node->safe_psql($database, q{SELECT count(*) FROM stripe_sync.add_endpoint('default', 'whsec_new_after_restore', tolerance => NULL)}), '1', "$what: it is set up again");
-	is(deliver($database, customer_event('cus_8', 0, 'Hilde'), 'whsec_new_after_restore'), 'applied', "$what: an event is applied");
+	$number++;
+	is(deliver($database, customer_event("cus_8$number", 0, 'Hilde'), 'whsec_new_after_restore'), 'applied', "$what: an event is applied");
 	is($node->safe_psql($database, q{SELECT string_agg(DISTINCT action, ' ') FROM stripe_sync.create_tables()}), 'unchanged', "$what: no table is missing");
 	return;
 }
@@ -175,11 +176,19 @@ goes_on('all of it is another superuser\'s', 'mixed');
 $node->safe_psql('mixed', 'REASSIGN OWNED BY builder TO third; DROP OWNED BY builder');
 goes_on('and the mirror too', 'mixed');
 
-# a schema that somebody has made to be found by a restore
-$node->safe_psql('postgres', 'CREATE DATABASE squatted; GRANT CREATE ON DATABASE squatted TO builder');
+# A schema that somebody has made to be found by a restore: it is taken away from
+# him by ALTER SCHEMA ... OWNER, which is in the dump, or else it is refused.
+$node->safe_psql('postgres', 'CREATE DATABASE squatted');
+$node->safe_psql('postgres', 'GRANT CREATE ON DATABASE squatted TO builder');
 $node->safe_psql('squatted', 'CREATE SCHEMA stripe_sync', extra_params => [ '-U', 'builder' ]);
-$node->command_checks_all([ 'pg_restore', '-d', $node->connstr('squatted'), "$file.custom" ],
+$node->command_checks_all([ 'pg_restore', '--no-owner', '-d', $node->connstr('squatted'), "$file.custom" ],
 	1, [qr/^$/], [qr/schema "stripe_sync" belongs to role "builder".*HINT: .*ALTER SCHEMA stripe_sync/s], 'a schema that is another\'s is not taken');
+$node->safe_psql('postgres', 'CREATE DATABASE taken');
+$node->safe_psql('postgres', 'GRANT CREATE ON DATABASE taken TO builder');
+$node->safe_psql('taken', 'CREATE SCHEMA stripe_sync', extra_params => [ '-U', 'builder' ]);
+$node->command_checks_all([ 'pg_restore', '-d', $node->connstr('taken'), "$file.custom" ], 1, [qr/^$/], [qr/schema "stripe_sync" already exists/], 'with owners that is said');
+is($node->safe_psql('taken', q{SELECT nspowner = extowner FROM pg_namespace, pg_extension WHERE nspname = 'stripe_sync' AND extname = 'stripe_sync'}), 't', 'and it is his no more');
+goes_on('a schema that was another\'s', 'taken');
 
 # ---- DROP EXTENSION, CREATE EXTENSION ----
 
