@@ -89,8 +89,7 @@ kind_fits(Relation relation, Refusal *refusal)
 	if (form->relkind != RELKIND_RELATION || form->relispartition ||
 		(form->relhassubclass &&
 		 find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL))
-		return refuse_table(refusal,
-							"It is partitioned, or has child tables.",
+		return refuse_table(refusal, "It is partitioned, or has child tables.",
 							"Make it an ordinary table again.");
 	if (form->relam != HEAP_TABLE_AM_OID)
 		return refuse_table(
@@ -137,9 +136,8 @@ runs_nothing(Relation relation, Refusal *refusal)
 Relation
 inbox_table_open(void)
 {
-	return table_open(engine_relation("event"), RecoveryInProgress()
-													? AccessShareLock
-													: RowExclusiveLock);
+	return table_open(engine_relation("event"),
+					  RecoveryInProgress() ? AccessShareLock : RowExclusiveLock);
 }
 
 /* May it be written straight?  False, with the refusal filled in, when not. */

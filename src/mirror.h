@@ -146,7 +146,7 @@ typedef struct MirrorTable
 	Oid owner;
 	char *search_path;
 	bool runs_code; /* of its owner's, when a row is written */
-	bool plain; /* as we made it: may be written straight */
+	bool plain;		/* as we made it: may be written straight */
 	Oid key_index;
 	char data_compression; /* of _data, as the server notes it */
 	int natts;

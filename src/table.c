@@ -472,9 +472,9 @@ table_shows_all(const MirrorTable *table, Oid role)
 static bool
 same_shape(const MirrorTable *a, const MirrorTable *b)
 {
-	if (a->owner != b->owner || a->runs_code != b->runs_code || a->plain != b->plain ||
-		a->natts != b->natts || a->ncolumns != b->ncolumns ||
-		a->key_index != b->key_index ||
+	if (a->owner != b->owner || a->runs_code != b->runs_code ||
+		a->plain != b->plain || a->natts != b->natts ||
+		a->ncolumns != b->ncolumns || a->key_index != b->key_index ||
 		memcmp(a->meta, b->meta, sizeof(a->meta)) != 0)
 		return false;
 	for (int i = 0; i < a->ncolumns; i++)

@@ -682,8 +682,8 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
-		TypeCheck check = {
-			result, type, keys[type - catalog_types], sample, reader, false};
+		TypeCheck check = {result, type,   keys[type - catalog_types],
+						   sample, reader, false};
 		ErrorData *error;
 
 		if (PG_ARGISNULL(0))
