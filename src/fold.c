@@ -283,6 +283,21 @@ fold_rows(Fold *fold, List *rows)
 
 /* ---- an own event of a child, while the parent is further on ---- */
 
+/* The parent's history, with the reading that its row may hold. */
+static History *
+parent_history(MirrorTable *table, const CatalogType *parent, const char *id,
+			   const char *account)
+{
+	History *history = history_read(parent, id, account);
+	MirrorState state;
+	Jsonb *data;
+
+	if (mirror_peek(table, id, account, &state, &data) &&
+		reading_is_alive(&state) && data != NULL)
+		history_add_reading(history, state.as_of, &data->root);
+	return history;
+}
+
 static bool
 swept_by(const CatalogType *parent, const CatalogPage *page,
 		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
@@ -293,7 +308,6 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 	MirrorState state;
 	JsonbValue json;
 	Datum value;
-	Jsonb *data;
 	char *parent_id;
 	const char *account = snapshot_account(parent, child->account);
 
@@ -305,26 +319,27 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 		state.as_of <= created)
 		return false;
 	fold.account = child->account;
-	fold.history = history_read(parent, parent_id, account);
-	if (reading_is_alive(&state) &&
-		mirror_peek(table, parent_id, account, &state, &data) && data != NULL)
-		history_add_reading(fold.history, state.as_of, &data->root);
+	fold.history = parent_history(table, parent, parent_id, account);
 	fold.versions = order_since(fold.history, created + 1);
 	return first_left_out(&fold, child, -1, created, true, swept_at);
 }
 
 /*
  * Has a later page of the parent left out a child that a page of this event
- * lists?  False when that isn't known: a reading may have brought it back since.
+ * lists?  False when that isn't known: a reading may have told since.
  */
 bool
 fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
 {
 	const char *account = snapshot_account(listing->catalog, listing->account);
+	MirrorTable *table = table_find(listing->catalog, TABLE_READ);
 	Fold fold = {.account = child->account};
 	int at = -1;
 
-	fold.history = history_read(listing->catalog, listing->object_id, account);
+	if (table == NULL)
+		return false;
+	fold.history = parent_history(table, listing->catalog, listing->object_id,
+								  account);
 	fold.versions = order_since(fold.history, listing->created);
 	for (int i = 0; i < list_length(fold.versions); i++)
 	{
@@ -334,11 +349,11 @@ fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
 			strcmp(version->event_id, listing->id) == 0)
 			at = i;
 	}
-	if (at < 0)
+	if (at < 0 || fold.history->readings != NIL)
 		return false;
 	content->deleted = first_left_out(&fold, child, at, 0, false,
 									  &content->deleted_at);
-	return content->deleted || fold.history->readings == NIL;
+	return true;
 }
 
 /*

@@ -185,18 +185,18 @@ radar.value_list.list_items radar.value_list_item value_list
 subscription.items subscription_item subscription
 transfer.reversals transfer_reversal transfer
 treasury.transaction.entries treasury.transaction_entry transaction
-kind string text
+kind string pg_catalog.text
 kind integer bigint
 kind number numeric
 kind decimal numeric
 kind boolean boolean
 kind timestamp timestamp with time zone
-kind reference text
-kind embedded jsonb
-kind object jsonb
-kind array jsonb
-kind list jsonb
-kind metadata jsonb
+kind reference pg_catalog.text
+kind embedded pg_catalog.jsonb
+kind object pg_catalog.jsonb
+kind array pg_catalog.jsonb
+kind list pg_catalog.jsonb
+kind metadata pg_catalog.jsonb
 version 2026-10-28.endive
 EXPECTED
 

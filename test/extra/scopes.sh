@@ -59,7 +59,8 @@ only "functions are called by their OID" \
 # fill_columns.c runs in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	create_tables.c engine.c fill_columns.c list_parents.c mirror_row.c prune.c \
+	create_tables.c engine.c fill_columns.c list_parents.c mirror_row.c \
+	mirror_schema.c prune.c \
 	silence.c vanished.c verify_mirror.c
 
 # engine_run() on a mirror table
