@@ -437,5 +437,6 @@ role_init(void)
 	RegisterXactCallback(transaction_end, NULL);
 	RegisterSubXactCallback(subtransaction_end, NULL);
 	deferred_init();
+	leftover_init();
 	guard_scope_init();
 }

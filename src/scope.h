@@ -68,6 +68,7 @@ extern void leftover_check_descriptors(void);
 extern void leftover_close_descriptors(void);
 extern bool leftover_opened_outside(void);
 extern void leftover_on_function(Oid function);
+extern void leftover_init(void);
 extern void leftover_transaction_end(void);
 
 #endif /* STRIPE_SYNC_SCOPE_H */

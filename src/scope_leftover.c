@@ -275,6 +275,19 @@ leftover_close_descriptors(void)
 	frame->descriptors = false;
 }
 
+/*
+ * The library may be loaded in the middle of a transaction that has opened some:
+ * the server keeps them in a memory context of this name from the first one on.
+ */
+void
+leftover_init(void)
+{
+	for (MemoryContext child = TopMemoryContext->firstchild; child != NULL;
+		 child = child->nextchild)
+		if (child->name != NULL && strcmp(child->name, "Filesystem") == 0)
+			opened_outside = true;
+}
+
 void
 leftover_transaction_end(void)
 {
