@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/portal.h"
 
 #define ROWS_AT_ONCE 500
 
@@ -100,6 +101,7 @@ columns_fill(const CatalogType *type, List *columns)
 		elog(ERROR, "could not prepare to fill %s.%s: %s", MIRROR_SCHEMA,
 			 type->table, SPI_result_code_string(SPI_result));
 	cursor = SPI_cursor_open(NULL, select, NULL, NULL, false);
+	PinPortal(cursor); /* no trigger may close it */
 	for (;;)
 	{
 		SPITupleTable *rows;
@@ -114,5 +116,6 @@ columns_fill(const CatalogType *type, List *columns)
 			fill_row(type, columns, update, rows->vals[i], rows->tupdesc);
 		SPI_freetuptable(rows);
 	}
+	UnpinPortal(cursor);
 	SPI_cursor_close(cursor);
 }
