@@ -128,6 +128,15 @@ SELECT id, quantity, _event_id, _deleted_at IS NOT NULL AS deleted FROM stripe.s
 SELECT stripe_sync.prune();
 SELECT count(*) AS left FROM stripe_sync.event;
 
+-- a superuser's child table: none of its rows goes in the place of one of ours
+SELECT t.send('evt_21', 'customer.created', 10, '{"id":"cus_21","object":"customer"}');
+SELECT t.age('{evt_21}', '100 days');
+CREATE TABLE t.child () INHERITS (stripe_sync.event);
+INSERT INTO t.child SELECT (jsonb_populate_record(e, jsonb_build_object('id', 'evt_child', 'received_at', now()))).* FROM stripe_sync.event e, generate_series(1, 20);
+SELECT stripe_sync.prune();
+SELECT count(*) AS of_child, (SELECT count(*) FROM ONLY stripe_sync.event) AS ours FROM t.child;
+DROP TABLE t.child;
+
 -- notes of backups: the last hundred
 BEGIN;
 SELECT stripe_sync.note_backup(), stripe_sync.note_backup(now() - interval '1 day', 'base backup'), stripe_sync.note_backup('2020-01-01', NULL);

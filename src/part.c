@@ -280,9 +280,9 @@ void
 part_release_all(TimestampTz due)
 {
 	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', due_at = $1,"
+		"UPDATE ONLY stripe_sync.job_part SET state = 'waiting', due_at = $1,"
 		" lease_pid = NULL, lease_backend_start = NULL, lease_server_start = NULL"
-		" WHERE ctid = ANY (ARRAY(SELECT ctid FROM stripe_sync.job_part"
+		" WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY stripe_sync.job_part"
 		"  WHERE state = 'running' AND lease_pid = $2"
 		"   AND lease_backend_start = $3 FOR UPDATE SKIP LOCKED))",
 		3,

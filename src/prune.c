@@ -47,11 +47,12 @@ static const char *const incident_batch =
 /*
  * A deferred handler may wait on an event that is applied otherwise.  And what
  * is decided when an unsettled event is run at last is decided from the events
- * of its object: they stay as long as it does.
+ * of its object: they stay as long as it does.  A ctid is one row of one table:
+ * hence ONLY.
  */
 static const char *const event_batch =
-	"DELETE FROM stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-	"  SELECT e.ctid FROM stripe_sync.event e"
+	"DELETE FROM ONLY stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT e.ctid FROM ONLY stripe_sync.event e"
 	"   WHERE e.received_at OPERATOR(pg_catalog.<) $1"
 	"     AND e.status OPERATOR(pg_catalog.=) ANY ('{applied,stale,ignored}')"
 	"     AND e.todo OPERATOR(pg_catalog.=) '{}' AND e.next_attempt_at IS NULL"
@@ -61,8 +62,8 @@ static const char *const event_batch =
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const alerted_batch =
-	"DELETE FROM stripe_sync.alerted WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-	"  SELECT a.ctid FROM stripe_sync.alerted a"
+	"DELETE FROM ONLY stripe_sync.alerted WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT a.ctid FROM ONLY stripe_sync.alerted a"
 	"   WHERE a.at OPERATOR(pg_catalog.<) $1"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.event e"
 	"       WHERE e.id OPERATOR(pg_catalog.=) a.event_id AND e.account OPERATOR(pg_catalog.=) a.account)"

@@ -37,10 +37,10 @@ runner_reclaim(void)
 		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
 		" FROM stripe_sync.job_part WHERE state = 'running'"};
 	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
+		"UPDATE ONLY stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
 		" lease_backend_start = NULL, lease_server_start = NULL,"
 		" due_at = pg_catalog.clock_timestamp()"
-		" WHERE ctid = (SELECT ctid FROM stripe_sync.job_part"
+		" WHERE ctid = (SELECT ctid FROM ONLY stripe_sync.job_part"
 		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
 		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)",
 		4,

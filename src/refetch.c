@@ -176,8 +176,8 @@ static void
 move_due(void)
 {
 	static EngineStatement move = {
-		"WITH asked AS (UPDATE stripe_sync.reread SET state = 'asked'"
-		"  WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM stripe_sync.reread r"
+		"WITH asked AS (UPDATE ONLY stripe_sync.reread SET state = 'asked'"
+		"  WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM ONLY stripe_sync.reread r"
 		"   WHERE r.state = 'waiting' AND r.due_at <= pg_catalog.clock_timestamp()"
 		"   ORDER BY r.due_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
 		"  RETURNING object_type, object_id, account, after, tries),"
