@@ -61,6 +61,7 @@ OBJS = \
 	src/order.o \
 	src/row.o \
 	src/mirror_row.o \
+	src/mirror_sql.o \
 	src/mirror.o \
 	src/reading.o \
 	src/reading_row.o \
@@ -74,6 +75,7 @@ OBJS = \
 	src/webhook.o \
 	src/simulate.o \
 	src/explain.o \
+	src/verify_keys.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \

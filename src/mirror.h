@@ -220,6 +220,9 @@ typedef struct MirrorContent
 	TimestampTz deleted_at;
 } MirrorContent;
 
+extern int mirror_row_key(const MirrorTable *table, const char *id,
+						  const char *account, AttrNumber *attnums,
+						  Datum *values);
 extern void mirror_pass_end(MirrorPass *pass);
 extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
 							  const char *id, const char *account,
@@ -231,6 +234,16 @@ extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 							   TimestampTz deleted_at);
 extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 						MirrorState *state, Jsonb **data);
+
+/* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
+extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
+							const char *account, MirrorState *state,
+							Jsonb **data);
+extern void mirror_sql_lock(MirrorRow *row, bool with_data);
+extern bool mirror_sql_write(MirrorRow *row, const Datum *values,
+							 const bool *nulls);
+extern void mirror_sql_set_deleted(MirrorRow *row, bool deleted,
+								   TimestampTz deleted_at);
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
@@ -366,5 +379,16 @@ extern void mirror_schema_make(Oid role);
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);
 extern List *tables_wanted(ArrayType *names); /* NULL: all */
+
+/* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
+typedef struct ObjectKey
+{
+	char *id;
+	char *account;
+} ObjectKey;
+
+extern Datum verify_type_names(List *types);
+extern void verify_keys_in_inbox(List *types, int sample, List **keys);
+extern List *verify_sample(MirrorTable *table, List *all, int sample);
 
 #endif /* STRIPE_SYNC_MIRROR_H */

@@ -16,13 +16,8 @@
 #include "access/toast_compression.h"
 #include "access/toast_internals.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 typedef struct OpenTable
@@ -75,9 +70,9 @@ mirror_pass_end(MirrorPass *pass)
 /* ---- the key of a row ---- */
 
 /* Columns of the primary key, and this row's values; returns how many. */
-static int
-row_key(const MirrorTable *table, const char *id, const char *account,
-		AttrNumber *attnums, Datum *values)
+int
+mirror_row_key(const MirrorTable *table, const char *id, const char *account,
+			   AttrNumber *attnums, Datum *values)
 {
 	int n = 0;
 
@@ -91,316 +86,6 @@ row_key(const MirrorTable *table, const char *id, const char *account,
 	return n;
 }
 
-static const char *
-column_name(const MirrorTable *table, AttrNumber attnum)
-{
-	return quote_identifier(get_attname(table->relid, attnum, false));
-}
-
-/* ---- by SQL ---- */
-
-static int
-sql_column_count(const MirrorTable *table)
-{
-	return table->ncolumns + META_KEY;
-}
-
-/* The attributes that we write, in the order of the statements' parameters. */
-static AttrNumber
-sql_column(const MirrorTable *table, int i)
-{
-	return i < table->ncolumns ? table->columns[i].attnum
-							   : table->meta[i - table->ncolumns];
-}
-
-static bool
-is_key(const MirrorTable *table, AttrNumber attnum)
-{
-	return attnum == table->meta[META_KEY] ||
-		   attnum == table->meta[META_ACCOUNT];
-}
-
-/* "$n" are the values of the key's columns, or those of row_key(). */
-static void
-append_where(StringInfo sql, const MirrorTable *table, int key_param,
-			 int account_param)
-{
-	appendStringInfoString(sql, " WHERE ");
-	if (table->meta[META_KEY] != InvalidAttrNumber)
-		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d AND ",
-						 column_name(table, table->meta[META_KEY]), key_param);
-	appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) $%d",
-					 column_name(table, table->meta[META_ACCOUNT]),
-					 account_param);
-}
-
-/* The same for row_key()'s values, of which the first is "$first_param". */
-static void
-append_where_key(StringInfo sql, const MirrorTable *table, int first_param)
-{
-	bool single = table->meta[META_KEY] == InvalidAttrNumber;
-
-	append_where(sql, table, first_param, first_param + (single ? 0 : 1));
-}
-
-static void
-append_table(StringInfo sql, const MirrorTable *table)
-{
-	appendStringInfo(sql, "%s.%s", MIRROR_SCHEMA,
-					 quote_identifier(table->type->table));
-}
-
-static char *
-insert_sql(const MirrorTable *table)
-{
-	StringInfoData sql;
-	int n = sql_column_count(table);
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "INSERT INTO ");
-	append_table(&sql, table);
-	for (int i = 0; i < n; i++)
-		appendStringInfo(&sql, "%s%s", i == 0 ? " (" : ", ",
-						 column_name(table, sql_column(table, i)));
-	for (int i = 0; i < n; i++)
-		appendStringInfo(&sql, "%s$%d", i == 0 ? ") VALUES (" : ", ", i + 1);
-	appendStringInfoString(&sql, ") ON CONFLICT (");
-	if (table->meta[META_KEY] != InvalidAttrNumber)
-		appendStringInfo(&sql, "%s, ",
-						 column_name(table, table->meta[META_KEY]));
-	appendStringInfo(&sql, "%s) DO NOTHING",
-					 column_name(table, table->meta[META_ACCOUNT]));
-	return sql.data;
-}
-
-/*
- * A row keeps its key, and a distributed table refuses to be told so: the key's
- * columns are not set.
- */
-static char *
-update_sql(const MirrorTable *table)
-{
-	StringInfoData sql;
-	int n = sql_column_count(table);
-	int key_param = 0;
-	int account_param = 0;
-	const char *separator = " SET ";
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "UPDATE ");
-	append_table(&sql, table);
-	for (int i = 0; i < n; i++)
-	{
-		AttrNumber attnum = sql_column(table, i);
-
-		if (attnum == table->meta[META_KEY])
-			key_param = i + 1;
-		if (attnum == table->meta[META_ACCOUNT])
-			account_param = i + 1;
-		if (is_key(table, attnum))
-			continue;
-		appendStringInfo(&sql, "%s%s = $%d", separator,
-						 column_name(table, attnum), i + 1);
-		separator = ", ";
-	}
-	append_where(&sql, table, key_param, account_param);
-	return sql.data;
-}
-
-static char *
-peek_sql(const MirrorTable *table)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(
-		&sql, "SELECT _as_of, _event_id, _deleted_at, _data FROM ");
-	append_table(&sql, table);
-	append_where_key(&sql, table, 1);
-	return sql.data;
-}
-
-static char *
-lock_sql(const MirrorTable *table)
-{
-	return psprintf("%s FOR NO KEY UPDATE", peek_sql(table));
-}
-
-static char *
-delete_sql(const MirrorTable *table)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "UPDATE ");
-	append_table(&sql, table);
-	appendStringInfoString(&sql, " SET _deleted_at = $1, _synced_at = $2");
-	append_where_key(&sql, table, 3);
-	return sql.data;
-}
-
-static Oid
-sql_column_type(const MirrorTable *table, int i)
-{
-	return i < table->ncolumns ? value_type(table->columns[i].kind)
-							   : table_meta_type(i - table->ncolumns);
-}
-
-/*
- * The types of a statement's parameters: first what it writes, then the key.
- * They are those of the values that we pass, whatever the columns' may be.
- */
-static Oid *
-param_types(const MirrorTable *table, MirrorSql sql, int nargs)
-{
-	Oid *types = palloc(nargs * sizeof(Oid));
-	int n = 0;
-
-	if (sql == SQL_INSERT || sql == SQL_UPDATE)
-		for (; n < sql_column_count(table); n++)
-			types[n] = sql_column_type(table, n);
-	else if (sql == SQL_DELETE)
-		for (; n < 2; n++)
-			types[n] = TIMESTAMPTZOID;
-	while (n < nargs)
-		types[n++] = TEXTOID;
-	return types;
-}
-
-/*
- * Run a statement on the table, in its owner's scope, in which its plan is made
- * and kept as well.  Returns the number of rows; SPI stays connected.
- */
-static uint64
-sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
-		const char *nulls)
-{
-	static char *(*const build[])(const MirrorTable *) = {
-		[SQL_INSERT] = insert_sql, [SQL_UPDATE] = update_sql,
-		[SQL_PEEK] = peek_sql,	   [SQL_LOCK] = lock_sql,
-		[SQL_DELETE] = delete_sql,
-	};
-	int code;
-
-	if (table->plans[sql] == NULL)
-	{
-		SPIPlanPtr plan = SPI_prepare(build[sql](table), nargs,
-									  param_types(table, sql, nargs));
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare a statement on %s.%s: %s",
-				 MIRROR_SCHEMA, table->type->table,
-				 SPI_result_code_string(SPI_result));
-		table->plans[sql] = plan;
-	}
-	code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
-	if (code < 0)
-		elog(ERROR, "a statement on %s.%s ended with %s", MIRROR_SCHEMA,
-			 table->type->table, SPI_result_code_string(code));
-	return SPI_processed;
-}
-
-/* What peek_sql() selects. */
-static void
-read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
-{
-	bool isnull;
-	Datum value = engine_column(tuple, desc, 1, TIMESTAMPTZOID, &isnull);
-
-	state->found = true;
-	state->as_of = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 2, TEXTOID, &isnull);
-	state->event_id = isnull ? NULL : TextDatumGetCString(value);
-	value = engine_column(tuple, desc, 3, TIMESTAMPTZOID, &isnull);
-	state->deleted = !isnull;
-	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 4, JSONBOID, &isnull);
-	if (data != NULL)
-		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
-}
-
-/* Read a row, and lock it if that is what "sql" says. */
-static void
-sql_read(MirrorTable *table, MirrorSql sql, const char *id, const char *account,
-		 MirrorState *state, Jsonb **data)
-{
-	MemoryContext context = CurrentMemoryContext;
-	AttrNumber attnums[2];
-	Datum keys[2];
-	int n = row_key(table, id, account, attnums, keys);
-	RoleScope scope = role_enter_reading(table->owner, table->search_path);
-
-	SPI_connect();
-	if (sql_run(table, sql, n, keys, NULL) > 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		read_selected(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, state, data);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	role_leave(&scope);
-}
-
-static void
-sql_lock(MirrorRow *row, bool with_data)
-{
-	sql_read(row->table, SQL_LOCK, row->id, row->account, &row->state,
-			 with_data ? &row->data : NULL);
-}
-
-/* Where no code runs, nothing that waits is fired for it. */
-static RoleScope
-sql_enter(const MirrorTable *table)
-{
-	if (table->runs_code)
-		return role_enter_writing(table->owner, table->search_path);
-	return role_enter_reading(table->owner, table->search_path);
-}
-
-static bool
-sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
-{
-	MirrorTable *table = row->table;
-	int n = sql_column_count(table);
-	Datum *params = palloc(n * sizeof(Datum));
-	char *param_nulls = palloc0(n + 1);
-	RoleScope scope;
-	uint64 written;
-
-	for (int i = 0; i < n; i++)
-	{
-		AttrNumber attnum = sql_column(table, i);
-
-		params[i] = values[attnum - 1];
-		param_nulls[i] = nulls[attnum - 1] ? 'n' : ' ';
-	}
-	scope = sql_enter(table);
-	SPI_connect();
-	written = sql_run(table, row->state.found ? SQL_UPDATE : SQL_INSERT, n,
-					  params, param_nulls);
-	SPI_finish();
-	role_leave(&scope);
-	return row->state.found || written > 0;
-}
-
-static void
-sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
-{
-	MirrorTable *table = row->table;
-	AttrNumber attnums[2];
-	Datum params[4] = {TimestampTzGetDatum(deleted_at),
-					   TimestampTzGetDatum(GetCurrentTimestamp())};
-	int n = 2 + row_key(table, row->id, row->account, attnums, params + 2);
-	RoleScope scope;
-
-	scope = sql_enter(table);
-	SPI_connect();
-	sql_run(table, SQL_DELETE, n, params, deleted ? "    " : "n   ");
-	SPI_finish();
-	role_leave(&scope);
-}
-
 /* ---- straight ---- */
 
 static void
@@ -409,7 +94,7 @@ straight_lock(MirrorRow *row, bool with_data)
 	MirrorTable *table = row->table;
 	AttrNumber attnums[2];
 	Datum keys[2];
-	int n = row_key(table, row->id, row->account, attnums, keys);
+	int n = mirror_row_key(table, row->id, row->account, attnums, keys);
 	bool isnull;
 	Datum value;
 
@@ -484,7 +169,7 @@ mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
 	if (row->target != NULL)
 		straight_lock(row, with_data);
 	else
-		sql_lock(row, with_data);
+		mirror_sql_lock(row, with_data);
 	return row;
 }
 
@@ -562,7 +247,7 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 				 nulls);
 	if (row->target != NULL)
 		return straight_write(row, values, nulls);
-	return sql_write(row, values, nulls);
+	return mirror_sql_write(row, values, nulls);
 }
 
 /* Put a tombstone on the locked row, or take it away. */
@@ -572,7 +257,7 @@ mirror_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	if (row->target != NULL)
 		straight_set_deleted(row, deleted, deleted_at);
 	else
-		sql_set_deleted(row, deleted, deleted_at);
+		mirror_sql_set_deleted(row, deleted, deleted_at);
 	row->state.deleted = deleted;
 	row->state.deleted_at = deleted_at;
 }
@@ -605,7 +290,7 @@ straight_peek(MirrorTable *table, const char *id, const char *account,
 	AttrNumber attnums[2];
 	Datum values[2];
 	ScanKeyData keys[2];
-	int n = row_key(table, id, account, attnums, values);
+	int n = mirror_row_key(table, id, account, attnums, values);
 	SysScanDesc scan;
 	HeapTuple tuple;
 
@@ -640,6 +325,6 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	if (table->plain)
 		straight_peek(table, id, account, state, data);
 	else
-		sql_read(table, SQL_PEEK, id, account, state, data);
+		mirror_sql_read(table, SQL_PEEK, id, account, state, data);
 	return state->found;
 }

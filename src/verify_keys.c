@@ -1,0 +1,149 @@
+/*
+ * verify_keys.c
+ *		Which objects verify_mirror() looks at: those with stored events and those
+ *		with a row, a sample of each type.
+ */
+#include "mirror.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+static ObjectKey *
+read_key(HeapTuple tuple, TupleDesc desc)
+{
+	ObjectKey *key = palloc(sizeof(ObjectKey));
+
+	key->id = SPI_getvalue(tuple, desc, 1);
+	key->account = SPI_getvalue(tuple, desc, 2);
+	return key;
+}
+
+/* The names of types, as text[]. */
+Datum
+verify_type_names(List *types)
+{
+	Datum *names = palloc(sizeof(Datum) * Max(list_length(types), 1));
+	int n = 0;
+	ListCell *cell;
+
+	foreach(cell, types)
+		names[n++] = CStringGetTextDatum(((CatalogType *) lfirst(cell))->object);
+	return PointerGetDatum(
+		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * Objects of which events are stored: of each type a sample, in one walk over
+ * the inbox.  "keys" has a list for each type of the catalog.
+ */
+void
+verify_keys_in_inbox(List *types, int sample, List **keys)
+{
+	static EngineStatement select = {
+		"SELECT object_id, account, object_type FROM ("
+		" SELECT object_id, account, object_type, pg_catalog.row_number() OVER"
+		"   (PARTITION BY object_type ORDER BY pg_catalog.random()) AS n FROM ("
+		"  SELECT DISTINCT object_type, object_id,"
+		"    CASE WHEN object_type OPERATOR(pg_catalog.=) 'account' THEN '' ELSE account END AS account"
+		"    FROM stripe_sync.event WHERE object_type OPERATOR(pg_catalog.=) ANY ($1)"
+		"     AND object_id IS NOT NULL AND created IS NOT NULL) o) r"
+		" WHERE n OPERATOR(pg_catalog.<=) $2",
+		2,
+		{TEXTARRAYOID, INT8OID}};
+	Datum values[] = {verify_type_names(types), Int64GetDatum(sample)};
+	MemoryContext context = CurrentMemoryContext;
+
+	SPI_connect();
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		char *object = SPI_getvalue(tuple, desc, 3);
+		const CatalogType *type = catalog_find(object, strlen(object));
+
+		keys[type - catalog_types] = lappend(keys[type - catalog_types],
+											 read_key(tuple, desc));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
+static void
+keys_in_table(MirrorTable *table, int sample, List **keys)
+{
+	bool single = table->type->key[0] == '\0';
+	char *sql = psprintf("SELECT %s, _account FROM %s.%s"
+						 " ORDER BY pg_catalog.random() LIMIT %d",
+						 single ? "''" : quote_identifier(table->type->key),
+						 MIRROR_SCHEMA, quote_identifier(table->type->table),
+						 sample);
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
+
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read %s.%s", MIRROR_SCHEMA, table->type->table);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		*keys = lappend(*keys,
+						read_key(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	role_leave(&scope);
+}
+
+static int
+compare_keys(const ListCell *a, const ListCell *b)
+{
+	const ObjectKey *left = lfirst(a);
+	const ObjectKey *right = lfirst(b);
+	int order = strcmp(left->id, right->id);
+
+	return order != 0 ? order : strcmp(left->account, right->account);
+}
+
+/* Leave so many of them, chosen by chance, in their order. */
+static List *
+choose(List *keys, int sample)
+{
+	List *chosen = NIL;
+	int rest = list_length(keys);
+	ListCell *cell;
+
+	foreach(cell, keys)
+	{
+		int wanted = sample - list_length(chosen);
+
+		if (pg_prng_double(&pg_global_prng_state) * rest < wanted)
+			chosen = lappend(chosen, lfirst(cell));
+		rest--;
+	}
+	return chosen;
+}
+
+/* Objects of which there is a row, or an event that should have made one. */
+List *
+verify_sample(MirrorTable *table, List *all, int sample)
+{
+	List *keys = NIL;
+	ListCell *cell;
+
+	keys_in_table(table, sample, &all);
+	list_sort(all, compare_keys);
+	foreach(cell, all)
+	{
+		ListCell former = {.ptr_value = keys != NIL ? llast(keys) : NULL};
+
+		if (keys == NIL || compare_keys(&former, cell) != 0)
+			keys = lappend(keys, lfirst(cell));
+	}
+	return choose(keys, sample);
+}
