@@ -308,7 +308,7 @@ check_stopped(const Handler *handler)
 			ERROR,
 			(errcode(ERRCODE_NO_SUCH_NAME),
 			 errmsg("handler \"%s\" is stopped", handler->name),
-			 errdetail("Its role %s was revoked its rights.",
+			 errdetail("stripe_sync.revoke_all() was called for its role, %s.",
 					   quote_identifier(handler->role)),
 			 errhint(
 				 "Register it again with stripe_sync.add_handler(), or drop it.")));

@@ -85,22 +85,14 @@ new_row(const Event *event, const char *endpoint, const char *source,
 	return row;
 }
 
-/*
- * False when it is there already.  The table is looked at under its lock: a
- * change of it may have been committed while that was waited for.
- */
+/* False when it is there already.  The inbox fits, and is locked since then. */
 static bool
 insert_row(const Row *row)
 {
-	RowTarget *target;
-	Refusal refusal;
-	bool inserted;
+	RowTarget *target = row_open(engine_relation("event"),
+								 engine_relation("event_pkey"), EVENT_NATTS);
+	bool inserted = row_insert(target, row->values, row->nulls);
 
-	if (!inbox_table_fits(&refusal))
-		refusal_raise(&refusal);
-	target = row_open(engine_relation("event"), engine_relation("event_pkey"),
-					  EVENT_NATTS);
-	inserted = row_insert(target, row->values, row->nulls);
 	row_close(target);
 	return inserted;
 }
@@ -373,7 +365,10 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 {
 	List *steps = all_steps(event);
 	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
+	Refusal refusal;
 
+	if (!inbox_table_fits(&refusal))
+		refusal_raise(&refusal);
 	put_text(row, EVENT_STATUS, "pending");
 	if (event->catalog == NULL)
 		put_text(row, EVENT_MIRRORED, "ignored");

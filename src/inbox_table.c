@@ -140,7 +140,11 @@ inbox_table_open(void)
 					  RecoveryInProgress() ? AccessShareLock : RowExclusiveLock);
 }
 
-/* May it be written straight?  False, with the refusal filled in, when not. */
+/*
+ * May it be written straight?  False, with the refusal filled in, when not.  It
+ * is looked at under its lock: a change may have been committed while that was
+ * waited for, and none can be until the transaction's end.
+ */
 bool
 inbox_table_fits(Refusal *refusal)
 {

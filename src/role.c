@@ -30,7 +30,6 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -38,7 +37,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
-#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #define PINNED_PATH "pg_catalog, pg_temp"
@@ -326,26 +324,11 @@ role_enter_caller(void)
 	return (RoleScope){depth};
 }
 
-/* The role that owns the extension's tables. */
-static Oid
-role_engine(void)
-{
-	Oid relid = engine_relation("event");
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* For our own tables.  Nested ones cost next to nothing. */
 RoleScope
 role_enter_engine(void)
 {
-	Oid engine = role_engine();
+	Oid engine = own_table_owner(engine_relation("event"));
 	ScopeFrame *frame = push(SCOPE_ENGINE);
 
 	keep_path(frame, namespace_search_path);

@@ -83,7 +83,9 @@ def journal():
 
 
 def wait_until(condition):
+    """Has it come true within a minute?"""
     for _ in range(6000):
         if condition():
-            return
+            return True
         time.sleep(0.01)
+    return False

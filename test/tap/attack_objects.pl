@@ -91,7 +91,7 @@ $told = says('b10', $super, receive_sql(customer('cus_11', email => 'ceo@victim.
 unlike($told, qr/server closed/, '10, brother: an event whose table is another\'s is told');
 TODO:
 {
-	local $TODO = 'whose the schema is is looked at by add_endpoint() and create_tables(), not with each event';
+	local $TODO = 'the owner of schema stripe is checked by add_endpoint() and create_tables(), not for each event';
 
 	is(one('b10', q{SELECT count(*) FROM stripe.customers}), '0', '10, brother: it is not written into a table of a schema made afterwards');
 }
