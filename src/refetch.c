@@ -287,11 +287,14 @@ check_answer(const Part *part, const Reading *reading)
 
 /* Too early to decide between the events that it was asked for. */
 static void
-ask_once_more(const Part *part, const CatalogType *type)
+ask_once_more(const Part *part, const CatalogType *type, TimestampTz as_of)
 {
-	reread_ask(type, part->object_id, part->account,
-			   "the answer was too early to tell", part->since,
-			   GetCurrentTimestamp() + AGAIN_AFTER);
+	TimestampTz due = GetCurrentTimestamp() + AGAIN_AFTER;
+
+	if (as_of < part->since)
+		reread_ask(type, part->object_id, part->account,
+				   "the answer was too early to tell", part->since, due);
+	unread_too_early(part, as_of, due);
 }
 
 static void
@@ -315,8 +318,7 @@ object_take(Part *part, const ApiCall *call)
 	if (alive)
 		check_answer(part, &reading);
 	mirror_read(&reading);
-	if (call->as_of < part->since)
-		ask_once_more(part, reading.type);
+	ask_once_more(part, reading.type, call->as_of);
 	if (alive)
 		list_add_rests(part, &reading);
 	unread_done(part, call->as_of);

@@ -262,6 +262,8 @@ extern bool part_is_tried_out(const Part *part);
 extern void unread_failed(const Part *part, const Outcome *outcome);
 extern void unread_refused(const Part *part, const char *error);
 extern void unread_done(const Part *part, TimestampTz as_of);
+extern void unread_too_early(const Part *part, TimestampTz as_of,
+							 TimestampTz due);
 extern void unread_cancelled(int64 job);
 
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */

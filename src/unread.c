@@ -220,6 +220,29 @@ unread_done(const Part *part, TimestampTz as_of)
 	SPI_finish();
 }
 
+/*
+ * What was given up and wants a later answer than this one: it is asked for once
+ * more, in a moment, and from the beginning.
+ */
+void
+unread_too_early(const Part *part, TimestampTz as_of, TimestampTz due)
+{
+	static EngineStatement revive = {
+		"UPDATE stripe_sync.reread SET state = 'waiting', tries = 0, due_at = $5"
+		" WHERE object_type = $1 AND object_id = $2 AND account = $3"
+		"  AND state = 'dead' AND after > $4",
+		5,
+		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+	Datum values[] = {CStringGetTextDatum(part->object_type),
+					  CStringGetTextDatum(part->object_id),
+					  CStringGetTextDatum(part->account),
+					  TimestampTzGetDatum(as_of), TimestampTzGetDatum(due)};
+
+	SPI_connect();
+	engine_run(&revive, values, NULL, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
 /* Somebody has called the job off: what the mirror wanted of it stays unread. */
 void
 unread_cancelled(int64 job)

@@ -405,6 +405,8 @@ becomes(wish('cus_denied', q{state = 'dead'}), 'Stripe refuses what the mirror w
 like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 0 given up .*403/, 'verify_mirror() says so');
 like(shop(q{SELECT payload->>'text' FROM stripe_sync.message}), qr/customer cus_denied: .*403.*refetch\('customer', 'cus_denied', ''\)/, 'and system.event_failed');
 key_is(undef);
+# and an answer that is too early for what was given up
+shop(q{UPDATE stripe_sync.reread SET after = now() + '2 s' WHERE object_id = 'cus_denied'});
 over(refetch('customer', 'cus_denied'), 'with the right, refetch()', state => 'done', error => undef);
 eventually('makes it whole', sub { incomplete() eq '' });
 
