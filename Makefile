@@ -68,6 +68,7 @@ OBJS = \
 	src/children.o \
 	src/fold.o \
 	src/reread.o \
+	src/timed.o \
 	src/handler.o \
 	src/handler_setup.o \
 	src/test_handler.o \

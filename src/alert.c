@@ -270,15 +270,6 @@ typedef struct Application
 	bool locked;
 } Application;
 
-static void
-condition_body(void *arg)
-{
-	Application *application = arg;
-
-	application->alert->opens = condition_holds(application->alert,
-												application->event);
-}
-
 /* A destination that is off can't be told so. */
 static bool
 is_about_itself(const Alert *alert, const Event *event)
@@ -292,19 +283,52 @@ is_about_itself(const Alert *alert, const Event *event)
 	return destination != NULL && strcmp(destination, alert->destination) == 0;
 }
 
-/* What closes doesn't open.  What can't be evaluated doesn't hold. */
 static void
-decide(Application *application)
+condition_body(void *arg)
+{
+	Application *application = arg;
+
+	application->alert->opens = condition_holds(application->alert,
+												application->event);
+}
+
+static void
+group_body(void *arg)
+{
+	Application *application = arg;
+
+	application->alert->group = alert_group(application->alert,
+											application->event);
+}
+
+static bool
+look_by_path(void (*body)(void *), Application *application, ErrorData **error)
+{
+	return timed_guard(body, application, "its jsonpath",
+					   "Write a condition or group_by that looks at less.",
+					   error);
+}
+
+/*
+ * What closes doesn't open.  What can't be evaluated doesn't hold; of what takes
+ * too long nobody knows, so that it fails.
+ */
+static bool
+decide(Application *application, ErrorData **error)
 {
 	Alert *alert = application->alert;
-	Event *event = application->event;
-	ErrorData *ignored;
 
-	alert->closes = closes(alert, event->type);
+	alert->closes = closes(alert, application->event->type);
 	alert->opens = !alert->closes;
 	if (alert->opens && alert->condition != NULL &&
-		!step_guard(condition_body, application, NULL, &ignored))
+		!look_by_path(condition_body, application, error))
+	{
 		alert->opens = false;
+		return (*error)->sqlerrcode != ERRCODE_QUERY_CANCELED;
+	}
+	if (!(alert->opens || alert->closes) || alert->group_by == NULL)
+		return true;
+	return look_by_path(group_body, application, error);
 }
 
 static void
@@ -319,7 +343,8 @@ lock_body(void *arg)
 	if (!alert->closes &&
 		(alert->destination == NULL || is_about_itself(alert, event)))
 		alert->opens = false;
-	alert->group = alert_group(alert, event);
+	if (alert->group == NULL)
+		alert->group = alert_group(alert, event);
 	application->locked = (alert->opens || alert->closes) &&
 						  group_lock(alert, alert->group, event->account,
 									 application->wait);
@@ -373,7 +398,11 @@ alert_attempt(Event *event, bool wait, ErrorData **error)
 		Application *application = palloc0(sizeof(Application));
 
 		*application = (Application){lfirst(cell), event, wait, false};
-		decide(application);
+		if (!decide(application, &one))
+		{
+			note_error(application->alert, one, error);
+			continue;
+		}
 		if (!application->alert->opens && !application->alert->closes)
 			continue;
 		if (!step_guard(lock_body, application, NULL, &one))

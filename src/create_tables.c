@@ -12,7 +12,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -305,31 +304,19 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 
 /* ---- all of them ---- */
 
-static Oid
-database_owner(void)
-{
-	HeapTuple tuple = SearchSysCache1(DATABASEOID,
-									  ObjectIdGetDatum(MyDatabaseId));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);
-	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-/* Remember the search_path of a table's making. */
+/* Remember which table it is, and the search_path of its making. */
 static void
-note_table(const CatalogType *type, const Builder *builder)
+note_table(const CatalogType *type, const char *search_path)
 {
 	static EngineStatement note = {
-		"INSERT INTO stripe_sync.mirror_table (table_name, search_path) VALUES ($1, $2)"
-		" ON CONFLICT (table_name) DO UPDATE SET search_path = excluded.search_path",
-		2,
-		{TEXTOID, TEXTOID}};
+		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, relid) VALUES ($1, $2, $3)"
+		" ON CONFLICT (table_name) DO UPDATE"
+		" SET search_path = excluded.search_path, relid = excluded.relid",
+		3,
+		{TEXTOID, TEXTOID, OIDOID}};
 	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(builder->search_path)};
+					  CStringGetTextDatum(search_path),
+					  ObjectIdGetDatum(table_lookup(type))};
 	RoleScope scope = role_enter_engine();
 
 	engine_run(&note, values, NULL, SPI_OK_INSERT);
@@ -356,7 +343,8 @@ extending_role(Oid relid, const Builder *builder)
 
 /*
  * A table that is there already, without a note (the extension was dropped and
- * made again): its owner or a superuser may say what its triggers' path is.
+ * made again) or with another's (the database was restored): its owner or a
+ * superuser may say what it is, and what its triggers' path is.
  */
 static bool
 owns(const Builder *builder, Oid relid)
@@ -396,20 +384,23 @@ make_table(const CatalogType *type, const Builder *builder)
 {
 	Oid relid = lock_to_extend(type, builder);
 	TableAction action = TABLE_CREATED;
-	char *path = OidIsValid(relid) ? table_noted_path(type->table) : NULL;
+	TableNote note = {InvalidOid, NULL};
+	const char *path = builder->search_path;
 	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
 								 : builder->role;
 	RoleScope scope;
 
 	/* triggers may run when new columns are filled, under the path they know */
-	scope = role_enter_writing(role, path ? path : builder->search_path);
+	if (OidIsValid(relid) && table_note(type->table, &note))
+		path = note.search_path;
+	scope = role_enter_writing(role, path);
 	if (OidIsValid(relid))
 		action = extend_table(type, relid, builder);
 	else
 		create_table(type, builder);
 	role_leave(&scope);
-	if (action == TABLE_CREATED || (path == NULL && owns(builder, relid)))
-		note_table(type, builder);
+	if (action == TABLE_CREATED || (note.relid != relid && owns(builder, relid)))
+		note_table(type, path);
 	CommandCounterIncrement();
 	return action;
 }
@@ -435,7 +426,7 @@ builder_begin(void)
 	Builder builder = {0};
 
 	builder.by_superuser = superuser();
-	builder.role = builder.by_superuser ? database_owner() : GetUserId();
+	builder.role = builder.by_superuser ? own_database_owner() : GetUserId();
 	builder.search_path = role_resolved_path();
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
@@ -548,11 +539,12 @@ adopt_tables(Oid namespace)
 		Oid relid = type->table != NULL
 						? get_relname_relid(type->table, namespace)
 						: InvalidOid;
+		TableNote note;
 
 		if (OidIsValid(relid) && table_kind_fits(get_rel_relkind(relid)) &&
-			looks_ours(type, relid) && table_noted_path(type->table) == NULL &&
+			looks_ours(type, relid) && !table_note(type->table, &note) &&
 			owns(&builder, relid))
-			note_table(type, &builder);
+			note_table(type, builder.search_path);
 	}
 	grant_to_readers();
 }

@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -26,17 +25,11 @@
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 
 /* All handlers, sorted by name; read again when set-up changed. */
 static MemoryContext handlers_memory = NULL;
 static List *handlers = NIL;
 static uint64 handlers_generation = 0;
-
-/* The timer of handler_timeout.  Nested handlers live under the outermost's. */
-static TimeoutId timer = MAX_TIMEOUTS;
-static int timer_depth = 0;
-static volatile sig_atomic_t timer_fired = false;
 
 /* ---- the list ---- */
 
@@ -146,73 +139,6 @@ handler_find(const char *name)
 		if (strcmp(((Handler *) lfirst(cell))->name, name) == 0)
 			return copy_handler(lfirst(cell));
 	return NULL;
-}
-
-/* ---- the timer ---- */
-
-static void
-timer_expired(void)
-{
-	timer_fired = true;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-}
-
-static void
-timer_start(void)
-{
-	if (timer_depth++ > 0)
-		return;
-	timer_fired = false;
-	if (guc_handler_timeout == 0)
-		return;
-	if (timer == MAX_TIMEOUTS)
-		timer = RegisterTimeout(USER_TIMEOUT, timer_expired);
-	/* again and again: a handler may catch the first */
-	enable_timeout_every(
-		timer,
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_handler_timeout),
-		Min(guc_handler_timeout, 1000));
-}
-
-/* Has the time been exceeded?  An interrupt that only we asked for is dropped. */
-static bool
-timer_stop(void)
-{
-	if (--timer_depth == 0 && timer != MAX_TIMEOUTS)
-		disable_timeout(timer, false);
-	if (timer_fired && QueryCancelPending &&
-		!get_timeout_indicator(STATEMENT_TIMEOUT, false) &&
-		!get_timeout_indicator(LOCK_TIMEOUT, false))
-		QueryCancelPending = false;
-	return timer_fired;
-}
-
-/* Was it our timer that cancelled, and not the caller's? */
-static bool
-cancelled_by_timer(const ErrorData *error)
-{
-	return timer_fired && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		   error->message_id != NULL &&
-		   strcmp(error->message_id,
-				  "canceling statement due to user request") == 0;
-}
-
-/* Memory that it asked for in one piece is its own failure, like running out. */
-static bool
-asked_too_much(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
-		   error->message_id != NULL &&
-		   strncmp(error->message_id, "invalid memory alloc request size",
-				   33) == 0;
-}
-
-static bool
-is_handlers_own(const ErrorData *error)
-{
-	return cancelled_by_timer(error) || asked_too_much(error);
 }
 
 /* ---- a call ---- */
@@ -367,23 +293,9 @@ call_body(void *arg)
 	scope = role_enter_writing(role, call->handler->search_path);
 	run_function(function, call->event->document);
 	role_leave(&scope);
-	if (timer_fired) /* it caught the cancel, or just made it */
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg_internal("canceling statement due to user request")));
+	timed_check();
 	if (call->afterwards != NULL)
 		call->afterwards(call->arg);
-}
-
-/* Say what it was, not how it was done. */
-static void
-explain_timeout(ErrorData *error)
-{
-	error->message = psprintf(
-		"the handler ran longer than stripe_sync.handler_timeout (%d ms)",
-		guc_handler_timeout);
-	error->hint = pstrdup(
-		"Register it with deferred => true and let it do less, or raise the time-out.");
 }
 
 /*
@@ -395,19 +307,10 @@ handler_attempt(const Handler *handler, Event *event,
 				void (*afterwards)(void *), void *arg, ErrorData **error)
 {
 	Call call = {handler, event, afterwards, arg};
-	volatile bool done = false;
 
 	CommandCounterIncrement(); /* it sees what was done before it */
-	timer_start();
-	PG_TRY();
-	{
-		done = step_guard(call_body, &call, is_handlers_own, error);
-	}
-	PG_FINALLY();
-	{
-		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
-			explain_timeout(*error);
-	}
-	PG_END_TRY();
-	return done;
+	return timed_guard(
+		call_body, &call, "the handler",
+		"Register it with deferred => true and let it do less, or raise the time-out.",
+		error);
 }

@@ -178,7 +178,14 @@ extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
 extern void table_init(void);
 
-extern char *table_noted_path(const char *name);
+/* What create_tables() noted of a table */
+typedef struct TableNote
+{
+	Oid relid;
+	const char *search_path;
+} TableNote;
+
+extern bool table_note(const char *name, TableNote *note);
 extern void table_pin(MirrorTable *table);
 extern void table_unpin(MirrorTable *table);
 
@@ -375,6 +382,7 @@ extern void columns_fill(const CatalogType *type, List *columns);
 
 /* ---- in mirror_schema.c ---- */
 extern void mirror_schema_make(Oid role);
+extern void mirror_schema_check(Oid schema, Oid table_owner);
 
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);

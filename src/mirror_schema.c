@@ -9,12 +9,90 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
+
+/* ---- whose may it be? ---- */
+
+/* May the role call create_tables()? */
+static bool
+administers(Oid role)
+{
+	oidvector *arguments = buildoidvector((Oid[]){TEXTARRAYOID}, 1);
+	Oid function = GetSysCacheOid3(
+		PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("create_tables"),
+		PointerGetDatum(arguments), ObjectIdGetDatum(engine_schema()));
+
+	return OidIsValid(function) &&
+		   compat_function_aclcheck(function, role) == ACLCHECK_OK;
+}
+
+/* A superuser has everybody's privileges. */
+static bool
+may_have_mirror(Oid owner)
+{
+	return has_privs_of_role(owner, engine_owner()) ||
+		   has_privs_of_role(owner, own_database_owner()) || administers(owner);
+}
+
+static void
+refuse_owner(Oid owner, Oid role)
+{
+	char *name = GetUserNameFromId(owner, false);
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("schema \"%s\" belongs to role \"%s\"", MIRROR_SCHEMA, name),
+		 errdetail(
+			 "The owner could put other tables in the place of the mirror's, and read what is written to them."),
+		 errhint(
+			 "Run ALTER SCHEMA %s RENAME TO %s_other, or ALTER SCHEMA %s OWNER TO %s. If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
+			 MIRROR_SCHEMA, MIRROR_SCHEMA, MIRROR_SCHEMA,
+			 quote_identifier(GetUserNameFromId(role, false)), name,
+			 quote_literal_cstr(quote_identifier(name)))));
+}
+
+/*
+ * A table of the schema is to be used.  Its owner, when it is the one that
+ * create_tables() has noted, else InvalidOid: who owns the mirror's tables may
+ * own their schema.
+ */
+void
+mirror_schema_check(Oid schema, Oid table_owner)
+{
+	Oid owner = own_schema_owner(schema);
+
+	if (owner != table_owner && !may_have_mirror(owner))
+		refuse_owner(owner, own_database_owner());
+}
+
+/* ---- made ---- */
+
+/* Does the role own the tables that we know there already? */
+static bool
+owns_tables(Oid owner, Oid schema)
+{
+	static EngineStatement select = {
+		"SELECT COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
+		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
+		"   ON c.oid = m.relid AND c.relname = m.table_name AND c.relnamespace = $2), false)",
+		2,
+		{OIDOID, OIDOID}};
+	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};
+	RoleScope scope = role_enter_engine();
+	bool owns;
+
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	owns = DatumGetBool(engine_value());
+	role_leave(&scope);
+	return owns;
+}
 
 static void
 make(Oid role)
@@ -30,28 +108,6 @@ make(Oid role)
 	CommandCounterIncrement();
 }
 
-/* An administrator, or the owner of the tables that we know there already? */
-static bool
-has_mirror(Oid owner, Oid schema)
-{
-	static EngineStatement select = {
-		"SELECT pg_catalog.has_function_privilege($1,"
-		"  'stripe_sync.create_tables(text[])', 'EXECUTE')"
-		" OR COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
-		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
-		"   ON c.relname = m.table_name AND c.relnamespace = $2), false)",
-		2,
-		{OIDOID, OIDOID}};
-	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};
-	RoleScope scope = role_enter_engine();
-	bool has;
-
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	has = DatumGetBool(engine_value());
-	role_leave(&scope);
-	return has;
-}
-
 /*
  * There is a schema for the tables of "role", who is to make them.  The caller
  * is connected to SPI.
@@ -61,7 +117,6 @@ mirror_schema_make(Oid role)
 {
 	Oid schema = get_namespace_oid(MIRROR_SCHEMA, true);
 	Oid owner;
-	char *name;
 
 	if (!OidIsValid(schema))
 	{
@@ -69,19 +124,7 @@ mirror_schema_make(Oid role)
 		return;
 	}
 	owner = own_schema_owner(schema);
-	/* a superuser has everybody's */
-	if (has_privs_of_role(owner, role) || has_mirror(owner, schema))
-		return;
-	name = GetUserNameFromId(owner, false);
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		 errmsg("schema \"%s\" belongs to role \"%s\"", MIRROR_SCHEMA, name),
-		 errdetail(
-			 "The owner could put other tables in the place of the mirror's, and read what is written to them."),
-		 errhint(
-			 "Run ALTER SCHEMA %s RENAME TO %s_other, or ALTER SCHEMA %s OWNER TO %s. If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
-			 MIRROR_SCHEMA, MIRROR_SCHEMA, MIRROR_SCHEMA,
-			 quote_identifier(GetUserNameFromId(role, false)), name,
-			 quote_literal_cstr(quote_identifier(name)))));
+	if (!has_privs_of_role(owner, role) && !may_have_mirror(owner) &&
+		!owns_tables(owner, schema))
+		refuse_owner(owner, role);
 }

@@ -24,6 +24,7 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
@@ -203,6 +204,20 @@ own_schema_owner(Oid schema)
 	return owner;
 }
 
+Oid
+own_database_owner(void)
+{
+	HeapTuple tuple = SearchSysCache1(DATABASEOID,
+									  ObjectIdGetDatum(MyDatabaseId));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);
+	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 static bool
 refuse_schema(Refusal *refusal)
 {
@@ -333,4 +348,18 @@ engine_extension(void)
 {
 	check();
 	return own.extension;
+}
+
+Oid
+engine_owner(void)
+{
+	check();
+	return own.owner;
+}
+
+Oid
+engine_schema(void)
+{
+	check();
+	return own.schema;
 }

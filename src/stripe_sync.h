@@ -123,11 +123,14 @@ struct Refusal;
 
 extern Oid engine_relation(const char *name); /* a table, or an index of one */
 extern Oid engine_extension(void);
+extern Oid engine_owner(void);
+extern Oid engine_schema(void);
 extern Oid own_find(const char *name);
 extern bool own_fits(struct Refusal *refusal);
 extern void own_forget(Oid relid);
 extern Oid own_table_owner(Oid relid);
 extern Oid own_schema_owner(Oid schema);
+extern Oid own_database_owner(void);
 
 /* ---- in advisory.c: the locks that are on no row ---- */
 typedef enum AdvisoryKind
@@ -384,6 +387,11 @@ extern int64 step_backoff(int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
 extern Datum step_names(List *steps);
 extern Datum step_tries(List *steps);
+
+/* ---- in timed.c ---- */
+extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
+						const char *hint, ErrorData **error);
+extern void timed_check(void);
 
 /* ---- in handler.c: the user's functions ---- */
 typedef struct Handler

@@ -83,30 +83,31 @@ table_unpin(MirrorTable *table)
 }
 
 /*
- * The search_path that was in force when the table was made.  A note that is
- * written invalidates the tables of all sessions (config_changed()).
+ * What was noted when the table of that name was made; false: nothing.  A note
+ * that is written invalidates the tables of all sessions (config_changed()).
  */
-char *
-table_noted_path(const char *name)
+bool
+table_note(const char *name, TableNote *note)
 {
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan("mirror_table", "mirror_table_pkey", 1, name,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
-	char *path = NULL;
+	bool found = HeapTupleIsValid(tuple);
+	bool isnull;
 
 	notes = RelationGetRelid(relation);
-
-	if (HeapTupleIsValid(tuple))
+	if (found)
 	{
-		bool isnull;
+		TupleDesc desc = RelationGetDescr(relation);
 
-		path = TextDatumGetCString(
-			heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
+		note->search_path = TextDatumGetCString(
+			heap_getattr(tuple, 2, desc, &isnull));
+		note->relid = DatumGetObjectId(heap_getattr(tuple, 3, desc, &isnull));
 	}
 	engine_scan_end(scan, relation, snapshot);
-	return path;
+	return found;
 }
 
 static bool
@@ -371,8 +372,8 @@ table_bind(const CatalogType *type, Oid relid)
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync mirror table", ALLOCSET_SMALL_SIZES);
 	MirrorTable *table = MemoryContextAllocZero(memory, sizeof(MirrorTable));
+	TableNote note = {InvalidOid, UNNOTED_PATH};
 	Relation relation;
-	char *path;
 
 	table->memory = memory;
 	table->type = type;
@@ -388,8 +389,10 @@ table_bind(const CatalogType *type, Oid relid)
 	bind_columns(table, relation);
 	sort_columns(table);
 	check_bound(table, relation);
-	path = table_noted_path(RelationGetRelationName(relation));
-	table->search_path = MemoryContextStrdup(memory, path ? path : UNNOTED_PATH);
+	(void) table_note(RelationGetRelationName(relation), &note);
+	mirror_schema_check(RelationGetNamespace(relation),
+						note.relid == relid ? table->owner : InvalidOid);
+	table->search_path = MemoryContextStrdup(memory, note.search_path);
 	relation_close(relation, NoLock);
 	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
 	return table;

@@ -2,10 +2,12 @@
 
 CREATE TABLE stripe_sync.mirror_table (
 	table_name	text PRIMARY KEY,
-	search_path	text NOT NULL
+	search_path	text NOT NULL,
+	relid		oid NOT NULL
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
+COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
 
 -- What the mirror's own row has no room for once something has replaced a
 -- reading of the API: the last one that showed the object alive, and the last

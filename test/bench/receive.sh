@@ -91,7 +91,7 @@ main()
 	printf '%s\n' "an event of $(wc -c <test/bench/event.json) bytes, $(nproc) processors, $("$PG_CONFIG" --version)"
 	printf '%8s %10s %10s %6s %12s %10s %6s %10s %6s\n' clients insert/s receive/s ratio \
 		redeliver/s select/s ratio probe/s ratio
-	for clients in 1 4 16; do
+	for clients in 1 4 16 32; do
 		count=$((clients == 1 ? 4000 : 10000))
 		pair receive insert "$clients" "$count"
 		printf '%8s %10s %10s %6s' "$clients" "$B" "$A" "$RATIO"
