@@ -24,7 +24,10 @@ use constant HUSH => 'sEcReT';
 use constant KEY => 'sk_test_tap_0123456789_sEcReT';
 
 my $stripe = StripeStub->start;
-my $node = start_node('secret', conf => "shared_preload_libraries = 'stripe_sync, auto_explain'\n" . $stripe->conf . join("\n",
+# where there is a package of it (test/setup)
+chomp(my $libraries = `pg_config --pkglibdir`);
+my $has_pgaudit = -e "$libraries/pgaudit.so";
+my $node = start_node('secret', conf => "shared_preload_libraries = 'stripe_sync, auto_explain" . ($has_pgaudit ? ', pgaudit' : '') . "'\n" . $stripe->conf . join("\n",
 	"stripe_sync.stripe_rate = 100", "stripe_sync.reconcile_interval = '1h'",
 	"wal_level = logical", "max_replication_slots = 4", "max_wal_senders = 4", "log_parameter_max_length_on_error = -1", ''));
 make_sender($node, 'shop');
@@ -174,6 +177,23 @@ shop(q{
 	SELECT stripe_sync.add_slack_webhook('planned', (SELECT secret FROM given WHERE what = 'url'))});
 like(logged($log), qr/Query Text: INSERT INTO stripe_sync\.endpoint /, 'auto_explain logs our statements');
 unlike(logged($log), qr/${\HUSH}/, 'without the secrets');
+
+SKIP:
+{
+	skip 'no pgaudit', 3 unless $has_pgaudit;
+	$log = -s $node->logfile;
+	shop(q{
+		SET pgaudit.log = 'all'; SET pgaudit.log_parameter = on; SET pgaudit.log_relation = on; SET pgaudit.log_rows = on;
+		SELECT stripe_sync.add_endpoint('audited', (SELECT secret FROM given WHERE what = 'whsec'));
+		SELECT stripe_sync.rotate_endpoint_secret('audited', (SELECT secret FROM given WHERE what = 'again'));
+		SELECT stripe_sync.set_api_key((SELECT secret FROM given WHERE what = 'key'), 'acct_3');
+		SELECT stripe_sync.add_slack_channel('audited', '#c', (SELECT secret FROM given WHERE what = 'token'));
+		SELECT stripe_sync.add_slack_webhook('audited', (SELECT secret FROM given WHERE what = 'url'));
+		SELECT status FROM stripe_sync.simulate('plan.created', '{"id": "gold", "object": "plan"}', 'audited')});
+	like(logged($log), qr/AUDIT: SESSION,.*INSERT INTO stripe_sync\.endpoint /, 'pgaudit logs our statements');
+	like(logged($log), qr/AUDIT: SESSION,.*add_slack_webhook/, 'and the calls');
+	unlike(logged($log), qr/${\HUSH}/, 'without the secrets');
+}
 
 $node->append_conf('postgresql.conf', "auto_explain.log_min_duration = 0\nauto_explain.log_nested_statements = on\nauto_explain.log_verbose = on\n");
 $node->reload;
