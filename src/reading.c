@@ -408,6 +408,8 @@ ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 			reading_make(json_is_object(object) ? object->val.binary.data : NULL,
 						 account, PG_GETARG_TIMESTAMPTZ(2)));
 	}
+	if (readings != NIL)
+		deferred_fire_callers(); /* what it raises is the caller's */
 	scope = role_enter_engine();
 	mirror_read_page(readings);
 	role_leave(&scope);

@@ -70,6 +70,9 @@ like(send_as('l_handler', 'app', customer('cus_alone')), qr/^failed.*23503/ms, '
 retried('l_handler');
 is(one('l_handler', q{SELECT string_agg(id, ' ' ORDER BY id) FROM shop.member}), 'cus_1 evt_cus_1_' . (one('l_handler', q{SELECT split_part(id, '_', 4) FROM stripe_sync.event WHERE object_id = 'cus_1'})) . ' ' . one('l_handler', q{SELECT id FROM stripe_sync.event WHERE object_id = 'cus_alone'}), 'deferred handlers too');
 # foreign keys between mirror tables, in the order that events come
+$told = says('l_handler', $super, q{BEGIN; INSERT INTO shop.member VALUES ('nobody'); SELECT status FROM stripe_sync.apply_reading_page('[{"id": "cus_read", "object": "customer"}]'); COMMIT});
+like($told, qr/ERROR:  23503: [^\n]*"member"/, 'what the caller had deferred is told to it');
+unlike($told, qr/^(applied|failed)/m, 'before anything is read');
 root('l_handler', q{ALTER TABLE stripe.subscriptions ADD FOREIGN KEY (customer, _account) REFERENCES stripe.customers (id, _account) DEFERRABLE INITIALLY DEFERRED;
 	ALTER TABLE stripe.subscription_items ADD FOREIGN KEY (subscription, _account) REFERENCES stripe.subscriptions (id, _account) DEFERRABLE INITIALLY DEFERRED});
 my $page = { object => 'list', url => '/v1/subscription_items', has_more => FALSE, data => [ { id => 'si_1', object => 'subscription_item', subscription => 'sub_1', quantity => 1 } ] };
