@@ -75,6 +75,18 @@ ALTER TABLE stripe.customers REPLICA IDENTITY USING INDEX customers_identity;
 SELECT t.send('evt_c1', 'customer.created', 1, '{"id":"cus_1","object":"customer","name":"a"}'), t.send('evt_c2', 'customer.updated', 2, '{"id":"cus_1","object":"customer","name":"b"}');
 SELECT id, name FROM stripe.customers;
 
+-- ---- foreign keys to what isn't the primary key ----
+
+CREATE UNIQUE INDEX ON stripe.products (name);
+CREATE TABLE t.log (what text);
+CREATE TABLE t.named (name text PRIMARY KEY REFERENCES stripe.products (name) ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION t.logged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t.log VALUES (OLD.name || ' ' || NEW.name); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER logged AFTER UPDATE ON t.named DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION t.logged();
+SELECT t.send('evt_n1', 'product.created', 10, '{"id":"prod_n","object":"product","name":"a"}');
+INSERT INTO t.named VALUES ('a');
+SELECT t.send('evt_n2', 'product.updated', 11, '{"id":"prod_n","object":"product","name":"b"}');
+SELECT name, (SELECT what FROM t.log) AS log FROM t.named;
+
 -- ---- tombstones of children are compared ----
 
 SELECT t.send('evt_i50', 'invoice.created', 300, t.invoice(50, 1, 1, 2)), t.send('evt_u50', 'invoice.updated', 301, t.invoice(50, 1, 2));
