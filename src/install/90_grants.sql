@@ -101,6 +101,19 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
 
+-- The mirror's tables that are there.  Whatever else has the name of one, as in
+-- another tool's schema "stripe", isn't ours to grant.
+CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid) RETURNS SETOF record
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT m.table_name, c.oid
+	  FROM stripe_sync.mirror_table m JOIN pg_class c ON c.oid = to_regclass(format('stripe.%I', m.table_name))
+	 WHERE c.relkind IN ('r', 'p')
+	   AND 6 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
+				   AND a.attname IN ('_data', '_account', '_deleted_at', '_event_id', '_as_of', '_synced_at'))
+$$;
+COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: the tables of the mirror that grants are made on';
+
 -- Roles that may read the inbox may read the mirror.  The mirror's owner
 -- grants, so that it is its grant to take back.
 CREATE FUNCTION stripe_sync.grant_mirror() RETURNS void
@@ -122,9 +135,8 @@ BEGIN
 			EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
 		END IF;
 		FOR name IN
-			SELECT m.table_name FROM stripe_sync.mirror_table m
-			 WHERE to_regclass(format('stripe.%I', m.table_name)) IS NOT NULL
-			   AND NOT has_table_privilege(reader, to_regclass(format('stripe.%I', m.table_name)), 'SELECT')
+			SELECT m.name FROM stripe_sync.mirror_tables() m
+			 WHERE NOT has_table_privilege(reader, m.relid, 'SELECT')
 		LOOP
 			EXECUTE format('GRANT SELECT ON stripe.%I TO %s', name, reader::regrole);
 		END LOOP;
@@ -165,8 +177,8 @@ BEGIN
 	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', role);
 	-- what a role owns isn't ours to take
 	FOR name IN
-		SELECT m.table_name FROM stripe_sync.mirror_table m, pg_class c
-		 WHERE c.oid = to_regclass(format('stripe.%I', m.table_name)) AND c.relowner <> role
+		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
+		 WHERE c.oid = m.relid AND c.relowner <> role
 	LOOP
 		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, role);
 	END LOOP;
@@ -189,7 +201,7 @@ COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
 'Takes back all that grant_ingest, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
 
 REVOKE ALL ON FUNCTION
-	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(),
+	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(), stripe_sync.mirror_tables(),
 	stripe_sync.grant_ingest(regrole), stripe_sync.grant_read(regrole),
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
