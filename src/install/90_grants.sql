@@ -101,14 +101,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
 
--- The mirror's tables that are there.  Whatever else has the name of one, as in
--- another tool's schema "stripe", isn't ours to grant.
-CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid) RETURNS SETOF record
+-- The mirror's tables that are there, and whether we may grant on them: an owner
+-- of the extension who is no superuser may not, where they are another's.  Whatever
+-- else has the name of one, as in another tool's schema "stripe", isn't ours to grant.
+CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid, OUT ours boolean) RETURNS SETOF record
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT m.table_name, c.oid
-	  FROM stripe_sync.mirror_table m JOIN pg_class c ON c.oid = to_regclass(format('stripe.%I', m.table_name))
-	 WHERE c.relkind IN ('r', 'p')
+	SELECT m.table_name, c.oid, pg_has_role(c.relowner, 'USAGE') AND (
+			pg_has_role(n.nspowner, 'USAGE') OR has_schema_privilege(n.oid, 'USAGE'))
+	  FROM stripe_sync.mirror_table m JOIN pg_class c ON c.relname = m.table_name
+	  JOIN pg_namespace n ON n.oid = c.relnamespace
+	 WHERE n.nspname = 'stripe' AND c.relkind IN ('r', 'p')
 	   AND 6 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
 				   AND a.attname IN ('_data', '_account', '_deleted_at', '_event_id', '_as_of', '_synced_at'))
 $$;
@@ -120,10 +123,12 @@ CREATE FUNCTION stripe_sync.grant_mirror() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	schema_is_ours boolean := (SELECT pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n WHERE n.nspname = 'stripe');
 	reader oid;
-	name text;
+	mirror record;
+	lacking boolean;
 BEGIN
-	IF to_regnamespace('stripe') IS NULL THEN
+	IF schema_is_ours IS NULL THEN
 		RETURN;
 	END IF;
 	FOR reader IN
@@ -131,15 +136,26 @@ BEGIN
 		 WHERE c.oid = 'stripe_sync.event'::regclass
 		   AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND a.grantee <> 0
 	LOOP
+		lacking := false;
 		IF NOT has_schema_privilege(reader, 'stripe', 'USAGE') THEN
-			EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
+			IF schema_is_ours THEN
+				EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
+			END IF;
+			lacking := NOT schema_is_ours;
 		END IF;
-		FOR name IN
-			SELECT m.name FROM stripe_sync.mirror_tables() m
+		FOR mirror IN
+			SELECT m.name, m.ours FROM stripe_sync.mirror_tables() m
 			 WHERE NOT has_table_privilege(reader, m.relid, 'SELECT')
 		LOOP
-			EXECUTE format('GRANT SELECT ON stripe.%I TO %s', name, reader::regrole);
+			IF mirror.ours THEN
+				EXECUTE format('GRANT SELECT ON stripe.%I TO %s', mirror.name, reader::regrole);
+			END IF;
+			lacking := lacking OR NOT mirror.ours;
 		END LOOP;
+		IF lacking THEN
+			RAISE WARNING 'role % may not read all of the mirror, which does not belong to the owner of stripe_sync', reader::regrole
+				USING HINT = format('Let the owner of schema stripe and its tables run GRANT USAGE ON SCHEMA stripe TO %s; GRANT SELECT ON ALL TABLES IN SCHEMA stripe TO %1$s;', reader::regrole);
+		END IF;
 	END LOOP;
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_mirror() IS 'Internal: lets the readers of the inbox read the mirror';
@@ -175,19 +191,21 @@ BEGIN
 			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, role);
 	END LOOP;
 	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', role);
-	-- what a role owns isn't ours to take
+	-- what a role owns isn't ours to take, nor what others' owners have given
 	FOR name IN
 		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
-		 WHERE c.oid = m.relid AND c.relowner <> role
+		 WHERE c.oid = m.relid AND c.relowner <> role AND m.ours
 	LOOP
 		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, role);
 	END LOOP;
-	IF to_regnamespace('stripe') IS NOT NULL AND NOT EXISTS (
-		SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role
-		UNION ALL
-		SELECT FROM pg_namespace WHERE oid = to_regnamespace('stripe') AND nspowner = role)
+	IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'stripe' AND n.nspowner <> role AND pg_has_role(n.nspowner, 'USAGE'))
+		AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role)
 	THEN
 		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', role);
+	END IF;
+	IF EXISTS (SELECT FROM stripe_sync.mirror_tables() m WHERE NOT m.ours AND has_table_privilege(role, m.relid, 'SELECT')) THEN
+		RAISE WARNING 'role % may still read tables of the mirror, which do not belong to the owner of stripe_sync', role
+			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', role);
 	END IF;
 	FOR name IN
 		UPDATE stripe_sync.handler h SET stopped_at = now()
