@@ -75,6 +75,45 @@ ALTER TABLE stripe.customers REPLICA IDENTITY USING INDEX customers_identity;
 SELECT t.send('evt_c1', 'customer.created', 1, '{"id":"cus_1","object":"customer","name":"a"}'), t.send('evt_c2', 'customer.updated', 2, '{"id":"cus_1","object":"customer","name":"b"}');
 SELECT id, name FROM stripe.customers;
 
+-- ---- columns of a precision, or generated, in the place of ours; an owner without the right ----
+
+ALTER TABLE stripe.prices ALTER unit_amount_decimal TYPE numeric(12,2);
+SELECT t.send('evt_d1', 'price.created', 1, '{"id":"price_d","object":"price","unit_amount_decimal":"12.3456"}');
+SELECT unit_amount_decimal FROM stripe.prices;
+SELECT t.send('evt_d2', 'price.updated', 2, '{"id":"price_d","object":"price","unit_amount_decimal":"77777777777.5"}');
+SELECT unit_amount_decimal FROM stripe.prices;
+SELECT substr(error, 1, 37) AS error FROM stripe_sync.event WHERE id = 'evt_d2';
+ALTER TABLE stripe.prices DROP COLUMN nickname, ADD COLUMN nickname text GENERATED ALWAYS AS (upper(_data->>'nickname')) STORED,
+	ALTER unit_amount_decimal TYPE numeric;
+SELECT t.send('evt_g1', 'price.updated', 3, '{"id":"price_d","object":"price","nickname":"small","currency":"eur"}');
+SELECT nickname, currency FROM stripe.prices;
+SELECT * FROM stripe_sync.verify_mirror('{price}');
+SELECT action FROM stripe_sync.create_tables('{price}');
+CREATE ROLE shape_owner;
+GRANT USAGE ON SCHEMA stripe TO shape_owner;
+ALTER TABLE stripe.prices OWNER TO shape_owner;
+REVOKE UPDATE ON stripe.prices FROM shape_owner;
+SELECT t.send('evt_r1', 'price.updated', 4, '{"id":"price_d","object":"price","currency":"usd"}');
+SELECT currency FROM stripe.prices;
+GRANT UPDATE ON stripe.prices TO shape_owner;
+SELECT status FROM stripe_sync.replay('evt_r1');
+SELECT currency FROM stripe.prices;
+ALTER TABLE stripe.prices OWNER TO CURRENT_USER;
+DROP OWNED BY shape_owner;
+DROP ROLE shape_owner;
+
+-- ---- foreign keys to what isn't the primary key ----
+
+CREATE UNIQUE INDEX ON stripe.products (name);
+CREATE TABLE t.log (what text);
+CREATE TABLE t.named (name text PRIMARY KEY REFERENCES stripe.products (name) ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION t.logged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t.log VALUES (OLD.name || ' ' || NEW.name); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER logged AFTER UPDATE ON t.named DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION t.logged();
+SELECT t.send('evt_n1', 'product.created', 10, '{"id":"prod_n","object":"product","name":"a"}');
+INSERT INTO t.named VALUES ('a');
+SELECT t.send('evt_n2', 'product.updated', 11, '{"id":"prod_n","object":"product","name":"b"}');
+SELECT name, (SELECT what FROM t.log) AS log FROM t.named;
+
 -- ---- tombstones of children are compared ----
 
 SELECT t.send('evt_i50', 'invoice.created', 300, t.invoice(50, 1, 1, 2)), t.send('evt_u50', 'invoice.updated', 301, t.invoice(50, 1, 2));

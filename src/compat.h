@@ -26,6 +26,7 @@
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
+#include "utils/guc_tables.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_relation.h"
 #if PG_VERSION_NUM < 190000
@@ -310,6 +311,24 @@ compat_wait_event(const char *name)
 #else
 	return PG_WAIT_EXTENSION;
 #endif
+}
+
+/* 16 exported find_option() */
+static inline GucStack *
+compat_setting_stack(const char *name)
+{
+	struct config_generic *setting = NULL;
+#if PG_VERSION_NUM >= 160000
+	setting = find_option(name, false, false, ERROR);
+#else
+	struct config_generic **settings = get_guc_variables();
+	int n = GetNumConfigOptions();
+
+	for (int i = 0; i < n && setting == NULL; i++)
+		if (strcmp(settings[i]->name, name) == 0)
+			setting = settings[i];
+#endif
+	return setting->stack;
 }
 
 /* A string literal is as standard SQL has it; always, from 19 on. */

@@ -13,6 +13,7 @@
 
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -140,6 +141,24 @@ deferred_fire(void)
 }
 
 /*
+ * In a function that ANALYZE, REINDEX or REFRESH MATERIALIZED VIEW runs as a
+ * table's owner, say: what waits is of whoever gave the command, and nothing of
+ * the owner's is to fire that.
+ */
+static void
+check_unrestricted(void)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg(
+				 "stripe_sync cannot fire deferred triggers within security-restricted operation"),
+			 errhint(
+				 "Functions of indexes, policies and materialized views cannot receive events.")));
+}
+
+/*
  * Fire what the caller had deferred, before code of others runs: else that
  * code's scope would fire it with rights that are not the caller's.  Whoever
  * enters a writing scope sees to it; what must not catch the caller's errors
@@ -152,6 +171,7 @@ deferred_fire_callers(void)
 
 	if (scope_callers_fired() || !deferred_possible())
 		return;
+	check_unrestricted();
 	scope = role_enter_caller();
 	deferred_fire();
 	role_leave(&scope);

@@ -33,7 +33,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
@@ -52,8 +52,6 @@ static ScopeFrame *
 push(ScopeKind kind)
 {
 	ScopeFrame *frame;
-	char *path;
-	Size path_size;
 
 	if (depth == room)
 	{
@@ -64,38 +62,16 @@ push(ScopeKind kind)
 										more * sizeof(ScopeFrame));
 		else
 			frames = repalloc(frames, more * sizeof(ScopeFrame));
-		memset(frames + room, 0, (more - room) * sizeof(ScopeFrame));
 		room = more;
 	}
 	frame = &frames[depth];
-	path = frame->path;
-	path_size = frame->path_size;
 	*frame = (ScopeFrame){.kind = kind,
 						  .level = GetCurrentTransactionNestLevel(),
 						  .nest = -1,
-						  .path = path,
-						  .path_size = path_size,
 						  .cursors = leftover_hidden()};
 	GetUserIdAndSecContext(&frame->user, &frame->security);
 	depth++;
 	return frame;
-}
-
-static void
-keep_path(ScopeFrame *frame, const char *path)
-{
-	Size size = strlen(path) + 1;
-
-	if (size > frame->path_size)
-	{
-		char *larger = MemoryContextAlloc(TopMemoryContext, size);
-
-		if (frame->path != NULL)
-			pfree(frame->path);
-		frame->path = larger;
-		frame->path_size = size;
-	}
-	memcpy(frame->path, path, size);
 }
 
 static bool
@@ -242,6 +218,24 @@ role_resolved_path(void)
 	return path.data;
 }
 
+/*
+ * The search_path of the session, or of the code whose frame this is: outside of
+ * all functions with a path of their own that run in it.  What is deferred would
+ * meet it at COMMIT; whoever calls us in between has no say in it.
+ */
+static char *
+outer_path(int frame)
+{
+	int nest = frame >= 0 ? frames[frame].nest : 0;
+	const char *path = namespace_search_path;
+
+	for (GucStack *entry = compat_setting_stack("search_path"); entry != NULL;
+		 entry = entry->prev)
+		if (entry->state == GUC_SAVE && entry->nest_level > nest)
+			path = entry->prior.val.stringval;
+	return pstrdup(path);
+}
+
 /* ---- entering ---- */
 
 static void
@@ -316,8 +310,7 @@ RoleScope
 role_enter_caller(void)
 {
 	int deferring = deferring_frame();
-	ScopeFrame *called = called_frame();
-	char *path = pstrdup(called != NULL ? called->path : namespace_search_path);
+	char *path = outer_path(deferring);
 	Oid role = deferring >= 0 ? frames[deferring].role : GetOuterUserId();
 
 	switch_user(push(SCOPE_CALLER), role, 0, path);
@@ -331,8 +324,7 @@ role_enter_engine(void)
 	Oid engine = own_table_owner(engine_relation("event"));
 	ScopeFrame *frame = push(SCOPE_ENGINE);
 
-	keep_path(frame, namespace_search_path);
-	if (frame->user != engine || strcmp(frame->path, PINNED_PATH) != 0)
+	if (frame->user != engine || strcmp(namespace_search_path, PINNED_PATH) != 0)
 		switch_user(frame, engine, 0, PINNED_PATH);
 	return (RoleScope){depth};
 }

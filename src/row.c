@@ -13,6 +13,7 @@
 #include "stripe_sync.h"
 
 #include "access/genam.h"
+#include "access/sysattr.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
@@ -38,20 +39,51 @@ struct RowTarget
 	TupleTableSlot *found; /* what row_lock() locked */
 };
 
+/* Has none of these indexes a column that isn't the primary key's? */
+static bool
+are_on_key(Relation relation, List *indexes)
+{
+	Bitmapset *key = RelationGetIndexAttrBitmap(relation,
+												INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	bool on_key = true;
+	ListCell *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+			on_key = on_key &&
+					 bms_is_member(index->rd_index->indkey.values[i] -
+									   FirstLowInvalidHeapAttributeNumber,
+								   key);
+		index_close(index, AccessShareLock);
+	}
+	bms_free(key);
+	return on_key;
+}
+
 /*
  * Would a write run triggers of a user's, or leave checks for later?  Foreign
- * keys that point to the table do neither: we never change a key.
+ * keys that point to the primary key do neither: we never change that.  Those to
+ * other columns check, or write other tables.
  */
 bool
 row_fires(Relation relation)
 {
 	TriggerDesc *triggers = relation->trigdesc;
+	List *referenced = NIL; /* the triggers may move when an index is opened */
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		if (!triggers->triggers[i].tgisinternal ||
-			RI_FKey_trigger_type(triggers->triggers[i].tgfoid) != RI_TRIGGER_PK)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (!trigger->tgisinternal ||
+			RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK)
 			return true;
-	return false;
+		referenced = list_append_unique_oid(referenced, trigger->tgconstrindid);
+	}
+	return referenced != NIL && !are_on_key(relation, referenced);
 }
 
 /* Is it unique on the same columns as the key, and in the same way? */

@@ -31,9 +31,7 @@ typedef struct ScopeFrame
 	int security;
 	int nest; /* of settings, or -1 */
 
-	Oid role;	/* whose code runs: all kinds but SCOPE_ENGINE */
-	char *path; /* SCOPE_ENGINE: the search_path outside; memory of the session */
-	Size path_size;
+	Oid role; /* whose code runs: all kinds but SCOPE_ENGINE */
 
 	bool firing;	 /* deferred triggers are being fired */
 	int fired_level; /* SCOPE_ENGINE: in which (sub)transaction the caller's

@@ -268,9 +268,14 @@ bind_columns(MirrorTable *table, Relation relation)
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		TableColumn *column = &table->columns[table->ncolumns];
 
-		if (attribute->attisdropped || bind_meta(table, relation, attribute))
+		if (attribute->attisdropped)
 			continue;
-		if (!bind_column(table, attribute, column))
+		if (attribute->atttypmod >= 0)
+			table->plain = false; /* the value is rounded, or refused */
+		if (bind_meta(table, relation, attribute))
+			continue;
+		if (attribute->attgenerated != '\0' ||
+			!bind_column(table, attribute, column))
 		{
 			table->runs_code = true; /* a domain may have a check */
 			table->plain = false;
@@ -365,6 +370,15 @@ check_bound(MirrorTable *table, Relation relation)
 				 "If it is another tool's, rename it; then call stripe_sync.create_tables().")));
 }
 
+/* Who has taken the right away from himself is refused by the executor. */
+static bool
+owner_may_write(Oid relid, Oid owner)
+{
+	AclMode wanted = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+
+	return pg_class_aclmask(relid, owner, wanted, ACLMASK_ALL) == wanted;
+}
+
 /* Read the table, which is locked. */
 static MirrorTable *
 table_bind(const CatalogType *type, Oid relid)
@@ -385,7 +399,8 @@ table_bind(const CatalogType *type, Oid relid)
 	table->owner = relation->rd_rel->relowner;
 	table->runs_code = table_runs_code(relation);
 	/* a foreign key that points to it runs nothing, but wants the executor */
-	table->plain = !table->runs_code && relation->trigdesc == NULL;
+	table->plain = !table->runs_code && relation->trigdesc == NULL &&
+				   owner_may_write(relid, table->owner);
 	bind_columns(table, relation);
 	sort_columns(table);
 	check_bound(table, relation);

@@ -15,6 +15,7 @@
 #include "mirror.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -25,6 +26,7 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/typcache.h"
 
 #define MAX_LOOKS 3 /* at a row that changes meanwhile */
@@ -445,6 +447,8 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 	Inspection in = {.result = result, .table = table};
 	Oid row_type = get_rel_type_id(table->relid);
 	Oid types[] = {row_type, row_type};
+	/* while it is open no code of its owner's that we run can alter it */
+	Relation relation = table_open(table->relid, NoLock);
 
 	table_pin(table);
 	in.desc = lookup_rowtype_tupdesc_copy(row_type, -1);
@@ -462,6 +466,7 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 	SPI_freeplan(in.fetch);
 	SPI_freeplan(in.differences);
 	table_unpin(table);
+	table_close(relation, NoLock);
 }
 
 /* One of all types, none of which keeps the others from being looked at. */

@@ -101,16 +101,34 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
 
+-- The mirror's tables that are there, and whether we may grant on them: an owner
+-- of the extension who is no superuser may not, where they are another's.  Whatever
+-- else has the name of one, as in another tool's schema "stripe", isn't ours to grant.
+CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid, OUT ours boolean) RETURNS SETOF record
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT m.table_name, c.oid, pg_has_role(c.relowner, 'USAGE') AND (
+			pg_has_role(n.nspowner, 'USAGE') OR has_schema_privilege(n.oid, 'USAGE'))
+	  FROM stripe_sync.mirror_table m JOIN pg_class c ON c.relname = m.table_name
+	  JOIN pg_namespace n ON n.oid = c.relnamespace
+	 WHERE n.nspname = 'stripe' AND c.relkind IN ('r', 'p')
+	   AND 6 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
+				   AND a.attname IN ('_data', '_account', '_deleted_at', '_event_id', '_as_of', '_synced_at'))
+$$;
+COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: the tables of the mirror that grants are made on';
+
 -- Roles that may read the inbox may read the mirror.  The mirror's owner
 -- grants, so that it is its grant to take back.
 CREATE FUNCTION stripe_sync.grant_mirror() RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	schema_is_ours boolean := (SELECT pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n WHERE n.nspname = 'stripe');
 	reader oid;
-	name text;
+	mirror record;
+	lacking boolean;
 BEGIN
-	IF to_regnamespace('stripe') IS NULL THEN
+	IF schema_is_ours IS NULL THEN
 		RETURN;
 	END IF;
 	FOR reader IN
@@ -118,16 +136,26 @@ BEGIN
 		 WHERE c.oid = 'stripe_sync.event'::regclass
 		   AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND a.grantee <> 0
 	LOOP
+		lacking := false;
 		IF NOT has_schema_privilege(reader, 'stripe', 'USAGE') THEN
-			EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
+			IF schema_is_ours THEN
+				EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
+			END IF;
+			lacking := NOT schema_is_ours;
 		END IF;
-		FOR name IN
-			SELECT m.table_name FROM stripe_sync.mirror_table m
-			 WHERE to_regclass(format('stripe.%I', m.table_name)) IS NOT NULL
-			   AND NOT has_table_privilege(reader, to_regclass(format('stripe.%I', m.table_name)), 'SELECT')
+		FOR mirror IN
+			SELECT m.name, m.ours FROM stripe_sync.mirror_tables() m
+			 WHERE NOT has_table_privilege(reader, m.relid, 'SELECT')
 		LOOP
-			EXECUTE format('GRANT SELECT ON stripe.%I TO %s', name, reader::regrole);
+			IF mirror.ours THEN
+				EXECUTE format('GRANT SELECT ON stripe.%I TO %s', mirror.name, reader::regrole);
+			END IF;
+			lacking := lacking OR NOT mirror.ours;
 		END LOOP;
+		IF lacking THEN
+			RAISE WARNING 'role % may not read all of the mirror, which does not belong to the owner of stripe_sync', reader::regrole
+				USING HINT = format('Let the owner of schema stripe and its tables run GRANT USAGE ON SCHEMA stripe TO %s; GRANT SELECT ON ALL TABLES IN SCHEMA stripe TO %1$s;', reader::regrole);
+		END IF;
 	END LOOP;
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_mirror() IS 'Internal: lets the readers of the inbox read the mirror';
@@ -163,19 +191,21 @@ BEGIN
 			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, role);
 	END LOOP;
 	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', role);
-	-- what a role owns isn't ours to take
+	-- what a role owns isn't ours to take, nor what others' owners have given
 	FOR name IN
-		SELECT m.table_name FROM stripe_sync.mirror_table m, pg_class c
-		 WHERE c.oid = to_regclass(format('stripe.%I', m.table_name)) AND c.relowner <> role
+		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
+		 WHERE c.oid = m.relid AND c.relowner <> role AND m.ours
 	LOOP
 		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, role);
 	END LOOP;
-	IF to_regnamespace('stripe') IS NOT NULL AND NOT EXISTS (
-		SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role
-		UNION ALL
-		SELECT FROM pg_namespace WHERE oid = to_regnamespace('stripe') AND nspowner = role)
+	IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'stripe' AND n.nspowner <> role AND pg_has_role(n.nspowner, 'USAGE'))
+		AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role)
 	THEN
 		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', role);
+	END IF;
+	IF EXISTS (SELECT FROM stripe_sync.mirror_tables() m WHERE NOT m.ours AND has_table_privilege(role, m.relid, 'SELECT')) THEN
+		RAISE WARNING 'role % may still read tables of the mirror, which do not belong to the owner of stripe_sync', role
+			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', role);
 	END IF;
 	FOR name IN
 		UPDATE stripe_sync.handler h SET stopped_at = now()
@@ -189,7 +219,7 @@ COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
 'Takes back all that grant_ingest, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
 
 REVOKE ALL ON FUNCTION
-	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(),
+	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(), stripe_sync.mirror_tables(),
 	stripe_sync.grant_ingest(regrole), stripe_sync.grant_read(regrole),
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;

@@ -99,6 +99,19 @@ unlike($told, qr/ERROR/, '10, brother: types are made by their own names');
 is(one('b10t', q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'stripe.customers'::regclass AND attnum > 0 AND (SELECT typnamespace FROM pg_type WHERE oid = atttypid) <> 'pg_catalog'::regnamespace}), '0', '10, brother: and no domain of others');
 no_harm('10', 'sq2');
 
+# brother: a table that only has the name of one, in a schema of an administrator's
+ground('b10g', 'customer');
+role(qw(adm10 vic10));
+root('b10g', q{SELECT stripe_sync.grant_admin('adm10'), stripe_sync.grant_read('adm10'); GRANT CREATE ON DATABASE b10g TO adm10; ALTER SCHEMA stripe RENAME TO stripe_old});
+as('b10g', 'adm10', 'create schema stripe; grant create, usage on schema stripe to vic10');
+as('b10g', 'vic10', q{create table stripe.customers (id text, secret text); insert into stripe.customers values ('x', 'of vic10'); grant select on stripe.customers to adm10; revoke select on stripe.customers from adm10; create table stripe.products as select 1 as i; grant select on stripe.products to adm10});
+$told = says('b10g', 'adm10', q{select action from stripe_sync.create_tables('{coupon}'); select stripe_sync.grant_read('adm10'); select * from stripe.customers});
+like($told, qr/^created.*ERROR:  42501/ms, '10, brother: no right is given on a table that only has the name of one');
+unlike($told, qr/of vic10/, '10, brother: and nothing of it is read');
+is(one('b10g', q{SELECT has_table_privilege('adm10', 'stripe_old.customers', 'SELECT') AND has_table_privilege('adm10', 'stripe.coupons', 'SELECT')}), 't', '10, brother: the mirror\'s own may be read');
+root('b10g', q{SELECT stripe_sync.revoke_all('adm10')});
+is(one('b10g', q{SELECT has_table_privilege('adm10', 'stripe.products', 'SELECT')}), 't', '10, brother: nor is what its owner has given taken back');
+
 # ---- 7: functions that change hands ----
 
 ground('b7', 'customer');

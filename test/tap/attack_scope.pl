@@ -255,6 +255,36 @@ is(join(' ', grep { $_ ne 's15, fourth_path' } @paths), '', '15, brother: a deli
 cmp_ok(scalar(@paths), '>=', 1, '15, brother: the trigger fires');
 no_harm('15, brother', 'ing15');
 
+# ---- 3 and 15, by another way in: code that runs as its owner in a superuser's transaction ----
+
+root('a15', q{CREATE TABLE public.items (i int); CREATE TABLE public.late (i int);
+	CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM count(*) FROM items; RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.late()});
+unlike(says('a15', 'ing15', q{
+	create function s15.evil() returns int language plpgsql as $$ begin } . gain('ing15', 'maintenance') . q{ return 1; end $$;
+	create view s15.items as select s15.evil() as i; grant usage on schema s15 to public; grant all on s15.items to public;
+	create table s15.t as select 1 as i; create sequence s15.asked;
+	create function s15.receives(i int) returns int language plpgsql immutable set search_path = s15, pg_catalog as $$ begin
+		perform nextval('s15.asked'); perform stripe_sync.receive(} . literals(map { json_text($_), signature(json_text($_)) } customer('cus_maintenance')) . q{); return i; exception when others then return i; end $$;
+	create index on s15.t (s15.receives(i)); create materialized view s15.m as select s15.receives(i) from s15.t;}), qr/ERROR/, '15, brother: a role that may receive has an index and a view on a function that does');
+for my $command ('ANALYZE s15.t', 'REINDEX TABLE s15.t', 'REFRESH MATERIALIZED VIEW s15.m')
+{
+	my $asked = one('a15', 'SELECT last_value FROM s15.asked');
+
+	root('a15', 'DELETE FROM stripe_sync.event; TRUNCATE stripe.customers');
+	unlike(says('a15', $super, "BEGIN; INSERT INTO public.late VALUES (1); $command; COMMIT"), qr/ERROR/, "15, brother: a superuser's $command");
+	cmp_ok(one('a15', 'SELECT last_value FROM s15.asked'), '>', $asked, "15, brother: $command runs the function");
+	is(seen_by('a15', 'maintenance', 'ing15'), '', "15, brother: what the superuser has deferred is not fired by it: $command");
+	no_harm("15, brother: $command", 'ing15');
+}
+
+# a path of a function's own, between the caller and us
+root('a15', 'CREATE FUNCTION public.take(payload text, signature text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT status FROM stripe_sync.receive(payload, signature) $$');
+$payload = json_text(customer('cus_definer'));
+$told = says('a15', 'ing15', 'begin; set search_path = s15, fifth_path; insert into q2 values (5); select public.take(' . literals($payload, signature($payload)) . '); commit;');
+like($told, qr/^applied/m, '15, brother: received by a SECURITY DEFINER function with a path of its own');
+like($told, qr/fired under <s15, fifth_path> as <ing15>/, '15, brother: the caller\'s triggers fire under the session\'s path, as at COMMIT');
+
 # ---- 6: what a handler leaves behind ----
 
 ground('a6', 'customer');

@@ -198,6 +198,13 @@ through('an installer who was a superuser', 'l_installer', 'installer', "create 
 root('postgres', 'ALTER ROLE installer NOSUPERUSER');
 root('postgres', 'GRANT pg_read_all_settings, pg_monitor TO installer');
 goes_on('and is none any more', 'l_installer');
+root('l_installer', qq{SELECT count(*) FROM stripe_sync.create_tables('{coupon}'); ALTER TABLE stripe.coupons OWNER TO $super; CREATE ROLE auditor});
+$told = through('grant_read() where a table of the mirror is another\'s', 'l_installer', 'installer', q{select stripe_sync.grant_read('auditor')});
+like($told, qr/WARNING: .*auditor.*HINT: .*GRANT SELECT/s, 'says what is to be granted by its owner');
+my $rights = q{SELECT has_table_privilege('auditor', 'stripe_sync.event', 'SELECT'), has_table_privilege('auditor', 'stripe.customers', 'SELECT'), has_table_privilege('auditor', 'stripe.coupons', 'SELECT')};
+is(one('l_installer', $rights), 't|t|f', 'and grants the rest');
+through('revoke_all() there', 'l_installer', 'installer', q{select stripe_sync.revoke_all('auditor')});
+is(one('l_installer', $rights), 'f|f|f', 'takes it back');
 no_harm('legitimate', qw(app shop team installer));
 
 $node->stop;
