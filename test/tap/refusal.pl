@@ -4,7 +4,7 @@
 #		secret and mode are right.
 #
 # STRIPE_SYNC_CALLS is how many calls of webhook() eight sessions make at once;
-# a million of them takes some minutes.
+# a million of them takes about half a minute.
 
 use strict;
 use warnings FATAL => 'all';
@@ -27,7 +27,7 @@ plan skip_all => $missing if $missing;
 use constant SESSIONS => 8;
 use constant AT_ONCE  => 500;
 
-my $calls = $ENV{STRIPE_SYNC_CALLS} // 16_000;
+my $calls = $ENV{STRIPE_SYNC_CALLS} // 40_000;
 my $stripe = StripeStub->start;
 my $node = make_reader('refusal', $stripe);
 
@@ -97,6 +97,7 @@ my $turns = int($calls / SESSIONS / AT_ONCE) || 1;
 my $start = time;
 $node->command_ok([ 'pgbench', '-n', '-c', SESSIONS, '-j', 2, '-t', $turns, '-f', $script, 'shop' ], 'eight sessions call webhook()');
 note sprintf('%d calls in %.1f s', $turns * SESSIONS * AT_ONCE, time - $start);
+is(shop('SELECT sum(calls) FROM test.answer'), 2000 + $turns * SESSIONS * AT_ONCE, 'all of them are answered');
 my $expected = shop(q{SELECT code, sum(calls) FROM test.answer WHERE code <> 'accepted' GROUP BY 1 ORDER BY 1});
 my $counted = q{SELECT code, sum(events) FROM stripe_sync.refusal GROUP BY 1 ORDER BY 1};
 is(shop($counted), $expected, 'each that was refused is counted once');
