@@ -113,12 +113,13 @@ hash_of(const char *endpoint)
 	return hash == 0 ? 1 : hash;
 }
 
+/* None is ever free again: behind the first that is are no more. */
 static RefusalTrace *
 find(TraceTable *table, const char *endpoint)
 {
 	uint32 hash = hash_of(endpoint);
 
-	for (int i = 0; i < table->size; i++)
+	for (int i = 0; i < table->size && table->hashes[i] != 0; i++)
 		if (table->hashes[i] == hash &&
 			table->traces[i].database == MyDatabaseId &&
 			strcmp(table->traces[i].endpoint, endpoint) == 0)
@@ -261,19 +262,21 @@ refusal_set_logged(const RefusalNote *note, TimestampTz at)
 void
 refusal_note_accepted(const char *endpoint)
 {
-	TimestampTz now;
+	const RefusalTrace *known;
 	RefusalTrace *trace;
-	bool known;
+	TimestampTz known_at;
+	TimestampTz now;
 
 	if (shared == NULL)
 		return; /* the inbox tells */
-	now = GetCurrentTimestamp();
 	lock(shared, LW_SHARED);
-	trace = find(shared, endpoint);
-	known = trace == NULL || (trace->accepted_at <= now &&
-							  now - trace->accepted_at < ACCEPT_EVERY);
+	known = find(shared, endpoint);
+	known_at = known ? known->accepted_at : 0;
 	unlock(shared);
-	if (known)
+	if (known == NULL)
+		return;
+	now = GetCurrentTimestamp();
+	if (known_at <= now && now - known_at < ACCEPT_EVERY)
 		return;
 	lock(shared, LW_EXCLUSIVE);
 	trace = find(shared, endpoint);
