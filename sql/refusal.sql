@@ -26,8 +26,10 @@ CREATE FUNCTION t.later(by interval) RETURNS void LANGUAGE sql AS $$
 	UPDATE stripe_sync.event SET received_at = received_at - by;
 	UPDATE stripe_sync.alerted SET created = created - by;
 $$;
-SELECT stripe_sync.add_endpoint('live', 'whsec_live', livemode => true), stripe_sync.add_endpoint('sandbox', 'whsec_sandbox', livemode => false),
-	stripe_sync.add_endpoint('unreadable', 'file:/nonexistent/stripe_sync_secret') \g /dev/null
+SELECT stripe_sync.add_endpoint(name, secret) FROM (VALUES ('live', 'whsec_live'), ('sandbox', 'whsec_sandbox'), ('unreadable', 'file:/nonexistent/stripe_sync_secret')) v (name, secret) \g /dev/null
+-- (written straight: which modes may be beside each other is another test's)
+CREATE FUNCTION t.set_mode(text, boolean) RETURNS void LANGUAGE sql AS $$ UPDATE stripe_sync.endpoint SET livemode = $2 WHERE name = $1 $$;
+SELECT t.set_mode('live', true), t.set_mode('sandbox', false) \g /dev/null
 
 -- what is accepted leaves none
 SELECT * FROM t.post(t.pretty('evt_1'));
@@ -217,7 +219,7 @@ SELECT * FROM t.told();
 SELECT body->>'status' AS status FROM t.post(t.pretty('evt_8'), 'sandbox', 'whsec_sandbox2');
 CALL stripe_sync.work('1 second');
 SELECT * FROM t.told();
-SELECT stripe_sync.add_endpoint('sandbox', 'whsec_sandbox2', livemode => true) \g /dev/null
+SELECT t.set_mode('sandbox', true) \g /dev/null
 SELECT body->>'status' AS status FROM t.post(t.pretty('evt_6', true), 'sandbox', 'whsec_sandbox2');
 CALL stripe_sync.work('1 second');
 SELECT * FROM t.told();

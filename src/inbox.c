@@ -523,9 +523,9 @@ ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 	const char *endpoint = PG_ARGISNULL(2)
 							   ? "default"
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	Delivery delivery = {payload ? VARDATA_ANY(payload) : "",
-						 payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
-						 endpoint};
+	DeliveryParts delivery = {payload ? VARDATA_ANY(payload) : "",
+							  payload ? VARSIZE_ANY_EXHDR(payload) : 0,
+							  signature, endpoint};
 	RoleScope scope;
 	Receipt receipt;
 	Refusal refusal;

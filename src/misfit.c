@@ -22,7 +22,7 @@
 #define MOST_SECRETS 1000
 
 static bool
-fits(const Delivery *delivery, HeapTuple tuple, TupleDesc desc)
+fits(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc)
 {
 	SecretBuffer buffer;
 	SignatureSecret secret;
@@ -43,7 +43,7 @@ fits(const Delivery *delivery, HeapTuple tuple, TupleDesc desc)
 
 /* Whose secret it is that fits, and what people are told of it. */
 static Misfit
-describe(const Delivery *delivery, HeapTuple tuple, TupleDesc desc,
+describe(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc,
 		 char **detail)
 {
 	bool isnull;
@@ -68,7 +68,7 @@ describe(const Delivery *delivery, HeapTuple tuple, TupleDesc desc,
  * secrets.  Sets *detail unless the answer is MISFIT_NONE.
  */
 Misfit
-misfit_find(const Delivery *delivery, char **detail)
+misfit_find(const DeliveryParts *delivery, char **detail)
 {
 	Relation relation = table_open(engine_relation("endpoint_secret"),
 								   AccessShareLock);

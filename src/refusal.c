@@ -36,7 +36,7 @@ holds(const char *bytes, int length, const char *what)
 
 /* Scanners and crawlers send neither. */
 static bool
-looks_like_stripes(const Delivery *delivery)
+looks_like_stripes(const DeliveryParts *delivery)
 {
 	const text *header = delivery->signature;
 
@@ -63,7 +63,7 @@ one_line(const char *text)
 
 /* Of a header that has been read, and judged by its age. */
 static char *
-describe_age(const Delivery *delivery)
+describe_age(const DeliveryParts *delivery)
 {
 	char *header = psprintf(",%s", text_to_cstring(delivery->signature));
 	char *element = strstr(header, ",t=");
@@ -77,7 +77,7 @@ describe_age(const Delivery *delivery)
 }
 
 static const char *
-describe_plain(const Delivery *delivery, const Refusal *refusal, int kind)
+describe_plain(const DeliveryParts *delivery, const Refusal *refusal, int kind)
 {
 	switch (kind)
 	{
@@ -102,7 +102,7 @@ describe_plain(const Delivery *delivery, const Refusal *refusal, int kind)
 	"Pass the request's body as it came: in Express, use express.raw() for this route, before any express.json()."
 
 static bool
-was_rewritten(const Delivery *delivery)
+was_rewritten(const DeliveryParts *delivery)
 {
 	return delivery->length > 0 &&
 		   memchr(delivery->payload, '\n', delivery->length) == NULL;
@@ -114,7 +114,8 @@ was_rewritten(const Delivery *delivery)
  * has been tried not much is known.
  */
 static const char *
-describe_misfit(const Delivery *delivery, RefusalNote *note, const char **hint)
+describe_misfit(const DeliveryParts *delivery, RefusalNote *note,
+				const char **hint)
 {
 	char *detail;
 	Misfit misfit = MISFIT_NONE;
@@ -198,7 +199,7 @@ reason_of(const Refusal *refusal, int kind)
  * where the library is preloaded.
  */
 const char *
-delivery_refused(const Delivery *delivery, const Refusal *refusal)
+delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 {
 	RefusalNote note = {.kind = kind_of(refusal->sqlstate)};
 	const char *hint = refusal->hint;
@@ -244,7 +245,7 @@ delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 }
 
 void
-delivery_accepted(const Delivery *delivery)
+delivery_accepted(const DeliveryParts *delivery)
 {
 	refusal_note_accepted(delivery->endpoint);
 }

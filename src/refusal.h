@@ -9,21 +9,21 @@
 #include "stripe_sync.h"
 
 /* A delivery as it came. */
-typedef struct Delivery
+typedef struct DeliveryParts
 {
 	const char *payload;
 	int length;
 	text *signature; /* the header, or NULL */
 	const char *endpoint;
-} Delivery;
+} DeliveryParts;
 
 /* ---- in refusal.c: what is noted of a delivery ---- */
 
 /* Returns what its sender may do about it, or NULL. */
-extern const char *delivery_refused(const Delivery *delivery,
+extern const char *delivery_refused(const DeliveryParts *delivery,
 									const Refusal *refusal);
 extern void delivery_refused_unfit(const Refusal *refusal);
-extern void delivery_accepted(const Delivery *delivery);
+extern void delivery_accepted(const DeliveryParts *delivery);
 
 /*
  * For a genuine event that is put aside because of its mode, without being
@@ -43,7 +43,7 @@ typedef enum Misfit
 /* The largest body that is tried */
 #define MISFIT_MOST 65536
 
-extern Misfit misfit_find(const Delivery *delivery, char **detail);
+extern Misfit misfit_find(const DeliveryParts *delivery, char **detail);
 
 /* ---- in refusal_count.c: counts in memory, of a fixed size ---- */
 

@@ -8,8 +8,9 @@
  * a client can send makes no more of them.
  *
  * With the library preloaded the traces are in shared memory, for all databases.
- * A trace that holds nothing new makes room for another; when all hold something
- * new, what comes is not counted.  Without the preload each session has a few of
+ * A trace that holds nothing new makes room for another, and so does one that
+ * nobody has written down for an hour; when there is none, what comes is not
+ * counted.  Without the preload each session has a few of
  * its own.
  *
  * All is read and written under the lock, and nothing raises, allocates or waits
@@ -32,6 +33,7 @@
 #define SESSION_TRACES 8
 
 #define LOG_EVERY	 USECS_PER_HOUR
+#define ABANDONED	 USECS_PER_HOUR
 #define TRY_EVERY	 USECS_PER_SEC
 #define ACCEPT_EVERY USECS_PER_SEC
 #define DETAIL_GOOD	 (60 * USECS_PER_SEC)
@@ -127,12 +129,19 @@ find(TraceTable *table, const char *endpoint)
 	return NULL;
 }
 
+/* In a database that is gone, or has no worker, nobody writes it down. */
+static bool
+is_abandoned(const RefusalTrace *trace, TimestampTz now)
+{
+	return now - trace->used_at > ABANDONED;
+}
+
 /*
- * A place for one more: a free one, or that of one which holds nothing new, the
- * one that was used longest ago.
+ * A place for one more: a free one, or that of one which holds nothing new or is
+ * abandoned, the one that was used longest ago.
  */
 static int
-find_room(const TraceTable *table)
+find_room(const TraceTable *table, TimestampTz now)
 {
 	int room = -1;
 
@@ -142,7 +151,7 @@ find_room(const TraceTable *table)
 
 		if (table->hashes[i] == 0)
 			return i;
-		if (!trace->changed &&
+		if ((!trace->changed || is_abandoned(trace, now)) &&
 			(room < 0 || trace->used_at < table->traces[room].used_at))
 			room = i;
 	}
@@ -151,13 +160,13 @@ find_room(const TraceTable *table)
 
 /* NULL: there is no room, or no endpoint has such a name. */
 static RefusalTrace *
-find_or_make(TraceTable *table, const char *endpoint)
+find_or_make(TraceTable *table, const char *endpoint, TimestampTz now)
 {
 	RefusalTrace *trace = find(table, endpoint);
 	int room;
 
 	if (trace != NULL || strlen(endpoint) >= NAMEDATALEN ||
-		(room = find_room(table)) < 0)
+		(room = find_room(table, now)) < 0)
 		return trace;
 	trace = &table->traces[room];
 	memset(trace, 0, sizeof(*trace));
@@ -231,7 +240,7 @@ refusal_count(const RefusalNote *note)
 	bool log = false;
 
 	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, note->endpoint);
+	trace = find_or_make(table, note->endpoint, now);
 	if (trace != NULL)
 	{
 		count_in(trace, note, now);
@@ -298,7 +307,7 @@ refusal_may_try(void)
 	bool may = false;
 
 	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, "");
+	trace = find_or_make(table, "", now);
 	if (trace != NULL &&
 		(now - trace->tried_at >= TRY_EVERY || trace->tried_at > now))
 	{
@@ -369,12 +378,14 @@ void
 refusal_give_back(const RefusalTrace *copy)
 {
 	TraceTable *table = traces();
+	TimestampTz now = GetCurrentTimestamp();
 	RefusalTrace *trace;
 
 	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, copy->endpoint);
+	trace = find_or_make(table, copy->endpoint, now);
 	if (trace != NULL)
 	{
+		trace->used_at = now;
 		trace->changed = true;
 		for (int i = 0; i < REFUSAL_KINDS; i++)
 			give_back_count(&trace->counts[i], &copy->counts[i]);

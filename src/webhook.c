@@ -142,7 +142,7 @@ receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
 	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	Delivery delivery = {
+	DeliveryParts delivery = {
 		payload ? VARDATA_ANY(payload) : "",
 		payload ? VARSIZE_ANY_EXHDR(payload) : 0, find_signature(headers),
 		PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2))};
