@@ -30,7 +30,7 @@
 
 #define NAME		   "stripe_sync refusals"
 #define SHARED_TRACES  256
-#define SESSION_TRACES 8
+#define SESSION_TRACES 16
 
 #define LOG_EVERY	 USECS_PER_HOUR
 #define ABANDONED	 USECS_PER_HOUR
