@@ -119,6 +119,15 @@ SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), secret 
 COMMIT;
 SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY002' AND endpoint = 'default';
 
+-- what can't be written is answered all the same, and written later
+SELECT t.later('2 minutes');
+ALTER TABLE stripe_sync.refusal_record ADD CONSTRAINT none CHECK (code <> 'SY003') NOT VALID;
+SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), age => '1 hour');
+SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003';
+ALTER TABLE stripe_sync.refusal_record DROP CONSTRAINT none;
+SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), age => '1 hour');
+SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003';
+
 -- the log has a line an hour for each endpoint and reason
 SELECT t.later('2 hours');
 \set QUIET on
