@@ -89,7 +89,7 @@ SELECT b.http_status, k, v FROM t.post(t.pretty('evt_2'), 'unreadable') b, jsonb
 -- however many names no endpoint has, they are one row, and a line is a line
 SELECT count(*) FROM generate_series(1, 200) i, t.post(t.pretty('evt_2'), 'nowhere ' || i);
 SELECT http_status FROM t.post(t.pretty('evt_2'), E'line\nLOG:  forged' || repeat('ä', 300));
--- receive() raises, and its row is written with the next of webhook()
+-- receive() raises
 SELECT t.raises($$ SELECT stripe_sync.receive('{}'::text, 't=1,v1=00') $$);
 SELECT * FROM t.refusals();
 SELECT max(octet_length(last_detail)) <= 255 AS short FROM stripe_sync.refusal;
@@ -108,6 +108,11 @@ SELECT t.later('2 minutes');
 SELECT http_status FROM t.post(t.pretty('evt_2'), secret => 'whsec_of_nobody');
 SELECT endpoint, code, events FROM stripe_sync.refusal_record WHERE code = 'SY002' AND endpoint = 'default';
 SELECT count(*) AS events_stored FROM stripe_sync.event;
+-- what receive() refuses is written with the next of webhook(), for it raises itself
+SELECT t.raises($$ SELECT stripe_sync.receive('{}'::text, 'x', 'sandbox') $$);
+SELECT (SELECT count(*) FROM stripe_sync.refusal_record r WHERE r.endpoint = v.endpoint AND r.code = v.code) AS written, v.events FROM stripe_sync.refusal v WHERE endpoint = 'sandbox' AND code = 'SY001';
+SELECT http_status FROM t.post(t.pretty('evt_2'), 'live', age => '1 hour', secret => 'whsec_live');
+SELECT endpoint, code, events FROM stripe_sync.refusal_record WHERE endpoint = 'sandbox' AND code = 'SY001';
 -- in a transaction that only reads nothing is written, and the answer is the same
 BEGIN READ ONLY;
 SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), secret => 'whsec_of_nobody');
@@ -123,10 +128,10 @@ SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY002' AND endpoint 
 SELECT t.later('2 minutes');
 ALTER TABLE stripe_sync.refusal_record ADD CONSTRAINT none CHECK (code <> 'SY003') NOT VALID;
 SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), age => '1 hour');
-SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003';
+SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003' AND endpoint = 'default';
 ALTER TABLE stripe_sync.refusal_record DROP CONSTRAINT none;
 SELECT http_status, body->>'code' AS code FROM t.post(t.pretty('evt_2'), age => '1 hour');
-SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003';
+SELECT events FROM stripe_sync.refusal_record WHERE code = 'SY003' AND endpoint = 'default';
 
 -- the log has a line an hour for each endpoint and reason
 SELECT t.later('2 hours');

@@ -525,7 +525,7 @@ ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	DeliveryParts delivery = {payload ? VARDATA_ANY(payload) : "",
 							  payload ? VARSIZE_ANY_EXHDR(payload) : 0,
-							  signature, endpoint};
+							  signature, endpoint, true};
 	RoleScope scope;
 	Receipt receipt;
 	Refusal refusal;

@@ -164,13 +164,20 @@ log_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint)
 			 : 0));
 }
 
-/* At the level before the library's the catalog may have no place for it. */
+/*
+ * Without the preload it is written here, unless it would be undone: the error is
+ * logged then.  At the level before the library's the catalog may have no place
+ * for it.
+ */
 static void
-note_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint)
+note_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint,
+			 bool raises)
 {
 	bool log = refusal_count(note);
 
-	if (!refusals_shared() && level_found() == CATALOG_LEVEL)
+	if (!refusals_shared() && raises)
+		log = false;
+	else if (!refusals_shared() && level_found() == CATALOG_LEVEL)
 		log = refusal_write_now(note) && log;
 	if (log)
 		log_refusal(note, refusal, hint);
@@ -218,7 +225,7 @@ delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 		hint = note.live ? LIVE_REFUSED : TEST_REFUSED;
 	if (note.kind == REFUSAL_NO_NAME)
 		hint = "SELECT name FROM stripe_sync.endpoint shows all; stripe_sync.add_endpoint() makes one.";
-	note_refusal(&note, refusal, hint);
+	note_refusal(&note, refusal, hint, delivery->raises);
 	return hint;
 }
 
@@ -241,7 +248,7 @@ delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 	Refusal refusal = {.message = detail};
 
 	note.detail = one_line(detail);
-	note_refusal(&note, &refusal, NULL);
+	note_refusal(&note, &refusal, NULL, false);
 }
 
 void

@@ -15,6 +15,7 @@ typedef struct DeliveryParts
 	int length;
 	text *signature; /* the header, or NULL */
 	const char *endpoint;
+	bool raises; /* a refusal is raised: what is written is undone */
 } DeliveryParts;
 
 /* ---- in refusal.c: what is noted of a delivery ---- */
