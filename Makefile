@@ -73,6 +73,11 @@ OBJS = \
 	src/handler_setup.o \
 	src/test_handler.o \
 	src/replay.o \
+	src/refusal.o \
+	src/misfit.o \
+	src/refusal_count.o \
+	src/refusal_write.o \
+	src/refusal_watch.o \
 	src/webhook.o \
 	src/simulate.o \
 	src/explain.o \
@@ -147,6 +152,7 @@ OBJS = \
 INSTALL_SQL = \
 	src/install/00_header.sql \
 	src/install/10_endpoint.sql \
+	src/install/12_refusal.sql \
 	src/install/20_inbox.sql \
 	src/install/30_mirror.sql \
 	src/install/40_handler.sql \
@@ -161,7 +167,7 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
+REGRESS = guc signature endpoint inbox webhook refusal catalog mirror shape order reading \
 	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own
@@ -179,6 +185,7 @@ PROVE_TESTS = \
 	test/tap/scope.pl \
 	test/tap/guard.pl \
 	test/tap/secret.pl \
+	test/tap/refusal.pl \
 	test/tap/upgrade.pl \
 	test/tap/level.pl \
 	test/tap/answers.pl \
@@ -212,7 +219,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfil
 	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
 
 # What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker retry scope \
+SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
 	guard level answers alert delivery flight interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
@@ -221,7 +228,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker scope guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker refusal scope guard level upgrade delivery flight crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql

@@ -127,3 +127,24 @@ SELECT stripe_sync.add_endpoint('d', 'whsec_d');
 SELECT t.try('d', 'whsec_d');
 ROLLBACK;
 SELECT t.try('d', 'whsec_d');
+
+-- where schema stripe holds another tool's tables it refuses, as create_tables() does, and says what to run
+DROP SCHEMA stripe CASCADE;
+CREATE SCHEMA stripe;
+CREATE TABLE stripe.customers (id text PRIMARY KEY, email text, raw_data jsonb);
+CREATE VIEW stripe.invoices AS SELECT 1 AS one;
+SELECT t.hint($$ SELECT * FROM stripe_sync.create_tables() $$);
+SELECT t.hint($$ SELECT stripe_sync.add_endpoint('taken', 'whsec_taken') $$);
+SELECT count(*) AS endpoints FROM stripe_sync.endpoint WHERE name = 'taken';
+-- one of them in the midst of ours as well
+DROP TABLE stripe.customers;
+SELECT count(*) AS made FROM stripe_sync.create_tables('{product}');
+CREATE TABLE stripe.prices (id text PRIMARY KEY);
+SELECT t.raises($$ SELECT stripe_sync.add_endpoint('taken', 'whsec_taken') $$);
+-- what it says to run is enough
+ALTER SCHEMA stripe RENAME TO stripe_other;
+SELECT stripe_sync.add_endpoint('taken', 'whsec_taken');
+SELECT count(*) > 100 AS made FROM stripe_sync.mirror_table WHERE to_regclass(format('stripe.%I', table_name)) IS NOT NULL;
+SELECT status FROM t.deliver(t.event('evt_taken', 'customer.created', 1, '{"id":"cus_taken","object":"customer"}'), 'default');
+SELECT id FROM stripe.customers;
+DROP SCHEMA stripe_other CASCADE;

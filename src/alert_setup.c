@@ -252,6 +252,10 @@ static const struct DefaultAlert
 	 "*No events from Stripe* at endpoint `{{endpoint}}` since {{last_event_at | "
 	 "date}}. Is the webhook endpoint still enabled at Stripe?",
 	 NULL, "1 hour", "system.silence_over", "critical"},
+	{"deliveries_refused", "system.deliveries_refused",
+	 "*Stripe's deliveries are refused* at endpoint `{{endpoint}}`: {{reason}}"
+	 " ({{code}}: {{detail}}). {{remedy}}",
+	 NULL, "1 hour", "system.deliveries_accepted", "critical"},
 	{"destination_disabled", "system.destination_disabled",
 	 "*Slack destination `{{destination}}` is switched off:* {{reason}}\n"
 	 "Messages that wait for `stripe_sync.enable_destination()`: {{waiting}}",

@@ -525,64 +525,53 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 }
 
 /*
- * Tables that are there without a note, as after DROP EXTENSION and CREATE
- * EXTENSION: ours again, if the caller may say so.
+ * Are there tables of ours?  Those without a note, as after DROP EXTENSION and
+ * CREATE EXTENSION, are noted if the caller may say so.  Another tool's in the
+ * place of one is refused, as by create_tables().
  */
-static void
-adopt_tables(Oid namespace)
+static bool
+adopt_tables(const Builder *builder)
 {
-	Builder builder = builder_begin();
+	bool any = false;
 
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		const CatalogType *type = &catalog_types[i];
-		Oid relid = type->table != NULL
-						? get_relname_relid(type->table, namespace)
-						: InvalidOid;
+		Oid relid = type->table != NULL ? table_lookup(type) : InvalidOid;
 		TableNote note;
 
-		if (OidIsValid(relid) && table_kind_fits(get_rel_relkind(relid)) &&
-			looks_ours(type, relid) && !table_note(type->table, &note) &&
-			owns(&builder, relid))
-			note_table(type, builder.search_path);
+		if (!OidIsValid(relid) || !table_kind_fits(get_rel_relkind(relid)))
+			continue;
+		if (!looks_ours(type, relid))
+			not_ours(type);
+		if (!table_note(type->table, &note) && owns(builder, relid))
+			note_table(type, builder->search_path);
+		any = true;
 	}
-	grant_to_readers();
+	return any;
 }
 
 static void
-create_all(void)
+create_all(const Builder *builder)
 {
-	Builder builder = builder_begin();
-
 	for (int i = 0; i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL)
+		if (catalog_types[i].table != NULL && !is_another_kind(&catalog_types[i]))
 		{
 			CHECK_FOR_INTERRUPTS();
-			make_table(&catalog_types[i], &builder);
+			make_table(&catalog_types[i], builder);
 		}
-	grant_to_readers();
-}
-
-static bool
-any_table(Oid namespace)
-{
-	for (int i = 0; OidIsValid(namespace) && i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL &&
-			OidIsValid(get_relname_relid(catalog_types[i].table, namespace)))
-			return true;
-	return false;
 }
 
 /* For add_endpoint(): all tables, when there isn't one yet. */
 void
 tables_create_if_none(void)
 {
-	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+	Builder builder;
 
 	SPI_connect();
-	if (any_table(namespace))
-		adopt_tables(namespace);
-	else
-		create_all();
+	builder = builder_begin();
+	if (!adopt_tables(&builder))
+		create_all(&builder);
+	grant_to_readers();
 	SPI_finish();
 }

@@ -25,6 +25,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "refusal.h"
+
 /* Columns of event_pkey */
 #define EVENT_KEY_ID	  1
 #define EVENT_KEY_ACCOUNT 2
@@ -402,13 +404,15 @@ check_mode(const Event *event, const Endpoint *endpoint, Refusal *refusal)
 	if (!endpoint->has_livemode || !event->has_livemode ||
 		endpoint->livemode == event->livemode)
 		return true;
-	return refuse(
+	(void) refuse(
 		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
 		psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
 				 event->id, event->livemode ? "live" : "test", endpoint->name,
 				 endpoint->livemode ? "live" : "test"),
 		NULL,
 		"Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
+	refusal->live = event->livemode;
+	return false;
 }
 
 /*
@@ -519,15 +523,21 @@ ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 	const char *endpoint = PG_ARGISNULL(2)
 							   ? "default"
 							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	DeliveryParts delivery = {payload ? VARDATA_ANY(payload) : "",
+							  payload ? VARSIZE_ANY_EXHDR(payload) : 0,
+							  signature, endpoint, true};
 	RoleScope scope;
 	Receipt receipt;
 	Refusal refusal;
 
 	scope = role_enter_engine();
-	if (!inbox_receive(payload ? VARDATA_ANY(payload) : "",
-					   payload ? VARSIZE_ANY_EXHDR(payload) : 0, signature,
-					   endpoint, "webhook", &receipt, &refusal))
+	if (!inbox_receive(delivery.payload, delivery.length, signature, endpoint,
+					   "webhook", &receipt, &refusal))
+	{
+		(void) delivery_refused(&delivery, &refusal);
 		refusal_raise(&refusal);
+	}
+	delivery_accepted(&delivery);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
 }

@@ -17,6 +17,7 @@
 
 #include "flight.h"
 #include "pass.h"
+#include "refusal.h"
 
 #define CHORES_EVERY (60 * USECS_PER_SEC)
 #define PRUNE_EVERY	 USECS_PER_HOUR
@@ -162,6 +163,9 @@ chores_turn(TimestampTz *next)
 	pass_commit();
 	pass_begin();
 	silence_check();
+	pass_commit();
+	pass_begin();
+	refusals_write();
 	pass_commit();
 	return true; /* some may be owed now */
 }

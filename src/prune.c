@@ -9,7 +9,8 @@
  * The order is: messages, then incidents that no message names, then events,
  * then the notes of which alert has seen which event.  Those notes stay as long
  * as the event could be replayed, or the incident counts them.  Jobs that are
- * over go with their parts; requests to Stripe after two weeks.
+ * over go with their parts; requests to Stripe after two weeks.  What was counted
+ * of refused deliveries goes when the last of them is that old.
  */
 #include "stripe_sync.h"
 
@@ -86,6 +87,12 @@ static const char *const call_batch =
 	"  SELECT c.id FROM stripe_sync.api_call c"
 	"   WHERE c.started_at OPERATOR(pg_catalog.<) $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
+static const char *const refusal_batch =
+	"DELETE FROM stripe_sync.refusal_record r USING (SELECT o.endpoint, o.code"
+	"   FROM stripe_sync.refusal_record o WHERE o.last_at OPERATOR(pg_catalog.<) $1"
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED) AS o"
+	" WHERE o.endpoint OPERATOR(pg_catalog.=) r.endpoint AND o.code OPERATOR(pg_catalog.=) r.code";
+
 /*
  * Planned with the values: how many rows are that old is what the plan hangs
  * on, and a plan that doesn't know would read the whole inbox.
@@ -150,7 +157,8 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 {
 	int64 others = delete_batch(message_batch, before, most, SPI_OK_SELECT) +
 				   delete_batch(incident_batch, before, most, SPI_OK_DELETE) +
-				   delete_batch(job_batch, before, most, SPI_OK_DELETE);
+				   delete_batch(job_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE);
 
 	*events = delete_batch(event_batch, before, most, SPI_OK_DELETE);
 	return others + *events +

@@ -9,6 +9,8 @@
 
 #include "miscadmin.h"
 
+#include "refusal.h"
+
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
 extern PGDLLEXPORT void _PG_init(void);
@@ -23,6 +25,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		slots_init();
+		refusals_init();
 		guard_init();
 		launcher_init();
 		leave_init();

@@ -139,7 +139,8 @@ typedef enum AdvisoryKind
 	ADVISORY_GROUP,		   /* an alert's group: group.c */
 	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
 	ADVISORY_CREATE_TABLES,
-	ADVISORY_API_KEY /* an account's */
+	ADVISORY_API_KEY, /* an account's */
+	ADVISORY_REFUSALS /* who writes them down: refusal_write.c */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
@@ -191,6 +192,7 @@ typedef struct Refusal
 	const char *message;
 	const char *detail;
 	const char *hint;
+	bool live; /* SY006: it is an event of live mode */
 } Refusal;
 
 typedef struct Endpoint

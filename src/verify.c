@@ -17,6 +17,7 @@ refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
 	refusal->message = message;
 	refusal->detail = detail;
 	refusal->hint = hint;
+	refusal->live = false;
 	return false;
 }
 

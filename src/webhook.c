@@ -9,6 +9,8 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 
+#include "refusal.h"
+
 PG_FUNCTION_INFO_V1(stripe_sync_webhook);
 PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);
 
@@ -90,15 +92,31 @@ our_fault(const Refusal *refusal)
 	return "the endpoint is not set up";
 }
 
+/*
+ * Of a refusal its sender learns the code, what is wrong, and what to do; of what
+ * is wrong on our side no more than that it is.
+ */
+static void
+push_refusal(JsonbInState *state, const Refusal *refusal, const char *hint)
+{
+	int status = http_status(refusal);
+
+	if (status == 200)
+		push(state, "status", "ignored");
+	push(state, "code", unpack_sql_state(refusal->sqlstate));
+	push(state, "error", status == 500 ? our_fault(refusal) : refusal->message);
+	push(state, "hint", status == 500 ? NULL : hint);
+}
+
 /* A receipt, or a refusal. */
 static Datum
-answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
+answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal,
+	   const char *hint)
 {
 	JsonbInState state = {0};
 	TupleDesc desc;
 	Datum values[2];
 	bool nulls[2] = {false, false};
-	int status = receipt ? 200 : http_status(refusal);
 
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	if (receipt != NULL)
@@ -106,16 +124,10 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 		push(&state, "event", receipt->event_id);
 		push(&state, "status", receipt->status);
 	}
-	else if (status == 200)
-		push(&state, "status", "ignored");
 	else
-	{
-		push(&state, "code", unpack_sql_state(refusal->sqlstate));
-		push(&state, "error",
-			 status == 500 ? our_fault(refusal) : refusal->message);
-	}
+		push_refusal(&state, refusal, hint);
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
-	values[0] = Int32GetDatum(status);
+	values[0] = Int32GetDatum(receipt ? 200 : http_status(refusal));
 	values[1] = JsonbPGetDatum(JsonbValueToJsonb(state.result));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -125,20 +137,24 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal)
 }
 
 static bool
-receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal)
+receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
+		const char **hint)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
 	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
-	const char *endpoint = PG_ARGISNULL(2)
-							   ? "default"
-							   : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	DeliveryParts delivery = {
+		payload ? VARDATA_ANY(payload) : "",
+		payload ? VARSIZE_ANY_EXHDR(payload) : 0, find_signature(headers),
+		PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2))};
 	RoleScope scope = role_enter_engine();
-	bool stored;
+	bool stored = inbox_receive(delivery.payload, delivery.length,
+								delivery.signature, delivery.endpoint,
+								"webhook", receipt, refusal);
 
-	stored = inbox_receive(payload ? VARDATA_ANY(payload) : "",
-						   payload ? VARSIZE_ANY_EXHDR(payload) : 0,
-						   find_signature(headers), endpoint, "webhook",
-						   receipt, refusal);
+	if (stored)
+		delivery_accepted(&delivery);
+	else
+		*hint = delivery_refused(&delivery, refusal);
 	role_leave(&scope);
 	return stored;
 }
@@ -154,16 +170,14 @@ stripe_sync_webhook(PG_FUNCTION_ARGS)
 {
 	Receipt receipt;
 	Refusal refusal = {0};
-	bool stored = level_fits(CATALOG_LEVEL - 1, &refusal) &&
-				  receive(fcinfo, &receipt, &refusal);
+	const char *hint = NULL;
+	bool stored = false;
 
-	if (!stored && refusal.fault == FAULT_OURS)
-		ereport(LOG,
-				(errhidestmt(true),
-				 errmsg("a webhook could not be received: %s", refusal.message),
-				 refusal.detail ? errdetail("%s", refusal.detail) : 0,
-				 refusal.hint ? errhint("%s", refusal.hint) : 0));
-	PG_RETURN_DATUM(answer(fcinfo, stored ? &receipt : NULL, &refusal));
+	if (level_fits(CATALOG_LEVEL - 1, &refusal))
+		stored = receive(fcinfo, &receipt, &refusal, &hint);
+	else
+		delivery_refused_unfit(&refusal);
+	PG_RETURN_DATUM(answer(fcinfo, stored ? &receipt : NULL, &refusal, hint));
 }
 
 /* event_type_fits(type, pattern): internal, for statements of the engine's */

@@ -22,6 +22,7 @@ SELECT g.grade, g.what
 	('ingest', 'FUNCTION stripe_sync.notify(text, text, jsonb, text, text, timestamptz)'),
 	('read', 'TABLE stripe_sync.event'),
 	('read', 'TABLE stripe_sync.endpoint'),
+	('read', 'TABLE stripe_sync.refusal'),
 	('read', 'TABLE stripe_sync.handler'),
 	('read', 'TABLE stripe_sync.object_type'),
 	('read', 'TABLE stripe_sync.destination'),
@@ -36,6 +37,7 @@ SELECT g.grade, g.what
 	('read', 'TABLE stripe_sync.endpoint_watch'),
 	('read', 'TABLE stripe_sync.worker'),
 	('read', 'FUNCTION stripe_sync.workers()'),
+	('read', 'FUNCTION stripe_sync.refusals()'),
 	('read', 'FUNCTION stripe_sync.object_types()'),
 	('read', 'FUNCTION stripe_sync.catalog_api_version()'),
 	('read', 'FUNCTION stripe_sync.explain_event(text)'),
@@ -248,6 +250,8 @@ END $$;
 
 -- Secrets are not in this list, nor what holds for one server only.
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_record', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_watch', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reread', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reading', '');

@@ -84,8 +84,11 @@ is((await post(other, { ...sign(other), 'stripe-signature': 't=,v1=\u00e9' }))[0
 for (const size of [1024 * 1024 + 1, 2 << 20, 5 << 20])
   is((await deliver(JSON.stringify(event('evt_large', customer('cus_3', 'x'.repeat(size))))))[0], 413,
     `too large, ${size} bytes: 413`);
-is(await deliver(JSON.stringify(event('evt_live', customer('cus_4'), { livemode: true }))),
-  [200, { status: 'ignored' }], 'the other mode: 200, ignored');
+{
+  const [status, body] = await deliver(JSON.stringify(event('evt_live', customer('cus_4'), { livemode: true })));
+
+  is([status, body.status, body.code], [200, 'ignored', 'SY006'], 'the other mode: 200, ignored');
+}
 is(await one('SELECT count(*)::int FROM stripe_sync.event'), 1, 'nothing of all that is stored');
 is((await deliver(JSON.stringify(event('evt_unknown', { id: 'x_1', object: 'novelty' }, { type: 'novelty.made' }))))[1],
   { event: 'evt_unknown', status: 'ignored' }, 'a type that nobody knows yet: 200, ignored');

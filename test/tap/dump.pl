@@ -45,6 +45,7 @@ sub deliver
 my %contents = (
 	events => q{SELECT string_agg(e::text, E'\n' ORDER BY id) FROM stripe_sync.event e},
 	rereads => q{SELECT string_agg(r::text, E'\n' ORDER BY object_id) FROM stripe_sync.reread r},
+	refusals => q{SELECT string_agg(r::text, E'\n' ORDER BY endpoint, code) FROM stripe_sync.refusal_record r},
 	handlers => q{SELECT string_agg(h::text, E'\n' ORDER BY name) FROM stripe_sync.handler h},
 	endpoints => q{SELECT string_agg(e::text, E'\n' ORDER BY name) FROM stripe_sync.endpoint e},
 	'mirror rows' => q{SELECT string_agg(to_jsonb(c)::text, E'\n' ORDER BY id) FROM stripe.customers c},
@@ -70,6 +71,7 @@ $node->safe_psql('source', q{
 	CREATE FUNCTION app.touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.noted := upper(NEW.name); RETURN NEW; END $$;
 	SELECT stripe_sync.add_handler('effect', 'customer.*', 'app.effect');
 	SELECT stripe_sync.add_handler('fails', 'customer.updated', 'app.fails');
+	SELECT stripe_sync.webhook('{}'::text, '{}');
 	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true);
 	ALTER TABLE stripe.customers ADD noted text;
 	CREATE INDEX customers_name_of_ours ON stripe.customers (lower(name));
