@@ -54,6 +54,7 @@ OBJS = \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table.o \
+	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \
 	src/life.o \
@@ -76,6 +77,7 @@ OBJS = \
 	src/simulate.o \
 	src/explain.o \
 	src/verify_keys.o \
+	src/verify_lacking.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
@@ -161,7 +163,7 @@ INSTALL_SQL = \
 
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
-	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
+	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own
 ISOLATION = duplicate same_object same_second shared replay incident

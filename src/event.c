@@ -162,6 +162,26 @@ read_request(Event *event, JsonbContainer *root, bool *too_long)
 		event->request_id = envelope_string(root, "request", too_long);
 }
 
+/*
+ * An object of a type that has a table, without an id: a preview, or a discount
+ * of before 2020-08-27, when they had none.  The coupon in that has a row.
+ */
+static void
+read_nameless(Event *event, const CatalogType *type)
+{
+	if (strcmp(type->object, "discount") != 0)
+		event->unmirrored = psprintf(
+			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
+			type->object);
+	else
+	{
+		event->unmirrored =
+			"discounts have no id before API version 2020-08-27, so it has no row; its coupon is in stripe.coupons";
+		if (event->has_created)
+			event->holder = type;
+	}
+}
+
 /* Which object the event carries, and whether and why not it is mirrored. */
 static void
 read_object(Event *event, JsonbContainer *root, bool *too_long)
@@ -206,9 +226,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 			"object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
 			event->object_type);
 	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
-		event->unmirrored = psprintf(
-			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
-			event->object_type);
+		read_nameless(event, type);
 	else if (!event->has_created)
 		event->unmirrored =
 			"the event has no readable \"created\", so it can't be put in order";

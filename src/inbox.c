@@ -293,7 +293,7 @@ first_steps(const Event *event, List *handlers, List **waiting)
 	List *steps = NIL;
 	ListCell *cell;
 
-	if (event->catalog != NULL)
+	if (event->catalog != NULL || event->holder != NULL)
 		steps = lappend(steps, step_make(STEP_MIRROR, 1));
 	foreach(cell, handlers)
 	{

@@ -143,7 +143,8 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 				  strcmp(stored->status, "failed") == 0;
 	ListCell *cell;
 
-	if (!failed && stored->event.catalog != NULL)
+	if (!failed &&
+		(stored->event.catalog != NULL || stored->event.holder != NULL))
 		append_step(&steps, STEP_MIRROR);
 	foreach(cell, stored->todo)
 	{

@@ -260,6 +260,7 @@ typedef struct Event
 	bool has_created;
 	TimestampTz created;
 	const CatalogType *catalog; /* of its object, when it is mirrored */
+	const CatalogType *holder;	/* when only what its object embeds is */
 	char *unmirrored;			/* why not, when it isn't */
 	const char *payload;
 	int length;
