@@ -41,6 +41,9 @@ OBJS = \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_secret.o \
+	src/endpoint_mode.o \
+	src/account.o \
+	src/move_account.o \
 	src/json.o \
 	src/event.o \
 	src/inbox_table.o \
@@ -72,6 +75,7 @@ OBJS = \
 	src/handler.o \
 	src/handler_setup.o \
 	src/test_handler.o \
+	src/held.o \
 	src/replay.o \
 	src/webhook.o \
 	src/simulate.o \
@@ -162,7 +166,7 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
+REGRESS = guc signature endpoint account inbox webhook catalog mirror shape order reading \
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own

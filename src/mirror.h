@@ -269,6 +269,9 @@ extern bool mirror_sql_write(MirrorRow *row, const Datum *values,
 							 const bool *nulls);
 extern void mirror_sql_set_deleted(MirrorRow *row, bool deleted,
 								   TimestampTz deleted_at);
+extern List *mirror_sql_accounts(MirrorTable *table);
+extern uint64 mirror_sql_move(MirrorTable *table, Datum from, Datum to,
+							  const char *id);
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);

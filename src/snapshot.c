@@ -45,7 +45,8 @@ snapshot_key(const CatalogType *type, JsonbContainer *object)
 const char *
 snapshot_account(const CatalogType *type, const char *account)
 {
-	return strcmp(type->object, "account") == 0 ? "" : account;
+	return strcmp(type->object, "account") == 0 ? account_of_accounts(account)
+												: account;
 }
 
 /* {"id", "object"} is only a pointer, and a deleted one tells nothing. */

@@ -70,7 +70,7 @@ $node->safe_psql('source', q{
 	CREATE FUNCTION app.touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.noted := upper(NEW.name); RETURN NEW; END $$;
 	SELECT stripe_sync.add_handler('effect', 'customer.*', 'app.effect');
 	SELECT stripe_sync.add_handler('fails', 'customer.updated', 'app.fails');
-	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true);
+	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true, account => 'connect');
 	ALTER TABLE stripe.customers ADD noted text;
 	CREATE INDEX customers_name_of_ours ON stripe.customers (lower(name));
 	CREATE TRIGGER touched BEFORE INSERT OR UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION app.touched();

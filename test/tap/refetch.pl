@@ -421,6 +421,61 @@ make_due();
 becomes(q{(SELECT _event_id IS NULL AND name = 'Six' FROM stripe.customers WHERE id = 'cus_denied')}, 'and read with a good one');
 becomes('NOT ' . wish('cus_denied', 'true'), 'and wanted no more');
 
+# ---- whose key, and what it is told ----
+
+sub sign_in
+{
+	my ($endpoint, $event) = @_;
+	my $payload = json_text($event);
+
+	return shop('SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload), $endpoint) . ')');
+}
+
+# With which key, and for whom, the last request for an object was.
+sub asked_as
+{
+	my ($asked) = (requests("/v1/customers/$_[0]"))[-1];
+
+	return join ' ', $asked->{key} eq KEY ? 'KEY' : $asked->{key}, map { "$_: $asked->{headers}{$_}" } grep { defined $asked->{headers}{$_} } 'stripe-account', 'stripe-context';
+}
+
+my %keys = (sandbox => 'rk_test_sandbox_sEcReT', acct_1 => 'rk_test_of_1_sEcReT');
+$stripe->accounts('acct_1', 'acct_2');
+$stripe->keys($keys{sandbox} => {}, $keys{acct_1} => { account => 'acct_1' });
+shop('SELECT stripe_sync.add_endpoint(' . literals('sandbox', SECRET) . q{, false, NULL, 'sandbox')});
+$stripe->add_objects([ { object => 'customer', id => 'cus_key', name => 'Ours' } ]);
+$stripe->add_objects([ { object => 'customer', id => "cus_of_$_", name => "Of $_" } ], account => $_) for 'acct_1', 'acct_2';
+sign_in('default', { %{ event('evt_of_2', 'customer.created', 1, { id => 'cus_of_2', object => 'customer' }) }, context => 'acct_2' });
+sign_in('default', { %{ event('evt_of_12', 'customer.created', 1, { id => 'cus_of_2', object => 'customer' }) }, context => 'acct_1/acct_2' });
+
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_key', 'sandbox')}, qr/55000.*account "sandbox".*HINT: .*set_api_key/s, "an endpoint's account has no key: one's own is not taken");
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_of_acct_1', 'sandbox/acct_1')}, qr/55000/, 'nor for what is connected to it');
+shop('SELECT stripe_sync.set_api_key(' . literals($keys{sandbox}, 'sandbox') . ')');
+for my $case (
+	[ 'cus_key', '', 'KEY' ],
+	[ 'cus_key', 'sandbox', $keys{sandbox} ],
+	[ 'cus_of_acct_1', 'acct_1', 'KEY stripe-account: acct_1' ],
+	[ 'cus_of_acct_1', 'sandbox/acct_1', "$keys{sandbox} stripe-account: acct_1" ],
+	[ 'cus_of_acct_2', 'acct_2', 'KEY stripe-context: acct_2' ],
+	[ 'cus_of_acct_2', 'acct_1/acct_2', 'KEY stripe-context: acct_1/acct_2' ])
+{
+	my ($customer, $account, $asked) = @$case;
+
+	refetched([ 'customer', $customer, $account ], "$customer of '$account'", state => 'done', error => undef);
+	is(asked_as($customer), $asked, 'is read with the right key, and for the right account');
+	is(shop('SELECT count(*) FROM stripe.customers WHERE ' . sprintf('id = %s AND _account = %s', literal($customer), literal($account))), '1', 'and has a row of its own');
+}
+shop('SELECT stripe_sync.set_api_key(' . literals($keys{acct_1}, 'acct_1') . ')');
+refetched([ 'customer', 'cus_of_acct_1', 'acct_1' ], 'an account with a key of its own', state => 'done');
+is(asked_as('cus_of_acct_1'), $keys{acct_1}, 'needs no header');
+refetched([ 'customer', 'cus_of_acct_2', 'acct_1/acct_2' ], 'what is below it', state => 'done');
+is(asked_as('cus_of_acct_2'), "$keys{acct_1} stripe-context: acct_2", 'is read with that key');
+
+# a key in a file may be of the other mode without anybody's saying so
+append_to_file($node->data_dir . '/key', 'rk_live_wrong_mode_sEcReT');
+shop('SELECT stripe_sync.set_api_key(' . literals('file:' . $node->data_dir . '/key', 'sandbox') . ')');
+like(refetched([ 'customer', 'cus_key', 'sandbox' ], 'a live key for an endpoint of test mode', state => 'failed')->{error}, qr/live key.*takes test events/, 'reads nothing');
+
 no_secret_in($node, 'shop', 'keys');
 $node->stop;
 done_testing();
