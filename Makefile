@@ -170,7 +170,7 @@ REGRESS = guc signature endpoint account inbox webhook catalog mirror shape orde
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own
-ISOLATION = duplicate same_object same_second shared replay incident
+ISOLATION = account duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \

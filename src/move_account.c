@@ -7,10 +7,10 @@
  * moved in the caller's transaction; a row that would have another's key ends
  * it.
  *
- * Locks, in this order: set-up of endpoints; the jobs that read the account,
- * whose parts in hand are taken from their holders; the inbox, against all who
- * store or change events.  So nothing of the old name comes afterwards: who
- * receives looks at the endpoint once more behind the inbox's lock.
+ * Locks, in this order: open jobs, of which parts in hand are taken from their
+ * holders; the inbox, against all who store or change events; set-up of
+ * endpoints.  So nothing of the old name comes afterwards: who receives looks at
+ * the endpoint once more behind the inbox's lock.
  */
 #include "mirror.h"
 
@@ -271,6 +271,8 @@ move_body(void *arg)
 	find_accounts(move, tables);
 	take_jobs(move);
 	lock_inbox();
+	advisory_lock(ADVISORY_ENDPOINT, 0);
+	move->from = move->to = NIL;
 	find_accounts(move, tables); /* none can come any more */
 	foreach(cell, tables)
 	{
@@ -322,13 +324,15 @@ ENGINE_FUNCTION(stripe_sync_move_account)
 
 	check_names(move.old, move.new);
 	scope = role_enter_engine();
-	advisory_lock(ADVISORY_ENDPOINT, 0);
 	if (!step_guard(move_body, &move, NULL, &error))
 	{
 		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
 			refuse_collision(&move, error);
 		ReThrowError(error);
 	}
+	if (move.rows == 0)
+		ereport(NOTICE,
+				(errmsg("there is nothing of %s", account_words(move.old))));
 	guard_note();
 	slots_wake();
 	role_leave(&scope);

@@ -228,7 +228,7 @@ refused(q{SELECT stripe_sync.set_api_key('rk_test_first_sEcReT', 'first')}, qr/2
 shop(join '', map { "SET client_min_messages = warning; SELECT stripe_sync.add_endpoint('$_', @{[ literal SECRET ]}, livemode => false, tolerance => NULL), stripe_sync.set_api_key('rk_test_${_}_sEcReT', '$_');" } 'first', 'given');
 reconciled('once the mode is right', since => '1 hour', state => 'done');
 is_applied();
-is(where_is($held->{id}), 'first applied,given applied', 'what was ignored is brought in by a run');
+is(where_is($held->{id}), 'first stale,given stale', 'what was ignored is brought in by a run, and has its place before what was refused');
 is(where_is($refused->{id}), 'first applied,given applied', 'and what was refused');
 is(shop(qq{SELECT string_agg(_account || ' ' || name, ',' ORDER BY _account) FROM stripe.customers WHERE id = '$customers[4]' AND _account <> ''}), 'first Refused,given Refused', 'each account has a row of its own');
 is(come_to('first', $held) =~ s/.*"status": "(\w+)".*/$1/sr, 'duplicate', 'by webhook it is a duplicate then');
