@@ -41,6 +41,9 @@ OBJS = \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_secret.o \
+	src/endpoint_mode.o \
+	src/account.o \
+	src/move_account.o \
 	src/json.o \
 	src/event.o \
 	src/inbox_table.o \
@@ -54,6 +57,7 @@ OBJS = \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table.o \
+	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \
 	src/life.o \
@@ -72,6 +76,7 @@ OBJS = \
 	src/handler.o \
 	src/handler_setup.o \
 	src/test_handler.o \
+	src/held.o \
 	src/replay.o \
 	src/refusal.o \
 	src/misfit.o \
@@ -82,6 +87,7 @@ OBJS = \
 	src/simulate.o \
 	src/explain.o \
 	src/verify_keys.o \
+	src/verify_lacking.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
@@ -167,11 +173,11 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint inbox webhook refusal catalog mirror shape order reading \
-	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
+REGRESS = guc signature endpoint account inbox webhook refusal catalog mirror shape order reading \
+	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
 	level own
-ISOLATION = duplicate same_object same_second shared replay incident
+ISOLATION = account duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \

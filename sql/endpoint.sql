@@ -17,7 +17,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 
 -- what add_endpoint takes
-SELECT stripe_sync.add_endpoint('a', 'whsec_a'), stripe_sync.add_endpoint('b', 'whsec_b', true, '1 hour'), stripe_sync.add_endpoint('c', 'whsec_c', tolerance => NULL);
+SELECT stripe_sync.add_endpoint('a', 'whsec_a'), stripe_sync.add_endpoint('b', 'whsec_b', true, '1 hour', 'b'), stripe_sync.add_endpoint('c', 'whsec_c', tolerance => NULL);
 SELECT name, livemode, tolerance, created_at <= clock_timestamp() AS created FROM stripe_sync.endpoint ORDER BY name;
 SELECT t.raises(s), s FROM (VALUES
 	('SELECT stripe_sync.add_endpoint(NULL, ''s'')'), ('SELECT stripe_sync.add_endpoint('''', ''s'')'), ('SELECT stripe_sync.add_endpoint(repeat(''n'', 64), ''s'')'),
@@ -30,7 +30,7 @@ SELECT e, s, t.try(e, s) FROM (VALUES ('a', 'whsec_a'), ('a', 'whsec_b'), ('b', 
 SELECT t.try('a', 'whsec_a', '299 seconds') AS a_299, t.try('a', 'whsec_a', '6 minutes') AS a_6, t.try('b', 'whsec_b', '59 minutes') AS b_59, t.try('b', 'whsec_b', '61 minutes') AS b_61;
 SELECT t.try('c', 'whsec_c', '10 years') AS no_tolerance, t.try('c', 'whsec_x', '10 years') AS forged, t.try('a', 'whsec_a', '-10 years') AS from_the_future;
 
--- a known name: mode and tolerance are replaced, another secret is refused
+-- a known name: a mode that is given and the tolerance are replaced, another secret is refused
 SELECT stripe_sync.add_endpoint('a', 'whsec_a', false, '1 day');
 SELECT name, livemode, tolerance FROM stripe_sync.endpoint WHERE name = 'a';
 SELECT t.hint($$ SELECT stripe_sync.add_endpoint('a', 'whsec_other', true) $$);

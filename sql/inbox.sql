@@ -138,7 +138,7 @@ SELECT t.send('evt_undone', 'customer.created', 1, t.customer('cus_undone')) AS 
 SELECT event_id ~ '^evt_sim_[0-9a-f]+$' AS id, status, detail FROM stripe_sync.simulate('customer.created', '{"id":"cus_sim","object":"customer","name":"Simulated"}');
 SELECT e.type, e.source, e.endpoint, e.livemode, e.api_version = stripe_sync.catalog_api_version() AS version, c.name, c._event_id = e.id AS mirrored
   FROM stripe_sync.event e JOIN stripe.customers c ON c.id = e.object_id WHERE e.object_id = 'cus_sim';
-SELECT stripe_sync.add_endpoint('live', t.secret(), livemode => true);
+SELECT stripe_sync.add_endpoint('live', t.secret(), livemode => true, account => 'live');
 SELECT t.raises($$ SELECT stripe_sync.simulate('customer.created', '{"id":"cus_sim2","object":"customer"}', 'live') $$) AS live,
        t.raises($$ SELECT stripe_sync.simulate('customer.created', '[]') $$) AS array,
        t.raises($$ SELECT stripe_sync.simulate('customer.created', '{}', 'nowhere') $$) AS nowhere;

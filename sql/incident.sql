@@ -333,7 +333,8 @@ SELECT t.send('evt_1', 'charge.succeeded', 1, '{"id":"ch_1","object":"charge"}')
 SELECT kind, alert, group_key, count, event_id FROM t.incidents;
 SELECT * FROM t.told;
 -- of the mode and the account of what they are about
-SELECT t.deliver(t.event('evt_3', 'charge.succeeded', 3, '{"id":"ch_3","object":"charge"}', NULL, 'acct_a', true));
+SELECT stripe_sync.add_endpoint('live', t.secret(), true, account => 'live');
+SELECT t.deliver(t.event('evt_3', 'charge.succeeded', 3, '{"id":"ch_3","object":"charge"}', NULL, 'acct_a', true), 'live');
 SELECT account, count, text LIKE '%<https://dashboard.stripe.com/acct_a/events/evt_3|%' AS live, text LIKE '%/test/%' AS test FROM stripe_sync.incident WHERE alert = 'events_failing' ORDER BY id;
 DELETE FROM stripe_sync.event WHERE id = 'evt_3';
 -- said once each, however often it is tried

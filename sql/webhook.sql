@@ -42,7 +42,7 @@ SELECT http_status, body->>'code' AS code FROM t.post('{"id":"evt_6","type":"x",
 RESET stripe_sync.max_payload;
 
 -- 200 for the wrong mode, and it isn't stored: a live Connect endpoint gets test events too
-SELECT stripe_sync.add_endpoint('live', t.secret(), livemode => true);
+SELECT stripe_sync.add_endpoint('live', t.secret(), livemode => true, account => 'live');
 SELECT * FROM t.post(t.event('evt_7', 'customer.created', 7, t.customer('cus_7')), 'live');
 
 -- 500 where it is for us to mend; the client isn't told what

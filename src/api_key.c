@@ -2,8 +2,9 @@
  * api_key.c
  *		Stripe's keys, which the worker reads with.
  *
- * A connected account is read with a key of its own, if it has one, else with
- * the platform's and a Stripe-Account header.
+ * An endpoint's account is read with its own key or not at all.  A connected
+ * account is read with a key of its own, if it has one, else with that of the
+ * account above it, and a Stripe-Account or Stripe-Context header.
  */
 #include "stripe_api.h"
 
@@ -18,7 +19,7 @@
 
 #include "secret.h"
 
-#define MAX_ACCOUNT 255
+#define MODE_LENGTH (sizeof("sk_org_live_") - 1)
 
 static bool
 has_prefix(const text *value, const char *prefix)
@@ -43,26 +44,62 @@ check_key(const text *key)
 				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
 }
 
-/* It becomes a header of requests: a word, and nothing else. */
+/* ---- the mode of a key ---- */
+
+/* Is it plain to see, and which is it?  sk_live_..., rk_test_..., sk_org_live_... */
 static bool
-is_account(const char *text)
+key_mode(const char *key, bool *live)
 {
-	size_t length = strlen(text);
+	const char *mode = key;
 
-	return length <= MAX_ACCOUNT && strncmp(text, "acct_", 5) == 0 &&
-		   strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-						"0123456789_-") == length;
+	*live = false;
+	if (strlen(key) <= strlen("sk_"))
+		return false;
+	mode += strlen("sk_");
+	if (strncmp(mode, "org_", strlen("org_")) == 0)
+		mode += strlen("org_");
+	*live = strncmp(mode, "live_", strlen("live_")) == 0;
+	return *live || strncmp(mode, "test_", strlen("test_")) == 0;
 }
 
-void
-api_check_account(const char *account)
+/* Why a key must not read the account's objects, or NULL. */
+static char *
+wrong_mode(const char *key, const char *account)
 {
-	if (account[0] != '\0' && !is_account(account))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-				 errmsg("an account is \"acct_\" and letters and digits"),
-				 errhint("Leave it out for your own account.")));
+	bool key_live;
+	bool live;
+
+	if (!key_mode(key, &key_live) || !account_mode(account, &live) ||
+		key_live == live)
+		return NULL;
+	return psprintf(
+		"the key is a %s key, and the endpoint of %s takes %s events",
+		key_live ? "live" : "test", account_words(account_owner(account)),
+		live ? "live" : "test");
 }
+
+/* That of a file is looked at when it is used. */
+static void
+check_mode(const text *key, const char *account)
+{
+	char *trouble;
+
+	if (secret_check_file(key))
+		return;
+	/* no more of it than says so */
+	trouble = wrong_mode(
+		pnstrdup(VARDATA_ANY(key), Min(VARSIZE_ANY_EXHDR(key), MODE_LENGTH)),
+		account);
+	if (trouble != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+			 errmsg("%s", trouble),
+			 errhint(
+				 "Give the key of that mode; or say with add_endpoint(..., livemode => ...) what the endpoint takes, or with set_api_key(..., account) whose key it is.")));
+}
+
+/* ---- set_api_key ---- */
 
 /* The first run of reconcile comes one interval after the key. */
 static void
@@ -108,8 +145,10 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 
 	if (key != NULL)
 		check_key(key);
-	api_check_account(text_to_cstring(account));
 	scope = role_enter_engine();
+	account_check(text_to_cstring(account));
+	if (key != NULL)
+		check_mode(key, text_to_cstring(account));
 	store_key(account, key);
 	guard_note();
 	slots_wake();
@@ -117,8 +156,54 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 	PG_RETURN_VOID();
 }
 
+/* False when the account has none. */
+bool
+api_key_move(const char *old, const char *new)
+{
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, old, &relation,
+								   &snapshot);
+	HeapTuple tuple = systable_getnext(scan);
+	text *key = NULL;
+	bool isnull;
+
+	if (HeapTupleIsValid(tuple))
+		key = DatumGetTextPCopy(
+			heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
+	engine_scan_end(scan, relation, snapshot);
+	if (key == NULL)
+		return false;
+	secret_delete("api_key", cstring_to_text(old));
+	secret_insert("api_key", 2,
+				  (Datum[]){CStringGetTextDatum(new), PointerGetDatum(key)},
+				  (bool[]){false, false});
+	OPENSSL_cleanse(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+	return true;
+}
+
+/* ---- the key of an account ---- */
+
 static bool
-read_key(const char *account, char *buffer, size_t size, char **trouble)
+usable(const SecretBuffer *secret, int length, char *buffer, size_t size,
+	   char **trouble)
+{
+	if (length <= 0)
+		return false;
+	if (length >= size || !secret_is_word(secret->bytes, length))
+	{
+		*trouble = "It has a space, or what isn't ASCII, in it.";
+		return false;
+	}
+	memcpy(buffer, secret->bytes, length);
+	buffer[length] = '\0';
+	return true;
+}
+
+/* False, with *trouble, when it can't be used; *found says whether there is one. */
+static bool
+read_key(const char *account, char *buffer, size_t size, bool *found,
+		 char **trouble)
 {
 	SecretBuffer secret;
 	Relation relation;
@@ -127,37 +212,134 @@ read_key(const char *account, char *buffer, size_t size, char **trouble)
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	int length = 0;
+	bool good;
 	bool isnull;
 
-	if (HeapTupleIsValid(tuple))
+	*found = HeapTupleIsValid(tuple);
+	if (*found)
 		length = secret_read(DatumGetTextPP(heap_getattr(
 								 tuple, 2, RelationGetDescr(relation), &isnull)),
 							 &secret, trouble);
 	engine_scan_end(scan, relation, snapshot);
-	if (length > 0 && (length >= size || !secret_is_word(secret.bytes, length)))
-	{
-		*trouble = "It has a space, or what isn't ASCII, in it.";
-		length = 0;
-	}
-	if (length > 0)
-	{
-		memcpy(buffer, secret.bytes, length);
-		buffer[length] = '\0';
-	}
+	good = *found && usable(&secret, length, buffer, size, trouble);
 	secret_wipe(&secret);
-	return length > 0;
+	return good;
+}
+
+static bool
+has_key(const char *account)
+{
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, account,
+								   &relation, &snapshot);
+	bool found = HeapTupleIsValid(systable_getnext(scan));
+
+	engine_scan_end(scan, relation, snapshot);
+	return found;
+}
+
+/* The account whose key reads this one; NULL when there is no key for it. */
+static char *
+key_holder(const char *account)
+{
+	char *owner = account_owner(account);
+	char *holder = pstrdup(account);
+
+	while (!has_key(holder))
+	{
+		if (strcmp(holder, owner) == 0)
+			return NULL;
+		holder = account_above(holder);
+	}
+	return holder;
+}
+
+bool
+api_key_reaches(const char *account)
+{
+	return key_holder(account) != NULL;
+}
+
+bool
+api_key_is_own(const char *account)
+{
+	return has_key(account);
+}
+
+/* Do its events name the account as their context?  One of them tells. */
+static bool
+is_named_by_context(const char *account)
+{
+	static EngineStatement select = {
+		"SELECT e.id FROM stripe_sync.event e WHERE e.account = $1"
+		" AND e.account <> '' LIMIT 1",
+		1,
+		{TEXTOID}};
+	Datum value = CStringGetTextDatum(account);
+	MemoryContext context = CurrentMemoryContext;
+	char *id = NULL;
+	Event event;
+
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		id = MemoryContextStrdup(
+			context,
+			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return id != NULL && inbox_load(id, account, &event) && event.by_context;
+}
+
+/* What the header says; with an organisation's key it is always a context. */
+static void
+aim(const char *account, const char *holder, const char *key, ApiTarget *target)
+{
+	const char *below = account_below(account, holder);
+
+	strlcpy(target->below, below, sizeof(target->below));
+	target->by_context = below[0] != '\0' &&
+						 (strchr(below, '/') != NULL ||
+						  strncmp(key + strlen("sk_"), "org_", 4) == 0 ||
+						  is_named_by_context(account));
+}
+
+static char *
+no_key(const char *account)
+{
+	char *owner = account_owner(account);
+
+	if (owner[0] == '\0')
+		return "There is no key of Stripe's: call stripe_sync.set_api_key().";
+	return psprintf(
+		"There is no key of Stripe's for account \"%s\": call stripe_sync.set_api_key('rk_...', %s).",
+		owner, quote_literal_cstr(owner));
 }
 
 /*
- * The key for an account, in the caller's buffer, which the caller wipes; false
- * with *trouble, a sentence.
+ * The key for an account, in the caller's buffer, which the caller wipes, and
+ * what is to be said with it; false with *trouble, a sentence.
  */
 bool
-api_key_load(const char *account, char *buffer, size_t size, char **trouble)
+api_key_load(const char *account, char *buffer, size_t size, ApiTarget *target,
+			 char **trouble)
 {
-	*trouble = "There is no key of Stripe's: call stripe_sync.set_api_key().";
-	return (account[0] != '\0' && read_key(account, buffer, size, trouble)) ||
-		   read_key("", buffer, size, trouble);
+	char *holder = key_holder(account);
+	char *wrong;
+	bool found;
+
+	*target = (ApiTarget){0};
+	*trouble = no_key(account);
+	if (holder == NULL || !read_key(holder, buffer, size, &found, trouble))
+		return false;
+	wrong = wrong_mode(buffer, account);
+	if (wrong != NULL)
+	{
+		*trouble = psprintf("Nothing is read: %s.", wrong);
+		return false;
+	}
+	aim(account, holder, buffer, target);
+	return true;
 }
 
 /* Is there any?  Whether it is good, Stripe says. */
@@ -178,8 +360,9 @@ api_key_is_set(void)
 bool
 api_key_opens_live(const char *key)
 {
-	return strlen(key) > strlen("sk_") &&
-		   strncmp(key + strlen("sk_"), "live_", strlen("live_")) == 0;
+	bool live;
+
+	return key_mode(key, &live) && live;
 }
 
 /* And one's own? */
@@ -187,12 +370,24 @@ bool
 api_key_is_live(void)
 {
 	char buffer[MAX_SECRET + 1] = {0};
+	ApiTarget ignored;
 	char *trouble;
-	bool live = api_key_load("", buffer, sizeof(buffer), &trouble) &&
+	bool live = api_key_load("", buffer, sizeof(buffer), &ignored, &trouble) &&
 				api_key_opens_live(buffer);
 
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 	return live;
+}
+
+/* For an account that somebody names. */
+void
+refuse_account_without_key(const char *account)
+{
+	if (!api_key_reaches(account))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("there is no key of Stripe's to read %s with",
+							   account_words(account)),
+						errhint("%s", no_key(account))));
 }
 
 void
@@ -206,9 +401,10 @@ refuse_without_key(void)
 }
 
 /*
- * The accounts whose objects and events there are, one's own ('') first: those
- * with a key, and those that events have come from.  Of the inbox's index the
- * first entry of each account is looked at.
+ * The accounts whose objects and events there are, one's own ('') first, as far
+ * as there is a key to read them with: those of endpoints, those with a key, and
+ * those that events have come from.  Of the inbox's index the first entry of
+ * each account is looked at.
  */
 List *
 api_accounts(void)
@@ -222,9 +418,12 @@ api_accounts(void)
 		"   ORDER BY e.account LIMIT 1)"
 		"  FROM heard h WHERE h.account IS NOT NULL)"
 		" SELECT '' UNION SELECT account FROM heard WHERE account IS NOT NULL"
+		" UNION SELECT account FROM stripe_sync.endpoint"
 		" UNION SELECT account FROM stripe_sync.api_key ORDER BY 1"};
 	MemoryContext context = CurrentMemoryContext;
 	List *accounts = NIL;
+	List *readable = NIL;
+	ListCell *cell;
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
@@ -238,5 +437,8 @@ api_accounts(void)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	return accounts;
+	foreach(cell, accounts)
+		if (api_key_reaches(lfirst(cell)))
+			readable = lappend(readable, lfirst(cell));
+	return readable;
 }

@@ -50,6 +50,7 @@ typedef struct BackfillPlan
 	bool optional;
 	TimestampTz since; /* DT_NOBEGIN: everything */
 	char *account;
+	bool connected; /* to an endpoint's account */
 	int nparts;
 	int age;		/* the part that finds out how old the account is */
 	int *list_part; /* the part of each type's own list, 0: none */
@@ -311,7 +312,7 @@ add_list(BackfillPlan *plan, int place, const CatalogList *list)
 						.list_path = list->path,
 						.since = DT_NOBEGIN};
 
-	if (strcmp(type->object, "account") == 0 && plan->account[0] != '\0')
+	if (strcmp(type->object, "account") == 0 && plan->connected)
 		return; /* connected accounts are the platform's to list */
 	vanished.after = plan->list_part[place] = add_part(plan, &part);
 	if (part.since == DT_NOBEGIN && type->retrieve_path != NULL &&
@@ -346,10 +347,10 @@ add_children(BackfillPlan *plan, const CatalogType *type,
 
 	if (!OidIsValid(table_lookup(parent)) || has_path(plan, list->path))
 		return;
-	if (of_account && plan->account[0] == '\0')
+	if (of_account && !plan->connected)
 		return; /* what a connected account has is in its own lists */
 	if (of_account)
-		part.object_id = plan->account;
+		part.object_id = account_stripe_id(plan->account);
 	(void) add_part(plan, &part);
 	plan->paths = lappend(plan->paths, unconstify(char *, list->path));
 }
@@ -373,6 +374,7 @@ static void
 add_account(BackfillPlan *plan, char *account)
 {
 	plan->account = account;
+	plan->connected = strcmp(account_owner(account), account) != 0;
 	plan->age = add_age(plan);
 	plan->list_part = palloc0(sizeof(int) * catalog_ntypes);
 	plan->paths = NIL;

@@ -35,7 +35,7 @@ typedef struct LogEntry
 	int64 job;
 	const char *method;
 	char path[512];
-	char account[64];
+	char account[256];
 	int attempt;
 	TimestampTz started;
 	TimestampTz finished;

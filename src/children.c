@@ -140,24 +140,21 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 /* Children that a former snapshot of the parent lists. */
 static List *
 children_in_page(const CatalogPage *page, const CatalogType *child,
-				 JsonbContainer *parent, const char *account, List *found)
+				 const char *parent_id, JsonbContainer *parent,
+				 const char *account, List *found)
 {
 	JsonbContainer *former = snapshot_page(parent, page->field, NULL);
-	JsonbValue data;
+	ListCell *cell;
 
-	if (former == NULL || !json_get(former, "data", &data))
+	if (former == NULL)
 		return found;
-	for (uint32 i = 0; i < JsonContainerSize(data.val.binary.data); i++)
+	foreach(cell, child_list(parent_id, former))
 	{
-		JsonbValue *element = getIthJsonbValueFromContainer(
-			data.val.binary.data, i);
-		char *id;
+		const PageChild *listed = lfirst(cell);
 
-		if (!json_is_object(element))
-			continue;
-		id = snapshot_key(child, element->val.binary.data);
-		if (id != NULL && !has_row(found, child, id))
-			found = lappend(found, child_row(child, id, account, PART_SWEEP));
+		if (listed->type == child && !has_row(found, child, listed->id))
+			found = lappend(found,
+							child_row(child, listed->id, account, PART_SWEEP));
 	}
 	return found;
 }
@@ -189,7 +186,8 @@ children_listed_before(History *history, const CatalogPage *page,
 		object = history_event(version)->object;
 		if (snapshot_page(object, page->field, &complete) == NULL)
 			continue;
-		found = children_in_page(page, child, object, account, found);
+		found = children_in_page(page, child, history->id, object, account,
+								 found);
 		if (complete)
 			complete_at = version->created; /* its second is read whole */
 	}
@@ -206,7 +204,8 @@ children_of_former(Event *event, const CatalogPage *page,
 
 	if (before == NULL)
 		return found;
-	found = children_in_page(page, child, &before->root, event->account, found);
+	found = children_in_page(page, child, event->object_id, &before->root,
+							 event->account, found);
 	if (snapshot_page(&before->root, page->field, &complete) != NULL && complete)
 		return found;
 	return children_listed_before(

@@ -21,6 +21,23 @@ endpoint_seconds(const Interval *interval)
 	return days * SECS_PER_DAY + interval->time / USECS_PER_SEC;
 }
 
+static void
+read_row(HeapTuple tuple, TupleDesc desc, Endpoint *endpoint)
+{
+	bool isnull;
+	Datum value = heap_getattr(tuple, ENDPOINT_LIVEMODE, desc, &isnull);
+
+	endpoint->has_livemode = !isnull;
+	endpoint->livemode = !isnull && DatumGetBool(value);
+	value = heap_getattr(tuple, ENDPOINT_TOLERANCE, desc, &isnull);
+	endpoint->tolerance = isnull ? SIGNATURE_NO_TOLERANCE
+								 : endpoint_seconds(DatumGetIntervalP(value));
+	value = heap_getattr(tuple, ENDPOINT_ACCOUNT, desc, &isnull);
+	endpoint->account = TextDatumGetCString(value);
+	value = heap_getattr(tuple, ENDPOINT_MODE_LEARNED, desc, &isnull);
+	endpoint->mode_learned = DatumGetBool(value);
+}
+
 bool
 endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
@@ -30,19 +47,11 @@ endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	bool found = HeapTupleIsValid(tuple);
-	bool isnull;
-	Datum value;
 
 	if (found)
 	{
 		endpoint->name = pstrdup(name);
-		value = heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull);
-		endpoint->has_livemode = !isnull;
-		endpoint->livemode = !isnull && DatumGetBool(value);
-		value = heap_getattr(tuple, 3, RelationGetDescr(relation), &isnull);
-		endpoint->tolerance = isnull
-								  ? SIGNATURE_NO_TOLERANCE
-								  : endpoint_seconds(DatumGetIntervalP(value));
+		read_row(tuple, RelationGetDescr(relation), endpoint);
 	}
 	engine_scan_end(scan, relation, snapshot);
 	if (found)
@@ -73,28 +82,127 @@ endpoint_check_interval(const Interval *interval, const char *what)
 				 errmsg("%s cannot be negative", what)));
 }
 
+/* ---- add_endpoint ---- */
+
+/* Of all events, which is looked through to its end when there is none. */
+static bool
+has_events(text *name)
+{
+	static EngineStatement select = {
+		"SELECT 1 FROM stripe_sync.event"
+		" WHERE endpoint OPERATOR(pg_catalog.=) $1 LIMIT 1",
+		1,
+		{TEXTOID}};
+	Datum value = PointerGetDatum(name);
+
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
+/* Do endpoints of both modes have this account, from an older version? */
+static bool
+is_mixed(const char *account)
+{
+	static EngineStatement select = {
+		"SELECT 1 FROM stripe_sync.endpoint"
+		" WHERE account OPERATOR(pg_catalog.=) $1 AND livemode IS NOT NULL"
+		" HAVING pg_catalog.count(DISTINCT livemode) OPERATOR(pg_catalog.>) 1",
+		1,
+		{TEXTOID}};
+	Datum value = CStringGetTextDatum(account);
+
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
 /*
- * add_endpoint(name, secret, livemode, tolerance)
+ * What an endpoint has stored stays in its account: another one is for an
+ * endpoint without events, or for one that should never have shared it.
+ */
+static void
+check_other_account(text *name, const Endpoint *known, const char *account)
+{
+	if (account[0] == '\0' || strcmp(account, known->account) == 0 ||
+		!has_events(name))
+		return;
+	if (!is_mixed(known->account))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errhidestmt(true),
+			 errmsg("endpoint \"%s\" has events of %s", known->name,
+					account_words(known->account)),
+			 errhint(
+				 "Move them first, and all else of that account: SELECT stripe_sync.move_account(%s, %s).",
+				 quote_literal_cstr(known->account),
+				 quote_literal_cstr(account))));
+	ereport(NOTICE, (errmsg("what endpoint \"%s\" has stored so far stays in %s",
+							known->name, account_words(known->account))));
+}
+
+/* Events of the mode that is right now may have come before. */
+static void
+tell_other_mode(const Endpoint *known, bool has_livemode, bool livemode)
+{
+	if (!has_livemode || !known->has_livemode || known->livemode == livemode)
+		return;
+	ereport(
+		NOTICE,
+		(errmsg("endpoint \"%s\" takes %s events from now on", known->name,
+				livemode ? "live" : "test"),
+		 errhint(
+			 "Those that came before: SELECT stripe_sync.reconcile('30 days'), with a %s key; those that are stored and ignored also by stripe_sync.replay().",
+			 livemode ? "live" : "test")));
+}
+
+/* livemode NULL and account '' keep what a known one has. */
+static void
+upsert(text *name, Datum *values, const char *nulls)
+{
+	static EngineStatement statement = {
+		"INSERT INTO stripe_sync.endpoint AS e (name, livemode, tolerance, account)"
+		" VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT (name) DO UPDATE"
+		" SET livemode = COALESCE(excluded.livemode, e.livemode),"
+		"  mode_learned = e.mode_learned AND excluded.livemode IS NULL,"
+		"  tolerance = excluded.tolerance,"
+		"  account = COALESCE(nullif(excluded.account, ''), e.account)",
+		4,
+		{TEXTOID, BOOLOID, INTERVALOID, TEXTOID}};
+	char *account = TextDatumGetCString(values[3]);
+	Endpoint endpoint;
+	Refusal ignored;
+
+	advisory_lock(ADVISORY_ENDPOINT, 0);
+	SPI_connect();
+	if (endpoint_find(text_to_cstring(name), &endpoint, &ignored))
+	{
+		check_other_account(name, &endpoint, account);
+		tell_other_mode(&endpoint, nulls[1] != 'n',
+						nulls[1] != 'n' && DatumGetBool(values[1]));
+	}
+	engine_run(&statement, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+	(void) endpoint_find(text_to_cstring(name), &endpoint, &ignored);
+	endpoint_mode_check(endpoint.name, endpoint.account);
+}
+
+/*
+ * add_endpoint(name, secret, livemode, tolerance, account)
  *
- * Serialized by the row of the endpoint: two set-up scripts at once end as one
- * after the other would.
+ * Set-up of endpoints is serialized: two scripts at once end as one after the
+ * other would.
  */
 SECRET_FUNCTION(stripe_sync_add_endpoint)
 {
-	static EngineStatement upsert = {
-		"INSERT INTO stripe_sync.endpoint AS e (name, livemode, tolerance)"
-		" VALUES ($1, $2, $3)"
-		" ON CONFLICT (name) DO UPDATE"
-		" SET livemode = excluded.livemode, tolerance = excluded.tolerance",
-		3,
-		{TEXTOID, BOOLOID, INTERVALOID}};
 	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	text *account = PG_ARGISNULL(4) ? cstring_to_text("") : PG_GETARG_TEXT_PP(4);
 	Datum values[] = {PointerGetDatum(name),
 					  PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
+					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3),
+					  PointerGetDatum(account)};
 	char nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ',
-					PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
+					PG_ARGISNULL(3) ? 'n' : ' ', ' ', '\0'};
 	RoleScope scope;
 	bool same;
 
@@ -102,10 +210,9 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 	secret_check(secret);
 	endpoint_check_interval(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
 							"a tolerance");
+	account_check_endpoints(text_to_cstring(account));
 	scope = role_enter_engine();
-	SPI_connect();
-	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
-	SPI_finish();
+	upsert(name, values, nulls);
 	if (!endpoint_secret_known(name, secret, &same))
 		endpoint_secret_add(name, secret);
 	else if (!same)
@@ -133,13 +240,14 @@ keep_as(text *name, bool livemode, text *secret)
 		{TEXTOID, BOOLOID}};
 	static EngineStatement lock = {
 		"SELECT 1 FROM stripe_sync.endpoint WHERE name = $1"
-		" AND COALESCE(livemode, $2) = $2 FOR UPDATE",
+		" AND COALESCE(livemode, $2) = $2 AND account = '' FOR UPDATE",
 		2,
 		{TEXTOID, BOOLOID}};
 	Datum values[] = {PointerGetDatum(name), BoolGetDatum(livemode)};
 	bool fits;
 	bool same;
 
+	advisory_lock(ADVISORY_ENDPOINT, 0);
 	SPI_connect();
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
 	engine_run(&lock, values, NULL, SPI_OK_SELECT);

@@ -147,10 +147,14 @@ read_created(Event *event, JsonbContainer *root)
 		event->has_created = iso_time(text, &event->created);
 }
 
+/* Thin events say it as the reason why there is an event. */
 static void
 read_request(Event *event, JsonbContainer *root, bool *too_long)
 {
 	JsonbContainer *request = json_get_object(root, "request");
+
+	if (request == NULL)
+		request = json_get_object(json_get_object(root, "reason"), "request");
 
 	if (request != NULL)
 	{
@@ -160,6 +164,26 @@ read_request(Event *event, JsonbContainer *root, bool *too_long)
 	}
 	else /* before 2017-05-25 it was the id alone */
 		event->request_id = envelope_string(root, "request", too_long);
+}
+
+/*
+ * An object of a type that has a table, without an id: a preview, or a discount
+ * of before 2020-08-27, when they had none.  The coupon in that has a row.
+ */
+static void
+read_nameless(Event *event, const CatalogType *type)
+{
+	if (strcmp(type->object, "discount") != 0)
+		event->unmirrored = psprintf(
+			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
+			type->object);
+	else
+	{
+		event->unmirrored =
+			"discounts have no id before API version 2020-08-27, so it has no row; its coupon is in stripe.coupons";
+		if (event->has_created)
+			event->holder = type;
+	}
 }
 
 /* Which object the event carries, and whether and why not it is mirrored. */
@@ -206,9 +230,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 			"object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
 			event->object_type);
 	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
-		event->unmirrored = psprintf(
-			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
-			event->object_type);
+		read_nameless(event, type);
 	else if (!event->has_created)
 		event->unmirrored =
 			"the event has no readable \"created\", so it can't be put in order";
@@ -216,6 +238,40 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 		event->catalog = type;
 	if (event->object_id != NULL && strlen(event->object_id) > MAX_NAME)
 		*too_long = true;
+}
+
+/*
+ * The account that an event names; "" for one's own.  An event of an
+ * organisation has a "context", which is a path where the account is connected
+ * to one of the organisation's; "account" is then its last part.  Until API
+ * version 2017-05-25 "account" was called "user_id".
+ */
+char *
+event_account_named(const char *context, const char *account,
+					const char *user_id, bool *by_context)
+{
+	*by_context = context != NULL && account_is_stripes(context) &&
+				  (strchr(context, '/') != NULL || account == NULL ||
+				   account[0] == '\0');
+	if (*by_context)
+		return pstrdup(context);
+	if (account != NULL && account[0] != '\0')
+		return pstrdup(account);
+	if (user_id != NULL && account_is_stripes(user_id))
+		return pstrdup(user_id);
+	return pstrdup("");
+}
+
+static void
+read_account(Event *event, JsonbContainer *root, bool *too_long)
+{
+	char *context = envelope_string(root, "context", too_long);
+	char *account = envelope_string(root, "account", too_long);
+	char *user_id = envelope_string(root, "user_id", too_long);
+
+	event->named = event_account_named(context, account, user_id,
+									   &event->by_context);
+	event->account = event->named;
 }
 
 static bool
@@ -233,9 +289,7 @@ read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 		return not_an_event(refusal, "It has no \"id\".");
 	if (event->type == NULL || event->type[0] == '\0')
 		return not_an_event(refusal, "It has no \"type\".");
-	event->account = envelope_string(root, "account", &too_long);
-	if (event->account == NULL)
-		event->account = pstrdup("");
+	read_account(event, root, &too_long);
 	event->api_version = envelope_string(root, "api_version", &too_long);
 	if (json_get(root, "livemode", &value) && value.type == jbvBool)
 	{
@@ -329,36 +383,68 @@ event_peek_id(const char *bytes, int length)
 	return plain_token(lex);
 }
 
+/* Do most payloads lack it?  Then the rest need not be looked through. */
+static bool
+may_name_account(const char *bytes, int length)
+{
+	static const char *const fields[] = {"\"account\"", "\"context\"",
+										 "\"user_id\""};
+
+	if (memchr(bytes, '\\', length) != NULL)
+		return true;
+	for (int i = 0; i < lengthof(fields); i++)
+		if (memmem(bytes, length, fields[i], strlen(fields[i])) != NULL)
+			return true;
+	return false;
+}
+
+/* A field's value: NULL for null; false where it isn't plain to see. */
+static bool
+peek_value(const JsonLexContext *lex, char **value)
+{
+	*value = NULL;
+	if (lex->token_type == JSON_TOKEN_NULL)
+		return true;
+	return (*value = plain_token(lex)) != NULL;
+}
+
 /*
- * Find an event's account without parsing it: "" when it has none, NULL where
- * that isn't plain to see.  event_read() then has the word.
+ * Find the account that an event names without parsing it: "" when it names
+ * none, NULL where that isn't plain to see.  event_read() then has the word.
  */
 char *
 event_peek_account(const char *bytes, int length)
 {
-	JsonLexContext *lex = compat_json_lexer(bytes, length);
-	char *account = pstrdup("");
+	JsonLexContext *lex;
+	char *context = NULL;
+	char *account = NULL;
+	char *user_id = NULL;
+	bool ignored;
 	bool more;
 
-	/* most payloads don't name an account at all */
-	if (memchr(bytes, '\\', length) == NULL &&
-		memmem(bytes, length, "\"account\"", strlen("\"account\"")) == NULL)
-		return account;
+	if (!may_name_account(bytes, length))
+		return pstrdup("");
+	lex = compat_json_lexer(bytes, length);
 	more = json_lex(lex) == JSON_SUCCESS &&
 		   lex->token_type == JSON_TOKEN_OBJECT_START &&
 		   json_lex(lex) == JSON_SUCCESS;
 	while (more)
 	{
 		char *key = plain_token(lex);
+		char **value;
 
 		if (key == NULL || json_lex(lex) != JSON_SUCCESS ||
 			lex->token_type != JSON_TOKEN_COLON || json_lex(lex) != JSON_SUCCESS)
 			return NULL;
-		if (strcmp(key, "account") == 0 &&
-			(lex->token_type != JSON_TOKEN_STRING ||
-			 (account = plain_token(lex)) == NULL))
+		value = strcmp(key, "context") == 0	  ? &context
+				: strcmp(key, "account") == 0 ? &account
+				: strcmp(key, "user_id") == 0 ? &user_id
+											  : NULL;
+		if (value != NULL && !peek_value(lex, value))
 			return NULL;
 		more = skip_value(lex) && json_lex(lex) == JSON_SUCCESS;
 	}
-	return lex->token_type == JSON_TOKEN_OBJECT_END ? account : NULL;
+	return lex->token_type == JSON_TOKEN_OBJECT_END
+			   ? event_account_named(context, account, user_id, &ignored)
+			   : NULL;
 }

@@ -105,22 +105,23 @@ set_range(Part *part, const ApiCall *call)
 
 /* ---- what a page holds ---- */
 
-/* An endpoint of that mode, when there is just one. */
+/* An endpoint of that account and mode, when there is just one. */
 static char *
-endpoint_of(const Event *event)
+endpoint_of(const char *owner, const Event *event)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(name) FROM stripe_sync.endpoint"
-		" WHERE livemode IS NULL OR $1 IS NULL OR livemode = $1"
+		" WHERE (livemode IS NULL OR $1 IS NULL OR livemode = $1) AND account = $2"
 		" HAVING pg_catalog.count(*) = 1",
-		1,
-		{BOOLOID}};
-	Datum value = BoolGetDatum(event->livemode);
+		2,
+		{BOOLOID, TEXTOID}};
+	Datum values[] = {BoolGetDatum(event->livemode), CStringGetTextDatum(owner)};
 	MemoryContext context = CurrentMemoryContext;
 	char *name = NULL;
 
 	SPI_connect();
-	engine_run(&select, &value, event->has_livemode ? NULL : "n", SPI_OK_SELECT);
+	engine_run(&select, values, event->has_livemode ? NULL : "n ",
+			   SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
 		name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -134,6 +135,8 @@ endpoint_of(const Event *event)
 typedef struct EventPage
 {
 	Part *part;
+	char *owner;	/* the endpoint's account that this one belongs to */
+	char *endpoint; /* the only one of that account, or NULL */
 	InboxLook *look;
 	List *types; /* char *, of events that came by webhook */
 	char *last;	 /* id */
@@ -178,6 +181,24 @@ is_in_range(const Part *part, const Event *event)
 		   (event->created <= part->until && event->created >= part->since);
 }
 
+/* What a key of the other mode lists is not this account's. */
+static bool
+is_of_mode(EventPage *page, const Event *event)
+{
+	bool live;
+
+	if (!event->has_livemode || !account_mode(page->part->account, &live) ||
+		live == event->livemode)
+		return true;
+	if (++page->refused <= MAX_NOTED)
+		part_note(
+			page->part,
+			psprintf("%s is a %s event, and the account's endpoint takes %s ones",
+					 event->id, event->livemode ? "live" : "test",
+					 live ? "live" : "test"));
+	return false;
+}
+
 /* True when the inbox did not have it. */
 static bool
 bring_in(EventPage *page, const PageElement *element)
@@ -190,9 +211,24 @@ bring_in(EventPage *page, const PageElement *element)
 		note_refused(page, &refusal);
 		return false;
 	}
+	event.account = page->part->account;
 	note_time(page, event.has_created, event.created);
-	return is_in_range(page->part, &event) &&
-		   inbox_store_pending(&event, endpoint_of(&event), "reconcile");
+	return is_in_range(page->part, &event) && is_of_mode(page, &event) &&
+		   inbox_store_pending(&event, endpoint_of(page->owner, &event),
+							   "reconcile");
+}
+
+/*
+ * It came by webhook, and was held for its mode: if that is right by now it is
+ * brought in as what was missing is.
+ */
+static bool
+bring_back(EventPage *page, const char *id, const StoredGist *gist)
+{
+	StoredEvent *stored = replay_lock(id, gist->account);
+
+	return stored != NULL && held_is(stored) &&
+		   held_release(stored, page->part->account, "reconcile") == NULL;
 }
 
 /*
@@ -202,17 +238,20 @@ bring_in(EventPage *page, const PageElement *element)
 static PageElement
 as_delivered(const EventPage *page, const PageElement *element)
 {
+	const char *below = account_below(page->part->account, page->owner);
 	StringInfoData bytes;
 	char *named;
 
-	if (page->part->account[0] == '\0')
+	if (below[0] == '\0')
 		return *element;
 	named = event_peek_account(element->bytes, element->length);
 	if (named == NULL || named[0] != '\0')
 		return *element;
 	initStringInfo(&bytes);
-	appendStringInfoString(&bytes, "{\"account\":");
-	escape_json(&bytes, page->part->account);
+	appendStringInfoString(&bytes, page->part->target.by_context
+									   ? "{\"context\":"
+									   : "{\"account\":");
+	escape_json(&bytes, below);
 	appendStringInfoChar(&bytes, ',');
 	appendBinaryStringInfo(&bytes, element->bytes + 1, element->length - 1);
 	return (PageElement){bytes.data, bytes.len};
@@ -223,15 +262,18 @@ take_element(EventPage *page, const PageElement *listed)
 {
 	PageElement delivered = as_delivered(page, listed);
 	const PageElement *element = &delivered;
+	Delivery delivery = {element->bytes, element->length, page->endpoint,
+						 page->owner, page->part->account};
 	StoredGist gist;
 
 	page->last = event_peek_id(listed->bytes, listed->length);
 	page->part->objects++;
-	if (inbox_knows(page->look, page->last, element->bytes, element->length,
-					&gist))
+	if (inbox_knows(page->look, page->last, &delivery, &gist))
 	{
 		note_time(page, gist.has_created, gist.created);
 		note_type(page, &gist);
+		if (gist.held && bring_back(page, page->last, &gist))
+			page->part->missing++;
 	}
 	else if (bring_in(page, element))
 		page->part->missing++;
@@ -286,7 +328,8 @@ move_cursor(Part *part, const EventPage *page)
 static void
 events_take(Part *part, const ApiCall *call)
 {
-	EventPage page = {.part = part, .oldest = DT_NOEND};
+	EventPage page = {
+		.part = part, .owner = account_owner(part->account), .oldest = DT_NOEND};
 	TimestampTz listed_since = part->since;
 	bool begins = part->until == DT_NOBEGIN;
 	bool has_more;
@@ -294,6 +337,7 @@ events_take(Part *part, const ApiCall *call)
 	ListCell *cell;
 
 	set_range(part, call);
+	page.endpoint = endpoint_of(page.owner, &(Event){0});
 	page.look = inbox_look();
 	foreach(cell, elements)
 		take_element(&page, lfirst(cell));

@@ -20,6 +20,7 @@ typedef struct Story
 	char *received_at;
 	char *source;
 	char *status;
+	char *mirrored;
 	char *attempts;
 	char *next_attempt_at;
 	char *error;
@@ -30,7 +31,7 @@ static bool
 read_story(const char *id, Story *story)
 {
 	static EngineStatement select = {
-		"SELECT account, endpoint, received_at::pg_catalog.text, source, status,"
+		"SELECT account, endpoint, received_at::pg_catalog.text, source, status, mirrored,"
 		" attempts::pg_catalog.text, next_attempt_at::pg_catalog.text, error,"
 		" (SELECT pg_catalog.string_agg(pg_catalog.format('%s (tries: %s)', t.step,"
 		"    COALESCE(e.tries OPERATOR(pg_catalog.->>) t.step, '0')), ', ' ORDER BY t.n)"
@@ -39,10 +40,11 @@ read_story(const char *id, Story *story)
 		1,
 		{TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(id)};
-	char **fields[] = {
-		&story->account,		 &story->endpoint, &story->received_at,
-		&story->source,			 &story->status,   &story->attempts,
-		&story->next_attempt_at, &story->error,	   &story->todo};
+	char **fields[] = {&story->account,		&story->endpoint,
+					   &story->received_at, &story->source,
+					   &story->status,		&story->mirrored,
+					   &story->attempts,	&story->next_attempt_at,
+					   &story->error,		&story->todo};
 	MemoryContext context = CurrentMemoryContext;
 	bool found;
 
@@ -187,6 +189,29 @@ tell_rest(StringInfo out, const Story *story)
 		appendStringInfo(out, "\nWhat failed last: %s", story->error);
 }
 
+/* An event that was stored and ignored; false when it is any other. */
+static bool
+tell_held(StringInfo out, const Event *event, const Story *story)
+{
+	StoredEvent stored = {.event = *event,
+						  .status = story->status,
+						  .mirrored = story->mirrored,
+						  .endpoint = story->endpoint};
+	char *reason;
+
+	if (!held_is(&stored))
+		return false;
+	reason = held_reason(&stored);
+	if (reason != NULL)
+		appendStringInfo(out, "Nothing of it was done: %s.", reason);
+	else
+		appendStringInfo(
+			out,
+			"Nothing of it was done, for its mode was not its endpoint's. Now it is: SELECT stripe_sync.replay(%s).",
+			quote_literal_cstr(event->id));
+	return true;
+}
+
 /* explain_event(event_id) */
 ENGINE_FUNCTION(stripe_sync_explain_event)
 {
@@ -200,6 +225,11 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 		replay_missing(id);
 	initStringInfo(&out);
 	tell_arrival(&out, &event, &story);
+	if (tell_held(&out, &event, &story))
+	{
+		role_leave(&scope);
+		PG_RETURN_TEXT_P(cstring_to_text(out.data));
+	}
 	if (event.catalog != NULL)
 	{
 		const char *account = snapshot_account(event.catalog, event.account);

@@ -120,7 +120,8 @@ leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
 			!children_page_sweeps(page) ||
 			(list = snapshot_page(parent, page->field, &complete)) == NULL)
 			continue;
-		if (snapshot_page_lists(list, child->type->object, child->id))
+		if (child_is_listed(fold->history->id, list, child->type->object,
+							child->id))
 			return false;
 		leaves = leaves || complete;
 	}

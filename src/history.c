@@ -126,10 +126,12 @@ history_read(const CatalogType *type, const char *id, const char *account)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Version *version = read_version(SPI_tuptable->vals[i],
+										SPI_tuptable->tupdesc);
 
-		history->versions = lappend(
-			history->versions,
-			read_version(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+		if (!any || strcmp(snapshot_account(type, version->event_account),
+						   account) == 0)
+			history->versions = lappend(history->versions, version);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -203,15 +205,15 @@ static bool
 is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   const char *account, const char *event_id)
 {
-	bool any_account = strcmp(type->object, "account") == 0;
 	bool isnull;
 	Datum object_type = heap_getattr(tuple, EVENT_OBJECT_TYPE, desc, &isnull);
 
 	return !isnull &&
 		   strcmp(TextDatumGetCString(object_type), type->object) == 0 &&
-		   (any_account || strcmp(TextDatumGetCString(heap_getattr(
-									  tuple, EVENT_ACCOUNT, desc, &isnull)),
-								  account) == 0) &&
+		   strcmp(snapshot_account(type,
+								   TextDatumGetCString(heap_getattr(
+									   tuple, EVENT_ACCOUNT, desc, &isnull))),
+				  account) == 0 &&
 		   strcmp(
 			   TextDatumGetCString(heap_getattr(tuple, EVENT_ID, desc, &isnull)),
 			   event_id) != 0;

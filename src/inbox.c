@@ -12,13 +12,11 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/tableam.h"
-#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -27,9 +25,7 @@
 
 #include "refusal.h"
 
-/* Columns of event_pkey */
-#define EVENT_KEY_ID	  1
-#define EVENT_KEY_ACCOUNT 2
+#define EVENT_KEY_ID 1 /* of event_pkey */
 
 typedef struct Row
 {
@@ -132,7 +128,6 @@ struct InboxLook
 	Snapshot snapshot;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	Buffer visibility; /* of the visibility map */
 };
 
 /* With the newest snapshot. */
@@ -146,17 +141,13 @@ inbox_look(void)
 	look->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	look->scan = compat_index_beginscan(look->relation, look->key,
 										look->snapshot, 1);
-	look->scan->xs_want_itup = true;
 	look->slot = table_slot_create(look->relation, NULL);
-	look->visibility = InvalidBuffer;
 	return look;
 }
 
 void
 inbox_look_end(InboxLook *look)
 {
-	if (BufferIsValid(look->visibility))
-		ReleaseBuffer(look->visibility);
 	ExecDropSingleTupleTableSlot(look->slot);
 	index_endscan(look->scan);
 	UnregisterSnapshot(look->snapshot);
@@ -165,62 +156,76 @@ inbox_look_end(InboxLook *look)
 	pfree(look);
 }
 
-/*
- * The next row with the id that can be seen: its account, or NULL.  The key has
- * that too; the row is read when it is wanted, or may not be seen by all.
- */
-static char *
-next_account(InboxLook *look, bool row_wanted)
+/* The next row with the id that can be seen. */
+static bool
+next_row(InboxLook *look)
 {
-	ItemPointer tid;
+	while (index_getnext_tid(look->scan, ForwardScanDirection) != NULL)
+		if (index_fetch_heap(look->scan, look->slot))
+			return true;
+	return false;
+}
 
-	while ((tid = index_getnext_tid(look->scan, ForwardScanDirection)) != NULL)
-	{
-		bool isnull;
+static char *
+slot_text(TupleTableSlot *row, int column)
+{
+	bool isnull;
+	Datum value = slot_getattr(row, column, &isnull);
 
-		if ((row_wanted ||
-			 !VM_ALL_VISIBLE(look->relation, ItemPointerGetBlockNumber(tid),
-							 &look->visibility)) &&
-			!index_fetch_heap(look->scan, look->slot))
-			continue;
-		return TextDatumGetCString(
-			index_getattr(look->scan->xs_itup, EVENT_KEY_ACCOUNT,
-						  look->scan->xs_itupdesc, &isnull));
-	}
-	return NULL;
+	return isnull ? NULL : TextDatumGetCString(value);
 }
 
 static void
 read_gist(TupleTableSlot *row, StoredGist *gist)
 {
+	char *status = slot_text(row, EVENT_STATUS);
 	bool isnull;
 	Datum created = slot_getattr(row, EVENT_CREATED, &isnull);
 
 	gist->has_created = !isnull;
 	gist->created = isnull ? 0 : DatumGetTimestampTz(created);
-	gist->type = TextDatumGetCString(slot_getattr(row, EVENT_TYPE, &isnull));
-	gist->by_webhook = strcmp(TextDatumGetCString(
-								  slot_getattr(row, EVENT_SOURCE, &isnull)),
-							  "webhook") == 0;
-	gist->waits = strcmp(TextDatumGetCString(
-							 slot_getattr(row, EVENT_STATUS, &isnull)),
-						 "pending") == 0;
-	if (gist->waits)
-		gist->waits = slot_attisnull(row, EVENT_NEXT_ATTEMPT_AT);
+	gist->type = slot_text(row, EVENT_TYPE);
+	gist->account = slot_text(row, EVENT_ACCOUNT);
+	gist->by_webhook = strcmp(slot_text(row, EVENT_SOURCE), "webhook") == 0;
+	gist->waits = strcmp(status, "pending") == 0 &&
+				  slot_attisnull(row, EVENT_NEXT_ATTEMPT_AT);
+	gist->held = strcmp(status, "ignored") == 0 &&
+				 slot_attisnull(row, EVENT_MIRRORED);
 }
 
 /*
- * Is a delivery stored already?  Seen without parsing it, with one probe of the
- * key; "id" is event_peek_id()'s, which may be NULL: then that isn't known.
- * The gist of the stored one, unless it is NULL, is filled in.
+ * Has the same endpoint stored it, when its account was another, or what the
+ * payload names wasn't read?  Then the payload names the same as it does now.
+ */
+static bool
+is_same_delivery(TupleTableSlot *row, const Delivery *delivery,
+				 const char *named)
+{
+	char *endpoint = slot_text(row, EVENT_ENDPOINT);
+	char *payload;
+	char *stored;
+
+	if (delivery->endpoint == NULL || endpoint == NULL ||
+		strcmp(endpoint, delivery->endpoint) != 0)
+		return false;
+	payload = slot_text(row, EVENT_PAYLOAD);
+	stored = event_peek_account(payload, strlen(payload));
+	return stored != NULL && strcmp(stored, named) == 0;
+}
+
+/*
+ * Is a delivery stored already, of its account or by its endpoint?  Seen without
+ * parsing it, with one probe of the key; "id" is event_peek_id()'s, which may be
+ * NULL: then that isn't known.  The gist of the stored one is filled in.
  */
 bool
-inbox_knows(InboxLook *look, const char *id, const char *payload, int length,
+inbox_knows(InboxLook *look, const char *id, const Delivery *delivery,
 			StoredGist *gist)
 {
-	char *account = NULL;
+	char *named = NULL; /* by the payload */
+	const char *account = delivery->account;
+	bool same = false;
 	bool found = false;
-	char *stored;
 	ScanKeyData key;
 
 	if (id == NULL)
@@ -229,15 +234,19 @@ inbox_knows(InboxLook *look, const char *id, const char *payload, int length,
 				CStringGetTextDatum(id));
 	key.sk_collation = DEFAULT_COLLATION_OID;
 	index_rescan(look->scan, &key, 1, NULL, 0);
-	while (!found && (stored = next_account(look, gist != NULL)) != NULL)
+	while (!same && next_row(look))
 	{
-		if (account == NULL)
-			account = event_peek_account(payload, length);
-		if (account == NULL)
+		if (named == NULL && (named = event_peek_account(
+								  delivery->payload, delivery->length)) == NULL)
 			break;
-		found = strcmp(stored, account) == 0;
-		if (found && gist != NULL)
+		if (account == NULL)
+			account = account_join(delivery->own, named);
+		same = strcmp(slot_text(look->slot, EVENT_ACCOUNT), account) == 0;
+		if (same || (!found && is_same_delivery(look->slot, delivery, named)))
+		{
 			read_gist(look->slot, gist);
+			found = true;
+		}
 	}
 	ExecClearTuple(look->slot);
 	return found;
@@ -274,16 +283,16 @@ stop_waiting(const char *id, const char *account)
 
 /* Its id, or NULL when it isn't stored yet. */
 static char *
-known_delivery(const char *payload, int length)
+known_delivery(const Delivery *delivery)
 {
-	char *id = event_peek_id(payload, length);
+	char *id = event_peek_id(delivery->payload, delivery->length);
 	InboxLook *look = inbox_look();
 	StoredGist gist = {0};
-	bool known = inbox_knows(look, id, payload, length, &gist);
+	bool known = inbox_knows(look, id, delivery, &gist);
 
 	inbox_look_end(look);
 	if (known && gist.waits)
-		stop_waiting(id, event_peek_account(payload, length));
+		stop_waiting(id, gist.account);
 	return known ? id : NULL;
 }
 
@@ -295,7 +304,7 @@ first_steps(const Event *event, List *handlers, List **waiting)
 	List *steps = NIL;
 	ListCell *cell;
 
-	if (event->catalog != NULL)
+	if (event->catalog != NULL || event->holder != NULL)
 		steps = lappend(steps, step_make(STEP_MIRROR, 1));
 	foreach(cell, handlers)
 	{
@@ -345,8 +354,8 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 }
 
 /* Every step is still to be run: when, whoever stores it says later. */
-static List *
-all_steps(const Event *event)
+List *
+inbox_all_steps(const Event *event)
 {
 	List *waiting = NIL;
 	List *steps = first_steps(event, handler_matching(event->type), &waiting);
@@ -365,7 +374,7 @@ all_steps(const Event *event)
 bool
 inbox_store_pending(const Event *event, const char *endpoint, const char *source)
 {
-	List *steps = all_steps(event);
+	List *steps = inbox_all_steps(event);
 	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
 	Refusal refusal;
 
@@ -377,6 +386,22 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 	put(row, EVENT_TODO, step_names(steps));
 	if (steps != NIL)
 		put(row, EVENT_TRIES, step_tries(steps));
+	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
+	return insert_row(row);
+}
+
+/*
+ * Store an event that is held for its mode.  It isn't about any object of the
+ * account's until it is released: its object_id is NULL.
+ */
+bool
+inbox_store_held(const Event *event, const char *endpoint, const char *source)
+{
+	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
+
+	row->nulls[EVENT_OBJECT_ID - 1] = true;
+	put_text(row, EVENT_STATUS, "ignored");
+	put(row, EVENT_TODO, step_names(NIL));
 	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
 	return insert_row(row);
 }
@@ -398,32 +423,42 @@ check_size(int length, Refusal *refusal)
 	return true;
 }
 
+/* An event that has been read: false when it is refused for its mode. */
 static bool
-check_mode(const Event *event, const Endpoint *endpoint, Refusal *refusal)
+take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
+	 Refusal *refusal)
 {
-	if (!endpoint->has_livemode || !event->has_livemode ||
-		endpoint->livemode == event->livemode)
-		return true;
-	(void) refuse(
-		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
-		psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
-				 event->id, event->livemode ? "live" : "test", endpoint->name,
-				 endpoint->livemode ? "live" : "test"),
-		NULL,
-		"Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
-	refusal->live = event->livemode;
-	return false;
+	ModeVerdict verdict = endpoint_mode_judge(endpoint, event);
+
+	if (verdict == MODE_REFUSED)
+		return endpoint_mode_refuse(endpoint, event, refusal);
+	if (verdict == MODE_FITS)
+		*receipt = store_and_apply(event, endpoint->name, source);
+	else if (inbox_store_held(event, endpoint->name, source))
+	{
+		char *reason = endpoint_mode_reason(endpoint, event);
+
+		*receipt = (Receipt){event->id, "ignored", reason};
+		delivery_of_other_mode(endpoint->name, event->livemode, reason);
+	}
+	else
+		*receipt = (Receipt){event->id, "duplicate", NULL};
+	return true;
 }
 
 /*
  * Receive a delivery: false, with the refusal filled in, when nothing is
  * stored.  Runs in the engine's RoleScope.
+ *
+ * The endpoint is looked at once more when the inbox is locked: move_account()
+ * may have given it another account meanwhile.
  */
 bool
 inbox_receive(const char *payload, int length, text *signature,
 			  const char *endpoint_name, const char *source, Receipt *receipt,
 			  Refusal *refusal)
 {
+	Delivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
 	char *id;
@@ -431,18 +466,19 @@ inbox_receive(const char *payload, int length, text *signature,
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal) ||
-		!inbox_table_fits(refusal))
+		!inbox_table_fits(refusal) ||
+		!endpoint_find(endpoint_name, &endpoint, refusal))
 		return false;
-	if ((id = known_delivery(payload, length)) != NULL)
+	delivery.own = endpoint.account;
+	if ((id = known_delivery(&delivery)) != NULL)
 	{
 		*receipt = (Receipt){id, "duplicate", NULL};
 		return true;
 	}
-	if (!event_read(payload, length, &event, refusal) ||
-		!check_mode(&event, &endpoint, refusal))
+	if (!event_read(payload, length, &event, refusal))
 		return false;
-	*receipt = store_and_apply(&event, endpoint.name, source);
-	return true;
+	event.account = account_join(endpoint.account, event.named);
+	return take(&event, &endpoint, source, receipt, refusal);
 }
 
 /* ---- read ---- */
@@ -455,7 +491,7 @@ bool
 inbox_load(const char *id, const char *account, Event *event)
 {
 	static EngineStatement select = {
-		"SELECT payload::pg_catalog.text FROM stripe_sync.event"
+		"SELECT payload::pg_catalog.text, account FROM stripe_sync.event"
 		" WHERE id OPERATOR(pg_catalog.=) $1"
 		" ORDER BY account OPERATOR(pg_catalog.=) COALESCE($2, '') DESC, account LIMIT 1",
 		2,
@@ -465,6 +501,7 @@ inbox_load(const char *id, const char *account, Event *event)
 	char nulls[] = {' ', account ? ' ' : 'n', '\0'};
 	MemoryContext context = CurrentMemoryContext;
 	text *payload = NULL;
+	char *stored = NULL;
 	Refusal refusal;
 
 	SPI_connect();
@@ -477,6 +514,7 @@ inbox_load(const char *id, const char *account, Event *event)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		payload = DatumGetTextPCopy(value);
+		stored = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -485,6 +523,8 @@ inbox_load(const char *id, const char *account, Event *event)
 	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event,
 					&refusal))
 		refusal_raise(&refusal);
+	/* the endpoint's account is in it, which the payload doesn't name */
+	event->account = stored;
 	return true;
 }
 

@@ -82,13 +82,42 @@ list_path(const Part *part)
 
 /* ---- the page ---- */
 
+/* Whose list is it?  "" where it is nobody's. */
+static const char *
+list_parent(const Part *part)
+{
+	const char *id = part->kind == &part_rest ? part->object_id
+											  : part->parent_id;
+
+	return id != NULL ? id : "";
+}
+
+/*
+ * What the mirror calls an object of a list: as in a page of its parent's, where
+ * it has one.  A list of an account's has each object once.
+ */
+static void
+name_element(Reading *reading, ChildKeys *keys)
+{
+	PageChild child;
+
+	if (keys->parent_id[0] == '\0')
+		reading->id = snapshot_key(reading->type, reading->object);
+	else if (child_take(keys, reading->object, &child))
+	{
+		reading->id = child.id;
+		reading->object = child_content(child.type, child.object,
+										keys->parent_id);
+	}
+}
+
 /* NULL, and a note, for what isn't an object that the mirror could hold. */
 static Reading *
-read_element(Part *part, const PageElement *element, TimestampTz as_of)
+read_element(Part *part, const PageElement *element, ChildKeys *keys,
+			 TimestampTz as_of)
 {
 	Jsonb *document = json_parse(element->bytes, element->length);
 	Reading *reading = palloc0(sizeof(Reading));
-	char *type;
 
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
 	{
@@ -96,10 +125,9 @@ read_element(Part *part, const PageElement *element, TimestampTz as_of)
 		return NULL;
 	}
 	reading->object = &document->root;
-	type = json_get_string(reading->object, "object");
-	reading->type = type != NULL ? catalog_find(type, strlen(type)) : NULL;
+	reading->type = child_type(reading->object);
 	if (reading->type != NULL && reading->type->table != NULL)
-		reading->id = snapshot_key(reading->type, reading->object);
+		name_element(reading, keys);
 	if (reading->id == NULL)
 	{
 		part_note(
@@ -115,12 +143,13 @@ read_element(Part *part, const PageElement *element, TimestampTz as_of)
 static List *
 read_elements(Part *part, List *elements, TimestampTz as_of)
 {
+	ChildKeys keys = {list_parent(part), NIL};
 	List *readings = NIL;
 	ListCell *cell;
 
 	foreach(cell, elements)
 	{
-		Reading *reading = read_element(part, lfirst(cell), as_of);
+		Reading *reading = read_element(part, lfirst(cell), &keys, as_of);
 
 		if (reading != NULL)
 			readings = lappend(readings, reading);

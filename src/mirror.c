@@ -91,7 +91,8 @@ mirror_listed_by(const char *event_id, const char *account,
 		JsonbContainer *page = snapshot_page(
 			event.object, event.catalog->pages[i].field, NULL);
 
-		if (page != NULL && snapshot_page_lists(page, type->object, id))
+		if (page != NULL &&
+			child_is_listed(event.object_id, page, type->object, id))
 			return true;
 	}
 	return false;
@@ -433,6 +434,22 @@ mirror_lacks_table(const CatalogType *type)
 		MIRROR_SCHEMA, type->table, quote_literal_cstr(type->object));
 }
 
+/* Of an object that has no row itself. */
+static const char *
+fill_embedded(Event *event, char **detail)
+{
+	MirrorPass pass = {NIL};
+	ListCell *cell;
+
+	foreach(cell,
+			snapshot_rows(event->holder, "", event->account, event->object))
+		if (((SnapshotRow *) lfirst(cell))->part == PART_FILL)
+			mirror_fill(&pass, event, lfirst(cell));
+	mirror_pass_end(&pass);
+	*detail = event->unmirrored;
+	return "ignored";
+}
+
 /*
  * Bring the event's object into the mirror.  Returns the event's status:
  * "applied", "stale" or "ignored"; *detail says why it isn't applied.
@@ -445,6 +462,8 @@ mirror_apply(Event *event, char **detail)
 	OwnVerdict verdict;
 	List *rest;
 
+	if (event->catalog == NULL)
+		return fill_embedded(event, detail);
 	own.table = table_find(event->catalog, TABLE_WRITE);
 	if (own.table == NULL)
 	{
@@ -501,10 +520,11 @@ look_for_owners_code(void *arg)
 {
 	ScopeQuestion *question = arg;
 	Event *event = question->event;
+	const CatalogType *type = event->catalog ? event->catalog : event->holder;
 	ListCell *cell;
 
-	question->enters = may_run_owners_code(event->catalog);
-	foreach(cell, snapshot_rows(event->catalog, event->object_id,
+	question->enters = may_run_owners_code(type);
+	foreach(cell, snapshot_rows(type, event->catalog ? event->object_id : "",
 								event->account, event->object))
 	{
 		if (question->enters)
@@ -523,7 +543,7 @@ mirror_enters_scope(Event *event)
 	ScopeQuestion question = {event, false};
 	ErrorData *error;
 
-	if (event->catalog == NULL)
+	if (event->catalog == NULL && event->holder == NULL)
 		return false;
 	if (!step_guard(look_for_owners_code, &question, NULL, &error))
 		return true;

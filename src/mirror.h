@@ -8,6 +8,8 @@
 
 #include "stripe_sync.h"
 
+#include "nodes/execnodes.h"
+
 /* ---- in snapshot.c: the rows that an event's object holds ---- */
 typedef enum RowPart
 {
@@ -36,8 +38,31 @@ extern void snapshot_sort(List *rows);
 extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
 extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
 									 bool *complete);
-extern bool snapshot_page_lists(JsonbContainer *page, const char *child_type,
-								const char *id);
+
+/* ---- in child_key.c: what tells the children of one page apart ---- */
+typedef struct PageChild
+{
+	const CatalogType *type;
+	char *id;				/* the value of its row's key */
+	JsonbContainer *object; /* as the page has it */
+} PageChild;
+
+/* A page whose elements are being taken, one after the other. */
+typedef struct ChildKeys
+{
+	const char *parent_id; /* "": nobody knows */
+	List *taken;		   /* of PageChild */
+} ChildKeys;
+
+extern const CatalogType *child_type(JsonbContainer *object);
+extern bool child_take(ChildKeys *keys, JsonbContainer *element,
+					   PageChild *child);
+extern List *child_list(const char *parent_id, JsonbContainer *page);
+extern bool child_is_listed(const char *parent_id, JsonbContainer *page,
+							const char *type, const char *id);
+extern JsonbContainer *child_content(const CatalogType *type,
+									 JsonbContainer *line,
+									 const char *parent_id);
 
 /* ---- in life.c: how far an object is in its life ---- */
 extern int life_step(const CatalogType *type, JsonbContainer *object);
@@ -251,6 +276,9 @@ extern bool mirror_sql_write(MirrorRow *row, const Datum *values,
 							 const bool *nulls);
 extern void mirror_sql_set_deleted(MirrorRow *row, bool deleted,
 								   TimestampTz deleted_at);
+extern List *mirror_sql_accounts(MirrorTable *table);
+extern uint64 mirror_sql_move(MirrorTable *table, Datum from, Datum to,
+							  const char *id);
 
 /* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
@@ -398,5 +426,11 @@ typedef struct ObjectKey
 extern Datum verify_type_names(List *types);
 extern void verify_keys_in_inbox(List *types, int sample, List **keys);
 extern List *verify_sample(MirrorTable *table, List *all, int sample);
+
+/* ---- in verify_lacking.c: rows that are missing ---- */
+extern List *verify_lost_children(const CatalogType *type, const ObjectKey *key,
+								  Jsonb *data, List *types, Oid reader);
+extern List *verify_parents(List *types);
+extern void verify_incomplete(ReturnSetInfo *result, List *types);
 
 #endif /* STRIPE_SYNC_MIRROR_H */

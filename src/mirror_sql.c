@@ -322,3 +322,61 @@ mirror_sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	SPI_finish();
 	role_leave(&scope);
 }
+
+/* ---- whole accounts ---- */
+
+/* Whose rows are there, of char *. */
+List *
+mirror_sql_accounts(MirrorTable *table)
+{
+	char *sql = psprintf("SELECT DISTINCT _account FROM %s.%s", MIRROR_SCHEMA,
+						 quote_identifier(table->type->table));
+	MemoryContext context = CurrentMemoryContext;
+	RoleScope scope = role_enter_reading(table->owner, table->search_path);
+	List *accounts = NIL;
+
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "\"%s\" failed", sql);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		accounts = lappend(accounts, SPI_getvalue(SPI_tuptable->vals[i],
+												  SPI_tuptable->tupdesc, 1));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	role_leave(&scope);
+	return accounts;
+}
+
+/*
+ * Rows of accounts become others'; "id" is that of the only one, or NULL.
+ * Returns how many.
+ */
+uint64
+mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
+{
+	Oid types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTOID};
+	Datum values[] = {from, to, id ? CStringGetTextDatum(id) : (Datum) 0};
+	char *sql = psprintf(
+		"UPDATE %s.%s t SET _account = m.b"
+		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) m (a, b)"
+		" WHERE t._account OPERATOR(pg_catalog.=) m.a%s",
+		MIRROR_SCHEMA, quote_identifier(table->type->table),
+		id ? " AND t.id OPERATOR(pg_catalog.=) $3" : "");
+	RoleScope scope;
+	uint64 moved;
+
+	table_check(table);
+	scope = sql_enter(table);
+	SPI_connect();
+	if (SPI_execute_with_args(sql, id ? 3 : 2, types, values, NULL, false, 0) !=
+		SPI_OK_UPDATE)
+		elog(ERROR, "\"%s\" failed", sql);
+	moved = SPI_processed;
+	SPI_finish();
+	role_leave(&scope);
+	return moved;
+}

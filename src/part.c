@@ -68,7 +68,8 @@ part_load_key(Part *part)
 {
 	char buffer[MAX_SECRET + 1] = {0};
 	char *trouble = NULL;
-	bool found = api_key_load(part->account, buffer, sizeof(buffer), &trouble);
+	bool found = api_key_load(part->account, buffer, sizeof(buffer),
+							  &part->target, &trouble);
 
 	if (part->key != NULL)
 		OPENSSL_cleanse(part->key, strlen(part->key));

@@ -110,38 +110,31 @@ append_child(StringInfo out, const CatalogType *child, const char *id)
 
 /* A complete page, with no more of its children than their names. */
 static void
-append_page(StringInfo out, const CatalogPage *page, JsonbContainer *list)
+append_page(StringInfo out, const CatalogPage *page, const char *id,
+			JsonbContainer *list)
 {
-	const CatalogType *child = children_type(page);
 	int begin;
-	JsonbValue data;
+	ListCell *cell;
 
 	if (out->len > 1)
 		appendStringInfoChar(out, ',');
 	escape_json(out, page->field);
 	appendStringInfoString(out, ":{\"object\":\"list\",\"data\":[");
 	begin = out->len;
-	(void) json_get(list, "data", &data);
-	for (uint32 i = 0; i < JsonContainerSize(data.val.binary.data); i++)
+	foreach(cell, child_list(id, list))
 	{
-		JsonbValue *element = getIthJsonbValueFromContainer(
-			data.val.binary.data, i);
-		char *id = json_is_object(element)
-					   ? snapshot_key(child, element->val.binary.data)
-					   : NULL;
+		const PageChild *child = lfirst(cell);
 
-		if (id == NULL)
-			continue;
 		if (out->len > begin)
 			appendStringInfoChar(out, ',');
-		append_child(out, child, id);
+		append_child(out, child->type, child->id);
 	}
 	appendStringInfoString(out, "]}");
 }
 
 /* The object's complete pages; NULL when there are none. */
 static Jsonb *
-complete_pages(const CatalogType *type, JsonbContainer *object)
+complete_pages(const CatalogType *type, const char *id, JsonbContainer *object)
 {
 	StringInfoData out;
 
@@ -151,10 +144,13 @@ complete_pages(const CatalogType *type, JsonbContainer *object)
 	{
 		const CatalogPage *page = &type->pages[i];
 		bool complete;
-		JsonbContainer *list = snapshot_page(object, page->field, &complete);
+		JsonbContainer *list;
 
+		if (i > 0 && strcmp(page->field, page[-1].field) == 0)
+			continue; /* of several types, one list */
+		list = snapshot_page(object, page->field, &complete);
 		if (list != NULL && complete && children_page_sweeps(page))
-			append_page(&out, page, list);
+			append_page(&out, page, id, list);
 	}
 	appendStringInfoChar(&out, '}');
 	return out.len > 2 ? json_parse(out.data, out.len) : NULL;
@@ -178,7 +174,7 @@ reading_note(const CatalogType *type, const char *id, const char *account,
 		"   pages_as_of = GREATEST(r.pages_as_of, excluded.pages_as_of)",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, TIMESTAMPTZOID}};
-	Jsonb *pages = complete_pages(type, object);
+	Jsonb *pages = complete_pages(type, id, object);
 	Datum values[] = {CStringGetTextDatum(type->object),
 					  CStringGetTextDatum(id),
 					  CStringGetTextDatum(account),

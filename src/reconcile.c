@@ -24,11 +24,7 @@
 
 /* ---- a run is made ---- */
 
-/*
- * The accounts whose events there are: one's own, and those heard of, as far as
- * there is a key to read them with.  Stripe may refuse an account that is
- * connected no more.
- */
+/* Stripe may refuse an account that is connected no more. */
 static void
 add_part(int64 job, int number, const char *account, bool from_watermark)
 {
@@ -36,17 +32,16 @@ add_part(int64 job, int number, const char *account, bool from_watermark)
 		"INSERT INTO stripe_sync.job_part (job, part, kind, priority, account, since, optional)"
 		" SELECT $1, $2, 'events', $4, $3,"
 		"  (SELECT w.at - $5 * interval '1 second' FROM stripe_sync.watermark w"
-		"    WHERE w.account = $3 AND $6),"
-		"  $3 <> '' AND NOT EXISTS (SELECT FROM stripe_sync.api_key k WHERE k.account = $3)"
-		"  WHERE EXISTS (SELECT FROM stripe_sync.api_key k WHERE k.account IN ('', $3))",
-		6,
-		{INT8OID, INT4OID, TEXTOID, INT4OID, INT4OID, BOOLOID}};
+		"    WHERE w.account = $3 AND $6), $7",
+		7,
+		{INT8OID, INT4OID, TEXTOID, INT4OID, INT4OID, BOOLOID, BOOLOID}};
 	Datum values[] = {Int64GetDatum(job),
 					  Int32GetDatum(number),
 					  CStringGetTextDatum(account),
 					  Int32GetDatum(PRIORITY_RECONCILE),
 					  Int32GetDatum(RECONCILE_OVERLAP / USECS_PER_SEC),
-					  BoolGetDatum(from_watermark)};
+					  BoolGetDatum(from_watermark),
+					  BoolGetDatum(!api_key_is_own(account))};
 
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
 }

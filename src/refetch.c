@@ -115,7 +115,7 @@ add_object(Datum *object)
  * empty one would be a list.
  */
 static void
-check_object(const CatalogType *type, const char *id, const char *account)
+check_object(const CatalogType *type, const char *id)
 {
 	bool wants = strchr(type->retrieve_path, '{') != NULL &&
 				 strcmp(type->object, "account") != 0;
@@ -133,7 +133,6 @@ check_object(const CatalogType *type, const char *id, const char *account)
 	if (strlen(id) > MAX_ID)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("an id has %d bytes at most", MAX_ID)));
-	api_check_account(account);
 }
 
 /* refetch(object_type, object_id, account): a job */
@@ -153,9 +152,11 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 		values[i] = PG_GETARG_DATUM(i);
 	}
 	check_object(retrievable_type(TextDatumGetCString(values[0])),
-				 TextDatumGetCString(values[1]), TextDatumGetCString(values[2]));
+				 TextDatumGetCString(values[1]));
 	scope = role_enter_engine();
+	account_check(TextDatumGetCString(values[2]));
 	refuse_without_key();
+	refuse_account_without_key(TextDatumGetCString(values[2]));
 	SPI_connect();
 	while ((job = hurry(values)) == 0 && (job = find_waiting(values)) == 0 &&
 		   (job = add_object(values)) == 0)

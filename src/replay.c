@@ -48,6 +48,7 @@ read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
 	stored->error = SPI_getvalue(tuple, desc, 5);
 	stored->received_at = DatumGetTimestampTz(
 		SPI_getbinval(tuple, desc, 6, &isnull));
+	stored->endpoint = SPI_getvalue(tuple, desc, 7);
 }
 
 /* Lock a stored event and read it; NULL when there is none. */
@@ -55,7 +56,8 @@ StoredEvent *
 replay_lock(const char *id, const char *account)
 {
 	static EngineStatement lock = {
-		"SELECT status, mirrored, todo, tries, error, received_at FROM stripe_sync.event"
+		"SELECT status, mirrored, todo, tries, error, received_at, endpoint"
+		" FROM stripe_sync.event"
 		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2"
 		" FOR UPDATE",
 		2,
@@ -132,18 +134,25 @@ append_step(List **steps, const char *name)
 
 /*
  * By hand: what failed is run again, with all its tries before it.  Of an
- * event of which nothing failed it is the mirror, and the handlers if asked.
+ * event of which nothing failed it is the mirror, and the handlers if asked; of
+ * one that was held for its mode all of it, if that is right by now.
  */
 static Receipt
 replay_by_hand(StoredEvent *stored, bool handlers)
 {
 	List *steps = NIL;
 	List *rest = NIL;
-	bool failed = has_failed_step(stored->todo) || stored->mirrored == NULL ||
-				  strcmp(stored->status, "failed") == 0;
+	char *reason = NULL;
+	bool held = held_is(stored);
+	bool failed;
 	ListCell *cell;
 
-	if (!failed && stored->event.catalog != NULL)
+	if (held && (reason = held_release(stored, NULL, NULL)) != NULL)
+		return (Receipt){stored->event.id, "ignored", reason};
+	failed = held || has_failed_step(stored->todo) ||
+			 stored->mirrored == NULL || strcmp(stored->status, "failed") == 0;
+	if (!failed &&
+		(stored->event.catalog != NULL || stored->event.holder != NULL))
 		append_step(&steps, STEP_MIRROR);
 	foreach(cell, stored->todo)
 	{

@@ -176,6 +176,7 @@ ask(Part *part)
 	ApiCall *call = call_make("GET", path, part->account, part->key);
 
 	call->owner = part;
+	call->target = part->target;
 	if (part->kind->post != NULL)
 	{
 		call->method = "POST";

@@ -58,6 +58,9 @@ extern void endpoint_secret_add(text *name, text *secret);
 extern void endpoint_secret_rotate(text *name, text *secret, TimestampTz until);
 extern void endpoint_secret_drop(text *name);
 
+/* ---- in api_key.c ---- */
+extern bool api_key_move(const char *old, const char *new);
+
 /*
  * Begins a function that is called from SQL and given a secret: as
  * ENGINE_FUNCTION(), but first of all the log is kept from showing the statement

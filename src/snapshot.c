@@ -17,8 +17,7 @@ typedef struct Collector
 	List *rows;
 } Collector;
 
-static void collect_value(Collector *into, const JsonbValue *value,
-						  RowPart part);
+static void collect_value(Collector *into, const JsonbValue *value);
 
 /*
  * The value of a type's key in an object: NULL when it has none.  Types with
@@ -46,17 +45,8 @@ snapshot_key(const CatalogType *type, JsonbContainer *object)
 const char *
 snapshot_account(const CatalogType *type, const char *account)
 {
-	return strcmp(type->object, "account") == 0 ? "" : account;
-}
-
-static const CatalogType *
-object_type(JsonbContainer *object)
-{
-	JsonbValue value;
-
-	if (!json_get(object, "object", &value) || value.type != jbvString)
-		return NULL;
-	return catalog_find(value.val.string.val, value.val.string.len);
+	return strcmp(type->object, "account") == 0 ? account_of_accounts(account)
+												: account;
 }
 
 /* {"id", "object"} is only a pointer, and a deleted one tells nothing. */
@@ -82,31 +72,99 @@ collect_row(Collector *into, const CatalogType *type, char *id, RowPart part,
 	into->rows = lappend(into->rows, row);
 }
 
-static void
-collect_object(Collector *into, JsonbContainer *object, RowPart part)
+/* A page, if the value is one. */
+static JsonbContainer *
+as_page(const JsonbValue *value)
 {
-	const CatalogType *type = object_type(object);
-	JsonbIterator *iterator;
-	JsonbValue value;
+	JsonbContainer *page;
+	JsonbValue kind;
+	JsonbValue data;
 
-	if (type != NULL && type->table != NULL && is_whole(object))
-	{
-		char *id = snapshot_key(type, object);
+	if (!json_is_object(value))
+		return NULL;
+	page = value->val.binary.data;
+	if (!json_get(page, "object", &kind) || kind.type != jbvString ||
+		kind.val.string.len != 4 || memcmp(kind.val.string.val, "list", 4) != 0 ||
+		!json_get(page, "data", &data) || data.type != jbvBinary ||
+		!JsonContainerIsArray(data.val.binary.data))
+		return NULL;
+	return page;
+}
 
-		if (id != NULL && id[0] != '\0')
-			collect_row(into, type, id, part, object);
-	}
-	iterator = JsonbIteratorInit(object);
-	(void) JsonbIteratorNext(&iterator, &value, true);
-	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
-	{
-		(void) JsonbIteratorNext(&iterator, &value, true);
-		collect_value(into, &value, PART_FILL);
-	}
+static void collect_fields(Collector *into, const char *id,
+						   JsonbContainer *object, RowPart listed);
+
+/* An element of a page, and what is embedded in it. */
+static void
+collect_listed(Collector *into, ChildKeys *keys, JsonbContainer *element,
+			   RowPart part)
+{
+	PageChild child;
+	bool taken = child_take(keys, element, &child);
+
+	if (taken && is_whole(element))
+		collect_row(into, child.type, child.id, part,
+					child_content(child.type, element, keys->parent_id));
+	collect_fields(into, taken ? child.id : "", element, PART_FILL);
 }
 
 static void
-collect_value(Collector *into, const JsonbValue *value, RowPart part)
+collect_page(Collector *into, const char *parent_id, JsonbContainer *page,
+			 RowPart part)
+{
+	ChildKeys keys = {parent_id, NIL};
+	JsonbValue data;
+
+	(void) json_get(page, "data", &data);
+	for (uint32 i = 0; i < JsonContainerSize(data.val.binary.data); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(
+			data.val.binary.data, i);
+
+		if (json_is_object(element))
+			collect_listed(into, &keys, element->val.binary.data, part);
+		else
+			collect_value(into, element);
+	}
+}
+
+/* What an object holds; "listed" is what the elements of its pages are. */
+static void
+collect_fields(Collector *into, const char *id, JsonbContainer *object,
+			   RowPart listed)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbValue value;
+
+	check_stack_depth();
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		JsonbContainer *page;
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if ((page = as_page(&value)) != NULL)
+			collect_page(into, id, page, listed);
+		else
+			collect_value(into, &value);
+	}
+}
+
+/* An object that is embedded, or expanded. */
+static void
+collect_object(Collector *into, JsonbContainer *object)
+{
+	const CatalogType *type = child_type(object);
+	char *id = type != NULL && type->table != NULL ? snapshot_key(type, object)
+												   : NULL;
+
+	if (id != NULL && id[0] != '\0' && is_whole(object))
+		collect_row(into, type, id, PART_FILL, object);
+	collect_fields(into, id != NULL ? id : "", object, PART_FILL);
+}
+
+static void
+collect_value(Collector *into, const JsonbValue *value)
 {
 	JsonbContainer *container;
 
@@ -115,27 +173,10 @@ collect_value(Collector *into, const JsonbValue *value, RowPart part)
 		return;
 	container = value->val.binary.data;
 	if (JsonContainerIsObject(container))
-		collect_object(into, container, part);
+		collect_object(into, container);
 	else
 		for (uint32 i = 0; i < JsonContainerSize(container); i++)
-			collect_value(into, getIthJsonbValueFromContainer(container, i),
-						  part);
-}
-
-/* The elements of a page in the own object are its children. */
-static void
-collect_field(Collector *into, const JsonbValue *key, const JsonbValue *value,
-			  JsonbContainer *object)
-{
-	char *field = pnstrdup(key->val.string.val, key->val.string.len);
-	JsonbContainer *page = snapshot_page(object, field, NULL);
-	JsonbValue data;
-
-	if (page != NULL && json_get(page, "data", &data))
-		collect_value(into, &data, PART_CHILD);
-	else
-		collect_value(into, value, PART_FILL);
-	pfree(field);
+			collect_value(into, getIthJsonbValueFromContainer(container, i));
 }
 
 /* The order of locks. */
@@ -179,18 +220,9 @@ snapshot_rows(const CatalogType *type, const char *id, const char *account,
 			  JsonbContainer *object)
 {
 	Collector into = {account, NIL};
-	JsonbIterator *iterator = JsonbIteratorInit(object);
-	JsonbValue key;
-	JsonbValue value;
 
 	collect_row(&into, type, pstrdup(id), PART_OWN, object);
-	(void) JsonbIteratorNext(&iterator, &key, true);
-	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
-	{
-		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (value.type == jbvBinary)
-			collect_field(&into, &key, &value, object);
-	}
+	collect_fields(&into, id, object, PART_CHILD);
 	return sort_and_unite(into.rows);
 }
 
@@ -201,47 +233,15 @@ snapshot_rows(const CatalogType *type, const char *id, const char *account,
 JsonbContainer *
 snapshot_page(JsonbContainer *object, const char *field, bool *complete)
 {
-	JsonbContainer *page = json_get_object(object, field);
+	JsonbContainer *page;
 	JsonbValue value;
 
-	if (page == NULL || !json_get(page, "object", &value) ||
-		value.type != jbvString || value.val.string.len != 4 ||
-		memcmp(value.val.string.val, "list", 4) != 0 ||
-		!json_get(page, "data", &value) || value.type != jbvBinary ||
-		!JsonContainerIsArray(value.val.binary.data))
+	if (!json_get(object, field, &value) || (page = as_page(&value)) == NULL)
 		return NULL;
 	if (complete != NULL)
 		*complete = !json_get(page, "has_more", &value) ||
 					(value.type == jbvBool && !value.val.boolean);
 	return page;
-}
-
-/* Does a page list the child? */
-bool
-snapshot_page_lists(JsonbContainer *page, const char *child_type, const char *id)
-{
-	JsonbValue data;
-	JsonbContainer *array;
-
-	if (!json_get(page, "data", &data) || data.type != jbvBinary)
-		return false;
-	array = data.val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(array); i++)
-	{
-		JsonbValue *element = getIthJsonbValueFromContainer(array, i);
-		const CatalogType *type;
-		char *key;
-
-		if (!json_is_object(element))
-			continue;
-		type = object_type(element->val.binary.data);
-		if (type == NULL || strcmp(type->object, child_type) != 0)
-			continue;
-		key = snapshot_key(type, element->val.binary.data);
-		if (key != NULL && strcmp(key, id) == 0)
-			return true;
-	}
-	return false;
 }
 
 static int

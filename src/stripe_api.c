@@ -15,12 +15,6 @@
 /* What Stripe says of an object that the key's mode does not have. */
 #define OTHER_MODE "a similar object exists in"
 
-static bool
-is_one_of(const char *account)
-{
-	return account[0] != '\0';
-}
-
 /* That of all requests, and of what the mirror is made for. */
 const char *
 api_version(void)
@@ -47,9 +41,12 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 	request->headers[n++] = buffers[0].data;
 	appendStringInfo(&buffers[1], "Stripe-Version: %s", api_version());
 	request->headers[n++] = buffers[1].data;
-	if (is_one_of(call->account))
+	if (call->target.below[0] != '\0')
 	{
-		appendStringInfo(&buffers[2], "Stripe-Account: %s", call->account);
+		appendStringInfo(&buffers[2], "%s: %s",
+						 call->target.by_context ? "Stripe-Context"
+												 : "Stripe-Account",
+						 call->target.below);
 		request->headers[n++] = buffers[2].data;
 	}
 	if (call->form != NULL)

@@ -25,6 +25,13 @@ typedef enum ApiVerdict
 	API_TOO_LARGE  /* ask for less at once */
 } ApiVerdict;
 
+/* Which of the accounts that a key opens is asked for. */
+typedef struct ApiTarget
+{
+	char below[256]; /* Stripe-Account's value, or Stripe-Context's; or "" */
+	bool by_context;
+} ApiTarget;
+
 /* A request from when it is asked for until its answer has been taken. */
 typedef struct ApiCall
 {
@@ -34,8 +41,9 @@ typedef struct ApiCall
 
 	/* what is asked */
 	const char *method;
-	char *path; /* with its query */
-	char *account;
+	char *path;	   /* with its query */
+	char *account; /* the mirror's */
+	ApiTarget target;
 	char *key; /* wiped by call_free */
 	int64 job;
 	/* of a POST, or NULL */
@@ -96,13 +104,15 @@ extern void caller_write_log(void); /* in a transaction */
 
 /* ---- in api_key.c ---- */
 extern bool api_key_load(const char *account, char *buffer, size_t size,
-						 char **trouble);
+						 ApiTarget *target, char **trouble);
+extern bool api_key_reaches(const char *account);
+extern bool api_key_is_own(const char *account);
 extern bool api_key_is_set(void);
 extern bool api_key_opens_live(const char *key);
 extern bool api_key_is_live(void);
 extern List *api_accounts(void);
-extern void api_check_account(const char *account);
-extern void refuse_without_key(void); /* raises 55000 */
+extern void refuse_without_key(void); /* raises 55000, as does the next */
+extern void refuse_account_without_key(const char *account);
 
 /* ---- parts of jobs ---- */
 
@@ -130,6 +140,7 @@ typedef struct Part
 	int attempts;		/* since it last got on */
 	int tries;			/* of writing an answer, that have failed since then */
 	char *key;			/* wiped by part_free; NULL: none */
+	ApiTarget target;	/* what is said with it */
 	char *trouble;		/* why there is none */
 	int limit;			/* of a page */
 	bool asked;			/* its request is on its way */

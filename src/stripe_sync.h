@@ -140,7 +140,8 @@ typedef enum AdvisoryKind
 	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY, /* an account's */
-	ADVISORY_REFUSALS /* who writes them down: refusal_write.c */
+	ADVISORY_REFUSALS, /* who writes them down: refusal_write.c */
+	ADVISORY_ENDPOINT /* set-up of endpoints, and their first events */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
@@ -201,6 +202,8 @@ typedef struct Endpoint
 	bool has_livemode;
 	bool livemode;
 	int64 tolerance; /* seconds, or SIGNATURE_NO_TOLERANCE */
+	char *account;	 /* whose events they are; "" for one's own */
+	bool mode_learned;
 } Endpoint;
 
 extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
@@ -242,7 +245,33 @@ extern void level_check_columns(TupleDesc desc, int columns);
 	}                                                                          \
 	static Datum name##_body(PG_FUNCTION_ARGS)
 
+/* ---- in account.c: whose an event, an object, a key is ---- */
+extern bool account_is_stripes(const char *path);
+extern void account_check_endpoints(const char *account); /* raises 22023 */
+extern void account_check(const char *account);			  /* likewise */
+extern const char *account_below(const char *path, const char *own);
+extern char *account_join(const char *own, const char *named);
+extern char *account_above(const char *path);
+extern const char *account_stripe_id(const char *path);
+extern char *account_of_accounts(const char *path);
+extern const char *account_words(const char *account);
+extern bool account_has_endpoint(const char *account, bool *has_mode,
+								 bool *live);
+extern char *account_owner(const char *account);
+extern bool account_mode(const char *account, bool *live);
+
 /* ---- in endpoint.c: named sources of events ---- */
+/* Columns of stripe_sync.endpoint, as src/install/10_endpoint.sql makes it */
+enum EndpointColumn
+{
+	ENDPOINT_NAME = 1,
+	ENDPOINT_LIVEMODE,
+	ENDPOINT_TOLERANCE,
+	ENDPOINT_CREATED_AT,
+	ENDPOINT_ACCOUNT,
+	ENDPOINT_MODE_LEARNED
+};
+
 extern bool endpoint_find(const char *name, Endpoint *endpoint,
 						  Refusal *refusal);
 extern int64 endpoint_seconds(const Interval *interval);
@@ -253,7 +282,9 @@ extern void endpoint_check_interval(const Interval *interval, const char *what);
 typedef struct Event
 {
 	char *id;
-	char *account; /* "" for one's own */
+	char *account;	 /* "" for one's own; as the inbox has it */
+	char *named;	 /* by the payload */
+	bool by_context; /* the field "context" names it, and "account" doesn't */
 	char *type;
 	char *api_version; /* or NULL, like the next four */
 	char *object_type;
@@ -265,6 +296,7 @@ typedef struct Event
 	bool has_created;
 	TimestampTz created;
 	const CatalogType *catalog; /* of its object, when it is mirrored */
+	const CatalogType *holder;	/* when only what its object embeds is */
 	char *unmirrored;			/* why not, when it isn't */
 	const char *payload;
 	int length;
@@ -275,11 +307,27 @@ typedef struct Event
 
 extern char *event_peek_id(const char *bytes, int length);
 extern char *event_peek_account(const char *bytes, int length);
+extern char *event_account_named(const char *context, const char *account,
+								 const char *user_id, bool *by_context);
 extern bool event_read(const char *bytes, int length, Event *event,
 					   Refusal *refusal);
 extern bool event_type_deletes(const char *type);
 extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
+
+/* ---- in endpoint_mode.c: does an endpoint take events of this mode? ---- */
+typedef enum ModeVerdict
+{
+	MODE_FITS,
+	MODE_REFUSED,
+	MODE_HELD /* stored, and ignored until somebody says what is right */
+} ModeVerdict;
+
+extern ModeVerdict endpoint_mode_judge(Endpoint *endpoint, const Event *event);
+extern char *endpoint_mode_reason(const Endpoint *endpoint, const Event *event);
+extern bool endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
+								 Refusal *refusal);
+extern void endpoint_mode_check(const char *name, const char *account);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
@@ -326,19 +374,35 @@ typedef struct Receipt
 typedef struct StoredGist
 {
 	char *type;
+	char *account;
 	bool by_webhook;
 	bool waits; /* a run of reconcile has brought it, and isn't through yet */
+	bool held;	/* for its mode: see endpoint_mode.c */
 	bool has_created;
 	TimestampTz created;
 } StoredGist;
 
 typedef struct InboxLook InboxLook;
 extern InboxLook *inbox_look(void);
-extern bool inbox_knows(InboxLook *look, const char *id, const char *payload,
-						int length, StoredGist *gist);
+
+/* A delivery, or an event of a list, that may be stored already. */
+typedef struct Delivery
+{
+	const char *payload;
+	int length;
+	const char *endpoint; /* or NULL */
+	const char *own;	  /* the endpoint's account */
+	const char *account;  /* the event's; NULL: the payload names it */
+} Delivery;
+
+extern bool inbox_knows(InboxLook *look, const char *id,
+						const Delivery *delivery, StoredGist *gist);
 extern void inbox_look_end(InboxLook *look);
 extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
+extern bool inbox_store_held(const Event *event, const char *endpoint,
+							 const char *source);
+extern List *inbox_all_steps(const Event *event);
 extern bool inbox_receive(const char *payload, int length, text *signature,
 						  const char *endpoint, const char *source,
 						  Receipt *receipt, Refusal *refusal);
@@ -424,7 +488,8 @@ typedef struct StoredEvent
 	Event event;
 	char *status;
 	char *mirrored;
-	List *todo; /* of Step */
+	char *endpoint; /* or NULL */
+	List *todo;		/* of Step */
 	char *error;
 	int claimed; /* as in StepRun, like the next */
 	TimestampTz received_at;
@@ -434,6 +499,12 @@ compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
+
+/* ---- in held.c: events that are stored and ignored for their mode ---- */
+extern bool held_is(const StoredEvent *stored);
+extern char *held_reason(StoredEvent *stored);
+extern char *held_release(StoredEvent *stored, const char *listed,
+						  const char *source);
 
 /* ---- in template.c: {{path | filter}} and what stands for it ---- */
 extern void template_check(const char *text); /* raises 22023 */

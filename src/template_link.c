@@ -121,8 +121,10 @@ template_link(Render *render, const char *id, JsonbContainer *holder)
 	initStringInfo(&url);
 	appendStringInfoString(&url, DASHBOARD);
 	/* a connected account's own page is its platform's */
-	if (event->account[0] != '\0' && strncmp(id, "acct_", 5) != 0)
-		appendStringInfo(&url, "%s/", percent_encoded(event->account));
+	if (account_stripe_id(event->account)[0] != '\0' &&
+		strncmp(id, "acct_", 5) != 0)
+		appendStringInfo(&url, "%s/",
+						 percent_encoded(account_stripe_id(event->account)));
 	if (event->has_livemode && !event->livemode)
 		appendStringInfoString(&url, "test/");
 	if (page != NULL && page->page != NULL)

@@ -47,7 +47,10 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 		" SELECT object_id, account, object_type, pg_catalog.row_number() OVER"
 		"   (PARTITION BY object_type ORDER BY pg_catalog.random()) AS n FROM ("
 		"  SELECT DISTINCT object_type, object_id,"
-		"    CASE WHEN object_type OPERATOR(pg_catalog.=) 'account' THEN '' ELSE account END AS account"
+		"    CASE WHEN object_type OPERATOR(pg_catalog.<>) 'account' THEN account"
+		/* as account_of_accounts() says */
+		"     WHEN pg_catalog.starts_with(account, 'acct_') THEN ''"
+		"     ELSE pg_catalog.split_part(account, '/', 1) END AS account"
 		"    FROM stripe_sync.event WHERE object_type OPERATOR(pg_catalog.=) ANY ($1)"
 		"     AND object_id IS NOT NULL AND created IS NOT NULL) o) r"
 		" WHERE n OPERATOR(pg_catalog.<=) $2",

@@ -6,8 +6,9 @@
  * be what that event makes it.  Where something newer has written the row (a
  * page of its parent's, a reading of the API), or nothing but that is known, a
  * stored event that the row names must hold this object; and in any case the
- * typed columns must be what _data says.  What the mirror wants read again, and
- * could not be read or not written, is shown as incomplete.
+ * typed columns must be what _data says.  Each child that a row's pages list has
+ * a row (verify_lacking.c).  What the mirror wants read again, and could not be
+ * read or not written, is shown as incomplete.
  *
  * Nothing is locked: a row that changes while it is looked at is looked at
  * again.  Tables are read with the rights of their owners.
@@ -39,6 +40,8 @@ typedef struct Inspection
 	TupleDesc desc;
 	SPIPlanPtr fetch;
 	SPIPlanPtr differences;
+	List *children; /* types whose rows alone are asked for; NIL: all, too */
+	Oid reader;		/* who is told */
 } Inspection;
 
 /* What is known of a row as it must be. */
@@ -302,10 +305,10 @@ row_datum(const Inspection *in, const RowValues *row)
 }
 
 static void
-report(Inspection *in, const ObjectKey *key, Datum field, Datum is,
-	   bool is_null, Datum must, bool must_null)
+report(Inspection *in, const CatalogType *type, const ObjectKey *key,
+	   Datum field, Datum is, bool is_null, Datum must, bool must_null)
 {
-	Datum values[] = {CStringGetTextDatum(in->table->type->object),
+	Datum values[] = {CStringGetTextDatum(type->object),
 					  CStringGetTextDatum(key->id),
 					  CStringGetTextDatum(key->account),
 					  field,
@@ -340,7 +343,8 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 
 		for (int j = 0; j < 3; j++)
 			values[j] = SPI_getbinval(tuple, desc, j + 1, &nulls[j]);
-		report(in, key, values[0], values[1], nulls[1], values[2], nulls[2]);
+		report(in, in->table->type, key, values[0], values[1], nulls[1],
+			   values[2], nulls[2]);
 	}
 	SPI_finish();
 	role_leave(&scope);
@@ -348,32 +352,11 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 
 /* A row that should be there and isn't. */
 static void
-report_missing(Inspection *in, const ObjectKey *key,
-			   const MirrorContent *content)
+report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
+			   JsonbContainer *object)
 {
-	report(in, key, CStringGetTextDatum("(row)"), (Datum) 0, true,
-		   JsonbPGetDatum(json_standalone(content->object)), false);
-}
-
-/* What the worker was to read again, and could not. */
-static void
-report_incomplete(ReturnSetInfo *result, List *types)
-{
-	ListCell *cell;
-
-	foreach(cell, reread_failed(verify_type_names(types)))
-	{
-		RereadFailure *failure = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(failure->object_type),
-						  CStringGetTextDatum(failure->object_id),
-						  CStringGetTextDatum(failure->account),
-						  CStringGetTextDatum("(incomplete)"),
-						  (Datum) 0,
-						  JsonbPGetDatum(failure->known)};
-		bool nulls[] = {false, false, false, false, true, false};
-
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+	report(in, type, key, CStringGetTextDatum("(row)"), (Datum) 0, true,
+		   JsonbPGetDatum(json_standalone(object)), false);
 }
 
 /* ---- looking ---- */
@@ -416,8 +399,30 @@ look_at(Inspection *in, const ObjectKey *key)
 	if (found)
 		report_differences(in, key, &is, &must);
 	else
-		report_missing(in, key, &content);
+		report_missing(in, in->table->type, key, content.object);
 	return true;
+}
+
+static void
+look_at_children(Inspection *in, const ObjectKey *key)
+{
+	RowValues is;
+	Jsonb *data;
+	ListCell *cell;
+
+	if (in->table->type->npages == 0 || !fetch_row(in, key, &is) ||
+		!meta_is_null(in, &is, META_DELETED_AT) ||
+		(data = data_of(in, &is)) == NULL || !JB_ROOT_IS_OBJECT(data))
+		return;
+	foreach(cell, verify_lost_children(in->table->type, key, data, in->children,
+									   in->reader))
+	{
+		SnapshotRow *row = lfirst(cell);
+		ObjectKey child = {row->id, unconstify(char *, row->account)};
+
+		if (still_there(in, key, true, &is))
+			report_missing(in, row->type, &child, row->object);
+	}
 }
 
 static void
@@ -431,9 +436,11 @@ inspect(Inspection *in, List *keys)
 
 	foreach(cell, keys)
 	{
-		for (int look = 0; look < MAX_LOOKS && !look_at(in, lfirst(cell));
+		for (int look = 0; in->children == NIL && look < MAX_LOOKS &&
+						   !look_at(in, lfirst(cell));
 			 look++)
 			;
+		look_at_children(in, lfirst(cell));
 		MemoryContextReset(memory);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -441,10 +448,25 @@ inspect(Inspection *in, List *keys)
 	MemoryContextDelete(memory);
 }
 
-static void
-verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
+/* One of all types, none of which keeps the others from being looked at. */
+typedef struct TypeCheck
 {
-	Inspection in = {.result = result, .table = table};
+	ReturnSetInfo *result;
+	const CatalogType *type;
+	List *keys;
+	int sample;
+	Oid reader;		/* who is told */
+	List *children; /* as in Inspection */
+	bool found;
+} TypeCheck;
+
+static void
+verify_table(const TypeCheck *check, MirrorTable *table)
+{
+	Inspection in = {.result = check->result,
+					 .table = table,
+					 .children = check->children,
+					 .reader = check->reader};
 	Oid row_type = get_rel_type_id(table->relid);
 	Oid types[] = {row_type, row_type};
 	/* while it is open no code of its owner's that we run can alter it */
@@ -462,23 +484,12 @@ verify_table(ReturnSetInfo *result, MirrorTable *table, List *keys, int sample)
 		" WHERE a.value IS DISTINCT FROM b.value"
 		" ORDER BY COALESCE(a.key, b.key) COLLATE \"C\"",
 		2, types);
-	inspect(&in, verify_sample(table, keys, sample));
+	inspect(&in, verify_sample(table, check->keys, check->sample));
 	SPI_freeplan(in.fetch);
 	SPI_freeplan(in.differences);
 	table_unpin(table);
 	table_close(relation, NoLock);
 }
-
-/* One of all types, none of which keeps the others from being looked at. */
-typedef struct TypeCheck
-{
-	ReturnSetInfo *result;
-	const CatalogType *type;
-	List *keys;
-	int sample;
-	Oid reader; /* who is told */
-	bool found;
-} TypeCheck;
 
 static void
 verify_type(void *arg)
@@ -497,7 +508,35 @@ verify_type(void *arg)
 			 errhint(
 				 "It needs stripe_sync.grant_read(), and BYPASSRLS where row security is on.")));
 	if (check->found)
-		verify_table(check->result, table, check->keys, check->sample);
+		verify_table(check, table);
+}
+
+/* Of a type that isn't asked for itself; whoever may not see it, sees nothing. */
+static void
+verify_children_of(void *arg)
+{
+	TypeCheck *check = arg;
+	MirrorTable *table = table_find(check->type, TABLE_READ);
+
+	if (table != NULL && table_shows_all(table, check->reader))
+		verify_table(check, table);
+}
+
+/* What can't be looked at is said of who asks for it. */
+static void
+verify_parents_of(const TypeCheck *wanted, List *types)
+{
+	ListCell *cell;
+
+	foreach(cell, verify_parents(types))
+	{
+		TypeCheck check = *wanted;
+		ErrorData *error;
+
+		check.type = lfirst(cell);
+		check.children = types;
+		(void) step_guard(verify_children_of, &check, NULL, &error);
+	}
 }
 
 /* The table can't be used at all. */
@@ -529,6 +568,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 	int sample = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
 	List **keys = palloc0(catalog_ntypes * sizeof(List *));
 	Oid reader = GetUserId();
+	TypeCheck wanted = {.result = result, .sample = sample, .reader = reader};
 	RoleScope scope;
 	ListCell *cell;
 
@@ -541,9 +581,11 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
-		TypeCheck check = {result, type,   keys[type - catalog_types],
-						   sample, reader, false};
+		TypeCheck check = wanted;
 		ErrorData *error;
+
+		check.type = type;
+		check.keys = keys[type - catalog_types];
 
 		if (PG_ARGISNULL(0))
 		{
@@ -556,7 +598,8 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 							errmsg("%s", mirror_lacks_table(type))));
 	}
-	report_incomplete(result, types);
+	verify_parents_of(&wanted, types);
+	verify_incomplete(result, types);
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }

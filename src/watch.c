@@ -198,9 +198,12 @@ add_job(void)
 		" AND state IN ('waiting', 'running')"};
 	static EngineStatement clean = {
 		"DELETE FROM stripe_sync.job_record WHERE kind = '" KIND "'"};
-	static EngineStatement part = {
-		"INSERT INTO stripe_sync.job_part (job, part, kind, priority)"
-		" VALUES ($1, 1, 'endpoints', $2)",
+	/* a connected account has none of ours */
+	static EngineStatement parts = {
+		"INSERT INTO stripe_sync.job_part (job, part, kind, priority, account)"
+		" SELECT $1, pg_catalog.row_number() OVER (ORDER BY k.account), 'endpoints', $2,"
+		"  k.account FROM stripe_sync.api_key k WHERE k.account = ''"
+		"   OR k.account IN (SELECT e.account FROM stripe_sync.endpoint e)",
 		2,
 		{INT8OID, INT4OID}};
 	Datum values[] = {0, Int32GetDatum(PRIORITY_RECONCILE)};
@@ -210,7 +213,9 @@ add_job(void)
 		return;
 	engine_run(&clean, NULL, NULL, SPI_OK_DELETE);
 	values[0] = Int64GetDatum(job_create(KIND));
-	engine_run(&part, values, NULL, SPI_OK_INSERT);
+	engine_run(&parts, values, NULL, SPI_OK_INSERT);
+	if (SPI_processed == 0) /* a job without parts would never be over */
+		engine_run(&clean, NULL, NULL, SPI_OK_DELETE);
 }
 
 /* As often as events are reconciled; false when nothing is due before *next. */

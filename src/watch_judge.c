@@ -86,7 +86,7 @@ find_want(Datum *values)
 		"INSERT INTO stripe_sync.watched_endpoint (id, account, livemode, trouble)"
 		" SELECT '', $2, $3, CASE WHEN n.made = 0 AND n.there <> 1"
 		"   AND EXISTS (SELECT FROM stripe_sync.endpoint e"
-		"     WHERE COALESCE(e.livemode, $3) = $3)"
+		"     WHERE COALESCE(e.livemode, $3) = $3 AND e.account = $2)"
 		"   AND NOT EXISTS (SELECT FROM w WHERE w.there AND w.status = 'enabled'"
 		"     AND COALESCE(w.api_version, $4) = $4"
 		"     AND ('*' = ANY (w.enabled_events) OR w.enabled_events @> $5))"

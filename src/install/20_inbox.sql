@@ -53,7 +53,7 @@ CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
 -- by time, for retention and for noticing silence: costs next to nothing
 CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at);
 COMMENT ON TABLE stripe_sync.event IS 'The inbox: every event ever accepted, with its exact bytes and what became of it';
-COMMENT ON COLUMN stripe_sync.event.account IS 'The connected account; empty for one''s own';
+COMMENT ON COLUMN stripe_sync.event.account IS 'The endpoint''s account and the connected one below it; empty for one''s own';
 COMMENT ON COLUMN stripe_sync.event.source IS 'webhook, simulate or reconcile';
 COMMENT ON COLUMN stripe_sync.event.status IS 'pending, applied, stale, ignored, failed or dead';
 COMMENT ON COLUMN stripe_sync.event.mirrored IS 'The mirror''s own verdict, NULL until it has one';

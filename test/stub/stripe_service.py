@@ -10,9 +10,10 @@ Every other path or method is a 404 as Stripe's, every unknown parameter a 400.
 Keys: every one that looks like one (sk_test_, rk_test_, sk_live_, rk_live_) is
 good, but those that hold "wrong" or "revoked" or "expired", and what the
 control interface said of it.  A restricted one (rk_) reads everything and
-writes nothing until told otherwise.  Both modes see the same objects.
+writes nothing until told otherwise.  One that is told to be an "account"'s is read
+with as that account where no header names another.  Both modes see the same objects.
 
-Stripe-Account is one of the accounts there are, else 403.  Stripe-Version must
+Stripe-Account, or the last of Stripe-Context, is one of the accounts there are, else 403.  Stripe-Version must
 look like one; which it is changes nothing.  Not established: the status of an
 unknown version (400 here) and the code of a revoked key (as an expired one).
 """
@@ -39,11 +40,16 @@ PLATFORM = "acct_1StubPlatform0000"
 WRONG = {"wrong": "invalid", "revoked": "revoked", "expired": "expired"}
 
 
+def asked_account(request):
+    context = request.headers.get("stripe-context", "")
+    return context.split("/")[-1] or request.headers.get("stripe-account", "")
+
+
 class Stripe(Store):
     name = "stripe-stub"
     journal_headers = ("host", "user-agent", "content-type", "content-length", "authorization",
-                       "stripe-version", "stripe-account", "idempotency-key", "connection",
-                       "accept", "accept-encoding")
+                       "stripe-version", "stripe-account", "stripe-context", "idempotency-key",
+                       "connection", "accept", "accept-encoding")
     max_journaled = 300
     broken_json = b'{"object":"list","data":[{"id":"cus_'
     json_kind = "application/json"
@@ -92,12 +98,12 @@ class Stripe(Store):
             self.page_of(request)["answered"] += 1
 
     def page_of(self, request):
-        pages = self.pages.setdefault(request.headers.get("stripe-account", ""), {})
+        pages = self.pages.setdefault(asked_account(request), {})
         target = f"{request.path}?{request.query}" if request.query else request.path
         return pages.setdefault(target, {"asked": 0, "answered": 0})
 
     def place(self, request, spec):
-        account = request.headers.get("stripe-account", "")
+        account = asked_account(request)
         return (account, request.path) if spec.get("per") == "list" else account
 
     def limited(self, _request, headers, spec):
@@ -179,7 +185,9 @@ class Stripe(Store):
             raise Refused(400, f"Invalid Stripe API version: {version}")
 
     def account_of(self, request, key):
-        name = request.headers.get("stripe-account", "")
+        rights = self.keys.get(key)
+        own = rights.get("account", "") if isinstance(rights, dict) else ""
+        name = asked_account(request) or own
         if name in ("", PLATFORM):
             return self.accounts[""]
         if name not in self.accounts and name not in self.accounts[""].of(TYPES["account"]).by_id:

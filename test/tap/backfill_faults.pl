@@ -224,6 +224,7 @@ is(shop(q{SELECT count(*) FROM stripe.accounts}), 1, "and one's own account");
 
 $stripe->accounts('acct_1Connected');
 $stripe->fill('coupon', 120, seed => 9, account => 'acct_1Connected');
+$stripe->keys(rk_test_connected_sEcReT => { account => 'acct_1Connected' });
 shop('SELECT stripe_sync.set_api_key(' . literals('rk_test_connected_sEcReT', 'acct_1Connected') . ')');
 $row = over(begin('coupon'), 'connected accounts', state => 'done', error => undef, objects => 570);
 is(shop(q{SELECT count(*) FILTER (WHERE _account = ''), count(*) FILTER (WHERE _account = 'acct_1Connected') FROM stripe.coupons}), '450|120', 'are read by lists of their own');

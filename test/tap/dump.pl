@@ -72,7 +72,7 @@ $node->safe_psql('source', q{
 	SELECT stripe_sync.add_handler('effect', 'customer.*', 'app.effect');
 	SELECT stripe_sync.add_handler('fails', 'customer.updated', 'app.fails');
 	SELECT stripe_sync.webhook('{}'::text, '{}');
-	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true);
+	SELECT stripe_sync.add_endpoint('connect', 'whsec_another_SECRET_of_connect', livemode => true, account => 'connect');
 	ALTER TABLE stripe.customers ADD noted text;
 	CREATE INDEX customers_name_of_ours ON stripe.customers (lower(name));
 	CREATE TRIGGER touched BEFORE INSERT OR UPDATE ON stripe.customers FOR EACH ROW EXECUTE FUNCTION app.touched();

@@ -239,6 +239,7 @@ is(shop(q{SELECT count(*) FROM stripe_sync.job WHERE kind = 'watch_endpoints'}),
 
 my ($last) = values %{ $stripe->state(type => 'webhook_endpoint')->{webhook_endpoint} };
 change($last->{id}, livemode => TRUE, status => 'disabled');
+shop('SET client_min_messages = warning; SELECT stripe_sync.add_endpoint(' . literals('default', SECRET) . ', true, NULL)');
 shop(q{SELECT stripe_sync.set_api_key('sk_live_tap_0123456789_sEcReT')});
 reading('of the other mode');
 is(trouble(), "$last->{id} disabled", 'of the other mode: it is the only one there');

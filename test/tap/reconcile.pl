@@ -181,10 +181,10 @@ is(shop(q{SELECT string_agg(id || ' ' || _account, ',' ORDER BY id) FROM stripe.
 	'cus_acct_11 acct_1,cus_acct_12 acct_1,cus_acct_13 acct_1', 'is read by its own list; one that is not known of is not');
 is(shop(q{SELECT count(*) FROM stripe_sync.event WHERE account = 'acct_1' AND payload->>'account' IS DISTINCT FROM 'acct_1'}), 0, 'each event is in its account');
 shop(q{SELECT stripe_sync.set_api_key('rk_test_of_2_sEcReT', 'acct_2')});
-$stripe->keys('rk_test_of_2_sEcReT' => {});
+$stripe->keys('rk_test_of_2_sEcReT' => { account => 'acct_2' });
 $stripe->clear_faults;
 reconciled('one that has a key of its own', state => 'done', missing => 3, error => undef);
-is(scalar(grep { ($_->{headers}{'stripe-account'} // '') eq 'acct_2' && $_->{key} ne 'rk_test_of_2_sEcReT' } grep { exists $_->{key} } @{ $stripe->requests }), 0, 'is read with it');
+is(scalar(grep { ($_->{headers}{'stripe-account'} // '') eq 'acct_2' } @{ $stripe->requests }), 0, 'is read with it, and without a header');
 is(shop(q{SELECT string_agg(account, ',' ORDER BY account) FROM stripe_sync.watermark}), ',acct_1,acct_2', 'each has a watermark');
 is_applied();
 deliver({ %{ clone($heard) }, id => 'evt_gone', account => 'acct_gone' });
@@ -193,15 +193,49 @@ like($gone->{error}, qr/403/, 'is left out, and said');
 
 # ---- whose endpoint ----
 
-shop(q{SELECT stripe_sync.add_endpoint('live', 'whsec_l', livemode => true)});
+shop(q{SELECT stripe_sync.add_endpoint('live', 'whsec_l', livemode => true, account => 'live')});
 $stripe->change($customers[3], { name => 'Two' }, at => $now - 1500);
-reconciled('of two endpoints one takes both modes', missing => 1);
-is(shop(q{SELECT endpoint FROM stripe_sync.event ORDER BY received_at DESC LIMIT 1}), 'default', 'a test event is its');
+reconciled('of two endpoints one has this account', missing => 1);
+is(shop(q{SELECT endpoint FROM stripe_sync.event ORDER BY received_at DESC LIMIT 1}), 'default', 'the event is its');
 shop(q{SELECT stripe_sync.add_endpoint('test', 'whsec_t', livemode => false)});
 $stripe->change($customers[3], { name => 'Three' }, at => $now - 1400);
 reconciled('of three two could be its', missing => 1);
 is(shop(q{SELECT endpoint IS NULL FROM stripe_sync.event ORDER BY received_at DESC LIMIT 1}), 't', 'neither is');
 is_applied();
+
+# ---- what was refused, or stored and ignored, is brought in once that is right ----
+
+sub come_to
+{
+	my ($endpoint, $event) = @_;
+	my $payload = json_text($event);
+
+	return shop('SELECT body FROM stripe_sync.webhook(' . literal($payload) . q{, jsonb_build_object('stripe-signature', } . literal(signature($payload)) . '), ' . literal($endpoint) . ')');
+}
+
+sub where_is { return shop(q{SELECT string_agg(account || ' ' || status, ',' ORDER BY account) FROM stripe_sync.event WHERE id = } . literal($_[0]) . q{ AND account IN ('first', 'given', 'renamed')}); }
+
+$stripe->keys("rk_test_${_}_sEcReT" => {}) for 'first', 'given';
+shop('SELECT ' . join ', ', map { 'stripe_sync.add_endpoint(' . literals($_->[0], SECRET) . ", $_->[1], NULL, " . literal($_->[0]) . ')' } [ 'first', 'NULL' ], [ 'given', 'true' ]);
+like(come_to('first', { %{ event('evt_live', 'customer.created', 1, { id => 'cus_live', object => 'customer' }) }, livemode => TRUE }), qr/applied/, 'an endpoint keeps the mode of its first event');
+my ($held, $refused) = map { $stripe->change($customers[4], { name => $_ }, at => $now - 1300 + 100 * ($_ eq 'Refused')) } 'Held', 'Refused';
+$stripe->pending;
+like(come_to('first', $held), qr/ignored/, 'of the other one is ignored');
+is(where_is($held->{id}), 'first ignored', 'and stored');
+like(come_to('given', $refused), qr/ignored/, 'an endpoint that was told its mode');
+is(where_is($refused->{id}), '', 'stores nothing of the other');
+refused(q{SELECT stripe_sync.set_api_key('rk_test_first_sEcReT', 'first')}, qr/22023.*test key.*takes live events.*HINT/s, 'a key of the other mode is refused');
+shop(join '', map { "SET client_min_messages = warning; SELECT stripe_sync.add_endpoint('$_', @{[ literal SECRET ]}, livemode => false, tolerance => NULL), stripe_sync.set_api_key('rk_test_${_}_sEcReT', '$_');" } 'first', 'given');
+reconciled('once the mode is right', since => '1 hour', state => 'done');
+is_applied();
+is(where_is($held->{id}), 'first stale,given stale', 'what was ignored is brought in by a run, and has its place before what was refused');
+is(where_is($refused->{id}), 'first applied,given applied', 'and what was refused');
+is(shop(qq{SELECT string_agg(_account || ' ' || name, ',' ORDER BY _account) FROM stripe.customers WHERE id = '$customers[4]' AND _account <> ''}), 'first Refused,given Refused', 'each account has a row of its own');
+is(come_to('first', $held) =~ s/.*"status": "(\w+)".*/$1/sr, 'duplicate', 'by webhook it is a duplicate then');
+reconciled('and nothing is missing any more', since => '1 hour', missing => 0);
+shop(q{SELECT stripe_sync.move_account('given', 'renamed')});
+reconciled('nor under another name', since => '1 hour', missing => 0);
+is(shop(q{SELECT string_agg(account, ',' ORDER BY account) FROM stripe_sync.api_key WHERE account IN ('given', 'renamed')}), 'renamed', 'whose key has gone with it');
 
 no_secret_in($node, 'shop', 'keys');
 $node->stop;

@@ -12,6 +12,7 @@ use StripeBack;
 use StripeStub;
 use StripeSync;
 
+use Digest::SHA qw(sha256_hex);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -420,6 +421,64 @@ key_is(undef);
 make_due();
 becomes(q{(SELECT _event_id IS NULL AND name = 'Six' FROM stripe.customers WHERE id = 'cus_denied')}, 'and read with a good one');
 becomes('NOT ' . wish('cus_denied', 'true'), 'and wanted no more');
+
+# ---- whose key, and what it is told ----
+
+sub sign_in
+{
+	my ($endpoint, $event) = @_;
+	my $payload = json_text($event);
+
+	return shop('SELECT status FROM stripe_sync.receive(' . literals($payload, signature($payload), $endpoint) . ')');
+}
+
+my %keys = (own => KEY, sandbox => 'rk_test_sandbox_sEcReT', acct_1 => 'rk_test_of_1_sEcReT');
+
+# With whose key, and for whom, the last request for an object was; the stub notes
+# a hash of the key.
+sub asked_as
+{
+	my ($headers) = map { $_->{headers} } (requests("/v1/customers/$_[0]"))[-1];
+	my ($key) = grep { index($headers->{authorization}, substr(sha256_hex($keys{$_}), 0, 8)) >= 0 } keys %keys;
+
+	return join ' ', $key, map { "$_: $headers->{$_}" } grep { defined $headers->{$_} } 'stripe-account', 'stripe-context';
+}
+
+$stripe->accounts('acct_1', 'acct_2');
+$stripe->keys($keys{sandbox} => {}, $keys{acct_1} => { account => 'acct_1' });
+shop('SELECT stripe_sync.add_endpoint(' . literals('sandbox', SECRET) . q{, false, NULL, 'sandbox')});
+$stripe->add_objects([ { object => 'customer', id => 'cus_key', name => 'Ours' } ]);
+$stripe->add_objects([ { object => 'customer', id => "cus_of_$_", name => "Of $_" } ], account => $_) for 'acct_1', 'acct_2';
+sign_in('default', { %{ event('evt_of_2', 'customer.created', 1, { id => 'cus_of_2', object => 'customer' }) }, context => 'acct_2' });
+sign_in('default', { %{ event('evt_of_12', 'customer.created', 1, { id => 'cus_of_2', object => 'customer' }) }, context => 'acct_1/acct_2' });
+
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_key', 'sandbox')}, qr/55000.*account "sandbox".*HINT: .*set_api_key/s, "an endpoint's account has no key: one's own is not taken");
+refused(q{SELECT stripe_sync.refetch('customer', 'cus_of_acct_1', 'sandbox/acct_1')}, qr/55000/, 'nor for what is connected to it');
+shop('SELECT stripe_sync.set_api_key(' . literals($keys{sandbox}, 'sandbox') . ')');
+for my $case (
+	[ 'cus_key', '', 'own' ],
+	[ 'cus_key', 'sandbox', 'sandbox' ],
+	[ 'cus_of_acct_1', 'acct_1', 'own stripe-account: acct_1' ],
+	[ 'cus_of_acct_1', 'sandbox/acct_1', 'sandbox stripe-account: acct_1' ],
+	[ 'cus_of_acct_2', 'acct_2', 'own stripe-context: acct_2' ],
+	[ 'cus_of_acct_2', 'acct_1/acct_2', 'own stripe-context: acct_1/acct_2' ])
+{
+	my ($customer, $account, $asked) = @$case;
+
+	refetched([ 'customer', $customer, $account ], "$customer of '$account'", state => 'done', error => undef);
+	is(asked_as($customer), $asked, 'is read with the right key, and for the right account');
+	is(shop('SELECT count(*) FROM stripe.customers WHERE ' . sprintf('id = %s AND _account = %s', literal($customer), literal($account))), '1', 'and has a row of its own');
+}
+shop('SELECT stripe_sync.set_api_key(' . literals($keys{acct_1}, 'acct_1') . ')');
+refetched([ 'customer', 'cus_of_acct_1', 'acct_1' ], 'an account with a key of its own', state => 'done');
+is(asked_as('cus_of_acct_1'), 'acct_1', 'needs no header');
+refetched([ 'customer', 'cus_of_acct_2', 'acct_1/acct_2' ], 'what is below it', state => 'done');
+is(asked_as('cus_of_acct_2'), 'acct_1 stripe-context: acct_2', 'is read with that key');
+
+# a key in a file may be of the other mode without anybody's saying so
+append_to_file($node->data_dir . '/key', 'rk_live_wrong_mode_sEcReT');
+shop('SELECT stripe_sync.set_api_key(' . literals('file:' . $node->data_dir . '/key', 'sandbox') . ')');
+like(refetched([ 'customer', 'cus_key', 'sandbox' ], 'a live key for an endpoint of test mode', state => 'failed')->{error}, qr/live key.*takes test events/, 'reads nothing');
 
 no_secret_in($node, 'shop', 'keys');
 $node->stop;

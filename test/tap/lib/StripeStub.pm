@@ -101,7 +101,7 @@ sub add_events
 # ---- what it is to be like ----
 
 # key => 'revoked', 'expired', 'invalid', { allow => [ path regexes ], deny => [
-# ... ], write => 0 }, or undef to forget it; '*' is every other key.
+# ... ], write => 0, account => its own }, or undef to forget it; '*' is every other key.
 sub keys { my ($self, %keys) = @_; return $self->control('keys', \%keys); }
 
 # Connected accounts that there are.
