@@ -111,6 +111,7 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 	api_check_account(text_to_cstring(account));
 	scope = role_enter_engine();
 	store_key(account, key);
+	journal_note_text(key ? "key.set" : "key.removed", account, NULL);
 	guard_note();
 	slots_wake();
 	role_leave(&scope);

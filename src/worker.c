@@ -22,9 +22,11 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 #include "http.h"
+#include "pass.h"
 #include "slots.h"
 
 #define NAP			 60000 /* ms: what wakes nobody is found by then */
@@ -59,6 +61,48 @@ worker_commit(void)
 }
 
 static const PassOwner owner = {worker_begin, worker_commit, true};
+
+/* ---- what the journal has of it ---- */
+
+/* In a transaction of its own; what is in the way of it is no news. */
+static void
+note_of_worker(const char *what, const char *ref, const char *detail)
+{
+	PG_TRY();
+	{
+		pass_begin();
+		journal_count(what, ref, detail);
+		pass_commit();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(turn_memory);
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(turn_memory);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+}
+
+/* Once in a process.  Workers that take turns come and go all the time. */
+static void
+note_start(void)
+{
+	static bool noted = false;
+
+	if (noted)
+		return;
+	noted = true;
+	if (slot->past == PAST_DIED)
+		note_of_worker("worker.failed", NULL,
+					   "its process ended: see the server's log");
+	if (slot->past != PAST_IN_TURN)
+		note_of_worker(
+			"worker.started", NULL,
+			slot->past == PAST_TOLD ? "the one before was told to end" : NULL);
+}
 
 /* ---- what it may do ---- */
 
@@ -133,6 +177,23 @@ look_at_level(void)
 	idle_state = unfit_state;
 }
 
+/* Nothing is to do, or nothing can be done where Slack refuses us. */
+static const char *
+refused_state(void)
+{
+	static char state[sizeof(slot->state)];
+	int refused;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	refused = untold_count();
+	PopActiveSnapshot();
+	if (refused == 0)
+		return "sleeping";
+	snprintf(state, sizeof(state), "sleeping: Slack refuses %d destination%s",
+			 refused, refused == 1 ? "" : "s");
+	return state;
+}
+
 /* What the view says of a worker that has nothing to do. */
 static const char *
 state_of(OutboundState state)
@@ -154,7 +215,9 @@ state_of(OutboundState state)
 	}
 	if (slack && stripe)
 		return "paused";
-	return slack ? "paused: slack" : stripe ? "paused: stripe" : "sleeping";
+	if (slack || stripe)
+		return slack ? "paused: slack" : "paused: stripe";
+	return refused_state();
 }
 
 /* Is there anything to be here for?  And does the library fit it? */
@@ -208,6 +271,8 @@ leave_in_peace(TimestampTz next)
 {
 	slots_report("leaving");
 	slot->dismissed = true;
+	if (fits && !slot->in_turn)
+		note_of_worker("worker.left", NULL, "it was asked to make way");
 	if (fits)
 		pass_land(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
@@ -284,6 +349,8 @@ take_turns(void)
 		leave_as_absent();
 	if (!fits && !pass_idle())
 		leave_as_unfit();
+	if (fits)
+		note_start();
 	more = fits;
 	while (more && !slot->leave)
 	{
@@ -329,6 +396,9 @@ recover(void)
 		unfit = !fits;
 	}
 	worker_commit();
+	if (!unfit && fits)
+		note_of_worker("worker.failed", unpack_sql_state(error->sqlerrcode),
+					   error->message);
 	error->elevel = WARNING; /* our own level: this doesn't end the process */
 	if (!unfit)
 		ThrowErrorData(error);

@@ -45,6 +45,9 @@ sub deliver
 my %contents = (
 	events => q{SELECT string_agg(e::text, E'\n' ORDER BY id) FROM stripe_sync.event e},
 	rereads => q{SELECT string_agg(r::text, E'\n' ORDER BY object_id) FROM stripe_sync.reread r},
+	errors => q{SELECT string_agg(e::text, E'\n' ORDER BY id) FROM stripe_sync.event_error e},
+	'handler runs' => q{SELECT string_agg(r::text, E'\n' ORDER BY event_id) FROM stripe_sync.handler_run r},
+	journal => q{SELECT string_agg(j::text, E'\n' ORDER BY id) FROM stripe_sync.journal j},
 	handlers => q{SELECT string_agg(h::text, E'\n' ORDER BY name) FROM stripe_sync.handler h},
 	endpoints => q{SELECT string_agg(e::text, E'\n' ORDER BY name) FROM stripe_sync.endpoint e},
 	'mirror rows' => q{SELECT string_agg(to_jsonb(c)::text, E'\n' ORDER BY id) FROM stripe.customers c},
