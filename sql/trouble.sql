@@ -6,7 +6,8 @@
 \i :prelude
 \set ECHO all
 SELECT stripe_sync.pause('slack');
-SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1'), count(stripe_sync.add_default_alerts('ops'));
+SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1');
+SELECT count(*) AS rules FROM stripe_sync.add_default_alerts('ops');
 CREATE TABLE t.trouble (handler text, type text, sqlstate text, message text);
 CREATE FUNCTION t.fail(handler text, event jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -116,6 +117,7 @@ INSERT INTO t.trouble VALUES ('one', '%', 'P0001', 'broken');
 SELECT t.invoice('evt_4', 'invoice.paid');
 SELECT group_key, account, state, count FROM t.incidents;
 -- dead, mended and replayed
+CREATE OR REPLACE FUNCTION t.one(event jsonb) RETURNS void LANGUAGE sql AS $$ SELECT t.fail('one', event) $$;
 SELECT t.new();
 SET stripe_sync.max_attempts = 2;
 INSERT INTO t.trouble VALUES ('one', '%', '23502', 'broken');

@@ -54,8 +54,8 @@ static void
 insert_row(Datum *values, const char *nulls)
 {
 	static EngineStatement insert = {
-		"INSERT INTO stripe_sync.journal (what, ref, by, detail)"
-		" VALUES ($1, $2, $3, $4)",
+		"INSERT INTO stripe_sync.journal (what, ref, by, detail, at, last_at)"
+		" SELECT $1, $2, $3, $4, c.now, c.now FROM pg_catalog.clock_timestamp() AS c (now)",
 		NARGS - 1,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 

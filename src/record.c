@@ -58,18 +58,18 @@ record_failure(const Event *event, const char *step, const ErrorData *error)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.event_error AS e (event_id, account, event_type,"
-		" step, sqlstate, message, detail, hint, context, state)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
+		" step, sqlstate, message, detail, hint, context, first_at, last_at, state)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10,"
 		"  CASE $4 WHEN '' THEN 'settled' ELSE 'failing' END)"
 		" ON CONFLICT (event_id, account, step, sqlstate,"
 		"  pg_catalog.hashtextextended(message, 0)) DO UPDATE SET"
-		" attempts = e.attempts + 1, last_at = pg_catalog.clock_timestamp(),"
+		" attempts = e.attempts + 1, last_at = excluded.last_at,"
 		" detail = excluded.detail, hint = excluded.hint,"
 		" context = excluded.context, state = excluded.state,"
 		" recovered_at = NULL",
-		9,
+		10,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		 TEXTOID}};
+		 TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {CStringGetTextDatum(event->id),
 					  CStringGetTextDatum(event->account),
 					  CStringGetTextDatum(event->type),
@@ -78,10 +78,11 @@ record_failure(const Event *event, const char *step, const ErrorData *error)
 					  clipped(error->message ? error->message : "", MAX_MESSAGE),
 					  clipped(error->detail, MAX_MESSAGE),
 					  clipped(error->hint, MAX_MESSAGE),
-					  clipped(error->context, MAX_CONTEXT)};
-	char nulls[] = "         ";
+					  clipped(error->context, MAX_CONTEXT),
+					  TimestampTzGetDatum(GetCurrentTimestamp())};
+	char nulls[] = "          ";
 
-	for (int i = 6; i < lengthof(values); i++)
+	for (int i = 6; i < 9; i++)
 		nulls[i] = values[i] == (Datum) 0 ? 'n' : ' ';
 	SPI_connect();
 	engine_run(&upsert, values, nulls, SPI_OK_INSERT);

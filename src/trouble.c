@@ -111,7 +111,7 @@ remedy_of(const Trouble *trouble)
 	if (trouble->is_dead)
 		appendStringInfo(
 			&said,
-			", but all %d tries are used: it is not tried again by itself",
+			"; all %d tries are used, and it is not tried again by itself",
 			trouble->failure->tries);
 	else if (trouble->has_next)
 		appendStringInfo(&said, "; next try %s, %d %s left", utc(trouble->next),
