@@ -78,8 +78,8 @@ my %api = (
 my %update = (%api, message_bad => [ @{ $api{message_bad} }, qw(message_not_found cant_update_message edit_window_closed) ]);
 my %webhook_status = (ok => 200, invalid_payload => 400, no_text => 400, too_many_attachments => 400, a_word_made_up_since => 400, user_not_found => 400,
 	action_prohibited => 403, invalid_token => 403, posting_to_general_channel_denied => 403, team_disabled => 403,
-	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500, team_added_to_org => 403, org_login_required => 403,
-	external_channel_migrating => 403, message_limit_exceeded => 403);
+	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500, team_added_to_org => 400, org_login_required => 400,
+	external_channel_migrating => 400, message_limit_exceeded => 400);
 # What has no word of Slack's may be a proxy's: only that the message is bad or too large is believed.
 my @statuses = map { [ { status => $_, body => '<html>gateway</html>' }, $_, "http_$_", $_ == 400 || $_ == 413 ? 'message_bad' : 'retry' ] }
   302, 400, 401, 403, 404, 407, 408, 413, 429, 500, 502, 503, 504;
