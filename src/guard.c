@@ -221,6 +221,14 @@ guard_state(void)
 	return guc_outbound ? state : OUTBOUND_OFF;
 }
 
+/* Was this very database set up, whether or not it may send?  As guard_state(). */
+bool
+guard_is_original(void)
+{
+	(void) guard_state();
+	return state == OUTBOUND_ON || state == OUTBOUND_RESTORED;
+}
+
 /* For the log and for people; the sentence goes on from "nothing is sent:" */
 const char *
 guard_reason(OutboundState what)

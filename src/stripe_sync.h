@@ -559,6 +559,7 @@ typedef enum OutboundState
 
 extern void guard_note(void); /* every set-up call */
 extern OutboundState guard_state(void);
+extern bool guard_is_original(void);
 extern const char *guard_reason(OutboundState state);
 extern void guard_warn(OutboundState state);
 extern bool guard_paused(const char *what);

@@ -40,6 +40,7 @@ static MemoryContext turn_memory = NULL;
 static bool installed = false; /* is the extension, as of installed_as_of */
 static uint64 installed_as_of = 0;
 static bool fits = false; /* does the library fit its catalog */
+static bool is_copy = true; /* or nothing was set up, as far as we know */
 static const char *idle_state = "sleeping";
 static TimestampTz looked_at = 0; /* at everything */
 
@@ -64,10 +65,15 @@ static const PassOwner owner = {worker_begin, worker_commit, true};
 
 /* ---- what the journal has of it ---- */
 
-/* In a transaction of its own; what is in the way of it is no news. */
+/*
+ * In a transaction of its own; what is in the way of it is no news.  Not in a
+ * copy: a restore may be at work, whose rows have the numbers that ours would get.
+ */
 static void
 note_of_worker(const char *what, const char *ref, const char *detail)
 {
+	if (is_copy)
+		return;
 	PG_TRY();
 	{
 		pass_begin();
@@ -234,6 +240,7 @@ look_around(void)
 	{
 		OutboundState state = guard_state();
 
+		is_copy = !guard_is_original();
 		idle_state = state_of(state);
 		say_inactive(state);
 	}
