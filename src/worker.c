@@ -39,7 +39,7 @@ static Slot *slot = NULL;
 static MemoryContext turn_memory = NULL;
 static bool installed = false; /* is the extension, as of installed_as_of */
 static uint64 installed_as_of = 0;
-static bool fits = false; /* does the library fit its catalog */
+static bool fits = false;	/* does the library fit its catalog */
 static bool is_copy = true; /* or nothing was set up, as far as we know */
 static const char *idle_state = "sleeping";
 static TimestampTz looked_at = 0; /* at everything */
@@ -92,13 +92,16 @@ note_of_worker(const char *what, const char *ref, const char *detail)
 	PG_END_TRY();
 }
 
-/* Once in a process.  Workers that take turns come and go all the time. */
+/*
+ * Once in a process, when something is set up.  Workers that take turns come and
+ * go all the time.
+ */
 static void
 note_start(void)
 {
 	static bool noted = false;
 
-	if (noted)
+	if (noted || is_copy)
 		return;
 	noted = true;
 	if (slot->past == PAST_DIED)
