@@ -171,7 +171,7 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
 	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune record trouble silence webhook_endpoint \
+	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
 	level own
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
