@@ -11,6 +11,7 @@
 #	make demo-slack			what that Slack shows
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
+#	make bench-record		what it costs to record which handlers ran
 #	make format, format-check
 
 .DEFAULT_GOAL = all
@@ -49,6 +50,7 @@ OBJS = \
 	src/inbox_table.o \
 	src/inbox.o \
 	src/step.o \
+	src/record.o \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
@@ -91,13 +93,18 @@ OBJS = \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
+	src/untold.o \
+	src/rotated.o \
 	src/alert.o \
 	src/alert_setup.o \
 	src/group.o \
+	src/burst.o \
 	src/incident.o \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
+	src/trouble.o \
+	src/recovered.o \
 	src/template.o \
 	src/template_parse.o \
 	src/template_path.o \
@@ -149,6 +156,7 @@ OBJS = \
 	src/pass.o \
 	src/work.o \
 	src/guard.o \
+	src/journal.o \
 	src/slots.o \
 	src/launcher.o \
 	src/worker.o \
@@ -162,6 +170,7 @@ INSTALL_SQL = \
 	src/install/20_inbox.sql \
 	src/install/30_mirror.sql \
 	src/install/40_handler.sql \
+	src/install/45_record.sql \
 	src/install/50_destination.sql \
 	src/install/60_outbox.sql \
 	src/install/65_template.sql \
@@ -175,7 +184,7 @@ INSTALL_SQL = \
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint account inbox webhook refusal catalog mirror shape order reading \
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune silence webhook_endpoint \
+	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
 	level own
 ISOLATION = account duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
@@ -269,7 +278,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -301,6 +310,9 @@ demo-stop:
 
 bench:
 	@test/bench/run
+
+bench-record:
+	@test/bench/run record
 
 fuzz:
 	@test/fuzz/run

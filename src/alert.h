@@ -41,10 +41,30 @@ extern bool group_lock(const Alert *alert, const char *group,
 					   const char *account, bool wait);
 extern bool group_try_destination(const char *destination);
 
+/* ---- in burst.c: how much is too much ---- */
+
+/* An event as an alert sees it. */
+typedef struct Occurrence
+{
+	const Alert *alert;
+	Event *event;
+	const char *group;
+	const char *destination; /* as resolved, or NULL: nobody is to be told */
+	const char *class;		 /* what a burst is counted for, within the rule */
+	TimestampTz created;
+} Occurrence;
+
+extern int64 incident_first_id(EngineStatement *statement, Datum *values,
+							   const char *nulls);
+extern const char *burst_class(const Alert *alert, const Event *event);
+extern bool burst_is_over(const Occurrence *occurrence);
+extern bool burst_is_flood(const Occurrence *occurrence);
+extern const char *burst_rollup_group(const Occurrence *occurrence);
+extern bool incident_flooded(const char *destination, int reserve);
+
 /* ---- in incident.c: opened, counted, closed ---- */
 extern void incident_opening(const Alert *alert, Event *event);
 extern void incident_closing(const Alert *alert, Event *event);
-extern bool incident_flooded(const char *destination, int reserve);
 extern void incident_end_group_changed(const char *alert);
 
 /* ---- in incident_message.c: what Slack is told of it ---- */

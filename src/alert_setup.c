@@ -240,14 +240,14 @@ static const struct DefaultAlert
 	 "status}}, {{id | link}}",
 	 NULL, "5 minutes", NULL, "warning"},
 	{"events_failing", "system.event_failed",
-	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}:"
-	 " {{error}}. {{remedy}}",
-	 "$.data.object.step", "1 hour", NULL, "warning"},
+	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}"
+	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`",
+	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "warning"},
 	{"events_dead", "system.event_dead",
-	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}:"
-	 " {{error}}. Mend it, then `SELECT * FROM stripe_sync.replay(now() - "
-	 "interval '7 days')`.",
-	 "$.data.object.step", "1 hour", NULL, "critical"},
+	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}"
+	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`. Mend it, then"
+	 " `SELECT * FROM stripe_sync.replay(now() - interval '7 days')`.",
+	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "critical"},
 	{"silence", "system.silence",
 	 "*No events from Stripe* at endpoint `{{endpoint}}` since {{last_event_at | "
 	 "date}}. Is the webhook endpoint still enabled at Stripe?",
@@ -297,12 +297,32 @@ add_default(const struct DefaultAlert *alert, text *destination)
 	upsert_alert(values, nulls);
 }
 
+/* Do the default alerts go there already? */
+static bool
+defaults_go_to(text *destination)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.alert WHERE name = 'destination_disabled'"
+		" AND destination = $1",
+		1,
+		{TEXTOID}};
+	Datum value = PointerGetDatum(destination);
+	bool found;
+
+	SPI_connect();
+	engine_run(&select, &value, NULL, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}
+
 /* add_default_alerts(destination): the names of the rules */
 ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	text *destination;
 	RoleScope scope;
+	bool changed;
 
 	(void) required(fcinfo, 0, "destination");
 	destination = PG_GETARG_TEXT_PP(0);
@@ -317,6 +337,7 @@ ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 	scope = role_enter_engine();
 	check_destination(text_to_cstring(destination));
 	guard_note();
+	changed = !defaults_go_to(destination);
 	for (int i = 0; i < lengthof(defaults); i++)
 	{
 		Datum value = CStringGetTextDatum(defaults[i].name);
@@ -326,6 +347,8 @@ ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 		tuplestore_putvalues(result->setResult, result->setDesc, &value,
 							 &isnull);
 	}
+	if (changed)
+		untold_remark(text_to_cstring(destination));
 	role_leave(&scope);
 	return (Datum) 0;
 }

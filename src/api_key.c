@@ -150,6 +150,7 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 	if (key != NULL)
 		check_mode(key, text_to_cstring(account));
 	store_key(account, key);
+	journal_note_text(key ? "key.set" : "key.removed", account, NULL);
 	guard_note();
 	slots_wake();
 	role_leave(&scope);

@@ -493,9 +493,15 @@ make_job(Datum arguments)
 		1,
 		{JSONBOID}};
 
+	int64 job;
+
 	engine_run(&insert, &arguments, NULL, SPI_OK_INSERT_RETURNING);
 	slots_wake();
-	return SPI_processed == 0 ? 0 : DatumGetInt64(engine_value());
+	if (SPI_processed == 0)
+		return 0;
+	job = DatumGetInt64(engine_value());
+	job_note_made(job, "backfill");
+	return job;
 }
 
 static void

@@ -136,7 +136,7 @@ static bool
 mark_off(const char *name, const char *reason, char **fallback)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.destination AS d SET enabled = false,"
+		"UPDATE stripe_sync.destination AS d SET enabled = false, refused = true,"
 		" disabled_reason = $2, disabled_at = pg_catalog.clock_timestamp()"
 		" WHERE name OPERATOR(pg_catalog.=) $1 AND enabled RETURNING"
 		" (SELECT f.name FROM stripe_sync.destination f"
@@ -254,6 +254,7 @@ destination_switch_off(const char *name, const char *reason)
 					 &object, &outgoing.payload);
 		if (fallback != NULL)
 			(void) outbox_enqueue(&outgoing);
+		journal_note("destination.off", name, reason);
 		alert_system("system.destination_disabled", object);
 	}
 	role_leave(&scope);

@@ -258,7 +258,7 @@ store_place(const Place *place)
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.destination (name, kind, channel) VALUES ($1, $2, $3)"
 		" ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, channel = excluded.channel,"
-		" enabled = true, disabled_reason = NULL, disabled_at = NULL",
+		" enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL",
 		3,
 		{TEXTOID, TEXTOID, TEXTOID}};
 	Datum values[] = {PointerGetDatum(place->name),
@@ -272,7 +272,9 @@ store_place(const Place *place)
 	secret_delete("destination_secret", place->name);
 	secret_insert("destination_secret", lengthof(secrets), secrets, nulls);
 	pace_unblock(place->name);
+	rotated_forget(place->name);
 	incident_end_disabled(place->name);
+	journal_note_text("destination.added", place->name, place->kind);
 }
 
 /* ---- what people call ---- */
@@ -292,13 +294,17 @@ static void
 place_add(const Place *place)
 {
 	RoleScope scope = role_enter_engine();
+	bool changed;
 
 	SPI_connect();
 	pace_make(place->name);
 	pace_lock(place->name);
-	if (!is_unchanged(place))
+	changed = !is_unchanged(place);
+	if (changed)
 		store_place(place);
 	setup_end(&scope);
+	if (changed)
+		untold_remark(text_to_cstring(place->name));
 }
 
 /* add_slack_webhook(destination, url) */
@@ -329,10 +335,15 @@ SECRET_FUNCTION(stripe_sync_add_slack_channel)
 	PG_RETURN_VOID();
 }
 
+#define NOT_SWITCHED NULL
+
+static const char SWITCHED_ON[] = "destination.on";
+static const char SWITCHED_OFF[] = "destination.off";
+
 /* Run one statement on a destination that must be there. */
 static void
 change_destination(EngineStatement *update, Datum *values, const char *nulls,
-				   bool unblock)
+				   const char *switched)
 {
 	text *name = DatumGetTextPP(values[0]);
 	RoleScope scope = role_enter_engine();
@@ -341,8 +352,16 @@ change_destination(EngineStatement *update, Datum *values, const char *nulls,
 	pace_lock(name);
 	if (!run_on_rows(update, values, nulls, SPI_OK_UPDATE))
 		destination_missing(text_to_cstring(name));
-	if (unblock)
+	if (switched == SWITCHED_ON)
 		pace_unblock(name);
+	if (switched != NOT_SWITCHED)
+	{
+		rotated_forget(name);
+		journal_note_text(switched, name,
+						  switched == SWITCHED_ON
+							  ? NULL
+							  : text_to_cstring(DatumGetTextPP(values[1])));
+	}
 	setup_end(&scope);
 }
 
@@ -351,13 +370,13 @@ ENGINE_FUNCTION(stripe_sync_enable_destination)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination"
-		" SET enabled = true, disabled_reason = NULL, disabled_at = NULL"
+		" SET enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL"
 		" WHERE name OPERATOR(pg_catalog.=) $1",
 		1,
 		{TEXTOID}};
 	Datum values[] = {PointerGetDatum(required_text(fcinfo, 0, "name"))};
 
-	change_destination(&update, values, NULL, true);
+	change_destination(&update, values, NULL, SWITCHED_ON);
 	incident_end_disabled(DatumGetTextPP(values[0]));
 	PG_RETURN_VOID();
 }
@@ -366,7 +385,7 @@ ENGINE_FUNCTION(stripe_sync_enable_destination)
 ENGINE_FUNCTION(stripe_sync_disable_destination)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.destination SET enabled = false, disabled_reason = $2,"
+		"UPDATE stripe_sync.destination SET enabled = false, refused = false, disabled_reason = $2,"
 		" disabled_at = CASE WHEN enabled THEN pg_catalog.clock_timestamp() ELSE disabled_at END"
 		" WHERE name OPERATOR(pg_catalog.=) $1",
 		2,
@@ -377,7 +396,7 @@ ENGINE_FUNCTION(stripe_sync_disable_destination)
 
 	if (reason == NULL || VARSIZE_ANY_EXHDR(reason) == 0)
 		values[1] = CStringGetTextDatum("switched off by hand");
-	change_destination(&update, values, NULL, false);
+	change_destination(&update, values, NULL, SWITCHED_OFF);
 	PG_RETURN_VOID();
 }
 
@@ -400,7 +419,7 @@ set_other(FunctionCallInfo fcinfo, EngineStatement *update, const char *what,
 	if (other != NULL)
 		destination_hold(other, false);
 	SPI_finish();
-	change_destination(update, values, other ? NULL : " n", false);
+	change_destination(update, values, other ? NULL : " n", NOT_SWITCHED);
 	role_leave(&scope);
 }
 
@@ -513,6 +532,7 @@ ENGINE_FUNCTION(stripe_sync_drop_destination)
 	secret_delete("destination_secret", name);
 	for (int i = 0; i < lengthof(drops); i++)
 		engine_run(&drops[i], values, NULL, SPI_OK_DELETE);
+	journal_note_text("destination.dropped", name, NULL);
 	setup_end(&scope);
 	PG_RETURN_VOID();
 }

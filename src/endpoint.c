@@ -214,7 +214,10 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 	scope = role_enter_engine();
 	upsert(name, values, nulls);
 	if (!endpoint_secret_known(name, secret, &same))
+	{
 		endpoint_secret_add(name, secret);
+		journal_note_text("endpoint.added", name, NULL);
+	}
 	else if (!same)
 		ereport(
 			ERROR,
@@ -258,6 +261,7 @@ keep_as(text *name, bool livemode, text *secret)
 	if (endpoint_secret_known(name, secret, &same))
 		return same;
 	endpoint_secret_add(name, secret);
+	journal_note_text("endpoint.added", name, "made at Stripe");
 	return true;
 }
 
@@ -303,7 +307,10 @@ SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 	if (!endpoint_find(text_to_cstring(name), &endpoint, &refusal))
 		refusal_raise(&refusal);
 	if (!endpoint_secret_known(name, secret, &same) || !same)
+	{
 		endpoint_secret_rotate(name, secret, engine_time_after(keep));
+		journal_note_text("endpoint.rotated", name, NULL);
+	}
 	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
@@ -328,6 +335,7 @@ ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
 	SPI_finish();
 	endpoint_secret_drop(name);
+	journal_note_text("endpoint.dropped", name, NULL);
 	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();

@@ -221,6 +221,14 @@ guard_state(void)
 	return guc_outbound ? state : OUTBOUND_OFF;
 }
 
+/* Was this very database set up, whether or not it may send?  As guard_state(). */
+bool
+guard_is_original(void)
+{
+	(void) guard_state();
+	return state == OUTBOUND_ON || state == OUTBOUND_RESTORED;
+}
+
 /* For the log and for people; the sentence goes on from "nothing is sent:" */
 const char *
 guard_reason(OutboundState what)
@@ -317,6 +325,7 @@ ENGINE_FUNCTION(stripe_sync_activate)
 	engine_run(&forget, NULL, NULL, SPI_OK_DELETE);
 	SPI_finish();
 	insert_note();
+	journal_note("activate", NULL, NULL);
 	waiting = count_waiting();
 	role_leave(&scope);
 	slots_wake();
@@ -383,7 +392,8 @@ guard_lets(const char *what)
 
 /* Runs a statement on what pause() or resume() was told. */
 static void
-set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected)
+set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected,
+		  const char *word)
 {
 	char *what = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	RoleScope scope;
@@ -400,6 +410,8 @@ set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected)
 	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(statement, values, NULL, expected);
+	if (SPI_processed > 0)
+		journal_note(word, what, NULL);
 	SPI_finish();
 	role_leave(&scope);
 	slots_wake();
@@ -416,7 +428,7 @@ ENGINE_FUNCTION(stripe_sync_pause)
 		1,
 		{TEXTOID}};
 
-	set_pause(fcinfo, &insert, SPI_OK_INSERT);
+	set_pause(fcinfo, &insert, SPI_OK_INSERT, "pause");
 	PG_RETURN_VOID();
 }
 
@@ -429,6 +441,6 @@ ENGINE_FUNCTION(stripe_sync_resume)
 		1,
 		{TEXTOID}};
 
-	set_pause(fcinfo, &drop, SPI_OK_DELETE);
+	set_pause(fcinfo, &drop, SPI_OK_DELETE, "resume");
 	PG_RETURN_VOID();
 }

@@ -142,6 +142,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
 	if (SPI_processed == 0)
 		handler_missing(TextDatumGetCString(values[0]));
+	record_handler_dropped(DatumGetTextPP(values[0]));
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);

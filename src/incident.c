@@ -18,36 +18,7 @@
 
 #include "alert.h"
 
-/* Messages an hour and destination, beyond max_alerts_per_hour */
-#define CRITICAL_RESERVE 10
-
-/* An event as an alert sees it. */
-typedef struct Occurrence
-{
-	const Alert *alert;
-	Event *event;
-	const char *group;
-	const char *destination; /* as resolved, or NULL: nobody is to be told */
-	TimestampTz created;
-} Occurrence;
-
 /* ---- looking things up ---- */
-
-/* The first column of the first row, as int8; 0 when there is none. */
-static int64
-first_id(EngineStatement *statement, Datum *values, const char *nulls)
-{
-	bool isnull = true;
-	int64 id = 0;
-
-	SPI_connect();
-	engine_run(statement, values, nulls, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										 SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
-	return isnull ? 0 : id;
-}
 
 static bool
 seen_before(const Occurrence *occurrence)
@@ -61,7 +32,7 @@ seen_before(const Occurrence *occurrence)
 					  CStringGetTextDatum(occurrence->event->account),
 					  CStringGetTextDatum(occurrence->alert->name)};
 
-	return first_id(&select, values, NULL) != 0;
+	return incident_first_id(&select, values, NULL) != 0;
 }
 
 /* The event counts for this alert, to that incident (0: to none). */
@@ -120,7 +91,7 @@ find_open(const Occurrence *occurrence)
 		engine_run(&expire, values, NULL, SPI_OK_UPDATE);
 		SPI_finish();
 	}
-	return first_id(&select, values, NULL);
+	return incident_first_id(&select, values, NULL);
 }
 
 /* A roll-up or digest that still counts on; its events keep it alive. */
@@ -141,7 +112,7 @@ find_collecting(const char *kind, const char *alert, const char *group,
 	Datum values[] = {CStringGetTextDatum(alert), CStringGetTextDatum(group),
 					  CStringGetTextDatum(kind), Int64GetDatum(window)};
 
-	return first_id(&select, values, NULL);
+	return incident_first_id(&select, values, NULL);
 }
 
 /* Has what would close it arrived already?  Then it is late, and no news. */
@@ -165,62 +136,21 @@ closed_already(const Occurrence *occurrence)
 					  CStringGetTextDatum(occurrence->event->account),
 					  TimestampTzGetDatum(occurrence->created), (Datum) 0};
 
-	if (alert->closed_by == NULL)
+	/* what the engine reports is never late, and has whole seconds */
+	if (alert->closed_by == NULL ||
+		strncmp(occurrence->event->type, "system.", 7) == 0)
 		return false;
 	values[3] = CStringGetTextDatum(alert->name);
-	if (first_id(&by_group, values, NULL) != 0)
+	if (incident_first_id(&by_group, values, NULL) != 0)
 		return true;
 	if (alert->group_by != NULL || occurrence->event->object_id == NULL)
 		return false;
 	values[0] = CStringGetTextDatum(occurrence->event->object_id);
 	values[3] = CStringGetTextDatum(alert->closed_by);
-	return first_id(&by_object, values, NULL) != 0;
+	return incident_first_id(&by_object, values, NULL) != 0;
 }
 
 /* ---- opening ---- */
-
-/* For each destination: one customer's failures are no burst to another. */
-static bool
-burst_is_over(const Occurrence *occurrence)
-{
-	static EngineStatement count = {
-		"SELECT pg_catalog.count(*) FROM stripe_sync.incident_record"
-		" WHERE alert = $1 AND destination = $2 AND kind = 'single' AND opened_at"
-		"  > pg_catalog.clock_timestamp() - $3 * interval '1 microsecond'",
-		3,
-		{TEXTOID, TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(occurrence->alert->name),
-					  CStringGetTextDatum(occurrence->destination),
-					  Int64GetDatum(occurrence->alert->window)};
-
-	return first_id(&count, values, NULL) >= guc_coalesce_burst;
-}
-
-/* Has it had as many messages of alerts this hour as it may, and so many more? */
-bool
-incident_flooded(const char *destination, int reserve)
-{
-	static EngineStatement count = {
-		"SELECT pg_catalog.count(*) FROM stripe_sync.message"
-		" WHERE destination = $1 AND alert IS NOT NULL AND created_at"
-		"  > pg_catalog.clock_timestamp() - interval '1 hour'",
-		1,
-		{TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(destination)};
-
-	return first_id(&count, values, NULL) >=
-		   (int64) guc_max_alerts_per_hour + reserve;
-}
-
-/* What is critical isn't lost among what isn't. */
-static bool
-is_flooded(const Occurrence *occurrence)
-{
-	bool critical = strcmp(occurrence->alert->severity, "critical") == 0;
-
-	return incident_flooded(occurrence->destination,
-							critical ? CRITICAL_RESERVE : 0);
-}
 
 /* What of the incident is written when it opens. */
 typedef struct Opening
@@ -241,13 +171,13 @@ insert_incident(const Occurrence *occurrence, const Opening *opening)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account,"
 		" destination, severity, text, footer, blocks, event_id, window_until,"
-		" escalate_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+		" escalate_at, class) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
 		"  pg_catalog.clock_timestamp() + $11 * interval '1 microsecond',"
 		"  CASE WHEN $12 > 0 THEN pg_catalog.clock_timestamp()"
-		"    + $12 * interval '1 second' END) RETURNING id",
-		12,
+		"    + $12 * interval '1 second' END, $13) RETURNING id",
+		13,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		 JSONBOID, TEXTOID, INT8OID, INT4OID}};
+		 JSONBOID, TEXTOID, INT8OID, INT4OID, TEXTOID}};
 	bool escalates = strcmp(opening->kind, "single") == 0 &&
 					 strcmp(occurrence->alert->severity, "critical") == 0;
 	Datum values[] = {
@@ -262,8 +192,9 @@ insert_incident(const Occurrence *occurrence, const Opening *opening)
 		opening->blocks ? JsonbPGetDatum(opening->blocks) : (Datum) 0,
 		CStringGetTextDatum(occurrence->event->id),
 		Int64GetDatum(opening->window),
-		Int32GetDatum(escalates ? guc_escalate_after : 0)};
-	char nulls[] = "            ";
+		Int32GetDatum(escalates ? guc_escalate_after : 0),
+		CStringGetTextDatum(occurrence->class)};
+	char nulls[] = "             ";
 	int64 id;
 
 	nulls[7] = opening->footer ? ' ' : 'n';
@@ -307,7 +238,7 @@ open_rollup(const Occurrence *occurrence)
 	Opening opening = {
 		.kind = "rollup",
 		.alert = alert->name,
-		.group = occurrence->destination,
+		.group = burst_rollup_group(occurrence),
 		.account = "",
 		.text = template_render(alert->template, occurrence->event),
 		.footer = alert->is_for_customer ? "" : NULL,
@@ -372,10 +303,10 @@ static int64
 find_collector(const Occurrence *occurrence)
 {
 	const Alert *alert = occurrence->alert;
-	int64 id = find_collecting("rollup", alert->name, occurrence->destination,
-							   alert->window);
+	int64 id = find_collecting("rollup", alert->name,
+							   burst_rollup_group(occurrence), alert->window);
 
-	if (id == 0 && is_flooded(occurrence))
+	if (id == 0 && burst_is_flood(occurrence))
 		id = find_collecting("digest", DIGEST_ALERT, occurrence->destination,
 							 USECS_PER_HOUR);
 	return id;
@@ -395,7 +326,7 @@ open_for(const Occurrence *occurrence)
 	}
 	if (collector != 0)
 		count_to(occurrence, collector);
-	else if (is_flooded(occurrence))
+	else if (burst_is_flood(occurrence))
 		open_digest(occurrence);
 	else if (burst_is_over(occurrence))
 		open_rollup(occurrence);
@@ -446,7 +377,12 @@ count_again(const Occurrence *occurrence, int64 id)
 static Occurrence
 occur(const Alert *alert, Event *event)
 {
-	Occurrence occurrence = {alert, event, alert->group, alert->destination, 0};
+	Occurrence occurrence = {alert,
+							 event,
+							 alert->group,
+							 alert->destination,
+							 burst_class(alert, event),
+							 0};
 
 	occurrence.created = event->has_created ? event->created
 											: GetCurrentTimestamp();
@@ -485,7 +421,7 @@ failed_since(const Occurrence *occurrence, int64 id)
 	Datum values[] = {Int64GetDatum(id),
 					  TimestampTzGetDatum(occurrence->created)};
 
-	return first_id(&select, values, NULL) != 0;
+	return incident_first_id(&select, values, NULL) != 0;
 }
 
 static void
@@ -526,7 +462,41 @@ find_collected(const Occurrence *occurrence)
 					  CStringGetTextDatum(occurrence->event->account),
 					  TimestampTzGetDatum(occurrence->created)};
 
-	return first_id(&select, values, NULL);
+	return incident_first_id(&select, values, NULL);
+}
+
+/*
+ * Of failing events: does one of the group fail again, now that we have the
+ * group's lock?  "any": does any of its step?
+ */
+static bool
+fails_again(const Event *event, bool any)
+{
+	char *step;
+
+	if (strcmp(event->type, EVENT_RECOVERED) != 0 || event->object == NULL)
+		return false;
+	step = json_get_string(event->object, "step");
+	return step != NULL &&
+		   record_is_failing(
+			   step, any ? NULL : json_get_string(event->object, "sqlstate"),
+			   json_get_string(event->object, "event_type"), event->account);
+}
+
+/* A roll-up or digest has it; a step's roll-up ends with all that it collects. */
+static void
+close_collected(const Occurrence *occurrence, int64 id)
+{
+	Incident incident;
+
+	CommandCounterIncrement();
+	if (!incident_read(id, &incident))
+		return;
+	if (strcmp(incident.kind, "rollup") == 0 && occurrence->class[0] != '\0' &&
+		!fails_again(occurrence->event, true))
+		close_incident(occurrence, id);
+	else
+		incident_tell_repeated(&incident, false, occurrence->event);
 }
 
 /* An event that closes what the rule has opened; silent where nothing is. */
@@ -537,7 +507,7 @@ incident_closing(const Alert *alert, Event *event)
 	int64 open;
 	int64 collected;
 
-	if (seen_before(&occurrence))
+	if (seen_before(&occurrence) || fails_again(event, false))
 		return;
 	open = find_open(&occurrence);
 	collected = open == 0 ? find_collected(&occurrence) : 0;
@@ -548,11 +518,5 @@ incident_closing(const Alert *alert, Event *event)
 	if (open != 0)
 		close_incident(&occurrence, open);
 	else if (collected != 0)
-	{
-		Incident incident;
-
-		CommandCounterIncrement();
-		if (incident_read(collected, &incident))
-			incident_tell_repeated(&incident, false, event);
-	}
+		close_collected(&occurrence, collected);
 }

@@ -18,6 +18,20 @@
 #define LOOK_EVERY 200 /* ms, while somebody waits */
 #define BAR_WIDTH  30
 
+static void
+note_job(const char *what, int64 job, const char *detail)
+{
+	journal_note(what, psprintf(INT64_FORMAT, job), detail);
+}
+
+/* By somebody; the worker makes some by the clock. */
+void
+job_note_made(int64 job, const char *kind)
+{
+	if (!slots_is_worker())
+		note_job("job.made", job, kind);
+}
+
 /* Within an SPI connection of the caller's. */
 int64
 job_create(const char *kind)
@@ -27,10 +41,13 @@ job_create(const char *kind)
 		1,
 		{TEXTOID}};
 	Datum value = CStringGetTextDatum(kind);
+	int64 job;
 
 	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
 	slots_wake();
-	return DatumGetInt64(engine_value());
+	job = DatumGetInt64(engine_value());
+	job_note_made(job, kind);
+	return job;
 }
 
 /* ---- while it is worked at, within transactions of the runner's ---- */
@@ -97,6 +114,19 @@ job_fail_account(const Part *part, const char *error)
 	SPI_finish();
 }
 
+/* What has failed, and what somebody has asked for; not what comes by the clock. */
+static void
+note_finished(int64 job, HeapTuple row, TupleDesc desc)
+{
+	char *state = SPI_getvalue(row, desc, 1);
+	bool isnull;
+
+	if (strcmp(state, "failed") == 0)
+		note_job("job.failed", job, SPI_getvalue(row, desc, 2));
+	else if (DatumGetBool(SPI_getbinval(row, desc, 3, &isnull)))
+		note_job("job.done", job, SPI_getvalue(row, desc, 2));
+}
+
 /* A job is over when its last part is. */
 void
 job_finish(int64 job)
@@ -107,13 +137,16 @@ job_finish(int64 job)
 		"   WHERE p.job = j.id AND p.state = 'failed') THEN 'failed' ELSE 'done' END"
 		" WHERE j.id = $1 AND j.state = 'running' AND NOT EXISTS"
 		"  (SELECT FROM stripe_sync.job_part p"
-		"    WHERE p.job = j.id AND p.state IN ('blocked', 'waiting', 'running'))",
+		"    WHERE p.job = j.id AND p.state IN ('blocked', 'waiting', 'running'))"
+		" RETURNING state, kind, kind IN ('backfill', 'create_webhook_endpoint')",
 		1,
 		{INT8OID}};
 	Datum value = Int64GetDatum(job);
 
 	SPI_connect();
-	engine_run(&finish, &value, NULL, SPI_OK_UPDATE);
+	engine_run(&finish, &value, NULL, SPI_OK_UPDATE_RETURNING);
+	if (SPI_processed > 0)
+		note_finished(job, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();
 }
 
@@ -168,6 +201,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 	if (SPI_processed == 0)
 		refuse_cancel(PG_GETARG_INT64(0));
 	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
+	note_job("job.cancelled", PG_GETARG_INT64(0), NULL);
 	SPI_finish();
 	unread_cancelled(PG_GETARG_INT64(0));
 	gap_release(PG_GETARG_INT64(0));

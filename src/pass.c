@@ -162,6 +162,9 @@ chores_turn(TimestampTz *next)
 	escalate_end_windows();
 	pass_commit();
 	pass_begin();
+	rotated_check();
+	pass_commit();
+	pass_begin();
 	silence_check();
 	pass_commit();
 	pass_begin();

@@ -6,8 +6,9 @@
  * Stripe lists events for 30, and one that was forgotten would come back as
  * missing.  The mirror stays; its rows may then name events that are gone.
  *
- * The order is: messages, then incidents that no message names, then events,
- * then the notes of which alert has seen which event.  Those notes stay as long
+ * The order is: messages, then incidents that no message names, then events
+ * with what failed and ran of them, then the notes of which alert has seen which
+ * event.  Those notes stay as long
  * as the event could be replayed, or the incident counts them.  Jobs that are
  * over go with their parts; requests to Stripe after two weeks.  What was counted
  * of refused deliveries goes when the last of them is that old.
@@ -52,7 +53,7 @@ static const char *const incident_batch =
  * hence ONLY.
  */
 static const char *const event_batch =
-	"DELETE FROM ONLY stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"WITH old AS (DELETE FROM ONLY stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 	"  SELECT e.ctid FROM ONLY stripe_sync.event e"
 	"   WHERE e.received_at OPERATOR(pg_catalog.<) $1"
 	"     AND e.status OPERATOR(pg_catalog.=) ANY ('{applied,stale,ignored}')"
@@ -60,7 +61,17 @@ static const char *const event_batch =
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.event u"
 	"       WHERE u.object_id OPERATOR(pg_catalog.=) e.object_id"
 	"         AND u.status OPERATOR(pg_catalog.=) ANY ('{pending,failed,dead}'))"
-	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING id, account),"
+	" errors AS (DELETE FROM stripe_sync.event_error r USING old"
+	"   WHERE r.event_id OPERATOR(pg_catalog.=) old.id AND r.account OPERATOR(pg_catalog.=) old.account),"
+	" runs AS (DELETE FROM stripe_sync.handler_run r USING old"
+	"   WHERE r.event_id OPERATOR(pg_catalog.=) old.id AND r.account OPERATOR(pg_catalog.=) old.account)"
+	" SELECT 1 FROM old";
+
+static const char *const journal_batch =
+	"DELETE FROM stripe_sync.journal WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"  SELECT j.id FROM stripe_sync.journal j"
+	"   WHERE j.at OPERATOR(pg_catalog.<) $1 ORDER BY j.at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const alerted_batch =
 	"DELETE FROM ONLY stripe_sync.alerted WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
@@ -158,9 +169,10 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 	int64 others = delete_batch(message_batch, before, most, SPI_OK_SELECT) +
 				   delete_batch(incident_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(job_batch, before, most, SPI_OK_DELETE) +
-				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE);
+				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(journal_batch, before, most, SPI_OK_DELETE);
 
-	*events = delete_batch(event_batch, before, most, SPI_OK_DELETE);
+	*events = delete_batch(event_batch, before, most, SPI_OK_SELECT);
 	return others + *events +
 		   delete_batch(alerted_batch, before, most, SPI_OK_DELETE);
 }

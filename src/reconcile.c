@@ -72,6 +72,7 @@ create_run(int64 seconds)
 	job = DatumGetInt64(engine_value());
 	foreach(cell, accounts)
 		add_part(job, ++number, lfirst(cell), seconds == 0);
+	job_note_made(job, "reconcile");
 	slots_wake();
 	return job;
 }

@@ -117,7 +117,7 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 		(has_failed_step(run.todo) || strcmp(receipt.status, "failed") == 0))
 		run.error = former; /* of a step that had no turn */
 	step_settle(&run, receipt.status, attempts);
-	alert_event_trouble(&run, receipt.status);
+	trouble_tell(&run);
 	return receipt;
 }
 

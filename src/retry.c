@@ -153,6 +153,28 @@ run_body(void *arg)
 	(void) replay_run(stored, steps, rest, 0);
 }
 
+/* What the step of a claim has come to, when it is undone with all of its turn. */
+typedef struct Undone
+{
+	Claim *claim;
+	ErrorData *error;
+} Undone;
+
+/* As after a step that fails by itself: the event, event_error, alerts. */
+static void
+tell_undone(void *arg)
+{
+	Undone *undone = arg;
+	StoredEvent *stored = replay_lock(undone->claim->id, undone->claim->account);
+	StepRun run = {0};
+
+	if (stored == NULL)
+		return;
+	run.event = &stored->event;
+	step_failed(&run, undone->claim->step, undone->error);
+	trouble_tell(&run);
+}
+
 static void
 run_claim(Claim *claim)
 {
@@ -161,26 +183,40 @@ run_claim(Claim *claim)
 		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
 		3,
 		{TEXTOID, TEXTOID, TEXTOID}};
-	ErrorData *error;
+	Undone undone = {claim, NULL};
+	ErrorData *ignored;
 
 	/* the attempt is counted already: what ends it must not end the others' */
-	if (!step_guard(run_body, claim, step_excuse_all, &error))
+	if (!step_guard(run_body, claim, step_excuse_all, &undone.error))
 	{
-		Datum values[] = {
-			CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
-			CStringGetTextDatum(psprintf("%s: %s: %s", claim->step->name,
-										 unpack_sql_state(error->sqlerrcode),
-										 error->message))};
+		Datum values[] = {CStringGetTextDatum(claim->id),
+						  CStringGetTextDatum(claim->account),
+						  CStringGetTextDatum(psprintf(
+							  "%s: %s: %s", claim->step->name,
+							  unpack_sql_state(undone.error->sqlerrcode),
+							  undone.error->message))};
 
 		SPI_connect();
 		engine_run(&note, values, NULL, SPI_OK_UPDATE);
 		SPI_finish();
+		(void) step_guard(tell_undone, &undone, step_excuse_all, &ignored);
 	}
+}
+
+/* An event that can't even be read: which step fails, nobody knows. */
+static void
+record_put_off(void *arg)
+{
+	Undone *undone = arg;
+	Event event = {
+		.id = undone->claim->id, .account = undone->claim->account, .type = ""};
+
+	record_failure(&event, "", undone->error);
 }
 
 /* Whatever is wrong with it, it must not hold up those behind it. */
 static void
-put_off(const Claim *claim, const ErrorData *error)
+put_off(Claim *claim, ErrorData *error)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.event SET error = $3,"
@@ -192,10 +228,13 @@ put_off(const Claim *claim, const ErrorData *error)
 		CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
 		CStringGetTextDatum(psprintf(
 			"%s: %s", unpack_sql_state(error->sqlerrcode), error->message))};
+	Undone undone = {claim, error};
+	ErrorData *ignored;
 
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
+	(void) step_guard(record_put_off, &undone, step_excuse_all, &ignored);
 }
 
 static void
@@ -224,6 +263,7 @@ bool
 retry_turn(TimestampTz *next)
 {
 	Claim claim = {0};
+	bool told = false;
 
 	if (claim_memory == NULL)
 		claim_memory = AllocSetContextCreate(
@@ -231,11 +271,14 @@ retry_turn(TimestampTz *next)
 	MemoryContextReset(claim_memory);
 	pass_begin();
 	if (!take_due(&claim))
+	{
 		/* what is due and not found is somebody else's at the moment */
 		*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
+		told = recovered_tell();
+	}
 	pass_commit();
 	if (claim.id == NULL)
-		return false;
+		return told;
 	if (claim.step != NULL)
 	{
 		pass_begin();

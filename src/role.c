@@ -142,6 +142,14 @@ called_frame(void)
 	return NULL;
 }
 
+Oid
+role_caller(void)
+{
+	ScopeFrame *called = called_frame();
+
+	return called != NULL ? called->user : GetUserId();
+}
+
 /* What the caller had deferred when it called us, has it been fired? */
 bool
 scope_callers_fired(void)

@@ -253,7 +253,7 @@ write_outcome(Part *part, const Outcome *outcome)
 		part_load_key(part); /* it may be another by now */
 		return true;
 	}
-	unread_failed(part, outcome);
+	unread_over(part, outcome);
 	if (strcmp(outcome->state, "waiting") != 0)
 		job_unblock(part, outcome->state);
 	job_finish(part->job);

@@ -309,6 +309,8 @@ tell_destination(const Flight *flight)
 	bool is_dead = flight->judgement.verdict == SLACK_DESTINATION_DEAD ||
 				   flight->judgement.verdict == SLACK_CREDENTIAL_DEAD;
 
+	if (flight->judgement.verdict == SLACK_CREDENTIAL_DEAD)
+		rotated_note(flight->destination, flight->secret);
 	if (is_dead)
 		destination_switch_off(flight->destination,
 							   flight->trouble ? flight->trouble

@@ -170,6 +170,16 @@ slot_detach(int code, Datum arg)
 	ConditionVariableBroadcast(&table->left);
 }
 
+static SlotPast
+past_of(const Slot *slot)
+{
+	if (slot->attached == 0 || slot->absent)
+		return PAST_NONE;
+	if (slot->in_turn)
+		return PAST_IN_TURN;
+	return slot->dismissed ? PAST_TOLD : PAST_DIED;
+}
+
 /*
  * Take the database's slot for this process, which hasn't connected yet.  What
  * is registered with on_shmem_exit before connecting runs after what connecting
@@ -186,6 +196,7 @@ slot_attach(Oid database)
 	{
 		slot->pid = MyProcPid;
 		slot->latch = MyLatch;
+		slot->past = past_of(slot);
 		slot->look = slot->wanted = false;
 		slot->leave = slot->in_turn = false;
 		slot->absent = slot->dismissed = false;
@@ -210,6 +221,12 @@ slots_report(const char *state)
 	slots_lock(LW_EXCLUSIVE);
 	slot_tell(worker_slot, state);
 	slots_unlock();
+}
+
+bool
+slots_is_worker(void)
+{
+	return worker_slot != NULL;
 }
 
 /* ---- sessions ---- */

@@ -17,6 +17,14 @@
 
 #define SLOTS 1024 /* databases that a server keeps workers for */
 
+typedef enum SlotPast
+{
+	PAST_NONE,
+	PAST_IN_TURN, /* it made room for another database */
+	PAST_TOLD,	  /* it was told to end */
+	PAST_DIED
+} SlotPast;
+
 typedef struct Slot
 {
 	Oid database; /* InvalidOid: the slot is free */
@@ -39,6 +47,7 @@ typedef struct Slot
 	bool dismissed;	 /* a signal told it to end */
 	bool told;		 /* the log has it that the database is inactive */
 	bool told_unfit; /* ... that the library doesn't fit its catalog */
+	SlotPast past;	 /* what became of the worker before this one */
 	TimestampTz attached;
 	TimestampTz next_due; /* as it was when the worker left */
 

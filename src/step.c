@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "lib/stringinfo.h"
+#include "portability/instr_time.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -147,9 +148,19 @@ clip(const char *text)
 					pnstrdup(text, pg_mbcliplen(text, length, MAX_NOTE)));
 }
 
+/* Keep that it failed: on the event, in event_error, and for alerts. */
+void
+step_failed(StepRun *run, const Step *step, ErrorData *error)
+{
+	StepFailure *failure = palloc(sizeof(StepFailure));
+
+	*failure = (StepFailure){step->name, step->tries, error};
+	run->failures = lappend(run->failures, failure);
+	record_failure(run->event, step->name, error);
+}
+
 static void
-note_failure(StepRun *run, const Step *step, const ErrorData *error,
-			 StringInfo notes)
+note_failure(const Step *step, const ErrorData *error, StringInfo notes)
 {
 	if (notes->len > 0)
 		appendStringInfoChar(notes, '\n');
@@ -179,13 +190,41 @@ mirror_body(void *arg)
 	run->mirrored = mirror_apply(run->event, &run->detail);
 }
 
+/* A handler's turn; true as well when it was dropped since. */
+static bool
+run_handler(StepRun *run, const Step *step, StringInfo runs, ErrorData **error)
+{
+	Handler *handler = handler_find(step->name);
+	TimestampTz started;
+	instr_time before;
+	instr_time after;
+	bool done;
+
+	if (handler == NULL)
+		return true;
+	started = GetCurrentTimestamp();
+	INSTR_TIME_SET_CURRENT(before);
+	done = handler_attempt(handler, run->event, NULL, NULL, error);
+	INSTR_TIME_SET_CURRENT(after);
+	INSTR_TIME_SUBTRACT(after, before);
+	record_run(runs, step->name, started, INSTR_TIME_GET_MILLISEC(after),
+			   done ? NULL : *error);
+	return done;
+}
+
+/* Had it failed before?  A first run has no past, nor has a first try. */
+static bool
+may_recover(const StepRun *run)
+{
+	return run->received_at != 0 && run->claimed != 1;
+}
+
 /* Run one step; true when there is nothing left to do of it. */
 static bool
-run_step(StepRun *run, Step *step, StringInfo notes)
+run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 {
 	HandlerHold hold = step_hold(step);
 	ErrorData *error = NULL;
-	Handler *handler;
 	bool done;
 
 	if (hold == HANDLER_STOPPED)
@@ -198,14 +237,13 @@ run_step(StepRun *run, Step *step, StringInfo notes)
 	else if (strcmp(step->name, STEP_ALERTS) == 0)
 		done = alert_attempt(run->event, true, &error);
 	else
-	{
-		handler = handler_find(step->name);
-		done = handler == NULL || /* dropped since: nothing to do */
-			   handler_attempt(handler, run->event, NULL, NULL, &error);
-	}
+		done = run_handler(run, step, runs, &error);
+	if (done && may_recover(run))
+		record_recovery(run->event, step->name);
 	if (done)
 		return true;
-	note_failure(run, step, error, notes);
+	note_failure(step, error, notes);
+	step_failed(run, step, error);
 	if (hold == HANDLER_ANOTHERS)
 		leave_untried(run, step);
 	else
@@ -241,10 +279,12 @@ void
 step_run(StepRun *run, List *steps)
 {
 	StringInfoData notes;
+	StringInfoData runs;
 	bool blocked = false;
 	ListCell *cell;
 
 	initStringInfo(&notes);
+	initStringInfo(&runs);
 	if (deferred_possible() && enters_scope(run, steps))
 		deferred_fire_callers();
 	foreach(cell, steps)
@@ -253,12 +293,13 @@ step_run(StepRun *run, List *steps)
 
 		if (blocked && step_waits(step))
 			leave_untried(run, step);
-		else if (!run_step(run, step, &notes) &&
+		else if (!run_step(run, step, &notes, &runs) &&
 				 strcmp(step->name, STEP_MIRROR) == 0)
 			blocked = !step_is_dead(step);
 	}
 	if (notes.len > 0)
 		run->error = notes.data;
+	record_runs(run->event, &runs, run->received_at == 0);
 }
 
 /* What the event is, when this much is left to do. */

@@ -204,6 +204,7 @@ typedef struct PartKind
 
 /* ---- in job.c ---- */
 extern int64 job_create(const char *kind);
+extern void job_note_made(int64 job, const char *kind);
 extern bool job_lock(int64 job);
 extern void job_unblock(const Part *part, const char *state);
 extern void job_fail_account(const Part *part, const char *error);
@@ -270,7 +271,7 @@ extern bool answer_was_useless(void); /* of the last error, once */
 extern bool part_is_tried_out(const Part *part);
 
 /* ---- in unread.c: what is known not to have been read or written ---- */
-extern void unread_failed(const Part *part, const Outcome *outcome);
+extern void unread_over(const Part *part, const Outcome *outcome);
 extern void unread_refused(const Part *part, const char *error);
 extern void unread_done(const Part *part, TimestampTz as_of);
 extern void unread_too_early(const Part *part, TimestampTz as_of,

@@ -85,6 +85,7 @@ extern RoleScope role_enter_writing(Oid role, const char *search_path);
 extern RoleScope role_enter_reading(Oid role, const char *search_path);
 extern void role_leave(const RoleScope *scope);
 extern char *role_resolved_path(void);
+extern Oid role_caller(void); /* who has called us, in whatever scope we are */
 extern void role_init(void);
 
 /* ---- in deferred.c: deferred triggers are fired by whom they belong to ---- */
@@ -435,14 +436,23 @@ typedef struct StepRun
 	char *detail;
 	List *todo;				 /* of Step: what is left */
 	char *error;			 /* what failed in this run, or before it */
+	List *failures;			 /* of StepFailure: what failed in this run */
 	int claimed;			 /* tries of the one step that work() has claimed */
 	TimestampTz received_at; /* 0: now */
 } StepRun;
+
+typedef struct StepFailure
+{
+	const char *step;
+	int tries; /* this one included */
+	ErrorData *error;
+} StepFailure;
 
 extern bool step_guard(void (*body)(void *), void *arg,
 					   bool (*excuse)(const ErrorData *), ErrorData **error);
 extern bool step_excuse_all(const ErrorData *error);
 extern void step_run(StepRun *run, List *steps);
+extern void step_failed(StepRun *run, const Step *step, ErrorData *error);
 extern bool step_is_dead(const Step *step);
 extern bool step_waits(const Step *step);
 extern bool step_blocks(List *todo);
@@ -458,6 +468,19 @@ extern Datum step_tries(List *steps);
 extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
 						const char *hint, ErrorData **error);
 extern void timed_check(void);
+
+/* ---- in record.c: what failed of an event, which handlers ran ---- */
+extern void record_failure(const Event *event, const char *step,
+						   const ErrorData *error);
+extern void record_recovery(const Event *event, const char *step);
+extern void record_handler_dropped(text *handler);
+extern bool record_is_failing(const char *step, const char *sqlstate,
+							  const char *event_type, const char *account);
+extern void record_run(struct StringInfoData *runs, const char *handler,
+					   TimestampTz started, double milliseconds,
+					   const ErrorData *error);
+extern void record_runs(const Event *event, struct StringInfoData *runs,
+						bool is_new);
 
 /* ---- in handler.c: the user's functions ---- */
 typedef struct Handler
@@ -552,6 +575,15 @@ extern bool destination_secret(const char *name, char *buffer, size_t size,
 							   char **trouble);
 extern void destination_switch_off(const char *name, const char *reason);
 
+/* ---- in untold.c: is anybody told when Slack refuses a destination? ---- */
+extern void untold_remark(const char *name);
+extern int untold_count(void); /* destinations that Slack has refused */
+
+/* ---- in rotated.c: tokens and URLs that change in their files ---- */
+extern void rotated_note(const char *name, const char *secret);
+extern void rotated_forget(text *name);
+extern void rotated_check(void);
+
 /* ---- in outbox.c: what is owed to Slack, stored with what owes it ---- */
 typedef struct Outgoing
 {
@@ -577,8 +609,20 @@ extern bool alert_wanted(const char *event_type);
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_system_within(const char *type, Jsonb *object);
-/* An event that is failed or dead, told once to who asked for it. */
-extern void alert_event_trouble(const StepRun *run, const char *status);
+extern void alert_report(const char *type, const char *id, const Event *about,
+						 Jsonb *object, bool wait);
+
+/* ---- in trouble.c: what has failed is told to who asked for it ---- */
+extern void trouble_tell(const StepRun *run);
+extern char *trouble_group(const char *step, const char *sqlstate,
+						   const char *event_type);
+
+/* ---- in recovered.c: all of what was told together has gone through ---- */
+#define EVENT_RECOVERED "system.event_recovered"
+
+extern bool recovered_tell(void);
+extern void recovered_reading(const char *object_type);
+
 extern void incident_end_all(text *destination);
 extern void incident_end_disabled(text *destination);
 /* What an incident's own message is to say now; NULL: as it was queued. */
@@ -596,14 +640,22 @@ typedef enum OutboundState
 
 extern void guard_note(void); /* every set-up call */
 extern OutboundState guard_state(void);
+extern bool guard_is_original(void);
 extern const char *guard_reason(OutboundState state);
 extern void guard_warn(OutboundState state);
 extern bool guard_paused(const char *what);
 extern bool guard_lets(const char *what);
 extern void guard_init(void); /* in the postmaster */
 
+/* ---- in journal.c: what was set, switched and stopped, and by whom ---- */
+extern void journal_note(const char *what, const char *ref, const char *detail);
+extern void journal_note_text(const char *what, text *ref, const char *detail);
+/* Equal whatever the detail, of which the last is kept. */
+extern void journal_count(const char *what, const char *ref, const char *detail);
+
 /* ---- in slots.c: what the workers share in memory ---- */
 extern void slots_init(void);
+extern bool slots_is_worker(void);
 extern void slots_wake(void);		/* when this transaction commits */
 extern void slots_wake_other(void); /* unless this is the worker */
 extern void slots_report(const char *state);

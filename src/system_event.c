@@ -51,9 +51,9 @@ build(const char *type, const char *id, const Event *about, Jsonb *object)
 	return payload;
 }
 
-static void
-report(const char *type, const char *id, const Event *about, Jsonb *object,
-	   bool wait)
+void
+alert_report(const char *type, const char *id, const Event *about,
+			 Jsonb *object, bool wait)
 {
 	RoleScope scope = role_enter_engine();
 	char *payload = build(type, id, about, object);
@@ -74,83 +74,12 @@ void
 alert_system_within(const char *type, Jsonb *object)
 {
 	if (alert_wanted(type))
-		report(type, NULL, NULL, object, false);
+		alert_report(type, NULL, NULL, object, false);
 }
 
 void
 alert_system(const char *type, Jsonb *object)
 {
 	if (alert_wanted(type))
-		report(type, NULL, NULL, object, true);
-}
-
-/* Which step has failed, for alerts to be grouped by. */
-static const char *
-failing_step(const StepRun *run)
-{
-	ListCell *cell;
-
-	foreach(cell, run->todo)
-	{
-		Step *step = lfirst(cell);
-
-		if (step->tries > 0 || step_hold(step) == HANDLER_ANOTHERS)
-			return step->name;
-	}
-	return STEP_MIRROR;
-}
-
-static Jsonb *
-describe_failure(const StepRun *run)
-{
-	static EngineStatement statement = {
-		"SELECT pg_catalog.jsonb_build_object('id', $1, 'event', $1,"
-		" 'event_type', $2, 'object_type', $3, 'object_id', $4, 'step', $5,"
-		" 'error', pg_catalog.split_part($6, E'\\n', 1),"
-		" 'remedy', 'They are tried again by themselves.')",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
-	const Event *event = run->event;
-	const char *texts[] = {event->id,		   event->type,
-						   event->object_type, event->object_id,
-						   failing_step(run),  run->error ? run->error : ""};
-	MemoryContext context = CurrentMemoryContext;
-	char nulls[] = "      ";
-	Datum values[lengthof(texts)];
-	Jsonb *object;
-	MemoryContext old;
-
-	for (int i = 0; i < lengthof(texts); i++)
-	{
-		nulls[i] = texts[i] ? ' ' : 'n';
-		values[i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
-	}
-	SPI_connect();
-	engine_run(&statement, values, nulls, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	return object;
-}
-
-/*
- * An event has failed, or is dead.  Said once each: the report's id is made of
- * the event's, and alerts count an event once.  Its alerts have their locks, so
- * no other is waited for: what is left out now is said with the next attempt.
- */
-void
-alert_event_trouble(const StepRun *run, const char *status)
-{
-	const char *type = strcmp(status, "dead") == 0	   ? "system.event_dead"
-					   : strcmp(status, "failed") == 0 ? "system.event_failed"
-													   : NULL;
-	RoleScope scope;
-
-	if (type == NULL || !alert_wanted(type))
-		return;
-	scope = role_enter_engine();
-	report(type, psprintf("sys_%s_%s", status, run->event->id), run->event,
-		   describe_failure(run), false);
-	role_leave(&scope);
+		alert_report(type, NULL, NULL, object, true);
 }

@@ -139,9 +139,11 @@ tell(const Part *part, const char *error)
 		"SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
 		" 'id', COALESCE(nullif($2, ''), $1), 'object_type', $1, 'object_id', $2,"
 		" 'account', $3, 'step', 'reading', 'job', $4, 'event_type', 'the reading of ' || $1,"
-		" 'error', $5, 'run', $6, 'remedy', $7))",
-		7,
-		{TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}};
+		" 'error', $5, 'run', $6, 'remedy', $7, 'group', $8,"
+		" 'object', pg_catalog.concat_ws(' ', $1, $2), 'look',"
+		" 'SELECT * FROM stripe_sync.job WHERE id = ' || $4))",
+		8,
+		{TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 	const char *what = part->object_type ? part->object_type : part->kind->name;
 	char *run = what_to_run(part);
 	Datum values[] = {
@@ -152,9 +154,10 @@ tell(const Part *part, const char *error)
 		CStringGetTextDatum(error),
 		CStringGetTextDatum(run),
 		CStringGetTextDatum(psprintf(
-			"It is given up until somebody mends it and runs `%s`.", run))};
-	char nulls[] = {' ', part->object_id ? ' ' : 'n', ' ', ' ', ' ', ' ', ' ',
-					'\0'};
+			"It is given up until somebody mends it and runs `%s`.", run)),
+		CStringGetTextDatum(trouble_group("reading", NULL, what))};
+	char nulls[] = {
+		' ', part->object_id ? ' ' : 'n', ' ', ' ', ' ', ' ', ' ', ' ', '\0'};
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	Jsonb *object;
@@ -170,9 +173,9 @@ tell(const Part *part, const char *error)
 
 /* ---- what the runner says ---- */
 
-/* A part that is put off, or has failed; within the outcome's transaction. */
-void
-unread_failed(const Part *part, const Outcome *outcome)
+/* A part that is put off, or has failed. */
+static void
+failed(const Part *part, const Outcome *outcome)
 {
 	bool is_dead = strcmp(outcome->state, "failed") == 0;
 	bool told = is_dead && outcome->trouble == TROUBLE_WRITING;
@@ -193,6 +196,19 @@ unread_refused(const Part *part, const char *error)
 {
 	if (reads_object(part) && give_up(part, error))
 		tell(part, error);
+}
+
+/*
+ * A part that goes on no more, for now; within the outcome's transaction.  When
+ * nothing was wrong, nothing of its type may be given up any more.
+ */
+void
+unread_over(const Part *part, const Outcome *outcome)
+{
+	failed(part, outcome);
+	if (strcmp(outcome->state, "done") == 0)
+		recovered_reading(part->object_type ? part->object_type
+											: part->kind->name);
 }
 
 /* It has been read as of then, unless there are rests of its pages to come. */

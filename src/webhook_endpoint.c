@@ -231,6 +231,7 @@ add_job(const Request *request)
 	of_part[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 							   &(bool){false});
 	engine_run(&part, of_part, NULL, SPI_OK_INSERT);
+	job_note_made(DatumGetInt64(of_part[0]), KIND);
 	slots_wake();
 	return DatumGetInt64(of_part[0]);
 }

@@ -22,9 +22,11 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 #include "http.h"
+#include "pass.h"
 #include "slots.h"
 
 #define NAP			 60000 /* ms: what wakes nobody is found by then */
@@ -37,7 +39,8 @@ static Slot *slot = NULL;
 static MemoryContext turn_memory = NULL;
 static bool installed = false; /* is the extension, as of installed_as_of */
 static uint64 installed_as_of = 0;
-static bool fits = false; /* does the library fit its catalog */
+static bool fits = false;	/* does the library fit its catalog */
+static bool is_copy = true; /* or nothing was set up, as far as we know */
 static const char *idle_state = "sleeping";
 static TimestampTz looked_at = 0; /* at everything */
 
@@ -59,6 +62,56 @@ worker_commit(void)
 }
 
 static const PassOwner owner = {worker_begin, worker_commit, true};
+
+/* ---- what the journal has of it ---- */
+
+/*
+ * In a transaction of its own; what is in the way of it is no news.  Not in a
+ * copy: a restore may be at work, whose rows have the numbers that ours would get.
+ */
+static void
+note_of_worker(const char *what, const char *ref, const char *detail)
+{
+	if (is_copy)
+		return;
+	PG_TRY();
+	{
+		pass_begin();
+		journal_count(what, ref, detail);
+		pass_commit();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(turn_memory);
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(turn_memory);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Once in a process, when something is set up.  Workers that take turns come and
+ * go all the time.
+ */
+static void
+note_start(void)
+{
+	static bool noted = false;
+
+	if (noted || is_copy)
+		return;
+	noted = true;
+	if (slot->past == PAST_DIED)
+		note_of_worker("worker.failed", NULL,
+					   "its process ended: see the server's log");
+	if (slot->past != PAST_IN_TURN)
+		note_of_worker(
+			"worker.started", NULL,
+			slot->past == PAST_TOLD ? "the one before was told to end" : NULL);
+}
 
 /* ---- what it may do ---- */
 
@@ -133,6 +186,23 @@ look_at_level(void)
 	idle_state = unfit_state;
 }
 
+/* Nothing is to do, or nothing can be done where Slack refuses us. */
+static const char *
+refused_state(void)
+{
+	static char state[sizeof(slot->state)];
+	int refused;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	refused = untold_count();
+	PopActiveSnapshot();
+	if (refused == 0)
+		return "sleeping";
+	snprintf(state, sizeof(state), "sleeping: Slack refuses %d destination%s",
+			 refused, refused == 1 ? "" : "s");
+	return state;
+}
+
 /* What the view says of a worker that has nothing to do. */
 static const char *
 state_of(OutboundState state)
@@ -154,7 +224,9 @@ state_of(OutboundState state)
 	}
 	if (slack && stripe)
 		return "paused";
-	return slack ? "paused: slack" : stripe ? "paused: stripe" : "sleeping";
+	if (slack || stripe)
+		return slack ? "paused: slack" : "paused: stripe";
+	return refused_state();
 }
 
 /* Is there anything to be here for?  And does the library fit it? */
@@ -171,6 +243,7 @@ look_around(void)
 	{
 		OutboundState state = guard_state();
 
+		is_copy = !guard_is_original();
 		idle_state = state_of(state);
 		say_inactive(state);
 	}
@@ -208,6 +281,8 @@ leave_in_peace(TimestampTz next)
 {
 	slots_report("leaving");
 	slot->dismissed = true;
+	if (fits && !slot->in_turn)
+		note_of_worker("worker.left", NULL, "it was asked to make way");
 	if (fits)
 		pass_land(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
@@ -284,6 +359,8 @@ take_turns(void)
 		leave_as_absent();
 	if (!fits && !pass_idle())
 		leave_as_unfit();
+	if (fits)
+		note_start();
 	more = fits;
 	while (more && !slot->leave)
 	{
@@ -329,6 +406,9 @@ recover(void)
 		unfit = !fits;
 	}
 	worker_commit();
+	if (!unfit && fits)
+		note_of_worker("worker.failed", unpack_sql_state(error->sqlerrcode),
+					   error->message);
 	error->elevel = WARNING; /* our own level: this doesn't end the process */
 	if (!unfit)
 		ThrowErrorData(error);

@@ -36,7 +36,8 @@ CREATE TABLE stripe_sync.incident_record (
 	closed_by		text,
 	message_id		bigint,
 	escalate_at		timestamptz,
-	escalated_at	timestamptz
+	escalated_at	timestamptz,
+	class			text NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account)
 	WHERE state = 'open' AND kind = 'single';
@@ -47,6 +48,7 @@ CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destinati
 CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
 COMMENT ON TABLE stripe_sync.incident_record IS 'What alerts have opened; read the view stripe_sync.incident';
+COMMENT ON COLUMN stripe_sync.incident_record.class IS 'The step that fails, for what alerts say of failing events: coalesce_burst counts for each; else empty';
 
 -- Which rule has seen which event: an event alerts once, whatever is replayed.
 CREATE TABLE stripe_sync.alerted (

@@ -21,6 +21,9 @@ SELECT g.grade, g.what
 	('ingest', 'FUNCTION stripe_sync.webhook(text, jsonb, text)'),
 	('ingest', 'FUNCTION stripe_sync.notify(text, text, jsonb, text, text, timestamptz)'),
 	('read', 'TABLE stripe_sync.event'),
+	('read', 'TABLE stripe_sync.event_error'),
+	('read', 'TABLE stripe_sync.handler_run'),
+	('read', 'TABLE stripe_sync.journal'),
 	('read', 'TABLE stripe_sync.endpoint'),
 	('read', 'TABLE stripe_sync.refusal'),
 	('read', 'TABLE stripe_sync.handler'),
@@ -254,6 +257,11 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_watch', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event_error', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.handler_run', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.journal', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.event_error_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_sync.journal_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reread', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.reading', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.mirror_table', '');

@@ -271,7 +271,11 @@ is_in(const char *codes, const char *code)
 static SlackVerdict
 oracle_webhook_code(const char *code)
 {
-	if (is_in(" rollup_error ", code))
+	if (is_in(" rollup_error team_added_to_org org_login_required "
+			  "external_channel_migrating message_limit_exceeded ratelimited "
+			  "rate_limited service_unavailable request_timeout internal_error "
+			  "fatal_error ",
+			  code))
 		return SLACK_RETRY;
 	if (is_in(" user_not_found channel_not_found channel_is_archived "
 			  "posting_to_general_channel_denied action_prohibited ",
@@ -287,15 +291,20 @@ static SlackVerdict
 oracle_api_code(const char *code)
 {
 	if (is_in(" ratelimited rate_limited service_unavailable request_timeout "
-			  "internal_error fatal_error ",
+			  "internal_error fatal_error team_added_to_org org_login_required "
+			  "external_channel_migrating message_limit_exceeded update_failed "
+			  "streaming_state_conflict ",
 			  code))
 		return SLACK_RETRY;
 	if (is_in(" token_revoked token_expired account_inactive invalid_auth "
 			  "not_authed missing_scope no_permission not_allowed_token_type "
-			  "app_access_restricted access_denied ekm_access_denied ",
+			  "app_access_restricted access_denied ekm_access_denied accesslimited "
+			  "team_access_not_granted two_factor_setup_required "
+			  "enterprise_is_restricted ",
 			  code))
 		return SLACK_CREDENTIAL_DEAD;
-	if (is_in(" channel_not_found is_archived not_in_channel team_not_found ",
+	if (is_in(" channel_not_found is_archived not_in_channel team_not_found "
+			  "messages_tab_disabled ",
 			  code) ||
 		strstr(code, "restricted_action") == code)
 		return SLACK_DESTINATION_DEAD;

@@ -63,20 +63,23 @@ my %webhook = (
 	message_bad      => [qw(invalid_payload no_text too_many_attachments a_word_made_up_since)],
 	destination_dead => [qw(user_not_found action_prohibited channel_not_found channel_is_archived posting_to_general_channel_denied)],
 	credential_dead  => [qw(invalid_token no_service no_active_hooks team_disabled)],
-	retry            => ['rollup_error']);
+	retry            => [qw(rollup_error team_added_to_org org_login_required external_channel_migrating message_limit_exceeded)]);
 my %api = (
 	sent             => ['ok'],
 	message_bad      => [qw(invalid_blocks invalid_blocks_format msg_too_long msg_blocks_too_long no_text too_many_attachments invalid_metadata_format
 		invalid_metadata_schema metadata_too_large cannot_reply_to_message a_word_made_up_since)],
 	destination_dead => [qw(channel_not_found is_archived not_in_channel restricted_action restricted_action_read_only_channel
-		restricted_action_thread_only_channel team_not_found)],
+		restricted_action_thread_only_channel team_not_found messages_tab_disabled)],
 	credential_dead  => [qw(token_revoked token_expired account_inactive invalid_auth not_authed missing_scope no_permission not_allowed_token_type
-		app_access_restricted access_denied ekm_access_denied)],
-	retry            => [qw(ratelimited rate_limited service_unavailable request_timeout internal_error fatal_error)]);
+		app_access_restricted access_denied ekm_access_denied accesslimited team_access_not_granted two_factor_setup_required enterprise_is_restricted)],
+	# those of the second line pass by themselves
+	retry            => [qw(ratelimited rate_limited service_unavailable request_timeout internal_error fatal_error
+		team_added_to_org org_login_required external_channel_migrating message_limit_exceeded update_failed streaming_state_conflict)]);
 my %update = (%api, message_bad => [ @{ $api{message_bad} }, qw(message_not_found cant_update_message edit_window_closed) ]);
 my %webhook_status = (ok => 200, invalid_payload => 400, no_text => 400, too_many_attachments => 400, a_word_made_up_since => 400, user_not_found => 400,
 	action_prohibited => 403, invalid_token => 403, posting_to_general_channel_denied => 403, team_disabled => 403,
-	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500);
+	channel_not_found => 404, no_service => 404, no_active_hooks => 404, channel_is_archived => 410, rollup_error => 500, team_added_to_org => 400, org_login_required => 400,
+	external_channel_migrating => 400, message_limit_exceeded => 400);
 # What has no word of Slack's may be a proxy's: only that the message is bad or too large is believed.
 my @statuses = map { [ { status => $_, body => '<html>gateway</html>' }, $_, "http_$_", $_ == 400 || $_ == 413 ? 'message_bad' : 'retry' ] }
   302, 400, 401, 403, 404, 407, 408, 413, 429, 500, 502, 503, 504;
@@ -197,6 +200,64 @@ for my $name (sort keys %reason)
 }
 add_channel($node, 'one', 'nosecret', '#c');
 eventually('a new secret switches it on', sub { ($slack->texts->{'by nosecret'} // 0) == 1 });
+
+# ---- a token, or a URL, that changes in its file ----
+
+my $files = PostgreSQL::Test::Utils::tempdir();
+
+# As those do who rotate: whole, at once, and as old as the writer pleases.
+sub put_secret
+{
+	my ($name, $secret) = @_;
+
+	PostgreSQL::Test::Utils::append_to_file("$files/$name.new", $secret);
+	utime(0, 0, "$files/$name.new") or die $!;
+	rename "$files/$name.new", "$files/$name" or die $!;
+	return;
+}
+
+# What the worker does once a minute.
+sub minute_passes { return one(q{CALL stripe_sync.work('1 second')}); }
+
+sub refused { return one(qq{SELECT concat_ws('|', enabled, refused) FROM stripe_sync.destination WHERE name = '$_[0]'}); }
+
+put_secret('token', 'xoxb-expired');
+put_secret('url', $slack->webhook_url(950));
+one("SELECT stripe_sync.add_slack_channel('rotating', '#rotating', 'file:$files/token'), stripe_sync.add_slack_webhook('rotating-hook', 'file:$files/url'),
+	stripe_sync.add_slack_channel('by-hand', '#by-hand', 'file:$files/token'), stripe_sync.add_slack_channel('gone', '#gone', 'file:$files/missing'),
+	stripe_sync.add_slack_channel('closed', '#closed', 'file:$files/url')");
+$slack->fault({ code => 'no_service' }, times => 1, path => qr/B0*950\//);
+my @rotating = map { notify($node, 'one', $_, "by $_") } 'rotating', 'rotating-hook', 'by-hand', 'gone';
+eventually("$_: refused", sub { refused($_) eq 'f|t' }) for 'rotating', 'rotating-hook', 'by-hand', 'gone';
+eventually('the view of workers says how many', sub { one(q{SELECT state LIKE 'sleeping: Slack refuses % destinations' FROM stripe_sync.worker WHERE database = 'one'}) eq 't' });
+one(q{SELECT stripe_sync.disable_destination('by-hand', 'not now')});
+is(refused('by-hand'), 'f|f', 'what a person switches off isn\'t refused');
+minute_passes();
+is(refused($_), 'f|t', "$_: off as long as the file is as it was") for 'rotating', 'rotating-hook', 'gone';
+my $rotated = -s $node->logfile;
+put_secret($_->[0], $_->[1]) for [ token => TOKEN ], [ url => $slack->webhook_url(951) ], [ missing => TOKEN ];
+minute_passes();
+eventually("by $_: sent when the file has changed", sub { ($slack->texts->{"by $_"} // 0) == 1 }) for 'rotating', 'rotating-hook', 'gone';
+is(refused($_), 't|f', "$_: it is on") for 'rotating', 'rotating-hook', 'gone';
+like(slurp_file($node->logfile, $rotated), qr/LOG: .*destination "rotating" was switched on: its file holds another token or URL/, 'the log says so');
+is(refused('by-hand'), 'f|f', 'what a person has switched off stays off');
+is(field($node, 'one', $rotating[2], 'state'), 'waiting', 'and its message waits');
+is(one(q{SELECT string_agg(what || ' ' || by, ', ' ORDER BY id) FROM stripe_sync.journal WHERE ref = 'by-hand' AND what LIKE '%.o%'}),
+	'destination.off worker, destination.off postgres', 'the journal knows who did it');
+like(one(q{SELECT string_agg(what || coalesce(': ' || detail, ''), ', ' ORDER BY id) FROM stripe_sync.journal WHERE ref = 'rotating'}),
+	qr/destination\.off: token_expired, destination\.on: its file holds another token or URL$/, 'and why, once it is over');
+is(one(q{SELECT count(*) FROM stripe_sync.journal j WHERE j::text ~ 'xoxb|sEcReT'}), '0', 'but no secret');
+# a file that was changed to another that is no good: off again, and told again
+put_secret('token', 'xoxb-revoked');
+notify($node, 'one', 'rotating', 'by rotating again');
+eventually('a bad one is refused again', sub { destination('rotating') eq 'f|token_revoked' });
+put_secret('token', 'xoxb-inactive');
+minute_passes();
+eventually('and the next', sub { destination('rotating') eq 'f|account_inactive' });
+put_secret('token', TOKEN);
+minute_passes();
+eventually('until it is good', sub { ($slack->texts->{'by rotating again'} // 0) == 1 });
+one(q{SELECT stripe_sync.drop_destination('by-hand')});
 
 # ---- test_destination ----
 

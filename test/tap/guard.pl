@@ -138,6 +138,13 @@ becomes($other, 'restored', 'inactive: a copy', 'what is restored elsewhere is i
 $other->safe_psql('restored', 'SELECT stripe_sync.activate()');
 becomes($other, 'restored', 'sleeping', 'until activate()');
 
+$other->append_conf('postgresql.conf', 'stripe_sync.outbound = off');
+$other->reload;
+$other->safe_psql('postgres', 'CREATE DATABASE staging');
+$other->command_ok([ 'pg_restore', '-d', $other->connstr('staging'), $dump ], 'pg_restore where nothing may be sent: its worker is not in the way');
+$other->append_conf('postgresql.conf', 'stripe_sync.outbound = on');
+$other->reload;
+
 # Set up here, then given the notes of another: whose is it?
 make_database($other, 'mixed');
 is(state_of($other, 'mixed'), 'sleeping', 'set up here');

@@ -384,6 +384,7 @@ over(refetch('customer', 'cus_denied'), 'refetch()', state => 'done', error => u
 eventually('makes it whole', sub { incomplete() eq '' });
 
 # given up
+shop(q{SELECT stripe_sync.add_alert('grouped', 'system.event_failed', 'ops', 'x', group_by => '$.data.object.group', closed_by => 'system.event_recovered')});
 deny('customer');
 setting('stripe_sync.max_attempts', 2);
 $job = refetch('customer', 'cus_1');
@@ -391,11 +392,13 @@ becomes(wish('cus_1', 'tries = 1'), 'the first of two tries');
 make_due();
 like(over($job, 'the second', state => 'failed')->{error}, qr/customer cus_1: P0001: not now/, 'it is given up, and the job says why');
 like(incomplete(), qr/\Acustomer cus_1 \(incomplete\) 2 given up customer cus_1: P0001/, 'so does verify_mirror()');
-is(shop(q{SELECT payload->>'text' FROM stripe_sync.message}),
+is(shop(q{SELECT payload->>'text' FROM stripe_sync.message WHERE alert = 'failing'}),
 	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is given up until somebody mends it and runs `SELECT stripe_sync.refetch('customer', 'cus_1', '')`.}, 'system.event_failed tells which object, why, and what to run');
 let();
 over(refetch('customer', 'cus_1'), 'once it is mended, refetch()', state => 'done', error => undef);
 eventually('makes it whole', sub { incomplete() eq '' });
+is(shop(q{SELECT group_key || ' ' || state || ' ' || (closed_by IS NOT NULL) FROM stripe_sync.incident WHERE alert = 'grouped'}), 'reading customer closed true', 'and system.event_recovered resolves it');
+shop(q{SELECT stripe_sync.drop_alert('grouped')});
 
 # what Stripe won't show is final, and told
 shop('DELETE FROM stripe_sync.message; SELECT stripe_sync.pause(\'stripe\')');
