@@ -155,13 +155,12 @@ with_event(const List *versions, Event *event)
 	return list_insert_nth(list_copy(versions), i, version);
 }
 
-/* With the event among those that are stored, is its state the last? */
+/* Is it the last, and without doubt, among those that are stored? */
 bool
 predecessor_is_followed(const Predecessor *predecessor, Event *event)
 {
 	const MirrorState *row = &predecessor->row;
 	History history = *predecessor->history;
-	bool deletes = event_type_deletes(event->type);
 	Verdict verdict;
 
 	if (row->found && row->event_id == NULL && row->as_of >= event->created)
@@ -169,6 +168,5 @@ predecessor_is_followed(const Predecessor *predecessor, Event *event)
 	history.versions = with_event(history.versions, event);
 	verdict = order_newest(&history);
 	return !verdict.ambiguous &&
-		   event_type_deletes(verdict.newest->event_type) == deletes &&
-		   (deletes || json_same(content(verdict.newest), event->object));
+		   strcmp(verdict.newest->event_id, event->id) == 0;
 }

@@ -14,6 +14,7 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 
 #define MAX_WAIT (2 * USECS_PER_SEC) /* for the clock to pass what is stored */
 

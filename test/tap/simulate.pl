@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/lib";
 use StripeSync;
 
 use IPC::Run qw(start finish);
+use JSON::PP;
 use List::Util qw(shuffle);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -23,6 +24,26 @@ seed();
 my $node = shared_node('simulate');
 
 make_database($node, $_) for qw(simulate_first simulate_second);
+
+# ---- what objects and stories are made of ----
+
+sub read_json { return JSON::PP->new->utf8->decode(slurp_file("$FindBin::RealBin/../../src/$_[0]")); }
+
+my %catalog = map { $_->{object} => $_ } @{ read_json('catalog/object_types.json')->{object_types} };
+my %fields = map { my $type = $_; $type => { map { $_->{name} => $_ } @{ $catalog{$type}{fields} } } } keys %catalog;
+my %event_types = map { map { $_ => 1 } @{ $_->{event_types} } } values %catalog;
+my $objects = read_json('fixtures/objects.json');
+my $stories = read_json('fixtures/stories.json');
+
+sub unknown { my ($object, $type) = @_; return map { "$type.$_" } grep { !exists $fields{$type}{$_} } keys %$object; }
+
+delete $_->{about} for $objects, $stories;
+is(join(' ', map { unknown($objects->{$_}, $_) } keys %$objects), '', 'fixtures have fields that Stripe has');
+is(join(' ', map { my $type = $_; map { "$type.$_" } grep { !$fields{$type}{$_}{nullable} && !defined $objects->{$type}{$_} } keys %{ $fields{$type} } } keys %$objects), '',
+	'and all that Stripe always sends');
+my @told = map { my $story = $_; map { map { { type => $_->{type}, object => ref $_->{object} ? $_->{object} : $story->{parts}{ substr $_->{object}, 1 } } } @{ $_->{events} } } @{ $story->{steps} } } values %$stories;
+is(join(' ', grep { !$event_types{$_} } map { $_->{type} } @told), '', 'stories tell events that there are');
+is(join(' ', map { unknown($_->{object}, $_->{object}{object}) } @told), '', 'of fields that there are');
 
 # ---- sequences of calls, and what they come to ----
 
@@ -97,18 +118,14 @@ sub script
 sub run_all
 {
 	my ($database, @scripts) = @_;
+	my $place = PostgreSQL::Test::Utils::tempdir();
 	my @runs = map {
-		my $script = $_;
-		my $out = '';
-		my $err = '';
-		my $run = { err => \$err };
+		append_to_file("$place/$_.sql", $scripts[$_]);
+		start([ 'psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', "$place/$_.sql" ], '<', '/dev/null', '>', '/dev/null', '2>', "$place/$_.err");
+	} 0 .. $#scripts;
 
-		$run->{harness} = start([ 'psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', '-' ], '<', \$script, '>', \$out, '2>', \$err);
-		$run;
-	} @scripts;
-	my @failed = grep { !finish($_->{harness}) || ${ $_->{err} } ne '' } @runs;
-
-	return is(join('', map { ${ $_->{err} } } @failed), '', "$database: all calls succeed");
+	finish($_) for @runs;
+	return is(join('', map { slurp_file("$place/$_.err") } 0 .. $#runs), '', "$database: all calls succeed");
 }
 
 # Objects as a database's mirror has them, by id: undef for those that are deleted.
