@@ -40,6 +40,11 @@ SELECT id ~ '^sim_[0-9a-f]+$' AS made_up, percent_off, duration FROM stripe.coup
 SELECT status FROM stripe_sync.simulate('tax_rate.created', '{"id": "txr_1"}');
 SELECT object_type, payload->'data'->'object'->>'livemode' AS live FROM stripe_sync.event WHERE object_id = 'txr_1';
 SELECT status, detail FROM stripe_sync.simulate('anything.else', '{"a": 1}');
+SELECT status, detail FROM stripe_sync.simulate('customer.created', '{"id": 7}');
+-- the first that is told of it is so
+SELECT status FROM stripe_sync.simulate('invoice.paid', '{"id": "in_paid", "customer": "cus_1"}');
+SELECT status, customer, amount_remaining, number FROM stripe.invoices;
+SELECT count(*) FROM stripe_sync.simulate('balance.available', '{"available": []}');
 -- other accounts have objects of their own
 SELECT status FROM stripe_sync.simulate('customer.updated', '{"id": "cus_1", "name": "Bob"}', account => 'acct_1Bob');
 SELECT _account, name, email FROM stripe.customers WHERE id = 'cus_1' ORDER BY _account;

@@ -14,6 +14,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/numeric.h"
 
@@ -221,14 +222,14 @@ fixture_fill(const FixtureNames *names, JsonbContainer *fixture)
 
 /* What nearly all objects have, where nobody has written a fixture. */
 static Jsonb *
-plain_object(const CatalogType *type)
+plain_object(const CatalogType *type, const char *id)
 {
 	StringInfoData json;
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"object\": ");
 	escape_json(&json, type->object);
-	if (type->key != NULL && strcmp(type->key, "id") == 0)
+	if (id != NULL && strcmp(type->key, "id") == 0)
 		appendStringInfoString(&json, ", \"id\": \"$id\"");
 	if (catalog_field(type, "created") != NULL)
 		appendStringInfoString(&json, ", \"created\": \"$t\"");
@@ -240,15 +241,34 @@ plain_object(const CatalogType *type)
 	return json_parse(json.data, json.len);
 }
 
-/* An object of which nothing is known; "id" may be NULL where it has none. */
+/* One over the other: what both have is the latter's. */
 Jsonb *
-fixture_object(const CatalogType *type, const char *id, int64 at)
+fixture_lay_over(Jsonb *object, Jsonb *upon)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(
+		jsonb_concat, JsonbPGetDatum(upon), JsonbPGetDatum(object)));
+}
+
+/*
+ * An object of which nothing is known, when an event of a type tells of it;
+ * "id" is NULL where it has none.
+ */
+Jsonb *
+fixture_object(const CatalogType *type, const char *event_type, const char *id,
+			   int64 at)
 {
 	FixtureNames names = {.at = at, .start = at, .id = id};
-	Jsonb *fixture = fixture_find(fixture_objects, nfixture_objects,
-								  type->object);
+	Jsonb *fixture = id == NULL ? NULL
+								: fixture_find(fixture_objects,
+											   nfixture_objects, type->object);
+	Jsonb *then = fixture == NULL ? NULL
+								  : fixture_find(fixture_objects,
+												 nfixture_objects, event_type);
 
-	if (fixture == NULL || id == NULL)
-		fixture = plain_object(type);
-	return fixture_fill(&names, &fixture->root);
+	if (fixture == NULL)
+		fixture = plain_object(type, id);
+	fixture = fixture_fill(&names, &fixture->root);
+	return then == NULL
+			   ? fixture
+			   : fixture_lay_over(fixture_fill(&names, &then->root), fixture);
 }

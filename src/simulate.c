@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 
 #define MAX_WAIT (2 * USECS_PER_SEC) /* for the clock to pass what is stored */
@@ -93,13 +92,6 @@ stored_account(const Endpoint *endpoint, const Simulation *simulation)
 	return simulation->account;
 }
 
-static Jsonb *
-concat(Jsonb *one, Jsonb *other)
-{
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(one),
-											  JsonbPGetDatum(other)));
-}
-
 /* What is told, laid over what is stored, or over a fixture. */
 static Jsonb *
 complete_object(const Draft *draft)
@@ -113,10 +105,11 @@ complete_object(const Draft *draft)
 	if (former != NULL &&
 		!(former->is_dead && event_type_creates(simulation->type)))
 		known = former->before ? former->before : former->now;
-	return concat(
+	return fixture_lay_over(
+		simulation->object,
 		known ? json_standalone(known)
-			  : fixture_object(draft->type, draft->object_id, draft->created),
-		simulation->object);
+			  : fixture_object(draft->type, simulation->type, draft->object_id,
+							   draft->created));
 }
 
 /* ---- the event ---- */
@@ -147,7 +140,7 @@ next_event_id(void)
 	static TimestampTz last = 0;
 
 	last = Max(last + 1, GetCurrentTimestamp());
-	return psprintf("evt_sim_%016llx%s", (unsigned long long) last,
+	return psprintf("evt_sim_%013llx%.8s", (unsigned long long) last,
 					fixture_random());
 }
 

@@ -13,7 +13,7 @@
 /* src/generated/fixture_data.c is made of src/fixtures/ by its generate.pl. */
 typedef struct Fixture
 {
-	const char *name; /* an object type, or a story */
+	const char *name; /* an object type, an event type, or a story */
 	const char *json;
 } Fixture;
 
@@ -38,7 +38,9 @@ typedef struct FixtureNames
 
 extern Jsonb *fixture_find(const Fixture *fixtures, int count, const char *name);
 extern Jsonb *fixture_fill(const FixtureNames *names, JsonbContainer *fixture);
-extern Jsonb *fixture_object(const CatalogType *type, const char *id, int64 at);
+extern Jsonb *fixture_object(const CatalogType *type, const char *event_type,
+							 const char *id, int64 at);
+extern Jsonb *fixture_lay_over(Jsonb *object, Jsonb *upon);
 extern char *fixture_random(void);
 
 /* ---- in predecessor.c: what a simulated event follows ---- */

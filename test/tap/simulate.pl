@@ -38,6 +38,11 @@ my $stories = read_json('fixtures/stories.json');
 sub unknown { my ($object, $type) = @_; return map { "$type.$_" } grep { !exists $fields{$type}{$_} } keys %$object; }
 
 delete $_->{about} for $objects, $stories;
+# what is by a type of event, and not of object
+my %told_first = map { $_ => delete $objects->{$_} } grep { !exists $catalog{$_} } keys %$objects;
+my %carried = map { my $type = $_; map { $_ => $type->{object} } @{ $type->{event_types} } } values %catalog;
+
+is(join(' ', map { unknown($told_first{$_}, $carried{$_} // 'none') } keys %told_first), '', 'what fixtures say of types of events are fields that Stripe has');
 is(join(' ', map { unknown($objects->{$_}, $_) } keys %$objects), '', 'fixtures have fields that Stripe has');
 is(join(' ', map { my $type = $_; map { "$type.$_" } grep { !$fields{$type}{$_}{nullable} && !defined $objects->{$type}{$_} } keys %{ $fields{$type} } } keys %$objects), '',
 	'and all that Stripe always sends');
