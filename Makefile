@@ -86,7 +86,12 @@ OBJS = \
 	src/refusal_write.o \
 	src/refusal_watch.o \
 	src/webhook.o \
+	src/previous.o \
+	src/predecessor.o \
+	src/fixture.o \
+	src/generated/fixture_data.o \
 	src/simulate.o \
+	src/story.o \
 	src/explain.o \
 	src/verify_keys.o \
 	src/verify_lacking.o \
@@ -129,6 +134,7 @@ OBJS = \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
+	src/page_size.o \
 	src/caller.o \
 	src/job.o \
 	src/part.o \
@@ -182,7 +188,7 @@ INSTALL_SQL = \
 	src/install/90_grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint account inbox webhook refusal catalog mirror shape order reading \
+REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog mirror shape order reading \
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
 	level own
@@ -191,6 +197,7 @@ PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \
 	test/tap/fixtures.pl \
+	test/tap/simulate.pl \
 	test/tap/concurrency.pl \
 	test/tap/advisory.pl \
 	test/tap/cancel.pl \
@@ -351,6 +358,11 @@ $(EXPORTS_MAP): Makefile
 
 # A failing generator must leave nothing behind that looks finished.
 src/generated/catalog_data.c: src/catalog/generate.pl src/catalog/object_types.json
+	@mkdir -p $(@D)
+	perl $^ >$@.new
+	mv $@.new $@
+
+src/generated/fixture_data.c: src/fixtures/generate.pl src/fixtures/objects.json src/fixtures/stories.json
 	@mkdir -p $(@D)
 	perl $^ >$@.new
 	mv $@.new $@

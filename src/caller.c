@@ -188,6 +188,13 @@ keep_order(ApiCall *call, const HttpAnswer *answer)
 		newest_as_of = call->as_of;
 }
 
+/* How often the same may be asked for, as far as this answer goes. */
+static int
+tries_of(const ApiCall *call)
+{
+	return call->spoilt && call->page_tries > 0 ? call->page_tries : MAX_TRIES;
+}
+
 static void
 call_landed(HttpAnswer *answer)
 {
@@ -203,7 +210,7 @@ call_landed(HttpAnswer *answer)
 	mind_the_pace(call);
 	note_attempt(call, answer);
 	call->retry_after = answer->retry_after;
-	if (call->verdict == API_AGAIN && call->attempt < MAX_TRIES &&
+	if (call->verdict == API_AGAIN && call->attempt < tries_of(call) &&
 		answer->retry_after <= LONGEST_WAIT)
 	{
 		forget_answer(call);
@@ -243,6 +250,7 @@ dispatch(ApiCall *call)
 	HttpRequest request = {.method = call->method,
 						   .body = call->form,
 						   .max_answer = MAX_ANSWER,
+						   .timeout = guc_stripe_timeout,
 						   .landed = call_landed,
 						   .owner = call};
 	StringInfoData buffers[API_HEADERS];

@@ -11,8 +11,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
-static bool value_same(const JsonbValue *a, const JsonbValue *b);
-
 typedef struct KeyWalk
 {
 	JsonbIterator *iterator;
@@ -59,7 +57,7 @@ object_within(JsonbContainer *a, JsonbContainer *b)
 				return false;
 		}
 		else if (!walk_find(&walk, b, &other) ||
-				 !value_same(&walk.value, &other))
+				 !json_value_same(&walk.value, &other))
 			return false;
 	}
 	return true;
@@ -73,8 +71,8 @@ array_same(JsonbContainer *a, JsonbContainer *b)
 	if (count != JsonContainerSize(b))
 		return false;
 	for (uint32 i = 0; i < count; i++)
-		if (!value_same(getIthJsonbValueFromContainer(a, i),
-						getIthJsonbValueFromContainer(b, i)))
+		if (!json_value_same(getIthJsonbValueFromContainer(a, i),
+							 getIthJsonbValueFromContainer(b, i)))
 			return false;
 	return true;
 }
@@ -92,8 +90,8 @@ json_same(JsonbContainer *a, JsonbContainer *b)
 	return object_within(a, b) && object_within(b, a);
 }
 
-static bool
-value_same(const JsonbValue *a, const JsonbValue *b)
+bool
+json_value_same(const JsonbValue *a, const JsonbValue *b)
 {
 	if (a->type != b->type)
 		return false;
@@ -146,7 +144,7 @@ json_describes(JsonbContainer *previous, JsonbContainer *before)
 								other.val.binary.data))
 				return false;
 		}
-		else if (!value_same(&walk.value, &other))
+		else if (!json_value_same(&walk.value, &other))
 			return false;
 	}
 	return true;
@@ -198,7 +196,7 @@ rest_same(JsonbContainer *after, JsonbContainer *previous,
 						   other.val.binary.data))
 				return false;
 		}
-		else if (!value_same(&walk.value, &other))
+		else if (!json_value_same(&walk.value, &other))
 			return false;
 	}
 	return true;

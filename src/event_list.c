@@ -360,4 +360,6 @@ const PartKind part_events = {.name = "events",
 							  .path = events_path,
 							  .take = events_take,
 							  .cursor_may_go = CURSOR_MISSING,
-							  .quiet = true};
+							  .quiet = true,
+							  .shrinks = true,
+							  .passes_over = true};

@@ -23,6 +23,7 @@ int guc_escalate_after = 30 * 60;
 int guc_retention = RETENTION_DEFAULT;
 int guc_coalesce_burst = 5;
 double guc_stripe_rate = 20.0;
+int guc_stripe_timeout = 0;
 int guc_reconcile_interval = 15 * 60;
 char *guc_api_version;
 char *guc_stripe_api_base;
@@ -185,6 +186,13 @@ define_stripe(void)
 		"stripe_sync.stripe_rate", "Requests a second to Stripe's API.",
 		"Stripe allows 100 a second, 25 in a sandbox. It is halved whenever Stripe refuses, and grows back.",
 		&guc_stripe_rate, 20.0, 0.1, 100.0, PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"stripe_sync.stripe_timeout",
+		"How long a request to Stripe's API may take; 0 is stripe_sync.http_timeout.",
+		"A page of a list that takes longer is asked for again, smaller. Stripe's own libraries wait 80 s.",
+		&guc_stripe_timeout, 0, 0, 10 * 60 * 1000, PGC_SUSET, GUC_UNIT_MS, NULL,
+		NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.reconcile_interval",

@@ -38,6 +38,7 @@ typedef struct HttpRequest
 	const char *body;					   /* or NULL */
 	size_t body_length;
 	size_t max_answer; /* bytes of a body that are read */
+	int timeout;	   /* milliseconds; 0: stripe_sync.http_timeout */
 	HttpLanded landed;
 	void *owner; /* the caller's */
 } HttpRequest;

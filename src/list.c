@@ -460,6 +460,8 @@ const PartKind part_list = {
 	.path = list_path,
 	.take = list_take,
 	.cursor_may_go = CURSOR_REFUSED,
+	.shrinks = true,
+	.passes_over = true,
 };
 const PartKind part_rest = {
 	.name = "rest",
@@ -467,4 +469,6 @@ const PartKind part_rest = {
 	.take = rest_take,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
+	.shrinks = true,
+	.passes_over = true,
 };

@@ -155,4 +155,6 @@ const PartKind part_children = {
 	.next = children_next,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
+	.shrinks = true,
+	.passes_over = true,
 };

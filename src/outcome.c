@@ -98,6 +98,16 @@ outcome_of_failure(Part *part, const ApiCall *call)
 	Outcome on = {"running", GetCurrentTimestamp(), NULL};
 	bool skips = part->optional && call->verdict != API_TOO_LARGE;
 
+	if (call->spoilt && page_get_smaller(part, call))
+		return on;
+	if (strcmp(call->code, CUT_SHORT) == 0)
+		return (Outcome){
+			"failed", on.due,
+			say(part,
+				psprintf(
+					"%s: Stripe's answer is no page of a list: it was cut short",
+					unpack_sql_state(ERRCODE_INVALID_TEXT_REPRESENTATION))),
+			TROUBLE_ANSWER};
 	if (call->verdict == API_AGAIN || call->verdict == API_LATER)
 	{
 		Outcome later = put_off(part, call->trouble);
@@ -105,11 +115,6 @@ outcome_of_failure(Part *part, const ApiCall *call)
 		later.due = Max(later.due, GetCurrentTimestamp() +
 									   call->retry_after * USECS_PER_SEC);
 		return later;
-	}
-	if (call->verdict == API_TOO_LARGE && part->limit > 1)
-	{
-		part->limit = Max(1, part->limit / 4);
-		return on;
 	}
 	if (call->verdict == API_KEY_BAD && key_has_changed(part, call))
 		return on;

@@ -14,6 +14,7 @@
 #include "common/jsonapi.h"
 
 #define MAX_ELEMENTS 1000 /* Stripe lists 100 at most */
+#define MAX_ID		 255
 
 compat_noreturn static void
 malformed(const char *what)
@@ -107,6 +108,69 @@ read_data(JsonLexContext *lex)
 	advance(lex);
 	return elements;
 }
+
+/* ---- a page that was cut short ---- */
+
+static bool
+next_token(JsonLexContext *lex, int *depth)
+{
+	if (json_lex(lex) != JSON_SUCCESS || lex->token_type == JSON_TOKEN_END)
+		return false;
+	if (lex->token_type == JSON_TOKEN_OBJECT_START ||
+		lex->token_type == JSON_TOKEN_ARRAY_START)
+		(*depth)++;
+	if (lex->token_type == JSON_TOKEN_OBJECT_END ||
+		lex->token_type == JSON_TOKEN_ARRAY_END)
+		(*depth)--;
+	return true;
+}
+
+/* An id as Stripe makes them: whatever else came may be broken. */
+static char *
+plain_id(const JsonLexContext *lex)
+{
+	int length = (int) (lex->token_terminator - lex->token_start) - 2;
+	char *id;
+
+	if (lex->token_type != JSON_TOKEN_STRING || length < 1 || length > MAX_ID)
+		return NULL;
+	id = pnstrdup(lex->token_start + 1, length);
+	return strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789_-") == length
+			   ? id
+			   : NULL;
+}
+
+/* The id of the first element, as far as that has come; NULL: it has not. */
+char *
+page_first_id(const char *bytes, size_t length)
+{
+	JsonLexContext *lex;
+	bool in_data = false;
+	int depth = 0;
+
+	if (bytes == NULL || length > INT_MAX)
+		return NULL;
+	lex = compat_json_lexer(bytes, (int) length);
+	while (next_token(lex, &depth))
+	{
+		bool is_data = depth == 1 && token_is(lex, "\"data\"");
+		bool is_id = depth == 3 && in_data && token_is(lex, "\"id\"");
+
+		if (!is_data && !is_id)
+			continue;
+		if (!next_token(lex, &depth))
+			return NULL;
+		if (lex->token_type != JSON_TOKEN_COLON)
+			continue;
+		if (is_id)
+			return next_token(lex, &depth) ? plain_id(lex) : NULL;
+		in_data = true;
+	}
+	return NULL;
+}
+
+/* ---- a whole one ---- */
 
 /* The elements, of PageElement, in the page's order; "bytes" must outlive them. */
 List *

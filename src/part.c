@@ -18,8 +18,7 @@
 
 #include "secret.h"
 
-#define PAGE_LIMIT 100
-#define MAX_NOTE   2000 /* bytes of notes about one answer */
+#define MAX_NOTE 2000 /* bytes of notes about one answer */
 
 static const PartKind *const kinds[] = {
 	&part_object,	 &part_single,		&part_events,	&part_age,
@@ -82,6 +81,19 @@ void
 part_set_cursor(Part *part, const char *cursor)
 {
 	set_string(part, &part->cursor, cursor);
+}
+
+/* Where it was before what it may have to come back to. */
+void
+part_keep_cursor(Part *part)
+{
+	set_string(part, &part->sound_cursor, part->cursor);
+}
+
+void
+part_return_to_cursor(Part *part)
+{
+	set_string(part, &part->cursor, part->sound_cursor);
 }
 
 void
@@ -208,19 +220,19 @@ part_write(Part *part, const Outcome *outcome)
 		" pages = pages + $10, objects = objects + $11,"
 		" missing = missing + $12, repaired = repaired + $13,"
 		" progress = CASE WHEN $3 = 'done' THEN 1 ELSE $14 END,"
-		" attempts = CASE WHEN $3 = 'running' THEN 1 ELSE attempts END,"
+		" attempts = CASE WHEN $3 = 'running' AND NOT $19 THEN 1 ELSE attempts END,"
 		" lease_pid = CASE WHEN $3 = 'running' THEN lease_pid END,"
 		" lease_backend_start = CASE WHEN $3 = 'running' THEN lease_backend_start END,"
 		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END,"
 		" mirror_table = $15, tries = $18"
 		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $16"
 		" AND lease_backend_start = $17",
-		18,
+		19,
 		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
 		 TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID,
-		 OIDOID, INT4OID, TIMESTAMPTZOID, INT4OID}};
-	char nulls[19];
-	Datum values[18];
+		 OIDOID, INT4OID, TIMESTAMPTZOID, INT4OID, BOOLOID}};
+	char nulls[20];
+	Datum values[19];
 	bool ours;
 
 	memset(nulls, ' ', sizeof(nulls) - 1);
@@ -244,6 +256,7 @@ part_write(Part *part, const Outcome *outcome)
 	values[15] = Int32GetDatum(MyProcPid);
 	values[16] = TimestampTzGetDatum(MyStartTimestamp);
 	values[17] = Int32GetDatum(part->tries);
+	values[18] = BoolGetDatum(part->stays);
 	SPI_connect();
 	engine_run(&update, values, nulls, SPI_OK_UPDATE);
 	ours = SPI_processed > 0;
@@ -320,6 +333,6 @@ void
 part_forget(Part *part)
 {
 	part->pages = part->objects = part->missing = part->repaired = 0;
-	part->finished = false;
+	part->finished = part->stays = false;
 	set_string(part, &part->note, NULL);
 }

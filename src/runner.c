@@ -183,6 +183,7 @@ ask(Part *part)
 		part->kind->post(part, call);
 	}
 	call->job = part->job;
+	call->page_tries = page_tries(part);
 	caller_submit(call);
 }
 
@@ -217,7 +218,11 @@ take_answer(Part *part, ApiCall *call)
 	ErrorData *error;
 
 	if (outcome_guard(take_body, &taking, step_excuse_all, &error))
+	{
+		if (call->verdict == API_OK)
+			page_came(part);
 		return how_it_stands(part);
+	}
 	part_restore(part, &mark);
 	return outcome_of_error(part, error);
 }

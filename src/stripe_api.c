@@ -8,6 +8,8 @@
  */
 #include "stripe_api.h"
 
+#include <ctype.h>
+
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
@@ -123,23 +125,6 @@ verdict_of(const ApiCall *call, int should_retry, bool missing)
 	return API_REFUSED;
 }
 
-static void
-judge_fault(ApiCall *call, const HttpAnswer *answer)
-{
-	static const char *const codes[] = {[HTTP_CONNECTION] = "connection",
-										[HTTP_TIMEOUT] = "timeout",
-										[HTTP_TLS] = "tls",
-										[HTTP_TOO_LARGE] = "answer_too_large",
-										[HTTP_REFUSED] = "url_refused"};
-
-	call->verdict = answer->fault == HTTP_TOO_LARGE ? API_TOO_LARGE
-					: answer->fault == HTTP_REFUSED ? API_REFUSED
-													: API_AGAIN;
-	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
-	clip(call->trouble, sizeof(call->trouble),
-		 psprintf("%s: %s", call->code, answer->trouble));
-}
-
 /*
  * Does it say when it was given?  A time that is more than a day from ours is
  * nobody's: an object that is as of the next century would never change again.
@@ -164,6 +149,29 @@ as_of(const HttpAnswer *answer)
 		   USECS_PER_SEC;
 }
 
+static void
+judge_fault(ApiCall *call, const HttpAnswer *answer)
+{
+	static const char *const codes[] = {[HTTP_CONNECTION] = "connection",
+										[HTTP_TIMEOUT] = "timeout",
+										[HTTP_TLS] = "tls",
+										[HTTP_TOO_LARGE] = "answer_too_large",
+										[HTTP_REFUSED] = "url_refused"};
+
+	call->verdict = answer->fault == HTTP_TOO_LARGE ? API_TOO_LARGE
+					: answer->fault == HTTP_REFUSED ? API_REFUSED
+													: API_AGAIN;
+	/* an answer that has begun, or would have been long */
+	call->spoilt = answer->fault == HTTP_TIMEOUT ||
+				   answer->fault == HTTP_TOO_LARGE ||
+				   (answer->fault == HTTP_CONNECTION && answer->status == 200);
+	if (api_is_dated(answer))
+		call->as_of = as_of(answer);
+	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
+	clip(call->trouble, sizeof(call->trouble),
+		 psprintf("%s: %s", call->code, answer->trouble));
+}
+
 /* Another try may bring something better. */
 static void
 be_unusable(ApiCall *call, const char *code, const char *trouble)
@@ -171,6 +179,19 @@ be_unusable(ApiCall *call, const char *code, const char *trouble)
 	call->verdict = API_AGAIN;
 	strlcpy(call->code, code, sizeof(call->code));
 	strlcpy(call->trouble, trouble, sizeof(call->trouble));
+}
+
+/* A page that ends before its end, though nothing was wrong on the way. */
+static bool
+is_cut_short(const ApiCall *call)
+{
+	const char *end = call->body + call->length;
+	const char *p = call->body;
+
+	while (p < end && isspace((unsigned char) *p))
+		p++;
+	return call->page_tries > 0 && p < end && *p == '{' &&
+		   json_skip(p, end) == NULL;
 }
 
 /* The body is in the call by now. */
@@ -181,6 +202,7 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 
 	call->status = answer->status;
 	call->code[0] = call->trouble[0] = '\0';
+	call->spoilt = false;
 	if (answer->fault != HTTP_DONE)
 		judge_fault(call, answer);
 	else if (answer->status != 200)
@@ -203,6 +225,12 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 			"the answer's Date is more than a day from this server's clock");
 	else if (call->body == NULL)
 		be_unusable(call, "no_memory", "there was no memory for the answer");
+	else if (is_cut_short(call))
+	{
+		be_unusable(call, CUT_SHORT, "the answer was cut short");
+		call->spoilt = true;
+		call->as_of = as_of(answer);
+	}
 	else if (!is_text(call))
 		be_unusable(call, "not_utf8", "the answer is not UTF-8");
 	else

@@ -49,6 +49,8 @@ typedef struct ApiCall
 	/* of a POST, or NULL */
 	char *form;
 	char *idempotency_key; /* the same on every attempt */
+	/* of a page of a list: how often it may be spoilt; 0: it is none */
+	int page_tries;
 
 	/* how often, and when */
 	int attempt;
@@ -57,6 +59,7 @@ typedef struct ApiCall
 	/* what came of it */
 	ApiVerdict verdict;
 	int status;
+	bool spoilt;	  /* it did not come whole: less may */
 	long retry_after; /* seconds, -1: it does not say */
 	char code[64];	  /* Stripe's, or ours: timeout, connection, ... */
 	char trouble[512];
@@ -74,6 +77,7 @@ typedef struct ApiCall
 /* ---- in stripe_api.c: the protocol ---- */
 #define API_HEADERS		 4					/* that are made for a call */
 #define RESOURCE_MISSING "resource_missing" /* Stripe's code of an error */
+#define CUT_SHORT		 "cut_short"		/* ours, of a page */
 
 extern const char *api_version(void);
 extern char *api_version_name(void);
@@ -90,6 +94,7 @@ typedef struct PageElement
 } PageElement;
 
 extern List *page_read(const char *bytes, size_t length, bool *has_more);
+extern char *page_first_id(const char *bytes, size_t length);
 
 /* ---- in caller.c: requests in the air ---- */
 extern ApiCall *call_make(const char *method, const char *path,
@@ -143,6 +148,11 @@ typedef struct Part
 	ApiTarget target;	/* what is said with it */
 	char *trouble;		/* why there is none */
 	int limit;			/* of a page */
+	bool grown;			/* that was smaller, and none has come since */
+	int good;			/* pages of that size, one after the other */
+	int patience;		/* so many, then it grows; 0: it never was too large */
+	int unreadable;		/* objects passed over, one after the other */
+	char *sound_cursor; /* before the first of them */
 	bool asked;			/* its request is on its way */
 	bool held_up;		/* by somebody's lock on the job */
 	bool lost;			/* to a second claim: what comes is dropped */
@@ -163,6 +173,7 @@ typedef struct Part
 	double progress;
 	bool ready;	   /* set by next(): there is something to ask for */
 	bool finished; /* set by take() or next() */
+	bool stays;	   /* where it is: it only asks for less */
 } Part;
 
 /* What Stripe may say of a cursor, so that the list is begun again, once. */
@@ -193,6 +204,9 @@ typedef struct PartKind
 	CursorRefusal cursor_may_go;
 	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
 	bool quiet; /* a page of which nothing was missing changes no table */
+	/* it reads pages, of fewer objects when one does not come whole */
+	bool shrinks;
+	bool passes_over; /* an object that does not come whole even alone */
 } PartKind;
 
 #define API_BIT(verdict) (1 << (verdict))
@@ -217,6 +231,8 @@ extern void part_free(Part *part);
 extern const CatalogType *part_type(const Part *part);
 extern void part_set_cursor(Part *part, const char *cursor);
 extern void part_set_parent(Part *part, const char *id);
+extern void part_keep_cursor(Part *part);
+extern void part_return_to_cursor(Part *part);
 extern void part_set_progress(Part *part, double progress);
 extern void part_note(Part *part, const char *note);
 
@@ -254,6 +270,13 @@ extern void part_load_key(Part *part);
 extern PartMark part_mark(const Part *part);
 extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
+
+/* ---- in page_size.c: how many objects are asked for at a time ---- */
+#define PAGE_LIMIT 100
+
+extern int page_tries(const Part *part);
+extern void page_came(Part *part);
+extern bool page_get_smaller(Part *part, const ApiCall *call);
 
 /* ---- in runner.c ---- */
 extern bool runner_has(int64 job, int number);

@@ -63,6 +63,7 @@ extern int guc_escalate_after; /* seconds, 0 is off */
 extern int guc_retention;	   /* minutes, 0 is off */
 extern int guc_coalesce_burst;
 extern double guc_stripe_rate;	   /* requests a second */
+extern int guc_stripe_timeout;	   /* milliseconds, 0 is http_timeout */
 extern int guc_reconcile_interval; /* seconds, 0 is off */
 extern char *guc_api_version;	   /* "" is the catalog's */
 extern char *guc_stripe_api_base;
@@ -172,6 +173,7 @@ extern JsonbContainer *json_get_object(JsonbContainer *object, const char *key);
 extern bool json_to_int64(const JsonbValue *value, int64 *result);
 extern bool json_is_object(const JsonbValue *value);
 extern bool json_same(JsonbContainer *a, JsonbContainer *b);
+extern bool json_value_same(const JsonbValue *a, const JsonbValue *b);
 extern bool json_overlay_same(JsonbContainer *after, JsonbContainer *previous,
 							  JsonbContainer *before);
 extern bool json_describes(JsonbContainer *previous, JsonbContainer *before);

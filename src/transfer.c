@@ -130,19 +130,20 @@ easy_configure(CURL *easy, Transfer *transfer)
 
 /* Settings that a reload or the request may change. */
 static CURLcode
-easy_prepare(CURL *easy, const Transfer *transfer, const char *url)
+easy_prepare(CURL *easy, const Transfer *transfer, const HttpRequest *request)
 {
+	int timeout = request->timeout > 0 ? request->timeout : guc_http_timeout;
 	CURLcode code = CURLE_OK;
 
-	SET(CURLOPT_URL, url);
+	SET(CURLOPT_URL, request->url);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, transfer->plain ? "http" : "https");
 #else
 	SET(CURLOPT_PROTOCOLS,
 		(long) (transfer->plain ? CURLPROTO_HTTP : CURLPROTO_HTTPS));
 #endif
-	SET(CURLOPT_TIMEOUT_MS, (long) guc_http_timeout);
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) Max(guc_http_timeout / 2, 1));
+	SET(CURLOPT_TIMEOUT_MS, (long) timeout);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) Max(timeout / 2, 1));
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	if (transfer->once)
 	{
@@ -247,7 +248,7 @@ transfer_begin(const HttpRequest *request)
 	if (transfer == NULL)
 		return NULL;
 	if (transfer_fill(transfer, request) &&
-		easy_prepare(transfer->easy, transfer, request->url) == CURLE_OK)
+		easy_prepare(transfer->easy, transfer, request) == CURLE_OK)
 		return transfer;
 	transfer_retire(transfer);
 	return NULL;

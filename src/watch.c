@@ -342,4 +342,5 @@ endpoints_take(Part *part, const ApiCall *call)
 const PartKind part_endpoints = {.name = "endpoints",
 								 .path = endpoints_path,
 								 .take = endpoints_take,
-								 .takes = API_BIT(API_FORBIDDEN)};
+								 .takes = API_BIT(API_FORBIDDEN),
+								 .shrinks = true};

@@ -108,11 +108,19 @@ COMMENT ON FUNCTION stripe_sync.webhook(bytea, jsonb, text) IS
 COMMENT ON FUNCTION stripe_sync.webhook(text, jsonb, text) IS 'As webhook(bytea, ...)';
 
 CREATE FUNCTION stripe_sync.simulate(event_type text, object jsonb, endpoint text DEFAULT 'default',
+	account text DEFAULT '', created timestamptz DEFAULT NULL, previous jsonb DEFAULT NULL,
 	OUT event_id text, OUT status text, OUT detail text)
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_simulate';
-COMMENT ON FUNCTION stripe_sync.simulate(text, jsonb, text) IS
-'Makes an event (evt_sim_...) about an object, signs it with the endpoint''s secret and receives it. Refused on endpoints that take live events.';
+COMMENT ON FUNCTION stripe_sync.simulate(text, jsonb, text, text, timestamptz, jsonb) IS
+'Makes an event (evt_sim_...) about an object, signs it with the endpoint''s secret and receives it: simulate(''customer.updated'', ''{"id": "cus_1", "name": "Ada"}''). What the object leaves out is taken from what is stored of it, or from a fixture; previous are its previous_attributes, made from what is stored when left out. Of calls one after the other the last one''s state is the newest: one that can''t be told apart waits for the next second. 55000 on endpoints that take live events, 22023 for a time that has not come yet.';
+
+CREATE FUNCTION stripe_sync.simulate_story(story text, customer text DEFAULT NULL, steps text[] DEFAULT NULL, endpoint text DEFAULT 'default')
+	RETURNS TABLE (step text, event_id text, type text, object_id text, status text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_simulate_story';
+COMMENT ON FUNCTION stripe_sync.simulate_story(text, text, text[], text) IS
+'Simulates events as they follow one another at Stripe, the last of them now, and answers what it sent. Stories: subscription (steps checkout, paid, renewed, failed, recovered, cancelled), dispute (paid, opened, answered, lost), refund (paid, partly_refunded, refunded); steps are the first ones that are wanted, NULL is all. customer is made unless it is stored; NULL is a new one.';
 
 CREATE FUNCTION stripe_sync.event_type_fits(type text, pattern text) RETURNS boolean
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

@@ -61,7 +61,7 @@ sub is_running_with
 
 # ---- what came later is not left out ----
 
-$stripe->fault({ malformed_json => TRUE }, path => '^/v1/customers$', skip => 2, times => 1);
+$stripe->fault({ page => { data => undef } }, path => '^/v1/customers$', skip => 2, times => 1);
 my $job = begin('customer_balance_transaction');
 over($job, 'parents whose list breaks off', state => 'failed');
 cmp_ok(rows('customer_balance_transactions'), '<', 450, 'have children that are not read');
@@ -84,7 +84,7 @@ is(rows('customers'), 450, 'and has all of it');
 empty();
 shop('DROP TABLE stripe.topups');
 $stripe->fill('topup', 5, seed => 5);
-$stripe->fault({ malformed_json => TRUE }, path => '^/v1/products$');
+$stripe->fault({ page => { data => undef } }, path => '^/v1/products$');
 $job = shop('SELECT stripe_sync.backfill()');
 over($job, 'everything, of which something fails', state => 'failed');
 $stripe->clear_faults;
@@ -102,7 +102,7 @@ sub make_anew
 }
 
 empty();
-$stripe->fault({ malformed_json => TRUE }, path => '^/v1/products$', skip => 2, times => 1);
+$stripe->fault({ page => { data => undef } }, path => '^/v1/products$', skip => 2, times => 1);
 $job = begin(qw(customer product));
 over($job, 'a job that fails', state => 'failed');
 is(rows('customers'), 450, 'with one list whole');

@@ -135,7 +135,6 @@ sub one_is_bad
 	return $result;
 }
 
-one_is_bad('malformed pages', { malformed_json => TRUE }, qr{/v1/customers: 22P02: Stripe's answer is no page of a list});
 one_is_bad('no page at all', { page => { data => undef } }, qr/no page of a list/);
 one_is_bad('a list that never ends, without objects', { endless => 'empty' }, qr/does not end/);
 is(rows('customers'), 450, 'what it had is there');
@@ -159,6 +158,45 @@ none_is_bad('ids that repeat across pages', { repeat => 7 });
 none_is_bad('objects without created', { without => ['created'] });
 none_is_bad('an answer that is too large', { huge => 40_000_000 }, times => 1);
 none_is_bad('503 for a while', { status => 503 }, times => 5);
+
+# ---- pages that don't come whole ----
+
+# As none_is_bad(); the sizes of the pages that were asked for.
+sub sizes_of
+{
+	my $before = @{ $stripe->requests };
+
+	none_is_bad(@_);
+	my @all = @{ $stripe->requests };
+	return map { $_->{query} =~ /limit=(\d+)/ ? $1 : () } grep { $_->{path} eq '/v1/customers' } @all[ $before .. $#all ];
+}
+
+my @sizes = sizes_of('pages of more than 12 that break off', { malformed_json => TRUE }, query => 'limit=(1[3-9]|[2-9]\d|\d{3})\b');
+is(join(' ', @sizes[ 0 .. 6 ]), '100 100 100 50 25 12 24', 'three times the same, then halves, then they grow');
+cmp_ok(scalar(grep { $_ > 12 } @sizes), '<', 15, 'and are tried less and less often');
+worker_setting($node, 'shop', 'stripe_sync.stripe_timeout', '1s');
+is(join(' ', (sizes_of('pages of more than 50 that take too long', { never => TRUE }, query => 'limit=(5[1-9]|[6-9]\d|\d{3})\b'))[ 0 .. 4 ]), '100 100 100 50 100', 'likewise');
+worker_setting($node, 'shop', 'stripe_sync.stripe_timeout', '0');
+is(join(' ', sizes_of('pages that are reset in the middle, for a while', { reset_mid_answer => TRUE }, times => 3)), '100 100 100 50 100 100 100 100', 'the next but one is as large as it was');
+
+# One object that can't be had in any page.
+my @topups = $stripe->add_objects([ map { { object => 'topup', amount => $_, created => 1_700_000_000 - $_ } } 0 .. 29 ]);
+shop(q{SELECT count(*) FROM stripe_sync.create_tables(ARRAY['topup'])});
+$stripe->fault({ wrong_length => 1 }, path => '^/v1/topups$', query => StripeStub::pages_with(12, -1, @topups));
+$stripe->fault({ status => 500 }, path => "^/v1/topups/$topups[12]");
+$row = over(begin('topup'), 'one object that does not come, even alone', state => 'done', objects => 29);
+like($row->{error}, qr/\Atopup $topups[12] could not be read, not even alone: connection: [^\n]*\z/, 'is noted');
+is(rows('topups'), 29, 'all others are there');
+is(shop(q{SELECT object_id || ' ' || field FROM stripe_sync.verify_mirror(ARRAY['topup'])}), "$topups[12] (incomplete)", 'the mirror knows what it lacks');
+$stripe->clear_faults;
+make_due();
+ok($node->poll_query_until('shop', 'SELECT count(*) = 30 FROM stripe.topups'), 'and it is read by itself');
+shop('DROP TABLE stripe.topups; TRUNCATE stripe_sync.job_record CASCADE');
+$row = one_is_bad('pages that break off, whatever their size', { malformed_json => TRUE }, qr{/v1/customers: 22P02: Stripe's answer is no page of a list: it was cut short}, skip => 2);
+$stripe->clear_faults;
+over(begin(qw(customer product)), 'and when they do no more', state => 'done');
+is(rows('customers'), 450, 'nothing has been passed over');
+shop('DELETE FROM stripe_sync.reread');
 
 # ---- rows ----
 

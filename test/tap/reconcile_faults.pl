@@ -132,6 +132,18 @@ like(reconciled('a key that may not', state => 'failed')->{error}, qr/403/, 'a k
 key_is(undef);
 reconciled('and with a good one', state => 'done', error => undef);
 
+# ---- pages that don't come whole ----
+
+my @listed = reverse map { $_->{id} } sort { $a->{created} <=> $b->{created} } $stripe->events;
+is(shop(q{SELECT string_agg(id, ' ' ORDER BY created DESC) FROM (SELECT id, created FROM stripe_sync.event ORDER BY created DESC LIMIT 110) e}), join(' ', @listed[ 0 .. 109 ]), 'the newest events, in their order');
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => StripeStub::pages_with(105, 99, @listed));
+my $broken = reconciled('an event that does not come, even alone', state => 'done', objects => 599);
+is($broken->{error}, "event $listed[105] could not be read, not even alone: the answer was cut short", 'is named');
+$stripe->clear_faults;
+$stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => 'limit=(1[3-9]|[2-9]\d|\d{3})\b');
+reconciled('pages of more than 12 that break off', state => 'done', objects => 600, error => undef);
+$stripe->clear_faults;
+
 # ---- a crash ----
 
 $stripe->change_many([ map { { id => $customers[$_], set => { name => "Crash $_" }, at => $now - 3800 + $_ } } 0 .. 299 ]);

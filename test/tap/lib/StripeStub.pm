@@ -160,6 +160,18 @@ sub pages { return $_[0]->control('pages')->{ $_[1] // '' } // {}; }
 # The signing secret of a webhook endpoint that was made here.
 sub secret_of { return $_[0]->control('secrets')->{ $_[1] }; }
 
+# A query that fits the requests for a page in which the id at that place is, of
+# a list that begins with these ids; behind "from" is the first such page.
+sub pages_with
+{
+	my ($place, $from, @ids) = @_;
+
+	return join '|', map {
+		my $sizes = join '|', $place - $_ .. 100;
+		$_ < 0 ? "^limit=($sizes)(?!.*starting_after)(&|\$)" : "limit=($sizes)&starting_after=$ids[$_](&|\$)"
+	} $from .. $place - 1;
+}
+
 # A call with the fields of its query.
 sub with
 {

@@ -1,0 +1,172 @@
+/*
+ * predecessor.c
+ *		What a simulated event follows: the object as it is stored, and whether
+ *		the order of events (order.c) will have the new one last.
+ *
+ * "created" has whole seconds, so of the events of one second their
+ * previous_attributes decide, and where those allow another end as well, the
+ * event has to wait for the next second.
+ */
+#include "simulate.h"
+
+typedef struct RowLook
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	MirrorState *row;
+	Jsonb *data;
+} RowLook;
+
+static void
+look_at_row(void *arg)
+{
+	RowLook *look = arg;
+	MirrorTable *table = table_find(look->type, TABLE_WRITE);
+
+	if (table != NULL)
+		(void) mirror_peek(table, look->id, look->account, look->row,
+						   &look->data);
+}
+
+/* A table that can't be used is the event's matter, which then says so. */
+static Jsonb *
+peek_row(const History *history, MirrorState *row)
+{
+	RowLook look = {history->type, history->id, history->account, row, NULL};
+	ErrorData *error;
+
+	if (!step_guard(look_at_row, &look, NULL, &error))
+		memset(row, 0, sizeof(*row));
+	return look.data;
+}
+
+static JsonbContainer *
+content(Version *version)
+{
+	return history_event(version)->object;
+}
+
+/* The object as it is, by events and by what else has written the row. */
+static void
+find_now(Predecessor *found, Jsonb *data)
+{
+	Verdict verdict;
+
+	found->is_dead = found->row.deleted;
+	if (data != NULL)
+		found->now = &data->root;
+	if (found->history->versions == NIL)
+		return;
+	verdict = order_newest(found->history);
+	if (found->row.found &&
+		mirror_state_is_newer(&found->row, found->history, verdict.newest))
+		return;
+	found->now = content(verdict.newest);
+	if (!found->row.found)
+		found->is_dead = event_type_deletes(verdict.newest->event_type);
+}
+
+static List *
+until_then(List *versions, TimestampTz until)
+{
+	List *former = NIL;
+	ListCell *cell;
+
+	foreach(cell, versions)
+		if (((Version *) lfirst(cell))->created <= until)
+			former = lappend(former, lfirst(cell));
+	return former;
+}
+
+/* The object as of a time, by its events; NULL when there is none before. */
+static JsonbContainer *
+state_at(const History *history, TimestampTz until)
+{
+	History former = *history;
+
+	former.versions = until_then(history->versions, until);
+	former.readings = until_then(history->readings, until);
+	return former.versions == NIL ? NULL : content(order_newest(&former).newest);
+}
+
+/* "until": the event's time, DT_NOEND when that is now. */
+Predecessor *
+predecessor_find(const CatalogType *type, const char *id, const char *account,
+				 TimestampTz until)
+{
+	Predecessor *found = palloc0(sizeof(Predecessor));
+	Jsonb *data;
+
+	found->history = history_read(type, id, snapshot_account(type, account));
+	data = peek_row(found->history, &found->row);
+	if (found->row.found && reading_is_alive(&found->row))
+		history_add_reading(found->history, found->row.as_of,
+							data != NULL ? &data->root : NULL);
+	find_now(found, data);
+	found->before = until == DT_NOEND ? found->now
+									  : state_at(found->history, until);
+	return found;
+}
+
+/* Has nobody told of the object? */
+bool
+predecessor_is_none(const Predecessor *predecessor)
+{
+	return predecessor->history->versions == NIL && !predecessor->row.found;
+}
+
+/* The time of the last that is known of the object. */
+TimestampTz
+predecessor_last(const Predecessor *predecessor)
+{
+	const History *history = predecessor->history;
+	TimestampTz last = history_alive_at(history);
+
+	if (history->versions != NIL)
+		last = Max(last, ((Version *) llast(history->versions))->created);
+	if (predecessor->row.found && predecessor->row.event_id == NULL)
+		last = Max(last, predecessor->row.as_of);
+	return last;
+}
+
+/* The versions, and the event in its place among them. */
+static List *
+with_event(const List *versions, Event *event)
+{
+	Version *version = palloc0(sizeof(Version));
+	int i = 0;
+
+	version->event_id = event->id;
+	version->event_account = event->account;
+	version->event_type = event->type;
+	version->created = event->created;
+	version->event = event;
+	while (i < list_length(versions))
+	{
+		const Version *other = list_nth(versions, i);
+
+		if (other->created > version->created ||
+			(other->created == version->created &&
+			 strcmp(other->event_id, version->event_id) > 0))
+			break;
+		i++;
+	}
+	return list_insert_nth(list_copy(versions), i, version);
+}
+
+/* Is it the last, and without doubt, among those that are stored? */
+bool
+predecessor_is_followed(const Predecessor *predecessor, Event *event)
+{
+	const MirrorState *row = &predecessor->row;
+	History history = *predecessor->history;
+	Verdict verdict;
+
+	if (row->found && row->event_id == NULL && row->as_of >= event->created)
+		return false;
+	history.versions = with_event(history.versions, event);
+	verdict = order_newest(&history);
+	return !verdict.ambiguous &&
+		   strcmp(verdict.newest->event_id, event->id) == 0;
+}
