@@ -26,8 +26,7 @@ CREATE FUNCTION t.later(by interval) RETURNS void LANGUAGE sql AS $$
 	UPDATE stripe_sync.event SET received_at = received_at - by;
 	UPDATE stripe_sync.alerted SET created = created - by;
 $$;
-SELECT stripe_sync.add_endpoint(name, secret) FROM (VALUES ('live', 'whsec_live'), ('sandbox', 'whsec_sandbox'), ('unreadable', 'file:/nonexistent/stripe_sync_secret')) v (name, secret) \g /dev/null
--- (written straight: which modes may be beside each other is another test's)
+SELECT stripe_sync.add_endpoint(name, secret, account => account) FROM (VALUES ('live', 'whsec_live', 'other'), ('sandbox', 'whsec_sandbox', 'sandbox'), ('unreadable', 'file:/nonexistent/stripe_sync_secret', 'unreadable')) v (name, secret, account) \g /dev/null
 CREATE FUNCTION t.set_mode(text, boolean) RETURNS void LANGUAGE sql AS $$ UPDATE stripe_sync.endpoint SET livemode = $2 WHERE name = $1 $$;
 SELECT t.set_mode('live', true), t.set_mode('sandbox', false) \g /dev/null
 
@@ -279,3 +278,12 @@ RESET ROLE;
 SELECT stripe_sync.revoke_all('regress_refusal_web'), stripe_sync.revoke_all('regress_refusal_reader') \g /dev/null
 REVOKE USAGE ON SCHEMA t FROM regress_refusal_web;
 DROP ROLE regress_refusal_web, regress_refusal_reader;
+
+-- An endpoint without a mode keeps that of its first event.  One of the other is
+-- stored and ignored; it is counted, and a live one is told of.
+SELECT stripe_sync.add_endpoint('learns', 'whsec_learns', account => 'learns') \g /dev/null
+SELECT body->>'status' AS status FROM t.post(t.pretty('evt_l1'), 'learns', 'whsec_learns');
+SELECT body->>'status' AS status FROM t.post(t.pretty('evt_l2', true), 'learns', 'whsec_learns');
+SELECT code, events, detail FROM t.refusals() WHERE endpoint = 'learns';
+SELECT live_at IS NOT NULL AS live_came FROM stripe_sync.refusal_watch WHERE endpoint = 'learns';
+SELECT id, status FROM stripe_sync.event WHERE endpoint = 'learns' ORDER BY id;

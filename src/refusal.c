@@ -220,6 +220,7 @@ delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 	note.endpoint = note.kind == REFUSAL_NO_NAME ? "" : delivery->endpoint;
 	note.detail = one_line(detail != NULL ? detail : refusal->message);
 	note.live = note.kind == REFUSAL_MODE && refusal->live;
+	note.vague |= note.kind == REFUSAL_MODE && !note.live;
 	note.reason = reason_of(refusal, note.kind);
 	if (note.kind == REFUSAL_MODE)
 		hint = note.live ? LIVE_REFUSED : TEST_REFUSED;
@@ -244,7 +245,10 @@ delivery_refused_unfit(const Refusal *refusal)
 void
 delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 {
-	RefusalNote note = {.endpoint = endpoint, .kind = REFUSAL_MODE, .live = live};
+	RefusalNote note = {.endpoint = endpoint,
+						.kind = REFUSAL_MODE,
+						.live = live,
+						.vague = !live};
 	Refusal refusal = {.message = detail};
 
 	note.detail = one_line(detail);

@@ -82,14 +82,11 @@ find_id(const CatalogType *type, JsonbContainer *object)
 					fixture_random());
 }
 
-/*
- * Under which account the event is stored.  (The endpoint's own goes before
- * that where endpoints have one.)
- */
-static const char *
+/* Under which account the event is stored */
+static char *
 stored_account(const Endpoint *endpoint, const Simulation *simulation)
 {
-	return simulation->account;
+	return account_join(endpoint->account, simulation->account);
 }
 
 /* What is told, laid over what is stored, or over a fixture. */
@@ -390,7 +387,7 @@ ENGINE_FUNCTION(stripe_sync_simulate)
 	simulation.object = object_argument(fcinfo);
 	if (!PG_ARGISNULL(3))
 		simulation.account = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	api_check_account(simulation.account);
+	account_check(simulation.account);
 	simulation.has_created = !PG_ARGISNULL(4);
 	if (simulation.has_created)
 		simulation.created = created_argument(fcinfo);

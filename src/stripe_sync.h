@@ -141,9 +141,9 @@ typedef enum AdvisoryKind
 	ADVISORY_GROUP,		   /* an alert's group: group.c */
 	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
 	ADVISORY_CREATE_TABLES,
-	ADVISORY_API_KEY, /* an account's */
+	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refusal_write.c */
-	ADVISORY_ENDPOINT /* set-up of endpoints, and their first events */
+	ADVISORY_ENDPOINT  /* set-up of endpoints, and their first events */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
