@@ -304,19 +304,21 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 
 /* ---- all of them ---- */
 
-/* Remember which table it is, and the search_path of its making. */
+/* Remember which table it is, its owner, and the search_path of its making. */
 static void
 note_table(const CatalogType *type, const char *search_path)
 {
 	static EngineStatement note = {
-		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, relid) VALUES ($1, $2, $3)"
+		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, relid, owner) VALUES ($1, $2, $3, $4)"
 		" ON CONFLICT (table_name) DO UPDATE"
-		" SET search_path = excluded.search_path, relid = excluded.relid",
-		3,
-		{TEXTOID, TEXTOID, OIDOID}};
-	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(search_path),
-					  ObjectIdGetDatum(table_lookup(type))};
+		" SET search_path = excluded.search_path, relid = excluded.relid, owner = excluded.owner",
+		4,
+		{TEXTOID, TEXTOID, OIDOID, TEXTOID}};
+	Oid relid = table_lookup(type);
+	Datum values[] = {
+		CStringGetTextDatum(type->table), CStringGetTextDatum(search_path),
+		ObjectIdGetDatum(relid),
+		CStringGetTextDatum(GetUserNameFromId(own_table_owner(relid), false))};
 	RoleScope scope = role_enter_engine();
 
 	engine_run(&note, values, NULL, SPI_OK_INSERT);
@@ -384,7 +386,7 @@ make_table(const CatalogType *type, const Builder *builder)
 {
 	Oid relid = lock_to_extend(type, builder);
 	TableAction action = TABLE_CREATED;
-	TableNote note = {InvalidOid, NULL};
+	TableNote note = {InvalidOid, NULL, NULL};
 	const char *path = builder->search_path;
 	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
 								 : builder->role;
@@ -399,7 +401,8 @@ make_table(const CatalogType *type, const Builder *builder)
 	else
 		create_table(type, builder);
 	role_leave(&scope);
-	if (action == TABLE_CREATED || (note.relid != relid && owns(builder, relid)))
+	if (action == TABLE_CREATED ||
+		(mirror_note_is_old(&note, relid) && owns(builder, relid)))
 		note_table(type, path);
 	CommandCounterIncrement();
 	return action;

@@ -208,6 +208,7 @@ typedef struct TableNote
 {
 	Oid relid;
 	const char *search_path;
+	const char *owner;
 } TableNote;
 
 extern bool table_note(const char *name, TableNote *note);
@@ -410,7 +411,9 @@ extern void columns_fill(const CatalogType *type, List *columns);
 
 /* ---- in mirror_schema.c ---- */
 extern void mirror_schema_make(Oid role);
-extern void mirror_schema_check(Oid schema, Oid table_owner);
+extern bool mirror_note_is_old(const TableNote *note, Oid relid);
+extern void mirror_schema_check(Oid schema, Oid relid, Oid table_owner,
+								const TableNote *note);
 
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);

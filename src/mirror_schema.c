@@ -58,17 +58,35 @@ refuse_owner(Oid owner, Oid role)
 			 quote_literal_cstr(quote_identifier(name)))));
 }
 
+static bool
+names_owner(const TableNote *note, Oid owner)
+{
+	return note->owner != NULL &&
+		   strcmp(note->owner, GetUserNameFromId(owner, false)) == 0;
+}
+
+/* Does a note tell of another table, or of another owner? */
+bool
+mirror_note_is_old(const TableNote *note, Oid relid)
+{
+	return note->relid != relid || !names_owner(note, own_table_owner(relid));
+}
+
 /*
- * A table of the schema is to be used.  Its owner, when it is the one that
- * create_tables() has noted, else InvalidOid: who owns the mirror's tables may
- * own their schema.
+ * A table of the schema is to be used.  Who owns the mirror's tables may own
+ * their schema.  After a restore they have other OIDs, and their owner tells that
+ * they are the mirror's.
  */
 void
-mirror_schema_check(Oid schema, Oid table_owner)
+mirror_schema_check(Oid schema, Oid relid, Oid table_owner,
+					const TableNote *note)
 {
 	Oid owner = own_schema_owner(schema);
 
-	if (owner != table_owner && !may_have_mirror(owner))
+	bool owns = owner == table_owner &&
+				(note->relid == relid || names_owner(note, owner));
+
+	if (!owns && !may_have_mirror(owner))
 		refuse_owner(owner, own_database_owner());
 }
 
@@ -81,7 +99,8 @@ owns_tables(Oid owner, Oid schema)
 	static EngineStatement select = {
 		"SELECT COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
 		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
-		"   ON c.oid = m.relid AND c.relname = m.table_name AND c.relnamespace = $2), false)",
+		"   ON c.relname = m.table_name AND c.relnamespace = $2"
+		"  WHERE c.oid = m.relid OR m.owner = pg_catalog.pg_get_userbyid(c.relowner)), false)",
 		2,
 		{OIDOID, OIDOID}};
 	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};

@@ -105,6 +105,9 @@ table_note(const char *name, TableNote *note)
 		note->search_path = TextDatumGetCString(
 			heap_getattr(tuple, 2, desc, &isnull));
 		note->relid = DatumGetObjectId(heap_getattr(tuple, 3, desc, &isnull));
+		if (desc->natts >= 4) /* not before the upgrade that adds it */
+			note->owner = TextDatumGetCString(
+				heap_getattr(tuple, 4, desc, &isnull));
 	}
 	engine_scan_end(scan, relation, snapshot);
 	return found;
@@ -386,7 +389,7 @@ table_bind(const CatalogType *type, Oid relid)
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync mirror table", ALLOCSET_SMALL_SIZES);
 	MirrorTable *table = MemoryContextAllocZero(memory, sizeof(MirrorTable));
-	TableNote note = {InvalidOid, UNNOTED_PATH};
+	TableNote note = {InvalidOid, UNNOTED_PATH, NULL};
 	Relation relation;
 
 	table->memory = memory;
@@ -405,8 +408,8 @@ table_bind(const CatalogType *type, Oid relid)
 	sort_columns(table);
 	check_bound(table, relation);
 	(void) table_note(RelationGetRelationName(relation), &note);
-	mirror_schema_check(RelationGetNamespace(relation),
-						note.relid == relid ? table->owner : InvalidOid);
+	mirror_schema_check(RelationGetNamespace(relation), relid, table->owner,
+						&note);
 	table->search_path = MemoryContextStrdup(memory, note.search_path);
 	relation_close(relation, NoLock);
 	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */

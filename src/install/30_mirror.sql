@@ -3,11 +3,13 @@
 CREATE TABLE stripe_sync.mirror_table (
 	table_name	text PRIMARY KEY,
 	search_path	text NOT NULL,
-	relid		oid NOT NULL
+	relid		oid NOT NULL,
+	owner		text NOT NULL
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
 COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
+COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Who owned it then: tables that he owns after a restore are the mirror''s, too';
 
 -- What the mirror's own row has no room for once something has replaced a
 -- reading of the API: the last one that showed the object alive, and the last

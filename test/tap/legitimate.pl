@@ -169,6 +169,15 @@ for my $restore (@restores)
 	is(one($database, 'SELECT count(*) FROM stripe.customers'), '1', "$what: rows are there");
 	goes_on($what, $database);
 }
+# the mirror of an application's role that owns its database, into one of another's
+root('postgres', 'CREATE DATABASE l_app OWNER team; CREATE DATABASE l_app_again');
+root('l_app', qq{CREATE EXTENSION stripe_sync; SELECT count(*) FROM stripe_sync.create_tables('{customer,product}'); SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => NULL), stripe_sync.grant_ingest('app')});
+goes_on('a database of an application\'s role', 'l_app');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$file.app", $node->connstr('l_app') ], 'pg_dump');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('l_app_again'), "$file.app" ], 'restored: into another role\'s database');
+is(one('l_app_again', q{SELECT string_agg(DISTINCT r, ' ') FROM (SELECT nspowner::regrole::text AS r FROM pg_namespace WHERE nspname = 'stripe' UNION ALL SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe') s}), 'team', 'schema and tables are whose they were');
+root('l_app_again', "SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => NULL)");
+goes_on('another role\'s database', 'l_app_again');
 # a dump in plain text, in one transaction
 $node->command_ok([ 'pg_dump', '--no-owner', '-f', "$file.sql", $node->connstr('l_dump') ], 'pg_dump, plain');
 root('postgres', 'CREATE DATABASE l_plain_text');
