@@ -444,8 +444,8 @@ take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
  * Receive a delivery: false, with the refusal filled in, when nothing is
  * stored.  Runs in the engine's RoleScope.
  *
- * The endpoint is looked at once more when the inbox is locked: move_account()
- * may have given it another account meanwhile.
+ * The endpoint is looked at when the inbox is locked: move_account(), which
+ * locks it as well, may have given it another account meanwhile.
  */
 bool
 inbox_receive(const char *payload, int length, text *signature,
@@ -457,11 +457,11 @@ inbox_receive(const char *payload, int length, text *signature,
 	Event event;
 	char *id;
 
+	table_close(inbox_table_open(), NoLock);
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal) ||
-		!inbox_table_fits(refusal) ||
-		!endpoint_find(endpoint_name, &endpoint, refusal))
+		!inbox_table_fits(refusal))
 		return false;
 	delivery.own = endpoint.account;
 	if ((id = known_delivery(&delivery)) != NULL)
