@@ -12,7 +12,7 @@
  * ignored, until somebody says which is right.  So are test events where an
  * older version has let endpoints of both modes have one account.
  */
-#include "stripe_sync.h"
+#include "account.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -23,6 +23,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "account.h"
+
 #define EVENT_KEY_ID 1 /* of event_pkey */
 
 typedef struct Row

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include "account.h"
 #include "secret.h"
 
 /* Accounts, and what they become. */

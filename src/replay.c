@@ -12,6 +12,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "account.h"
+
 static List *
 read_steps(Datum todo, Jsonb *tries)
 {
