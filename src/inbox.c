@@ -281,9 +281,9 @@ stop_waiting(const char *id, const char *account)
 	SPI_finish();
 }
 
-/* Its id, or NULL when it isn't stored yet. */
-static char *
-known_delivery(const Delivery *delivery)
+/* Is it stored already?  Then the receipt is filled in. */
+static bool
+known_delivery(const Delivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
 	InboxLook *look = inbox_look();
@@ -293,7 +293,11 @@ known_delivery(const Delivery *delivery)
 	inbox_look_end(look);
 	if (known && gist.waits)
 		stop_waiting(id, gist.account);
-	return known ? id : NULL;
+	if (known && gist.held)
+		*receipt = replay_held(id, gist.account);
+	else if (known)
+		*receipt = (Receipt){id, "duplicate", NULL};
+	return known;
 }
 
 /* ---- apply ---- */
@@ -457,7 +461,6 @@ inbox_receive(const char *payload, int length, text *signature,
 	Delivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
-	char *id;
 
 	table_close(inbox_table_open(), NoLock);
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
@@ -466,11 +469,8 @@ inbox_receive(const char *payload, int length, text *signature,
 		!inbox_table_fits(refusal))
 		return false;
 	delivery.own = endpoint.account;
-	if ((id = known_delivery(&delivery)) != NULL)
-	{
-		*receipt = (Receipt){id, "duplicate", NULL};
+	if (known_delivery(&delivery, receipt))
 		return true;
-	}
 	if (!event_read(payload, length, &event, refusal))
 		return false;
 	event.account = account_join(endpoint.account, event.named);

@@ -171,6 +171,23 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 	return replay_run(stored, steps, rest, 1);
 }
 
+/*
+ * A held event has come once more: all of it is done, if its mode is right by
+ * now.  The detail of a duplicate says why it isn't.
+ */
+Receipt
+replay_held(const char *id, const char *account)
+{
+	StoredEvent *stored = replay_lock(id, account);
+	Receipt receipt = {unconstify(char *, id), "duplicate", NULL};
+
+	if (stored == NULL || !held_is(stored))
+		return receipt;
+	if ((receipt.detail = held_reason(stored)) != NULL)
+		return receipt;
+	return replay_by_hand(stored, false);
+}
+
 /* No event of that id is stored. */
 void
 replay_missing(const char *id)

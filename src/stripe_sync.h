@@ -458,6 +458,7 @@ typedef struct StoredEvent
 
 compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account);
+extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 
