@@ -11,7 +11,7 @@
  * An account belongs to the longest beginning of it that an endpoint has as its
  * account, and to '' where there is none.
  */
-#include "stripe_sync.h"
+#include "account.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -17,6 +17,7 @@
 
 #include <openssl/crypto.h>
 
+#include "account.h"
 #include "secret.h"
 
 #define MODE_LENGTH (sizeof("sk_org_live_") - 1)

@@ -16,6 +16,8 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
+#include "account.h"
+
 /* What people join by first; then the rest, by name. */
 static const char *const first_types[] = {"product",
 										  "price",

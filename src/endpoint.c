@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include "account.h"
 #include "secret.h"
 
 /* An interval in whole seconds, as tolerances are meant. */

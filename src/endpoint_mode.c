@@ -12,7 +12,7 @@
  * ignored, until somebody says which is right.  So are test events where an
  * older version has let endpoints of both modes have one account.
  */
-#include "stripe_sync.h"
+#include "account.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -56,13 +56,35 @@ learn(Endpoint *endpoint, bool live)
 
 /* ---- the verdict ---- */
 
+/* Have any endpoints of both modes one account?  Looked up when one changes. */
+static bool
+are_any_mixed(void)
+{
+	static EngineStatement select = {
+		"SELECT 1 FROM stripe_sync.endpoint GROUP BY account"
+		" HAVING pg_catalog.count(DISTINCT livemode) OPERATOR(pg_catalog.>) 1"};
+	static uint64 known = 0;
+	static bool mixed = false;
+	uint64 now = engine_generation();
+
+	if (known == now)
+		return mixed;
+	SPI_connect();
+	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
+	mixed = SPI_processed > 0;
+	SPI_finish();
+	known = now;
+	return mixed;
+}
+
 /* Does the account have live endpoints beside this one, which takes test events? */
 static bool
 is_beside_live(const Endpoint *endpoint)
 {
 	bool live;
 
-	return find_account_mode(endpoint->account, &live) && live;
+	return are_any_mixed() && find_account_mode(endpoint->account, &live) &&
+		   live;
 }
 
 /* Runs in the engine's RoleScope. */

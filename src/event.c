@@ -13,6 +13,8 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 
+#include "account.h"
+
 #define MAX_NESTING 256
 #define MAX_NAME	512 /* bytes of an id, a type, a request id */
 

@@ -20,6 +20,8 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
+#include "account.h"
+
 #define MAX_NOTED 5 /* elements of a page that are no events */
 
 /* ---- the request ---- */

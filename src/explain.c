@@ -12,6 +12,8 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#include "account.h"
+
 /* The event's own row, as text. */
 typedef struct Story
 {

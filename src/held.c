@@ -6,7 +6,7 @@
  * A held event is "ignored" without a verdict of the mirror's, and belongs to no
  * object: it doesn't count where the newest state of one is looked for.
  */
-#include "stripe_sync.h"
+#include "account.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

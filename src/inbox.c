@@ -23,6 +23,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "account.h"
 #include "refusal.h"
 
 #define EVENT_KEY_ID 1 /* of event_pkey */
@@ -281,9 +282,9 @@ stop_waiting(const char *id, const char *account)
 	SPI_finish();
 }
 
-/* Its id, or NULL when it isn't stored yet. */
-static char *
-known_delivery(const Delivery *delivery)
+/* Is it stored already?  Then the receipt is filled in. */
+static bool
+known_delivery(const Delivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
 	InboxLook *look = inbox_look();
@@ -293,7 +294,11 @@ known_delivery(const Delivery *delivery)
 	inbox_look_end(look);
 	if (known && gist.waits)
 		stop_waiting(id, gist.account);
-	return known ? id : NULL;
+	if (known && gist.held)
+		*receipt = replay_held(id, gist.account);
+	else if (known)
+		*receipt = (Receipt){id, "duplicate", NULL};
+	return known;
 }
 
 /* ---- apply ---- */
@@ -450,8 +455,8 @@ take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
  * Receive a delivery: false, with the refusal filled in, when nothing is
  * stored.  Runs in the engine's RoleScope.
  *
- * The endpoint is looked at once more when the inbox is locked: move_account()
- * may have given it another account meanwhile.
+ * The endpoint is looked at when the inbox is locked: move_account(), which
+ * locks it as well, may have given it another account meanwhile.
  */
 bool
 inbox_receive(const char *payload, int length, text *signature,
@@ -461,20 +466,16 @@ inbox_receive(const char *payload, int length, text *signature,
 	Delivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
-	char *id;
 
+	table_close(inbox_table_open(), NoLock);
 	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
 		!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal) ||
-		!inbox_table_fits(refusal) ||
-		!endpoint_find(endpoint_name, &endpoint, refusal))
+		!inbox_table_fits(refusal))
 		return false;
 	delivery.own = endpoint.account;
-	if ((id = known_delivery(&delivery)) != NULL)
-	{
-		*receipt = (Receipt){id, "duplicate", NULL};
+	if (known_delivery(&delivery, receipt))
 		return true;
-	}
 	if (!event_read(payload, length, &event, refusal))
 		return false;
 	event.account = account_join(endpoint.account, event.named);

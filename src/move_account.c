@@ -10,7 +10,7 @@
  * Locks, in this order: open jobs, of which parts in hand are taken from their
  * holders; the inbox, against all who store or change events; set-up of
  * endpoints.  So nothing of the old name comes afterwards: who receives looks at
- * the endpoint once more behind the inbox's lock.
+ * the endpoint behind the inbox's lock.
  */
 #include "mirror.h"
 
@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include "account.h"
 #include "secret.h"
 
 /* Accounts, and what they become. */

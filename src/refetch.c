@@ -8,6 +8,8 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
+#include "account.h"
+
 #define MAX_ID		512
 #define AT_ONCE		100
 #define AGAIN_AFTER (2 * USECS_PER_SEC)

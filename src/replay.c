@@ -12,6 +12,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "account.h"
+
 static List *
 read_steps(Datum todo, Jsonb *tries)
 {
@@ -167,6 +169,23 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 		foreach(cell, handler_matching(stored->event.type))
 			append_step(&steps, ((Handler *) lfirst(cell))->name);
 	return replay_run(stored, steps, rest, 1);
+}
+
+/*
+ * A held event has come once more: all of it is done, if its mode is right by
+ * now.  The detail of a duplicate says why it isn't.
+ */
+Receipt
+replay_held(const char *id, const char *account)
+{
+	StoredEvent *stored = replay_lock(id, account);
+	Receipt receipt = {unconstify(char *, id), "duplicate", NULL};
+
+	if (stored == NULL || !held_is(stored))
+		return receipt;
+	if ((receipt.detail = held_reason(stored)) != NULL)
+		return receipt;
+	return replay_by_hand(stored, false);
 }
 
 /* No event of that id is stored. */

@@ -11,6 +11,8 @@
 
 #include "miscadmin.h"
 
+#include "account.h"
+
 typedef struct Collector
 {
 	const char *account;

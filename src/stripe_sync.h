@@ -248,21 +248,6 @@ extern void level_check_columns(TupleDesc desc, int columns);
 	}                                                                          \
 	static Datum name##_body(PG_FUNCTION_ARGS)
 
-/* ---- in account.c: whose an event, an object, a key is ---- */
-extern bool account_is_stripes(const char *path);
-extern void account_check_endpoints(const char *account); /* raises 22023 */
-extern void account_check(const char *account);			  /* likewise */
-extern const char *account_below(const char *path, const char *own);
-extern char *account_join(const char *own, const char *named);
-extern char *account_above(const char *path);
-extern const char *account_stripe_id(const char *path);
-extern char *account_of_accounts(const char *path);
-extern const char *account_words(const char *account);
-extern bool account_has_endpoint(const char *account, bool *has_mode,
-								 bool *live);
-extern char *account_owner(const char *account);
-extern bool account_mode(const char *account, bool *live);
-
 /* ---- in endpoint.c: named sources of events ---- */
 /* Columns of stripe_sync.endpoint, as src/install/10_endpoint.sql makes it */
 enum EndpointColumn
@@ -317,20 +302,6 @@ extern bool event_read(const char *bytes, int length, Event *event,
 extern bool event_type_deletes(const char *type);
 extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
-
-/* ---- in endpoint_mode.c: does an endpoint take events of this mode? ---- */
-typedef enum ModeVerdict
-{
-	MODE_FITS,
-	MODE_REFUSED,
-	MODE_HELD /* stored, and ignored until somebody says what is right */
-} ModeVerdict;
-
-extern ModeVerdict endpoint_mode_judge(Endpoint *endpoint, const Event *event);
-extern char *endpoint_mode_reason(const Endpoint *endpoint, const Event *event);
-extern bool endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
-								 Refusal *refusal);
-extern void endpoint_mode_check(const char *name, const char *account);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
@@ -522,14 +493,9 @@ typedef struct StoredEvent
 
 compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account);
+extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
-
-/* ---- in held.c: events that are stored and ignored for their mode ---- */
-extern bool held_is(const StoredEvent *stored);
-extern char *held_reason(StoredEvent *stored);
-extern char *held_release(StoredEvent *stored, const char *listed,
-						  const char *source);
 
 /* ---- in template.c: {{path | filter}} and what stands for it ---- */
 extern void template_check(const char *text); /* raises 22023 */

@@ -7,6 +7,8 @@
  */
 #include "template.h"
 
+#include "account.h"
+
 #define DASHBOARD "https://dashboard.stripe.com/"
 
 typedef struct DashboardPage

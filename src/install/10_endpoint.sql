@@ -9,6 +9,8 @@ CREATE TABLE stripe_sync.endpoint (
 	mode_learned	boolean NOT NULL DEFAULT false
 );
 CREATE INDEX endpoint_account_idx ON stripe_sync.endpoint (account);
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.endpoint
+	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
 COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events; their secrets are elsewhere and not to be read';
 COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events it takes; NULL until it has stored one';
 COMMENT ON COLUMN stripe_sync.endpoint.account IS 'Whose events they are: empty for one''s own, else Stripe''s acct_... or a word; connected accounts are below it';

@@ -267,6 +267,13 @@ shop('SELECT stripe_sync.set_api_key(' . literals('rk_test_connected_sEcReT', 'a
 $row = over(begin('coupon'), 'connected accounts', state => 'done', error => undef, objects => 570);
 is(shop(q{SELECT count(*) FILTER (WHERE _account = ''), count(*) FILTER (WHERE _account = 'acct_1Connected') FROM stripe.coupons}), '450|120', 'are read by lists of their own');
 shop(q{SELECT stripe_sync.set_api_key(NULL, 'acct_1Connected')});
+# an endpoint's is read with its own key or not at all
+shop('SELECT stripe_sync.add_endpoint(' . literals('sandbox', SECRET) . q{, false, NULL, 'sandbox')});
+over(begin('coupon'), 'without a key of its own', state => 'done', error => undef, objects => 450);
+shop('SELECT stripe_sync.set_api_key(' . literals('rk_test_sandbox_sEcReT', 'sandbox') . ')');
+over(begin('coupon'), 'with one', state => 'done', error => undef, objects => 900);
+is(shop(q{SELECT count(*) FROM stripe.coupons WHERE _account = 'sandbox'}), 450, 'it has rows of its own');
+shop(q{SELECT stripe_sync.set_api_key(NULL, 'sandbox'), stripe_sync.drop_endpoint('sandbox')});
 
 # ---- called off, and on again ----
 
