@@ -10,9 +10,8 @@
  */
 #include "stripe_api.h"
 
-#define TRIES		   3  /* of the same, before less is asked for */
-#define MAX_PATIENCE   64 /* pages */
-#define MAX_UNREADABLE 5  /* one after the other: it isn't the objects */
+#define TRIES		 3	/* of the same, before less is asked for */
+#define MAX_PATIENCE 64 /* pages */
 
 /* How often a page may be spoilt before we are told of it. */
 int
@@ -23,11 +22,32 @@ page_tries(const Part *part)
 	return part->patience > 0 && part->limit > 1 ? 1 : TRIES;
 }
 
+/* One of a list of the account's own is read again by its id. */
+static bool
+is_read_again(const Part *part)
+{
+	return part->kind == &part_list && type_is_retrievable(part_type(part));
+}
+
+/* What was passed over stays so, now that something behind it has come. */
+static void
+tell_of_passed(Part *part)
+{
+	for (int i = 0; i < part->unreadable; i++)
+	{
+		if (!is_read_again(part))
+			unread_passed_over(part, part->passed[i],
+							   "it could not be read, not even alone");
+		pfree(part->passed[i]);
+	}
+	part->unreadable = 0;
+}
+
 /* A page has come, and was written. */
 void
 page_came(Part *part)
 {
-	part->unreadable = 0;
+	tell_of_passed(part);
 	part->grown = false;
 	if (part->patience == 0)
 		return;
@@ -53,7 +73,6 @@ shrink(Part *part)
 	part->grown = false;
 }
 
-/* One of a list of the account's own can be read again by its id. */
 static void
 pass_over(Part *part, const char *id, const ApiCall *call)
 {
@@ -62,12 +81,13 @@ pass_over(Part *part, const char *id, const ApiCall *call)
 	part_note(part, psprintf("%s %s could not be read, not even alone: %s",
 							 part->kind == &part_rest ? part->list_path : what,
 							 id, call->trouble));
-	if (part->kind == &part_list && type_is_retrievable(part_type(part)))
+	if (is_read_again(part))
 		reread_put_off(part_type(part), id, part->account,
 					   call->as_of != 0 ? call->as_of : DT_NOBEGIN,
 					   call->trouble);
-	if (part->unreadable++ == 0)
+	if (part->unreadable == 0)
 		part_keep_cursor(part);
+	part->passed[part->unreadable++] = MemoryContextStrdup(part->memory, id);
 	part_set_cursor(part, id);
 }
 
@@ -98,6 +118,7 @@ page_get_smaller(Part *part, const ApiCall *call)
 	}
 	if (part->unreadable > 0)
 		part_return_to_cursor(part);
-	part->unreadable = 0;
+	while (part->unreadable > 0)
+		pfree(part->passed[--part->unreadable]);
 	return false;
 }

@@ -121,6 +121,8 @@ extern void refuse_account_without_key(const char *account);
 
 /* ---- parts of jobs ---- */
 
+#define MAX_UNREADABLE 5 /* objects, one after the other: it isn't they */
+
 /* A part of a job while it is worked at. */
 typedef struct Part
 {
@@ -152,6 +154,7 @@ typedef struct Part
 	int good;			/* pages of that size, one after the other */
 	int patience;		/* so many, then it grows; 0: it never was too large */
 	int unreadable;		/* objects passed over, one after the other */
+	char *passed[MAX_UNREADABLE];
 	char *sound_cursor; /* before the first of them */
 	bool asked;			/* its request is on its way */
 	bool held_up;		/* by somebody's lock on the job */
@@ -296,6 +299,7 @@ extern bool part_is_tried_out(const Part *part);
 /* ---- in unread.c: what is known not to have been read or written ---- */
 extern void unread_over(const Part *part, const Outcome *outcome);
 extern void unread_refused(const Part *part, const char *error);
+extern void unread_passed_over(const Part *part, char *id, const char *error);
 extern void unread_done(const Part *part, TimestampTz as_of);
 extern void unread_too_early(const Part *part, TimestampTz as_of,
 							 TimestampTz due);

@@ -190,6 +190,19 @@ failed(const Part *part, const Outcome *outcome)
 		tell(part, outcome->error);
 }
 
+/* What did not come whole even alone, and isn't asked for again by itself. */
+void
+unread_passed_over(const Part *part, char *id, const char *error)
+{
+	Part told = *part;
+
+	if (part->kind != &part_rest)
+		told.object_id = id;
+	if (told.object_type == NULL)
+		told.object_type = pstrdup("event");
+	tell(&told, error);
+}
+
 /* The rest of a page that Stripe won't show. */
 void
 unread_refused(const Part *part, const char *error)

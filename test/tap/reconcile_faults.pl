@@ -136,9 +136,16 @@ reconciled('and with a good one', state => 'done', error => undef);
 
 my @listed = reverse map { $_->{id} } sort { $a->{created} <=> $b->{created} } $stripe->events;
 is(shop(q{SELECT string_agg(id, ' ' ORDER BY created DESC) FROM (SELECT id, created FROM stripe_sync.event ORDER BY created DESC LIMIT 110) e}), join(' ', @listed[ 0 .. 109 ]), 'the newest events, in their order');
+shop(q{
+	SELECT stripe_sync.pause('slack'), stripe_sync.add_slack_webhook('ops', 'https://hooks.slack.com/services/T1/B1/sEcReT'),
+		stripe_sync.add_alert('failing', 'system.event_failed', 'ops', '{{object_type}} {{object_id}}: {{error}}. {{remedy}}', coalesce_for => '0');
+});
 $stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => StripeStub::pages_with(105, 99, @listed));
+my $lost = $listed[105];
 my $broken = reconciled('an event that does not come, even alone', state => 'done', objects => 599);
-is($broken->{error}, "event $listed[105] could not be read, not even alone: the answer was cut short", 'is named');
+is($broken->{error}, "event $lost could not be read, not even alone: the answer was cut short", 'is named');
+like(shop(q{SELECT payload->>'text' FROM stripe_sync.message}), qr/event $lost: it could not be read, not even alone\. It is given up until .*`SELECT stripe_sync\.reconcile\(\)`/, 'and told');
+shop(q{SELECT stripe_sync.drop_alert('failing'); SELECT stripe_sync.drop_destination('ops'); SELECT stripe_sync.resume('slack')});
 $stripe->clear_faults;
 $stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => 'limit=(1[3-9]|[2-9]\d|\d{3})\b');
 reconciled('pages of more than 12 that break off', state => 'done', objects => 600, error => undef);
