@@ -173,7 +173,7 @@ REGRESS = guc signature endpoint inbox webhook catalog mirror shape order readin
 	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
 	level own
-ISOLATION = duplicate same_object same_second shared replay incident
+ISOLATION = duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \
