@@ -192,7 +192,7 @@ REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog 
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
 	level own
-ISOLATION = account duplicate same_object same_second shared replay incident
+ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/order.pl \
 	test/tap/reading.pl \

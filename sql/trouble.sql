@@ -7,7 +7,7 @@
 \set ECHO all
 SELECT stripe_sync.pause('slack');
 SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1');
-SELECT count(*) AS rules FROM stripe_sync.add_default_alerts('ops');
+SELECT count(*) > 10 AS made FROM stripe_sync.add_default_alerts('ops');
 CREATE TABLE t.trouble (handler text, type text, sqlstate text, message text);
 CREATE FUNCTION t.fail(handler text, event jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

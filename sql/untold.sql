@@ -9,10 +9,10 @@ SELECT stripe_sync.pause('slack');
 SET client_min_messages = notice;
 -- the only place there is
 SELECT stripe_sync.add_slack_channel('billing', '#billing', 'xoxb-1');
-SELECT count(*) FROM stripe_sync.add_default_alerts('billing');
+SELECT count(*) > 10 AS made FROM stripe_sync.add_default_alerts('billing');
 -- nothing has changed: nothing is said
 SELECT stripe_sync.add_slack_channel('billing', '#billing', 'xoxb-1');
-SELECT count(*) FROM stripe_sync.add_default_alerts('billing');
+SELECT count(*) > 10 AS made FROM stripe_sync.add_default_alerts('billing');
 -- a second one: billing has the alert that tells of it
 SELECT stripe_sync.add_slack_webhook('o''ps', 'https://hooks.slack.com/services/T0/B0/x');
 -- of billing nobody is told yet

@@ -110,12 +110,14 @@ record_recovery(const Event *event, const char *step)
 	Datum values[] = {CStringGetTextDatum(event->id),
 					  CStringGetTextDatum(event->account),
 					  CStringGetTextDatum(step)};
+	int nest = engine_plan_for_indexes();
 
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
-		slots_wake();
+		slots_wake_other();
 	SPI_finish();
+	engine_plan_as_before(nest);
 }
 
 /* A handler is dropped: nothing of it fails any more.  Within SPI. */
@@ -158,6 +160,7 @@ record_is_failing(const char *step, const char *sqlstate,
 		{TEXTOID}};
 	const char *texts[] = {step, sqlstate, event_type, account};
 	Datum values[lengthof(texts)];
+	int nest = engine_plan_for_indexes();
 	bool found;
 
 	for (int i = 0; i < (sqlstate ? lengthof(texts) : 1); i++)
@@ -166,6 +169,7 @@ record_is_failing(const char *step, const char *sqlstate,
 	engine_run(sqlstate ? &of_group : &of_step, values, NULL, SPI_OK_SELECT);
 	found = SPI_processed > 0;
 	SPI_finish();
+	engine_plan_as_before(nest);
 	return found;
 }
 

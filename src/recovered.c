@@ -12,9 +12,12 @@
  */
 #include "stripe_sync.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #define AT_ONCE 1000
 
@@ -26,6 +29,22 @@ typedef struct Recovered
 	char *account;
 	int64 events;
 } Recovered;
+
+/* Is there any?  Looked for whenever the worker is woken, so it costs a probe. */
+static bool
+has_recovered(void)
+{
+	Relation relation = table_open(engine_relation("event_error"),
+								   AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(
+		relation, engine_relation("event_error_recovered_idx"), true, snapshot,
+		0, NULL);
+	bool found = HeapTupleIsValid(systable_getnext(scan));
+
+	engine_scan_end(scan, relation, snapshot);
+	return found;
+}
 
 /* Groups of what has recovered, in an order that is everybody's. */
 static List *
@@ -102,11 +121,15 @@ tell(const Recovered *group)
 bool
 recovered_tell(void)
 {
-	int nest = engine_plan_for_indexes();
-	List *groups = take_recovered();
+	List *groups;
 	bool told = false;
 	ListCell *cell;
+	int nest;
 
+	if (!has_recovered())
+		return false;
+	nest = engine_plan_for_indexes();
+	groups = take_recovered();
 	engine_plan_as_before(nest);
 	foreach(cell, groups)
 	{

@@ -177,7 +177,9 @@ past_of(const Slot *slot)
 		return PAST_NONE;
 	if (slot->in_turn)
 		return PAST_IN_TURN;
-	return slot->dismissed ? PAST_TOLD : PAST_DIED;
+	if (slot->leave)
+		return PAST_LEFT;
+	return slot->dismissed ? PAST_STOPPED : PAST_DIED;
 }
 
 /*

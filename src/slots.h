@@ -21,7 +21,8 @@ typedef enum SlotPast
 {
 	PAST_NONE,
 	PAST_IN_TURN, /* it made room for another database */
-	PAST_TOLD,	  /* it was told to end */
+	PAST_LEFT,	  /* it was asked to, and has said so */
+	PAST_STOPPED, /* a signal told it to end */
 	PAST_DIED
 } SlotPast;
 

@@ -107,10 +107,10 @@ note_start(void)
 	if (slot->past == PAST_DIED)
 		note_of_worker("worker.failed", NULL,
 					   "its process ended: see the server's log");
+	if (slot->past == PAST_STOPPED)
+		note_of_worker("worker.left", NULL, "a signal told it to end");
 	if (slot->past != PAST_IN_TURN)
-		note_of_worker(
-			"worker.started", NULL,
-			slot->past == PAST_TOLD ? "the one before was told to end" : NULL);
+		note_of_worker("worker.started", NULL, NULL);
 }
 
 /* ---- what it may do ---- */
