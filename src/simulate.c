@@ -9,6 +9,8 @@
  */
 #include "simulate.h"
 
+#include "account.h"
+
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
