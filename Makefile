@@ -34,15 +34,19 @@ OBJS = \
 	src/scope_leftover.o \
 	src/engine.o \
 	src/advisory.o \
+	src/grant.o \
+	src/argument.o \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \
+	src/secret_kind.o \
 	src/secret_row.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_secret.o \
 	src/json.o \
 	src/event.o \
+	src/event_name.o \
 	src/inbox_table.o \
 	src/inbox.o \
 	src/step.o \
@@ -51,8 +55,10 @@ OBJS = \
 	src/object_types.o \
 	src/value.o \
 	src/mirror_schema.o \
+	src/mirror_columns.o \
 	src/create_tables.o \
 	src/fill_columns.o \
+	src/table_note.o \
 	src/table.o \
 	src/snapshot.o \
 	src/describe.o \
@@ -79,6 +85,7 @@ OBJS = \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
+	src/destination_test.o \
 	src/alert.o \
 	src/alert_setup.o \
 	src/group.o \
@@ -137,6 +144,7 @@ OBJS = \
 	src/pass.o \
 	src/work.o \
 	src/guard.o \
+	src/standstill.o \
 	src/slots.o \
 	src/launcher.o \
 	src/worker.o \
@@ -163,7 +171,7 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint inbox webhook catalog mirror shape order reading \
 	verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune silence webhook_endpoint \
-	level own
+	level own arguments
 ISOLATION = duplicate same_object same_second shared replay incident
 PROVE_TESTS = \
 	test/tap/order.pl \

@@ -42,10 +42,12 @@ typedef enum TableAction
 {
 	TABLE_CREATED,
 	TABLE_EXTENDED,
-	TABLE_UNCHANGED
+	TABLE_UNCHANGED,
+	TABLE_CONFLICT /* extended or not: a column of its user's is in the way */
 } TableAction;
 
-static const char *const action_names[] = {"created", "extended", "unchanged"};
+static const char *const action_names[] = {"created", "extended", "unchanged",
+										   "conflict"};
 
 /* Who is to own new tables, and whose search_path they remember. */
 typedef struct Builder
@@ -100,29 +102,6 @@ server_has_lz4(void)
 }
 
 /* ---- columns ---- */
-
-/* The columns of a type that come from the object, derived ones included. */
-static List *
-object_columns(const CatalogType *type)
-{
-	List *columns = NIL;
-
-	for (int i = 0; i < type->nfields; i++)
-		columns = lappend(columns, unconstify(CatalogField *, &type->fields[i]));
-	for (int i = 0; i < nderived_columns; i++)
-	{
-		CatalogField *field;
-
-		if (strcmp(derived_columns[i].table, type->table) != 0 ||
-			catalog_field(type, derived_columns[i].name) != NULL)
-			continue;
-		field = palloc(sizeof(CatalogField));
-		field->name = derived_columns[i].name;
-		field->kind = derived_columns[i].kind;
-		columns = lappend(columns, field);
-	}
-	return columns;
-}
 
 static void
 append_column(StringInfo sql, const Builder *builder, const CatalogField *field)
@@ -188,10 +167,11 @@ store_inline(const CatalogType *type, List *columns)
 static void
 create_table(const CatalogType *type, const Builder *builder)
 {
-	List *columns = object_columns(type);
+	List *columns = columns_of_type(type);
 	StringInfoData sql;
 	ListCell *cell;
 
+	mirror_schema_check_create(builder->role);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s.%s (", MIRROR_SCHEMA,
 					 quote_identifier(type->table));
@@ -236,56 +216,13 @@ not_ours(const CatalogType *type)
 			 MIRROR_SCHEMA, MIRROR_SCHEMA)));
 }
 
-/* Ours have all our own columns, with our types, and the key that we give. */
-static bool
-looks_ours(const CatalogType *type, Oid relid)
-{
-	AttrNumber key;
-	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
-								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
-										"_event_id", "_as_of",	 "_synced_at"};
-
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		AttrNumber attnum = get_attnum(relid, names[i]);
-
-		if (attnum == InvalidAttrNumber ||
-			get_atttype(relid, attnum) != types[i])
-			return false;
-	}
-	if (type->key[0] == '\0')
-		return true;
-	key = get_attnum(relid, type->key);
-	return key != InvalidAttrNumber && get_atttype(relid, key) == TEXTOID;
-}
-
-static List *
-missing_columns(const CatalogType *type, Oid relid)
-{
-	List *missing = NIL;
-	ListCell *cell;
-
-	foreach(cell, object_columns(type))
-		if (get_attnum(relid, ((CatalogField *) lfirst(cell))->name) ==
-			InvalidAttrNumber)
-			missing = lappend(missing, lfirst(cell));
-	return missing;
-}
-
 /* Add the columns that the table, which is locked, lacks. */
-static TableAction
-extend_table(const CatalogType *type, Oid relid, const Builder *builder)
+static void
+add_columns(const CatalogType *type, List *missing, const Builder *builder)
 {
-	List *missing;
 	ListCell *cell;
 	StringInfoData sql;
 
-	if (!looks_ours(type, relid))
-		not_ours(type);
-	missing = missing_columns(type, relid);
-	if (missing == NIL)
-		return TABLE_UNCHANGED;
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "ALTER TABLE %s.%s ", MIRROR_SCHEMA,
 					 quote_identifier(type->table));
@@ -300,7 +237,19 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 	columns_fill(type, missing);
 	foreach(cell, missing)
 		create_index(type, lfirst(cell));
-	return TABLE_EXTENDED;
+}
+
+static TableAction
+extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
+			 const Builder *builder)
+{
+	if (!columns_look_ours(type, relid))
+		not_ours(type);
+	if (columns->missing != NIL)
+		add_columns(type, columns->missing, builder);
+	if (columns->conflicts != NIL)
+		return TABLE_CONFLICT;
+	return columns->missing != NIL ? TABLE_EXTENDED : TABLE_UNCHANGED;
 }
 
 /* ---- all of them ---- */
@@ -317,34 +266,6 @@ database_owner(void)
 	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
 	ReleaseSysCache(tuple);
 	return owner;
-}
-
-/* Remember the search_path of a table's making. */
-static void
-note_table(const CatalogType *type, const Builder *builder)
-{
-	static EngineStatement note = {
-		"INSERT INTO stripe_sync.mirror_table (table_name, search_path) VALUES ($1, $2)"
-		" ON CONFLICT (table_name) DO UPDATE SET search_path = excluded.search_path",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(builder->search_path)};
-	RoleScope scope = role_enter_engine();
-
-	engine_run(&note, values, NULL, SPI_OK_INSERT);
-	role_leave(&scope);
-}
-
-/* Roles that may read the inbox may read the mirror. */
-static void
-grant_to_readers(void)
-{
-	static EngineStatement grant = {"SELECT stripe_sync.grant_mirror()"};
-	RoleScope scope = role_enter_engine();
-
-	engine_run(&grant, NULL, NULL, SPI_OK_SELECT);
-	role_leave(&scope);
 }
 
 /* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
@@ -373,17 +294,29 @@ check_owner(const CatalogType *type, Oid relid, const Builder *builder)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, type->table);
 }
 
+/* Is there nothing to add to it, nor to its note? */
+static bool
+is_complete(const CatalogType *type, Oid relid, const TableNote *note)
+{
+	ColumnSet columns;
+
+	if (!columns_look_ours(type, relid))
+		return false;
+	columns = columns_compare(type, relid, note);
+	return columns.missing == NIL && !columns.lost;
+}
+
 /*
  * The table that is there, locked against everybody else if it has to be
  * altered; whether it must is looked at again then.
  */
 static Oid
-lock_to_extend(const CatalogType *type, const Builder *builder)
+lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
 {
 	Oid relid = table_lookup(type);
 
-	if (!OidIsValid(relid) ||
-		(looks_ours(type, relid) && missing_columns(type, relid) == NIL))
+	(void) table_note_read(type->table, note);
+	if (!OidIsValid(relid) || is_complete(type, relid, note))
 		return relid;
 	if (!table_kind_fits(get_rel_relkind(relid)))
 		table_report_kind(ERROR, type, get_rel_relkind(relid));
@@ -391,25 +324,51 @@ lock_to_extend(const CatalogType *type, const Builder *builder)
 	return table_lock(type, AccessExclusiveLock);
 }
 
+/* A new table is noted, and one whose columns are others, or that is not yet. */
+static void
+note_table(const CatalogType *type, const Builder *builder,
+		   const ColumnSet *columns, const TableNote *note)
+{
+	table_note_write(
+		type, note->search_path ? note->search_path : builder->search_path,
+		list_concat_copy(columns->ours, columns->missing));
+}
+
+static TableAction
+make_new_table(const CatalogType *type, const Builder *builder)
+{
+	RoleScope scope = role_enter_writing(builder->role, builder->search_path);
+
+	create_table(type, builder);
+	role_leave(&scope);
+	table_note_write(type, builder->search_path, columns_of_type(type));
+	CommandCounterIncrement();
+	return TABLE_CREATED;
+}
+
 static TableAction
 make_table(const CatalogType *type, const Builder *builder)
 {
-	Oid relid = lock_to_extend(type, builder);
-	TableAction action = TABLE_CREATED;
-	char *path = OidIsValid(relid) ? table_noted_path(type->table) : NULL;
-	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
-								 : builder->role;
+	TableNote note;
+	Oid relid = lock_to_extend(type, builder, &note);
+	ColumnSet columns;
+	TableAction action;
 	RoleScope scope;
 
+	if (!OidIsValid(relid))
+		return make_new_table(type, builder);
+	columns = columns_compare(type, relid, &note);
 	/* triggers may run when new columns are filled, under the path they know */
-	scope = role_enter_writing(role, path ? path : builder->search_path);
-	if (OidIsValid(relid))
-		action = extend_table(type, relid, builder);
-	else
-		create_table(type, builder);
+	scope = role_enter_writing(extending_role(relid, builder),
+							   note.search_path ? note.search_path
+												: builder->search_path);
+	action = extend_table(type, relid, &columns, builder);
 	role_leave(&scope);
-	if (action == TABLE_CREATED || (path == NULL && owns(builder, relid)))
-		note_table(type, builder);
+	if (columns.conflicts != NIL)
+		columns_report_conflicts(type, columns.conflicts);
+	if ((note.search_path == NULL || columns.missing != NIL || columns.lost) &&
+		owns(builder, relid))
+		note_table(type, builder, &columns, &note);
 	CommandCounterIncrement();
 	return action;
 }
@@ -451,12 +410,9 @@ wanted_type(Datum name)
 	const CatalogType *type = catalog_find(object, strlen(object));
 
 	if (type == NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("there is no object type \"%s\"", object),
-			 errhint(
-				 "SELECT object_type FROM stripe_sync.object_type shows all.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is no object type \"%s\"", object),
+						errhint("%s", object_type_hint(object))));
 	if (type->table == NULL)
 		ereport(
 			ERROR,
@@ -525,7 +481,7 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 		if (!PG_ARGISNULL(0) || !is_another_kind(type))
 			put_action(result, type, make_table(type, &builder));
 	}
-	grant_to_readers();
+	mirror_grant_tables();
 	SPI_finish();
 	scope = role_enter_engine();
 	guard_note();
@@ -533,64 +489,65 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 	PG_RETURN_NULL();
 }
 
-/*
- * Tables that are there without a note, as after DROP EXTENSION and CREATE
- * EXTENSION: ours again, if the caller may say so.
- */
+/* A table without a note is noted, if the caller may say so. */
 static void
-adopt_tables(Oid namespace)
+adopt_table(const CatalogType *type, Oid relid, const Builder *builder)
 {
-	Builder builder = builder_begin();
+	TableNote note;
+	ColumnSet columns;
+
+	if (table_note_read(type->table, &note) || !owns(builder, relid))
+		return;
+	columns = columns_compare(type, relid, &note);
+	table_note_write(type, builder->search_path, columns.ours);
+}
+
+/*
+ * Are there tables of ours?  Those without a note, as after DROP EXTENSION and
+ * CREATE EXTENSION, are noted if the caller may say so.  Another tool's in the
+ * place of one is refused, as by create_tables().
+ */
+static bool
+adopt_tables(const Builder *builder)
+{
+	bool any = false;
 
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		const CatalogType *type = &catalog_types[i];
-		Oid relid = type->table != NULL
-						? get_relname_relid(type->table, namespace)
-						: InvalidOid;
+		Oid relid = type->table != NULL ? table_lookup(type) : InvalidOid;
 
-		if (OidIsValid(relid) && table_kind_fits(get_rel_relkind(relid)) &&
-			looks_ours(type, relid) && table_noted_path(type->table) == NULL &&
-			owns(&builder, relid))
-			note_table(type, &builder);
+		if (!OidIsValid(relid) || !table_kind_fits(get_rel_relkind(relid)))
+			continue;
+		if (!columns_look_ours(type, relid))
+			not_ours(type);
+		adopt_table(type, relid, builder);
+		any = true;
 	}
-	grant_to_readers();
+	return any;
 }
 
 static void
-create_all(void)
+create_all(const Builder *builder)
 {
-	Builder builder = builder_begin();
-
 	for (int i = 0; i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL)
+		if (catalog_types[i].table != NULL && !is_another_kind(&catalog_types[i]))
 		{
 			CHECK_FOR_INTERRUPTS();
-			make_table(&catalog_types[i], &builder);
+			make_table(&catalog_types[i], builder);
 		}
-	grant_to_readers();
-}
-
-static bool
-any_table(Oid namespace)
-{
-	for (int i = 0; OidIsValid(namespace) && i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL &&
-			OidIsValid(get_relname_relid(catalog_types[i].table, namespace)))
-			return true;
-	return false;
 }
 
 /* For add_endpoint(): all tables, when there isn't one yet. */
 void
 tables_create_if_none(void)
 {
-	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+	Builder builder;
 
 	SPI_connect();
-	if (any_table(namespace))
-		adopt_tables(namespace);
-	else
-		create_all();
+	builder = builder_begin();
+	if (!adopt_tables(&builder))
+		create_all(&builder);
+	mirror_grant_tables();
 	SPI_finish();
 }

@@ -10,17 +10,63 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
+/* It is made by the role that is to own it, which needs a right for that. */
+static void
+check_make(Oid role)
+{
+	const char *database = get_database_name(MyDatabaseId);
+	const char *name = GetUserNameFromId(role, false);
+
+	if (compat_may_create_in_database(role))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for database %s", database),
+		 errdetail(
+			 "Schema \"%s\" is to be made, for the mirror's tables, and role \"%s\" may not make schemas here.",
+			 MIRROR_SCHEMA, name),
+		 errhint(
+			 "Run, as the database's owner: GRANT CREATE ON DATABASE %s TO %s; or, as a superuser: SELECT count(*) FROM stripe_sync.create_tables();",
+			 quote_identifier(database), quote_identifier(name))));
+}
+
+/* For who is to make a table in it. */
+void
+mirror_schema_check_create(Oid role)
+{
+	Oid schema = get_namespace_oid(MIRROR_SCHEMA, false);
+	const char *name = GetUserNameFromId(role, false);
+
+	if (compat_may_in_schema(schema, role, ACL_USAGE) &&
+		compat_may_in_schema(schema, role, ACL_CREATE))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for schema %s", MIRROR_SCHEMA),
+		 errdetail(
+			 "A table of the mirror's is to be made, and role \"%s\" may not make any in the schema, which belongs to role \"%s\".",
+			 name, GetUserNameFromId(own_schema_owner(schema), false)),
+		 errhint(
+			 "Let that role call stripe_sync.create_tables(), or run as it: GRANT USAGE, CREATE ON SCHEMA %s TO %s;",
+			 MIRROR_SCHEMA, quote_identifier(name))));
+}
+
 static void
 make(Oid role)
 {
-	RoleScope scope = role_enter_writing(role, "pg_catalog, pg_temp");
+	RoleScope scope;
 
+	check_make(role);
+	scope = role_enter_writing(role, "pg_catalog, pg_temp");
 	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
 		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA
 					" IS 'Stripe''s objects, mirrored by stripe_sync'",
