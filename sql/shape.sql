@@ -134,7 +134,7 @@ ALTER TABLE stripe.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY
 SELECT * FROM t.deliver(t.event('evt_c30', 'customer.created', 30, '{"id":"cus_30","object":"customer"}'));
 -- a row that is hidden is neither written anew nor missing
 SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_c31', 'customer.updated', 31, '{"id":"cus_20","object":"customer","name":"o"}'));
-CREATE POLICY some ON stripe.customers USING (name IS NULL);
+CREATE POLICY a_few ON stripe.customers USING (name IS NULL);
 SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_c32', 'customer.updated', 32, '{"id":"cus_20","object":"customer","name":null}'));
 SELECT status FROM stripe_sync.replay('evt_c30');
 SET client_min_messages = notice;
@@ -151,6 +151,10 @@ SELECT id, name FROM stripe.customers WHERE id IN ('cus_20', 'cus_30') ORDER BY 
 SELECT * FROM stripe_sync.verify_mirror('{customer}');
 ALTER TABLE stripe.customers NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
 ALTER TABLE stripe.customers OWNER TO CURRENT_USER;
+DROP POLICY a_few ON stripe.customers;
+DROP POLICY mirror ON stripe.customers;
+DROP OWNED BY regress_shape_owner;
+DROP ROLE regress_shape_owner;
 
 -- ---- the inbox ----
 

@@ -42,29 +42,29 @@ has_white_space(const text *value)
 	return false;
 }
 
-/* What it is instead, or NULL. */
+/* What a signing secret cannot be, or have, and this does; NULL: nothing. */
 static const char *
 other_than_signing(const text *secret)
 {
 	static const char *const others[][2] = {
-		{"sk_", "a secret key of Stripe's API"},
-		{"rk_", "a restricted key of Stripe's API"},
-		{"pk_", "a publishable key of Stripe's API"},
-		{"we_", "the id of a webhook endpoint"},
-		{"xox", "a token of Slack's"},
-		{"https:", "a URL"},
-		{"http:", "a URL"},
+		{"sk_", "be a secret key of Stripe's API"},
+		{"rk_", "be a restricted key of Stripe's API"},
+		{"pk_", "be a publishable key of Stripe's API"},
+		{"we_", "be the id of a webhook endpoint"},
+		{"xox", "be a token of Slack's"},
+		{"https:", "be a URL"},
+		{"http:", "be a URL"},
 	};
 
 	for (int i = 0; i < lengthof(others); i++)
 		if (begins_with(secret, others[i][0]))
 			return others[i][1];
 	if (has_white_space(secret))
-		return "with white space or a line's end in it";
+		return "have white space or a line's end in it";
 	if (begins_with(secret, SIGNING) &&
 		(VARSIZE_ANY_EXHDR(secret) == strlen(SIGNING) || holds(secret, "...") ||
 		 holds(secret, "\xe2\x80\xa6")))
-		return "not whole";
+		return "be cut short";
 	return NULL;
 }
 
@@ -78,7 +78,7 @@ signing_secret_check(const text *secret)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("the signing secret of an endpoint is %s", other),
+			 errmsg("a signing secret cannot %s", other),
 			 errhint(
 				 "Copy the \"Signing secret\" (whsec_ and what follows) from the webhook endpoint's page in Stripe's dashboard, or from the output of stripe listen; or give file:/absolute/path.")));
 }
