@@ -67,13 +67,14 @@ standstill_find(const char *what, Standstill *standstill)
 		   find_no_worker(what, standstill);
 }
 
-/* For a call that has warned by guard_note() already. */
+/* For a call that has told of a copy, by guard_note(), already. */
 void
 standstill_note(const char *what)
 {
 	Standstill standstill;
 
-	if (find_pause(what, &standstill) || find_no_worker(what, &standstill))
+	if ((guard_state() == OUTBOUND_OFF && find_guard(&standstill)) ||
+		find_pause(what, &standstill) || find_no_worker(what, &standstill))
 		ereport(NOTICE, (errmsg("%s", standstill.reason),
 						 errhint("%s", standstill.hint)));
 }
