@@ -237,25 +237,21 @@ add_job(const Request *request)
 	return DatumGetInt64(of_part[0]);
 }
 
-/* As endpoint_keep() will: who calls names it to webhook(). */
+/* As endpoint_keep() will; whether there is a secret is not looked at here. */
 static void
-say_name(const Request *request, int64 job)
+say_name(int64 job)
 {
 	Endpoint endpoint;
 	Refusal refusal;
-	bool same;
 
-	if (!endpoint_find("default", &endpoint, &refusal) ||
-		((!endpoint.has_livemode || endpoint.livemode == request->livemode) &&
-		 !endpoint_secret_known(cstring_to_text("default"), cstring_to_text(""),
-								&same)))
+	if (!endpoint_find("default", &endpoint, &refusal))
 		ereport(NOTICE,
 				(errmsg("the secret will be kept as endpoint \"default\"")));
 	else
 		ereport(
 			NOTICE,
 			(errmsg(
-				 "the secret will be kept as an endpoint named by its id (we_...), as \"default\" is another"),
+				 "the secret will be kept as an endpoint named by its id (we_...), if \"default\" has one already"),
 			 errhint("CALL stripe_sync.wait_job(" INT64_FORMAT
 					 ") tells the name; give it to stripe_sync.webhook().",
 					 job)));
@@ -273,7 +269,7 @@ find_or_add(const Request *request)
 		if (job == 0)
 			job = find_made(request);
 		if (job == 0 && (job = add_job(request)) != 0)
-			say_name(request, job);
+			say_name(job);
 	}
 	SPI_finish();
 	return job;

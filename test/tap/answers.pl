@@ -399,7 +399,9 @@ $slack->fault({ status => 400, body => '{"token": "' . TOKEN . '"}' }, times => 
 $id = notify($node, 'one', 'says', 'says');
 eventually('it is answered', sub { attempts($id) });
 no_secret_in($node, 'one', 'after all this');
-unlike(slurp_file($node->logfile), qr/ERROR|PANIC|TRAP|terminated by signal/, 'and nothing went wrong');
+# but for what check_destination() said
+my @wrong = grep { /ERROR|PANIC|TRAP|terminated by signal/ && !/answers\.pl ERROR:  (?:Slack|destination|messages to Slack|there is no destination|stripe_sync\.check)/ } split /\n/, slurp_file($node->logfile);
+is(join("\n", @wrong), '', 'and nothing went wrong');
 
 $node->stop;
 done_testing();
