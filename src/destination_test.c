@@ -207,7 +207,7 @@ report_answer(const char *name, int64 id, const TestStanding *standing)
 				 errdetail("It is message " INT64_FORMAT ".", id),
 				 errhint("%s", advice_for(standing->code))));
 	ereport(NOTICE,
-			(errmsg("destination \"%s\" works: Slack took the test after %.1f s",
+			(errmsg("destination \"%s\" works: Slack took the test after %.2f s",
 					name, standing->seconds)));
 }
 
