@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 /* References that people join by have an index; each costs every event. */
@@ -216,6 +217,21 @@ not_ours(const CatalogType *type)
 			 MIRROR_SCHEMA, MIRROR_SCHEMA)));
 }
 
+/* Rows that row security hides from the table's owner are not filled. */
+static void
+warn_policed(const CatalogType *type, Oid relid)
+{
+	Oid owner = own_table_owner(relid);
+
+	if (check_enable_rls(relid, owner, true) == RLS_ENABLED)
+		ereport(
+			WARNING,
+			(errmsg(
+				 "row security is forced on %s.%s: rows that it hides from the table's owner are NULL in new columns",
+				 MIRROR_SCHEMA, type->table),
+			 errhint("%s", mirror_policy_hint(type, owner))));
+}
+
 /* Add the columns that the table, which is locked, lacks. */
 static void
 add_columns(const CatalogType *type, List *missing, const Builder *builder)
@@ -246,7 +262,10 @@ extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 	if (!columns_look_ours(type, relid))
 		not_ours(type);
 	if (columns->missing != NIL)
+	{
+		warn_policed(type, relid);
 		add_columns(type, columns->missing, builder);
+	}
 	if (columns->conflicts != NIL)
 		return TABLE_CONFLICT;
 	return columns->missing != NIL ? TABLE_EXTENDED : TABLE_UNCHANGED;

@@ -255,7 +255,7 @@ extern bool mirror_hides(MirrorTable *table, const char *id,
 						 const char *account);
 
 /* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
-extern char *mirror_policy_hint(const MirrorTable *table);
+extern char *mirror_policy_hint(const CatalogType *type, Oid owner);
 extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 							const char *account, MirrorState *state,
 							Jsonb **data);

@@ -197,10 +197,10 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 /* ---- row security that holds for the owner too ---- */
 
 char *
-mirror_policy_hint(const MirrorTable *table)
+mirror_policy_hint(const CatalogType *type, Oid owner_id)
 {
-	const char *name = quote_identifier(table->type->table);
-	const char *owner = quote_identifier(GetUserNameFromId(table->owner, false));
+	const char *name = quote_identifier(type->table);
+	const char *owner = quote_identifier(GetUserNameFromId(owner_id, false));
 
 	return psprintf(
 		"The mirror is written as the table's owner, for whom row security holds because it is forced. ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
@@ -219,9 +219,10 @@ static int
 execute_policed(const MirrorTable *table, SPIPlanPtr plan, Datum *values,
 				const char *nulls)
 {
-	ErrorContextCallback callback = {.callback = add_policy_hint,
-									 .arg = mirror_policy_hint(table),
-									 .previous = error_context_stack};
+	ErrorContextCallback callback = {
+		.callback = add_policy_hint,
+		.arg = mirror_policy_hint(table->type, table->owner),
+		.previous = error_context_stack};
 	int code;
 
 	error_context_stack = &callback;
@@ -238,7 +239,7 @@ refuse_hidden(const MirrorTable *table, const char *id)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("row security of %s.%s hides row \"%s\" from the table's owner",
 				MIRROR_SCHEMA, table->type->table, id),
-		 errhint("%s", mirror_policy_hint(table))));
+		 errhint("%s", mirror_policy_hint(table->type, table->owner))));
 }
 
 /*

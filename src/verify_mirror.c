@@ -411,7 +411,7 @@ report_hidden(const Inspection *in)
 			 "row security of %s.%s hides %d row from the table's owner: it was not compared",
 			 "row security of %s.%s hides %d rows from the table's owner: they were not compared",
 			 in->hidden, MIRROR_SCHEMA, in->table->type->table, in->hidden),
-		 errhint("%s", mirror_policy_hint(in->table))));
+		 errhint("%s", mirror_policy_hint(in->table->type, in->table->owner))));
 }
 
 /* False when it has changed meanwhile. */

@@ -223,6 +223,9 @@ is(job_row($job)->{state}, 'waiting', 'without a worker a job waits');
 shop("CALL stripe_sync.work('30 seconds')");
 is(job_row($job)->{state}, 'done', 'until work() is called');
 all_say('no worker', qr/no worker does it: stripe_sync is not in "shared_preload_libraries"/, qr/CALL stripe_sync\.work\(\)/);
+shop(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1')});
+my (undef, undef, $tested) = $node->psql('shop', "\\set VERBOSITY verbose\nCALL stripe_sync.check_destination('ops', '300 ms')");
+like($tested, qr/NOTICE: .*no worker sends it: stripe_sync is not in "shared_preload_libraries"\n.*HINT: +CALL stripe_sync\.work\(\).*ERROR: +57014: the test of destination "ops" was not sent in time/s, 'nor is a test sent, and that is said');
 is(shop('SELECT database, state, pid IS NULL, since IS NULL FROM stripe_sync.worker'), 'shop|none: stripe_sync is not in "shared_preload_libraries"|t|t', 'the view says why there is none');
 
 no_secret_in($node, 'shop', 'jobs');
