@@ -47,6 +47,7 @@ SELECT stripe_sync.add_handler('h', 'invoice.payed', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoice.payed', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoices.*', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'something.altogether.different', 't.nothing');
+SELECT stripe_sync.add_handler('h', 'invoice.paid, invoice.voided', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoice.paid', 't.nothing'), stripe_sync.add_handler('h', 'invoice.*', 't.nothing'), stripe_sync.add_handler('h', '*', 't.nothing'), stripe_sync.add_handler('h', '*.created', 't.nothing'),
        stripe_sync.add_handler('h', 'v2.core.event', 't.nothing');
 SELECT stripe_sync.add_alert('a', 'customer.subscription.trial_will_ende', 'ops', 'x', closed_by => 'customer.subscription.deletd');
@@ -54,6 +55,9 @@ SELECT stripe_sync.add_alert('a', 'customer.subscription.trial_will_ende', 'ops'
 SELECT stripe_sync.add_alert('a', 'system.silense', 'ops', 'x');
 SELECT stripe_sync.add_alert('a', 'system.silence', 'ops', 'x', closed_by => 'system.silence_over'), stripe_sync.add_alert('a', 'app.order_shipped', 'ops', 'x');
 SELECT count(*) FROM stripe_sync.add_default_alerts('ops');
+
+SELECT status FROM stripe_sync.simulate('customer.udpated', '{"id":"cus_1","object":"customer"}');
+SELECT status FROM stripe_sync.simulate('customer.updated', '{"id":"cus_1","object":"customer"}');
 
 -- ---- types of objects ----
 
@@ -75,6 +79,7 @@ SELECT t.sqlstate($$ SELECT stripe_sync.backfill('{customer') $$), t.sqlstate($$
 SELECT url, t.raises(format('SELECT stripe_sync.create_webhook_endpoint(%L)', url)) AS said FROM unnest('{https://localhost/hook,https://127.0.0.1:3000/hook,https://[::1]/hook,https://shop.localhost/,https://mac.local/,https://shop/hook,https://10.0.0.1/,https://172.20.1.1/,https://192.168.1.2/}'::text[]) url;
 SELECT t.raises_all($$ SELECT stripe_sync.create_webhook_endpoint('https://localhost:3000/hook') $$);
 SELECT t.raises($$ SELECT stripe_sync.create_webhook_endpoint('https://172.32.1.1/hook') $$);
+SELECT t.hint($$ SELECT stripe_sync.create_webhook_endpoint('https://shop.example.com/hook', '{invoice.payed}') $$);
 
 -- ---- NULL ----
 
@@ -85,5 +90,5 @@ SELECT s, t.raises('SELECT stripe_sync.' || s) AS said FROM unnest(ARRAY['add_ha
 
 SET client_min_messages = notice;
 SELECT stripe_sync.notify('ops', 'x') > 0 AS queued;
-SELECT t.send('evt_1', 'customer.unheard_of', 1, '{"id":"cus_1","object":"customer"}');
+SELECT t.send('evt_1', 'customer.unheard_of', 1, '{"id":"cus_2","object":"customer"}');
 SELECT http_status FROM stripe_sync.webhook('{}'::text, '{"stripe-signature":"t=1,v1=00"}');

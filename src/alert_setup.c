@@ -157,9 +157,9 @@ remark_types(Datum *values, const char *nulls)
 	SPI_finish();
 	if (same)
 		return;
-	event_types_remark(TextDatumGetCString(values[1]));
+	event_type_remark(TextDatumGetCString(values[1]));
 	if (nulls[7] == ' ')
-		event_types_remark(TextDatumGetCString(values[7]));
+		event_type_remark(TextDatumGetCString(values[7]));
 }
 
 /*

@@ -113,40 +113,35 @@ is_of_others(const char *type)
 		   strncmp(type, "v2.", strlen("v2.")) == 0;
 }
 
-static void
-remark(const char *type)
+static const char *
+hint_for(const Nearest *nearest)
+{
+	if (strchr(nearest->wanted, ',') != NULL)
+		return "Name one type, or a pattern: 'invoice.*'. For several, make several.";
+	if (nearest->name != NULL)
+		return psprintf("Did you mean \"%s\"?", nearest->name);
+	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 shows those of Stripe's that are known.";
+}
+
+/* A NOTICE, when nobody is known to send events that fit. */
+void
+event_type_remark(const char *type)
 {
 	Nearest nearest = nearest_begin(type);
 
-	if (type[0] == '\0' || is_of_others(type) || is_known(&nearest))
-		return;
-	ereport(
-		NOTICE,
-		(errmsg("no events of type \"%s\" are known", type),
-		 nearest.name != NULL
-			 ? errhint("Did you mean \"%s\"?", nearest.name)
-			 : errhint(
-				   "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 shows those of Stripe's that are known.")));
+	if (!is_of_others(type) && !is_known(&nearest))
+		ereport(NOTICE, (errmsg("no events of type \"%s\" are known", type),
+						 errhint("%s", hint_for(&nearest))));
 }
 
-/* A NOTICE for each of them, with commas between, that nobody is known to send. */
-void
-event_types_remark(const char *types)
+/* What was meant, to who must name a type that is known. */
+char *
+event_type_hint(const char *type)
 {
-	while (true)
-	{
-		const char *comma = strchr(types, ',');
-		int length = comma ? (int) (comma - types) : (int) strlen(types);
+	Nearest nearest = nearest_begin(type);
 
-		while (length > 0 && *types == ' ')
-			types++, length--;
-		while (length > 0 && types[length - 1] == ' ')
-			length--;
-		remark(pnstrdup(types, length));
-		if (comma == NULL)
-			return;
-		types = comma + 1;
-	}
+	(void) is_known(&nearest);
+	return nearest.name ? psprintf("Did you mean \"%s\"? ", nearest.name) : "";
 }
 
 /* ---- object types ---- */

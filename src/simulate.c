@@ -68,7 +68,7 @@ ENGINE_FUNCTION(stripe_sync_simulate)
 			 errmsg("the object of an event must be a JSON object"),
 			 errhint(
 				 "For example '{\"id\": \"cus_1\", \"object\": \"customer\"}'.")));
-	event_types_remark(type);
+	event_type_remark(type);
 	payload = simulated_payload(type, object, false, now);
 	if (!inbox_receive(payload, strlen(payload),
 					   cstring_to_text(endpoint_sign(&endpoint, payload,

@@ -281,7 +281,8 @@ extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
 
 /* ---- in event_name.c: types that nobody sends, and what was meant ---- */
-extern void event_types_remark(const char *types);
+extern void event_type_remark(const char *type);
+extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */

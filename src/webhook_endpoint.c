@@ -80,7 +80,8 @@ check_type(const char *type, int count)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("Stripe has no events of type \"%s\"", type),
 			 errhint(
-				 "SELECT unnest(event_types) FROM stripe_sync.object_type shows all. A type is given by its whole name, or '*' for every one.")));
+				 "%sSELECT unnest(event_types) FROM stripe_sync.object_type shows all. A type is given by its whole name, or '*' for every one.",
+				 event_type_hint(type))));
 }
 
 static void
