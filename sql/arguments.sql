@@ -57,7 +57,7 @@ SELECT stripe_sync.add_alert('a', 'system.silence', 'ops', 'x', closed_by => 'sy
 SELECT count(*) FROM stripe_sync.add_default_alerts('ops');
 
 SELECT status FROM stripe_sync.simulate('customer.udpated', '{"id":"cus_1","object":"customer"}');
-SELECT status FROM stripe_sync.simulate('customer.updated', '{"id":"cus_1","object":"customer"}');
+SELECT status FROM stripe_sync.simulate('customer.updated', '{"id":"cus_3","object":"customer"}');
 
 -- ---- types of objects ----
 
