@@ -35,9 +35,12 @@ OBJS = \
 	src/scope_leftover.o \
 	src/engine.o \
 	src/advisory.o \
+	src/grant.o \
+	src/argument.o \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \
+	src/secret_kind.o \
 	src/secret_row.o \
 	src/verify.o \
 	src/endpoint.o \
@@ -47,6 +50,7 @@ OBJS = \
 	src/move_account.o \
 	src/json.o \
 	src/event.o \
+	src/event_name.o \
 	src/inbox_table.o \
 	src/inbox.o \
 	src/step.o \
@@ -56,8 +60,10 @@ OBJS = \
 	src/object_types.o \
 	src/value.o \
 	src/mirror_schema.o \
+	src/mirror_columns.o \
 	src/create_tables.o \
 	src/fill_columns.o \
+	src/table_note.o \
 	src/table.o \
 	src/child_key.o \
 	src/snapshot.o \
@@ -100,6 +106,7 @@ OBJS = \
 	src/destination_setup.o \
 	src/untold.o \
 	src/rotated.o \
+	src/destination_test.o \
 	src/alert.o \
 	src/alert_setup.o \
 	src/group.o \
@@ -163,6 +170,7 @@ OBJS = \
 	src/work.o \
 	src/guard.o \
 	src/journal.o \
+	src/standstill.o \
 	src/slots.o \
 	src/launcher.o \
 	src/worker.o \
@@ -191,7 +199,7 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog mirror shape order reading \
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
-	level own
+	level own arguments
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/order.pl \

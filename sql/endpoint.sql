@@ -107,7 +107,9 @@ SELECT t.try('device', 's') AS device;
 
 -- nor is a pipe read, lest the server wait for a writer; all of them say what to mend
 COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_test_pipe && mkfifo stripe_sync_test_pipe';
+SET client_min_messages = error; -- which names the file
 SELECT stripe_sync.add_endpoint('pipe', 'file:' || current_setting('data_directory') || '/stripe_sync_test_pipe');
+SET client_min_messages = warning;
 SELECT name, replace(line, current_setting('data_directory'), 'DATA') AS says FROM (VALUES (1, 'pipe'), (2, 'none')) v (n, name),
 	string_to_table(t.raises_all(format('SELECT stripe_sync.receive(''{}''::text, ''t=1,v1=00'', %L)', name)), E'\n') WITH ORDINALITY l (line, i) WHERE line ~ '^(SY|DETAIL|HINT)' ORDER BY n, i;
 COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_test_pipe';

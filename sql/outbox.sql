@@ -57,7 +57,7 @@ SELECT t.raises(format('SELECT stripe_sync.notify(''hook'', ''x'', key => %L)', 
 SELECT t.raises($$ SELECT stripe_sync.notify('hook', 'x', thread => 'incident/1') $$) AS thread, t.raises($$ SELECT stripe_sync.notify('hook', 'x', key => 'incident/1') $$) AS key;
 SELECT t.hint('SELECT stripe_sync.' || s) FROM unnest(ARRAY[$$notify('nowhere', 'x')$$, $$notify('hook', NULL)$$, $$notify('hook', '')$$, $$notify('hook', 'x', key => '')$$, $$notify('hook', 'x', send_after => 'infinity')$$,
 	$$test_destination('nowhere')$$, $$retry_message(4711)$$]) s;
-SELECT stripe_sync.retry_message(NULL) IS NULL AS nothing, stripe_sync.cancel_message(NULL) IS NULL AS nothing;
+SELECT t.raises('SELECT stripe_sync.retry_message(NULL)'), t.raises('SELECT stripe_sync.cancel_message(NULL)');
 
 -- When: not in the past, though one may say so.
 TRUNCATE stripe_sync.message RESTART IDENTITY;

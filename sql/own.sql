@@ -49,6 +49,12 @@ ALTER TABLE stripe_sync.event OWNER TO regress_own_squat;
 ALTER TABLE stripe_sync.handler OWNER TO regress_own_squat;
 SELECT t.raises(format('SELECT regress_own_sx.receive(%L, regress_own_sx.sign(%1$L::text, t.secret()))', :'payload'));
 SELECT http_status, body ->> 'code' AS code FROM regress_own_sx.webhook(:'payload'::text, jsonb_build_object('Stripe-Signature', regress_own_sx.sign(:'payload'::text, t.secret())));
+-- what is granted is never what another's view says
+CREATE VIEW stripe_sync.grade AS SELECT g.grade, 'TABLE regress_own_sx.endpoint_secret'::text AS what FROM unnest('{ingest,read,admin}'::text[]) AS g (grade);
+ALTER VIEW stripe_sync.grade OWNER TO regress_own_squat;
+SELECT f, t.sqlstate(format('SELECT regress_own_sx.%I(''regress_own_squat'')', f)) FROM unnest('{grant_ingest,grant_mirror,grant_read,grant_admin,revoke_all}'::text[]) f;
+SELECT has_table_privilege('regress_own_squat', 'regress_own_sx.endpoint_secret', 'SELECT') AS squatter_reads_secrets;
+SELECT p.oid::regprocedure AS runs_as_its_owner FROM pg_proc p WHERE pronamespace = 'regress_own_sx'::regnamespace AND prosecdef;
 DROP SCHEMA stripe_sync CASCADE;
 ALTER SCHEMA regress_own_sx RENAME TO stripe_sync;
 SELECT status FROM t.deliver(:'payload');
@@ -121,7 +127,11 @@ ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_own_other;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_own_other;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_own_other;
 SELECT a.grantee::regrole, a.privilege_type FROM pg_namespace n, aclexplode(nspacl) a WHERE nspname = 'stripe_sync' AND a.grantee <> nspowner;
-SELECT c.oid::regclass, a.grantee::regrole, a.privilege_type FROM pg_class c, aclexplode(relacl) a WHERE relnamespace = 'stripe_sync'::regnamespace AND a.grantee <> relowner;
+SELECT c.oid::regclass, a.grantee::regrole, a.privilege_type FROM pg_class c, aclexplode(relacl) a WHERE relnamespace = 'stripe_sync'::regnamespace AND a.grantee NOT IN (relowner, 'pg_database_owner'::regrole);
+-- but for what a dump holds: its database's owner reads that, and nothing else
+SELECT count(*) > 20 AS dumped, bool_and(has_table_privilege('pg_database_owner', c, 'SELECT')) AS readable, bool_or(c::regclass::text ~ 'secret|api_key') AS secrets FROM pg_extension, unnest(extconfig) c WHERE extname = 'stripe_sync';
+SELECT count(*) = 0 AS nothing_else FROM pg_class c, aclexplode(relacl) a WHERE relnamespace = 'stripe_sync'::regnamespace AND a.grantee = 'pg_database_owner'::regrole
+   AND (a.privilege_type <> 'SELECT' OR c.oid <> ALL (SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'stripe_sync'));
 SELECT p.oid::regprocedure, a.grantee::regrole FROM pg_proc p, aclexplode(proacl) a WHERE pronamespace = 'stripe_sync'::regnamespace AND a.grantee <> proowner ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- Schema stripe made beforehand: of somebody who may have the mirror.

@@ -40,7 +40,7 @@ SELECT statement, t.sqlstate(statement) FROM (VALUES
 	('SELECT stripe_sync.simulate(''x'', ''{}'')'), ('SELECT stripe_sync.add_endpoint(''e'', ''s'')'), ('SELECT stripe_sync.rotate_endpoint_secret(''default'', ''s'')'),
 	('SELECT stripe_sync.drop_endpoint(''default'')'), ('SELECT stripe_sync.create_tables()'), ('SELECT stripe_sync.add_handler(''h'', ''*'', ''now'')'), ('SELECT stripe_sync.drop_handler(''h'')'),
 	('SELECT stripe_sync.test_handler(''h'', ''evt_1'')'), ('CALL stripe_sync.work()'), ('SELECT stripe_sync.grant_admin(''regress_rights_ingest'')'), ('SELECT stripe_sync.revoke_all(''regress_rights_read'')'),
-	('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_ingest'')'), ('SELECT stripe_sync.grant_mirror()'),
+	('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_ingest'')'), ('SELECT stripe_sync.grant_mirror_tables()'), ('SELECT stripe_sync.grant_mirror(''regress_rights_ingest'')'), ('SELECT stripe_sync.revoke_grades(''regress_rights_read'')'), ('SELECT stripe_sync.mark_mirror_reader(''regress_rights_ingest'')'),
 	('INSERT INTO stripe_sync.event (id) VALUES (''x'')'), ('DELETE FROM stripe_sync.event'), ('INSERT INTO stripe_sync.handler VALUES (''x'')'),
 	('SET stripe_sync.handler_timeout = 0'), ('SET stripe_sync.max_attempts = 1'), ('SET stripe_sync.max_payload = ''64MB''')) v (statement);
 RESET ROLE;
@@ -61,7 +61,33 @@ SET ROLE regress_rights_read;
 SELECT count(*) FROM stripe.coupons;
 RESET ROLE;
 
--- admin: sets up, but reads no secret and names no file of the server's
+-- mirror: its tables, those that are there and those that are made later, and nothing else
+CREATE ROLE regress_rights_mirror;
+SELECT stripe_sync.grant_mirror('regress_rights_mirror');
+SELECT action FROM stripe_sync.create_tables('{coupon,price}');
+SELECT relname AS reads FROM pg_class WHERE relnamespace = 'stripe'::regnamespace AND relkind IN ('r', 'p') AND has_table_privilege('regress_rights_mirror', oid, 'SELECT') ORDER BY 1;
+SELECT n.nspname, c.relname AS more FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname IN ('stripe_sync', 'stripe') AND c.relkind IN ('r', 'v', 'S') AND (has_table_privilege('regress_rights_mirror', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+   OR n.nspname = 'stripe_sync' AND has_table_privilege('regress_rights_mirror', c.oid, 'SELECT'));
+SELECT p.oid::regprocedure::text AS may FROM pg_proc p WHERE p.pronamespace = 'stripe_sync'::regnamespace
+   AND has_function_privilege('regress_rights_mirror', p.oid, 'EXECUTE') AND NOT has_function_privilege('regress_rights_none', p.oid, 'EXECUTE');
+SET ROLE regress_rights_mirror;
+SELECT id FROM stripe.customers;
+SELECT statement, t.sqlstate(statement) FROM (VALUES ('SELECT * FROM stripe_sync.event'), ('SELECT * FROM stripe_sync.message'), ('SELECT search_path FROM stripe_sync.mirror_table'), ('DELETE FROM stripe.customers')) v (statement);
+RESET ROLE;
+-- what a user makes there is the user's; a name that another role gets is another role
+CREATE TABLE stripe.mine (i int);
+ALTER ROLE regress_rights_mirror RENAME TO regress_rights_reports;
+DROP TABLE stripe.prices;
+SELECT action FROM stripe_sync.create_tables('{price,coupon}');
+SELECT has_table_privilege('regress_rights_reports', 'stripe.prices', 'SELECT') AS prices, has_table_privilege('regress_rights_reports', 'stripe.mine', 'SELECT') AS mine;
+SELECT stripe_sync.revoke_all('regress_rights_reports');
+DROP TABLE stripe.prices, stripe.mine;
+SELECT action FROM stripe_sync.create_tables('{price}');
+DROP ROLE regress_rights_reports;
+SELECT t.hint($$ SELECT stripe_sync.grant_mirror(NULL) $$), t.sqlstate($$ SELECT stripe_sync.grant_read(0::regrole) $$), t.sqlstate($$ SELECT stripe_sync.revoke_all(NULL) $$);
+
+-- admin: sets up and reads, but no secret, and names no file of the server's
 CREATE SCHEMA app;
 GRANT USAGE ON SCHEMA app TO PUBLIC;
 CREATE FUNCTION app.nothing(event jsonb) RETURNS void LANGUAGE sql AS '';
@@ -73,9 +99,9 @@ SELECT status FROM stripe_sync.replay('evt_1');
 CALL stripe_sync.work();
 SELECT t.raises($$ SELECT stripe_sync.add_endpoint('file', 'file:/etc/passwd') $$) AS add_file, t.raises($$ SELECT stripe_sync.rotate_endpoint_secret('default', 'file:/etc/passwd') $$) AS rotate_file;
 SELECT statement, t.sqlstate(statement) FROM (VALUES
-	('SELECT * FROM stripe_sync.endpoint_secret'), ('SELECT secret FROM stripe_sync.endpoint_secret'), ('SELECT * FROM stripe_sync.event'), ('DELETE FROM stripe_sync.event'),
+	('SELECT * FROM stripe_sync.endpoint_secret'), ('SELECT secret FROM stripe_sync.endpoint_secret'), ('SELECT count(*) FROM stripe_sync.event'), ('DELETE FROM stripe_sync.event'),
 	('INSERT INTO stripe_sync.handler VALUES (''x'', ''*'', ''app.nothing'', ''postgres'', '''', false)'), ('UPDATE stripe_sync.handler SET role = ''postgres'''),
-	('UPDATE stripe_sync.mirror_table SET search_path = ''evil'''), ('SELECT * FROM stripe.customers'), ('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_none'')')) v (statement);
+	('UPDATE stripe_sync.mirror_table SET search_path = ''evil'''), ('SELECT count(*) FROM stripe.customers'), ('DELETE FROM stripe.customers'), ('SELECT stripe_sync.grant_grade(''admin'', ''regress_rights_none'')')) v (statement);
 RESET ROLE;
 -- with pg_read_server_files it may name one
 GRANT pg_read_server_files TO regress_rights_admin;
@@ -90,6 +116,29 @@ RESET ROLE;
 SET ROLE regress_rights_none;
 SELECT count(*) > 0 AS reads FROM stripe_sync.event;
 RESET ROLE;
+
+-- the right to make the mirror is no grade's: what is missing is said
+CREATE ROLE regress_rights_maker;
+SELECT current_database() AS db \gset
+SELECT stripe_sync.grant_admin('regress_rights_maker');
+SET ROLE regress_rights_maker;
+SELECT replace(t.raises_all($$ SELECT stripe_sync.create_tables('{product}') $$), current_user, 'MAKER') LIKE '%GRANT USAGE, CREATE ON SCHEMA stripe TO MAKER%' AS schema_said;
+RESET ROLE;
+ALTER SCHEMA stripe RENAME TO regress_rights_aside;
+SET ROLE regress_rights_maker;
+SELECT replace(replace(t.raises_all($$ SELECT stripe_sync.add_endpoint('made', 'whsec_made') $$), current_user, 'MAKER'), current_database(), 'DB');
+RESET ROLE;
+GRANT CREATE ON DATABASE :"db" TO regress_rights_maker;
+SET ROLE regress_rights_maker;
+SELECT action FROM stripe_sync.create_tables('{product}');
+RESET ROLE;
+SELECT stripe_sync.grant_mirror('regress_rights_none');
+SELECT has_table_privilege('regress_rights_none', 'stripe.products', 'SELECT') AS reads, (SELECT grantor::regrole FROM pg_class, aclexplode(relacl) WHERE oid = 'stripe.products'::regclass AND grantee = 'regress_rights_none'::regrole) AS grantor;
+SELECT stripe_sync.revoke_all('regress_rights_maker'), stripe_sync.revoke_all('regress_rights_none');
+DROP SCHEMA stripe CASCADE;
+ALTER SCHEMA regress_rights_aside RENAME TO stripe;
+DROP OWNED BY regress_rights_maker;
+DROP ROLE regress_rights_maker;
 
 -- revoke_all takes all of it back
 SELECT stripe_sync.revoke_all(r::regrole) FROM unnest('{regress_rights_none,regress_rights_ingest,regress_rights_read,regress_rights_admin}'::text[]) r;

@@ -24,7 +24,9 @@ SELECT t.said($$ SELECT stripe_sync.add_endpoint('third', 'whsec_HUSH_4') $$) ~ 
 DROP TRIGGER refuse ON stripe_sync.endpoint_secret;
 -- the file of a secret that can't be used is named, what is in it isn't
 COPY (SELECT 'whsec_HUSH_file' || repeat('x', 2000)) TO PROGRAM 'cat > stripe_sync_hush';
+SET client_min_messages = error; -- which names the file
 SELECT stripe_sync.add_endpoint('file', 'file:' || current_setting('data_directory') || '/stripe_sync_hush');
+SET client_min_messages = warning;
 SELECT t.said($$ SELECT stripe_sync.receive('{}'::text, 't=1,v1=00', 'file') $$) ~ 'HUSH_' AS told, t.raises($$ SELECT stripe_sync.receive('{}'::text, 't=1,v1=00', 'file') $$);
 COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm -f stripe_sync_hush';
 -- events, failed ones with their context too; what a simulation stores

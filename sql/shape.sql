@@ -133,6 +133,78 @@ UPDATE stripe_sync.mirror_table SET search_path = 'mine, pg_temp' WHERE table_na
 SELECT t.send('evt_h2', 'charge.succeeded', 2, '{"id":"ch_2","object":"charge"}');
 SELECT * FROM mine.seen;
 
+-- ---- a user's own column of a name that a later catalog brings ----
+
+-- as a table stands that an earlier catalog made, to which its user has added columns since
+ALTER TABLE stripe.customers DROP COLUMN phone, DROP COLUMN description, DROP COLUMN balance;
+UPDATE stripe_sync.mirror_table SET columns = array_remove(array_remove(array_remove(columns, 'phone'), 'description'), 'balance') WHERE table_name = 'customers';
+ALTER TABLE stripe.customers ADD phone int DEFAULT 7, ADD description text DEFAULT 'mine';
+-- it is left alone, before create_tables() and after
+SELECT t.send('evt_c20', 'customer.created', 20, '{"id":"cus_20","object":"customer","phone":"+1","description":"theirs","balance":5}');
+SET client_min_messages = notice;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SET client_min_messages = warning;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SELECT t.send('evt_c21', 'customer.updated', 21, '{"id":"cus_20","object":"customer","phone":"+2","description":"theirs","balance":6}');
+SELECT phone, description, balance, _data ->> 'phone' AS theirs FROM stripe.customers WHERE id = 'cus_20';
+SELECT * FROM stripe_sync.verify_mirror('{customer}');
+-- out of the way, Stripe's comes, and is filled
+ALTER TABLE stripe.customers RENAME phone TO my_phone;
+ALTER TABLE stripe.customers RENAME description TO my_description;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SELECT phone, description, my_phone, my_description FROM stripe.customers WHERE id = 'cus_20';
+-- a column of the mirror's that was altered fails, until create_tables() says whose it is
+ALTER TABLE stripe.customers ALTER phone TYPE int USING 8;
+SELECT status, detail ~ 'is no longer of type text' AS said FROM t.deliver(t.event('evt_c22', 'customer.updated', 22, '{"id":"cus_20","object":"customer","name":"n"}'));
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SELECT status FROM stripe_sync.replay('evt_c22');
+SELECT name, phone FROM stripe.customers WHERE id = 'cus_20';
+SELECT * FROM stripe_sync.verify_mirror('{customer}');
+ALTER TABLE stripe.customers DROP phone, DROP my_phone, DROP my_description;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+
+-- ---- row security that holds for the table's owner too ----
+
+CREATE ROLE regress_shape_owner;
+GRANT USAGE ON SCHEMA stripe TO regress_shape_owner;
+ALTER TABLE stripe.customers OWNER TO regress_shape_owner;
+ALTER TABLE stripe.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+-- denied, with what to do
+SELECT * FROM t.deliver(t.event('evt_c30', 'customer.created', 30, '{"id":"cus_30","object":"customer"}'));
+-- a row that is hidden is neither written anew nor missing
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_c31', 'customer.updated', 31, '{"id":"cus_20","object":"customer","name":"o"}'));
+CREATE POLICY a_few ON stripe.customers USING (name IS NULL);
+SELECT status, split_part(detail, E'\n', 1) AS detail FROM t.deliver(t.event('evt_c32', 'customer.updated', 32, '{"id":"cus_20","object":"customer","name":null}'));
+SELECT status FROM stripe_sync.replay('evt_c30');
+SET client_min_messages = notice;
+SELECT * FROM stripe_sync.verify_mirror('{customer}');
+SET client_min_messages = warning;
+-- nor are its new columns filled
+ALTER TABLE stripe.customers DROP COLUMN balance;
+SELECT action FROM stripe_sync.create_tables('{customer}');
+-- one that is missing is missing
+DELETE FROM stripe.customers WHERE id = 'cus_30';
+SELECT object_id, field FROM stripe_sync.verify_mirror('{customer}');
+-- as the hint says
+CREATE POLICY mirror ON stripe.customers TO regress_shape_owner USING (true) WITH CHECK (true);
+SELECT status FROM stripe_sync.replay('evt_c30');
+SELECT e, r.status FROM unnest('{evt_c31,evt_c32}'::text[]) e, stripe_sync.replay(e) r;
+SELECT id, name FROM stripe.customers WHERE id IN ('cus_20', 'cus_30') ORDER BY 1;
+SELECT * FROM stripe_sync.verify_mirror('{customer}');
+ALTER TABLE stripe.customers NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
+ALTER TABLE stripe.customers OWNER TO CURRENT_USER;
+-- a partitioned table can't be looked into otherwise: nothing is said to be missing
+GRANT ALL ON stripe.line_items_own, stripe.line_items_rest TO regress_shape_owner;
+ALTER TABLE stripe.line_items OWNER TO regress_shape_owner;
+ALTER TABLE stripe.line_items ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT field, count(*) FROM stripe_sync.verify_mirror('{line_item}') GROUP BY 1;
+ALTER TABLE stripe.line_items NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
+ALTER TABLE stripe.line_items OWNER TO CURRENT_USER;
+DROP POLICY a_few ON stripe.customers;
+DROP POLICY mirror ON stripe.customers;
+DROP OWNED BY regress_shape_owner;
+DROP ROLE regress_shape_owner;
+
 -- ---- the inbox ----
 
 ALTER TABLE stripe_sync.event ADD tenant text DEFAULT 'one', ADD size int GENERATED ALWAYS AS (length(id)) STORED, ADD gone int;

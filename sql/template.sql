@@ -79,6 +79,7 @@ CREATE FUNCTION t.tried() RETURNS TABLE (text text, section text) LANGUAGE sql A
 		stripe_sync.preview_message('x', '[{"type":"section","text":{"type":"mrkdwn","text":"{{customer.name or customer}}"}}]',
 			'{"id":"evt_1","type":"x","data":{"object":{"id":"in_1","customer":"cus_1"}}}') #>> '{blocks,0,text,text}'
 $$;
+REVOKE SELECT ON stripe.customers FROM regress_template_admin;
 SET ROLE regress_template_admin;
 SELECT * FROM t.tried();
 RESET ROLE;

@@ -138,6 +138,30 @@ upsert_alert(Datum *values, const char *nulls)
 	SPI_finish();
 }
 
+/* Types that nobody sends are remarked on where the rule is new or has others. */
+static void
+remark_types(Datum *values, const char *nulls)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.alert WHERE name = $1 AND event_type = $2"
+		" AND closed_by IS NOT DISTINCT FROM $3",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum those[] = {values[0], values[1], values[7]};
+	char those_nulls[] = {' ', ' ', nulls[7], '\0'};
+	bool same;
+
+	SPI_connect();
+	engine_run(&select, those, those_nulls, SPI_OK_SELECT);
+	same = SPI_processed > 0;
+	SPI_finish();
+	if (same)
+		return;
+	event_type_remark(TextDatumGetCString(values[1]));
+	if (nulls[7] == ' ')
+		event_type_remark(TextDatumGetCString(values[7]));
+}
+
 /*
  * add_alert(name, event_type, destination, template, condition, group_by,
  * coalesce_for, closed_by, severity, blocks)
@@ -172,6 +196,7 @@ ENGINE_FUNCTION(stripe_sync_add_alert)
 	scope = role_enter_engine();
 	check_destination(destination);
 	guard_note();
+	remark_types(values, nulls);
 	upsert_alert(values, nulls);
 	role_leave(&scope);
 	PG_RETURN_VOID();
@@ -182,7 +207,7 @@ ENGINE_FUNCTION(stripe_sync_drop_alert)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.alert WHERE name = $1", 1, {TEXTOID}};
-	Datum value = PG_GETARG_DATUM(0);
+	Datum value = CStringGetTextDatum(required(fcinfo, 0, "name"));
 	RoleScope scope = role_enter_engine();
 
 	SPI_connect();

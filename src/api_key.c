@@ -155,6 +155,8 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 	guard_note();
 	slots_wake();
 	role_leave(&scope);
+	if (key != NULL)
+		secret_warn_file(key);
 	PG_RETURN_VOID();
 }
 

@@ -95,7 +95,8 @@ place_of(const char *object)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("objects of type \"%s\" are in no list of Stripe's", object),
 			 errhint(
-				 "Types are named as Stripe does in \"object\": 'customer', 'checkout.session'. SELECT object_type FROM stripe_sync.object_type shows all.")));
+				 "Types are named as Stripe does in \"object\": 'customer', 'checkout.session'. %s",
+				 object_type_hint(object))));
 	if (!OidIsValid(table_lookup(type)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -390,7 +391,7 @@ add_account(BackfillPlan *plan, char *account)
 /* ---- the job ---- */
 
 static Datum
-arguments_of(FunctionCallInfo fcinfo)
+arguments_of(ArrayType *types, TimestampTz since)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_build_object("
@@ -398,8 +399,8 @@ arguments_of(FunctionCallInfo fcinfo)
 		" 'created_since', pg_catalog.timezone('UTC', $2))",
 		2,
 		{TEXTARRAYOID, TIMESTAMPTZOID}};
-	Datum values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-	char nulls[] = {PG_ARGISNULL(0) ? 'n' : ' ', PG_ARGISNULL(1) ? 'n' : ' ',
+	Datum values[] = {PointerGetDatum(types), TimestampTzGetDatum(since)};
+	char nulls[] = {types == NULL ? 'n' : ' ', since == DT_NOBEGIN ? 'n' : ' ',
 					'\0'};
 
 	engine_run(&build, values, nulls, SPI_OK_SELECT);
@@ -549,20 +550,22 @@ find_or_make(BackfillPlan *plan, Datum arguments)
 /* backfill(object_types, created_since): a job */
 ENGINE_FUNCTION(stripe_sync_backfill)
 {
+	ArrayType *types = PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0);
 	BackfillPlan plan = {.since = PG_ARGISNULL(1) ? DT_NOBEGIN
 												  : PG_GETARG_TIMESTAMPTZ(1)};
 	int64 job;
 	RoleScope scope;
 
-	plan.optional = PG_ARGISNULL(0);
-	plan.wanted = find_wanted(PG_ARGISNULL(0) ? NULL : PG_GETARG_ARRAYTYPE_P(0));
+	plan.optional = types == NULL;
+	plan.wanted = find_wanted(types);
 	refuse_nothing(plan.wanted);
 	scope = role_enter_engine();
 	refuse_without_key();
 	SPI_connect();
-	job = find_or_make(&plan, arguments_of(fcinfo));
+	job = find_or_make(&plan, arguments_of(types, plan.since));
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);
+	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }

@@ -101,8 +101,7 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 const char *
 children_back(const CatalogPage *page, const MirrorTable *table)
 {
-	if (page->back == NULL ||
-		get_attnum(table->relid, page->back) == InvalidAttrNumber)
+	if (page->back == NULL || !table_has_column(table, page->back))
 		return NULL;
 	return page->back;
 }

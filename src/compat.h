@@ -16,12 +16,14 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h" /* get_database_name() before 19 */
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
@@ -278,6 +280,29 @@ compat_ownercheck(Oid class, Oid object, Oid role)
 		return pg_class_ownercheck(object, role);
 	return class == DatabaseRelationId ? pg_database_ownercheck(object, role)
 									   : pg_extension_ownercheck(object, role);
+#endif
+}
+
+/* May a role make schemas in this database, do something in a schema? */
+static inline bool
+compat_may_create_in_database(Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, MyDatabaseId, role,
+						   ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(MyDatabaseId, role, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+static inline bool
+compat_may_in_schema(Oid schema, Oid role, AclMode right)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, right) ==
+		   ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, role, right) == ACLCHECK_OK;
 #endif
 }
 

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 /* References that people join by have an index; each costs every event. */
@@ -41,10 +42,12 @@ typedef enum TableAction
 {
 	TABLE_CREATED,
 	TABLE_EXTENDED,
-	TABLE_UNCHANGED
+	TABLE_UNCHANGED,
+	TABLE_CONFLICT /* extended or not: a column of its user's is in the way */
 } TableAction;
 
-static const char *const action_names[] = {"created", "extended", "unchanged"};
+static const char *const action_names[] = {"created", "extended", "unchanged",
+										   "conflict"};
 
 /* Who is to own new tables, and whose search_path they remember. */
 typedef struct Builder
@@ -99,29 +102,6 @@ server_has_lz4(void)
 }
 
 /* ---- columns ---- */
-
-/* The columns of a type that come from the object, derived ones included. */
-static List *
-object_columns(const CatalogType *type)
-{
-	List *columns = NIL;
-
-	for (int i = 0; i < type->nfields; i++)
-		columns = lappend(columns, unconstify(CatalogField *, &type->fields[i]));
-	for (int i = 0; i < nderived_columns; i++)
-	{
-		CatalogField *field;
-
-		if (strcmp(derived_columns[i].table, type->table) != 0 ||
-			catalog_field(type, derived_columns[i].name) != NULL)
-			continue;
-		field = palloc(sizeof(CatalogField));
-		field->name = derived_columns[i].name;
-		field->kind = derived_columns[i].kind;
-		columns = lappend(columns, field);
-	}
-	return columns;
-}
 
 static void
 append_column(StringInfo sql, const Builder *builder, const CatalogField *field)
@@ -187,10 +167,11 @@ store_inline(const CatalogType *type, List *columns)
 static void
 create_table(const CatalogType *type, const Builder *builder)
 {
-	List *columns = object_columns(type);
+	List *columns = columns_of_type(type);
 	StringInfoData sql;
 	ListCell *cell;
 
+	mirror_schema_check_create(builder->role);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s.%s (", MIRROR_SCHEMA,
 					 quote_identifier(type->table));
@@ -235,56 +216,28 @@ not_ours(const CatalogType *type)
 			 MIRROR_SCHEMA, MIRROR_SCHEMA)));
 }
 
-/* Ours have all our own columns, with our types, and the key that we give. */
-static bool
-looks_ours(const CatalogType *type, Oid relid)
+/* Rows that row security hides from the table's owner are not filled. */
+static void
+warn_policed(const CatalogType *type, Oid relid)
 {
-	AttrNumber key;
-	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
-								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
-										"_event_id", "_as_of",	 "_synced_at"};
+	Oid owner = own_table_owner(relid);
 
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		AttrNumber attnum = get_attnum(relid, names[i]);
-
-		if (attnum == InvalidAttrNumber ||
-			get_atttype(relid, attnum) != types[i])
-			return false;
-	}
-	if (type->key[0] == '\0')
-		return true;
-	key = get_attnum(relid, type->key);
-	return key != InvalidAttrNumber && get_atttype(relid, key) == TEXTOID;
-}
-
-static List *
-missing_columns(const CatalogType *type, Oid relid)
-{
-	List *missing = NIL;
-	ListCell *cell;
-
-	foreach(cell, object_columns(type))
-		if (get_attnum(relid, ((CatalogField *) lfirst(cell))->name) ==
-			InvalidAttrNumber)
-			missing = lappend(missing, lfirst(cell));
-	return missing;
+	if (check_enable_rls(relid, owner, true) == RLS_ENABLED)
+		ereport(
+			WARNING,
+			(errmsg(
+				 "row security is forced on %s.%s: rows that it hides from the table's owner are NULL in new columns",
+				 MIRROR_SCHEMA, type->table),
+			 errhint("%s", mirror_policy_hint(type, owner))));
 }
 
 /* Add the columns that the table, which is locked, lacks. */
-static TableAction
-extend_table(const CatalogType *type, Oid relid, const Builder *builder)
+static void
+add_columns(const CatalogType *type, List *missing, const Builder *builder)
 {
-	List *missing;
 	ListCell *cell;
 	StringInfoData sql;
 
-	if (!looks_ours(type, relid))
-		not_ours(type);
-	missing = missing_columns(type, relid);
-	if (missing == NIL)
-		return TABLE_UNCHANGED;
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "ALTER TABLE %s.%s ", MIRROR_SCHEMA,
 					 quote_identifier(type->table));
@@ -299,42 +252,25 @@ extend_table(const CatalogType *type, Oid relid, const Builder *builder)
 	columns_fill(type, missing);
 	foreach(cell, missing)
 		create_index(type, lfirst(cell));
-	return TABLE_EXTENDED;
+}
+
+static TableAction
+extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
+			 const Builder *builder)
+{
+	if (!columns_look_ours(type, relid))
+		not_ours(type);
+	if (columns->missing != NIL)
+	{
+		warn_policed(type, relid);
+		add_columns(type, columns->missing, builder);
+	}
+	if (columns->conflicts != NIL)
+		return TABLE_CONFLICT;
+	return columns->missing != NIL ? TABLE_EXTENDED : TABLE_UNCHANGED;
 }
 
 /* ---- all of them ---- */
-
-/* Remember which table it is, its owner, and the search_path of its making. */
-static void
-note_table(const CatalogType *type, const char *search_path)
-{
-	static EngineStatement note = {
-		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, relid, owner) VALUES ($1, $2, $3, $4)"
-		" ON CONFLICT (table_name) DO UPDATE"
-		" SET search_path = excluded.search_path, relid = excluded.relid, owner = excluded.owner",
-		4,
-		{TEXTOID, TEXTOID, OIDOID, TEXTOID}};
-	Oid relid = table_lookup(type);
-	Datum values[] = {
-		CStringGetTextDatum(type->table), CStringGetTextDatum(search_path),
-		ObjectIdGetDatum(relid),
-		CStringGetTextDatum(GetUserNameFromId(own_table_owner(relid), false))};
-	RoleScope scope = role_enter_engine();
-
-	engine_run(&note, values, NULL, SPI_OK_INSERT);
-	role_leave(&scope);
-}
-
-/* Roles that may read the inbox may read the mirror. */
-static void
-grant_to_readers(void)
-{
-	static EngineStatement grant = {"SELECT stripe_sync.grant_mirror()"};
-	RoleScope scope = role_enter_engine();
-
-	engine_run(&grant, NULL, NULL, SPI_OK_SELECT);
-	role_leave(&scope);
-}
 
 /* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
 static Oid
@@ -363,17 +299,29 @@ check_owner(const CatalogType *type, Oid relid, const Builder *builder)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, type->table);
 }
 
+/* Is there nothing to add to it, nor to its note? */
+static bool
+is_complete(const CatalogType *type, Oid relid, const TableNote *note)
+{
+	ColumnSet columns;
+
+	if (!columns_look_ours(type, relid))
+		return false;
+	columns = columns_compare(type, relid, note);
+	return columns.missing == NIL && !columns.lost;
+}
+
 /*
  * The table that is there, locked against everybody else if it has to be
  * altered; whether it must is looked at again then.
  */
 static Oid
-lock_to_extend(const CatalogType *type, const Builder *builder)
+lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
 {
 	Oid relid = table_lookup(type);
 
-	if (!OidIsValid(relid) ||
-		(looks_ours(type, relid) && missing_columns(type, relid) == NIL))
+	(void) table_note_read(type->table, note);
+	if (!OidIsValid(relid) || is_complete(type, relid, note))
 		return relid;
 	if (!table_kind_fits(get_rel_relkind(relid)))
 		table_report_kind(ERROR, type, get_rel_relkind(relid));
@@ -381,29 +329,53 @@ lock_to_extend(const CatalogType *type, const Builder *builder)
 	return table_lock(type, AccessExclusiveLock);
 }
 
+/* A new table is noted, and one whose columns are others, or that is not yet. */
+static void
+note_table(const CatalogType *type, const Builder *builder,
+		   const ColumnSet *columns, const TableNote *note)
+{
+	table_note_write(
+		type, note->search_path ? note->search_path : builder->search_path,
+		list_concat_copy(columns->ours, columns->missing));
+}
+
+static TableAction
+make_new_table(const CatalogType *type, const Builder *builder)
+{
+	RoleScope scope = role_enter_writing(builder->role, builder->search_path);
+
+	create_table(type, builder);
+	role_leave(&scope);
+	table_note_write(type, builder->search_path, columns_of_type(type));
+	CommandCounterIncrement();
+	return TABLE_CREATED;
+}
+
 static TableAction
 make_table(const CatalogType *type, const Builder *builder)
 {
-	Oid relid = lock_to_extend(type, builder);
-	TableAction action = TABLE_CREATED;
-	TableNote note = {InvalidOid, NULL, NULL};
-	const char *path = builder->search_path;
-	Oid role = OidIsValid(relid) ? extending_role(relid, builder)
-								 : builder->role;
+	TableNote note;
+	Oid relid = lock_to_extend(type, builder, &note);
+	ColumnSet columns;
+	TableAction action;
 	RoleScope scope;
 
+	if (!OidIsValid(relid))
+		return make_new_table(type, builder);
+	mirror_schema_check(type, relid, &note);
+	columns = columns_compare(type, relid, &note);
 	/* triggers may run when new columns are filled, under the path they know */
-	if (OidIsValid(relid) && table_note(type->table, &note))
-		path = note.search_path;
-	scope = role_enter_writing(role, path);
-	if (OidIsValid(relid))
-		action = extend_table(type, relid, builder);
-	else
-		create_table(type, builder);
+	scope = role_enter_writing(extending_role(relid, builder),
+							   note.search_path ? note.search_path
+												: builder->search_path);
+	action = extend_table(type, relid, &columns, builder);
 	role_leave(&scope);
-	if (action == TABLE_CREATED ||
-		(mirror_note_is_old(&note, relid) && owns(builder, relid)))
-		note_table(type, path);
+	if (columns.conflicts != NIL)
+		columns_report_conflicts(type, columns.conflicts);
+	if ((mirror_note_is_old(&note, relid) || columns.missing != NIL ||
+		 columns.lost) &&
+		owns(builder, relid))
+		note_table(type, builder, &columns, &note);
 	CommandCounterIncrement();
 	return action;
 }
@@ -445,12 +417,9 @@ wanted_type(Datum name)
 	const CatalogType *type = catalog_find(object, strlen(object));
 
 	if (type == NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("there is no object type \"%s\"", object),
-			 errhint(
-				 "SELECT object_type FROM stripe_sync.object_type shows all.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is no object type \"%s\"", object),
+						errhint("%s", object_type_hint(object))));
 	if (type->table == NULL)
 		ereport(
 			ERROR,
@@ -519,12 +488,26 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 		if (!PG_ARGISNULL(0) || !is_another_kind(type))
 			put_action(result, type, make_table(type, &builder));
 	}
-	grant_to_readers();
+	mirror_grant_tables();
 	SPI_finish();
 	scope = role_enter_engine();
 	guard_note();
 	role_leave(&scope);
 	PG_RETURN_NULL();
+}
+
+/* A table without a note is noted, if the caller may say so. */
+static void
+adopt_table(const CatalogType *type, Oid relid, const Builder *builder)
+{
+	TableNote note;
+	ColumnSet columns;
+
+	if (table_note_read(type->table, &note) || !owns(builder, relid))
+		return;
+	mirror_schema_check(type, relid, &note);
+	columns = columns_compare(type, relid, &note);
+	table_note_write(type, builder->search_path, columns.ours);
 }
 
 /*
@@ -541,14 +524,11 @@ adopt_tables(const Builder *builder)
 	{
 		const CatalogType *type = &catalog_types[i];
 		Oid relid = type->table != NULL ? table_lookup(type) : InvalidOid;
-		TableNote note;
-
 		if (!OidIsValid(relid) || !table_kind_fits(get_rel_relkind(relid)))
 			continue;
-		if (!looks_ours(type, relid))
+		if (!columns_look_ours(type, relid))
 			not_ours(type);
-		if (!table_note(type->table, &note) && owns(builder, relid))
-			note_table(type, builder->search_path);
+		adopt_table(type, relid, builder);
 		any = true;
 	}
 	return any;
@@ -575,6 +555,6 @@ tables_create_if_none(void)
 	builder = builder_begin();
 	if (!adopt_tables(&builder))
 		create_all(&builder);
-	grant_to_readers();
+	mirror_grant_tables();
 	SPI_finish();
 }

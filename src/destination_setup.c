@@ -107,6 +107,11 @@ check_channel(const text *channel)
 			 errmsg("a channel must have 1 to %d bytes and no control characters",
 					MAX_CHANNEL),
 			 errhint("Give its id (C0123456789), or its name (#billing).")));
+	if (memchr(VARDATA_ANY(channel), ' ', VARSIZE_ANY_EXHDR(channel)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+				 errmsg("a channel has no spaces in its name"),
+				 errhint("Give its id (C0123456789), or its name (#billing).")));
 	if (looks_secret(channel))
 		ereport(
 			ERROR,
@@ -151,6 +156,7 @@ check_token(const text *token)
 				 MAX_SECRET),
 			 errhint(
 				 "Copy the bot's \"xoxb-...\" from Slack, or give file:/absolute/path.")));
+	slack_token_check(token);
 }
 
 /* ---- statements ---- */
@@ -301,10 +307,15 @@ place_add(const Place *place)
 	pace_lock(place->name);
 	changed = !is_unchanged(place);
 	if (changed)
+	{
+		if (place->channel != NULL)
+			slack_token_remark(place->secret);
 		store_place(place);
+	}
 	setup_end(&scope);
 	if (changed)
 		untold_remark(text_to_cstring(place->name));
+	secret_warn_file(place->secret);
 }
 
 /* add_slack_webhook(destination, url) */
@@ -552,12 +563,25 @@ required_customer(FunctionCallInfo fcinfo)
 	return customer;
 }
 
+/* Who is new here, and named otherwise than Stripe does. */
+static void
+remark_customer(const text *customer)
+{
+	if (!has_prefix(customer, "cus_"))
+		ereport(
+			NOTICE,
+			(errmsg("customer ids of Stripe's begin with \"cus_\""),
+			 errhint(
+				 "The route is used for events whose customer has just this id.")));
+}
+
 /* route_customer(customer, destination) */
 ENGINE_FUNCTION(stripe_sync_route_customer)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.customer_route (customer, destination) VALUES ($1, $2)"
-		" ON CONFLICT (customer) DO UPDATE SET destination = excluded.destination",
+		" ON CONFLICT (customer) DO UPDATE SET destination = excluded.destination"
+		" WHERE customer_route.destination <> excluded.destination",
 		2,
 		{TEXTOID, TEXTOID}};
 	text *customer = required_customer(fcinfo);
@@ -567,7 +591,8 @@ ENGINE_FUNCTION(stripe_sync_route_customer)
 
 	SPI_connect();
 	destination_hold(destination, false);
-	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
+	if (run_on_rows(&upsert, values, NULL, SPI_OK_INSERT))
+		remark_customer(customer);
 	setup_end(&scope);
 	PG_RETURN_VOID();
 }

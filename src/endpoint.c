@@ -216,6 +216,7 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 	upsert(name, values, nulls);
 	if (!endpoint_secret_known(name, secret, &same))
 	{
+		signing_secret_remark(secret);
 		endpoint_secret_add(name, secret);
 		journal_note_text("endpoint.added", name, NULL);
 	}
@@ -229,6 +230,7 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 				 quote_literal_cstr(text_to_cstring(name)))));
 	guard_note();
 	role_leave(&scope);
+	secret_warn_file(secret);
 	tables_create_if_none();
 	PG_RETURN_VOID();
 }
@@ -309,11 +311,13 @@ SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 		refusal_raise(&refusal);
 	if (!endpoint_secret_known(name, secret, &same) || !same)
 	{
+		signing_secret_remark(secret);
 		endpoint_secret_rotate(name, secret, engine_time_after(keep));
 		journal_note_text("endpoint.rotated", name, NULL);
 	}
 	guard_note();
 	role_leave(&scope);
+	secret_warn_file(secret);
 	PG_RETURN_VOID();
 }
 
@@ -324,10 +328,14 @@ ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 		"DELETE FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1",
 		1,
 		{TEXTOID}};
-	text *name = PG_GETARG_TEXT_PP(0);
-	Datum values[] = {PointerGetDatum(name)};
-	RoleScope scope = role_enter_engine();
+	text *name;
+	Datum values[1];
+	RoleScope scope;
 
+	argument_required(fcinfo, 0, "the name of an endpoint");
+	name = PG_GETARG_TEXT_PP(0);
+	values[0] = PointerGetDatum(name);
+	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&drop, values, NULL, SPI_OK_DELETE);
 	if (SPI_processed == 0)

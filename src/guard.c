@@ -266,19 +266,23 @@ insert_note(void)
 	SPI_finish();
 }
 
+const char *
+guard_remedy(OutboundState what)
+{
+	return what == OUTBOUND_OFF
+			   ? "Set stripe_sync.outbound to on."
+			   : "If it is to send in the original's place, call stripe_sync.activate().";
+}
+
 /* Somebody sets up, or calls, what will not be sent. */
 void
 guard_warn(OutboundState what)
 {
 	if (what == OUTBOUND_ON || what == OUTBOUND_UNNOTED)
 		return;
-	ereport(
-		WARNING,
-		(errmsg("nothing is sent from this database: %s", guard_reason(what)),
-		 what == OUTBOUND_OFF
-			 ? errhint("Set stripe_sync.outbound to on.")
-			 : errhint(
-				   "If it is to send in the original's place, call stripe_sync.activate().")));
+	ereport(WARNING, (errmsg("nothing is sent from this database: %s",
+							 guard_reason(what)),
+					  errhint("%s", guard_remedy(what))));
 }
 
 /*

@@ -13,6 +13,19 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+static char *
+required(FunctionCallInfo fcinfo, int number, const char *what)
+{
+	if (PG_ARGISNULL(number))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("the %s of a handler cannot be NULL", what),
+			 errhint(
+				 "For example: SELECT stripe_sync.add_handler('welcome', 'customer.created', 'app.welcome');")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
 static void
 check_names(const char *name, const char *event_type)
 {
@@ -42,6 +55,9 @@ check_function(Oid function, char **owner)
 	Form_pg_proc form;
 	char *name;
 
+	if (!OidIsValid(function))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("the function of a handler cannot be NULL")));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -83,6 +99,21 @@ hasten_waiting(Datum name)
 		slots_wake();
 }
 
+/* Is it registered for these events already?  Within an SPI connection. */
+static bool
+is_registered(Datum name, Datum event_type)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1"
+		" AND event_type OPERATOR(pg_catalog.=) $2",
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum values[] = {name, event_type};
+
+	engine_run(&select, values, NULL, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
 /* add_handler(name, event_type, handler, deferred) */
 ENGINE_FUNCTION(stripe_sync_add_handler)
 {
@@ -96,22 +127,25 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 		" deferred = excluded.deferred, stopped_at = NULL",
 		7,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char *event_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *name = required(fcinfo, 0, "name");
+	char *event_type = required(fcinfo, 1, "event type");
 	char *owner;
-	char *function = check_function(PG_GETARG_OID(2), &owner);
+	char *function = check_function(
+		PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2), &owner);
 	Datum values[] = {CStringGetTextDatum(name),
 					  CStringGetTextDatum(event_type),
 					  CStringGetTextDatum(function),
 					  CStringGetTextDatum(owner),
 					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
 					  CStringGetTextDatum(role_resolved_path()),
-					  PG_GETARG_DATUM(3)};
+					  BoolGetDatum(!PG_ARGISNULL(3) && PG_GETARG_BOOL(3))};
 	RoleScope scope;
 
 	check_names(name, event_type);
 	scope = role_enter_engine();
 	SPI_connect();
+	if (!is_registered(values[0], values[1]))
+		event_type_remark(event_type);
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
 	hasten_waiting(values[0]);
 	SPI_finish();
@@ -135,7 +169,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 		"DELETE FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1",
 		1,
 		{TEXTOID}};
-	Datum values[] = {PG_GETARG_DATUM(0)};
+	Datum values[] = {CStringGetTextDatum(required(fcinfo, 0, "name"))};
 	RoleScope scope = role_enter_engine();
 
 	SPI_connect();

@@ -67,7 +67,7 @@ typedef enum HttpAudience
 	HTTP_SLACK_WEBHOOK, /* one of stripe_sync.slack_hosts */
 	HTTP_SLACK_API,		/* that of stripe_sync.slack_api_base */
 	HTTP_STRIPE_API,	/* that of stripe_sync.stripe_api_base */
-	HTTP_ANY			/* whichever: it isn't we who call it */
+	HTTP_FROM_OUTSIDE	/* one that Stripe can reach: it isn't we who call it */
 } HttpAudience;
 
 /* NULL: may be called; else why not (palloc'd, without the URL itself). */

@@ -194,8 +194,10 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 		1,
 		{INT8OID}};
 	Datum value = PG_GETARG_DATUM(0);
-	RoleScope scope = role_enter_engine();
+	RoleScope scope;
 
+	argument_required(fcinfo, 0, "a job's id");
+	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(&cancel, &value, NULL, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
@@ -222,6 +224,7 @@ typedef struct Standing
 	char *error;
 	double rate;	  /* objects a second */
 	double remaining; /* seconds, -1: nobody knows */
+	char *endpoint;	  /* that it has made, or NULL */
 } Standing;
 
 static void
@@ -230,7 +233,8 @@ read_standing(int64 id, Standing *standing)
 	static EngineStatement select = {
 		"SELECT state, kind, progress::float8, objects, error,"
 		" COALESCE(rate, 0)::float8,"
-		" COALESCE(EXTRACT(epoch FROM remaining), -1)::float8"
+		" COALESCE(EXTRACT(epoch FROM remaining), -1)::float8,"
+		" result ->> 'endpoint'"
 		" FROM stripe_sync.job WHERE id = $1",
 		1,
 		{INT8OID}};
@@ -240,6 +244,7 @@ read_standing(int64 id, Standing *standing)
 	HeapTuple row;
 	TupleDesc desc;
 	char *error;
+	char *endpoint;
 	bool isnull;
 
 	SPI_connect();
@@ -255,6 +260,9 @@ read_standing(int64 id, Standing *standing)
 	standing->objects = DatumGetInt64(SPI_getbinval(row, desc, 4, &isnull));
 	error = SPI_getvalue(row, desc, 5);
 	standing->error = error ? MemoryContextStrdup(context, error) : NULL;
+	endpoint = SPI_getvalue(row, desc, 8);
+	standing->endpoint = endpoint ? MemoryContextStrdup(context, endpoint)
+								  : NULL;
 	standing->rate = DatumGetFloat8(SPI_getbinval(row, desc, 6, &isnull));
 	standing->remaining = DatumGetFloat8(SPI_getbinval(row, desc, 7, &isnull));
 	SPI_finish();
@@ -295,6 +303,38 @@ give_up_at(FunctionCallInfo fcinfo)
 	return engine_time_after(PG_GETARG_INTERVAL_P(1));
 }
 
+/* Under which name a new endpoint is kept here. */
+static void
+show_endpoint(const char *name)
+{
+	ereport(
+		NOTICE,
+		(errmsg(
+			 "the secret of the new webhook endpoint is kept as endpoint \"%s\"",
+			 name),
+		 strcmp(name, "default") == 0
+			 ? 0
+			 : errhint(
+				   "Hand its deliveries in as stripe_sync.webhook(payload, headers, %s).",
+				   quote_literal_cstr(name))));
+}
+
+/* What keeps the job from going on is said once, and again when it changes. */
+static void
+show_standstill(char *said, Size size)
+{
+	Standstill standstill;
+
+	if (!standstill_find("stripe", &standstill))
+		standstill.reason = "";
+	if (strncmp(said, standstill.reason, size - 1) == 0)
+		return;
+	strlcpy(said, standstill.reason, size);
+	if (said[0] != '\0')
+		ereport(NOTICE, (errmsg("%s", standstill.reason),
+						 errhint("%s", standstill.hint)));
+}
+
 /* One look, in a transaction that ends before the next. */
 static bool
 look(int64 id, Standing *last)
@@ -314,6 +354,8 @@ look(int64 id, Standing *last)
 						errmsg("job " INT64_FORMAT " (%s) is %s", id, now.kind,
 							   now.state),
 						now.error ? errdetail("%s", now.error) : 0));
+	if (now.endpoint != NULL)
+		show_endpoint(now.endpoint);
 	return true;
 }
 
@@ -323,6 +365,7 @@ ENGINE_FUNCTION(stripe_sync_wait_job)
 	CallContext *call = (CallContext *) fcinfo->context;
 	TimestampTz until = give_up_at(fcinfo);
 	Standing last = {.progress = -1};
+	char standstill[256] = "";
 	int64 id;
 
 	if (PG_ARGISNULL(0))
@@ -339,6 +382,7 @@ ENGINE_FUNCTION(stripe_sync_wait_job)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	while (!look(id, &last))
 	{
+		show_standstill(standstill, sizeof(standstill));
 		SPI_commit();
 		if (GetCurrentTimestamp() >= until)
 			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),

@@ -32,7 +32,7 @@ set_next_parent(Part *part)
 	const CatalogType *parent = catalog_find(name, strlen(name));
 	MirrorTable *table = mirror_table_to_read(parent);
 	bool by_time = part->since != DT_NOBEGIN &&
-				   catalog_field(parent, "created") != NULL;
+				   table_has_column(table, "created");
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->parent_id ? part->parent_id : ""),

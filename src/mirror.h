@@ -131,6 +131,22 @@ extern bool value_from_json(FieldKind kind, const JsonbValue *json,
 							Datum *value);
 extern Oid value_type(FieldKind kind);
 
+/* ---- in table_note.c: what create_tables() has noted of a table ---- */
+typedef struct TableNote
+{
+	char *search_path;	/* NULL: there is no note */
+	Oid relid;			/* the table that had the name then */
+	char *owner;		/* and who owned it, or NULL */
+	bool lists_columns; /* else all that are named like a field are ours */
+	List *columns;		/* of char * */
+} TableNote;
+
+extern bool table_note_read(const char *table, TableNote *note);
+extern bool table_note_has(const TableNote *note, const char *column);
+extern void table_note_write(const CatalogType *type, const char *search_path,
+							 List *columns);
+extern bool table_note_is(Oid relid);
+
 /* ---- in table.c: a mirror table as it stands in this database ---- */
 typedef enum MetaColumn
 {
@@ -170,8 +186,9 @@ typedef struct MirrorTable
 	const CatalogType *type;
 	Oid owner;
 	char *search_path;
-	bool runs_code; /* of its owner's, when a row is written */
-	bool plain;		/* as we made it: may be written straight */
+	bool runs_code;		 /* of its owner's, when a row is written */
+	bool plain;			 /* as we made it: may be written straight */
+	bool can_be_scanned; /* by its key, without code of anybody's */
 	Oid key_index;
 	char data_compression; /* of _data, as the server notes it */
 	int natts;
@@ -196,6 +213,8 @@ extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
 extern MirrorTable *table_find(const CatalogType *type, TableUse use);
 extern void table_check(MirrorTable *table);
 extern bool table_shows_all(const MirrorTable *table, Oid role);
+extern bool table_is_policed(const MirrorTable *table);
+extern bool table_has_column(const MirrorTable *table, const char *name);
 extern Oid table_meta_type(MetaColumn column);
 extern bool table_kind_fits(char relkind);
 extern void table_report_kind(int level, const CatalogType *type, char relkind);
@@ -203,15 +222,6 @@ extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
 extern void table_init(void);
 
-/* What create_tables() noted of a table */
-typedef struct TableNote
-{
-	Oid relid;
-	const char *search_path;
-	const char *owner;
-} TableNote;
-
-extern bool table_note(const char *name, TableNote *note);
 extern void table_pin(MirrorTable *table);
 extern void table_unpin(MirrorTable *table);
 
@@ -268,7 +278,11 @@ extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 						MirrorState *state, Jsonb **data);
 
+extern bool mirror_hides(MirrorTable *table, const char *id,
+						 const char *account);
+
 /* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
+extern char *mirror_policy_hint(const CatalogType *type, Oid owner);
 extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 							const char *account, MirrorState *state,
 							Jsonb **data);
@@ -406,14 +420,35 @@ typedef struct RereadFailure
 
 extern List *reread_failed(Datum types);
 
+/* ---- in mirror_columns.c: columns as the catalog has them, and as they are ---- */
+
+/* Of CatalogField, but "lost" */
+typedef struct ColumnSet
+{
+	List *ours;
+	List *missing;
+	List *conflicts; /* columns of the user's own, of a field's name */
+	bool lost;		 /* one that is noted as ours is of another type now */
+} ColumnSet;
+
+extern List *columns_of_type(const CatalogType *type);
+extern bool columns_look_ours(const CatalogType *type, Oid relid);
+extern ColumnSet columns_compare(const CatalogType *type, Oid relid,
+								 const TableNote *note);
+extern void columns_report_conflicts(const CatalogType *type, List *conflicts);
+
 /* ---- in fill_columns.c ---- */
 extern void columns_fill(const CatalogType *type, List *columns);
 
 /* ---- in mirror_schema.c ---- */
 extern void mirror_schema_make(Oid role);
 extern bool mirror_note_is_old(const TableNote *note, Oid relid);
-extern void mirror_schema_check(Oid schema, Oid relid, Oid table_owner,
+extern void mirror_schema_check(const CatalogType *type, Oid relid,
 								const TableNote *note);
+extern void mirror_schema_check_create(Oid role);
+
+/* ---- in grant.c ---- */
+extern void mirror_grant_tables(void);
 
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);

@@ -313,6 +313,18 @@ straight_peek(MirrorTable *table, const char *id, const char *account,
 	table_close(relation, NoLock);
 }
 
+/* Is there a row that the policies of a table hide from its owner? */
+bool
+mirror_hides(MirrorTable *table, const char *id, const char *account)
+{
+	MirrorState state = {0};
+
+	if (!table_is_policed(table) || !table->can_be_scanned)
+		return false;
+	straight_peek(table, id, account, &state, NULL);
+	return state.found;
+}
+
 /* Look at a row without locking it, as committed now (or written by us). */
 bool
 mirror_peek(MirrorTable *table, const char *id, const char *account,

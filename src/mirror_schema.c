@@ -11,10 +11,12 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 /* ---- whose may it be? ---- */
@@ -58,6 +60,25 @@ refuse_owner(Oid owner, Oid role)
 			 quote_literal_cstr(quote_identifier(name)))));
 }
 
+static void
+refuse_table(const CatalogType *type, Oid owner)
+{
+	char *name = GetUserNameFromId(owner, false);
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("table %s.%s belongs to role \"%s\"", MIRROR_SCHEMA, type->table,
+				name),
+		 errdetail(
+			 "stripe_sync.create_tables() has not made it, and its owner would read what is written to it."),
+		 errhint(
+			 "Run DROP TABLE %s.%s, or rename it; then call stripe_sync.create_tables(ARRAY[%s]). If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
+			 MIRROR_SCHEMA, quote_identifier(type->table),
+			 quote_literal_cstr(type->object), name,
+			 quote_literal_cstr(quote_identifier(name)))));
+}
+
 static bool
 names_owner(const TableNote *note, Oid owner)
 {
@@ -75,19 +96,20 @@ mirror_note_is_old(const TableNote *note, Oid relid)
 /*
  * A table of the schema is to be used.  Who owns the mirror's tables may own
  * their schema.  After a restore they have other OIDs, and their owner tells that
- * they are the mirror's.
+ * they are the mirror's.  Whoever may make tables in the schema could make one
+ * before create_tables() does.
  */
 void
-mirror_schema_check(Oid schema, Oid relid, Oid table_owner,
-					const TableNote *note)
+mirror_schema_check(const CatalogType *type, Oid relid, const TableNote *note)
 {
-	Oid owner = own_schema_owner(schema);
+	Oid table_owner = own_table_owner(relid);
+	Oid owner = own_schema_owner(get_rel_namespace(relid));
+	bool noted = note->relid == relid || names_owner(note, table_owner);
 
-	bool owns = owner == table_owner &&
-				(note->relid == relid || names_owner(note, owner));
-
-	if (!owns && !may_have_mirror(owner))
+	if (!(noted && owner == table_owner) && !may_have_mirror(owner))
 		refuse_owner(owner, own_database_owner());
+	if (!noted && table_owner != owner && !may_have_mirror(table_owner))
+		refuse_table(type, table_owner);
 }
 
 /* ---- made ---- */
@@ -113,11 +135,56 @@ owns_tables(Oid owner, Oid schema)
 	return owns;
 }
 
+/* It is made by the role that is to own it, which needs a right for that. */
+static void
+check_make(Oid role)
+{
+	const char *database = get_database_name(MyDatabaseId);
+	const char *name = GetUserNameFromId(role, false);
+
+	if (compat_may_create_in_database(role))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for database %s", database),
+		 errdetail(
+			 "Schema \"%s\" is to be made, for the mirror's tables, and role \"%s\" may not make schemas here.",
+			 MIRROR_SCHEMA, name),
+		 errhint(
+			 "Run, as the database's owner: GRANT CREATE ON DATABASE %s TO %s; or, as a superuser: SELECT count(*) FROM stripe_sync.create_tables();",
+			 quote_identifier(database), quote_identifier(name))));
+}
+
+/* For who is to make a table in it. */
+void
+mirror_schema_check_create(Oid role)
+{
+	Oid schema = get_namespace_oid(MIRROR_SCHEMA, false);
+	const char *name = GetUserNameFromId(role, false);
+
+	if (compat_may_in_schema(schema, role, ACL_USAGE) &&
+		compat_may_in_schema(schema, role, ACL_CREATE))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for schema %s", MIRROR_SCHEMA),
+		 errdetail(
+			 "A table of the mirror's is to be made, and role \"%s\" may not make any in the schema, which belongs to role \"%s\".",
+			 name, GetUserNameFromId(own_schema_owner(schema), false)),
+		 errhint(
+			 "Let that role call stripe_sync.create_tables(), or run as it: GRANT USAGE, CREATE ON SCHEMA %s TO %s;",
+			 MIRROR_SCHEMA, quote_identifier(name))));
+}
+
 static void
 make(Oid role)
 {
-	RoleScope scope = role_enter_writing(role, "pg_catalog, pg_temp");
+	RoleScope scope;
 
+	check_make(role);
+	scope = role_enter_writing(role, "pg_catalog, pg_temp");
 	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
 		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA
 					" IS 'Stripe''s objects, mirrored by stripe_sync'",

@@ -5,11 +5,17 @@
  * The table is locked and bound (table.c).  Its owner's triggers, defaults,
  * checks and policies run with his rights and the search_path the table was made
  * under; what they defer fires before we go on.  Plans are kept with the table.
+ *
+ * Where row security is forced, it holds for the owner, and so for us: a row that
+ * it hides could not be kept up to date, and would be taken for a missing one.
+ * That is an error.
  */
 #include "mirror.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -188,6 +194,54 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 	return types;
 }
 
+/* ---- row security that holds for the owner too ---- */
+
+char *
+mirror_policy_hint(const CatalogType *type, Oid owner_id)
+{
+	const char *name = quote_identifier(type->table);
+	const char *owner = quote_identifier(GetUserNameFromId(owner_id, false));
+
+	return psprintf(
+		"The mirror is written as the table's owner, for whom row security holds because it is forced. ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
+		MIRROR_SCHEMA, name, MIRROR_SCHEMA, name, owner, owner);
+}
+
+/* A right that a policy denies is told with what to do about it. */
+static void
+add_policy_hint(void *arg)
+{
+	if (geterrcode() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		errhint("%s", (const char *) arg);
+}
+
+static int
+execute_policed(const MirrorTable *table, SPIPlanPtr plan, Datum *values,
+				const char *nulls)
+{
+	ErrorContextCallback callback = {
+		.callback = add_policy_hint,
+		.arg = mirror_policy_hint(table->type, table->owner),
+		.previous = error_context_stack};
+	int code;
+
+	error_context_stack = &callback;
+	code = SPI_execute_plan(plan, values, nulls, false, 0);
+	error_context_stack = callback.previous;
+	return code;
+}
+
+compat_noreturn static void
+refuse_hidden(const MirrorTable *table, const char *id)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("row security of %s.%s hides row \"%s\" from the table's owner",
+				MIRROR_SCHEMA, table->type->table, id),
+		 errhint("%s", mirror_policy_hint(table->type, table->owner))));
+}
+
 /*
  * Run a statement on the table, in its owner's scope, in which its plan is made
  * and kept as well.  Returns the number of rows; SPI stays connected.
@@ -214,7 +268,10 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 				 SPI_result_code_string(SPI_result));
 		table->plans[sql] = plan;
 	}
-	code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
+	if (table_is_policed(table))
+		code = execute_policed(table, table->plans[sql], values, nulls);
+	else
+		code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
 	if (code < 0)
 		elog(ERROR, "a statement on %s.%s ended with %s", MIRROR_SCHEMA,
 			 table->type->table, SPI_result_code_string(code));
@@ -263,11 +320,22 @@ mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 	role_leave(&scope);
 }
 
+/* What is not found may be hidden, or just have been inserted by another. */
 void
 mirror_sql_lock(MirrorRow *row, bool with_data)
 {
-	mirror_sql_read(row->table, SQL_LOCK, row->id, row->account, &row->state,
-					with_data ? &row->data : NULL);
+	MirrorTable *table = row->table;
+
+	for (int look = 0; look < 2 && !row->state.found; look++)
+	{
+		mirror_sql_read(table, SQL_LOCK, row->id, row->account, &row->state,
+						with_data ? &row->data : NULL);
+		if (row->state.found || IsolationUsesXactSnapshot() ||
+			!mirror_hides(table, row->id, row->account))
+			return;
+	}
+	if (!row->state.found)
+		refuse_hidden(table, row->id);
 }
 
 /* Where no code runs, nothing that waits is fired for it. */

@@ -12,7 +12,6 @@
 #include "utils/builtins.h"
 
 #include "blocks.h"
-#include "slots.h"
 
 #define FOUND_BY_THEN (3 * 60 * USECS_PER_SEC) /* more than the worker's nap */
 #define MAX_KEY		  255					   /* bytes */
@@ -174,49 +173,6 @@ ENGINE_FUNCTION(stripe_sync_notify)
 	PG_RETURN_INT64(id);
 }
 
-/* Who waits for the test must know that nobody sends it. */
-static void
-note_no_worker(void)
-{
-	if (!slots_ready())
-		ereport(NOTICE, (errmsg("no worker sends it: stripe_sync is not in "
-								"\"shared_preload_libraries\""),
-						 errhint("CALL stripe_sync.work() sends what waits.")));
-}
-
-/* test_destination(destination) */
-ENGINE_FUNCTION(stripe_sync_test_destination)
-{
-	char *name = argument(fcinfo, 0);
-	Outgoing message = {
-		.destination = name, .method = "test", .due_at = GetCurrentTimestamp()};
-	Destination destination;
-	RoleScope scope;
-	int64 id;
-
-	check_present(name, "destination",
-				  "SELECT stripe_sync.test_destination('ops');");
-	scope = role_enter_engine();
-	if (!destination_find(name, &destination))
-		destination_missing(name);
-	if (!destination.enabled)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("destination \"%s\" is switched off: %s", name,
-							   destination.disabled_reason),
-						errhint("Mend what was wrong, then SELECT "
-								"stripe_sync.enable_destination(%s).",
-								quote_literal_cstr(name))));
-	message.payload = blocks_plain(
-		psprintf("This is a test of the destination \"%s\" by stripe_sync. "
-				 "Nothing needs to be done.",
-				 name),
-		NULL);
-	id = outbox_enqueue(&message);
-	role_leave(&scope);
-	note_no_worker();
-	PG_RETURN_INT64(id);
-}
-
 /* ---- retry, cancel ---- */
 
 compat_noreturn static void
@@ -242,19 +198,22 @@ refuse_change(int64 id, const char *verb)
 }
 
 static void
-change_message(EngineStatement *update, int64 id, const char *verb)
+change_message(FunctionCallInfo fcinfo, EngineStatement *update,
+			   const char *verb)
 {
 	static EngineStatement unblock = {
 		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE blocked_by = $1",
 		1,
 		{INT8OID}};
-	Datum values[] = {Int64GetDatum(id)};
-	RoleScope scope = role_enter_engine();
+	Datum values[] = {PG_GETARG_DATUM(0)};
+	RoleScope scope;
 
+	argument_required(fcinfo, 0, "a message's id");
+	scope = role_enter_engine();
 	SPI_connect();
 	engine_run(update, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed == 0)
-		refuse_change(id, verb);
+		refuse_change(PG_GETARG_INT64(0), verb);
 	engine_run(&unblock, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	slots_wake();
@@ -276,7 +235,7 @@ ENGINE_FUNCTION(stripe_sync_retry_message)
 		1,
 		{INT8OID}};
 
-	change_message(&update, PG_GETARG_INT64(0), "retried");
+	change_message(fcinfo, &update, "retried");
 	PG_RETURN_VOID();
 }
 
@@ -290,6 +249,6 @@ ENGINE_FUNCTION(stripe_sync_cancel_message)
 		1,
 		{INT8OID}};
 
-	change_message(&update, PG_GETARG_INT64(0), "cancelled");
+	change_message(fcinfo, &update, "cancelled");
 	PG_RETURN_VOID();
 }

@@ -159,6 +159,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);
+	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }
 

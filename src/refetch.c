@@ -33,8 +33,10 @@ retrievable_type(const char *name)
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("objects of type \"%s\" cannot be read by their id", name),
-			 errhint(
-				 "SELECT object_type FROM stripe_sync.object_type WHERE retrieve_path IS NOT NULL shows which can.")));
+			 type == NULL
+				 ? errhint("%s", object_type_hint(name))
+				 : errhint(
+					   "SELECT object_type FROM stripe_sync.object_type WHERE retrieve_path IS NOT NULL shows which can.")));
 	return type;
 }
 
@@ -166,6 +168,7 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);
+	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }
 

@@ -285,5 +285,6 @@ secret_check(const text *secret)
 			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
 			 errhint(
 				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
-	(void) secret_check_file(secret);
+	if (!secret_check_file(secret))
+		signing_secret_check(secret);
 }

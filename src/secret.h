@@ -43,6 +43,13 @@ extern bool secret_is_word(const char *bytes, int length);
 extern bool secret_check_file(const text *secret);
 extern void secret_check(const text *secret);
 
+/* ---- in secret_kind.c: is it the kind of secret that is wanted? ---- */
+extern void signing_secret_check(const text *secret);
+extern void signing_secret_remark(const text *secret);
+extern void slack_token_check(const text *token);
+extern void slack_token_remark(const text *token);
+extern void secret_warn_file(const text *secret);
+
 extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
 extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
 extern void secrets_wipe(SecretSet *set);

@@ -9,6 +9,7 @@
 #include "stripe_sync.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
@@ -21,6 +22,7 @@
 #include "slots.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_workers);
+PG_FUNCTION_INFO_V1(stripe_sync_worker_missing);
 
 #define NAME "stripe_sync"
 
@@ -439,6 +441,35 @@ stripe_sync_workers(PG_FUNCTION_ARGS)
 	}
 	pfree(copy);
 	return (Datum) 0;
+}
+
+static bool
+launcher_runs(void)
+{
+	bool runs;
+
+	slots_lock(LW_SHARED);
+	runs = table->launcher != 0;
+	slots_unlock();
+	return runs;
+}
+
+/*
+ * worker_missing(): why no worker is here, or will be soon.  At any level of the
+ * catalog, as workers().
+ */
+Datum
+stripe_sync_worker_missing(PG_FUNCTION_ARGS)
+{
+	if (table == NULL)
+		PG_RETURN_TEXT_P(cstring_to_text(
+			"stripe_sync is not in \"shared_preload_libraries\""));
+	if (RecoveryInProgress())
+		PG_RETURN_TEXT_P(cstring_to_text("this server is a standby"));
+	if (!launcher_runs())
+		PG_RETURN_TEXT_P(cstring_to_text(
+			"the launcher is not running (see the server's log)"));
+	PG_RETURN_NULL();
 }
 
 /* ---- start-up ---- */

@@ -134,6 +134,10 @@ extern Oid own_table_owner(Oid relid);
 extern Oid own_schema_owner(Oid schema);
 extern Oid own_database_owner(void);
 
+/* ---- in argument.c ---- */
+extern void argument_required(FunctionCallInfo fcinfo, int number,
+							  const char *what); /* raises 22004 */
+
 /* ---- in advisory.c: the locks that are on no row ---- */
 typedef enum AdvisoryKind
 {
@@ -302,6 +306,11 @@ extern bool event_read(const char *bytes, int length, Event *event,
 extern bool event_type_deletes(const char *type);
 extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
+
+/* ---- in event_name.c: types that nobody sends, and what was meant ---- */
+extern void event_type_remark(const char *type);
+extern char *event_type_hint(const char *type);
+extern char *object_type_hint(const char *name);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
@@ -610,6 +619,7 @@ extern void guard_note(void); /* every set-up call */
 extern OutboundState guard_state(void);
 extern bool guard_is_original(void);
 extern const char *guard_reason(OutboundState state);
+extern const char *guard_remedy(OutboundState state);
 extern void guard_warn(OutboundState state);
 extern bool guard_paused(const char *what);
 extern bool guard_lets(const char *what);
@@ -627,6 +637,17 @@ extern bool slots_is_worker(void);
 extern void slots_wake(void);		/* when this transaction commits */
 extern void slots_wake_other(void); /* unless this is the worker */
 extern void slots_report(const char *state);
+
+/* ---- in standstill.c: what keeps work from being done by itself ---- */
+typedef struct Standstill
+{
+	const char *reason;
+	const char *hint;
+	bool work_helps; /* CALL work() does what no worker does */
+} Standstill;
+
+extern bool standstill_find(const char *what, Standstill *standstill);
+extern void standstill_note(const char *what);
 
 /* ---- in pass.c: the worker's work, wherever it runs ---- */
 typedef struct PassOwner

@@ -34,7 +34,6 @@
 #define UNNOTED_PATH "pg_catalog, pg_temp"
 
 static MirrorTable **tables = NULL; /* by index of the type */
-static Oid notes = InvalidOid;		/* stripe_sync.mirror_table, once read */
 
 static const struct
 {
@@ -80,37 +79,6 @@ void
 table_unpin(MirrorTable *table)
 {
 	table->pins--;
-}
-
-/*
- * What was noted when the table of that name was made; false: nothing.  A note
- * that is written invalidates the tables of all sessions (config_changed()).
- */
-bool
-table_note(const char *name, TableNote *note)
-{
-	Relation relation;
-	Snapshot snapshot;
-	SysScanDesc scan = engine_scan("mirror_table", "mirror_table_pkey", 1, name,
-								   &relation, &snapshot);
-	HeapTuple tuple = systable_getnext(scan);
-	bool found = HeapTupleIsValid(tuple);
-	bool isnull;
-
-	notes = RelationGetRelid(relation);
-	if (found)
-	{
-		TupleDesc desc = RelationGetDescr(relation);
-
-		note->search_path = TextDatumGetCString(
-			heap_getattr(tuple, 2, desc, &isnull));
-		note->relid = DatumGetObjectId(heap_getattr(tuple, 3, desc, &isnull));
-		if (desc->natts >= 4) /* not before the upgrade that adds it */
-			note->owner = TextDatumGetCString(
-				heap_getattr(tuple, 4, desc, &isnull));
-	}
-	engine_scan_end(scan, relation, snapshot);
-	return found;
 }
 
 static bool
@@ -169,11 +137,14 @@ table_runs_code(Relation relation)
 
 /* What a column takes from the object, or false when it is a user's. */
 static bool
-bind_column(MirrorTable *table, Form_pg_attribute attribute, TableColumn *column)
+bind_column(MirrorTable *table, Form_pg_attribute attribute,
+			const TableNote *note, TableColumn *column)
 {
 	const char *name = NameStr(attribute->attname);
 	const CatalogField *field = catalog_field(table->type, name);
 
+	if (!table_note_has(note, name) && strcmp(name, table->type->key) != 0)
+		return false;
 	column->attnum = attribute->attnum;
 	column->derived = derived_find(table->type->table, name);
 	if (column->derived != NULL)
@@ -259,7 +230,7 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 }
 
 static void
-bind_columns(MirrorTable *table, Relation relation)
+bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 
@@ -278,7 +249,7 @@ bind_columns(MirrorTable *table, Relation relation)
 		if (bind_meta(table, relation, attribute))
 			continue;
 		if (attribute->attgenerated != '\0' ||
-			!bind_column(table, attribute, column))
+			!bind_column(table, attribute, note, column))
 		{
 			table->runs_code = true; /* a domain may have a check */
 			table->plain = false;
@@ -389,7 +360,7 @@ table_bind(const CatalogType *type, Oid relid)
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync mirror table", ALLOCSET_SMALL_SIZES);
 	MirrorTable *table = MemoryContextAllocZero(memory, sizeof(MirrorTable));
-	TableNote note = {InvalidOid, UNNOTED_PATH, NULL};
+	TableNote note;
 	Relation relation;
 
 	table->memory = memory;
@@ -404,13 +375,16 @@ table_bind(const CatalogType *type, Oid relid)
 	/* a foreign key that points to it runs nothing, but wants the executor */
 	table->plain = !table->runs_code && relation->trigdesc == NULL &&
 				   owner_may_write(relid, table->owner);
-	bind_columns(table, relation);
+	(void) table_note_read(RelationGetRelationName(relation), &note);
+	mirror_schema_check(type, relid, &note);
+	bind_columns(table, relation, &note);
 	sort_columns(table);
 	check_bound(table, relation);
-	(void) table_note(RelationGetRelationName(relation), &note);
-	mirror_schema_check(RelationGetNamespace(relation), relid, table->owner,
-						&note);
-	table->search_path = MemoryContextStrdup(memory, note.search_path);
+	table->can_be_scanned = relation->rd_rel->relkind == RELKIND_RELATION &&
+							relation->rd_tableam == GetHeapamTableAmRoutine() &&
+							index_is_plain(table->key_index);
+	table->search_path = MemoryContextStrdup(
+		memory, note.search_path ? note.search_path : UNNOTED_PATH);
 	relation_close(relation, NoLock);
 	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
 	return table;
@@ -488,6 +462,23 @@ table_shows_all(const MirrorTable *table, Oid role)
 {
 	return pg_class_aclcheck(table->relid, role, ACL_SELECT) == ACLCHECK_OK &&
 		   check_enable_rls(table->relid, role, true) != RLS_ENABLED;
+}
+
+/* Does row security hold for its owner too, as whom we read and write it? */
+bool
+table_is_policed(const MirrorTable *table)
+{
+	return check_enable_rls(table->relid, table->owner, true) == RLS_ENABLED;
+}
+
+/* Has it a column of this name that is the mirror's? */
+bool
+table_has_column(const MirrorTable *table, const char *name)
+{
+	for (int i = 0; i < table->ncolumns; i++)
+		if (strcmp(table->columns[i].name, name) == 0)
+			return true;
+	return false;
 }
 
 static bool
@@ -585,7 +576,7 @@ table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
 static void
 table_forget(Datum arg, Oid relid)
 {
-	bool all = relid == InvalidOid || relid == notes;
+	bool all = relid == InvalidOid || table_note_is(relid);
 
 	for (int i = 0; tables != NULL && i < catalog_ntypes; i++)
 		if (tables[i] != NULL && (all || tables[i]->relid == relid))

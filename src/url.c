@@ -37,6 +37,40 @@ host_is_loopback(const char *host)
 	return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
 }
 
+static bool
+ends_with(const char *host, const char *end)
+{
+	size_t length = strlen(host);
+
+	return length >= strlen(end) &&
+		   strcasecmp(host + length - strlen(end), end) == 0;
+}
+
+static bool
+v4_is_private(const char *host)
+{
+	struct in_addr address;
+	uint32 bits;
+
+	if (inet_pton(AF_INET, host, &address) != 1)
+		return false;
+	bits = ntohl(address.s_addr);
+	return bits >> 24 == 10 || bits >> 24 == 0 || bits >> 20 == 0xac1 ||
+		   bits >> 16 == 0xc0a8 || bits >> 16 == 0xa9fe;
+}
+
+/* Is it known only on this machine, or in this network? */
+static bool
+host_is_local(const char *host)
+{
+	return host_is_loopback(host) || v4_is_private(host) ||
+		   ends_with(host, ".localhost") || ends_with(host, ".local") ||
+		   strncasecmp(host, "[fc", 3) == 0 ||
+		   strncasecmp(host, "[fd", 3) == 0 ||
+		   strncasecmp(host, "[fe8", 4) == 0 ||
+		   (host[0] != '[' && strchr(host, '.') == NULL);
+}
+
 bool
 address_is_loopback(const struct sockaddr *address)
 {
@@ -125,7 +159,9 @@ audience_refusal(const UrlParts *parts, HttpAudience audience)
 			if (!is_below(guc_stripe_api_base, parts))
 				return "It is not below stripe_sync.stripe_api_base.";
 			break;
-		case HTTP_ANY:
+		case HTTP_FROM_OUTSIDE:
+			if (host_is_local(parts->part[URL_HOST]))
+				return "Stripe cannot reach this host from outside. For development: stripe listen --forward-to that URL, and add_endpoint() with the secret that it prints.";
 			break;
 	}
 	return NULL;

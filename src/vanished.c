@@ -45,7 +45,7 @@ look_at_slice(Part *part)
 		CStringGetTextDatum(snapshot_account(type, part->account)),
 		TimestampTzGetDatum(part->until), Int32GetDatum(SLICE),
 		CStringGetTextDatum(api_key_opens_live(part->key) ? "true" : "false")};
-	bool has_mode = catalog_field(type, "livemode") != NULL;
+	bool has_mode = table_has_column(table, "livemode");
 	char *sql = psprintf(
 		"SELECT pg_catalog.min(id) FILTER (WHERE _deleted_at IS NULL"
 		"   AND _account OPERATOR(pg_catalog.=) $2"

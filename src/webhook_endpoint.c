@@ -53,7 +53,7 @@ typedef struct Request
 static void
 check_url(const char *url)
 {
-	char *refusal = http_refusal(url, HTTP_ANY);
+	char *refusal = http_refusal(url, HTTP_FROM_OUTSIDE);
 
 	if (refusal == NULL && strncasecmp(url, "https://", 8) != 0)
 		refusal = "It does not begin with https://.";
@@ -80,7 +80,8 @@ check_type(const char *type, int count)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("Stripe has no events of type \"%s\"", type),
 			 errhint(
-				 "SELECT unnest(event_types) FROM stripe_sync.object_type shows all. A type is given by its whole name, or '*' for every one.")));
+				 "%sSELECT unnest(event_types) FROM stripe_sync.object_type shows all. A type is given by its whole name, or '*' for every one.",
+				 event_type_hint(type))));
 }
 
 static void
@@ -194,9 +195,11 @@ find_made(const Request *request)
 	job = SPI_getbinval(row, desc, 1, &isnull);
 	if (isnull || !DatumGetBool(SPI_getbinval(row, desc, 4, &(bool){false})))
 		refuse_second(row, desc);
-	ereport(NOTICE,
-			(errmsg("there is a webhook endpoint for that URL already: %s",
-					SPI_getvalue(row, desc, 2))));
+	ereport(
+		NOTICE,
+		(errmsg(
+			"there is a webhook endpoint for that URL already: %s, kept as endpoint \"%s\"",
+			SPI_getvalue(row, desc, 2), SPI_getvalue(row, desc, 3))));
 	return DatumGetInt64(job);
 }
 
@@ -236,6 +239,26 @@ add_job(const Request *request)
 	return DatumGetInt64(of_part[0]);
 }
 
+/* As endpoint_keep() will; whether there is a secret is not looked at here. */
+static void
+say_name(int64 job)
+{
+	Endpoint endpoint;
+	Refusal refusal;
+
+	if (!endpoint_find("default", &endpoint, &refusal))
+		ereport(NOTICE,
+				(errmsg("the secret will be kept as endpoint \"default\"")));
+	else
+		ereport(
+			NOTICE,
+			(errmsg(
+				 "the secret will be kept as an endpoint named by its id (we_...), if \"default\" has one already"),
+			 errhint("CALL stripe_sync.wait_job(" INT64_FORMAT
+					 ") tells the name; give it to stripe_sync.webhook().",
+					 job)));
+}
+
 static int64
 find_or_add(const Request *request)
 {
@@ -247,8 +270,8 @@ find_or_add(const Request *request)
 		job = find_open(request);
 		if (job == 0)
 			job = find_made(request);
-		if (job == 0)
-			job = add_job(request);
+		if (job == 0 && (job = add_job(request)) != 0)
+			say_name(job);
 	}
 	SPI_finish();
 	return job;
@@ -280,6 +303,7 @@ SECRET_FUNCTION(stripe_sync_create_webhook_endpoint)
 	job = find_or_add(&request);
 	guard_note();
 	role_leave(&scope);
+	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }
 
@@ -473,6 +497,11 @@ keep(Part *part, Jsonb *document, SecretText *secret)
 	{
 		(void) json_get(&document->root, "livemode", &livemode);
 		name = endpoint_keep(id, livemode.val.boolean, (text *) secret);
+		ereport(
+			LOG,
+			(errmsg(
+				"webhook endpoint %s was made at Stripe, its secret is kept as endpoint \"%s\"",
+				id, name)));
 	}
 	endpoint_note(part, document);
 	endpoint_is_ours(part, id, name);

@@ -52,7 +52,7 @@ COMMENT ON FUNCTION stripe_sync.rotate_endpoint_secret(text, text, interval) IS
 'Gives an endpoint a new secret; the old one is good for keep_old yet. SY005 when there is no such endpoint.';
 
 CREATE FUNCTION stripe_sync.drop_endpoint(name text) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_endpoint';
 COMMENT ON FUNCTION stripe_sync.drop_endpoint(text) IS
 'Forgets an endpoint and its secrets; its events stay. SY005 when there is no such endpoint.';

@@ -4,12 +4,15 @@ CREATE TABLE stripe_sync.mirror_table (
 	table_name	text PRIMARY KEY,
 	search_path	text NOT NULL,
 	relid		oid NOT NULL,
-	owner		text NOT NULL
+	owner		text NOT NULL,
+	columns		text[]
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
 COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
 COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Who owned it then: tables that he owns after a restore are the mirror''s, too';
+COMMENT ON COLUMN stripe_sync.mirror_table.columns IS
+'Columns that hold an object''s fields; others are the user''s own, whatever their names. NULL: all that are named like a field';
 
 -- What the mirror's own row has no room for once something has replaced a
 -- reading of the API: the last one that showed the object alive, and the last
@@ -50,7 +53,7 @@ CREATE FUNCTION stripe_sync.create_tables(object_types text[] DEFAULT NULL)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_create_tables';
 COMMENT ON FUNCTION stripe_sync.create_tables(text[]) IS
-'Makes or extends the mirror''s tables in schema stripe, all of them by default; new columns are filled from _data, nothing is dropped. They belong to the caller, or to the database''s owner when a superuser calls.';
+'Makes or extends the mirror''s tables in schema stripe, all of them by default; new columns are filled from _data, nothing is dropped. action is created, extended, unchanged, or conflict: a column of your own has a field''s name, it stays as it is and the mirror does not write it. They belong to the caller, or to the database''s owner when a superuser calls.';
 
 CREATE FUNCTION stripe_sync.apply_reading(object jsonb, account text DEFAULT '',
 	as_of timestamptz DEFAULT pg_catalog.now()) RETURNS text

@@ -19,13 +19,13 @@ COMMENT ON COLUMN stripe_sync.handler.stopped_at IS 'Since when revoke_all() has
 
 CREATE FUNCTION stripe_sync.add_handler(name text, event_type text, handler regproc,
 	deferred boolean DEFAULT false) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_handler';
 COMMENT ON FUNCTION stripe_sync.add_handler(text, text, regproc, boolean) IS
 'Registers a function (event jsonb) RETURNS void to run on each stored event whose type fits event_type (* allowed), once, in the event''s transaction, as the current role with its search_path of now. A deferred one runs after the commit. A known name is replaced.';
 
 CREATE FUNCTION stripe_sync.drop_handler(name text) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_handler';
 COMMENT ON FUNCTION stripe_sync.drop_handler(text) IS
 'Forgets a handler, and what is waiting for it. SY005 when there is no such handler.';

@@ -91,14 +91,20 @@ CREATE FUNCTION stripe_sync.test_destination(destination text) RETURNS bigint
 COMMENT ON FUNCTION stripe_sync.test_destination(text) IS
 'Queues a message that says it is a test; a bot''s token is checked with auth.test first. Answers the message''s id: stripe_sync.delivery shows what Slack said. 55000 when the destination is switched off.';
 
+CREATE PROCEDURE stripe_sync.check_destination(destination text, timeout interval DEFAULT '10 seconds')
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'stripe_sync_check_destination';
+COMMENT ON PROCEDURE stripe_sync.check_destination(text, interval) IS
+'Sends a test message and waits for what Slack says: a NOTICE when it was taken, else an ERROR with Slack''s code and what to do about it. It commits, so CALL it by itself. 57014 after the timeout (the message then waits), 55000 when the destination is switched off or nothing is sent.';
+
 CREATE FUNCTION stripe_sync.retry_message(id bigint) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_retry_message';
 COMMENT ON FUNCTION stripe_sync.retry_message(bigint) IS
 'Sends a dead or cancelled message again, its attempts counted anew, or a waiting one at once. SY005 when there is none, 55000 when it is sent or being sent.';
 
 CREATE FUNCTION stripe_sync.cancel_message(id bigint) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_cancel_message';
 COMMENT ON FUNCTION stripe_sync.cancel_message(bigint) IS
 'Calls off a message that waits. SY005 when there is none, 55000 when it is not waiting.';

@@ -91,7 +91,7 @@ COMMENT ON FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, json
 'Makes a rule: an event whose type fits event_type (* allowed; also system.…) and whose JSON fits condition opens an incident, a message made of template ({{path | filter}}) for a destination or ''@customer''. Events with the same group_by (the object''s id by default) are one incident, counted for coalesce_for; an event that fits closed_by resolves it. severity is info, warning or critical. A known name is replaced. SY005 when there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_alert(name text) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_alert';
 COMMENT ON FUNCTION stripe_sync.drop_alert(text) IS
 'Forgets a rule; its incidents and messages stay. SY005 when there is no such alert.';

@@ -205,8 +205,20 @@ CREATE FUNCTION stripe_sync.backfill(object_types text[] DEFAULT NULL, created_s
 COMMENT ON FUNCTION stripe_sync.backfill(text[], timestamptz) IS
 'Has the worker read whole lists of objects into the mirror: all types that have a table, or backfill(ARRAY[''customer'', ''invoice'']); what is younger than created_since, or everything. Answers the job; the same that waits or runs is joined, one that failed or was called off goes on where it was. 22023 for a type that isn''t listed, 55000 without a key or a table.';
 
+CREATE FUNCTION stripe_sync.backfill(object_type text) RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		SELECT stripe_sync.backfill(
+			CASE WHEN backfill.object_type IS NULL THEN NULL
+				-- a literal without a type comes here too
+				WHEN pg_catalog.starts_with(backfill.object_type, '{') THEN backfill.object_type::pg_catalog.text[]
+				ELSE ARRAY[backfill.object_type] END, NULL);
+	END;
+COMMENT ON FUNCTION stripe_sync.backfill(text) IS
+'As backfill(text[], timestamptz), of one type: backfill(''customer''). A text that begins with { is an array; NULL is all types.';
+
 CREATE FUNCTION stripe_sync.cancel_job(id bigint) RETURNS void
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_cancel_job';
 COMMENT ON FUNCTION stripe_sync.cancel_job(bigint) IS
 'Calls a job off; what it has written stays. SY005 when there is none, 55000 when it is over.';

@@ -47,14 +47,24 @@ CREATE FUNCTION stripe_sync.workers(OUT pid integer, OUT database oid, OUT state
 COMMENT ON FUNCTION stripe_sync.workers() IS
 'What the view stripe_sync.worker shows; nothing when the library is not in shared_preload_libraries';
 
+CREATE FUNCTION stripe_sync.worker_missing() RETURNS text
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'stripe_sync_worker_missing';
+COMMENT ON FUNCTION stripe_sync.worker_missing() IS
+'Why this database has no worker, for the view stripe_sync.worker; NULL when it has one, or will';
+
 CREATE VIEW stripe_sync.worker AS
 SELECT w.pid, d.datname AS database, w.state, w.since
   FROM stripe_sync.workers() AS w
   LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
- WHERE w.database IS NULL OR d.oid IS NOT NULL;
+ WHERE w.database IS NULL OR d.oid IS NOT NULL
+UNION ALL
+SELECT NULL, pg_catalog.current_database(), 'none: ' OPERATOR(pg_catalog.||) m.why, NULL
+  FROM stripe_sync.worker_missing() AS m (why)
+ WHERE m.why IS NOT NULL;
 COMMENT ON VIEW stripe_sync.worker IS
-'The background workers of the whole server, one for each database that has the extension; the row without a database is their launcher';
+'The background workers of the whole server, one for each database that has the extension; the row without a database is their launcher. Where this database has none, its row says why.';
 COMMENT ON COLUMN stripe_sync.worker.pid IS 'NULL while there is none';
 COMMENT ON COLUMN stripe_sync.worker.state IS
-'starting, working, sleeping, leaving; idle: why (library and catalog do not fit: ALTER EXTENSION stripe_sync UPDATE); failing (the log says of what, it tries again every second); waiting (no worker process is free); paused, or paused: what; inactive: why (see activate()); off: stripe_sync.outbound. The launcher''s is launching.';
+'starting, working, sleeping, leaving; idle: why (library and catalog do not fit: ALTER EXTENSION stripe_sync UPDATE); failing (the log says of what, it tries again every second); waiting (no worker process is free); paused, or paused: what; inactive: why (see activate()); off: stripe_sync.outbound; none: why (there is no worker, and CALL work() does what waits). The launcher''s is launching.';
 COMMENT ON COLUMN stripe_sync.worker.since IS 'When the state began';

@@ -41,6 +41,7 @@ SELECT g.grade, g.what
 	('read', 'TABLE stripe_sync.worker'),
 	('read', 'FUNCTION stripe_sync.workers()'),
 	('read', 'FUNCTION stripe_sync.refusals()'),
+	('read', 'FUNCTION stripe_sync.worker_missing()'),
 	('read', 'FUNCTION stripe_sync.object_types()'),
 	('read', 'FUNCTION stripe_sync.catalog_api_version()'),
 	('read', 'FUNCTION stripe_sync.explain_event(text)'),
@@ -68,6 +69,7 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.route_customer(text, text)'),
 	('admin', 'FUNCTION stripe_sync.unroute_customer(text)'),
 	('admin', 'FUNCTION stripe_sync.test_destination(text)'),
+	('admin', 'PROCEDURE stripe_sync.check_destination(text, interval)'),
 	('admin', 'FUNCTION stripe_sync.retry_message(bigint)'),
 	('admin', 'FUNCTION stripe_sync.cancel_message(bigint)'),
 	('admin', 'FUNCTION stripe_sync.render_template(text, jsonb)'),
@@ -77,6 +79,7 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.add_default_alerts(text)'),
 	('admin', 'FUNCTION stripe_sync.set_api_key(text, text)'),
 	('admin', 'FUNCTION stripe_sync.backfill(text[], timestamptz)'),
+	('admin', 'FUNCTION stripe_sync.backfill(text)'),
 	('admin', 'FUNCTION stripe_sync.refetch(text, text, text)'),
 	('admin', 'FUNCTION stripe_sync.reconcile(interval)'),
 	('admin', 'FUNCTION stripe_sync.create_webhook_endpoint(text, text[])'),
@@ -88,14 +91,18 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.prune(interval)'),
 	('admin', 'FUNCTION stripe_sync.note_backup(timestamptz, text)'),
 	('admin', 'FUNCTION stripe_sync.grant_ingest(regrole)'),
+	('admin', 'FUNCTION stripe_sync.grant_mirror(regrole)'),
 	('admin', 'FUNCTION stripe_sync.grant_read(regrole)'),
 	('admin', 'FUNCTION stripe_sync.grant_admin(regrole)'),
 	('admin', 'FUNCTION stripe_sync.revoke_all(regrole)')
   ) AS g (grade, what);
 COMMENT ON VIEW stripe_sync.grade IS 'What grant_ingest, grant_read and grant_admin grant';
 
+-- What follows is text that names what it grants, so it is for the extension's
+-- owner alone, who comes from the functions of grant.c: they look first whether
+-- schema stripe_sync is the extension's own.
 CREATE FUNCTION stripe_sync.grant_grade(wanted text, grantee text) RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	entry text;
@@ -107,6 +114,33 @@ BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA stripe_sync TO %s', grantee);
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
+
+-- Who may read the mirror, tables that are made later included: the readers of
+-- the inbox, and those who may see the names of the mirror's tables.  A grant
+-- follows its role through renames, dumps and DROP ROLE, as a list of our own
+-- would not.
+CREATE VIEW stripe_sync.mirror_reader AS
+	SELECT a.grantee AS reader
+	  FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+	 WHERE c.oid OPERATOR(pg_catalog.=) 'stripe_sync.event'::pg_catalog.regclass
+	   AND a.privilege_type OPERATOR(pg_catalog.=) 'SELECT'
+	   AND a.grantee OPERATOR(pg_catalog.<>) c.relowner AND a.grantee OPERATOR(pg_catalog.<>) 0
+	UNION
+	SELECT a.grantee
+	  FROM pg_catalog.pg_attribute AS t, pg_catalog.aclexplode(t.attacl) AS a
+	 WHERE t.attrelid OPERATOR(pg_catalog.=) 'stripe_sync.mirror_table'::pg_catalog.regclass
+	   AND t.attname OPERATOR(pg_catalog.=) 'table_name'
+	   AND a.privilege_type OPERATOR(pg_catalog.=) 'SELECT'
+	   AND a.grantee OPERATOR(pg_catalog.<>) 0;
+COMMENT ON VIEW stripe_sync.mirror_reader IS 'Internal: the roles that may read the mirror''s tables';
+
+CREATE FUNCTION stripe_sync.mark_mirror_reader(grantee text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format('GRANT SELECT (table_name) ON stripe_sync.mirror_table TO %s', grantee);
+END $$;
+COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: makes a role one of mirror_reader';
 
 -- The mirror's tables that are there, and whether we may grant on them: an owner
 -- of the extension who is no superuser may not, where they are another's.  Whatever
@@ -124,40 +158,38 @@ AS $$
 $$;
 COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: the tables of the mirror that grants are made on';
 
--- Roles that may read the inbox may read the mirror.  The mirror's owner
--- grants, so that it is its grant to take back.
-CREATE FUNCTION stripe_sync.grant_mirror() RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- Each owner grants what is his, so that it is his to take back.
+CREATE FUNCTION stripe_sync.grant_mirror_tables() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	schema_is_ours boolean := (SELECT pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n WHERE n.nspname = 'stripe');
 	reader oid;
-	mirror record;
+	grantee oid;
+	mirror oid := to_regnamespace('stripe');
+	what text;
+	ours boolean;
 	lacking boolean;
 BEGIN
-	IF schema_is_ours IS NULL THEN
+	IF mirror IS NULL THEN
 		RETURN;
 	END IF;
-	FOR reader IN
-		SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a
-		 WHERE c.oid = 'stripe_sync.event'::regclass
-		   AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND a.grantee <> 0
+	FOR reader, grantee IN
+		-- what the database's owner has need not be granted to it
+		SELECT r.reader, CASE WHEN r.reader = 'pg_database_owner'::regrole THEN d.datdba ELSE r.reader END
+		  FROM stripe_sync.mirror_reader r, pg_database d WHERE d.datname = current_database()
 	LOOP
 		lacking := false;
-		IF NOT has_schema_privilege(reader, 'stripe', 'USAGE') THEN
-			IF schema_is_ours THEN
-				EXECUTE format('GRANT USAGE ON SCHEMA stripe TO %s', reader::regrole);
-			END IF;
-			lacking := NOT schema_is_ours;
-		END IF;
-		FOR mirror IN
-			SELECT m.name, m.ours FROM stripe_sync.mirror_tables() m
-			 WHERE NOT has_table_privilege(reader, m.relid, 'SELECT')
+		FOR what, ours IN
+			SELECT 'USAGE ON SCHEMA stripe', pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n
+			 WHERE n.oid = mirror AND NOT has_schema_privilege(grantee, mirror, 'USAGE')
+			UNION ALL
+			SELECT format('SELECT ON stripe.%I', m.name), m.ours FROM stripe_sync.mirror_tables() m
+			 WHERE NOT has_table_privilege(grantee, m.relid, 'SELECT')
 		LOOP
-			IF mirror.ours THEN
-				EXECUTE format('GRANT SELECT ON stripe.%I TO %s', mirror.name, reader::regrole);
+			IF ours THEN
+				EXECUTE format('GRANT %s TO %s', what, reader::regrole);
 			END IF;
-			lacking := lacking OR NOT mirror.ours;
+			lacking := lacking OR NOT ours;
 		END LOOP;
 		IF lacking THEN
 			RAISE WARNING 'role % may not read all of the mirror, which does not belong to the owner of stripe_sync', reader::regrole
@@ -165,69 +197,76 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION stripe_sync.grant_mirror() IS 'Internal: lets the readers of the inbox read the mirror';
+COMMENT ON FUNCTION stripe_sync.grant_mirror_tables() IS 'Internal: lets the mirror''s readers read all of its tables';
 
-CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
-	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT stripe_sync.grant_grade('ingest', role::text) $$;
-COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
-'Lets a role hand in deliveries and messages: receive, webhook, notify. For the application''s web server.';
-
-CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
-	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT stripe_sync.grant_grade('read', role::text); SELECT stripe_sync.grant_mirror() $$;
-COMMENT ON FUNCTION stripe_sync.grant_read(regrole) IS
-'Lets a role read the inbox, the mirror and explanations. Never a secret.';
-
-CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
-	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT stripe_sync.grant_grade('admin', role::text) $$;
-COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
-'Lets a role set up endpoints, handlers, destinations and alerts, replay and simulate. It does not let it read: grant_read does.';
-
-CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION stripe_sync.revoke_grades(grantee regrole) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	entry text;
 	name text;
-	grantee text := (SELECT rolname FROM pg_roles r WHERE r.oid = $1);
+	mirror oid := to_regnamespace('stripe');
 BEGIN
 	FOR entry IN SELECT what FROM stripe_sync.grade LOOP
 		EXECUTE format('REVOKE %s ON %s FROM %s',
-			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, role);
+			CASE WHEN entry LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, entry, grantee);
 	END LOOP;
-	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', role);
+	EXECUTE format('REVOKE SELECT (table_name) ON stripe_sync.mirror_table FROM %s', grantee);
+	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', grantee);
 	-- what a role owns isn't ours to take, nor what others' owners have given
 	FOR name IN
 		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
-		 WHERE c.oid = m.relid AND c.relowner <> role AND m.ours
+		 WHERE c.oid = m.relid AND c.relowner <> grantee AND m.ours
 	LOOP
-		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, role);
+		EXECUTE format('REVOKE SELECT ON stripe.%I FROM %s', name, grantee);
 	END LOOP;
-	IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'stripe' AND n.nspowner <> role AND pg_has_role(n.nspowner, 'USAGE'))
-		AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('stripe') AND relowner = role)
+	IF EXISTS (SELECT FROM pg_namespace n WHERE n.oid = mirror AND n.nspowner <> grantee AND pg_has_role(n.nspowner, 'USAGE'))
+		AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = mirror AND relowner = grantee)
 	THEN
-		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', role);
+		EXECUTE format('REVOKE USAGE ON SCHEMA stripe FROM %s', grantee);
 	END IF;
-	IF EXISTS (SELECT FROM stripe_sync.mirror_tables() m WHERE NOT m.ours AND has_table_privilege(role, m.relid, 'SELECT')) THEN
-		RAISE WARNING 'role % may still read tables of the mirror, which do not belong to the owner of stripe_sync', role
-			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', role);
+	IF EXISTS (SELECT FROM stripe_sync.mirror_tables() m WHERE NOT m.ours AND has_table_privilege(grantee, m.relid, 'SELECT')) THEN
+		RAISE WARNING 'role % may still read tables of the mirror, which do not belong to the owner of stripe_sync', grantee
+			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', grantee);
 	END IF;
-	FOR name IN
-		UPDATE stripe_sync.handler h SET stopped_at = now()
-		 WHERE h.role = grantee AND h.stopped_at IS NULL RETURNING h.name
-	LOOP
-		RAISE NOTICE 'handler "%" ran as role "%" and is stopped', name, grantee
-			USING HINT = 'Events wait for it. Let a role register it again with stripe_sync.add_handler(), or forget it with stripe_sync.drop_handler().';
-	END LOOP;
 END $$;
-COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
-'Takes back all that grant_ingest, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
+COMMENT ON FUNCTION stripe_sync.revoke_grades(regrole) IS 'Internal: takes back all that the grades have given a role';
 
+CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_grant_ingest';
+COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
+'Lets a role hand in deliveries and messages: receive, webhook, notify. For the application''s web server.';
+
+CREATE FUNCTION stripe_sync.grant_mirror(role regrole) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_grant_mirror';
+COMMENT ON FUNCTION stripe_sync.grant_mirror(regrole) IS
+'Lets a role read the mirror, the tables of schema stripe that create_tables() has made or will make, and nothing else. For reports and the application''s own queries.';
+
+CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_grant_read';
+COMMENT ON FUNCTION stripe_sync.grant_read(regrole) IS
+'Lets a role read the inbox with its payloads, the outbox, the set-up, the mirror and explanations. Never a secret. For the mirror alone: grant_mirror.';
+
+CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_grant_admin';
+COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
+'Lets a role set up endpoints, handlers, destinations and alerts, replay and simulate, and read all that grant_read lets it read.';
+
+CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_revoke_all';
+COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
+'Takes back all that grant_ingest, grant_mirror, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
+
+REVOKE ALL ON TABLE stripe_sync.mirror_reader FROM PUBLIC;
 REVOKE ALL ON FUNCTION
-	stripe_sync.grant_grade(text, text), stripe_sync.grant_mirror(), stripe_sync.mirror_tables(),
-	stripe_sync.grant_ingest(regrole), stripe_sync.grant_read(regrole),
+	stripe_sync.grant_grade(text, text), stripe_sync.mark_mirror_reader(text), stripe_sync.grant_mirror_tables(), stripe_sync.mirror_tables(),
+	stripe_sync.revoke_grades(regrole),
+	stripe_sync.grant_ingest(regrole), stripe_sync.grant_mirror(regrole), stripe_sync.grant_read(regrole),
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
 
@@ -292,3 +331,17 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.backup_note', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.message_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record_id_seq', '');
+
+-- Whoever owns the database can dump it: what a dump carries of the extension's
+-- own is his to read.  Who isn't a superuser could not, otherwise, and pg_dump
+-- would have no hint for him.
+DO $$
+DECLARE
+	dumped pg_catalog.regclass;
+BEGIN
+	FOR dumped IN SELECT pg_catalog.unnest(e.extconfig) FROM pg_catalog.pg_extension AS e
+				   WHERE e.extname OPERATOR(pg_catalog.=) 'stripe_sync'
+	LOOP
+		EXECUTE pg_catalog.format('GRANT SELECT ON %s TO pg_database_owner', dumped);
+	END LOOP;
+END $$;

@@ -297,6 +297,37 @@ eventually('those that wait are sent', sub { one(q{SELECT count(*) FROM stripe_s
 $id = test_destination('watch');
 is(field($node, 'one', $id, 'state'), 'sent', 'a webhook is tested by a message alone');
 
+# ---- check_destination ----
+
+# What psql shows of it.
+sub checked
+{
+	my ($name, $more) = @_;
+	my (undef, undef, $said) = $node->psql('one', "\\set VERBOSITY verbose\nCALL stripe_sync.check_destination('$name'" . ($more // '') . ')');
+
+	return $said;
+}
+
+like(checked('tested'), qr/^psql:.*NOTICE: .*destination "tested" works: Slack took the test after \d/m, 'a destination that works is said to work');
+my %advice = (invalid_auth => qr/install the app/, not_in_channel => qr{/invite}, missing_scope => qr/chat:write/, channel_not_found => qr/C0123456789/);
+for my $code (sort keys %advice)
+{
+	$slack->fault({ api_error => $code }, times => 1, path => qr/auth\.test$/);
+	like(checked('tested'), qr/ERROR: +38000: Slack refuses the test of destination "tested": $code\n.*HINT: .*$advice{$code}/s, "Slack's $code is told, with what to do");
+	like(checked('tested'), qr/ERROR: +55000: destination "tested" is switched off: $code\n.*HINT: .*enable_destination/s, 'as is that it is off by then');
+	one(q{SELECT stripe_sync.cancel_message(id) FROM stripe_sync.message WHERE destination = 'tested' AND state = 'waiting'; SELECT stripe_sync.enable_destination('tested')});
+}
+$slack->fault({ api_error => 'internal_error' }, times => 1, path => qr/auth\.test$/);
+like(checked('tested', q{, '300 ms'}), qr/ERROR: +57014: Slack has not taken the test of destination "tested" yet: internal_error\n/, 'what is tried again is told when the time is over');
+like(checked('tested'), qr/works/, 'or it is waited for');
+one(q{SELECT stripe_sync.pause('slack')});
+like(checked('tested'), qr/ERROR: +55000: messages to Slack are paused\n.*HINT: +SELECT stripe_sync.resume\('slack'\);/s, 'what is paused is not waited for');
+one(q{SELECT stripe_sync.resume('slack')});
+like(checked('nowhere'), qr/SY005/, 'there is no such destination');
+(undef, undef, my $said) = $node->psql('one', "\\set VERBOSITY verbose\nBEGIN; CALL stripe_sync.check_destination('tested')");
+like($said, qr/2D000.*transaction block.*HINT/s, 'not in a transaction block');
+eventually('what was tested is sent', sub { one(q{SELECT count(*) FROM stripe_sync.message WHERE destination = 'tested' AND state = 'waiting'}) == 0 });
+
 # ---- when it is tried again ----
 
 # Messages with so many attempts behind them, all due now.
@@ -429,7 +460,9 @@ $slack->fault({ status => 400, body => '{"token": "' . TOKEN . '"}' }, times => 
 $id = notify($node, 'one', 'says', 'says');
 eventually('it is answered', sub { attempts($id) });
 no_secret_in($node, 'one', 'after all this');
-unlike(slurp_file($node->logfile), qr/ERROR|PANIC|TRAP|terminated by signal/, 'and nothing went wrong');
+# but for what check_destination() said
+my @wrong = grep { /ERROR|PANIC|TRAP|terminated by signal/ && !/answers\.pl ERROR:  (?:Slack|destination|messages to Slack|there is no destination|stripe_sync\.check)/ } split /\n/, slurp_file($node->logfile);
+is(join("\n", @wrong), '', 'and nothing went wrong');
 
 $node->stop;
 done_testing();

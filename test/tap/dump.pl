@@ -127,6 +127,29 @@ $node->safe_psql('postgres', 'CREATE DATABASE custom');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), "$file.custom" ], 'restored by pg_restore');
 all_came_along('custom', 'custom');
 
+# ---- a dump by the database's owner, who is no superuser ----
+
+$node->safe_psql('postgres', 'CREATE ROLE landlord LOGIN; CREATE ROLE lodger LOGIN; CREATE DATABASE owned OWNER landlord');
+$node->safe_psql('owned', "CREATE EXTENSION stripe_sync; SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}', tolerance => NULL),
+	stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1'); SELECT stripe_sync.notify('ops', 'told')");
+is($node->safe_psql('owned', receive_sql(customer_event('cus_1', 0, 'Anna'), SECRET)), 'applied', 'a database of a role that is no superuser');
+$node->safe_psql('owned', q{CREATE ROLE reports; SELECT stripe_sync.grant_mirror('reports')});
+is($node->safe_psql('owned', q{SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe' AND tablename = 'customers'}), 'landlord', 'whose the mirror is');
+$node->command_ok([ 'pg_dump', '-U', 'landlord', '-Fc', '-f', "$file.owned", $node->connstr('owned') ], 'is dumped by its owner');
+$node->command_fails([ 'pg_dump', '-U', 'lodger', '-f', "$file.lodger", $node->connstr('owned') ], 'and by nobody else');
+$node->safe_psql('postgres', 'CREATE DATABASE owned_again OWNER landlord');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('owned_again'), "$file.owned" ], 'what was dumped is restored');
+is($node->safe_psql('owned_again', q{SELECT (SELECT count(*) FROM stripe_sync.event), (SELECT count(*) FROM stripe_sync.message), (SELECT name FROM stripe.customers)}), '1|1|Anna', 'whole');
+# who may read the mirror may read what is made of it after the restore
+$node->safe_psql('owned_again', q{DROP TABLE stripe.coupons; SELECT count(*) FROM stripe_sync.create_tables()});
+is($node->safe_psql('owned_again', q{SELECT count(*) FILTER (WHERE NOT has_table_privilege('reports', oid, 'SELECT')), has_table_privilege('reports', 'stripe.coupons', 'SELECT'), has_table_privilege('reports', 'stripe_sync.event', 'SELECT')
+	FROM pg_class WHERE relnamespace = 'stripe'::regnamespace AND relkind = 'r'}), '0|t|f', 'a reader of the mirror is one after the restore');
+# the mirror of somebody else's making is not left out
+$node->safe_psql('postgres', 'CREATE ROLE tenant LOGIN; CREATE DATABASE let OWNER landlord; GRANT CREATE ON DATABASE let TO tenant');
+$node->safe_psql('let', q{CREATE EXTENSION stripe_sync; SELECT stripe_sync.grant_admin('tenant')});
+$node->safe_psql('let', "SELECT stripe_sync.add_endpoint('default', '@{[SECRET]}')", extra_params => [ '-U', 'tenant' ]);
+$node->command_ok([ 'pg_dump', '-U', 'landlord', '-f', "$file.let", $node->connstr('let') ], 'a mirror that another made is dumped too');
+
 # a dump of the restored one is as the first
 $node->safe_psql('postgres', 'CREATE DATABASE again');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('again'), "$file.custom" ], 'restored once more');

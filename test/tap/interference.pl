@@ -63,7 +63,7 @@ sub set_conf
 	$node->reload;
 	for (keys %settings)
 	{
-		$node->poll_query_until('shop', "SELECT setting::float = $settings{$_} AND state NOT IN ('starting', 'working') FROM pg_settings, stripe_sync.worker WHERE name = '$_' AND database = 'shop'");
+		$node->poll_query_until('shop', "SELECT setting::float = $settings{$_} AND state NOT IN ('starting', 'working') AND state NOT LIKE 'none%' FROM pg_settings, stripe_sync.worker WHERE name = '$_' AND database = 'shop'");
 	}
 	return;
 }

@@ -162,6 +162,7 @@ shop("SELECT stripe_sync.cancel_job($job)");
 $waiting->{stdin} .= "\\echo over\n";
 ok(eventually('it hears that the job was called off', sub { $waiting->{run}->pump_nb; $waiting->{stdout} =~ /over/ }), 'in time');
 like($waiting->{stderr}, qr/ERROR: .*is cancelled/, 'as an error');
+unlike($waiting->{stderr}, qr/paused/, 'nothing kept it from going on');
 $waiting->{stdin} .= "\\q\n";
 $waiting->{run}->finish;
 go_on();
@@ -175,6 +176,43 @@ refused('CALL stripe_sync.wait_job(0)', qr/SY005/, 'there is no such job');
 refused('CALL stripe_sync.wait_job(NULL)', qr/22004/, 'nor one without an id');
 refused("BEGIN; CALL stripe_sync.wait_job($job)", qr/2D000.*transaction block.*HINT/s, 'not in a transaction block');
 
+# ---- nothing happens by itself, and that is said ----
+
+# What one call says, and what waiting for its job says.
+sub said_of
+{
+	my ($call) = @_;
+	my (undef, $id, $said) = $node->psql('shop', "SELECT stripe_sync.$call");
+	my (undef, undef, $waited) = $node->psql('shop', "CALL stripe_sync.wait_job($id, '300 ms')");
+
+	shop("SELECT stripe_sync.cancel_job($id)");
+	return ($said, $waited);
+}
+
+my %calls = (reconcile => q{reconcile('1 day')}, backfill => q{backfill('customer')}, refetch => q{refetch('customer', 'cus_1')}, create_webhook_endpoint => q{create_webhook_endpoint('https://shop.example/by-itself')});
+sub all_say
+{
+	my ($why, $reason, $hint) = @_;
+
+	for my $call (sort keys %calls)
+	{
+		my ($said, $waited) = said_of($calls{$call});
+
+		like($said, qr/(?:NOTICE|WARNING): .*$reason.*HINT: .*$hint/s, "$why: $call() says so");
+		like($waited, qr/NOTICE: .*$reason.*HINT: .*$hint.*ERROR: .*is still waiting/s, "$why: so does who waits for it");
+	}
+	return;
+}
+
+shop(q{SELECT stripe_sync.pause('stripe')});
+all_say('paused', qr/requests to Stripe are paused/, qr/resume\('stripe'\)/);
+shop(q{SELECT stripe_sync.resume('stripe'); UPDATE stripe_sync.identity SET system_identifier = system_identifier + 1});
+all_say('a copy', qr/it is a copy/, qr/activate\(\)/);
+shop(q{SELECT stripe_sync.activate()});
+setting('stripe_sync.outbound', 'off');
+all_say('outbound off', qr/stripe_sync\.outbound is off/, qr/Set stripe_sync\.outbound to on/);
+setting('stripe_sync.outbound', 'on');
+
 # ---- without a worker ----
 
 shop('UPDATE stripe_sync.reconcile_schedule SET next_at = now()');
@@ -184,6 +222,11 @@ $job = shop(q{SELECT stripe_sync.reconcile('1 day')});
 is(job_row($job)->{state}, 'waiting', 'without a worker a job waits');
 shop("CALL stripe_sync.work('30 seconds')");
 is(job_row($job)->{state}, 'done', 'until work() is called');
+all_say('no worker', qr/no worker does it: stripe_sync is not in "shared_preload_libraries"/, qr/CALL stripe_sync\.work\(\)/);
+shop(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1')});
+my (undef, undef, $tested) = $node->psql('shop', "\\set VERBOSITY verbose\nCALL stripe_sync.check_destination('ops', '300 ms')");
+like($tested, qr/NOTICE: .*no worker sends it: stripe_sync is not in "shared_preload_libraries"\n.*HINT: +CALL stripe_sync\.work\(\).*ERROR: +57014: the test of destination "ops" was not sent in time/s, 'nor is a test sent, and that is said');
+is(shop('SELECT database, state, pid IS NULL, since IS NULL FROM stripe_sync.worker'), 'shop|none: stripe_sync is not in "shared_preload_libraries"|t|t', 'the view says why there is none');
 
 no_secret_in($node, 'shop', 'jobs');
 $node->stop;

@@ -248,7 +248,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
-is($standby->safe_psql('one', 'SELECT count(*) FROM stripe_sync.worker'), '0', 'a standby has neither launcher nor worker');
+is($standby->safe_psql('one', 'SELECT database, pid, state FROM stripe_sync.worker'), 'one||none: this server is a standby', 'a standby has neither launcher nor worker, and says so');
 is(workers($standby), '0', 'none');
 $standby->promote;
 worker_comes($standby, 'one', 'promoted, it has');
@@ -324,7 +324,7 @@ worker_comes($node, 'two', 'each');
 
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->restart;
-is($node->safe_psql('one', 'SELECT count(*) FROM stripe_sync.worker'), '0', 'without preload the view is empty');
+is($node->safe_psql('one', 'SELECT database, pid, state FROM stripe_sync.worker'), 'one||none: stripe_sync is not in "shared_preload_libraries"', 'without preload the view says why there is none');
 $node->safe_psql('one', 'SELECT stripe_sync.pause(); SELECT stripe_sync.resume()');
 $node->safe_psql('postgres', 'DROP DATABASE one');
 pass('and the rest works');

@@ -116,7 +116,7 @@ sub worker_setting
 
 	$node->append_conf('postgresql.conf', "$name = '$value'");
 	$node->reload;
-	$node->poll_query_until($database, "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') FROM stripe_sync.worker WHERE database = '$database'");
+	$node->poll_query_until($database, "SELECT current_setting('$name') = '$value' AND state NOT IN ('starting', 'working') AND state NOT LIKE 'none%' FROM stripe_sync.worker WHERE database = '$database'");
 	return;
 }
 

@@ -1,0 +1,136 @@
+/*
+ * table_note.c
+ *		What create_tables() has noted of a mirror table: which one it is, whose,
+ *		the search_path that it was made under, and which of its columns are the
+ *		mirror's.
+ *
+ * A column that is not noted is the user's own, whatever its name: a later
+ * catalog may have a field of that name.  A note that is written invalidates
+ * the tables of all sessions (config_changed()).
+ */
+#include "mirror.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+/* Columns of stripe_sync.mirror_table, as src/install/30_mirror.sql makes it */
+enum
+{
+	NOTE_NAME = 1,
+	NOTE_PATH,
+	NOTE_RELID,
+	NOTE_OWNER,
+	NOTE_COLUMNS
+};
+
+static Oid notes = InvalidOid; /* stripe_sync.mirror_table, once read */
+
+/* Is it the table of notes? */
+bool
+table_note_is(Oid relid)
+{
+	return relid == notes;
+}
+
+static List *
+names_of(ArrayType *array)
+{
+	Datum *elements;
+	bool *nulls;
+	int count;
+	List *names = NIL;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &count);
+	for (int i = 0; i < count; i++)
+		if (!nulls[i])
+			names = lappend(names, TextDatumGetCString(elements[i]));
+	return names;
+}
+
+static void
+read_note(HeapTuple tuple, TupleDesc desc, TableNote *note)
+{
+	bool isnull;
+	Datum value = heap_getattr(tuple, NOTE_PATH, desc, &isnull);
+
+	note->search_path = TextDatumGetCString(value);
+	value = heap_getattr(tuple, NOTE_RELID, desc, &isnull);
+	note->relid = DatumGetObjectId(value);
+	value = heap_getattr(tuple, NOTE_OWNER, desc, &isnull);
+	note->owner = TextDatumGetCString(value);
+	value = heap_getattr(tuple, NOTE_COLUMNS, desc, &isnull);
+	note->lists_columns = !isnull;
+	if (!isnull)
+		note->columns = names_of(DatumGetArrayTypeP(value));
+}
+
+/* False, and nothing is known, where there is no note. */
+bool
+table_note_read(const char *table, TableNote *note)
+{
+	Relation relation;
+	Snapshot snapshot;
+	SysScanDesc scan = engine_scan("mirror_table", "mirror_table_pkey",
+								   NOTE_NAME, table, &relation, &snapshot);
+	HeapTuple tuple = systable_getnext(scan);
+	bool found = HeapTupleIsValid(tuple);
+
+	*note = (TableNote){0};
+	notes = RelationGetRelid(relation);
+	if (found)
+		read_note(tuple, RelationGetDescr(relation), note);
+	engine_scan_end(scan, relation, snapshot);
+	return found;
+}
+
+/* Is a column of this name the mirror's, as far as is noted? */
+bool
+table_note_has(const TableNote *note, const char *column)
+{
+	ListCell *cell;
+
+	if (!note->lists_columns)
+		return true;
+	foreach(cell, note->columns)
+		if (strcmp(lfirst(cell), column) == 0)
+			return true;
+	return false;
+}
+
+/* Of CatalogField.  Within an SPI connection of the caller's. */
+void
+table_note_write(const CatalogType *type, const char *search_path, List *columns)
+{
+	static EngineStatement write = {
+		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, columns, relid, owner)"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (table_name) DO UPDATE"
+		" SET search_path = excluded.search_path, columns = excluded.columns,"
+		"  relid = excluded.relid, owner = excluded.owner",
+		5,
+		{TEXTOID, TEXTOID, TEXTARRAYOID, OIDOID, TEXTOID}};
+	Oid relid = table_lookup(type);
+	char *owner = GetUserNameFromId(own_table_owner(relid), false);
+	int count = 0;
+	Datum *names = palloc((list_length(columns) + 1) * sizeof(Datum));
+	Datum values[] = {CStringGetTextDatum(type->table),
+					  CStringGetTextDatum(search_path), 0,
+					  ObjectIdGetDatum(relid), CStringGetTextDatum(owner)};
+	RoleScope scope;
+	ListCell *cell;
+
+	foreach(cell, columns)
+		names[count++] = CStringGetTextDatum(
+			((CatalogField *) lfirst(cell))->name);
+	values[2] = PointerGetDatum(
+		construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
+	scope = role_enter_engine();
+	engine_run(&write, values, NULL, SPI_OK_INSERT);
+	role_leave(&scope);
+}
