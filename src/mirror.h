@@ -466,6 +466,8 @@ extern void verify_keys_in_inbox(List *types, int sample, List **keys);
 extern List *verify_sample(MirrorTable *table, List *all, int sample);
 
 /* ---- in verify_lacking.c: rows that are missing ---- */
+extern bool verify_may_be_hidden(MirrorTable *table, const char *id,
+								 const char *account);
 extern List *verify_lost_children(const CatalogType *type, const ObjectKey *key,
 								  Jsonb *data, List *types, Oid reader);
 extern List *verify_parents(List *types);

@@ -68,8 +68,8 @@ refuse_table(const CatalogType *type, Oid owner)
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		 errmsg("table %s.%s belongs to role \"%s\"", MIRROR_SCHEMA, type->table,
-				name),
+		 errmsg("table %s.%s belongs to role \"%s\"", MIRROR_SCHEMA,
+				type->table, name),
 		 errdetail(
 			 "stripe_sync.create_tables() has not made it, and its owner would read what is written to it."),
 		 errhint(

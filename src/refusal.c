@@ -245,10 +245,8 @@ delivery_refused_unfit(const Refusal *refusal)
 void
 delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 {
-	RefusalNote note = {.endpoint = endpoint,
-						.kind = REFUSAL_MODE,
-						.live = live,
-						.vague = !live};
+	RefusalNote note = {
+		.endpoint = endpoint, .kind = REFUSAL_MODE, .live = live, .vague = !live};
 	Refusal refusal = {.message = detail};
 
 	note.detail = one_line(detail);

@@ -17,6 +17,17 @@ is_wanted(List *types, const CatalogType *type)
 	return types == NIL || list_member_ptr(types, type);
 }
 
+/*
+ * Where row security holds for the table's owner, as whom we look: a row that
+ * it hides is there all the same.  Some tables can't be looked into otherwise.
+ */
+bool
+verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
+{
+	return table_is_policed(table) &&
+		   (!table->can_be_scanned || mirror_hides(table, id, account));
+}
+
 /* Without a table, or where the reader isn't shown all rows, nobody can tell. */
 static bool
 is_lost(const SnapshotRow *child, Oid reader)
@@ -25,7 +36,8 @@ is_lost(const SnapshotRow *child, Oid reader)
 	MirrorState state;
 
 	return table != NULL && table_shows_all(table, reader) &&
-		   !mirror_peek(table, child->id, child->account, &state, NULL);
+		   !mirror_peek(table, child->id, child->account, &state, NULL) &&
+		   !verify_may_be_hidden(table, child->id, child->account);
 }
 
 /*

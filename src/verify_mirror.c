@@ -42,7 +42,7 @@ typedef struct Inspection
 	SPIPlanPtr differences;
 	List *children; /* types whose rows alone are asked for; NIL: all, too */
 	Oid reader;		/* who is told */
-	int hidden; /* objects whose row the table's policies may hide */
+	int hidden;		/* objects whose row the table's policies may hide */
 } Inspection;
 
 /* What is known of a row as it must be. */
@@ -372,16 +372,10 @@ still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
 	return found_now == found && (!found || same_values(in, row, &now));
 }
 
-/*
- * Where row security holds for the table's owner, as whom we look: a row that
- * it hides is there all the same.  Some tables can't be looked into otherwise.
- */
 static bool
 may_be_hidden(Inspection *in, const ObjectKey *key)
 {
-	if (!table_is_policed(in->table) ||
-		(in->table->can_be_scanned &&
-		 !mirror_hides(in->table, key->id, key->account)))
+	if (!verify_may_be_hidden(in->table, key->id, key->account))
 		return false;
 	in->hidden++;
 	return true;
