@@ -266,9 +266,12 @@ extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 		warn_policed(type, relid);
 		add_columns(type, columns->missing, builder);
 	}
+	if (columns->returned != NIL)
+		columns_fill(type, columns->returned);
 	if (columns->conflicts != NIL)
 		return TABLE_CONFLICT;
-	return columns->missing != NIL ? TABLE_EXTENDED : TABLE_UNCHANGED;
+	return columns->missing != NIL || columns->returned != NIL ? TABLE_EXTENDED
+															   : TABLE_UNCHANGED;
 }
 
 /* ---- all of them ---- */
@@ -322,7 +325,7 @@ is_complete(const CatalogType *type, Oid relid, const TableNote *note)
 	if (!columns_look_ours(type, relid))
 		return false;
 	columns = columns_compare(type, relid, note);
-	return columns.missing == NIL && !columns.lost;
+	return columns.missing == NIL && columns.returned == NIL && !columns.lost;
 }
 
 /*
@@ -350,7 +353,9 @@ note_table(const CatalogType *type, const Builder *builder,
 {
 	table_note_write(
 		type, note->search_path ? note->search_path : builder->search_path,
-		list_concat_copy(columns->ours, columns->missing));
+		list_concat(list_concat_copy(columns->ours, columns->missing),
+					columns->returned),
+		columns->given_up);
 }
 
 static TableAction
@@ -360,7 +365,7 @@ make_new_table(const CatalogType *type, const Builder *builder)
 
 	create_table(type, builder);
 	role_leave(&scope);
-	table_note_write(type, builder->search_path, columns_of_type(type));
+	table_note_write(type, builder->search_path, columns_of_type(type), NIL);
 	CommandCounterIncrement();
 	return TABLE_CREATED;
 }
@@ -385,7 +390,8 @@ make_table(const CatalogType *type, const Builder *builder)
 	role_leave(&scope);
 	if (columns.conflicts != NIL)
 		columns_report_conflicts(type, columns.conflicts);
-	if ((note.search_path == NULL || columns.missing != NIL || columns.lost) &&
+	if ((note.search_path == NULL || columns.missing != NIL ||
+		 columns.returned != NIL || columns.lost) &&
 		owns(builder, relid))
 		note_table(type, builder, &columns, &note);
 	CommandCounterIncrement();
@@ -518,7 +524,7 @@ adopt_table(const CatalogType *type, Oid relid, const Builder *builder)
 	if (table_note_read(type->table, &note) || !owns(builder, relid))
 		return;
 	columns = columns_compare(type, relid, &note);
-	table_note_write(type, builder->search_path, columns.ours);
+	table_note_write(type, builder->search_path, columns.ours, NIL);
 }
 
 /*
