@@ -245,7 +245,7 @@ PROVE_TESTS = \
 	test/tap/fuzz_sql.pl
 
 # Started first: what takes longest.
-SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading answers backfill \
+SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
 	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
 
 # What sanitizers look over: all but what repeats the same for long.

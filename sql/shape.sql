@@ -160,6 +160,18 @@ SELECT * FROM stripe_sync.create_tables('{customer}');
 SELECT status FROM stripe_sync.replay('evt_c22');
 SELECT name, phone FROM stripe.customers WHERE id = 'cus_20';
 SELECT * FROM stripe_sync.verify_mirror('{customer}');
+-- changed back it is filled before it is written
+ALTER TABLE stripe.customers ALTER phone TYPE text;
+SELECT t.deliver(t.event('evt_c23', 'customer.updated', 23, '{"id":"cus_20","object":"customer","name":"n2","phone":"+3"}'))::text ~ 'changed back.*create_tables' AS said;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SELECT status FROM stripe_sync.replay('evt_c23');
+SELECT name, phone FROM stripe.customers WHERE id = 'cus_20';
+SELECT * FROM stripe_sync.verify_mirror('{customer}');
+-- dropped, and another of the name made in its place
+ALTER TABLE stripe.customers DROP phone, ADD phone int DEFAULT 9;
+SELECT * FROM stripe_sync.create_tables('{customer}');
+SELECT t.send('evt_c24', 'customer.updated', 24, '{"id":"cus_20","object":"customer","name":"n","phone":"+4"}');
+SELECT name, phone FROM stripe.customers WHERE id = 'cus_20';
 ALTER TABLE stripe.customers DROP phone, DROP my_phone, DROP my_description;
 SELECT * FROM stripe_sync.create_tables('{customer}');
 

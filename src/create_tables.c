@@ -265,9 +265,12 @@ extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 		warn_policed(type, relid);
 		add_columns(type, columns->missing, builder);
 	}
+	if (columns->returned != NIL)
+		columns_fill(type, columns->returned);
 	if (columns->conflicts != NIL)
 		return TABLE_CONFLICT;
-	return columns->missing != NIL ? TABLE_EXTENDED : TABLE_UNCHANGED;
+	return columns->missing != NIL || columns->returned != NIL ? TABLE_EXTENDED
+															   : TABLE_UNCHANGED;
 }
 
 /* ---- all of them ---- */
@@ -308,7 +311,7 @@ is_complete(const CatalogType *type, Oid relid, const TableNote *note)
 	if (!columns_look_ours(type, relid))
 		return false;
 	columns = columns_compare(type, relid, note);
-	return columns.missing == NIL && !columns.lost;
+	return columns.missing == NIL && columns.returned == NIL && !columns.lost;
 }
 
 /*
@@ -336,7 +339,9 @@ note_table(const CatalogType *type, const Builder *builder,
 {
 	table_note_write(
 		type, note->search_path ? note->search_path : builder->search_path,
-		list_concat_copy(columns->ours, columns->missing));
+		list_concat(list_concat_copy(columns->ours, columns->missing),
+					columns->returned),
+		columns->given_up);
 }
 
 static TableAction
@@ -346,7 +351,7 @@ make_new_table(const CatalogType *type, const Builder *builder)
 
 	create_table(type, builder);
 	role_leave(&scope);
-	table_note_write(type, builder->search_path, columns_of_type(type));
+	table_note_write(type, builder->search_path, columns_of_type(type), NIL);
 	CommandCounterIncrement();
 	return TABLE_CREATED;
 }
@@ -373,7 +378,7 @@ make_table(const CatalogType *type, const Builder *builder)
 	if (columns.conflicts != NIL)
 		columns_report_conflicts(type, columns.conflicts);
 	if ((mirror_note_is_old(&note, relid) || columns.missing != NIL ||
-		 columns.lost) &&
+		 columns.returned != NIL || columns.lost) &&
 		owns(builder, relid))
 		note_table(type, builder, &columns, &note);
 	CommandCounterIncrement();
@@ -507,7 +512,7 @@ adopt_table(const CatalogType *type, Oid relid, const Builder *builder)
 		return;
 	mirror_schema_check(type, relid, &note);
 	columns = columns_compare(type, relid, &note);
-	table_note_write(type, builder->search_path, columns.ours);
+	table_note_write(type, builder->search_path, columns.ours, NIL);
 }
 
 /*

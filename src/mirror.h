@@ -139,12 +139,14 @@ typedef struct TableNote
 	char *owner;		/* and who owned it, or NULL */
 	bool lists_columns; /* else all that are named like a field are ours */
 	List *columns;		/* of char * */
+	List *given_up;		/* were ours, until they got another type */
 } TableNote;
 
 extern bool table_note_read(const char *table, TableNote *note);
 extern bool table_note_has(const TableNote *note, const char *column);
+extern bool table_note_gave_up(const TableNote *note, const char *column);
 extern void table_note_write(const CatalogType *type, const char *search_path,
-							 List *columns);
+							 List *columns, List *given_up);
 extern bool table_note_is(Oid relid);
 
 /* ---- in table.c: a mirror table as it stands in this database ---- */
@@ -428,7 +430,9 @@ typedef struct ColumnSet
 	List *ours;
 	List *missing;
 	List *conflicts; /* columns of the user's own, of a field's name */
-	bool lost;		 /* one that is noted as ours is of another type now */
+	List *given_up;	 /* of those, the ones that were ours */
+	List *returned;	 /* given up before, and as they were again */
+	bool lost;		 /* one is given up now */
 } ColumnSet;
 
 extern List *columns_of_type(const CatalogType *type);

@@ -62,6 +62,8 @@ compare_column(ColumnSet *set, const CatalogType *type, Oid relid,
 {
 	AttrNumber attnum = get_attnum(relid, field->name);
 	bool fits;
+	bool was_ours;
+	bool is_ours;
 
 	if (attnum == InvalidAttrNumber)
 	{
@@ -69,13 +71,18 @@ compare_column(ColumnSet *set, const CatalogType *type, Oid relid,
 		return;
 	}
 	fits = get_atttype(relid, attnum) == value_type(field->kind);
-	if (fits && (strcmp(field->name, type->key) == 0 ||
-				 table_note_has(note, field->name)))
+	was_ours = table_note_gave_up(note, field->name);
+	is_ours = !was_ours && (table_note_has(note, field->name) ||
+							strcmp(field->name, type->key) == 0);
+	if (fits && was_ours)
+		set->returned = lappend(set->returned, field);
+	else if (fits && is_ours)
 		set->ours = lappend(set->ours, field);
 	else
 		set->conflicts = lappend(set->conflicts, field);
-	if (!fits && table_note_has(note, field->name))
-		set->lost = true;
+	if (!fits && (was_ours || is_ours))
+		set->given_up = lappend(set->given_up, field);
+	set->lost |= !fits && is_ours;
 }
 
 /* The columns of a table, by what is noted of it. */

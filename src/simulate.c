@@ -84,11 +84,11 @@ find_id(const CatalogType *type, JsonbContainer *object)
 					fixture_random());
 }
 
-/* Under which account the event is stored */
-static char *
-stored_account(const Endpoint *endpoint, const Simulation *simulation)
+/* Under which account an event of such an account is stored. */
+const char *
+simulate_account(const Endpoint *endpoint, const char *account)
 {
-	return account_join(endpoint->account, simulation->account);
+	return account_join(endpoint->account, account);
 }
 
 /* What is told, laid over what is stored, or over a fixture. */
@@ -253,8 +253,8 @@ draft_event(Draft *draft, const Endpoint *endpoint)
 	if (draft->type != NULL && draft->type->table != NULL &&
 		draft->object_id != NULL)
 		draft->predecessor = predecessor_find(
-			draft->type, draft->object_id, stored_account(endpoint, simulation),
-			until);
+			draft->type, draft->object_id,
+			simulate_account(endpoint, simulation->account), until);
 	draft->id = next_event_id();
 	draft->created = choose_time(draft);
 	draft->object = complete_object(draft);

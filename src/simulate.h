@@ -77,6 +77,8 @@ typedef struct Simulation
 } Simulation;
 
 extern void simulate_find_endpoint(const char *name, Endpoint *endpoint);
+extern const char *simulate_account(const Endpoint *endpoint,
+									const char *account);
 extern char *simulate_receive(const Endpoint *endpoint,
 							  const Simulation *simulation, Receipt *receipt);
 

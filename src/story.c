@@ -143,13 +143,14 @@ story_length(const Story *story)
 
 /* What a story needs to be there, and may find there. */
 static bool
-is_stored(JsonbContainer *object)
+is_stored(const Story *story, JsonbContainer *object)
 {
 	char *name = json_get_string(object, "object");
 	const CatalogType *type = catalog_find(name, strlen(name));
 
 	return !predecessor_is_none(
-		predecessor_find(type, snapshot_key(type, object), "", DT_NOEND));
+		predecessor_find(type, snapshot_key(type, object),
+						 simulate_account(story->endpoint, ""), DT_NOEND));
 }
 
 /* Its object is written out, or is one of the story's parts. */
@@ -200,7 +201,8 @@ tell_event(Story *story, JsonbContainer *step, JsonbContainer *event)
 					  get_number(event, "at");
 	simulation.created = story->names.at;
 	simulation.object = event_object(story, event);
-	if (json_get(event, "once", &once) && is_stored(&simulation.object->root))
+	if (json_get(event, "once", &once) &&
+		is_stored(story, &simulation.object->root))
 		return;
 	object_id = simulate_receive(story->endpoint, &simulation, &receipt);
 	put_row(story, json_get_string(step, "name"), simulation.type, &receipt,

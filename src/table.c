@@ -135,6 +135,19 @@ table_runs_code(Relation relation)
 	return false;
 }
 
+/* What was written while it had another type is not in it. */
+static void
+refuse_returned(const MirrorTable *table, const char *column)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("column \"%s\" of table %s.%s was changed back, and not filled",
+				column, MIRROR_SCHEMA, table->type->table),
+		 errhint("SELECT * FROM stripe_sync.create_tables(ARRAY[%s]) fills it.",
+				 quote_literal_cstr(table->type->object))));
+}
+
 /* What a column takes from the object, or false when it is a user's. */
 static bool
 bind_column(MirrorTable *table, Form_pg_attribute attribute,
@@ -143,7 +156,8 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute,
 	const char *name = NameStr(attribute->attname);
 	const CatalogField *field = catalog_field(table->type, name);
 
-	if (!table_note_has(note, name) && strcmp(name, table->type->key) != 0)
+	if (!table_note_has(note, name) && !table_note_gave_up(note, name) &&
+		strcmp(name, table->type->key) != 0)
 		return false;
 	column->attnum = attribute->attnum;
 	column->derived = derived_find(table->type->table, name);
@@ -153,6 +167,12 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute,
 		column->kind = field->kind;
 	else
 		return false;
+	if (table_note_gave_up(note, name))
+	{
+		if (attribute->atttypid == value_type(column->kind))
+			refuse_returned(table, name);
+		return false;
+	}
 	column->name = MemoryContextStrdup(table->memory, name);
 	return true;
 }

@@ -26,7 +26,8 @@ enum
 	NOTE_PATH,
 	NOTE_RELID,
 	NOTE_OWNER,
-	NOTE_COLUMNS
+	NOTE_COLUMNS,
+	NOTE_GIVEN_UP
 };
 
 static Oid notes = InvalidOid; /* stripe_sync.mirror_table, once read */
@@ -69,6 +70,9 @@ read_note(HeapTuple tuple, TupleDesc desc, TableNote *note)
 	note->lists_columns = !isnull;
 	if (!isnull)
 		note->columns = names_of(DatumGetArrayTypeP(value));
+	value = heap_getattr(tuple, NOTE_GIVEN_UP, desc, &isnull);
+	if (!isnull)
+		note->given_up = names_of(DatumGetArrayTypeP(value));
 }
 
 /* False, and nothing is known, where there is no note. */
@@ -90,47 +94,70 @@ table_note_read(const char *table, TableNote *note)
 	return found;
 }
 
-/* Is a column of this name the mirror's, as far as is noted? */
-bool
-table_note_has(const TableNote *note, const char *column)
+static bool
+is_in(List *names, const char *name)
 {
 	ListCell *cell;
 
-	if (!note->lists_columns)
-		return true;
-	foreach(cell, note->columns)
-		if (strcmp(lfirst(cell), column) == 0)
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
 			return true;
 	return false;
 }
 
-/* Of CatalogField.  Within an SPI connection of the caller's. */
-void
-table_note_write(const CatalogType *type, const char *search_path, List *columns)
+/* Is a column of this name the mirror's, as far as is noted? */
+bool
+table_note_has(const TableNote *note, const char *column)
 {
-	static EngineStatement write = {
-		"INSERT INTO stripe_sync.mirror_table (table_name, search_path, columns, relid, owner)"
-		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (table_name) DO UPDATE"
-		" SET search_path = excluded.search_path, columns = excluded.columns,"
-		"  relid = excluded.relid, owner = excluded.owner",
-		5,
-		{TEXTOID, TEXTOID, TEXTARRAYOID, OIDOID, TEXTOID}};
-	Oid relid = table_lookup(type);
-	char *owner = GetUserNameFromId(own_table_owner(relid), false);
-	int count = 0;
+	return !note->lists_columns || is_in(note->columns, column);
+}
+
+/* Was it, until it got another type? */
+bool
+table_note_gave_up(const TableNote *note, const char *column)
+{
+	return is_in(note->given_up, column);
+}
+
+/* The names of CatalogField, as text[]. */
+static Datum
+names_array(List *columns)
+{
 	Datum *names = palloc((list_length(columns) + 1) * sizeof(Datum));
-	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(search_path), 0,
-					  ObjectIdGetDatum(relid), CStringGetTextDatum(owner)};
-	RoleScope scope;
+	int count = 0;
 	ListCell *cell;
 
 	foreach(cell, columns)
 		names[count++] = CStringGetTextDatum(
 			((CatalogField *) lfirst(cell))->name);
-	values[2] = PointerGetDatum(
+	return PointerGetDatum(
 		construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
-	scope = role_enter_engine();
+}
+
+/* Of CatalogField.  Within an SPI connection of the caller's. */
+void
+table_note_write(const CatalogType *type, const char *search_path,
+				 List *columns, List *given_up)
+{
+	static EngineStatement write = {
+		"INSERT INTO stripe_sync.mirror_table"
+		" (table_name, search_path, columns, given_up, relid, owner)"
+		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (table_name) DO UPDATE"
+		" SET search_path = excluded.search_path, columns = excluded.columns,"
+		"  given_up = excluded.given_up, relid = excluded.relid,"
+		"  owner = excluded.owner",
+		6,
+		{TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID, TEXTOID}};
+	Oid relid = table_lookup(type);
+	char *owner = GetUserNameFromId(own_table_owner(relid), false);
+	Datum values[] = {CStringGetTextDatum(type->table),
+					  CStringGetTextDatum(search_path),
+					  names_array(columns),
+					  names_array(given_up),
+					  ObjectIdGetDatum(relid),
+					  CStringGetTextDatum(owner)};
+	RoleScope scope = role_enter_engine();
+
 	engine_run(&write, values, NULL, SPI_OK_INSERT);
 	role_leave(&scope);
 }

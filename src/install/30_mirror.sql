@@ -5,12 +5,15 @@ CREATE TABLE stripe_sync.mirror_table (
 	search_path	text NOT NULL,
 	relid		oid NOT NULL,
 	owner		text NOT NULL,
-	columns		text[]
+	columns		text[],
+	given_up	text[]
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
 COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
 COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Who owned it then: tables that he owns after a restore are the mirror''s, too';
+COMMENT ON COLUMN stripe_sync.mirror_table.given_up IS
+'Columns that held fields until somebody gave them another type: they are not written, and filled again once they are changed back';
 COMMENT ON COLUMN stripe_sync.mirror_table.columns IS
 'Columns that hold an object''s fields; others are the user''s own, whatever their names. NULL: all that are named like a field';
 
