@@ -130,7 +130,7 @@ sub plans
 	return;
 }
 plans('schemas of the noted owners');
-root('l_handler', "ALTER SCHEMA own OWNER TO $_"), plans("ALTER SCHEMA OWNER TO $_") for 'shop', 'crew', $super, 'contractor';
+root('l_handler', "ALTER SCHEMA own OWNER TO $_; GRANT USAGE ON SCHEMA own TO shop"), plans("ALTER SCHEMA OWNER TO $_") for 'shop', 'crew', $super, 'contractor';
 root('l_handler', 'CREATE ROLE tenant; ALTER DATABASE l_handler OWNER TO tenant');
 plans('ALTER DATABASE OWNER, whose schema public is');
 root('l_handler', 'ALTER SCHEMA public OWNER TO tenant');
