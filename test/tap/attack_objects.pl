@@ -60,7 +60,7 @@ as('b5e', 'squat', q{alter schema stripe_sync rename to sx; create schema stripe
 	create function sq.evil(e jsonb) returns void language plpgsql as $$ begin insert into public.seen values ('5', current_user); execute 'alter role squat superuser'; end $$;});
 root('b5e', q{DO $$ DECLARE r record; BEGIN FOR r IN SELECT relname FROM pg_class WHERE relnamespace = 'sx'::regnamespace AND relkind = 'r' LOOP
 	EXECUTE format('CREATE TABLE stripe_sync.%1$I (LIKE sx.%1$I INCLUDING ALL); INSERT INTO stripe_sync.%1$I OVERRIDING SYSTEM VALUE SELECT * FROM sx.%1$I; ALTER TABLE stripe_sync.%1$I OWNER TO squat', r.relname); END LOOP; END $$});
-my $planted = says('b5e', 'squat', qq{insert into stripe_sync.handler (name, event_type, function, role, search_path, deferred) values ('evil', '*', 'sq.evil', '$super', 'pg_catalog', true);
+my $planted = says('b5e', 'squat', qq{insert into stripe_sync.handler (name, event_type, function, function_owner, role, search_path, path_owners, deferred) values ('evil', '*', 'sq.evil', 'squat', '$super', 'pg_catalog', '{}', true);
 	insert into stripe_sync.event (id, account, type, endpoint, received_at, source, status, mirrored, todo, tries, attempts, next_attempt_at, payload)
 	values ('evt_s1', '', 'customer.created', 'default', now(), 'webhook', 'failed', 'applied', '{evil}', '{"evil":0}', 1, now(), '{"id":"evt_s1","object":"event","type":"customer.created","created":1,"data":{"object":{"id":"cus_1","object":"customer"}}}');});
 note $planted;
