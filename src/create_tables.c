@@ -335,8 +335,16 @@ lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
 /* A new table is noted, and one whose columns are others, or that is not yet. */
 static void
 note_table(const CatalogType *type, const ColumnSet *columns,
-		   const NotedPath *search_path)
+		   const NotedPath *search_path, const TableNote *note)
 {
+	if (note->search_path != NULL && note->search_path != search_path)
+		ereport(
+			NOTICE,
+			(errmsg("the search_path of table %s.%s is \"%s\" now",
+					MIRROR_SCHEMA, type->table, search_path->names),
+			 errdetail(
+				 "It was \"%s\", and a schema of that belongs to another role now.",
+				 note->search_path->names)));
 	table_note_write(
 		type, search_path,
 		list_concat(list_concat_copy(columns->ours, columns->missing),
@@ -395,7 +403,7 @@ make_table(const CatalogType *type, const Builder *builder)
 	if ((mirror_note_is_old(&note, relid) || columns.missing != NIL ||
 		 columns.returned != NIL || columns.lost) &&
 		owns(builder, relid))
-		note_table(type, &columns, path);
+		note_table(type, &columns, path, &note);
 	CommandCounterIncrement();
 	return action;
 }
