@@ -29,6 +29,7 @@ OBJS = \
 	src/stripe_sync.o \
 	src/guc.o \
 	src/role.o \
+	src/noted_path.o \
 	src/own.o \
 	src/deferred.o \
 	src/scope_guard.o \

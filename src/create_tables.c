@@ -53,7 +53,7 @@ static const char *const action_names[] = {"created", "extended", "unchanged",
 typedef struct Builder
 {
 	Oid role;
-	char *search_path;
+	NotedPath *search_path;
 	bool by_superuser;
 	bool lz4;
 } Builder;
@@ -334,14 +334,37 @@ lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
 
 /* A new table is noted, and one whose columns are others, or that is not yet. */
 static void
-note_table(const CatalogType *type, const Builder *builder,
-		   const ColumnSet *columns, const TableNote *note)
+note_table(const CatalogType *type, const ColumnSet *columns,
+		   const NotedPath *search_path, const TableNote *note)
 {
+	if (note->search_path != NULL && note->search_path != search_path)
+		ereport(
+			NOTICE,
+			(errmsg("the search_path of table %s.%s is \"%s\" now",
+					MIRROR_SCHEMA, type->table, search_path->names),
+			 errdetail(
+				 "It was \"%s\", and a schema of that belongs to another role now.",
+				 note->search_path->names)));
 	table_note_write(
-		type, note->search_path ? note->search_path : builder->search_path,
+		type, search_path,
 		list_concat(list_concat_copy(columns->ours, columns->missing),
 					columns->returned),
 		columns->given_up);
+}
+
+/*
+ * What the triggers of a table that is there find: as was noted.  Where a schema
+ * of that path is a stranger's now, who may note the table has it find what he
+ * finds himself, as add_handler() does.
+ */
+static const NotedPath *
+path_for(Oid relid, const TableNote *note, const Builder *builder)
+{
+	if (note->search_path == NULL ||
+		(owns(builder, relid) &&
+		 !path_holds(note->search_path, own_table_owner(relid))))
+		return builder->search_path;
+	return note->search_path;
 }
 
 static TableAction
@@ -363,16 +386,16 @@ make_table(const CatalogType *type, const Builder *builder)
 	Oid relid = lock_to_extend(type, builder, &note);
 	ColumnSet columns;
 	TableAction action;
+	const NotedPath *path;
 	RoleScope scope;
 
 	if (!OidIsValid(relid))
 		return make_new_table(type, builder);
 	mirror_schema_check(type, relid, &note);
 	columns = columns_compare(type, relid, &note);
-	/* triggers may run when new columns are filled, under the path they know */
-	scope = role_enter_writing(extending_role(relid, builder),
-							   note.search_path ? note.search_path
-												: builder->search_path);
+	/* triggers may run when new columns are filled */
+	path = path_for(relid, &note, builder);
+	scope = role_enter_writing(extending_role(relid, builder), path);
 	action = extend_table(type, relid, &columns, builder);
 	role_leave(&scope);
 	if (columns.conflicts != NIL)
@@ -380,7 +403,7 @@ make_table(const CatalogType *type, const Builder *builder)
 	if ((mirror_note_is_old(&note, relid) || columns.missing != NIL ||
 		 columns.returned != NIL || columns.lost) &&
 		owns(builder, relid))
-		note_table(type, builder, &columns, &note);
+		note_table(type, &columns, path, &note);
 	CommandCounterIncrement();
 	return action;
 }
@@ -407,7 +430,7 @@ builder_begin(void)
 
 	builder.by_superuser = superuser();
 	builder.role = builder.by_superuser ? own_database_owner() : GetUserId();
-	builder.search_path = role_resolved_path();
+	builder.search_path = path_resolved();
 	builder.lz4 = server_has_lz4();
 	/* two callers at once: the second waits, and finds what the first made */
 	advisory_lock(ADVISORY_CREATE_TABLES, 0);

@@ -6,7 +6,8 @@
  * moment, never with more rights: what it defers fires under that role too.
  * Functions and roles are kept by name and resolved at each call, as a dump
  * and a restore need.  So another function may bear the name by then: it runs
- * only when its owner is the one that was noted, or could do as much anyway.
+ * only when its owner is the one that was noted, or could do as much anyway.  The
+ * same goes for the schemas of the path.
  */
 #include "stripe_sync.h"
 
@@ -53,9 +54,14 @@ read_handler(HeapTuple tuple, TupleDesc desc)
 	handler->function = column_text(tuple, desc, 3);
 	handler->owner = column_text(tuple, desc, 4);
 	handler->role = column_text(tuple, desc, 5);
-	handler->search_path = column_text(tuple, desc, 6);
-	handler->deferred = DatumGetBool(heap_getattr(tuple, 7, desc, &isnull));
-	(void) heap_getattr(tuple, 8, desc, &isnull);
+	handler->search_path = path_read(heap_getattr(tuple, 6, desc, &isnull),
+									 heap_getattr(tuple, 7, desc, &isnull));
+	handler->search_path->holder = psprintf("handler \"%s\"", handler->name);
+	handler->search_path->renewal = psprintf("stripe_sync.add_handler(%s, ...)",
+											 quote_literal_cstr(handler->name));
+	handler->search_path->sqlstate = ERRCODE_NO_SUCH_NAME;
+	handler->deferred = DatumGetBool(heap_getattr(tuple, 8, desc, &isnull));
+	(void) heap_getattr(tuple, 9, desc, &isnull);
 	handler->stopped = !isnull;
 	return handler;
 }
@@ -106,7 +112,7 @@ copy_handler(const Handler *handler)
 	copy->function = pstrdup(handler->function);
 	copy->owner = pstrdup(handler->owner);
 	copy->role = pstrdup(handler->role);
-	copy->search_path = pstrdup(handler->search_path);
+	copy->search_path = path_copy(handler->search_path, CurrentMemoryContext);
 	copy->deferred = handler->deferred;
 	copy->stopped = handler->stopped;
 	return copy;
@@ -189,9 +195,8 @@ find_function(const Handler *handler)
 	return function;
 }
 
-/* Could its owner do anyway what the handler's role can, or is he the noted one? */
 static bool
-owner_is_trusted(const Handler *handler, Oid function, Oid role)
+function_is_trusted(const Handler *handler, Oid function, Oid role)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid owner;
@@ -200,8 +205,7 @@ owner_is_trusted(const Handler *handler, Oid function, Oid role)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	return owner == get_role_oid(handler->owner, true) ||
-		   superuser_arg(owner) || has_privs_of_role(owner, role);
+	return owner_is_trusted(owner, handler->owner, role);
 }
 
 /*
@@ -221,7 +225,8 @@ handler_hold(const char *name)
 		return HANDLER_STOPPED;
 	role = get_role_oid(handler->role, true);
 	function = OidIsValid(role) ? find_function(handler) : InvalidOid;
-	if (OidIsValid(function) && !owner_is_trusted(handler, function, role))
+	if (OidIsValid(function) && (!function_is_trusted(handler, function, role) ||
+								 !path_holds(handler->search_path, role)))
 		return HANDLER_ANOTHERS;
 	return HANDLER_RUNS;
 }
@@ -247,7 +252,7 @@ resolve_function(const Handler *handler, Oid role)
 
 	if (!OidIsValid(function))
 		gone(handler, "function", handler->function);
-	if (!owner_is_trusted(handler, function, role))
+	if (!function_is_trusted(handler, function, role))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_NO_SUCH_NAME),

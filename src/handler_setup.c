@@ -81,8 +81,8 @@ check_function(Oid function, char **owner)
 }
 
 /*
- * What waits for a handler that was stopped, or whose function was another
- * role's, need not wait on.  The caller is connected to SPI.
+ * What waits for a handler that was stopped, or whose function or a schema of
+ * whose path was another role's, need not wait on.  The caller is connected to SPI.
  */
 static void
 hasten_waiting(Datum name)
@@ -119,25 +119,30 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.handler"
-		" (name, event_type, function, function_owner, role, search_path, deferred)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+		" (name, event_type, function, function_owner, role, search_path,"
+		"  path_owners, deferred)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
 		" function = excluded.function, function_owner = excluded.function_owner,"
 		" role = excluded.role, search_path = excluded.search_path,"
-		" deferred = excluded.deferred, stopped_at = NULL",
-		7,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}};
+		" path_owners = excluded.path_owners, deferred = excluded.deferred,"
+		" stopped_at = NULL",
+		8,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID,
+		 BOOLOID}};
 	char *name = required(fcinfo, 0, "name");
 	char *event_type = required(fcinfo, 1, "event type");
 	char *owner;
 	char *function = check_function(
 		PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2), &owner);
+	NotedPath *path = path_resolved();
 	Datum values[] = {CStringGetTextDatum(name),
 					  CStringGetTextDatum(event_type),
 					  CStringGetTextDatum(function),
 					  CStringGetTextDatum(owner),
 					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
-					  CStringGetTextDatum(role_resolved_path()),
+					  CStringGetTextDatum(path->names),
+					  path_owners(path),
 					  BoolGetDatum(!PG_ARGISNULL(3) && PG_GETARG_BOOL(3))};
 	RoleScope scope;
 

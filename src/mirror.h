@@ -134,19 +134,20 @@ extern Oid value_type(FieldKind kind);
 /* ---- in table_note.c: what create_tables() has noted of a table ---- */
 typedef struct TableNote
 {
-	char *search_path;	/* NULL: there is no note */
-	Oid relid;			/* the table that had the name then */
-	char *owner;		/* and who owned it, or NULL */
-	bool lists_columns; /* else all that are named like a field are ours */
-	List *columns;		/* of char * */
-	List *given_up;		/* were ours, until they got another type */
+	NotedPath *search_path; /* NULL: there is no note */
+	Oid relid;				/* the table that had the name then */
+	char *owner;			/* and who owned it, or NULL */
+	bool lists_columns;		/* else all that are named like a field are ours */
+	List *columns;			/* of char * */
+	List *given_up;			/* were ours, until they got another type */
 } TableNote;
 
 extern bool table_note_read(const char *table, TableNote *note);
 extern bool table_note_has(const TableNote *note, const char *column);
 extern bool table_note_gave_up(const TableNote *note, const char *column);
-extern void table_note_write(const CatalogType *type, const char *search_path,
-							 List *columns, List *given_up);
+extern void table_note_write(const CatalogType *type,
+							 const NotedPath *search_path, List *columns,
+							 List *given_up);
 extern bool table_note_is(Oid relid);
 
 /* ---- in table.c: a mirror table as it stands in this database ---- */
@@ -187,7 +188,7 @@ typedef struct MirrorTable
 	bool valid;
 	const CatalogType *type;
 	Oid owner;
-	char *search_path;
+	NotedPath *search_path;
 	bool runs_code;		 /* of its owner's, when a row is written */
 	bool plain;			 /* as we made it: may be written straight */
 	bool can_be_scanned; /* by its key, without code of anybody's */

@@ -86,11 +86,14 @@ names_owner(const TableNote *note, Oid owner)
 		   strcmp(note->owner, GetUserNameFromId(owner, false)) == 0;
 }
 
-/* Does a note tell of another table, or of another owner? */
+/* Does a note tell of another table, or of other owners? */
 bool
 mirror_note_is_old(const TableNote *note, Oid relid)
 {
-	return note->relid != relid || !names_owner(note, own_table_owner(relid));
+	Oid owner = own_table_owner(relid);
+
+	return note->relid != relid || !names_owner(note, owner) ||
+		   !path_holds(note->search_path, owner);
 }
 
 /*
@@ -184,7 +187,7 @@ make(Oid role)
 	RoleScope scope;
 
 	check_make(role);
-	scope = role_enter_writing(role, "pg_catalog, pg_temp");
+	scope = role_enter_writing(role, path_make("pg_catalog, pg_temp"));
 	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
 		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA
 					" IS 'Stripe''s objects, mirrored by stripe_sync'",

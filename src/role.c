@@ -13,9 +13,9 @@
  * is a security-restricted operation, in which nothing can be deferred.  In
  * both,
  *
- *	- search_path is the one that was noted, without "$user", which somebody
- *	  could make a schema for later, and pg_temp is last, so that no temporary
- *	  object hides another;
+ *	- search_path is the one that was noted, of schemas that are whose they were
+ *	  then, without "$user", which somebody could make a schema for later, and
+ *	  pg_temp is last, so that no temporary object hides another (noted_path.c);
  *	- the settings that change what SQL means are fixed, the others are the
  *	  caller's, as in a SECURITY DEFINER function; none made inside survives;
  *	- no temporary object can be made, SET ROLE is refused, and cursors and
@@ -170,62 +170,6 @@ scope_note_callers_fired(void)
 
 /* ---- paths ---- */
 
-static bool
-is_temporary_name(const char *name)
-{
-	return strcmp(name, "pg_temp") == 0 || strncmp(name, "pg_temp_", 8) == 0 ||
-		   strncmp(name, "pg_toast_temp_", 14) == 0;
-}
-
-/* A noted path, as a scope may have it. */
-static char *
-safe_path(const char *noted)
-{
-	List *names;
-	StringInfoData path;
-	ListCell *cell;
-
-	if (!SplitIdentifierString(pstrdup(noted), ',', &names))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid search_path \"%s\"", noted),
-			 errhint(
-				 "Call stripe_sync.add_handler() or stripe_sync.create_tables() again.")));
-	initStringInfo(&path);
-	foreach(cell, names)
-	{
-		const char *name = lfirst(cell);
-
-		if (strcmp(name, "$user") != 0 && !is_temporary_name(name))
-			appendStringInfo(&path, "%s, ", quote_identifier(name));
-	}
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
-/*
- * The search_path as it resolves now, to be noted: the schemas that exist and
- * may be used, by name.
- */
-char *
-role_resolved_path(void)
-{
-	StringInfoData path;
-	ListCell *cell;
-
-	initStringInfo(&path);
-	foreach(cell, fetch_search_path(false))
-	{
-		char *name = get_namespace_name(lfirst_oid(cell));
-
-		if (name != NULL && !is_temporary_name(name))
-			appendStringInfo(&path, "%s, ", quote_identifier(name));
-	}
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
 /*
  * The search_path of the session, or of the code whose frame this is: outside of
  * all functions with a path of their own that run in it.  What is deferred would
@@ -278,9 +222,9 @@ switch_user(ScopeFrame *frame, Oid role, int flags, const char *path)
 }
 
 static RoleScope
-enter_users(ScopeKind kind, Oid role, const char *noted)
+enter_users(ScopeKind kind, Oid role, const NotedPath *noted)
 {
-	char *path = safe_path(noted);
+	char *path = path_in_force(noted, role);
 
 	leftover_check_descriptors();
 	switch_user(push(kind), role,
@@ -296,7 +240,7 @@ enter_users(ScopeKind kind, Oid role, const char *noted)
  * before it, so that what is fired at its end is its own.
  */
 RoleScope
-role_enter_writing(Oid role, const char *search_path)
+role_enter_writing(Oid role, const NotedPath *search_path)
 {
 	deferred_fire_callers();
 	return enter_users(SCOPE_WRITING, role, search_path);
@@ -304,7 +248,7 @@ role_enter_writing(Oid role, const char *search_path)
 
 /* For code of a role's that only reads. */
 RoleScope
-role_enter_reading(Oid role, const char *search_path)
+role_enter_reading(Oid role, const NotedPath *search_path)
 {
 	return enter_users(SCOPE_READING, role, search_path);
 }

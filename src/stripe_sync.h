@@ -75,6 +75,26 @@ extern bool guc_allow_plain_http;
 
 extern void guc_define(void);
 
+/* ---- in noted_path.c: a search_path, and whose its schemas are ---- */
+typedef struct NotedPath
+{
+	char *names;   /* as search_path has them */
+	List *owners;  /* of char *, one a name; NULL where none is known */
+	char *holder;  /* what has it, for messages */
+	char *renewal; /* the function that notes it anew */
+	int sqlstate;  /* when a schema is a stranger's */
+} NotedPath;
+
+extern bool owner_is_trusted(Oid owner, const char *noted, Oid role);
+extern NotedPath *path_make(const char *names);
+extern NotedPath *path_read(Datum names, Datum owners);
+extern NotedPath *path_copy(const NotedPath *path, MemoryContext memory);
+extern NotedPath *path_resolved(void);
+extern Datum path_owners(const NotedPath *path);
+extern bool path_holds(const NotedPath *path, Oid role);
+extern void path_check(const NotedPath *path, Oid role);
+extern char *path_in_force(const NotedPath *path, Oid role);
+
 /* ---- in role.c: whose rights, under which search_path ---- */
 typedef struct RoleScope
 {
@@ -82,10 +102,9 @@ typedef struct RoleScope
 } RoleScope;
 
 extern RoleScope role_enter_engine(void);
-extern RoleScope role_enter_writing(Oid role, const char *search_path);
-extern RoleScope role_enter_reading(Oid role, const char *search_path);
+extern RoleScope role_enter_writing(Oid role, const NotedPath *search_path);
+extern RoleScope role_enter_reading(Oid role, const NotedPath *search_path);
 extern void role_leave(const RoleScope *scope);
-extern char *role_resolved_path(void);
 extern Oid role_caller(void); /* who has called us, in whatever scope we are */
 extern void role_init(void);
 
@@ -401,7 +420,7 @@ typedef enum HandlerHold
 {
 	HANDLER_RUNS,
 	HANDLER_STOPPED, /* it waits */
-	HANDLER_ANOTHERS /* its function belongs to another role: it fails */
+	HANDLER_ANOTHERS /* its function or a schema is another role's: it fails */
 } HandlerHold;
 
 /* What is still to run of an event, as the inbox keeps it. */
@@ -472,7 +491,7 @@ typedef struct Handler
 	char *function; /* schema.name, quoted where needed */
 	char *owner;	/* of the function, when it was registered */
 	char *role;
-	char *search_path;
+	NotedPath *search_path;
 	bool deferred;
 	bool stopped; /* by revoke_all() */
 } Handler;

@@ -403,8 +403,8 @@ table_bind(const CatalogType *type, Oid relid)
 	table->can_be_scanned = relation->rd_rel->relkind == RELKIND_RELATION &&
 							relation->rd_tableam == GetHeapamTableAmRoutine() &&
 							index_is_plain(table->key_index);
-	table->search_path = MemoryContextStrdup(
-		memory, note.search_path ? note.search_path : UNNOTED_PATH);
+	table->search_path = path_copy(
+		note.search_path ? note.search_path : path_make(UNNOTED_PATH), memory);
 	relation_close(relation, NoLock);
 	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
 	return table;

@@ -24,6 +24,7 @@ enum
 {
 	NOTE_NAME = 1,
 	NOTE_PATH,
+	NOTE_PATH_OWNERS,
 	NOTE_RELID,
 	NOTE_OWNER,
 	NOTE_COLUMNS,
@@ -59,9 +60,16 @@ static void
 read_note(HeapTuple tuple, TupleDesc desc, TableNote *note)
 {
 	bool isnull;
-	Datum value = heap_getattr(tuple, NOTE_PATH, desc, &isnull);
+	Datum value;
 
-	note->search_path = TextDatumGetCString(value);
+	note->search_path = path_read(
+		heap_getattr(tuple, NOTE_PATH, desc, &isnull),
+		heap_getattr(tuple, NOTE_PATH_OWNERS, desc, &isnull));
+	value = heap_getattr(tuple, NOTE_NAME, desc, &isnull);
+	note->search_path->holder = psprintf(
+		"table %s.%s", MIRROR_SCHEMA,
+		quote_identifier(TextDatumGetCString(value)));
+	note->search_path->renewal = "stripe_sync.create_tables()";
 	value = heap_getattr(tuple, NOTE_RELID, desc, &isnull);
 	note->relid = DatumGetObjectId(value);
 	value = heap_getattr(tuple, NOTE_OWNER, desc, &isnull);
@@ -136,22 +144,25 @@ names_array(List *columns)
 
 /* Of CatalogField.  Within an SPI connection of the caller's. */
 void
-table_note_write(const CatalogType *type, const char *search_path,
+table_note_write(const CatalogType *type, const NotedPath *search_path,
 				 List *columns, List *given_up)
 {
 	static EngineStatement write = {
 		"INSERT INTO stripe_sync.mirror_table"
-		" (table_name, search_path, columns, given_up, relid, owner)"
-		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (table_name) DO UPDATE"
-		" SET search_path = excluded.search_path, columns = excluded.columns,"
+		" (table_name, search_path, path_owners, columns, given_up, relid, owner)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (table_name) DO UPDATE"
+		" SET search_path = excluded.search_path,"
+		"  path_owners = excluded.path_owners, columns = excluded.columns,"
 		"  given_up = excluded.given_up, relid = excluded.relid,"
 		"  owner = excluded.owner",
-		6,
-		{TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID, TEXTOID}};
+		7,
+		{TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID,
+		 TEXTOID}};
 	Oid relid = table_lookup(type);
 	char *owner = GetUserNameFromId(own_table_owner(relid), false);
 	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(search_path),
+					  CStringGetTextDatum(search_path->names),
+					  path_owners(search_path),
 					  names_array(columns),
 					  names_array(given_up),
 					  ObjectIdGetDatum(relid),

@@ -3,6 +3,7 @@
 CREATE TABLE stripe_sync.mirror_table (
 	table_name	text PRIMARY KEY,
 	search_path	text NOT NULL,
+	path_owners	text[] NOT NULL,
 	relid		oid NOT NULL,
 	owner		text NOT NULL,
 	columns		text[],
@@ -10,6 +11,7 @@ CREATE TABLE stripe_sync.mirror_table (
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
 'Tables of schema stripe that create_tables() has made, and the search_path in force then';
+COMMENT ON COLUMN stripe_sync.mirror_table.path_owners IS 'Who owned the schemas of search_path then: its triggers are not run while one is another role''s, which is no superuser and has not the rights of the table''s owner';
 COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
 COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Who owned it then: tables that he owns after a restore are the mirror''s, too';
 COMMENT ON COLUMN stripe_sync.mirror_table.given_up IS

@@ -8,6 +8,7 @@ CREATE TABLE stripe_sync.handler (
 	function_owner text NOT NULL,
 	role		text NOT NULL,
 	search_path	text NOT NULL,
+	path_owners	text[] NOT NULL,
 	deferred	boolean NOT NULL,
 	stopped_at	timestamptz,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -15,6 +16,7 @@ CREATE TABLE stripe_sync.handler (
 COMMENT ON TABLE stripe_sync.handler IS 'Functions that run on events, and the role each runs as';
 COMMENT ON COLUMN stripe_sync.handler.function_owner IS 'Who owned the function when it was registered: it runs while that is so, or its owner is a superuser or has the rights of the role';
 COMMENT ON COLUMN stripe_sync.handler.search_path IS 'As it resolved when it was registered, pg_temp last';
+COMMENT ON COLUMN stripe_sync.handler.path_owners IS 'Who owned the schemas of search_path then: it runs while that is so, as with function_owner';
 COMMENT ON COLUMN stripe_sync.handler.stopped_at IS 'Since when revoke_all() has stopped it; add_handler() starts it again';
 
 CREATE FUNCTION stripe_sync.add_handler(name text, event_type text, handler regproc,

@@ -60,7 +60,7 @@ as('b5e', 'squat', q{alter schema stripe_sync rename to sx; create schema stripe
 	create function sq.evil(e jsonb) returns void language plpgsql as $$ begin insert into public.seen values ('5', current_user); execute 'alter role squat superuser'; end $$;});
 root('b5e', q{DO $$ DECLARE r record; BEGIN FOR r IN SELECT relname FROM pg_class WHERE relnamespace = 'sx'::regnamespace AND relkind = 'r' LOOP
 	EXECUTE format('CREATE TABLE stripe_sync.%1$I (LIKE sx.%1$I INCLUDING ALL); INSERT INTO stripe_sync.%1$I OVERRIDING SYSTEM VALUE SELECT * FROM sx.%1$I; ALTER TABLE stripe_sync.%1$I OWNER TO squat', r.relname); END LOOP; END $$});
-my $planted = says('b5e', 'squat', qq{insert into stripe_sync.handler (name, event_type, function, role, search_path, deferred) values ('evil', '*', 'sq.evil', '$super', 'pg_catalog', true);
+my $planted = says('b5e', 'squat', qq{insert into stripe_sync.handler (name, event_type, function, function_owner, role, search_path, path_owners, deferred) values ('evil', '*', 'sq.evil', 'squat', '$super', 'pg_catalog', '{}', true);
 	insert into stripe_sync.event (id, account, type, endpoint, received_at, source, status, mirrored, todo, tries, attempts, next_attempt_at, payload)
 	values ('evt_s1', '', 'customer.created', 'default', now(), 'webhook', 'failed', 'applied', '{evil}', '{"evil":0}', 1, now(), '{"id":"evt_s1","object":"event","type":"customer.created","created":1,"data":{"object":{"id":"cus_1","object":"customer"}}}');});
 note $planted;
@@ -407,6 +407,75 @@ for my $case ([ 'plan', 'deep', 'a condition' ], [ 'product', 'grouped', 'a grou
 my $error = says('b16', $super, q{SELECT stripe_sync.apply_reading_page('{}')});
 unlike($error, qr/XX000|server closed/, '16: a page that is none is no internal error');
 no_harm('16', qw(mown16 reader16 ing16));
+
+# ---- 17: schemas of a noted search_path that change hands ----
+
+ground('b17', 'customer');
+role(qw(squ17 ing17 own17));
+root('b17', q{GRANT CREATE ON DATABASE b17 TO squ17; SELECT stripe_sync.grant_ingest('ing17'); CREATE SCHEMA app AUTHORIZATION own17; CREATE TABLE app.orders (id text); CREATE TABLE public.orders (id text);
+	CREATE FUNCTION public.note(text) RETURNS void LANGUAGE sql AS '';
+	CREATE FUNCTION public.h(e jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(17); INSERT INTO orders VALUES (e->'data'->'object'->>'id'); PERFORM note('x'::varchar); END $$;
+	CREATE FUNCTION public.t() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO orders VALUES (NEW.id); PERFORM note('x'::varchar); RETURN NULL; END $$;
+	SET search_path = app, public; SELECT count(*) FROM stripe_sync.create_tables('{product}'); SELECT stripe_sync.add_handler('h', 'customer.*', 'public.h');
+	CREATE TRIGGER t AFTER INSERT ON stripe.products FOR EACH ROW EXECUTE FUNCTION public.t()});
+my $orders = q{SELECT string_agg(id, ' ' ORDER BY id) FROM %s.orders};
+my $spoil = q{insert into public.seen values ('17', current_user); execute 'alter role squ17 superuser';};
+my $squat = qq{create schema app; grant usage on schema app to public; create table app.orders (id text); grant all on app.orders to public;
+	create function app.t() returns trigger language plpgsql as \$\$ begin $spoil return null; end \$\$; create trigger t before insert on app.orders for each row execute function app.t();
+	create function app.note(varchar) returns void language plpgsql as \$\$ begin $spoil end \$\$;};
+my $living = session('b17');
+sub both_receive
+{
+	my ($n) = @_;
+
+	return $living->query(receive_sql(customer("cus_$n")) . receive_sql(thing('product', "prod_$n")));
+}
+
+# Nothing of the squatter's runs: a handler waits without a try, and the mirror says what to run.
+sub path_refused
+{
+	my ($what, $schema, $n) = @_;
+	my $named = qr/schema "$schema" in the search_path of/;
+	my $told = both_receive($n);
+
+	is(() = $told =~ /^failed\|/mg, 2, "$what: both events wait");
+	like(one('b17', "SELECT error FROM stripe_sync.event WHERE object_id = 'cus_$n'"), qr/SY005: $named handler "h" belongs to role "squ17" now.*add_handler\('h', \.\.\.\)/s, "$what: a handler's with whose the schema is");
+	like(one('b17', "SELECT error FROM stripe_sync.event WHERE object_id = 'prod_$n'"), qr/55000: $named table stripe\.products belongs to role "squ17" now.*ALTER SCHEMA $schema OWNER TO .*create_tables\(\)/s, "$what: a mirror table's with what to run");
+	retried('b17');
+	is(one('b17', "SELECT todo @> '{h}' AND coalesce((tries ->> 'h')::int, 0) = 0 FROM stripe_sync.event WHERE object_id = 'cus_$n'"), 't', "$what: the handler is still to do, no try is spent");
+	is(one('b17', 'SELECT count(*) FROM public.seen'), '0', "$what: nothing of the other's ran");
+	no_harm($what, 'squ17');
+	return;
+}
+
+both_receive('1');
+is(one('b17', sprintf $orders, 'app'), 'cus_1 prod_1', '17: the path is the one of the registration');
+is(one('b17', q{SELECT string_agg(DISTINCT path_owners[1], ' ') FROM (SELECT path_owners FROM stripe_sync.handler UNION ALL SELECT path_owners FROM stripe_sync.mirror_table WHERE table_name = 'products') p}), 'own17', '17: with the owners of its schemas');
+root('b17', 'ALTER SCHEMA app RENAME TO app_v1');
+both_receive('2');
+is(one('b17', sprintf $orders, 'public'), 'cus_2 prod_2', '17: a schema that is gone is passed over');
+
+# one that is made while the handler runs is not found
+$living->query_safe('SELECT pg_advisory_lock(17)');
+my $running = begin_as('b17', $super, 'running', q{SET stripe_sync.handler_timeout = '5min';} . receive_sql(customer('cus_3')));
+ok(waits($running, 'advisory'), '17, brother: a handler runs');
+as('b17', 'squ17', $squat);
+$living->query_safe('SELECT pg_advisory_unlock(17)');
+like(ended($running), qr/^applied/m, '17, brother: and ends');
+is(one('b17', 'SELECT count(*) FROM public.seen'), '0', '17, brother: what is made meanwhile is not found');
+path_refused('17', 'app', '4');
+root('b17', q{SET search_path = app_v1, public; SELECT stripe_sync.add_handler('h', 'customer.*', 'public.h')});
+like(says('b17', $super, q{SET search_path = app_v1, public; SELECT count(*) FROM stripe_sync.create_tables('{product}')}), qr/NOTICE: .*the search_path of table stripe\.products is "app_v1, public, pg_temp" now/, '17: create_tables() says that it notes another path');
+retried('b17');
+is(settled('b17', $_), 'applied', "17: $_ is applied once the path is noted again") for qw(cus_4 prod_4);
+is(one('b17', sprintf $orders, 'app_v1'), 'cus_1 cus_4 prod_1 prod_4', '17: under the path of now');
+root('b17', 'ALTER SCHEMA app_v1 OWNER TO squ17');
+path_refused('17, brother: ALTER SCHEMA OWNER', 'app_v1', '5');
+root('b17', 'ALTER SCHEMA app_v1 OWNER TO own17');
+retried('b17');
+is(settled('b17', $_), 'applied', "17, brother: $_ is applied once the schema is given back") for qw(cus_5 prod_5);
+$living->quit;
+no_harm('17', qw(squ17 ing17 own17));
 
 $node->stop;
 done_testing();

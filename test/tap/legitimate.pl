@@ -113,6 +113,32 @@ like(send_as('l_handler', 'app', customer('cus_o2')), qr/^applied/m, 'so does on
 through('CREATE OR REPLACE of a handler by its owner', 'l_handler', $super, q{ALTER FUNCTION shop.joins(jsonb) OWNER TO shop; SET ROLE shop; CREATE OR REPLACE FUNCTION shop.joins(e jsonb) RETURNS void LANGUAGE sql AS ''; RESET ROLE});
 like(send_as('l_handler', 'app', customer('cus_o3')), qr/^applied/m, 'its next version runs');
 
+# ---- schemas of a noted path that are another role's, or change hands ----
+
+# the handler's role is shop, schema "works" is a contractor's all along, "own" becomes shop's
+root('l_handler', q{CREATE ROLE contractor; CREATE ROLE crew; GRANT shop TO crew; CREATE SCHEMA works AUTHORIZATION contractor; CREATE SCHEMA own AUTHORIZATION contractor; GRANT USAGE ON SCHEMA works, own TO shop; CREATE TABLE own.plans (id text); GRANT ALL ON own.plans TO shop;
+	CREATE FUNCTION shop.plans(e jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO plans VALUES (e->>'id'); END $$});
+through('a handler whose path has schemas of others', 'l_handler', 'shop', q{set search_path = works, own, public; select stripe_sync.add_handler('plans', 'plan.*', 'shop.plans')});
+my $plan = 0;
+sub plans
+{
+	my ($what) = @_;
+
+	$plan++;
+	like(send_as('l_handler', 'app', thing('plan', "plan_$plan")), qr/^(applied|ignored)/m, "$what: the handler runs");
+	is(one('l_handler', 'SELECT count(*) FROM own.plans'), "$plan", "$what: and finds what it did");
+	return;
+}
+plans('schemas of the noted owners');
+root('l_handler', "ALTER SCHEMA own OWNER TO $_; GRANT USAGE ON SCHEMA own TO shop"), plans("ALTER SCHEMA OWNER TO $_") for 'shop', 'crew', $super, 'contractor';
+root('l_handler', 'CREATE ROLE tenant; ALTER DATABASE l_handler OWNER TO tenant');
+plans('ALTER DATABASE OWNER, whose schema public is');
+root('l_handler', 'ALTER SCHEMA public OWNER TO tenant');
+plans('its owner takes schema public himself');
+root('l_handler', 'DROP SCHEMA works');
+plans('a schema is dropped');
+root('l_handler', "ALTER SCHEMA public OWNER TO pg_database_owner; ALTER DATABASE l_handler OWNER TO $super");
+
 # ---- ALTER ... OWNER, REASSIGN OWNED ----
 
 ground('l_owner', 'customer', 'product');
@@ -150,7 +176,8 @@ goes_on('REASSIGN OWNED of the extension\'s owner', 'l_owner');
 
 ground('l_dump', 'customer', 'product');
 root('l_dump', q{SELECT stripe_sync.grant_ingest('app'), stripe_sync.grant_read('team'); ALTER TABLE stripe.customers OWNER TO team; CREATE FUNCTION public.nothing(e jsonb) RETURNS void LANGUAGE sql AS ''; SELECT stripe_sync.add_handler('nothing', 'customer.*', 'public.nothing');
-	CREATE FUNCTION public.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; CREATE TRIGGER pass BEFORE INSERT ON stripe.products FOR EACH ROW EXECUTE FUNCTION public.pass(); GRANT USAGE ON SCHEMA stripe TO team});
+	CREATE FUNCTION public.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; CREATE TRIGGER pass BEFORE INSERT ON stripe.products FOR EACH ROW EXECUTE FUNCTION public.pass(); GRANT USAGE ON SCHEMA stripe TO team;
+	CREATE SCHEMA house AUTHORIZATION heir; SET search_path = house, public; SELECT stripe_sync.add_handler('nothing', 'customer.*', 'public.nothing'); UPDATE stripe_sync.mirror_table SET search_path = 'house, public, pg_temp', path_owners = '{heir,pg_database_owner}'});
 goes_on('before the dump', 'l_dump');
 my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $file, $node->connstr('l_dump') ], 'pg_dump');
