@@ -210,7 +210,7 @@ document_sql()					# file
 	local name=${1//\//_}
 
 	perl "$HERE/extract.pl" "$ROOT/$1" 'sql.*' |
-		sed "s,https://hooks\.slack\.com/,$SLACK/," >"$WORK/$name.sql"
+		sed "s,https://hooks\.slack\.com/,$SLACK/,; s/whsec_new\.\.\./whsec_of_another/; s/'whsec_\.\.\.'/'$SECRET'/" >"$WORK/$name.sql"
 	if psql -X -q -v ON_ERROR_STOP=1 -f "$WORK/$name.sql" >"$WORK/$name.log" 2>&1; then
 		ok 0 "the SQL of $1 runs from the first block to the last"
 	else
