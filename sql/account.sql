@@ -35,6 +35,16 @@ SELECT t.come('live', 'evt_c1', 'customer.created', 13, '{"id":"cus_1","object":
        t.come('live', 'evt_c2', 'customer.created', 14, '{"id":"cus_1","object":"customer","name":"test"}', false, '{"account":"acct_X"}');
 SELECT (stripe_sync.webhook(p, jsonb_build_object('stripe-signature', stripe_sync.sign(p, t.secret())), 'live')).* FROM t.plain('evt_c2', 'customer.created', 14, '{"id":"cus_1","object":"customer","name":"test"}', false, '{"account":"acct_X"}') p;
 SELECT id, _account, name FROM stripe.customers ORDER BY _account COLLATE "C";
+-- an account that has an endpoint of its own, of the other mode: its rows are that one's
+SELECT stripe_sync.add_endpoint('of_y', t.secret(), false, account => 'acct_Y');
+SELECT t.come('of_y', 'evt_y1', 'coupon.created', 10, '{"id":"WELCOME","object":"coupon","percent_off":7}');
+SELECT t.come('live', 'evt_y2', 'coupon.deleted', 12, '{"id":"WELCOME","object":"coupon","percent_off":7,"deleted":true}', true, '{"account":"acct_Y"}');
+SELECT (stripe_sync.webhook(p, jsonb_build_object('stripe-signature', stripe_sync.sign(p, t.secret())), 'live')).http_status FROM t.plain('evt_y2', 'coupon.deleted', 12, '{"id":"WELCOME","object":"coupon"}', true, '{"account":"acct_Y"}') p;
+SELECT t.come('of_y', 'evt_y3', 'coupon.updated', 13, '{"id":"WELCOME","object":"coupon","percent_off":8}', false, '{"account":"acct_Y"}');
+SELECT * FROM t.coupons WHERE _account = 'acct_Y';
+DELETE FROM stripe.coupons WHERE _account = 'acct_Y';
+DELETE FROM stripe_sync.event WHERE account = 'acct_Y';
+SELECT stripe_sync.drop_endpoint('of_y');
 -- account objects, and what there is one of an account
 SELECT t.come('live', 'evt_a1', 'account.updated', 15, '{"id":"acct_X","object":"account","email":"live"}', true, '{"account":"acct_X"}'),
        t.come('test', 'evt_a2', 'account.updated', 16, '{"id":"acct_X","object":"account","email":"test"}', false, '{"account":"acct_X"}'),

@@ -48,6 +48,8 @@ SELECT stripe_sync.add_handler('h', 'invoice.payed', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoices.*', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'something.altogether.different', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoice.paid, invoice.voided', 't.nothing');
+SELECT stripe_sync.add_handler('h', 'system.silence', 't.nothing');
+SELECT stripe_sync.add_handler('h', 'app.order_placed', 't.nothing');
 SELECT stripe_sync.add_handler('h', 'invoice.paid', 't.nothing'), stripe_sync.add_handler('h', 'invoice.*', 't.nothing'), stripe_sync.add_handler('h', '*', 't.nothing'), stripe_sync.add_handler('h', '*.created', 't.nothing'),
        stripe_sync.add_handler('h', 'v2.core.event', 't.nothing');
 SELECT stripe_sync.add_alert('a', 'customer.subscription.trial_will_ende', 'ops', 'x', closed_by => 'customer.subscription.deletd');

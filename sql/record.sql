@@ -102,6 +102,12 @@ SELECT string_agg(event_id, ' ' ORDER BY event_id) AS errors, (SELECT string_agg
 
 ---- journal ----
 TRUNCATE stripe_sync.journal;
+-- an endpoint that is set up otherwise, and again as it is; an account that is moved
+SELECT stripe_sync.add_endpoint('journaled', 'whsec_HUSH_journaled', account => 'one'), stripe_sync.add_endpoint('journaled', 'whsec_HUSH_journaled', livemode => false, tolerance => NULL),
+	stripe_sync.add_endpoint('journaled', 'whsec_HUSH_journaled', tolerance => NULL), stripe_sync.move_account('one', 'two') \g /dev/null
+SELECT what, ref, detail FROM stripe_sync.journal ORDER BY id;
+SELECT stripe_sync.drop_endpoint('journaled') \g /dev/null
+TRUNCATE stripe_sync.journal;
 CREATE ROLE regress_record_admin;
 SELECT stripe_sync.grant_admin('regress_record_admin');
 CREATE VIEW t.journal AS SELECT what, CASE WHEN what LIKE 'job.%' THEN 'ID' ELSE ref END AS ref, CASE WHEN by = session_user THEN 'ME' ELSE by END AS by, detail, count FROM stripe_sync.journal ORDER BY id;

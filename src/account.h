@@ -32,6 +32,8 @@ typedef enum ModeVerdict
 
 extern ModeVerdict endpoint_mode_judge(Endpoint *endpoint, const Event *event);
 extern char *endpoint_mode_reason(const Endpoint *endpoint, const Event *event);
+extern bool endpoint_mode_is_anothers(const Endpoint *endpoint,
+									  const Event *event, Refusal *refusal);
 extern bool endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
 								 Refusal *refusal);
 extern void endpoint_mode_check(const char *name, const char *account);

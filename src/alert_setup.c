@@ -157,9 +157,9 @@ remark_types(Datum *values, const char *nulls)
 	SPI_finish();
 	if (same)
 		return;
-	event_type_remark(TextDatumGetCString(values[1]));
+	event_type_remark(TextDatumGetCString(values[1]), true);
 	if (nulls[7] == ' ')
-		event_type_remark(TextDatumGetCString(values[7]));
+		event_type_remark(TextDatumGetCString(values[7]), true);
 }
 
 /*

@@ -32,16 +32,17 @@ static const struct
 {
 	const char *codes; /* between spaces */
 	const char *advice;
+	bool enables; /* and then the destination is to be switched on again */
 } remedies[] = {
 	{" invalid_auth not_authed token_revoked token_expired account_inactive "
 	 "not_allowed_token_type invalid_token ",
 	 "The token or URL is no good, or no more: install the app in Slack again, and give the new one to stripe_sync.add_slack_channel() or add_slack_webhook()."},
 	{" missing_scope no_permission ",
-	 "The bot lacks a right: give the app the scope chat:write (and chat:write.public for channels that it is not in), install it again, and SELECT stripe_sync.enable_destination()."},
+	 "The bot lacks a right: give the app the scope chat:write (and chat:write.public for channels that it is not in), install it again",
+	 true},
 	{" channel_not_found ",
 	 "The bot does not see the channel: give its id (C0123456789) instead of a name, and /invite the bot to a private one."},
-	{" not_in_channel ",
-	 "In Slack: /invite the bot to the channel; then SELECT stripe_sync.enable_destination()."},
+	{" not_in_channel ", "In Slack: /invite the bot to the channel", true},
 	{" is_archived channel_is_archived ",
 	 "Unarchive the channel in Slack, or name another."},
 	{" no_service no_active_hooks ",
@@ -58,13 +59,17 @@ static const struct
 };
 
 static const char *
-advice_for(const char *code)
+advice_for(const char *code, const char *destination)
 {
 	char *wanted = psprintf(" %s ", code);
 
 	for (int i = 0; i < lengthof(remedies); i++)
 		if (strstr(remedies[i].codes, wanted) != NULL)
-			return remedies[i].advice;
+			return remedies[i].enables
+					   ? psprintf(
+							 "%s; then SELECT stripe_sync.enable_destination(%s).",
+							 remedies[i].advice, quote_literal_cstr(destination))
+					   : remedies[i].advice;
 	return "SELECT * FROM stripe_sync.delivery shows the answers; https://docs.slack.dev/reference/methods/chat.postMessage explains the codes.";
 }
 
@@ -193,7 +198,7 @@ refuse_unsent(const char *name, int64 id, const TestStanding *standing)
 			 errmsg("Slack has not taken the test of destination \"%s\" yet: %s",
 					name, standing->code),
 			 errdetail("Message " INT64_FORMAT " is tried again by itself.", id),
-			 errhint("%s", advice_for(standing->code))));
+			 errhint("%s", advice_for(standing->code, name))));
 }
 
 static void
@@ -205,7 +210,7 @@ report_answer(const char *name, int64 id, const TestStanding *standing)
 				 errmsg("Slack refuses the test of destination \"%s\": %s",
 						name, standing->code),
 				 errdetail("It is message " INT64_FORMAT ".", id),
-				 errhint("%s", advice_for(standing->code))));
+				 errhint("%s", advice_for(standing->code, name))));
 	ereport(NOTICE,
 			(errmsg("destination \"%s\" works: Slack took the test after %.2f s",
 					name, standing->seconds)));

@@ -26,8 +26,10 @@ static void
 read_row(HeapTuple tuple, TupleDesc desc, Endpoint *endpoint)
 {
 	bool isnull;
-	Datum value = heap_getattr(tuple, ENDPOINT_LIVEMODE, desc, &isnull);
+	Datum value;
 
+	level_check_table(desc, ENDPOINT_MODE_LEARNED, "endpoint");
+	value = heap_getattr(tuple, ENDPOINT_LIVEMODE, desc, &isnull);
 	endpoint->has_livemode = !isnull;
 	endpoint->livemode = !isnull && DatumGetBool(value);
 	value = heap_getattr(tuple, ENDPOINT_TOLERANCE, desc, &isnull);
@@ -155,6 +157,26 @@ tell_other_mode(const Endpoint *known, bool has_livemode, bool livemode)
 			 livemode ? "live" : "test")));
 }
 
+/* What a known endpoint is now, where that is something else than before. */
+static void
+journal_change(const Endpoint *before, const Endpoint *now)
+{
+	if (before->has_livemode == now->has_livemode &&
+		before->livemode == now->livemode &&
+		before->tolerance == now->tolerance &&
+		strcmp(before->account, now->account) == 0)
+		return;
+	journal_note("endpoint.changed", now->name,
+				 psprintf("%s events of %s, tolerance %s",
+						  !now->has_livemode ? "all"
+						  : now->livemode	 ? "live"
+											 : "test",
+						  account_words(now->account),
+						  now->tolerance == SIGNATURE_NO_TOLERANCE
+							  ? "off"
+							  : psprintf(INT64_FORMAT " s", now->tolerance)));
+}
+
 /* livemode NULL and account '' keep what a known one has. */
 static void
 upsert(text *name, Datum *values, const char *nulls)
@@ -170,20 +192,25 @@ upsert(text *name, Datum *values, const char *nulls)
 		4,
 		{TEXTOID, BOOLOID, INTERVALOID, TEXTOID}};
 	char *account = TextDatumGetCString(values[3]);
+	Endpoint known;
 	Endpoint endpoint;
 	Refusal ignored;
+	bool is_known;
 
 	advisory_lock(ADVISORY_ENDPOINT, 0);
+	is_known = endpoint_find(text_to_cstring(name), &known, &ignored);
 	SPI_connect();
-	if (endpoint_find(text_to_cstring(name), &endpoint, &ignored))
+	if (is_known)
 	{
-		check_other_account(name, &endpoint, account);
-		tell_other_mode(&endpoint, nulls[1] != 'n',
+		check_other_account(name, &known, account);
+		tell_other_mode(&known, nulls[1] != 'n',
 						nulls[1] != 'n' && DatumGetBool(values[1]));
 	}
 	engine_run(&statement, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
 	(void) endpoint_find(text_to_cstring(name), &endpoint, &ignored);
+	if (is_known)
+		journal_change(&known, &endpoint);
 	endpoint_mode_check(endpoint.name, endpoint.account);
 }
 

@@ -140,6 +140,37 @@ endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
 	return false;
 }
 
+/*
+ * Is the event of an account that has an endpoint of its own, of the other mode?
+ * Then it is refused: its rows are that endpoint's.
+ */
+bool
+endpoint_mode_is_anothers(const Endpoint *endpoint, const Event *event,
+						  Refusal *refusal)
+{
+	char *owner;
+	bool live;
+
+	if (!event->has_livemode || strcmp(event->account, endpoint->account) == 0)
+		return false;
+	owner = account_owner(event->account);
+	if (strcmp(owner, endpoint->account) == 0 ||
+		!find_account_mode(owner, &live) || live == event->livemode)
+		return false;
+	(void) refuse(
+		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
+		psprintf(
+			"event \"%s\" is a %s event of %s, whose own endpoint takes %s ones",
+			event->id, mode_name(event->livemode), account_words(owner),
+			mode_name(live)),
+		NULL,
+		psprintf(
+			"Give endpoint \"%s\" an account of its own, so that what it brings has other rows: stripe_sync.add_endpoint(..., account => 'test').",
+			endpoint->name));
+	refusal->live = event->livemode;
+	return true;
+}
+
 /* ---- set-up ---- */
 
 /* One account, one mode.  The caller has the lock of set-up. */

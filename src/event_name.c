@@ -123,12 +123,27 @@ hint_for(const Nearest *nearest)
 	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 shows those of Stripe's that are known.";
 }
 
+/* Alerts alone look at what is in no inbox. */
+static bool
+remark_alerts_own(const char *type)
+{
+	if (strncmp(type, "system.", strlen("system.")) != 0 &&
+		strncmp(type, "app.", strlen("app.")) != 0)
+		return false;
+	ereport(NOTICE,
+			(errmsg("events of type \"%s\" are never in the inbox", type),
+			 errhint("They are for alerts: stripe_sync.add_alert().")));
+	return true;
+}
+
 /* A NOTICE, when nobody is known to send events that fit. */
 void
-event_type_remark(const char *type)
+event_type_remark(const char *type, bool for_alert)
 {
 	Nearest nearest = nearest_begin(type);
 
+	if (!for_alert && remark_alerts_own(type))
+		return;
 	if (!is_of_others(type) && !is_known(&nearest))
 		ereport(NOTICE, (errmsg("no events of type \"%s\" are known", type),
 						 errhint("%s", hint_for(&nearest))));

@@ -49,6 +49,7 @@ read_handler(HeapTuple tuple, TupleDesc desc)
 	Handler *handler = palloc0(sizeof(Handler));
 	bool isnull;
 
+	level_check_table(desc, 9, "handler");
 	handler->name = column_text(tuple, desc, 1);
 	handler->event_type = column_text(tuple, desc, 2);
 	handler->function = column_text(tuple, desc, 3);

@@ -150,7 +150,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 	scope = role_enter_engine();
 	SPI_connect();
 	if (!is_registered(values[0], values[1]))
-		event_type_remark(event_type);
+		event_type_remark(event_type, false);
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
 	hasten_waiting(values[0]);
 	SPI_finish();

@@ -435,6 +435,8 @@ take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
 {
 	ModeVerdict verdict = endpoint_mode_judge(endpoint, event);
 
+	if (endpoint_mode_is_anothers(endpoint, event, refusal))
+		return false;
 	if (verdict == MODE_REFUSED)
 		return endpoint_mode_refuse(endpoint, event, refusal);
 	if (verdict == MODE_FITS)

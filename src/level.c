@@ -115,6 +115,18 @@ level_check(int oldest)
 		refusal_raise(&refusal);
 }
 
+/* For tables that are read by column number: has it all that are known? */
+void
+level_check_table(TupleDesc desc, int columns, const char *table)
+{
+	if (desc->natts < columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stripe_sync.%s has %d columns, the library needs %d",
+						table, desc->natts, columns),
+				 errhint("Run ALTER EXTENSION stripe_sync UPDATE.")));
+}
+
 /*
  * For functions that answer rows at any level of the catalog: are they declared
  * with as many columns as the library fills?

@@ -334,6 +334,8 @@ ENGINE_FUNCTION(stripe_sync_move_account)
 	if (move.rows == 0)
 		ereport(NOTICE,
 				(errmsg("there is nothing of %s", account_words(move.old))));
+	journal_note("account.moved", move.new,
+				 psprintf("from %s", account_words(move.old)));
 	guard_note();
 	slots_wake();
 	role_leave(&scope);

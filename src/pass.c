@@ -170,6 +170,9 @@ chores_turn(TimestampTz *next)
 	pass_begin();
 	refusals_write();
 	pass_commit();
+	pass_begin();
+	refusals_judge();
+	pass_commit();
 	return true; /* some may be owed now */
 }
 

@@ -101,6 +101,9 @@ static const char *const call_batch =
 static const char *const refusal_batch =
 	"DELETE FROM stripe_sync.refusal_record r USING (SELECT o.endpoint, o.code"
 	"   FROM stripe_sync.refusal_record o WHERE o.last_at OPERATOR(pg_catalog.<) $1"
+	/* what was told of is described once more when it is over */
+	"    AND NOT EXISTS (SELECT FROM stripe_sync.refusal_watch w"
+	"     WHERE w.endpoint OPERATOR(pg_catalog.=) o.endpoint AND w.told IS NOT NULL)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED) AS o"
 	" WHERE o.endpoint OPERATOR(pg_catalog.=) r.endpoint AND o.code OPERATOR(pg_catalog.=) r.code";
 

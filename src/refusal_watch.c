@@ -246,10 +246,12 @@ forget(void)
 	SPI_finish();
 }
 
-/* Who calls has the right to write stripe_sync.refusal_watch (refusal_write.c). */
+/* Once a minute, when what was counted is written down, in a transaction of its own. */
 void
 refusals_judge(void)
 {
+	if (!guard_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
+		return;
 	end_troubles();
 	if (alert_wanted(REFUSED))
 		begin_troubles();

@@ -396,7 +396,7 @@ ENGINE_FUNCTION(stripe_sync_simulate)
 	simulation.has_previous = !PG_ARGISNULL(5);
 	if (simulation.has_previous)
 		simulation.previous = previous_argument(fcinfo);
-	event_type_remark(simulation.type);
+	event_type_remark(simulation.type, false);
 	(void) simulate_receive(&endpoint, &simulation, &receipt);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));

@@ -248,6 +248,7 @@ extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 extern int level_found(void);
 extern bool level_fits(int oldest, Refusal *refusal);
 extern void level_check(int oldest); /* raises 55000 */
+extern void level_check_table(TupleDesc desc, int columns, const char *table);
 extern void level_check_columns(TupleDesc desc, int columns);
 
 /*
@@ -327,7 +328,7 @@ extern bool event_type_creates(const char *type);
 extern bool event_type_fits(const char *type, const char *pattern);
 
 /* ---- in event_name.c: types that nobody sends, and what was meant ---- */
-extern void event_type_remark(const char *type);
+extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
 

@@ -42,7 +42,7 @@ CREATE PROCEDURE stripe_sync.work(max_time interval DEFAULT '1 minute')
 	LANGUAGE c
 	AS 'MODULE_PATHNAME', 'stripe_sync_work';
 COMMENT ON PROCEDURE stripe_sync.work(interval) IS
-'One pass of the worker in the foreground: messages to Slack, retries of events, deferred handlers, until nothing is due or max_time has passed. Commits after each.';
+'One pass of the worker in the foreground: messages to Slack, retries of events, deferred handlers, jobs, reconciling, pruning, until nothing is due or max_time has passed. Commits after each.';
 
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.handler
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();

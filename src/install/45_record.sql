@@ -60,7 +60,7 @@ CREATE INDEX journal_at_idx ON stripe_sync.journal (at);
 COMMENT ON TABLE stripe_sync.journal IS 'What was set, switched and stopped, and by whom; equal entries within an hour are one row';
 COMMENT ON COLUMN stripe_sync.journal.at IS 'When it happened (first, when count is more than 1)';
 COMMENT ON COLUMN stripe_sync.journal.what IS
-'activate; destination.added, .off, .on, .dropped; endpoint.added, .rotated, .dropped; key.set, .removed; pause, resume; job.made, .cancelled, .failed, .done; worker.started, .failed, .left';
+'activate; destination.added, .off, .on, .dropped; endpoint.added, .changed, .rotated, .dropped; account.moved; key.set, .removed; pause, resume; job.made, .cancelled, .failed, .done; worker.started, .failed, .left';
 COMMENT ON COLUMN stripe_sync.journal.ref IS 'The name of what it is about, a job''s id, a key''s account, an error''s SQLSTATE';
 COMMENT ON COLUMN stripe_sync.journal.by IS 'The role, or worker';
 COMMENT ON COLUMN stripe_sync.journal.count IS 'How often it happened within the hour';

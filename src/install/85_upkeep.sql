@@ -45,7 +45,7 @@ CREATE FUNCTION stripe_sync.prune(before interval DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_prune';
 COMMENT ON FUNCTION stripe_sync.prune(interval) IS
-'Deletes settled events (applied, stale, ignored) that are older than before (NULL: stripe_sync.retention; never younger than 35 days), with their rows of event_error and handler_run, and settled messages, closed incidents, entries of the journal and jobs that are over as old; requests to Stripe after two weeks. What waits, has failed or is dead stays, and so does the mirror. Returns how many events went.';
+'Deletes settled events (applied, stale, ignored) that are older than before (NULL: stripe_sync.retention; never younger than 35 days), with their rows of event_error and handler_run, and settled messages, closed incidents, entries of the journal, counts of refused deliveries and jobs that are over as old; requests to Stripe after two weeks. What waits, has failed or is dead stays, and so does the mirror. Returns how many events went.';
 
 CREATE FUNCTION stripe_sync.note_backup(at timestamptz DEFAULT pg_catalog.now(), what text DEFAULT '') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

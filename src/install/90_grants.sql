@@ -21,6 +21,11 @@ SELECT g.grade, g.what
 	('ingest', 'FUNCTION stripe_sync.webhook(text, jsonb, text)'),
 	('ingest', 'FUNCTION stripe_sync.notify(text, text, jsonb, text, text, timestamptz)'),
 	('read', 'TABLE stripe_sync.event'),
+	('read', 'TABLE stripe_sync.reread'),
+	('read', 'TABLE stripe_sync.mirror_table'),
+	('read', 'TABLE stripe_sync.grade'),
+	('read', 'TABLE stripe_sync.catalog_level'),
+	('read', 'TABLE stripe_sync.identity'),
 	('read', 'TABLE stripe_sync.event_error'),
 	('read', 'TABLE stripe_sync.handler_run'),
 	('read', 'TABLE stripe_sync.journal'),
@@ -180,11 +185,16 @@ BEGIN
 	LOOP
 		lacking := false;
 		FOR what, ours IN
+			-- what a role has through another may be taken from that one
 			SELECT 'USAGE ON SCHEMA stripe', pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n
-			 WHERE n.oid = mirror AND NOT has_schema_privilege(grantee, mirror, 'USAGE')
+			 WHERE n.oid = mirror AND n.nspowner <> grantee
+			   AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = reader AND a.privilege_type = 'USAGE')
+			   AND NOT (has_schema_privilege(grantee, mirror, 'USAGE') AND (reader <> grantee OR NOT pg_has_role(n.nspowner, 'USAGE')))
 			UNION ALL
-			SELECT format('SELECT ON stripe.%I', m.name), m.ours FROM stripe_sync.mirror_tables() m
-			 WHERE NOT has_table_privilege(grantee, m.relid, 'SELECT')
+			SELECT format('SELECT ON stripe.%I', m.name), m.ours FROM stripe_sync.mirror_tables() m JOIN pg_class c ON c.oid = m.relid
+			 WHERE c.relowner <> grantee
+			   AND NOT EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee = reader AND a.privilege_type = 'SELECT')
+			   AND NOT (has_table_privilege(grantee, c.oid, 'SELECT') AND (reader <> grantee OR NOT m.ours))
 		LOOP
 			IF ours THEN
 				EXECUTE format('GRANT %s TO %s', what, reader::regrole);

@@ -64,7 +64,7 @@ shop(q{SELECT stripe_sync.add_endpoint('default', 'SECRET', livemode => false, t
 	-- only one that is signed rightly is accepted, and of those there are ten
 	CREATE FUNCTION test.call_some(n int) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
-		body text; header text; answer record;
+		body text; header text; answer record; live boolean;
 		seen text[] := '{}';
 	BEGIN
 		FOR i IN 1 .. n LOOP
@@ -73,7 +73,8 @@ shop(q{SELECT stripe_sync.add_endpoint('default', 'SECRET', livemode => false, t
 				WHEN 2 THEN 't=1700000000,v1=' || md5(random()::text) || md5(random()::text)
 				WHEN 3 THEN stripe_sync.sign(body, 'whsec_other_' || random()) END;
 			IF header IS NULL AND random() < 0.5 THEN
-				body := CASE WHEN random() < 0.2 THEN '{"no": "event"}' ELSE test.event('evt_' || floor(random() * 10), random() < 0.3) END;
+				live := random() < 0.3;
+				body := CASE WHEN random() < 0.2 THEN '{"no": "event"}' ELSE test.event(CASE WHEN live THEN 'evt_live_' ELSE 'evt_' END || floor(random() * 10), live) END;
 				header := stripe_sync.sign(body, CASE WHEN random() < 0.5 THEN 'whsec_other' ELSE 'SECRET' END);
 			END IF;
 			SELECT w.* INTO answer FROM stripe_sync.webhook(body, jsonb_build_object('Stripe-Signature', header, md5(random()::text), random()), test.endpoint()) w;
