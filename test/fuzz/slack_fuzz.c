@@ -359,6 +359,9 @@ oracle_webhook(int status, const Body *body, SlackJudgement *judgement)
 	plain = length > 0 &&
 			strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 						 "0123456789_.-") == length;
+	/* a longer word is judged by its beginning */
+	if (length >= sizeof(judgement->code))
+		word[sizeof(judgement->code) - 1] = '\0';
 	if (oracle_later(status) && plain)
 		oracle_says(judgement, SLACK_RETRY, word);
 	else if (oracle_later(status) || status < 200 || status / 100 == 3)
