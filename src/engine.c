@@ -10,6 +10,7 @@
 #include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -74,6 +75,41 @@ engine_value(void)
 {
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 						 &(bool){false});
+}
+
+/*
+ * The jsonb that a statement selects, in the memory of the caller's; NULL when it
+ * selects no row.
+ */
+Jsonb *
+engine_jsonb(EngineStatement *select, Datum *values, const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb *selected = NULL;
+
+	SPI_connect();
+	engine_run(select, values, nulls, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		selected = DatumGetJsonbPCopy(engine_value());
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return selected;
+}
+
+/* As many bytes of a text at most, whole characters, with "..." where it is cut. */
+char *
+engine_clip(const char *text, int most)
+{
+	int length = strlen(text);
+
+	if (length <= most)
+		return pstrdup(text);
+	length = pg_mbcliplen(text, length, most - strlen("..."));
+	return psprintf("%s...", pnstrdup(text, length));
 }
 
 /* What such a statement says, DT_NOEND for NULL: when something is due. */

@@ -149,17 +149,8 @@ report_gap(const Part *part, const Gap *gap)
 		CStringGetTextDatum(part->account), CStringGetTextDatum(gap->first),
 		CStringGetTextDatum(gap->last),		TimestampTzGetDatum(gap->first_at),
 		TimestampTzGetDatum(gap->last_at)};
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	Jsonb *object;
 
-	SPI_connect();
-	engine_run(&build, values, NULL, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	alert_system("system.reconcile_missing", object);
+	alert_system("system.reconcile_missing", engine_jsonb(&build, values, NULL));
 }
 
 /*

@@ -550,17 +550,8 @@ incident_report_flood(const char *destination)
 		{TEXTOID, INT4OID}};
 	Datum values[] = {CStringGetTextDatum(destination),
 					  Int32GetDatum(guc_max_alerts_per_hour)};
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	Jsonb *object;
 
 	if (!alert_wanted("system.flood"))
 		return;
-	SPI_connect();
-	engine_run(&build, values, NULL, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	alert_system_within("system.flood", object);
+	alert_system_within("system.flood", engine_jsonb(&build, values, NULL));
 }

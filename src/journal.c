@@ -11,7 +11,6 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -69,17 +68,6 @@ whose_doing(void)
 							 : GetUserNameFromId(role_caller(), false);
 }
 
-static char *
-clip(const char *text)
-{
-	int length = strlen(text);
-
-	if (length <= MAX_DETAIL)
-		return pstrdup(text);
-	return psprintf("%s...",
-					pnstrdup(text, pg_mbcliplen(text, length, MAX_DETAIL - 3)));
-}
-
 static void
 note(const char *what, const char *ref, const char *detail, bool any_detail)
 {
@@ -87,7 +75,9 @@ note(const char *what, const char *ref, const char *detail, bool any_detail)
 		[ARG_WHAT] = CStringGetTextDatum(what),
 		[ARG_REF] = ref ? CStringGetTextDatum(ref) : (Datum) 0,
 		[ARG_BY] = CStringGetTextDatum(whose_doing()),
-		[ARG_DETAIL] = detail ? CStringGetTextDatum(clip(detail)) : (Datum) 0,
+		[ARG_DETAIL] = detail
+						   ? CStringGetTextDatum(engine_clip(detail, MAX_DETAIL))
+						   : (Datum) 0,
 		[ARG_ANY_DETAIL] = BoolGetDatum(any_detail)};
 	char nulls[] = {' ', ref ? ' ' : 'n', ' ', detail ? ' ' : 'n', ' ', '\0'};
 	RoleScope scope = role_enter_engine();

@@ -18,7 +18,6 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -46,15 +45,8 @@ enum
 static Datum
 clipped(const char *text, int most)
 {
-	int length;
-
-	if (text == NULL)
-		return (Datum) 0;
-	length = strlen(text);
-	if (length <= most)
-		return CStringGetTextDatum(text);
-	length = pg_mbcliplen(text, length, most - strlen("..."));
-	return CStringGetTextDatum(psprintf("%s...", pnstrdup(text, length)));
+	return text != NULL ? CStringGetTextDatum(engine_clip(text, most))
+						: (Datum) 0;
 }
 
 /*

@@ -104,17 +104,9 @@ tell(const Recovered *group)
 		group->sqlstate ? CStringGetTextDatum(group->sqlstate) : (Datum) 0,
 		CStringGetTextDatum(group->event_type)};
 	char nulls[] = {' ', ' ', group->sqlstate ? ' ' : 'n', ' ', '\0'};
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	Jsonb *object;
 
-	SPI_connect();
-	engine_run(&build, values, nulls, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	alert_report(EVENT_RECOVERED, NULL, &about, object, true);
+	alert_report(EVENT_RECOVERED, NULL, &about,
+				 engine_jsonb(&build, values, nulls), true);
 }
 
 /* True when something was told.  Within a transaction, in the engine's scope. */

@@ -123,20 +123,8 @@ describe(const Trouble *trouble)
 		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(trouble->endpoint),
 					  CStringGetTextDatum(trouble->what)};
-	MemoryContext context = CurrentMemoryContext;
-	Jsonb *object = NULL;
 
-	SPI_connect();
-	engine_run(&build, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		object = DatumGetJsonbPCopy(engine_value());
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return object;
+	return engine_jsonb(&build, values, NULL);
 }
 
 static void

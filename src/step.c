@@ -13,7 +13,6 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "lib/stringinfo.h"
 #include "portability/instr_time.h"
 #include "utils/array.h"
@@ -137,17 +136,6 @@ step_hold(const Step *step)
 	return step_waits(step) ? handler_hold(step->name) : HANDLER_RUNS;
 }
 
-static char *
-clip(const char *text)
-{
-	int length = strlen(text);
-
-	if (length <= MAX_NOTE)
-		return pstrdup(text);
-	return psprintf("%s...",
-					pnstrdup(text, pg_mbcliplen(text, length, MAX_NOTE)));
-}
-
 /* Keep that it failed: on the event, in event_error, and for alerts. */
 void
 step_failed(StepRun *run, const Step *step, ErrorData *error)
@@ -165,13 +153,17 @@ note_failure(const Step *step, const ErrorData *error, StringInfo notes)
 	if (notes->len > 0)
 		appendStringInfoChar(notes, '\n');
 	appendStringInfo(notes, "%s: %s: %s", step->name,
-					 unpack_sql_state(error->sqlerrcode), clip(error->message));
+					 unpack_sql_state(error->sqlerrcode),
+					 engine_clip(error->message, MAX_NOTE));
 	if (error->detail)
-		appendStringInfo(notes, "\nDETAIL: %s", clip(error->detail));
+		appendStringInfo(notes, "\nDETAIL: %s",
+						 engine_clip(error->detail, MAX_NOTE));
 	if (error->hint)
-		appendStringInfo(notes, "\nHINT: %s", clip(error->hint));
+		appendStringInfo(notes, "\nHINT: %s",
+						 engine_clip(error->hint, MAX_NOTE));
 	if (error->context)
-		appendStringInfo(notes, "\nCONTEXT: %s", clip(error->context));
+		appendStringInfo(notes, "\nCONTEXT: %s",
+						 engine_clip(error->context, MAX_NOTE));
 }
 
 /* It had no try. */

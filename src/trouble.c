@@ -157,11 +157,8 @@ describe(const Trouble *trouble)
 		remedy_of(trouble),
 		psprintf("SELECT stripe_sync.explain_event(%s)",
 				 quote_literal_cstr(event->id))};
-	MemoryContext context = CurrentMemoryContext;
 	Datum values[lengthof(texts) + 3];
 	char nulls[] = "              ";
-	Jsonb *object;
-	MemoryContext old;
 
 	for (int i = 0; i < lengthof(texts); i++)
 	{
@@ -172,13 +169,7 @@ describe(const Trouble *trouble)
 	values[12] = Int32GetDatum(trouble->is_dead ? 0 : tries_left(trouble));
 	values[13] = TimestampTzGetDatum(trouble->next);
 	nulls[13] = trouble->has_next && !trouble->is_dead ? ' ' : 'n';
-	SPI_connect();
-	engine_run(&build, values, nulls, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	return object;
+	return engine_jsonb(&build, values, nulls);
 }
 
 #define LONGEST_ID 300 /* bytes of a report's id */

@@ -158,17 +158,8 @@ tell(const Part *part, const char *error)
 		CStringGetTextDatum(trouble_group("reading", NULL, what))};
 	char nulls[] = {
 		' ', part->object_id ? ' ' : 'n', ' ', ' ', ' ', ' ', ' ', ' ', '\0'};
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	Jsonb *object;
 
-	SPI_connect();
-	engine_run(&build, values, nulls, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	object = DatumGetJsonbPCopy(engine_value());
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	alert_system("system.event_failed", object);
+	alert_system("system.event_failed", engine_jsonb(&build, values, nulls));
 }
 
 /* ---- what the runner says ---- */
