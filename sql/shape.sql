@@ -203,6 +203,9 @@ SELECT status FROM stripe_sync.replay('evt_c30');
 SELECT e, r.status FROM unnest('{evt_c31,evt_c32}'::text[]) e, stripe_sync.replay(e) r;
 SELECT id, name FROM stripe.customers WHERE id IN ('cus_20', 'cus_30') ORDER BY 1;
 SELECT * FROM stripe_sync.verify_mirror('{customer}');
+-- nor is an account moved whose rows it may hide
+SELECT t.hint($$ SELECT stripe_sync.move_account('', 'elsewhere') $$);
+SELECT DISTINCT account FROM stripe_sync.event;
 ALTER TABLE stripe.customers NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
 ALTER TABLE stripe.customers OWNER TO CURRENT_USER;
 -- a partitioned table can't be looked into otherwise: nothing is said to be missing

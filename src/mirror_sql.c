@@ -438,6 +438,14 @@ mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 	uint64 moved;
 
 	table_check(table);
+	if (table_is_policed(table))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg(
+				 "row security of %s.%s may hide rows from the table's owner, which would not be moved",
+				 MIRROR_SCHEMA, table->type->table),
+			 errhint("%s", mirror_policy_hint(table->type, table->owner))));
 	scope = sql_enter(table);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, id ? 3 : 2, types, values, NULL, false, 0) !=
