@@ -86,7 +86,7 @@ SELECT t.hint($$ SELECT stripe_sync.create_webhook_endpoint('https://shop.exampl
 -- ---- NULL ----
 
 SELECT s, t.raises('SELECT stripe_sync.' || s) AS said FROM unnest(ARRAY['add_handler(NULL, ''*'', ''t.nothing'')', 'add_handler(''h'', NULL, ''t.nothing'')', 'add_handler(''h'', ''*'', NULL)', 'drop_handler(NULL)', 'drop_endpoint(NULL)',
-	'drop_alert(NULL)', 'cancel_job(NULL)', 'retry_message(NULL)', 'cancel_message(NULL)', 'grant_ingest(NULL)', 'grant_mirror(NULL)', 'grant_read(NULL)', 'grant_admin(NULL)', 'revoke_all(NULL)']) s;
+	'drop_alert(NULL)', 'cancel_job(NULL)', 'retry_message(NULL)', 'cancel_message(NULL)', 'move_account(NULL, ''x'')', 'move_account(''x'', NULL)', 'replay(NULL::text)', 'test_handler(NULL, ''evt_1'')', 'test_handler(''h'', NULL)', 'grant_ingest(NULL)', 'grant_mirror(NULL)', 'grant_read(NULL)', 'grant_admin(NULL)', 'revoke_all(NULL)']) s;
 
 -- ---- what applications call all day says nothing ----
 

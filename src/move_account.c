@@ -318,11 +318,14 @@ refuse_collision(const Move *move, const ErrorData *error)
 /* move_account(old, new): how many rows */
 ENGINE_FUNCTION(stripe_sync_move_account)
 {
-	Move move = {.old = text_to_cstring(PG_GETARG_TEXT_PP(0)),
-				 .new = text_to_cstring(PG_GETARG_TEXT_PP(1))};
+	Move move = {0};
 	RoleScope scope;
 	ErrorData *error;
 
+	argument_required(fcinfo, 0, "the account's name");
+	argument_required(fcinfo, 1, "the account's new name");
+	move.old = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	move.new = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check_names(move.old, move.new);
 	scope = role_enter_engine();
 	if (!step_guard(move_body, &move, NULL, &error))

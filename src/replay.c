@@ -210,12 +210,14 @@ account_of(const char *id)
 /* replay(event_id, handlers) */
 ENGINE_FUNCTION(stripe_sync_replay)
 {
-	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool handlers = PG_GETARG_BOOL(1);
+	char *id;
+	bool handlers = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	RoleScope scope;
 	StoredEvent *stored;
 	Receipt receipt;
 
+	argument_required(fcinfo, 0, "an event's id");
+	id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	scope = role_enter_engine();
 	stored = replay_lock(id, account_of(id));
 	if (stored == NULL)

@@ -131,8 +131,8 @@ tell_and_undo(void *arg)
 /* test_handler(name, event_id): runs it on a stored event and rolls back */
 ENGINE_FUNCTION(stripe_sync_test_handler)
 {
-	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char *event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *name;
+	char *event_id;
 	RoleScope scope;
 	Handler *handler;
 	StringInfoData report;
@@ -140,6 +140,10 @@ ENGINE_FUNCTION(stripe_sync_test_handler)
 	ErrorData *error = NULL;
 	Event event;
 
+	argument_required(fcinfo, 0, "a handler's name");
+	argument_required(fcinfo, 1, "an event's id");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	event_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	scope = role_enter_engine();
 	handler = handler_find(name);
 	if (handler == NULL)

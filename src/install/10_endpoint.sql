@@ -39,7 +39,7 @@ COMMENT ON FUNCTION stripe_sync.add_endpoint(text, text, boolean, interval, text
 'Names a source of events and its signing secret ("whsec_...", or file:/absolute/path, read when used). livemode NULL takes the mode of the first event; tolerance NULL accepts any age; account keeps another Stripe account, a sandbox, or test beside live apart: "acct_..." or a word. Makes the mirror''s tables when there are none. A known name: livemode NULL and account '''' keep what is there, tolerance is replaced, another secret is 42710, another account 55000 once it has events. 22023 for endpoints of one account and different modes.';
 
 CREATE FUNCTION stripe_sync.move_account(old text, new text) RETURNS bigint
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_move_account';
 COMMENT ON FUNCTION stripe_sync.move_account(text, text) IS
 'Gives an account another name, with all that there is of it and of accounts below it: endpoints, events, mirror, alerts, jobs, keys. Returns how many rows were moved; 42710, and nothing is moved, where there are some of the new name already.';

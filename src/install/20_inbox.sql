@@ -130,7 +130,7 @@ COMMENT ON FUNCTION stripe_sync.event_type_fits(text, text) IS
 
 CREATE FUNCTION stripe_sync.replay(INOUT event_id text, handlers boolean DEFAULT false,
 	OUT status text, OUT detail text)
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_replay';
 COMMENT ON FUNCTION stripe_sync.replay(text, boolean) IS
 'Applies a stored event again: of a failed or dead one what failed, of any other the mirror alone, and its handlers too when asked. SY005 when there is no such event.';

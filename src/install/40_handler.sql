@@ -33,7 +33,7 @@ COMMENT ON FUNCTION stripe_sync.drop_handler(text) IS
 'Forgets a handler, and what is waiting for it. SY005 when there is no such handler.';
 
 CREATE FUNCTION stripe_sync.test_handler(name text, event_id text) RETURNS text
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_test_handler';
 COMMENT ON FUNCTION stripe_sync.test_handler(text, text) IS
 'Runs a handler on a stored event and rolls it back: what it raised, how long it took, which tables it wrote.';
