@@ -287,3 +287,9 @@ SELECT body->>'status' AS status FROM t.post(t.pretty('evt_l2', true), 'learns',
 SELECT code, events, detail FROM t.refusals() WHERE endpoint = 'learns';
 SELECT live_at IS NOT NULL AS live_came FROM stripe_sync.refusal_watch WHERE endpoint = 'learns';
 SELECT id, status FROM stripe_sync.event WHERE endpoint = 'learns' ORDER BY id;
+
+-- In a copy nothing is written of them: a restore may be bringing the same rows.
+UPDATE stripe_sync.identity SET system_identifier = system_identifier + 1;
+SELECT http_status FROM t.post(t.pretty('evt_copy'), 'learns', 'whsec_of_nobody');
+SELECT count(*) AS written FROM stripe_sync.refusal_record WHERE endpoint = 'learns' AND code = 'SY002';
+SELECT events FROM stripe_sync.refusals() WHERE endpoint = 'learns' AND code = 'SY002';

@@ -81,6 +81,14 @@ ALTER ROLE regress_rights_mirror RENAME TO regress_rights_reports;
 DROP TABLE stripe.prices;
 SELECT action FROM stripe_sync.create_tables('{price,coupon}');
 SELECT has_table_privilege('regress_rights_reports', 'stripe.prices', 'SELECT') AS prices, has_table_privilege('regress_rights_reports', 'stripe.mine', 'SELECT') AS mine;
+-- what a role reads through another it has for itself as well, when it is granted
+CREATE ROLE regress_rights_member IN ROLE regress_rights_reports;
+SELECT stripe_sync.grant_mirror('regress_rights_member') \g /dev/null
+REVOKE regress_rights_reports FROM regress_rights_member;
+SELECT has_schema_privilege('regress_rights_member', 'stripe', 'USAGE') AS schema, has_table_privilege('regress_rights_member', 'stripe.prices', 'SELECT') AS prices;
+SELECT stripe_sync.revoke_all('regress_rights_member') \g /dev/null
+SELECT has_table_privilege('regress_rights_member', 'stripe.prices', 'SELECT') AS prices;
+DROP ROLE regress_rights_member;
 SELECT stripe_sync.revoke_all('regress_rights_reports');
 DROP TABLE stripe.prices, stripe.mine;
 SELECT action FROM stripe_sync.create_tables('{price}');
