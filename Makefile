@@ -39,6 +39,8 @@ OBJS = \
 	src/grant.o \
 	src/argument.o \
 	src/level.o \
+	src/subtransaction.o \
+	src/worker_transaction.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \

@@ -405,7 +405,7 @@ alert_attempt(Event *event, bool wait, ErrorData **error)
 		}
 		if (!application->alert->opens && !application->alert->closes)
 			continue;
-		if (!step_guard(lock_body, application, NULL, &one))
+		if (!subtransaction_run(lock_body, application, NULL, &one))
 			note_error(application->alert, one, error);
 		else if (application->locked)
 			locked = lappend(locked, application);
@@ -413,7 +413,7 @@ alert_attempt(Event *event, bool wait, ErrorData **error)
 	foreach(cell, locked)
 	{
 		CommandCounterIncrement(); /* it sees what was done before it */
-		if (!step_guard(apply_body, lfirst(cell), NULL, &one))
+		if (!subtransaction_run(apply_body, lfirst(cell), NULL, &one))
 			note_error(((Application *) lfirst(cell))->alert, one, error);
 	}
 	return *error == NULL;

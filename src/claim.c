@@ -373,7 +373,8 @@ render_guarded(Claimed *claimed)
 {
 	ErrorData *error;
 
-	if (!step_guard(render_body, claimed, step_excuse_all, &error))
+	if (!subtransaction_run(render_body, claimed, subtransaction_excuse_all,
+							&error))
 		ereport(WARNING,
 				(errmsg("message " INT64_FORMAT " is sent as it was queued: %s",
 						claimed->flight->id, error->message)));

@@ -166,7 +166,7 @@ tell_mirror(StringInfo out, const Event *event, const char *account)
 	MirrorTale tale = {out, event, account};
 	ErrorData *error;
 
-	if (!step_guard(show_row_body, &tale, NULL, &error))
+	if (!subtransaction_run(show_row_body, &tale, NULL, &error))
 		appendStringInfo(out, "%s.%s can't be used: %s.\n", MIRROR_SCHEMA,
 						 event->catalog->table, error->message);
 }

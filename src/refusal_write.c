@@ -260,6 +260,7 @@ refusal_write_now(const RefusalNote *note)
 		return false;
 	if (is_recent(logged_at, now, LOG_EVERY))
 		refusal_set_logged(note, logged_at);
-	(void) step_guard(write_body, NULL, step_excuse_all, &error);
+	(void) subtransaction_run(write_body, NULL, subtransaction_excuse_all,
+							  &error);
 	return !is_recent(logged_at, now, LOG_EVERY);
 }

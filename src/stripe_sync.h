@@ -35,6 +35,8 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "subtransaction.h"
+#include "worker_transaction.h"
 
 /* SQLSTATEs of our own: see "Errors" in the documentation */
 #define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
@@ -453,9 +455,6 @@ typedef struct StepFailure
 	ErrorData *error;
 } StepFailure;
 
-extern bool step_guard(void (*body)(void *), void *arg,
-					   bool (*excuse)(const ErrorData *), ErrorData **error);
-extern bool step_excuse_all(const ErrorData *error);
 extern void step_run(StepRun *run, List *steps);
 extern void step_failed(StepRun *run, const Step *step, ErrorData *error);
 extern bool step_is_dead(const Step *step);
@@ -673,20 +672,12 @@ extern bool standstill_find(const char *what, Standstill *standstill);
 extern void standstill_note(const char *what);
 
 /* ---- in pass.c: the worker's work, wherever it runs ---- */
-typedef struct PassOwner
-{
-	void (*begin)(void);
-	void (*commit)(void);
-	bool own_session; /* nobody else's code has left anything in it */
-} PassOwner;
-
-extern void pass_setup(const PassOwner *owner);
+extern void pass_setup(const TransactionOwner *owner);
 extern void pass_woken(void);			  /* something was committed */
 extern void pass_reloaded(void);		  /* settings are others */
 extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
 extern bool pass_awaits(TimestampTz *until);
 extern bool pass_idle(void); /* nothing in flight */
-extern bool pass_fits(void);
 extern void pass_land(long milliseconds, void (*interrupts)(void));
 extern void pass_finish(void); /* let go of what is claimed */
 
