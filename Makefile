@@ -45,6 +45,8 @@ OBJS = \
 	src/secret.o \
 	src/secret_kind.o \
 	src/secret_row.o \
+	src/refusal.o \
+	src/backoff.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_secret.o \
@@ -55,6 +57,7 @@ OBJS = \
 	src/event.o \
 	src/event_name.o \
 	src/inbox_table.o \
+	src/event_store.o \
 	src/inbox.o \
 	src/step.o \
 	src/record.o \
@@ -89,11 +92,11 @@ OBJS = \
 	src/test_handler.o \
 	src/held.o \
 	src/replay.o \
-	src/refusal.o \
-	src/misfit.o \
-	src/refusal_count.o \
-	src/refusal_write.o \
-	src/refusal_watch.o \
+	src/refused_delivery.o \
+	src/matching_secret.o \
+	src/refused_count.o \
+	src/refused_write.o \
+	src/refused_watch.o \
 	src/webhook.o \
 	src/previous.o \
 	src/predecessor.o \

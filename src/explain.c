@@ -223,8 +223,8 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	Story story;
 	Event event;
 
-	if (!read_story(id, &story) || !inbox_load(id, story.account, &event))
-		replay_missing(id);
+	if (!read_story(id, &story) || !event_load(id, story.account, &event))
+		event_missing(id);
 	initStringInfo(&out);
 	tell_arrival(&out, &event, &story);
 	if (tell_held(&out, &event, &story))

@@ -11,7 +11,7 @@
 
 #include "flight.h"
 #include "pass.h"
-#include "refusal.h"
+#include "refused.h"
 
 #define CHORES_EVERY (60 * USECS_PER_SEC)
 #define PRUNE_EVERY	 USECS_PER_HOUR

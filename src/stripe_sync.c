@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-#include "refusal.h"
+#include "refused.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
