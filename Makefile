@@ -49,6 +49,7 @@ OBJS = \
 	src/backoff.o \
 	src/verify.o \
 	src/endpoint.o \
+	src/endpoint_setup.o \
 	src/endpoint_secret.o \
 	src/endpoint_mode.o \
 	src/account.o \
@@ -115,6 +116,7 @@ OBJS = \
 	src/destination_test.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/outbox_hooks.o \
 	src/group.o \
 	src/burst.o \
 	src/incident.o \

@@ -318,7 +318,7 @@ render_payload(Flight *flight, int64 incident)
 		"UPDATE stripe_sync.message SET payload = $2 WHERE id = $1",
 		2,
 		{INT8OID, JSONBOID}};
-	Jsonb *payload = incident_render(incident, flight->id, flight->method);
+	Jsonb *payload = outbox_hooks->render(incident, flight->id, flight->method);
 	Datum values[] = {Int64GetDatum(flight->id), (Datum) 0};
 
 	if (payload == NULL)

@@ -22,6 +22,7 @@ _PG_init(void)
 	role_init();
 	engine_init();
 	table_init();
+	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		slots_init();

@@ -599,6 +599,21 @@ typedef struct Outgoing
 /* The message's id; 0 when one with its key, or such a change, waits already. */
 extern int64 outbox_enqueue(const Outgoing *outgoing);
 
+/*
+ * Set by alert_init().  They run in the engine's scope; destination_dropped
+ * runs within the caller's SPI connection.
+ */
+typedef struct OutboxHooks
+{
+	/* The current payload of an incident's message, NULL: as it was queued */
+	Jsonb *(*render)(int64 incident, int64 message, const char *method);
+	void (*destination_disabled)(Jsonb *object);
+	void (*destination_enabled)(text *destination);
+	void (*destination_dropped)(text *destination);
+} OutboxHooks;
+
+extern const OutboxHooks *outbox_hooks;
+
 /* ---- in alert.c and incident.c: events to messages ---- */
 #define STEP_ALERTS "alerts"
 
@@ -622,8 +637,10 @@ extern void recovered_reading(const char *object_type);
 
 extern void incident_end_all(text *destination);
 extern void incident_end_disabled(text *destination);
-/* What an incident's own message is to say now; NULL: as it was queued. */
 extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
+
+/* ---- in outbox_hooks.c ---- */
+extern void alert_init(void);
 
 /* ---- in guard.c: may this database send? ---- */
 typedef enum OutboundState
