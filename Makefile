@@ -31,10 +31,13 @@ OBJS = \
 	src/role.o \
 	src/noted_path.o \
 	src/own.o \
+	src/scope_stack.o \
 	src/deferred.o \
 	src/scope_guard.o \
 	src/scope_leftover.o \
 	src/engine.o \
+	src/statement.o \
+	src/setup_cache.o \
 	src/advisory.o \
 	src/grant.o \
 	src/argument.o \
@@ -114,6 +117,7 @@ OBJS = \
 	src/untold.o \
 	src/rotated.o \
 	src/destination_test.o \
+	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
 	src/outbox_hooks.o \

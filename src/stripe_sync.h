@@ -37,6 +37,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "refusal.h"
+#include "statement.h"
 #include "subtransaction.h"
 #include "worker_transaction.h"
 
@@ -117,14 +118,6 @@ extern bool deferred_possible(void);
 extern void deferred_fire_callers(void);
 
 /* ---- in engine.c: the extension's own tables ---- */
-typedef struct EngineStatement
-{
-	const char *sql;
-	int nargs;
-	Oid types[20];
-	struct _SPI_plan *plan;
-} EngineStatement;
-
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
 extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
