@@ -88,6 +88,8 @@ bool
 event_store(const Event *event, const char *endpoint, const char *source,
 			const EventOutcome *outcome)
 {
+	TimestampTz now = outcome->applied != 0 ? outcome->applied
+											: GetCurrentTimestamp();
 	Row row;
 	RowTarget *target;
 	bool inserted;
@@ -95,7 +97,7 @@ event_store(const Event *event, const char *endpoint, const char *source,
 	memset(row.nulls, true, sizeof(row.nulls));
 	put_envelope(&row, event);
 	put_text(&row, EVENT_ENDPOINT, endpoint);
-	put(&row, EVENT_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	put(&row, EVENT_RECEIVED_AT, TimestampTzGetDatum(now));
 	put_text(&row, EVENT_SOURCE, source);
 	put_outcome(&row, outcome);
 	row.nulls[EVENT_OBJECT_ID - 1] |= outcome->unassigned;
