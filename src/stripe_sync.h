@@ -36,19 +36,11 @@
 #include "backoff.h"
 #include "catalog.h"
 #include "compat.h"
+#include "error_codes.h"
 #include "refusal.h"
 #include "statement.h"
 #include "subtransaction.h"
 #include "worker_transaction.h"
-
-/* SQLSTATEs of our own: see "Errors" in the documentation */
-#define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
-#define ERRCODE_SIGNATURE_MISFIT	 MAKE_SQLSTATE('S', 'Y', '0', '0', '2')
-#define ERRCODE_SIGNATURE_TOO_OLD	 MAKE_SQLSTATE('S', 'Y', '0', '0', '3')
-#define ERRCODE_NO_EVENT			 MAKE_SQLSTATE('S', 'Y', '0', '0', '4')
-#define ERRCODE_NO_SUCH_NAME		 MAKE_SQLSTATE('S', 'Y', '0', '0', '5')
-#define ERRCODE_WRONG_MODE			 MAKE_SQLSTATE('S', 'Y', '0', '0', '6')
-#define ERRCODE_NO_SECRET			 MAKE_SQLSTATE('S', 'Y', '0', '0', '7')
 
 #define ENGINE_EXTENSION "stripe_sync"
 #define ENGINE_SCHEMA	 "stripe_sync"
@@ -140,7 +132,6 @@ extern void engine_init(void);
 extern uint64 engine_generation(void);
 
 /* ---- in own.c: which objects are the extension's own ---- */
-struct Refusal;
 
 extern Oid engine_relation(const char *name); /* a table, or an index of one */
 extern Oid engine_extension(void);
