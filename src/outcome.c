@@ -137,30 +137,12 @@ outcome_without_key(const Part *part)
 
 /* ---- errors ---- */
 
-static bool useless = false;
-
-int
-answer_is_useless(void)
-{
-	useless = true;
-	return 0;
-}
-
-bool
-answer_was_useless(void)
-{
-	bool was = useless;
-
-	useless = false;
-	return was;
-}
-
 /* As step_guard(); afterwards it is known whether the answer was useless. */
 bool
 outcome_guard(void (*body)(void *), void *arg,
 			  bool (*excuse)(const ErrorData *), ErrorData **error)
 {
-	useless = false;
+	(void) answer_was_useless(); /* forgets what is set */
 	return step_guard(body, arg, excuse, error);
 }
 

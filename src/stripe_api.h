@@ -85,6 +85,8 @@ extern void api_headers(const ApiCall *call, HttpRequest *request,
 						StringInfo buffers, int nbuffers);
 extern bool api_is_dated(const HttpAnswer *answer);
 extern void api_judge(ApiCall *call, const HttpAnswer *answer);
+extern int answer_is_useless(void); /* in an ereport() */
+extern bool answer_was_useless(void);
 
 /* ---- in page.c: a page of a list ---- */
 typedef struct PageElement
@@ -291,9 +293,6 @@ extern Outcome outcome_of_error(Part *part, ErrorData *error);
 extern Outcome outcome_without_key(const Part *part);
 extern bool outcome_guard(void (*body)(void *), void *arg,
 						  bool (*excuse)(const ErrorData *), ErrorData **error);
-/* In an ereport(): Stripe's answer is no use, to ask again would be none. */
-extern int answer_is_useless(void);
-extern bool answer_was_useless(void); /* of the last error, once */
 extern bool part_is_tried_out(const Part *part);
 
 /* ---- in unread.c: what is known not to have been read or written ---- */
