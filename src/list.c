@@ -211,7 +211,7 @@ list_put_off_rows(const Part *part, List *readings)
 
 		if (strcmp(reading->status, "failed") != 0)
 			continue;
-		if (!type_is_retrievable(reading->type))
+		if (!catalog_is_retrievable(reading->type))
 			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 							errmsg("%s %s: %s", reading->type->object,
 								   reading->id, reading->detail)));

@@ -26,7 +26,7 @@ page_tries(const Part *part)
 static bool
 is_read_again(const Part *part)
 {
-	return part->kind == &part_list && type_is_retrievable(part_type(part));
+	return part->kind == &part_list && catalog_is_retrievable(part_type(part));
 }
 
 /* What was passed over stays so, now that something behind it has come. */

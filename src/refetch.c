@@ -16,19 +16,12 @@
 
 /* ---- asked for ---- */
 
-bool
-type_is_retrievable(const CatalogType *type)
-{
-	return type->table != NULL && type->retrieve_path != NULL &&
-		   strcmp(type->api, "v1") == 0;
-}
-
 static const CatalogType *
 retrievable_type(const char *name)
 {
 	const CatalogType *type = catalog_find(name, strlen(name));
 
-	if (type == NULL || !type_is_retrievable(type))
+	if (type == NULL || !catalog_is_retrievable(type))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

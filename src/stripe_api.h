@@ -344,7 +344,6 @@ extern void gap_close(Part *part, TimestampTz now);
 extern void gap_release(int64 job);
 
 /* ---- in refetch.c ---- */
-extern bool type_is_retrievable(const CatalogType *type);
 extern TimestampTz reread_to_parts(void); /* when the next is due */
 
 /* ---- in event_types.c: which types of events are asked for ---- */

@@ -20,7 +20,7 @@ reads_object(const Part *part)
 	return part->object_id != NULL &&
 		   (part->kind == &part_object || part->kind == &part_single ||
 			part->kind == &part_rest) &&
-		   type_is_retrievable(part_type(part));
+		   catalog_is_retrievable(part_type(part));
 }
 
 /* ---- what is kept ---- */
