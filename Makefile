@@ -146,6 +146,7 @@ OBJS = \
 	src/caller.o \
 	src/job.o \
 	src/part.o \
+	src/cursor.o \
 	src/outcome.o \
 	src/unread.o \
 	src/runner.o \

@@ -318,7 +318,7 @@ move_cursor(Part *part, const EventPage *page)
 {
 	if (page->last == NULL ||
 		(part->cursor != NULL && strcmp(page->last, part->cursor) == 0) ||
-		list_goes_round(part, page->last))
+		part_goes_round(part, page->last))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's list of events does not go on: its pages end "

@@ -292,46 +292,6 @@ list_add_rests(Part *part, const Reading *reading)
 
 /* ---- where it goes on ---- */
 
-static void
-begin_lap(Part *part)
-{
-	if (part->tortoise != NULL)
-		pfree(part->tortoise);
-	part->tortoise = NULL;
-	part->steps = 0;
-	part->lap = 1;
-}
-
-/* From the top: that it goes by the same ids again is no circle. */
-void
-list_begin_again(Part *part)
-{
-	part_set_cursor(part, NULL);
-	begin_lap(part);
-}
-
-/*
- * Does the list go round in a circle?  Brent's way of finding out: a cursor is
- * kept and compared with those that follow, for twice as many each time.
- */
-bool
-list_goes_round(Part *part, const char *last)
-{
-	if (part->lap == 0)
-		begin_lap(part);
-	if (part->tortoise != NULL && strcmp(part->tortoise, last) == 0)
-		return true;
-	if (++part->steps >= part->lap)
-	{
-		if (part->tortoise != NULL)
-			pfree(part->tortoise);
-		part->tortoise = MemoryContextStrdup(part->memory, last);
-		part->steps = 0;
-		part->lap *= 2;
-	}
-	return false;
-}
-
 /* Of an object whose id isn't its first field. */
 static char *
 key_of(const PageElement *element)
@@ -353,7 +313,7 @@ move_cursor(Part *part, List *elements)
 	if (last != NULL && id == NULL)
 		id = key_of(last);
 	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
-		list_goes_round(part, id))
+		part_goes_round(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -433,7 +393,7 @@ static void
 list_take(Part *part, const ApiCall *call)
 {
 	if (list_has_new_table(part) && part->cursor != NULL)
-		list_begin_again(part);
+		part_restart(part);
 	else if (!list_take_page(part, call))
 		part->finished = true;
 }

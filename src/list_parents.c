@@ -72,7 +72,7 @@ children_next(Part *part)
 		set_next_parent(part);
 	else /* of this one alone */
 		part_set_parent(part, part->parent_id == NULL ? part->object_id : NULL);
-	list_begin_again(part);
+	part_restart(part);
 	part->restarted = false;
 	part->ready = part->parent_id != NULL;
 	part->finished = !part->ready;

@@ -87,7 +87,7 @@ outcome_is_restart(Part *part, const ApiCall *call)
 		part->kind->cursor_may_go < refusal || part->cursor == NULL ||
 		part->restarted)
 		return false;
-	list_begin_again(part);
+	part_restart(part);
 	return part->restarted = true;
 }
 

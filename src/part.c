@@ -51,8 +51,8 @@ part_type(const Part *part)
 }
 
 /* A part lives as long as a list is long: nothing may be left behind. */
-static void
-set_string(Part *part, char **place, const char *value)
+void
+part_set_string(Part *part, char **place, const char *value)
 {
 	char *copy = value ? MemoryContextStrdup(part->memory, value) : NULL;
 
@@ -72,34 +72,15 @@ part_load_key(Part *part)
 
 	if (part->key != NULL)
 		OPENSSL_cleanse(part->key, strlen(part->key));
-	set_string(part, &part->key, found ? buffer : NULL);
-	set_string(part, &part->trouble, found ? NULL : trouble);
+	part_set_string(part, &part->key, found ? buffer : NULL);
+	part_set_string(part, &part->trouble, found ? NULL : trouble);
 	OPENSSL_cleanse(buffer, sizeof(buffer));
-}
-
-void
-part_set_cursor(Part *part, const char *cursor)
-{
-	set_string(part, &part->cursor, cursor);
-}
-
-/* Where it was before what it may have to come back to. */
-void
-part_keep_cursor(Part *part)
-{
-	set_string(part, &part->sound_cursor, part->cursor);
-}
-
-void
-part_return_to_cursor(Part *part)
-{
-	set_string(part, &part->cursor, part->sound_cursor);
 }
 
 void
 part_set_parent(Part *part, const char *id)
 {
-	set_string(part, &part->parent_id, id);
+	part_set_string(part, &part->parent_id, id);
 }
 
 /* It never goes back. */
@@ -119,7 +100,7 @@ part_note(Part *part, const char *note)
 		return;
 	both = part->note != NULL ? psprintf("%s\n%s", part->note, note)
 							  : pstrdup(note);
-	set_string(part, &part->note, both);
+	part_set_string(part, &part->note, both);
 	pfree(both);
 }
 
@@ -334,5 +315,5 @@ part_forget(Part *part)
 {
 	part->pages = part->objects = part->missing = part->repaired = 0;
 	part->finished = part->stays = false;
-	set_string(part, &part->note, NULL);
+	part_set_string(part, &part->note, NULL);
 }

@@ -234,12 +234,19 @@ extern const char *const part_columns;
 extern Part *part_read(HeapTuple row, TupleDesc desc);
 extern void part_free(Part *part);
 extern const CatalogType *part_type(const Part *part);
-extern void part_set_cursor(Part *part, const char *cursor);
+extern void part_set_string(Part *part, char **place, const char *value);
 extern void part_set_parent(Part *part, const char *id);
-extern void part_keep_cursor(Part *part);
-extern void part_return_to_cursor(Part *part);
 extern void part_set_progress(Part *part, double progress);
 extern void part_note(Part *part, const char *note);
+
+/* ---- in cursor.c: where a part is in its list ---- */
+extern void part_set_cursor(Part *part, const char *cursor);
+extern void part_keep_cursor(Part *part);
+extern void part_return_to_cursor(Part *part);
+extern void part_restart(Part *part);
+extern bool part_goes_round(Part *part, const char *next);
+
+/* ---- in part.c: a part as it stands in stripe_sync.job_part ---- */
 
 /* What was in a part's way. */
 typedef enum Trouble
@@ -322,10 +329,8 @@ extern const PartKind part_new_endpoint;
 extern void path_append(StringInfo path, const char *text);
 extern char *path_fill(const char *pattern, const char *id);
 extern void path_append_page(StringInfo path, const Part *part);
-extern bool list_goes_round(Part *part, const char *last);
 extern char *list_path(const Part *part);
 extern bool list_take_page(Part *part, const ApiCall *call);
-extern void list_begin_again(Part *part);
 extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
 extern void list_add_rests(Part *part, const Reading *reading);
