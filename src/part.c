@@ -20,20 +20,6 @@
 
 #define MAX_NOTE 2000 /* bytes of notes about one answer */
 
-static const PartKind *const kinds[] = {
-	&part_object,	 &part_single,		&part_events,	&part_age,
-	&part_list,		 &part_rest,		&part_children, &part_vanished,
-	&part_endpoints, &part_new_endpoint};
-
-static const PartKind *
-find_kind(const char *name)
-{
-	for (int i = 0; i < lengthof(kinds); i++)
-		if (strcmp(kinds[i]->name, name) == 0)
-			return kinds[i];
-	elog(ERROR, "there is no kind of part \"%s\"", name);
-}
-
 /* ---- in hand ---- */
 
 void
@@ -157,7 +143,7 @@ part_read(HeapTuple row, TupleDesc desc)
 	part->memory = memory;
 	part->job = DatumGetInt64(next_datum(&reader, 0));
 	part->number = DatumGetInt32(next_datum(&reader, 0));
-	part->kind = find_kind(next_text(&reader));
+	part->kind = part_kind_find(next_text(&reader));
 	part->priority = DatumGetInt32(next_datum(&reader, 0));
 	part->object_type = next_text(&reader);
 	part->object_id = next_text(&reader);

@@ -229,6 +229,10 @@ extern void job_unblock(const Part *part, const char *state);
 extern void job_fail_account(const Part *part, const char *error);
 extern void job_finish(int64 job);
 
+/* ---- in part_kind.c: which kinds there are ---- */
+extern void part_kinds_register(const PartKind *const *all, int count);
+extern const PartKind *part_kind_find(const char *name);
+
 /* ---- in part.c: a part, as read and written ---- */
 extern const char *const part_columns;
 extern Part *part_read(HeapTuple row, TupleDesc desc);
@@ -314,6 +318,9 @@ extern void unread_cancelled(int64 job);
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
 /* The account whose key it is. */
 #define OWN_ACCOUNT "/v1/account"
+
+/* ---- in kinds.c: all of them ---- */
+extern void kinds_init(void);
 
 extern const PartKind part_age;
 extern const PartKind part_list;
