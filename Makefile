@@ -153,6 +153,7 @@ OBJS = \
 	src/reclaim.o \
 	src/kinds.o \
 	src/unread.o \
+	src/backfill_order.o \
 	src/reconcile.o \
 	src/event_list.o \
 	src/gap.o \

@@ -44,5 +44,6 @@ const PartKind part_age = {
 	.name = "age",
 	.path = age_path,
 	.take = age_take,
+	.ended = backfill_part_ended,
 	.takes = API_BIT(API_REFUSED) | API_BIT(API_GONE) | API_BIT(API_FORBIDDEN),
 };

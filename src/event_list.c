@@ -361,7 +361,11 @@ events_take(Part *part, const ApiCall *call)
 const PartKind part_events = {.name = "events",
 							  .path = events_path,
 							  .take = events_take,
+							  .pass_over = unread_pass_over,
+							  .passed_over = unread_passed_over,
+							  .ended = unread_over,
+							  .cancelled = gap_release,
 							  .cursor_may_go = CURSOR_MISSING,
 							  .quiet = true,
 							  .shrinks = true,
-							  .passes_over = true};
+							  .again = "SELECT stripe_sync.reconcile()"};

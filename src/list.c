@@ -235,7 +235,7 @@ is_list_url(const char *url)
 static void
 add_rest(const Part *part, const Reading *reading, const char *url)
 {
-	TimestampTz wanted = part->kind == &part_object ? part->since : DT_NOBEGIN;
+	TimestampTz wanted = part->kind->one_object ? part->since : DT_NOBEGIN;
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account, list_path, since)"
@@ -415,20 +415,51 @@ rest_take(Part *part, const ApiCall *call)
 		unread_done(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
 }
 
+/* An object that can be read by its id is, later. */
+static void
+list_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	const CatalogType *type = part_type(part);
+
+	unread_pass_over(part, id, call);
+	if (catalog_is_retrievable(type))
+		reread_put_off(type, id, part->account,
+					   call->as_of != 0 ? call->as_of : DT_NOBEGIN,
+					   call->trouble);
+}
+
+static void
+list_passed_over(const Part *part, char *id)
+{
+	if (!catalog_is_retrievable(part_type(part)))
+		unread_passed_over(part, id);
+}
+
+static void
+rest_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	unread_note(part, part->list_path, id, call);
+}
+
 const PartKind part_list = {
 	.name = "list",
 	.path = list_path,
 	.take = list_take,
+	.pass_over = list_pass_over,
+	.passed_over = list_passed_over,
+	.ended = backfill_part_ended,
 	.cursor_may_go = CURSOR_REFUSED,
 	.shrinks = true,
-	.passes_over = true,
 };
 const PartKind part_rest = {
 	.name = "rest",
 	.path = list_path,
 	.take = rest_take,
+	.pass_over = rest_pass_over,
+	.passed_over = unread_passed_over_rest,
+	.ended = unread_over,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 	.shrinks = true,
-	.passes_over = true,
+	.one_object = true,
 };

@@ -153,8 +153,10 @@ const PartKind part_children = {
 	.path = list_path,
 	.take = children_take,
 	.next = children_next,
+	.pass_over = unread_pass_over,
+	.passed_over = unread_passed_over,
+	.ended = unread_over,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 	.shrinks = true,
-	.passes_over = true,
 };

@@ -7,6 +7,8 @@
  */
 #include "stripe_api.h"
 
+#include "executor/spi.h"
+
 static const PartKind *const *kinds = NULL;
 static int nkinds = 0;
 
@@ -24,4 +26,58 @@ part_kind_find(const char *name)
 		if (strcmp(kinds[i]->name, name) == 0)
 			return kinds[i];
 	elog(ERROR, "there is no kind of part \"%s\"", name);
+}
+
+/* ---- what is asked of all kinds ---- */
+
+void
+part_kinds_cancelled(int64 job)
+{
+	for (int i = 0; i < nkinds; i++)
+		if (kinds[i]->cancelled != NULL)
+			kinds[i]->cancelled(job);
+}
+
+typedef struct Polling
+{
+	const PartKind *kind;
+	TimestampTz due;
+} Polling;
+
+static void
+poll_body(void *arg)
+{
+	Polling *polling = arg;
+
+	SPI_connect();
+	polling->due = polling->kind->poll();
+	SPI_finish();
+}
+
+/* Somebody's open transaction may be in the way: then in a second. */
+static TimestampTz
+poll_kind(const PartKind *kind)
+{
+	Polling polling = {kind, GetCurrentTimestamp() + USECS_PER_SEC};
+	ErrorData *error;
+
+	if (!step_guard(poll_body, &polling, step_excuse_all, &error) &&
+		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not add parts of kind \"%s\" to a job: %s",
+						kind->name, error->message)));
+	return polling.due;
+}
+
+/* Within a transaction; when the first kind must be polled again. */
+TimestampTz
+part_kinds_poll(void)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < nkinds; i++)
+		if (kinds[i]->poll != NULL)
+			first = Min(first, poll_kind(kinds[i]));
+	return first;
 }

@@ -211,7 +211,7 @@ move_due(void)
  * What the mirror wants read again becomes parts of a job; when the next is
  * due.  Within an SPI connection of the caller's.
  */
-TimestampTz
+static TimestampTz
 reread_to_parts(void)
 {
 	static EngineStatement select = {
@@ -329,7 +329,13 @@ const PartKind part_object = {
 	.name = "object",
 	.path = object_path,
 	.take = object_take,
+	.ended = unread_over,
+	.cancelled = unread_cancelled, /* parts "rest" of the job, too */
+	.poll = reread_to_parts,
 	.takes = API_BIT(API_GONE),
+	.one_object = true,
+	/* of two answers at a time none could tell which is the later */
+	.one_at_a_time = true,
 };
 
 /* What a backfill reads of an account beside lists. */
@@ -343,4 +349,6 @@ const PartKind part_single = {
 	.name = "single",
 	.path = single_path,
 	.take = object_take,
+	.ended = unread_over,
+	.one_object = true,
 };

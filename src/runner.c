@@ -258,9 +258,8 @@ write_outcome(Part *part, const Outcome *outcome)
 		part_load_key(part); /* it may be another by now */
 		return true;
 	}
-	unread_over(part, outcome);
-	if (strcmp(outcome->state, "waiting") != 0)
-		job_unblock(part, outcome->state);
+	if (part->kind->ended != NULL)
+		part->kind->ended(part, outcome);
 	job_finish(part->job);
 	return false;
 }
@@ -482,29 +481,6 @@ load_keys(void)
 	}
 }
 
-static void
-reread_body(void *arg)
-{
-	SPI_connect();
-	*(TimestampTz *) arg = reread_to_parts();
-	SPI_finish();
-}
-
-/* Somebody's open transaction may be in the way: that is for later. */
-static TimestampTz
-take_rereads(void)
-{
-	TimestampTz due = GetCurrentTimestamp() + USECS_PER_SEC;
-	ErrorData *error;
-
-	if (!step_guard(reread_body, &due, step_excuse_all, &error) &&
-		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ereport(WARNING, (errcode(error->sqlerrcode),
-						  errmsg("what the mirror wants read waits: %s",
-								 error->message)));
-	return due;
-}
-
 /* False when nothing may be asked for: paused, or another server's copy. */
 static bool
 claim(void)
@@ -518,7 +494,7 @@ claim(void)
 	if (may && nparts < AT_ONCE)
 	{
 		int nest = engine_plan_in_haste();
-		TimestampTz reread_due = take_rereads();
+		TimestampTz poll_due = part_kinds_poll();
 
 		SPI_connect();
 		next_due = find_next();
@@ -528,7 +504,7 @@ claim(void)
 			/* what is still due somebody else has, and may let go of */
 			next_due = Max(find_next(), now + USECS_PER_SEC);
 		}
-		next_due = Min(next_due, reread_due);
+		next_due = Min(next_due, poll_due);
 		SPI_finish();
 		engine_plan_as_before(nest);
 		load_keys();

@@ -189,6 +189,24 @@ typedef enum CursorRefusal
 	CURSOR_REFUSED	/* whatever it won't answer */
 } CursorRefusal;
 
+/* What was in a part's way. */
+typedef enum Trouble
+{
+	TROUBLE_NONE,
+	TROUBLE_ANSWER, /* Stripe's answer, or that there was none */
+	TROUBLE_KEY,	/* the key, whatever is asked for with it */
+	TROUBLE_WRITING /* our own database */
+} Trouble;
+
+/* What becomes of a part. */
+typedef struct Outcome
+{
+	const char *state;
+	TimestampTz due;
+	const char *error; /* or NULL: none, or no more */
+	Trouble trouble;
+} Outcome;
+
 /* How parts of a kind are read. */
 typedef struct PartKind
 {
@@ -205,13 +223,33 @@ typedef struct PartKind
 	void (*post)(const Part *part, ApiCall *call);
 	/* writes what has come, in a transaction and the engine's scope */
 	void (*take)(Part *part, const ApiCall *call);
+	/*
+	 * Or NULL: an object that does not come whole even alone is passed over.
+	 * The first notes it, before the cursor moves behind it; the second is
+	 * called when something behind it has been read, so that it stays unread.
+	 */
+	void (*pass_over)(Part *part, const char *id, const ApiCall *call);
+	void (*passed_over)(const Part *part, char *id);
+	/* or NULL: within the transaction of each outcome but "running" */
+	void (*ended)(const Part *part, const Outcome *outcome);
+	/* or NULL: a job was cancelled, which may have parts of this kind */
+	void (*cancelled)(int64 job);
+	/*
+	 * Or NULL: adds parts that are asked for in another table; when it must be
+	 * called again.  In a subtransaction, with an SPI connection.
+	 */
+	TimestampTz (*poll)(void);
 	/* its cursor is an object, which may be gone */
 	CursorRefusal cursor_may_go;
 	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
 	bool quiet; /* a page of which nothing was missing changes no table */
 	/* it reads pages, of fewer objects when one does not come whole */
 	bool shrinks;
-	bool passes_over; /* an object that does not come whole even alone */
+	/* it reads object_id, or the rest of it: refetch() would do as well */
+	bool one_object;
+	/* of the same object only one such part is worked at, the others wait */
+	bool one_at_a_time;
+	const char *again; /* SQL that has the same read again, or NULL */
 } PartKind;
 
 #define API_BIT(verdict) (1 << (verdict))
@@ -225,13 +263,14 @@ typedef struct PartKind
 extern int64 job_create(const char *kind);
 extern void job_note_made(int64 job, const char *kind);
 extern bool job_lock(int64 job);
-extern void job_unblock(const Part *part, const char *state);
 extern void job_fail_account(const Part *part, const char *error);
 extern void job_finish(int64 job);
 
 /* ---- in part_kind.c: which kinds there are ---- */
 extern void part_kinds_register(const PartKind *const *all, int count);
 extern const PartKind *part_kind_find(const char *name);
+extern void part_kinds_cancelled(int64 job);
+extern TimestampTz part_kinds_poll(void); /* when the next is due */
 
 /* ---- in part.c: a part, as read and written ---- */
 extern const char *const part_columns;
@@ -251,24 +290,6 @@ extern void part_restart(Part *part);
 extern bool part_goes_round(Part *part, const char *next);
 
 /* ---- in part.c: a part as it stands in stripe_sync.job_part ---- */
-
-/* What was in a part's way. */
-typedef enum Trouble
-{
-	TROUBLE_NONE,
-	TROUBLE_ANSWER, /* Stripe's answer, or that there was none */
-	TROUBLE_KEY,	/* the key, whatever is asked for with it */
-	TROUBLE_WRITING /* our own database */
-} Trouble;
-
-/* What becomes of a part. */
-typedef struct Outcome
-{
-	const char *state;
-	TimestampTz due;
-	const char *error; /* or NULL: none, or no more */
-	Trouble trouble;
-} Outcome;
 
 /* Where a part was, should what follows fail. */
 typedef struct PartMark
@@ -309,11 +330,18 @@ extern bool part_is_tried_out(const Part *part);
 /* ---- in unread.c: what is known not to have been read or written ---- */
 extern void unread_over(const Part *part, const Outcome *outcome);
 extern void unread_refused(const Part *part, const char *error);
-extern void unread_passed_over(const Part *part, char *id, const char *error);
+extern void unread_note(Part *part, const char *what, const char *id,
+						const ApiCall *call);
+extern void unread_pass_over(Part *part, const char *id, const ApiCall *call);
+extern void unread_passed_over(const Part *part, char *id);
+extern void unread_passed_over_rest(const Part *part, char *id);
 extern void unread_done(const Part *part, TimestampTz as_of);
 extern void unread_too_early(const Part *part, TimestampTz as_of,
 							 TimestampTz due);
 extern void unread_cancelled(int64 job);
+
+/* ---- in backfill_order.c: parts that wait for another to be over ---- */
+extern void backfill_part_ended(const Part *part, const Outcome *outcome);
 
 /* ---- in list.c, vanished.c, reconcile.c, refetch.c: kinds of parts ---- */
 /* The account whose key it is. */
@@ -356,7 +384,6 @@ extern void gap_close(Part *part, TimestampTz now);
 extern void gap_release(int64 job);
 
 /* ---- in refetch.c ---- */
-extern TimestampTz reread_to_parts(void); /* when the next is due */
 
 /* ---- in event_types.c: which types of events are asked for ---- */
 extern bool event_type_known(const char *type);

@@ -136,5 +136,6 @@ const PartKind part_vanished = {
 	.path = vanished_path,
 	.take = vanished_take,
 	.next = vanished_next,
+	.ended = unread_over,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

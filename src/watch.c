@@ -342,5 +342,6 @@ endpoints_take(Part *part, const ApiCall *call)
 const PartKind part_endpoints = {.name = "endpoints",
 								 .path = endpoints_path,
 								 .take = endpoints_take,
+								 .ended = unread_over,
 								 .takes = API_BIT(API_FORBIDDEN),
 								 .shrinks = true};

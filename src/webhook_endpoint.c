@@ -573,5 +573,6 @@ const PartKind part_new_endpoint = {.name = "new_endpoint",
 									.path = new_endpoint_path,
 									.post = new_endpoint_post,
 									.take = new_endpoint_take,
+									.ended = unread_over,
 									.takes = API_BIT(API_FORBIDDEN) |
 											 API_BIT(API_REFUSED)};
