@@ -19,6 +19,13 @@ part_kinds_register(const PartKind *const *all, int count)
 	nkinds = count;
 }
 
+const PartKind *const *
+part_kinds(int *count)
+{
+	*count = nkinds;
+	return kinds;
+}
+
 const PartKind *
 part_kind_find(const char *name)
 {

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -67,6 +68,27 @@ runner_has(int64 job, int number)
 	return find_in_hand(job, number) != NULL;
 }
 
+/* Of an object only one part is worked at, where its kind is one_at_a_time. */
+static char *
+exclusions(void)
+{
+	StringInfoData sql;
+	int count;
+	const PartKind *const *kinds = part_kinds(&count);
+
+	initStringInfo(&sql);
+	for (int i = 0; i < count; i++)
+		if (kinds[i]->one_at_a_time)
+			appendStringInfo(
+				&sql,
+				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
+				"     WHERE w.kind = %1$s AND r.kind = %1$s AND r.state = 'running'"
+				"      AND r.object_type = w.object_type AND r.object_id = w.object_id"
+				"      AND r.account = w.account)",
+				quote_literal_cstr(kinds[i]->name));
+	return sql.data;
+}
+
 /*
  * A job's row is locked before its parts are; what somebody has is left.  An
  * object that is being read is read again only afterwards, for all who ask.
@@ -100,15 +122,11 @@ claim_rows(int first, int last, int room)
 				"   WHERE j.state IN ('waiting', 'running')"
 				"    AND w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
 				"    AND w.due_at <= pg_catalog.clock_timestamp()"
-				/* of two answers at a time none could tell which is the later */
-				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
-				"     WHERE w.kind = 'object' AND r.kind = 'object' AND r.state = 'running'"
-				"      AND r.object_type = w.object_type AND r.object_id = w.object_id"
-				"      AND r.account = w.account)"
+				"%s"
 				"   ORDER BY w.priority, w.due_at, w.part LIMIT $1"
 				"   FOR UPDATE SKIP LOCKED) d"
 				" WHERE p.job = d.job AND p.part = d.part RETURNING %s",
-				part_columns));
+				exclusions(), part_columns));
 	engine_run(&claim, values, NULL, SPI_OK_UPDATE_RETURNING);
 	rows = SPI_tuptable;
 	count = SPI_processed;

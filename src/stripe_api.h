@@ -268,6 +268,7 @@ extern void job_finish(int64 job);
 
 /* ---- in part_kind.c: which kinds there are ---- */
 extern void part_kinds_register(const PartKind *const *all, int count);
+extern const PartKind *const *part_kinds(int *count);
 extern const PartKind *part_kind_find(const char *name);
 extern void part_kinds_cancelled(int64 job);
 extern TimestampTz part_kinds_poll(void); /* when the next is due */
@@ -382,8 +383,6 @@ extern bool object_from(const ApiCall *call, Reading *reading);
 extern void reconcile_hurry(void);
 extern void gap_close(Part *part, TimestampTz now);
 extern void gap_release(int64 job);
-
-/* ---- in refetch.c ---- */
 
 /* ---- in event_types.c: which types of events are asked for ---- */
 extern bool event_type_known(const char *type);
