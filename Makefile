@@ -152,6 +152,7 @@ OBJS = \
 	src/runner.o \
 	src/reclaim.o \
 	src/kinds.o \
+	src/set_api_key.o \
 	src/unread.o \
 	src/backfill_order.o \
 	src/reconcile.o \

@@ -165,6 +165,23 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 
 /* ---- by itself ---- */
 
+/* The first run of reconcile comes one interval after the key. */
+void
+reconcile_begin(void)
+{
+	static EngineStatement schedule = {
+		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
+		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
+		" ON CONFLICT (one) DO NOTHING",
+		1,
+		{INT4OID}};
+	Datum interval = Int32GetDatum(guc_reconcile_interval);
+
+	SPI_connect();
+	engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
+	SPI_finish();
+}
+
 /* When it is due: from the last run on, so that nothing is left out. */
 static bool
 take_turn(void)

@@ -110,11 +110,15 @@ extern void caller_drop(void);
 extern void caller_write_log(void); /* in a transaction */
 
 /* ---- in api_key.c ---- */
+#define API_KEY_MODE (sizeof("sk_org_live_") - 1) /* bytes that say the mode */
+
 extern bool api_key_load(const char *account, char *buffer, size_t size,
 						 ApiTarget *target, char **trouble);
 extern bool api_key_reaches(const char *account);
 extern bool api_key_is_own(const char *account);
 extern bool api_key_is_set(void);
+extern void api_key_store(text *account, text *key);
+extern char *api_key_wrong_mode(const char *key, const char *account);
 extern bool api_key_opens_live(const char *key);
 extern bool api_key_is_live(void);
 extern List *api_accounts(void);
@@ -380,6 +384,7 @@ extern bool object_from(const ApiCall *call, Reading *reading);
 	(10 * 60 * USECS_PER_SEC)				   /* of one run and the next */
 #define RECONCILE_AT_FIRST (3 * USECS_PER_DAY) /* without a watermark */
 
+extern void reconcile_begin(void);
 extern void reconcile_hurry(void);
 extern void gap_close(Part *part, TimestampTz now);
 extern void gap_release(int64 job);
