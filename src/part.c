@@ -276,25 +276,6 @@ part_release_all(TimestampTz due)
 	SPI_finish();
 }
 
-/* Where a part is, before what may fail; within the transaction's memory. */
-PartMark
-part_mark(const Part *part)
-{
-	return (PartMark){part->cursor ? pstrdup(part->cursor) : NULL,
-					  part->parent_id ? pstrdup(part->parent_id) : NULL,
-					  part->until, part->progress};
-}
-
-void
-part_restore(Part *part, const PartMark *mark)
-{
-	part_set_cursor(part, mark->cursor);
-	part_set_parent(part, mark->parent_id);
-	part->until = mark->until;
-	part->progress = mark->progress;
-	part_forget(part);
-}
-
 /* What the last answer came to: it was written, or undone. */
 void
 part_forget(Part *part)

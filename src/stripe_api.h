@@ -294,8 +294,6 @@ extern void part_return_to_cursor(Part *part);
 extern void part_restart(Part *part);
 extern bool part_goes_round(Part *part, const char *next);
 
-/* ---- in part.c: a part as it stands in stripe_sync.job_part ---- */
-
 /* Where a part was, should what follows fail. */
 typedef struct PartMark
 {
@@ -305,12 +303,15 @@ typedef struct PartMark
 	double progress;
 } PartMark;
 
+extern PartMark part_mark(const Part *part);
+extern void part_restore(Part *part, const PartMark *mark);
+
+/* ---- in part.c: a part as it stands in stripe_sync.job_part ---- */
+
 extern bool part_write(Part *part, const Outcome *outcome);
 extern bool part_is_ours(const Part *part);
 extern void part_release_all(TimestampTz due);
 extern void part_load_key(Part *part);
-extern PartMark part_mark(const Part *part);
-extern void part_restore(Part *part, const PartMark *mark);
 extern void part_forget(Part *part);
 
 /* ---- in page_size.c: how many objects are asked for at a time ---- */
