@@ -2,7 +2,7 @@
  * account_age.c
  *		How far back an account's lists can go, for who wants to see progress.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -4,7 +4,7 @@
  *		for the account's age, what a list is to be compared with or gone by for
  *		the list.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

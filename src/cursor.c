@@ -6,7 +6,7 @@
  * compared with those that follow, for twice as many each time.  Its memory is
  * constant, however long the list is.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "utils/memutils.h"
 

@@ -12,7 +12,7 @@
  * it falls due in the events' own order, and is applied as any other retry.  So
  * nothing that a webhook has meanwhile brought is touched.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

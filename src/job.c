@@ -4,7 +4,7 @@
  *
  * How their parts are worked at is runner.c's.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

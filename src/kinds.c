@@ -4,7 +4,7 @@
  *
  * Jobs are worked at without knowing any of them (part_kind.c).
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 static const PartKind *const kinds[] = {
 	&part_object,	 &part_single,		&part_events,	&part_age,

@@ -6,7 +6,7 @@
  * object carries the beginning, as the page's own url has it.  The cursor is
  * the last id that is in the mirror.  list_parents.c reads lists, too.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -6,7 +6,7 @@
  * Parents are those that the mirror has, in the order of their ids.  The cursor
  * is within the list of parent_id, and empty when that one is done.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -2,7 +2,7 @@
  * outcome.c
  *		What an answer that isn't good, or an error, makes of a part.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"

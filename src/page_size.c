@@ -8,7 +8,7 @@
  * over, when enough has come to tell which it is.  Pages grow again, the later
  * the oftener that was too early.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #define TRIES		 3	/* of the same, before less is asked for */
 #define MAX_PATIENCE 64 /* pages */

@@ -6,7 +6,7 @@
  * A part is its holder's from when it is claimed; what the holder has in hand
  * is written with every answer, in the answer's transaction.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -5,7 +5,7 @@
  * They are registered once, when the library is loaded, and never change.  Jobs
  * and parts are worked at through the callbacks of PartKind alone.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "executor/spi.h"
 

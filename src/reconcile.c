@@ -12,7 +12,7 @@
  * A run that has failed is not over: when the next is due it goes on, where it
  * was.  The watermark stands still until then.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

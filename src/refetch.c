@@ -2,7 +2,7 @@
  * refetch.c
  *		One object is read again: because somebody asks, or the mirror does.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

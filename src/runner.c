@@ -6,7 +6,7 @@
  * transaction together with the part's cursor, so that a crash reads a page
  * twice at most; no transaction is open while an answer is waited for.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

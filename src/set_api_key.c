@@ -5,7 +5,7 @@
  * With the first key reconciliation is scheduled, and with each one the webhook
  * endpoints at Stripe are read soon.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "utils/builtins.h"
 

@@ -10,7 +10,7 @@
 #include "miscadmin.h"
 
 #include "refusal.h"
-#include "stripe_api.h"
+#include "sync.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 

@@ -7,7 +7,7 @@
  * the rest of its pages.  What could not be written is "asked" as long as its
  * part is put off, and "dead" when that is given up.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

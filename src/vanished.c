@@ -7,7 +7,7 @@
  * an event brought since as of a later one: whatever is older, the list did not
  * have.  The mirror is looked through in slices, a slice at a time.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

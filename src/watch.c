@@ -14,7 +14,7 @@
  * it was last told is a system event: system.endpoint_changed, and
  * system.endpoint_well for what is over.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

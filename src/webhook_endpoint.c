@@ -11,7 +11,7 @@
  * The answer shows the secret, once.  It is taken out of the answer's own bytes
  * before anything else reads them, and wiped when it is stored.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
