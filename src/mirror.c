@@ -84,7 +84,7 @@ mirror_listed_by(const char *event_id, const char *account,
 	Event event;
 
 	if (strcmp(event_id, FILLED_BY_READING) == 0 ||
-		!inbox_load(event_id, account, &event) || event.catalog == NULL)
+		!event_load(event_id, account, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{
@@ -545,7 +545,7 @@ mirror_enters_scope(Event *event)
 
 	if (event->catalog == NULL && event->holder == NULL)
 		return false;
-	if (!step_guard(look_for_owners_code, &question, NULL, &error))
+	if (!subtransaction_run(look_for_owners_code, &question, NULL, &error))
 		return true;
 	return question.enters;
 }

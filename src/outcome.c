@@ -60,7 +60,8 @@ put_off_writing(Part *part, const char *error)
 
 	part->tries++;
 	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + step_backoff(part->tries),
+					 GetCurrentTimestamp() +
+						 backoff_delay(part->tries, BACKOFF_FIRST, BACKOFF_MOST),
 					 say(part, error), TROUBLE_WRITING};
 }
 
@@ -137,13 +138,13 @@ outcome_without_key(const Part *part)
 
 /* ---- errors ---- */
 
-/* As step_guard(); afterwards it is known whether the answer was useless. */
+/* As subtransaction_run(); afterwards it is known whether the answer was useless. */
 bool
 outcome_guard(void (*body)(void *), void *arg,
 			  bool (*excuse)(const ErrorData *), ErrorData **error)
 {
 	(void) answer_was_useless(); /* forgets what is set */
-	return step_guard(body, arg, excuse, error);
+	return subtransaction_run(body, arg, excuse, error);
 }
 
 /*

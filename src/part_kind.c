@@ -68,7 +68,8 @@ poll_kind(const PartKind *kind)
 	Polling polling = {kind, GetCurrentTimestamp() + USECS_PER_SEC};
 	ErrorData *error;
 
-	if (!step_guard(poll_body, &polling, step_excuse_all, &error) &&
+	if (!subtransaction_run(poll_body, &polling, subtransaction_excuse_all,
+							&error) &&
 		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),

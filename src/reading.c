@@ -323,7 +323,7 @@ read_alone(Reading *reading)
 {
 	ErrorData *error;
 
-	if (step_guard(read_apart, list_make1(reading), NULL, &error))
+	if (subtransaction_run(read_apart, list_make1(reading), NULL, &error))
 		return;
 	reading->status = "failed";
 	reading->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
@@ -341,7 +341,8 @@ mirror_read_page(List *readings)
 	ErrorData *error;
 	ListCell *cell;
 
-	if (readings == NIL || step_guard(read_apart, readings, NULL, &error))
+	if (readings == NIL ||
+		subtransaction_run(read_apart, readings, NULL, &error))
 		return;
 	if (list_length(readings) > 1)
 		FreeErrorData(error);

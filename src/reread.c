@@ -80,7 +80,8 @@ reread_put_off(const CatalogType *type, const char *id, const char *account,
 		"  state = 'waiting'",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}};
-	TimestampTz due = GetCurrentTimestamp() + step_backoff(1);
+	TimestampTz due = GetCurrentTimestamp() +
+					  backoff_delay(1, BACKOFF_FIRST, BACKOFF_MOST);
 	Datum values[] = {
 		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
 		CStringGetTextDatum(account),	   TimestampTzGetDatum(due),

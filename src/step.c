@@ -11,7 +11,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "portability/instr_time.h"
@@ -21,73 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define BACKOFF_FIRST (10 * USECS_PER_SEC)
-#define BACKOFF_MOST  (6 * USECS_PER_HOUR)
-#define MAX_NOTE	  2000 /* bytes of a message or a context */
-
-/*
- * Errors that say nothing of the event: cancel, time-outs of the caller,
- * shutdown, serialization, disk full, internal ones.  They end the transaction,
- * and Stripe sends again.
- */
-static bool
-is_uncatchable(int sqlstate)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) ||
-		   sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		   sqlstate == ERRCODE_IDLE_IN_TRANSACTION_SESSION_TIMEOUT ||
-		   sqlstate == ERRCODE_DISK_FULL;
-}
-
-/*
- * Run "body" in a subtransaction.  False, with a copy of the error, when it
- * failed and is undone; "excuse" may claim an error that is otherwise not
- * caught.
- */
-bool
-step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
-		   ErrorData **error)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
-
-	*error = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		body(arg);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (!done && is_uncatchable((*error)->sqlerrcode) &&
-		!(excuse != NULL && excuse(*error)))
-		ReThrowError(*error);
-	return done;
-}
-
-/* For step_guard: whatever isn't somebody's wish that we stop. */
-bool
-step_excuse_all(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
-		   ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
-}
+#define MAX_NOTE 2000 /* bytes of a message or a context */
 
 Step *
 step_make(const char *name, int tries)
@@ -225,7 +158,7 @@ run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 		return false;
 	}
 	if (strcmp(step->name, STEP_MIRROR) == 0)
-		done = step_guard(mirror_body, run, NULL, &error);
+		done = subtransaction_run(mirror_body, run, NULL, &error);
 	else if (strcmp(step->name, STEP_ALERTS) == 0)
 		done = alert_attempt(run->event, true, &error);
 	else
@@ -313,16 +246,6 @@ step_status(const StepRun *run)
 	return failed || run->mirrored == NULL ? "failed" : run->mirrored;
 }
 
-/* Exponential, with jitter, so that what failed together isn't retried together. */
-int64
-step_backoff(int tries)
-{
-	int64 delay = BACKOFF_FIRST << Min(tries - 1, 20);
-
-	delay = Min(delay, BACKOFF_MOST);
-	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
-}
-
 /* Without tries to count: after as long again as the event is here. */
 static int64
 backoff_by_age(const StepRun *run)
@@ -357,7 +280,9 @@ step_due(const StepRun *run, TimestampTz *due)
 	if (tries < 0 && !held)
 		return false;
 	/* what merely waits, and what has its turn after the one just claimed */
-	delay = tries == 0 || tries < run->claimed ? 0 : step_backoff(tries);
+	delay = tries == 0 || tries < run->claimed
+				? 0
+				: backoff_delay(tries, BACKOFF_FIRST, BACKOFF_MOST);
 	if (tries < 0)
 		delay = backoff_by_age(run);
 	else if (held)

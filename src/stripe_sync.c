@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-#include "refusal.h"
+#include "refused.h"
 #include "sync.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
@@ -24,6 +24,7 @@ _PG_init(void)
 	engine_init();
 	table_init();
 	kinds_init();
+	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		slots_init();

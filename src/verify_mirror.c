@@ -188,7 +188,7 @@ held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
 	Event event;
 	ListCell *cell;
 
-	if (event_id == NULL || !inbox_load(event_id, key->account, &event) ||
+	if (event_id == NULL || !event_load(event_id, key->account, &event) ||
 		event.catalog == NULL)
 		return KNOWS_OBJECT;
 	foreach(cell, snapshot_rows(event.catalog, event.object_id, event.account,
@@ -561,7 +561,7 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 
 		check.type = lfirst(cell);
 		check.children = types;
-		(void) step_guard(verify_children_of, &check, NULL, &error);
+		(void) subtransaction_run(verify_children_of, &check, NULL, &error);
 	}
 }
 
@@ -615,7 +615,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 
 		if (PG_ARGISNULL(0))
 		{
-			if (!step_guard(verify_type, &check, NULL, &error))
+			if (!subtransaction_run(verify_type, &check, NULL, &error))
 				report_table(&check, error);
 			continue;
 		}
