@@ -153,14 +153,19 @@ OBJS = \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
-	src/page_size.o \
 	src/caller.o \
 	src/job.o \
+	src/part_kind.o \
 	src/part.o \
+	src/cursor.o \
+	src/page_size.o \
 	src/outcome.o \
-	src/unread.o \
 	src/runner.o \
 	src/reclaim.o \
+	src/kinds.o \
+	src/set_api_key.o \
+	src/unread.o \
+	src/backfill_order.o \
 	src/reconcile.o \
 	src/event_list.o \
 	src/gap.o \

@@ -62,6 +62,14 @@ catalog_field(const CatalogType *type, const char *name)
 	return NULL;
 }
 
+/* Can an object of the type be requested by its id, and be stored? */
+bool
+catalog_is_retrievable(const CatalogType *type)
+{
+	return type->table != NULL && type->retrieve_path != NULL &&
+		   strcmp(type->api, "v1") == 0;
+}
+
 /* The kind's name in object_types.json */
 const char *
 catalog_kind_name(FieldKind kind)

@@ -6,7 +6,7 @@
  * object carries the beginning, as the page's own url has it.  The cursor is
  * the last id that is in the mirror.  list_parents.c reads lists, too.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -211,7 +211,7 @@ list_put_off_rows(const Part *part, List *readings)
 
 		if (strcmp(reading->status, "failed") != 0)
 			continue;
-		if (!type_is_retrievable(reading->type))
+		if (!catalog_is_retrievable(reading->type))
 			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 							errmsg("%s %s: %s", reading->type->object,
 								   reading->id, reading->detail)));
@@ -235,7 +235,7 @@ is_list_url(const char *url)
 static void
 add_rest(const Part *part, const Reading *reading, const char *url)
 {
-	TimestampTz wanted = part->kind == &part_object ? part->since : DT_NOBEGIN;
+	TimestampTz wanted = part->kind->one_object ? part->since : DT_NOBEGIN;
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account, list_path, since)"
@@ -292,46 +292,6 @@ list_add_rests(Part *part, const Reading *reading)
 
 /* ---- where it goes on ---- */
 
-static void
-begin_lap(Part *part)
-{
-	if (part->tortoise != NULL)
-		pfree(part->tortoise);
-	part->tortoise = NULL;
-	part->steps = 0;
-	part->lap = 1;
-}
-
-/* From the top: that it goes by the same ids again is no circle. */
-void
-list_begin_again(Part *part)
-{
-	part_set_cursor(part, NULL);
-	begin_lap(part);
-}
-
-/*
- * Does the list go round in a circle?  Brent's way of finding out: a cursor is
- * kept and compared with those that follow, for twice as many each time.
- */
-bool
-list_goes_round(Part *part, const char *last)
-{
-	if (part->lap == 0)
-		begin_lap(part);
-	if (part->tortoise != NULL && strcmp(part->tortoise, last) == 0)
-		return true;
-	if (++part->steps >= part->lap)
-	{
-		if (part->tortoise != NULL)
-			pfree(part->tortoise);
-		part->tortoise = MemoryContextStrdup(part->memory, last);
-		part->steps = 0;
-		part->lap *= 2;
-	}
-	return false;
-}
-
 /* Of an object whose id isn't its first field. */
 static char *
 key_of(const PageElement *element)
@@ -353,7 +313,7 @@ move_cursor(Part *part, List *elements)
 	if (last != NULL && id == NULL)
 		id = key_of(last);
 	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
-		list_goes_round(part, id))
+		part_goes_round(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -433,7 +393,7 @@ static void
 list_take(Part *part, const ApiCall *call)
 {
 	if (list_has_new_table(part) && part->cursor != NULL)
-		list_begin_again(part);
+		part_restart(part);
 	else if (!list_take_page(part, call))
 		part->finished = true;
 }
@@ -455,20 +415,51 @@ rest_take(Part *part, const ApiCall *call)
 		unread_done(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
 }
 
+/* An object that can be read by its id is, later. */
+static void
+list_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	const CatalogType *type = part_type(part);
+
+	unread_pass_over(part, id, call);
+	if (catalog_is_retrievable(type))
+		reread_put_off(type, id, part->account,
+					   call->as_of != 0 ? call->as_of : DT_NOBEGIN,
+					   call->trouble);
+}
+
+static void
+list_passed_over(const Part *part, char *id)
+{
+	if (!catalog_is_retrievable(part_type(part)))
+		unread_passed_over(part, id);
+}
+
+static void
+rest_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	unread_note(part, part->list_path, id, call);
+}
+
 const PartKind part_list = {
 	.name = "list",
 	.path = list_path,
 	.take = list_take,
+	.pass_over = list_pass_over,
+	.passed_over = list_passed_over,
+	.ended = backfill_part_ended,
 	.cursor_may_go = CURSOR_REFUSED,
 	.shrinks = true,
-	.passes_over = true,
 };
 const PartKind part_rest = {
 	.name = "rest",
 	.path = list_path,
 	.take = rest_take,
+	.pass_over = rest_pass_over,
+	.passed_over = unread_passed_over_rest,
+	.ended = unread_over,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 	.shrinks = true,
-	.passes_over = true,
+	.one_object = true,
 };

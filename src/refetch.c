@@ -2,7 +2,7 @@
  * refetch.c
  *		One object is read again: because somebody asks, or the mirror does.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -16,19 +16,12 @@
 
 /* ---- asked for ---- */
 
-bool
-type_is_retrievable(const CatalogType *type)
-{
-	return type->table != NULL && type->retrieve_path != NULL &&
-		   strcmp(type->api, "v1") == 0;
-}
-
 static const CatalogType *
 retrievable_type(const char *name)
 {
 	const CatalogType *type = catalog_find(name, strlen(name));
 
-	if (type == NULL || !type_is_retrievable(type))
+	if (type == NULL || !catalog_is_retrievable(type))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -218,7 +211,7 @@ move_due(void)
  * What the mirror wants read again becomes parts of a job; when the next is
  * due.  Within an SPI connection of the caller's.
  */
-TimestampTz
+static TimestampTz
 reread_to_parts(void)
 {
 	static EngineStatement select = {
@@ -336,7 +329,13 @@ const PartKind part_object = {
 	.name = "object",
 	.path = object_path,
 	.take = object_take,
+	.ended = unread_over,
+	.cancelled = unread_cancelled, /* parts "rest" of the job, too */
+	.poll = reread_to_parts,
 	.takes = API_BIT(API_GONE),
+	.one_object = true,
+	/* of two answers at a time none could tell which is the later */
+	.one_at_a_time = true,
 };
 
 /* What a backfill reads of an account beside lists. */
@@ -350,4 +349,6 @@ const PartKind part_single = {
 	.name = "single",
 	.path = single_path,
 	.take = object_take,
+	.ended = unread_over,
+	.one_object = true,
 };

@@ -6,7 +6,7 @@
 #ifndef STRIPE_SYNC_SIMULATE_H
 #define STRIPE_SYNC_SIMULATE_H
 
-#include "stripe_api.h"
+#include "mirror.h"
 
 /* ---- in fixture.c: objects and stories that are compiled in ---- */
 

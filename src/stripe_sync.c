@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 
 #include "refused.h"
+#include "sync.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
@@ -22,6 +23,7 @@ _PG_init(void)
 	role_init();
 	engine_init();
 	table_init();
+	kinds_init();
 	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{

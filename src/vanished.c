@@ -7,7 +7,7 @@
  * an event brought since as of a later one: whatever is older, the list did not
  * have.  The mirror is looked through in slices, a slice at a time.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -136,5 +136,6 @@ const PartKind part_vanished = {
 	.path = vanished_path,
 	.take = vanished_take,
 	.next = vanished_next,
+	.ended = unread_over,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };
