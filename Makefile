@@ -59,6 +59,8 @@ OBJS = \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
+	src/object_key.o \
+	src/object_page.o \
 	src/value.o \
 	src/mirror_schema.o \
 	src/mirror_columns.o \

@@ -179,7 +179,7 @@ child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)
 	if (type == NULL || type->table == NULL)
 		return false;
 	id = strcmp(type->object, LINE) == 0 ? line_key(element, keys->parent_id)
-										 : snapshot_key(type, element);
+										 : object_key(type, element);
 	if (id == NULL || id[0] == '\0')
 		return false;
 	taken = palloc(sizeof(PageChild));
@@ -191,7 +191,7 @@ child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)
 	return true;
 }
 
-/* All children of a page that snapshot_page() has found, of PageChild. */
+/* All children of a page that object_page() has found, of PageChild. */
 List *
 child_list(const char *parent_id, JsonbContainer *page)
 {

@@ -21,23 +21,6 @@
 /* Losing the race for a new row over and over means something else is wrong. */
 #define MAX_RACES 3
 
-/*
- * Does a page say of what it leaves out that it is gone?  A customer's page of
- * subscriptions lists the current ones only; a cancelled one isn't deleted.
- */
-bool
-children_page_sweeps(const CatalogPage *page)
-{
-	return strcmp(page->child, "subscription") != 0;
-}
-
-/* The type that a page lists. */
-const CatalogType *
-children_type(const CatalogPage *page)
-{
-	return catalog_find(page->child, strlen(page->child));
-}
-
 static SnapshotRow *
 child_row(const CatalogType *type, char *id, const char *account, RowPart part)
 {
@@ -45,7 +28,7 @@ child_row(const CatalogType *type, char *id, const char *account, RowPart part)
 
 	row->type = type;
 	row->id = id;
-	row->account = snapshot_account(type, account);
+	row->account = object_account(type, account);
 	row->part = part;
 	return row;
 }
@@ -111,7 +94,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
 	Datum values[] = {CStringGetTextDatum(parent_id),
-					  CStringGetTextDatum(snapshot_account(child, account))};
+					  CStringGetTextDatum(object_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
 	MirrorTable *table = table_find(child, TABLE_WRITE);
 	RoleScope scope;
@@ -142,7 +125,7 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, JsonbContainer *parent,
 				 const char *account, List *found)
 {
-	JsonbContainer *former = snapshot_page(parent, page->field, NULL);
+	JsonbContainer *former = object_page(parent, page->field, NULL);
 	ListCell *cell;
 
 	if (former == NULL)
@@ -183,7 +166,7 @@ children_listed_before(History *history, const CatalogPage *page,
 		if (version->created < complete_at)
 			break;
 		object = history_event(version)->object;
-		if (snapshot_page(object, page->field, &complete) == NULL)
+		if (object_page(object, page->field, &complete) == NULL)
 			continue;
 		found = children_in_page(page, child, history->id, object, account,
 								 found);
@@ -198,14 +181,14 @@ static List *
 children_of_former(Event *event, const CatalogPage *page,
 				   const CatalogType *child, Jsonb *before, List *found)
 {
-	const char *account = snapshot_account(event->catalog, event->account);
+	const char *account = object_account(event->catalog, event->account);
 	bool complete;
 
 	if (before == NULL)
 		return found;
 	found = children_in_page(page, child, event->object_id, &before->root,
 							 event->account, found);
-	if (snapshot_page(&before->root, page->field, &complete) != NULL && complete)
+	if (object_page(&before->root, page->field, &complete) != NULL && complete)
 		return found;
 	return children_listed_before(
 		history_read(event->catalog, event->object_id, account), page, child,
@@ -225,12 +208,12 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
-		const CatalogType *child = children_type(page);
+		const CatalogType *child = catalog_page_type(page);
 		MirrorTable *table;
 		bool complete;
 
-		if (!children_page_sweeps(page) ||
-			snapshot_page(event->object, page->field, &complete) == NULL ||
+		if (!catalog_page_sweeps(page) ||
+			object_page(event->object, page->field, &complete) == NULL ||
 			!complete || (table = table_find(child, TABLE_WRITE)) == NULL)
 			continue;
 		if (children_back(page, table) == NULL)
@@ -357,7 +340,7 @@ add_lock(LockSet *set, const CatalogType *parent, const char *id,
 		 const char *account)
 {
 	char *name = psprintf("%s/%s/%s", parent->object, id,
-						  snapshot_account(parent, account));
+						  object_account(parent, account));
 
 	set->wanted[hash_bytes((unsigned char *) name, strlen(name)) % LOCKS] = true;
 	pfree(name);
@@ -368,9 +351,8 @@ static bool
 sweeps_others(const CatalogType *type, JsonbContainer *object)
 {
 	for (int i = 0; i < type->npages; i++)
-		if (type->pages[i].back != NULL &&
-			children_page_sweeps(&type->pages[i]) &&
-			children_type(&type->pages[i])->nevent_types > 0 &&
+		if (type->pages[i].back != NULL && catalog_page_sweeps(&type->pages[i]) &&
+			catalog_page_type(&type->pages[i])->nevent_types > 0 &&
 			json_get_object(object, type->pages[i].field) != NULL)
 			return true;
 	return false;
@@ -389,7 +371,7 @@ add_parents(LockSet *set, Event *event)
 			JsonbValue json;
 			Datum value;
 
-			if (page->back != NULL && children_page_sweeps(page) &&
+			if (page->back != NULL && catalog_page_sweeps(page) &&
 				strcmp(page->child, event->catalog->object) == 0 &&
 				json_get(event->object, page->back, &json) &&
 				value_from_json(KIND_REFERENCE, &json, &value))

@@ -234,7 +234,7 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	}
 	if (event.catalog != NULL)
 	{
-		const char *account = snapshot_account(event.catalog, event.account);
+		const char *account = object_account(event.catalog, event.account);
 
 		tell_decision(&out, &event, account);
 		tell_mirror(&out, &event, account);

@@ -85,10 +85,10 @@ fold_present(Fold *fold, TimestampTz since)
 	for (int i = 0; i < history->type->npages; i++)
 	{
 		const CatalogPage *page = &history->type->pages[i];
-		const CatalogType *child = children_type(page);
+		const CatalogType *child = catalog_page_type(page);
 		MirrorTable *table = table_find(child, TABLE_WRITE);
 
-		if (!children_page_sweeps(page) || table == NULL)
+		if (!catalog_page_sweeps(page) || table == NULL)
 			continue;
 		if (children_back(page, table) != NULL)
 			present = children_by_back(page, child, history->id, fold->account,
@@ -117,8 +117,8 @@ leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
 		bool complete;
 
 		if (strcmp(page->child, child->type->object) != 0 ||
-			!children_page_sweeps(page) ||
-			(list = snapshot_page(parent, page->field, &complete)) == NULL)
+			!catalog_page_sweeps(page) ||
+			(list = object_page(parent, page->field, &complete)) == NULL)
 			continue;
 		if (child_is_listed(fold->history->id, list, child->type->object,
 							child->id))
@@ -310,7 +310,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 	JsonbValue json;
 	Datum value;
 	char *parent_id;
-	const char *account = snapshot_account(parent, child->account);
+	const char *account = object_account(parent, child->account);
 
 	if (table == NULL || !json_get(object, page->back, &json) ||
 		!value_from_json(KIND_REFERENCE, &json, &value))
@@ -332,7 +332,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 bool
 fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
 {
-	const char *account = snapshot_account(listing->catalog, listing->account);
+	const char *account = object_account(listing->catalog, listing->account);
 	MirrorTable *table = table_find(listing->catalog, TABLE_READ);
 	Fold fold = {.account = child->account};
 	int at = -1;
@@ -377,7 +377,7 @@ fold_swept(const CatalogType *type, const char *id, const char *account,
 
 		for (int j = 0; j < parent->npages; j++)
 			if (parent->pages[j].back != NULL &&
-				children_page_sweeps(&parent->pages[j]) &&
+				catalog_page_sweeps(&parent->pages[j]) &&
 				strcmp(parent->pages[j].child, type->object) == 0 &&
 				swept_by(parent, &parent->pages[j], &child, object, created,
 						 use, swept_at))

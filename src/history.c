@@ -129,8 +129,8 @@ history_read(const CatalogType *type, const char *id, const char *account)
 		Version *version = read_version(SPI_tuptable->vals[i],
 										SPI_tuptable->tupdesc);
 
-		if (!any || strcmp(snapshot_account(type, version->event_account),
-						   account) == 0)
+		if (!any ||
+			strcmp(object_account(type, version->event_account), account) == 0)
 			history->versions = lappend(history->versions, version);
 		MemoryContextSwitchTo(old);
 	}
@@ -210,9 +210,8 @@ is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 
 	return !isnull &&
 		   strcmp(TextDatumGetCString(object_type), type->object) == 0 &&
-		   strcmp(snapshot_account(type,
-								   TextDatumGetCString(heap_getattr(
-									   tuple, EVENT_ACCOUNT, desc, &isnull))),
+		   strcmp(object_account(type, TextDatumGetCString(heap_getattr(
+										   tuple, EVENT_ACCOUNT, desc, &isnull))),
 				  account) == 0 &&
 		   strcmp(
 			   TextDatumGetCString(heap_getattr(tuple, EVENT_ID, desc, &isnull)),

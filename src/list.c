@@ -102,7 +102,7 @@ name_element(Reading *reading, ChildKeys *keys)
 	PageChild child;
 
 	if (keys->parent_id[0] == '\0')
-		reading->id = snapshot_key(reading->type, reading->object);
+		reading->id = object_key(reading->type, reading->object);
 	else if (child_take(keys, reading->object, &child))
 	{
 		reading->id = child.id;
@@ -276,7 +276,7 @@ list_add_rests(Part *part, const Reading *reading)
 
 		if (i > 0 && strcmp(page->field, page[-1].field) == 0)
 			continue; /* of several types, one list */
-		list = snapshot_page(reading->object, page->field, &complete);
+		list = object_page(reading->object, page->field, &complete);
 		url = list != NULL && !complete ? json_get_string(list, "url") : NULL;
 		if (url != NULL && is_list_url(url))
 			add_rest(part, reading, url);

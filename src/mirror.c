@@ -88,8 +88,8 @@ mirror_listed_by(const char *event_id, const char *account,
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{
-		JsonbContainer *page = snapshot_page(
-			event.object, event.catalog->pages[i].field, NULL);
+		JsonbContainer *page = object_page(event.object,
+										   event.catalog->pages[i].field, NULL);
 
 		if (page != NULL &&
 			child_is_listed(event.object_id, page, type->object, id))
@@ -341,9 +341,9 @@ pages_need_before(const Event *event)
 		const CatalogPage *page = &event->catalog->pages[i];
 		MirrorTable *table;
 
-		if (snapshot_page(event->object, page->field, NULL) == NULL)
+		if (object_page(event->object, page->field, NULL) == NULL)
 			continue;
-		table = table_find(children_type(page), TABLE_WRITE);
+		table = table_find(catalog_page_type(page), TABLE_WRITE);
 		if (table != NULL && children_back(page, table) == NULL)
 			return true;
 	}
@@ -358,12 +358,12 @@ mirror_ask_for_rest(Event *event)
 	{
 		bool complete;
 
-		if (snapshot_page(event->object, event->catalog->pages[i].field,
-						  &complete) != NULL &&
+		if (object_page(event->object, event->catalog->pages[i].field,
+						&complete) != NULL &&
 			!complete)
 		{
 			reread_ask_after(event->catalog, event->object_id,
-							 snapshot_account(event->catalog, event->account),
+							 object_account(event->catalog, event->account),
 							 "an embedded page was cut short", event->created);
 			return;
 		}
@@ -474,7 +474,7 @@ mirror_apply(Event *event, char **detail)
 	}
 	table_pin(own.table);
 	children_lock(list_make1(event));
-	own.account = snapshot_account(event->catalog, event->account);
+	own.account = object_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event);
 	rest = fill_before_own(&pass, event,
 						   snapshot_rows(event->catalog, event->object_id,
@@ -511,7 +511,7 @@ may_run_owners_code(const CatalogType *type)
 	bool may = runs_owners_code(type);
 
 	for (int i = 0; !may && i < type->npages; i++)
-		may = runs_owners_code(children_type(&type->pages[i]));
+		may = runs_owners_code(catalog_page_type(&type->pages[i]));
 	return may;
 }
 

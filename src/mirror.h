@@ -29,15 +29,10 @@ typedef struct SnapshotRow
 	JsonbContainer *object;
 } SnapshotRow;
 
-extern char *snapshot_key(const CatalogType *type, JsonbContainer *object);
-extern const char *snapshot_account(const CatalogType *type,
-									const char *account);
 extern List *snapshot_rows(const CatalogType *type, const char *id,
 						   const char *account, JsonbContainer *object);
 extern void snapshot_sort(List *rows);
 extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
-extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
-									 bool *complete);
 
 /* ---- in child_key.c: what tells the children of one page apart ---- */
 typedef struct PageChild
@@ -372,8 +367,6 @@ extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
 extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
-extern const CatalogType *children_type(const CatalogPage *page);
-extern bool children_page_sweeps(const CatalogPage *page);
 extern const char *children_back(const CatalogPage *page,
 								 const MirrorTable *table);
 extern void children_write(MirrorPass *pass, SnapshotRow *child,

@@ -98,7 +98,7 @@ predecessor_find(const CatalogType *type, const char *id, const char *account,
 	Predecessor *found = palloc0(sizeof(Predecessor));
 	Jsonb *data;
 
-	found->history = history_read(type, id, snapshot_account(type, account));
+	found->history = history_read(type, id, object_account(type, account));
 	data = peek_row(found->history, &found->row);
 	if (found->row.found && reading_is_alive(&found->row))
 		history_add_reading(found->history, found->row.as_of,

@@ -82,7 +82,7 @@ gone_row(const Event *event)
 
 	row->type = event->catalog;
 	row->id = event->object_id;
-	row->account = snapshot_account(event->catalog, event->account);
+	row->account = object_account(event->catalog, event->account);
 	row->part = PART_OWN;
 	return row;
 }
@@ -358,7 +358,7 @@ reading_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 	char *type = json_get_string(object, "object");
 
 	reading->type = type != NULL ? catalog_find(type, strlen(type)) : NULL;
-	reading->id = reading->type != NULL ? snapshot_key(reading->type, object)
+	reading->id = reading->type != NULL ? object_key(reading->type, object)
 										: NULL;
 	if (reading->id == NULL)
 		ereport(

@@ -91,7 +91,7 @@ reading_is_noted(const CatalogType *type)
 		if (event_type_deletes(type->event_types[i]))
 			return true;
 	for (int i = 0; i < type->npages; i++)
-		if (children_page_sweeps(&type->pages[i]))
+		if (catalog_page_sweeps(&type->pages[i]))
 			return true;
 	return false;
 }
@@ -148,8 +148,8 @@ complete_pages(const CatalogType *type, const char *id, JsonbContainer *object)
 
 		if (i > 0 && strcmp(page->field, page[-1].field) == 0)
 			continue; /* of several types, one list */
-		list = snapshot_page(object, page->field, &complete);
-		if (list != NULL && complete && children_page_sweeps(page))
+		list = object_page(object, page->field, &complete);
+		if (list != NULL && complete && catalog_page_sweeps(page))
 			append_page(&out, page, id, list);
 	}
 	appendStringInfoChar(&out, '}');
@@ -199,9 +199,9 @@ knows_more(const CatalogType *type, JsonbContainer *object,
 		bool here;
 		bool there;
 
-		if (children_page_sweeps(page) &&
-			snapshot_page(object, page->field, &here) != NULL && here &&
-			(snapshot_page(other, page->field, &there) == NULL || !there))
+		if (catalog_page_sweeps(page) &&
+			object_page(object, page->field, &here) != NULL && here &&
+			(object_page(other, page->field, &there) == NULL || !there))
 			return true;
 	}
 	return false;
@@ -528,7 +528,7 @@ static RowVerdict
 try_row(RowReading *reading, MirrorTable *table)
 {
 	const CatalogType *type = reading->type;
-	const char *account = snapshot_account(type, reading->account);
+	const char *account = object_account(type, reading->account);
 	TimestampTz as_of = reading->content.as_of;
 	MirrorRow *row = mirror_lock(reading->pass, table, reading->id, account,
 								 true);

@@ -280,7 +280,7 @@ static void
 check_answer(const Part *part, const Reading *reading)
 {
 	char *type = json_get_string(reading->object, "object");
-	char *id = snapshot_key(reading->type, reading->object);
+	char *id = object_key(reading->type, reading->object);
 
 	if (type == NULL || strcmp(type, reading->type->object) != 0 || id == NULL ||
 		(part->object_id[0] != '\0' && strcmp(id, part->object_id) != 0))
@@ -316,7 +316,7 @@ object_take(Part *part, const ApiCall *call)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 						errmsg("%s", call->trouble), answer_is_useless()));
 	if (alive && part->object_id[0] == '\0')
-		reading.id = snapshot_key(reading.type, reading.object);
+		reading.id = object_key(reading.type, reading.object);
 	if (reading.id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),

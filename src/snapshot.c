@@ -11,8 +11,6 @@
 
 #include "miscadmin.h"
 
-#include "account.h"
-
 typedef struct Collector
 {
 	const char *account;
@@ -20,36 +18,6 @@ typedef struct Collector
 } Collector;
 
 static void collect_value(Collector *into, const JsonbValue *value);
-
-/*
- * The value of a type's key in an object: NULL when it has none.  Types with
- * one object an account have the key "".
- */
-char *
-snapshot_key(const CatalogType *type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	if (type->key == NULL)
-		return NULL;
-	if (type->key[0] == '\0')
-		return pstrdup("");
-	if (!json_get(object, type->key, &value))
-		return NULL;
-	if (json_is_object(&value))
-		return json_get_string(value.val.binary.data, "id");
-	if (value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-/* Accounts have no account of their own, however they came. */
-const char *
-snapshot_account(const CatalogType *type, const char *account)
-{
-	return strcmp(type->object, "account") == 0 ? account_of_accounts(account)
-												: account;
-}
 
 /* {"id", "object"} is only a pointer, and a deleted one tells nothing. */
 static bool
@@ -68,29 +36,10 @@ collect_row(Collector *into, const CatalogType *type, char *id, RowPart part,
 
 	row->type = type;
 	row->id = id;
-	row->account = snapshot_account(type, into->account);
+	row->account = object_account(type, into->account);
 	row->part = part;
 	row->object = object;
 	into->rows = lappend(into->rows, row);
-}
-
-/* A page, if the value is one. */
-static JsonbContainer *
-as_page(const JsonbValue *value)
-{
-	JsonbContainer *page;
-	JsonbValue kind;
-	JsonbValue data;
-
-	if (!json_is_object(value))
-		return NULL;
-	page = value->val.binary.data;
-	if (!json_get(page, "object", &kind) || kind.type != jbvString ||
-		kind.val.string.len != 4 || memcmp(kind.val.string.val, "list", 4) != 0 ||
-		!json_get(page, "data", &data) || data.type != jbvBinary ||
-		!JsonContainerIsArray(data.val.binary.data))
-		return NULL;
-	return page;
 }
 
 static void collect_fields(Collector *into, const char *id,
@@ -145,7 +94,7 @@ collect_fields(Collector *into, const char *id, JsonbContainer *object,
 		JsonbContainer *page;
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		if ((page = as_page(&value)) != NULL)
+		if ((page = object_page_of(&value)) != NULL)
 			collect_page(into, id, page, listed);
 		else
 			collect_value(into, &value);
@@ -157,7 +106,7 @@ static void
 collect_object(Collector *into, JsonbContainer *object)
 {
 	const CatalogType *type = child_type(object);
-	char *id = type != NULL && type->table != NULL ? snapshot_key(type, object)
+	char *id = type != NULL && type->table != NULL ? object_key(type, object)
 												   : NULL;
 
 	if (id != NULL && id[0] != '\0' && is_whole(object))
@@ -226,24 +175,6 @@ snapshot_rows(const CatalogType *type, const char *id, const char *account,
 	collect_row(&into, type, pstrdup(id), PART_OWN, object);
 	collect_fields(&into, id, object, PART_CHILD);
 	return sort_and_unite(into.rows);
-}
-
-/*
- * The page in a field of an object, or NULL.  It is complete unless it
- * says that there is more.
- */
-JsonbContainer *
-snapshot_page(JsonbContainer *object, const char *field, bool *complete)
-{
-	JsonbContainer *page;
-	JsonbValue value;
-
-	if (!json_get(object, field, &value) || (page = as_page(&value)) == NULL)
-		return NULL;
-	if (complete != NULL)
-		*complete = !json_get(page, "has_more", &value) ||
-					(value.type == jbvBool && !value.val.boolean);
-	return page;
 }
 
 static int

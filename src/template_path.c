@@ -63,7 +63,7 @@ peek(Render *render, const CatalogType *type, const char *id)
 	finding = palloc0(sizeof(MirrorFinding));
 	finding->type = type;
 	finding->id = id;
-	finding->account = snapshot_account(type, render->event->account);
+	finding->account = object_account(type, render->event->account);
 	finding->reader = render->reader;
 	if (!step_guard(peek_body, finding, NULL, &error))
 		finding->data = NULL;

@@ -168,7 +168,7 @@ at_path(JsonbContainer *object, const char *const *path, JsonbValue *value)
 static JsonbContainer *
 page_data(JsonbContainer *object, const char *field)
 {
-	JsonbContainer *page = snapshot_page(object, field, NULL);
+	JsonbContainer *page = object_page(object, field, NULL);
 	JsonbValue data;
 
 	if (page == NULL || !json_get(page, "data", &data))
@@ -285,7 +285,7 @@ take_only_item(JsonbContainer *object, const char *field, JsonbValue *value)
 	JsonbValue *item;
 
 	if (items == NULL || JsonContainerSize(items) != 1 ||
-		snapshot_page(object, "items", &complete) == NULL || !complete)
+		object_page(object, "items", &complete) == NULL || !complete)
 		return false;
 	item = getIthJsonbValueFromContainer(items, 0);
 	return json_is_object(item) && AT(item->val.binary.data, value, field);

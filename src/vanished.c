@@ -42,7 +42,7 @@ look_at_slice(Part *part)
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->cursor ? part->cursor : ""),
-		CStringGetTextDatum(snapshot_account(type, part->account)),
+		CStringGetTextDatum(object_account(type, part->account)),
 		TimestampTzGetDatum(part->until), Int32GetDatum(SLICE),
 		CStringGetTextDatum(api_key_opens_live(part->key) ? "true" : "false")};
 	bool has_mode = table_has_column(table, "livemode");

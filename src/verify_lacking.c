@@ -68,8 +68,9 @@ static bool
 lists_wanted(const CatalogType *parent, List *types)
 {
 	for (int i = 0; i < parent->npages; i++)
-		if (list_member_ptr(types, unconstify(CatalogType *,
-											  children_type(&parent->pages[i]))))
+		if (list_member_ptr(types,
+							unconstify(CatalogType *,
+									   catalog_page_type(&parent->pages[i]))))
 			return true;
 	return false;
 }
