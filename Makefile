@@ -61,13 +61,16 @@ OBJS = \
 	src/object_types.o \
 	src/object_key.o \
 	src/object_page.o \
-	src/value.o \
+	src/column_value.o \
 	src/mirror_schema.o \
 	src/mirror_columns.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table_note.o \
-	src/table.o \
+	src/table_relation.o \
+	src/table_policy.o \
+	src/table_bind.o \
+	src/table_cache.o \
 	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \

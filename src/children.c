@@ -96,7 +96,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	Datum values[] = {CStringGetTextDatum(parent_id),
 					  CStringGetTextDatum(object_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
-	MirrorTable *table = table_find(child, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child, TABLE_WRITE);
 	RoleScope scope;
 
 	if (table == NULL)
@@ -214,7 +214,7 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 
 		if (!catalog_page_sweeps(page) ||
 			object_page(event->object, page->field, &complete) == NULL ||
-			!complete || (table = table_find(child, TABLE_WRITE)) == NULL)
+			!complete || (table = table_cache_find(child, TABLE_WRITE)) == NULL)
 			continue;
 		if (children_back(page, table) == NULL)
 			all = children_of_former(event, page, child, before, all);
@@ -266,7 +266,7 @@ void
 children_write(MirrorPass *pass, SnapshotRow *child,
 			   const MirrorContent *content)
 {
-	MirrorTable *table = table_find(child->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 
 	if (content->event_id == NULL)
 	{
@@ -296,7 +296,7 @@ children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 	/* children of a new parent, that have no events of their own, are new */
 	if (parent_is_new && child->type->nevent_types == 0)
 	{
-		MirrorTable *table = table_find(child->type, TABLE_WRITE);
+		MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 
 		if (table == NULL ||
 			mirror_write(mirror_missing(pass, table, child->id, child->account),
@@ -310,7 +310,7 @@ children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 void
 children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 {
-	MirrorTable *table = table_find(child->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 	MirrorState state;
 	MirrorRow *row;
 
@@ -374,7 +374,7 @@ add_parents(LockSet *set, Event *event)
 			if (page->back != NULL && catalog_page_sweeps(page) &&
 				strcmp(page->child, event->catalog->object) == 0 &&
 				json_get(event->object, page->back, &json) &&
-				value_from_json(KIND_REFERENCE, &json, &value))
+				column_value_from_json(KIND_REFERENCE, &json, &value))
 				add_lock(set, parent, TextDatumGetCString(value),
 						 event->account);
 		}
@@ -385,7 +385,7 @@ add_parents(LockSet *set, Event *event)
 static bool
 is_written_by_sql(const CatalogType *type)
 {
-	MirrorTable *table = table_find(type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(type, TABLE_WRITE);
 
 	return table != NULL && !table->plain;
 }

@@ -117,7 +117,7 @@ tell_decision(StringInfo out, const Event *event, const char *account)
 static void
 show_row(StringInfo out, const Event *event, const char *account)
 {
-	MirrorTable *table = table_find(event->catalog, TABLE_READ);
+	MirrorTable *table = table_cache_find(event->catalog, TABLE_READ);
 	MirrorState state;
 
 	if (table == NULL)

@@ -86,7 +86,7 @@ fold_present(Fold *fold, TimestampTz since)
 	{
 		const CatalogPage *page = &history->type->pages[i];
 		const CatalogType *child = catalog_page_type(page);
-		MirrorTable *table = table_find(child, TABLE_WRITE);
+		MirrorTable *table = table_cache_find(child, TABLE_WRITE);
 
 		if (!catalog_page_sweeps(page) || table == NULL)
 			continue;
@@ -180,7 +180,7 @@ names_parent(Fold *fold, const MirrorRow *row)
 			continue;
 		if (page->back == NULL || row->data == NULL ||
 			!json_get(&row->data->root, page->back, &json) ||
-			!value_from_json(KIND_REFERENCE, &json, &value) ||
+			!column_value_from_json(KIND_REFERENCE, &json, &value) ||
 			strcmp(TextDatumGetCString(value), fold->history->id) == 0)
 			return true;
 	}
@@ -222,7 +222,7 @@ sweep_folded(Fold *fold, FoldedChild *child, MirrorTable *table)
 void
 fold_child(Fold *fold, const SnapshotRow *key)
 {
-	MirrorTable *table = table_find(key->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(key->type, TABLE_WRITE);
 	FoldedChild *child = fold_find(fold, unconstify(SnapshotRow *, key));
 
 	if (table == NULL)
@@ -304,7 +304,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 		 const SnapshotRow *child, JsonbContainer *object, TimestampTz created,
 		 TableUse use, TimestampTz *swept_at)
 {
-	MirrorTable *table = table_find(parent, use);
+	MirrorTable *table = table_cache_find(parent, use);
 	Fold fold = {0};
 	MirrorState state;
 	JsonbValue json;
@@ -313,7 +313,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 	const char *account = object_account(parent, child->account);
 
 	if (table == NULL || !json_get(object, page->back, &json) ||
-		!value_from_json(KIND_REFERENCE, &json, &value))
+		!column_value_from_json(KIND_REFERENCE, &json, &value))
 		return false;
 	parent_id = TextDatumGetCString(value);
 	if (!mirror_peek(table, parent_id, account, &state, NULL) ||
@@ -333,7 +333,7 @@ bool
 fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
 {
 	const char *account = object_account(listing->catalog, listing->account);
-	MirrorTable *table = table_find(listing->catalog, TABLE_READ);
+	MirrorTable *table = table_cache_find(listing->catalog, TABLE_READ);
 	Fold fold = {.account = child->account};
 	int at = -1;
 

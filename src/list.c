@@ -420,7 +420,7 @@ list_take_page(Part *part, const ApiCall *call)
 bool
 list_has_new_table(Part *part)
 {
-	MirrorTable *table = table_find(part_type(part), TABLE_WRITE);
+	MirrorTable *table = table_cache_find(part_type(part), TABLE_WRITE);
 	Oid former = part->mirror_table;
 
 	if (table == NULL)

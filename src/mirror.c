@@ -308,7 +308,7 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 void
 mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
-	MirrorTable *table = table_find(fill->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(fill->type, TABLE_WRITE);
 	MirrorContent content = mirror_content(event);
 	MirrorState state;
 	Jsonb *data;
@@ -343,7 +343,7 @@ pages_need_before(const Event *event)
 
 		if (object_page(event->object, page->field, NULL) == NULL)
 			continue;
-		table = table_find(catalog_page_type(page), TABLE_WRITE);
+		table = table_cache_find(catalog_page_type(page), TABLE_WRITE);
 		if (table != NULL && children_back(page, table) == NULL)
 			return true;
 	}
@@ -425,15 +425,6 @@ fill_before_own(MirrorPass *pass, Event *event, List *rows)
 	return rest;
 }
 
-/* What is said where a type has no table in this database. */
-char *
-mirror_lacks_table(const CatalogType *type)
-{
-	return psprintf(
-		"there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s])",
-		MIRROR_SCHEMA, type->table, quote_literal_cstr(type->object));
-}
-
 /* Of an object that has no row itself. */
 static const char *
 fill_embedded(Event *event, char **detail)
@@ -464,15 +455,15 @@ mirror_apply(Event *event, char **detail)
 
 	if (event->catalog == NULL)
 		return fill_embedded(event, detail);
-	own.table = table_find(event->catalog, TABLE_WRITE);
+	own.table = table_cache_find(event->catalog, TABLE_WRITE);
 	if (own.table == NULL)
 	{
 		*detail = psprintf("%s, then stripe_sync.replay(%s)",
-						   mirror_lacks_table(event->catalog),
+						   table_lacking(event->catalog),
 						   quote_literal_cstr(event->id));
 		return "ignored";
 	}
-	table_pin(own.table);
+	table_cache_pin(own.table);
 	children_lock(list_make1(event));
 	own.account = object_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event);
@@ -482,7 +473,7 @@ mirror_apply(Event *event, char **detail)
 	verdict = apply_own(&own);
 	apply_rest(&own, rest, verdict);
 	mirror_pass_end(&pass);
-	table_unpin(own.table);
+	table_cache_unpin(own.table);
 	*detail = own.detail;
 	return verdict == OWN_STALE ? "stale" : "applied";
 }
@@ -498,8 +489,9 @@ typedef struct ScopeQuestion
 static bool
 runs_owners_code(const CatalogType *type)
 {
-	MirrorTable *table = type->table != NULL ? table_find(type, TABLE_WRITE)
-											 : NULL;
+	MirrorTable *table = type->table != NULL
+							 ? table_cache_find(type, TABLE_WRITE)
+							 : NULL;
 
 	return table != NULL && table->runs_code;
 }

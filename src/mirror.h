@@ -108,7 +108,7 @@ typedef struct Verdict
 extern Verdict order_newest(History *history);
 extern List *order_since(History *history, TimestampTz since);
 
-/* ---- in value.c: a column's value, taken from an object ---- */
+/* ---- in column_value.c: a column's value, taken from an object ---- */
 typedef struct DerivedColumn
 {
 	const char *table;
@@ -120,11 +120,12 @@ typedef struct DerivedColumn
 extern const DerivedColumn derived_columns[];
 extern const int nderived_columns;
 extern const DerivedColumn *derived_find(const char *table, const char *name);
-extern bool value_take(const DerivedColumn *derived, const char *name,
-					   FieldKind kind, JsonbContainer *object, Datum *value);
-extern bool value_from_json(FieldKind kind, const JsonbValue *json,
-							Datum *value);
-extern Oid value_type(FieldKind kind);
+extern bool column_value_take(const DerivedColumn *derived, const char *name,
+							  FieldKind kind, JsonbContainer *object,
+							  Datum *value);
+extern bool column_value_from_json(FieldKind kind, const JsonbValue *json,
+								   Datum *value);
+extern Oid column_value_type(FieldKind kind);
 
 /* ---- in table_note.c: what create_tables() has noted of a table ---- */
 typedef struct TableNote
@@ -145,7 +146,7 @@ extern void table_note_write(const CatalogType *type,
 							 List *given_up);
 extern bool table_note_is(Oid relid);
 
-/* ---- in table.c: a mirror table as it stands in this database ---- */
+/* ---- in table_cache.c: a mirror table as it stands in this database ---- */
 typedef enum MetaColumn
 {
 	META_DATA,
@@ -206,22 +207,30 @@ typedef enum TableUse
 	TABLE_WRITE
 } TableUse;
 
-extern Oid table_lookup(const CatalogType *type);
-extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
-extern MirrorTable *table_find(const CatalogType *type, TableUse use);
-extern void table_check(MirrorTable *table);
-extern bool table_shows_all(const MirrorTable *table, Oid role);
-extern bool table_is_policed(const MirrorTable *table);
-extern bool table_has_column(const MirrorTable *table, const char *name);
+extern MirrorTable *table_cache_find(const CatalogType *type, TableUse use);
+extern void table_cache_check(MirrorTable *table);
+extern void table_cache_pin(MirrorTable *table);
+extern void table_cache_unpin(MirrorTable *table);
+extern void table_cache_init(void);
+
+/* ---- in table_bind.c: a table's definition, and the values of its columns ---- */
+extern MirrorTable *table_bind(const CatalogType *type, Oid relid);
 extern Oid table_meta_type(MetaColumn column);
-extern bool table_kind_fits(char relkind);
-extern void table_report_kind(int level, const CatalogType *type, char relkind);
+extern bool table_has_column(const MirrorTable *table, const char *name);
 extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
-extern void table_init(void);
 
-extern void table_pin(MirrorTable *table);
-extern void table_unpin(MirrorTable *table);
+/* ---- in table_relation.c: the relation that has a mirror table's name ---- */
+extern Oid table_lookup(const CatalogType *type);
+extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
+extern bool table_kind_fits(char relkind);
+extern void table_report_kind(int level, const CatalogType *type, char relkind);
+extern char *table_lacking(const CatalogType *type);
+
+/* ---- in table_policy.c: row security of a mirror table ---- */
+extern bool table_shows_all(const MirrorTable *table, Oid role);
+extern bool table_has_forced_policy(const MirrorTable *table);
+extern char *table_policy_hint(const CatalogType *type, Oid owner);
 
 /* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
 #define FILLED_BY_READING "" /* embedded in another object that was read */
@@ -280,7 +289,6 @@ extern bool mirror_hides(MirrorTable *table, const char *id,
 						 const char *account);
 
 /* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
-extern char *mirror_policy_hint(const CatalogType *type, Oid owner);
 extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 							const char *account, MirrorState *state,
 							Jsonb **data);
@@ -306,7 +314,6 @@ extern void mirror_find_tombstone(const MirrorState *state,
 								  TableUse use, MirrorContent *content);
 extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
 extern void mirror_ask_for_rest(Event *event);
-extern char *mirror_lacks_table(const CatalogType *type);
 
 /* ---- in reading.c: what was read from Stripe's API goes into the mirror ---- */
 typedef struct Reading

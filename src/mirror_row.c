@@ -2,7 +2,7 @@
  * mirror_row.c
  *		One row of the mirror: locked, read and written.
  *
- * A plain table (table.c) is written straight.  Any other is written by SQL,
+ * A plain table (table_cache.c) is written straight.  Any other is written by SQL,
  * with the rights of its owner and the search_path it was made under, so that
  * a user's triggers, defaults, checks and row security do what they do; what
  * they defer fires before we go on.  Under REPEATABLE READ and SERIALIZABLE it
@@ -34,7 +34,7 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	OpenTable *open;
 	ListCell *cell;
 
-	table_check(table);
+	table_cache_check(table);
 	foreach(cell, pass->tables)
 	{
 		open = lfirst(cell);
@@ -43,7 +43,7 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	}
 	open = palloc0(sizeof(OpenTable));
 	open->table = table;
-	table_pin(table);
+	table_cache_pin(table);
 	if (table->plain && !IsolationUsesXactSnapshot())
 		open->target = row_open(table->relid, table->key_index, table->natts);
 	pass->tables = lappend(pass->tables, open);
@@ -61,7 +61,7 @@ mirror_pass_end(MirrorPass *pass)
 
 		if (open->target != NULL)
 			row_close(open->target);
-		table_unpin(open->table);
+		table_cache_unpin(open->table);
 	}
 	list_free_deep(pass->tables);
 	pass->tables = NIL;
@@ -319,7 +319,7 @@ mirror_hides(MirrorTable *table, const char *id, const char *account)
 {
 	MirrorState state = {0};
 
-	if (!table_is_policed(table) || !table->can_be_scanned)
+	if (!table_has_forced_policy(table) || !table->can_be_scanned)
 		return false;
 	straight_peek(table, id, account, &state, NULL);
 	return state.found;
@@ -333,7 +333,7 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	memset(state, 0, sizeof(*state));
 	if (data != NULL)
 		*data = NULL;
-	table_check(table);
+	table_cache_check(table);
 	if (table->plain)
 		straight_peek(table, id, account, state, data);
 	else

@@ -2,7 +2,7 @@
  * mirror_sql.c
  *		One row of a mirror table that isn't plain, by SQL.
  *
- * The table is locked and bound (table.c).  Its owner's triggers, defaults,
+ * The table is locked and bound (table_cache.c).  Its owner's triggers, defaults,
  * checks and policies run with his rights and the search_path the table was made
  * under; what they defer fires before we go on.  Plans are kept with the table.
  *
@@ -15,7 +15,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -169,7 +168,7 @@ delete_sql(const MirrorTable *table)
 static Oid
 sql_column_type(const MirrorTable *table, int i)
 {
-	return i < table->ncolumns ? value_type(table->columns[i].kind)
+	return i < table->ncolumns ? column_value_type(table->columns[i].kind)
 							   : table_meta_type(i - table->ncolumns);
 }
 
@@ -196,17 +195,6 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 
 /* ---- row security that holds for the owner too ---- */
 
-char *
-mirror_policy_hint(const CatalogType *type, Oid owner_id)
-{
-	const char *name = quote_identifier(type->table);
-	const char *owner = quote_identifier(GetUserNameFromId(owner_id, false));
-
-	return psprintf(
-		"The mirror is written as the table's owner, for whom row security holds because it is forced. ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
-		MIRROR_SCHEMA, name, MIRROR_SCHEMA, name, owner, owner);
-}
-
 /* A right that a policy denies is told with what to do about it. */
 static void
 add_policy_hint(void *arg)
@@ -221,7 +209,7 @@ execute_policed(const MirrorTable *table, SPIPlanPtr plan, Datum *values,
 {
 	ErrorContextCallback callback = {
 		.callback = add_policy_hint,
-		.arg = mirror_policy_hint(table->type, table->owner),
+		.arg = table_policy_hint(table->type, table->owner),
 		.previous = error_context_stack};
 	int code;
 
@@ -239,7 +227,7 @@ refuse_hidden(const MirrorTable *table, const char *id)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("row security of %s.%s hides row \"%s\" from the table's owner",
 				MIRROR_SCHEMA, table->type->table, id),
-		 errhint("%s", mirror_policy_hint(table->type, table->owner))));
+		 errhint("%s", table_policy_hint(table->type, table->owner))));
 }
 
 /*
@@ -268,7 +256,7 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 				 SPI_result_code_string(SPI_result));
 		table->plans[sql] = plan;
 	}
-	if (table_is_policed(table))
+	if (table_has_forced_policy(table))
 		code = execute_policed(table, table->plans[sql], values, nulls);
 	else
 		code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
@@ -437,15 +425,15 @@ mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 	RoleScope scope;
 	uint64 moved;
 
-	table_check(table);
-	if (table_is_policed(table))
+	table_cache_check(table);
+	if (table_has_forced_policy(table))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg(
 				 "row security of %s.%s may hide rows from the table's owner, which would not be moved",
 				 MIRROR_SCHEMA, table->type->table),
-			 errhint("%s", mirror_policy_hint(table->type, table->owner))));
+			 errhint("%s", table_policy_hint(table->type, table->owner))));
 	scope = sql_enter(table);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, id ? 3 : 2, types, values, NULL, false, 0) !=

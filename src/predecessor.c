@@ -22,7 +22,7 @@ static void
 look_at_row(void *arg)
 {
 	RowLook *look = arg;
-	MirrorTable *table = table_find(look->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(look->type, TABLE_WRITE);
 
 	if (table != NULL)
 		(void) mirror_peek(table, look->id, look->account, look->row,

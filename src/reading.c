@@ -266,8 +266,8 @@ read_all(List *readings)
 		if (reading->type->table == NULL)
 			reading->detail = psprintf("object type \"%s\" is not mirrored",
 									   reading->type->object);
-		else if (table_find(reading->type, TABLE_WRITE) == NULL)
-			reading->detail = mirror_lacks_table(reading->type);
+		else if (table_cache_find(reading->type, TABLE_WRITE) == NULL)
+			reading->detail = table_lacking(reading->type);
 		else
 			add_object(&page, reading);
 	}

@@ -550,7 +550,7 @@ try_row(RowReading *reading, MirrorTable *table)
 bool
 reading_row(RowReading *reading)
 {
-	MirrorTable *table = table_find(reading->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(reading->type, TABLE_WRITE);
 	RowVerdict verdict = ROW_RACE;
 
 	for (int race = 0; verdict == ROW_RACE && race < MAX_RACES; race++)
@@ -569,6 +569,6 @@ reading_child(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content
 						  .account = child->account,
 						  .content = *content};
 
-	if (table_find(child->type, TABLE_WRITE) != NULL)
+	if (table_cache_find(child->type, TABLE_WRITE) != NULL)
 		(void) reading_row(&reading);
 }

@@ -36,7 +36,7 @@ static void
 peek_body(void *arg)
 {
 	MirrorFinding *finding = arg;
-	MirrorTable *table = table_find(finding->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(finding->type, TABLE_READ);
 	MirrorState state;
 
 	/* an alert may read all; who tries a template what he could select */

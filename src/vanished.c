@@ -20,12 +20,11 @@
 MirrorTable *
 mirror_table_to_read(const CatalogType *type)
 {
-	MirrorTable *table = table_find(type, TABLE_READ);
+	MirrorTable *table = table_cache_find(type, TABLE_READ);
 
 	if (table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("%s", mirror_lacks_table(type)), answer_is_useless()));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("%s", table_lacking(type)), answer_is_useless()));
 	return table;
 }
 

@@ -24,7 +24,7 @@ is_wanted(List *types, const CatalogType *type)
 bool
 verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
 {
-	return table_is_policed(table) &&
+	return table_has_forced_policy(table) &&
 		   (!table->can_be_scanned || mirror_hides(table, id, account));
 }
 
@@ -32,7 +32,7 @@ verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
 static bool
 is_lost(const SnapshotRow *child, Oid reader)
 {
-	MirrorTable *table = table_find(child->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(child->type, TABLE_READ);
 	MirrorState state;
 
 	return table != NULL && table_shows_all(table, reader) &&

@@ -390,7 +390,7 @@ report_hidden(const Inspection *in)
 			 "row security of %s.%s hides %d row from the table's owner: it was not compared",
 			 "row security of %s.%s hides %d rows from the table's owner: they were not compared",
 			 in->hidden, MIRROR_SCHEMA, in->table->type->table, in->hidden),
-		 errhint("%s", mirror_policy_hint(in->table->type, in->table->owner))));
+		 errhint("%s", table_policy_hint(in->table->type, in->table->owner))));
 }
 
 /* False when it has changed meanwhile. */
@@ -496,7 +496,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 	/* while it is open no code of its owner's that we run can alter it */
 	Relation relation = table_open(table->relid, NoLock);
 
-	table_pin(table);
+	table_cache_pin(table);
 	in.desc = lookup_rowtype_tupdesc_copy(row_type, -1);
 	in.fetch = prepare_fetch(table);
 	in.differences = prepare(
@@ -513,7 +513,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 		report_hidden(&in);
 	SPI_freeplan(in.fetch);
 	SPI_freeplan(in.differences);
-	table_unpin(table);
+	table_cache_unpin(table);
 	table_close(relation, NoLock);
 }
 
@@ -521,7 +521,7 @@ static void
 verify_type(void *arg)
 {
 	TypeCheck *check = arg;
-	MirrorTable *table = table_find(check->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(check->type, TABLE_READ);
 
 	check->found = table != NULL;
 	if (check->found && !table_shows_all(table, check->reader))
@@ -542,7 +542,7 @@ static void
 verify_children_of(void *arg)
 {
 	TypeCheck *check = arg;
-	MirrorTable *table = table_find(check->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(check->type, TABLE_READ);
 
 	if (table != NULL && table_shows_all(table, check->reader))
 		verify_table(check, table);
@@ -622,7 +622,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 		verify_type(&check);
 		if (!check.found)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-							errmsg("%s", mirror_lacks_table(type))));
+							errmsg("%s", table_lacking(type))));
 	}
 	verify_parents_of(&wanted, types);
 	verify_incomplete(result, types);

@@ -1,5 +1,5 @@
 /*
- * value.c
+ * column_value.c
  *		A column's value, taken from an object.
  *
  * A field that has changed its kind, or a number too large for its column,
@@ -20,7 +20,7 @@
 #define LAST_TIMESTAMP	INT64CONST(9224318015999)
 
 Oid
-value_type(FieldKind kind)
+column_value_type(FieldKind kind)
 {
 	switch (kind)
 	{
@@ -116,7 +116,7 @@ take_reference(const JsonbValue *json, Datum *value)
 
 /* False where the column is to be NULL. */
 bool
-value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
+column_value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 {
 	int64 number;
 
@@ -330,12 +330,12 @@ derived_find(const char *table, const char *name)
 
 /* A column's value; false where it is to be NULL. */
 bool
-value_take(const DerivedColumn *derived, const char *name, FieldKind kind,
-		   JsonbContainer *object, Datum *value)
+column_value_take(const DerivedColumn *derived, const char *name,
+				  FieldKind kind, JsonbContainer *object, Datum *value)
 {
 	JsonbValue json;
 	bool found = derived != NULL ? derived->take(object, &json)
 								 : json_get(object, name, &json);
 
-	return found && value_from_json(kind, &json, value);
+	return found && column_value_from_json(kind, &json, value);
 }
