@@ -74,18 +74,18 @@ OBJS = \
 	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \
-	src/life.o \
-	src/history.o \
-	src/order.o \
+	src/life_cycle.o \
+	src/event_history.o \
+	src/newest.o \
 	src/row.o \
 	src/mirror_row.o \
 	src/mirror_sql.o \
 	src/mirror.o \
-	src/reading.o \
-	src/reading_row.o \
+	src/fetched.o \
+	src/fetched_row.o \
 	src/children.o \
-	src/fold.o \
-	src/reread.o \
+	src/late_children.o \
+	src/refetch_request.o \
 	src/timed.o \
 	src/handler.o \
 	src/handler_setup.o \

@@ -6,7 +6,7 @@
  * that of the last snapshot that lists it, or of an own event as late or later;
  * it has a tombstone from the first complete page after that which leaves it
  * out.  Here the parent's event is the newest: list the children, sweep the
- * others.  Where it came late, or shares its second with others, fold.c does
+ * others.  Where it came late, or shares its second with others, late_children.c does
  * the same over the parent's stored events.
  */
 #include "mirror.h"
@@ -148,12 +148,12 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
  * complete page: for those that don't name their parent.
  */
 List *
-children_listed_before(History *history, const CatalogPage *page,
+children_listed_before(EventHistory *history, const CatalogPage *page,
 					   const CatalogType *child, const char *account,
 					   TimestampTz since, List *found)
 {
 	TimestampTz complete_at = PG_INT64_MIN;
-	List *snapshots = history_snapshots(history);
+	List *snapshots = event_history_snapshots(history);
 
 	for (int i = list_length(snapshots) - 1; i >= 0; i--)
 	{
@@ -165,7 +165,7 @@ children_listed_before(History *history, const CatalogPage *page,
 			continue;
 		if (version->created < complete_at)
 			break;
-		object = history_event(version)->object;
+		object = version_event(version)->object;
 		if (object_page(object, page->field, &complete) == NULL)
 			continue;
 		found = children_in_page(page, child, history->id, object, account,
@@ -191,8 +191,8 @@ children_of_former(Event *event, const CatalogPage *page,
 	if (object_page(&before->root, page->field, &complete) != NULL && complete)
 		return found;
 	return children_listed_before(
-		history_read(event->catalog, event->object_id, account), page, child,
-		event->account, event->created, found);
+		event_history_read(event->catalog, event->object_id, account), page,
+		child, event->account, event->created, found);
 }
 
 /*
@@ -233,7 +233,7 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 	bool known;
 
 	return row->state.event_id == NULL ||
-		   history_event_is_own(row->state.event_id, row->account, type,
+		   event_history_is_own(row->state.event_id, row->account, type,
 								row->id, &known);
 }
 
@@ -270,7 +270,7 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 
 	if (content->event_id == NULL)
 	{
-		reading_child(pass, child, content);
+		fetched_row_apply_child(pass, child, content);
 		return;
 	}
 	for (int race = 0; table != NULL && race < MAX_RACES; race++)

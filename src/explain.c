@@ -95,8 +95,9 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 static void
 tell_decision(StringInfo out, const Event *event, const char *account)
 {
-	History *history = history_read(event->catalog, event->object_id, account);
-	Verdict verdict = order_newest(history);
+	EventHistory *history = event_history_read(event->catalog, event->object_id,
+											   account);
+	Verdict verdict = newest_find(history);
 	int n = list_length(history->versions);
 
 	if (n == 1)

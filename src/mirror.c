@@ -6,8 +6,8 @@
  * row comes before its pages' children, and whether the event's snapshot is the
  * newest is decided while the own row is locked.  In the usual case, a snapshot
  * later than what the row holds, the row itself tells; in every other one the
- * set of stored events does (order.c).  What is read from the API comes in by
- * reading.c.
+ * set of stored events does (newest.c).  What is read from the API comes in by
+ * fetched.c.
  */
 #include "mirror.h"
 
@@ -32,8 +32,8 @@ typedef struct OwnPass
 	const char *account;
 	bool wants_data; /* the former snapshot is needed for a sweep */
 	bool was_new;
-	Jsonb *before;	  /* the former snapshot */
-	History *history; /* when the set was asked */
+	Jsonb *before;		   /* the former snapshot */
+	EventHistory *history; /* when the set was asked */
 	char *detail;
 } OwnPass;
 
@@ -70,7 +70,7 @@ insert_own(OwnPass *own, MirrorRow *row)
 	MirrorContent content = mirror_content(event);
 
 	if (!content.deleted)
-		content.deleted = fold_swept(
+		content.deleted = left_out_since(
 			event->catalog, event->object_id, event->account, event->object,
 			event->created, TABLE_WRITE, &content.deleted_at);
 	return mirror_write(row, &content);
@@ -83,7 +83,7 @@ mirror_listed_by(const char *event_id, const char *account,
 {
 	Event event;
 
-	if (strcmp(event_id, FILLED_BY_READING) == 0 ||
+	if (strcmp(event_id, FILLED_BY_FETCHED) == 0 ||
 		!inbox_load(event_id, account, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
@@ -100,26 +100,26 @@ mirror_listed_by(const char *event_id, const char *account,
 
 /*
  * Does the row hold something newer than the newest own event?  It may come
- * from a reading, from a parent's page, or from an own event since pruned.
+ * from a fetched object, from a parent's page, or from an own event since pruned.
  */
 bool
-mirror_state_is_newer(const MirrorState *state, const History *history,
+mirror_state_is_newer(const MirrorState *state, const EventHistory *history,
 					  const Version *newest)
 {
 	bool known;
 
 	if (state->event_id == NULL)
 		return state->as_of >= newest->created;
-	if (strcmp(state->event_id, FILLED_BY_READING) == 0 ||
-		history_find(history, state->event_id) != NULL)
+	if (strcmp(state->event_id, FILLED_BY_FETCHED) == 0 ||
+		event_history_find(history, state->event_id) != NULL)
 		return false;
-	(void) history_event_is_own(state->event_id, history->account,
+	(void) event_history_is_own(state->event_id, history->account,
 								history->type, history->id, &known);
 	if (!known)
 		return state->as_of >= newest->created;
 	/* a deletion of the object's own ends its life: no page brings it back */
 	return (!event_type_deletes(newest->event_type) ||
-			history_alive_at(history) >= newest->created) &&
+			event_history_alive_at(history) >= newest->created) &&
 		   state->as_of > newest->created &&
 		   mirror_listed_by(state->event_id, history->account, history->type,
 							history->id);
@@ -149,18 +149,19 @@ has_parents(const CatalogType *type, JsonbContainer *object)
  * on it; the object's own deletion is over.
  */
 void
-mirror_find_tombstone(const MirrorState *state, const History *history,
+mirror_find_tombstone(const MirrorState *state, const EventHistory *history,
 					  const char *account, TableUse use, MirrorContent *content)
 {
-	Version *written = state->event_id ? history_find(history, state->event_id)
-									   : NULL;
+	Version *written = state->event_id
+						   ? event_history_find(history, state->event_id)
+						   : NULL;
 
 	if (content->deleted)
 		return;
 	if (has_parents(history->type, content->object))
-		content->deleted = fold_swept(history->type, history->id, account,
-									  content->object, content->as_of, use,
-									  &content->deleted_at);
+		content->deleted = left_out_since(history->type, history->id, account,
+										  content->object, content->as_of, use,
+										  &content->deleted_at);
 	else if (state->deleted && state->deleted_at > content->as_of &&
 			 !(written != NULL && event_type_deletes(written->event_type)))
 	{
@@ -173,30 +174,31 @@ static void
 ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
 {
 	if (verdict->ambiguous)
-		reread_ask_after(own->event->catalog, own->event->object_id,
-						 own->account,
-						 "the order of events within one second is ambiguous",
-						 verdict->newest->created);
+		refetch_request_add_after(
+			own->event->catalog, own->event->object_id, own->account,
+			"the order of events within one second is ambiguous",
+			verdict->newest->created);
 }
 
 /*
- * The history of the row's object, with the reading that the row may hold.  Of
- * types without pages nobody asks what the reading showed.
+ * The history of the row's object, with the fetched object that the row may hold.  Of
+ * types without pages nobody asks what the fetched object showed.
  */
-static History *
+static EventHistory *
 read_history(OwnPass *own, MirrorRow *row)
 {
 	const CatalogType *type = own->event->catalog;
-	History *history = history_read(type, own->event->object_id, own->account);
+	EventHistory *history = event_history_read(type, own->event->object_id,
+											   own->account);
 	MirrorState ignored;
 
-	if (!row->state.found || !reading_is_alive(&row->state))
+	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state))
 		return history;
 	if (row->data == NULL && type->npages > 0)
 		(void) mirror_peek(row->table, row->id, row->account, &ignored,
 						   &row->data);
-	history_add_reading(history, row->state.as_of,
-						row->data != NULL ? &row->data->root : NULL);
+	event_history_add_fetched(history, row->state.as_of,
+							  row->data != NULL ? &row->data->root : NULL);
 	return history;
 }
 
@@ -210,11 +212,11 @@ settle_own(OwnPass *own, MirrorRow *row)
 	own->history = read_history(own, row);
 	if (own->history->versions == NIL)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
-	verdict = order_newest(own->history);
+	verdict = newest_find(own->history);
 	if (row->state.found &&
 		mirror_state_is_newer(&row->state, own->history, verdict.newest))
 	{
-		reading_settle_gone(row, own->history, verdict.newest);
+		fetched_gone_settle(row, own->history, verdict.newest);
 		own->detail = psprintf("the mirror holds a newer state of %s",
 							   event->object_id);
 		return OWN_STALE;
@@ -223,7 +225,7 @@ settle_own(OwnPass *own, MirrorRow *row)
 		strcmp(row->state.event_id, verdict.newest->event_id) != 0 ||
 		strcmp(verdict.newest->event_id, event->id) == 0)
 	{
-		MirrorContent content = mirror_content(history_event(verdict.newest));
+		MirrorContent content = mirror_content(version_event(verdict.newest));
 
 		mirror_find_tombstone(&row->state, own->history, event->account,
 							  TABLE_WRITE, &content);
@@ -249,8 +251,8 @@ static OwnVerdict
 try_own(OwnPass *own)
 {
 	Event *event = own->event;
-	bool first = !history_has_other(event->catalog, event->object_id,
-									own->account, event->id);
+	bool first = !event_history_has_other(event->catalog, event->object_id,
+										  own->account, event->id);
 	MirrorRow *row;
 
 	/* what nothing is known of is most likely not there: insert, then look */
@@ -285,7 +287,7 @@ apply_own(OwnPass *own)
 	return verdict == OWN_RACE ? OWN_NEWEST : verdict;
 }
 
-/* Has an own event, a reading or a page written the row, or something newer? */
+/* Has an own event, a fetched object or a page written the row, or something newer? */
 static bool
 keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 			   const Event *event)
@@ -295,14 +297,14 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 		(state->as_of == event->created &&
 		 strcmp(state->event_id, event->id) > 0))
 		return true;
-	return history_has_other(fill->type, fill->id, fill->account, "") ||
+	return event_history_has_other(fill->type, fill->id, fill->account, "") ||
 		   mirror_listed_by(state->event_id, fill->account, fill->type,
 							fill->id);
 }
 
 /*
  * An object embedded in another's event fills a row that no event of its own,
- * no page and no reading has written; one that is there with the same content
+ * no page and no fetched object has written; one that is there with the same content
  * is not even locked.
  */
 void
@@ -362,9 +364,10 @@ mirror_ask_for_rest(Event *event)
 						&complete) != NULL &&
 			!complete)
 		{
-			reread_ask_after(event->catalog, event->object_id,
-							 object_account(event->catalog, event->account),
-							 "an embedded page was cut short", event->created);
+			refetch_request_add_after(
+				event->catalog, event->object_id,
+				object_account(event->catalog, event->account),
+				"an embedded page was cut short", event->created);
 			return;
 		}
 	}
@@ -375,16 +378,16 @@ static void
 apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 {
 	bool lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
-	Fold *fold = NULL;
+	LateChildren *fold = NULL;
 	ListCell *cell;
 
 	if (lists)
 		rows = children_to_sweep(own->event, rows, own->was_new, own->before);
 	else if (own->history != NULL)
 	{
-		fold = fold_begin(own->pass, own->history, own->event->account,
-						  own->event->created);
-		rows = fold_rows(fold, rows);
+		fold = late_children_begin(own->pass, own->history, own->event->account,
+								   own->event->created);
+		rows = late_children_rows(fold, rows);
 	}
 	foreach(cell, rows)
 	{
@@ -394,8 +397,8 @@ apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
 			children_list(own->pass, own->event, row, own->was_new);
 		else if (row->part == PART_SWEEP)
 			children_sweep(own->pass, own->event, row);
-		else if (row->part == PART_FOLD)
-			fold_child(fold, row);
+		else if (row->part == PART_LATE)
+			late_children_write(fold, row);
 		else if (row->part == PART_FILL)
 			mirror_fill(own->pass, own->event, row);
 	}

@@ -1,7 +1,7 @@
 /*
  * mirror.h
  *		What the rooms of the mirror show each other: the rows that an object
- *		holds, which snapshot is the newest, rows written; readings of the API.
+ *		holds, which snapshot is the newest, rows written; fetched objects of the API.
  */
 #ifndef STRIPE_SYNC_MIRROR_H
 #define STRIPE_SYNC_MIRROR_H
@@ -16,7 +16,7 @@ typedef enum RowPart
 	PART_OWN,	/* the event's own object */
 	PART_CHILD, /* listed by one of its pages */
 	PART_SWEEP, /* no longer listed */
-	PART_FOLD,	/* listed or not by events since a late one */
+	PART_LATE,	/* listed or not by events since a late one */
 	PART_FILL	/* embedded or expanded, or below a child */
 } RowPart;
 
@@ -59,10 +59,10 @@ extern JsonbContainer *child_content(const CatalogType *type,
 									 JsonbContainer *line,
 									 const char *parent_id);
 
-/* ---- in life.c: how far an object is in its life ---- */
-extern int life_step(const CatalogType *type, JsonbContainer *object);
+/* ---- in life_cycle.c: how far an object is in its life ---- */
+extern int life_cycle_rank(const CatalogType *type, JsonbContainer *object);
 
-/* ---- in history.c: the stored events of one object ---- */
+/* ---- in event_history.c: the stored events of one object ---- */
 typedef struct Version
 {
 	char *event_id;
@@ -70,34 +70,35 @@ typedef struct Version
 	char *event_type;
 	TimestampTz created;
 	Event *event; /* read from the inbox when it is needed */
-} Version;		  /* event_id is NULL: a reading of the API, as of "created" */
+} Version;		  /* event_id is NULL: fetched from the API, as of "created" */
 
-typedef struct History
+typedef struct EventHistory
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
 	List *versions; /* of Version, by created, then id */
-	List *readings; /* of Version: what the API has shown alive, and when */
-} History;
+	List *fetched;	/* of Version: what the API has returned alive, and when */
+} EventHistory;
 
-extern History *history_read(const CatalogType *type, const char *id,
-							 const char *account);
-extern void history_add_reading(History *history, TimestampTz as_of,
-								JsonbContainer *object);
-extern TimestampTz history_alive_at(const History *history);
-extern List *history_snapshots(const History *history);
-extern Event *history_event(Version *version);
-extern Version *history_find(const History *history, const char *event_id);
-extern bool history_event_is_own(const char *event_id, const char *account,
+extern EventHistory *event_history_read(const CatalogType *type, const char *id,
+										const char *account);
+extern void event_history_add_fetched(EventHistory *history, TimestampTz as_of,
+									  JsonbContainer *object);
+extern TimestampTz event_history_alive_at(const EventHistory *history);
+extern List *event_history_snapshots(const EventHistory *history);
+extern Event *version_event(Version *version);
+extern Version *event_history_find(const EventHistory *history,
+								   const char *event_id);
+extern bool event_history_is_own(const char *event_id, const char *account,
 								 const CatalogType *type, const char *id,
 								 bool *known);
-extern bool history_has_other(const CatalogType *type, const char *id,
-							  const char *account, const char *event_id);
-extern bool history_has_later(const CatalogType *type, const char *id,
-							  const char *account, TimestampTz than);
+extern bool event_history_has_other(const CatalogType *type, const char *id,
+									const char *account, const char *event_id);
+extern bool event_history_has_later(const CatalogType *type, const char *id,
+									const char *account, TimestampTz than);
 
-/* ---- in order.c: which snapshot is the newest ---- */
+/* ---- in newest.c: which snapshot is the newest ---- */
 typedef struct Verdict
 {
 	Version *newest;
@@ -105,8 +106,8 @@ typedef struct Verdict
 	bool ambiguous;	  /* nothing but a convention decided */
 } Verdict;
 
-extern Verdict order_newest(History *history);
-extern List *order_since(History *history, TimestampTz since);
+extern Verdict newest_find(EventHistory *history);
+extern List *newest_order_since(EventHistory *history, TimestampTz since);
 
 /* ---- in column_value.c: a column's value, taken from an object ---- */
 typedef struct DerivedColumn
@@ -233,13 +234,13 @@ extern bool table_has_forced_policy(const MirrorTable *table);
 extern char *table_policy_hint(const CatalogType *type, Oid owner);
 
 /* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
-#define FILLED_BY_READING "" /* embedded in another object that was read */
+#define FILLED_BY_FETCHED "" /* embedded in another object that was read */
 
 typedef struct MirrorState
 {
 	bool found;
 	TimestampTz as_of;
-	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_READING */
+	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_FETCHED */
 	bool deleted;
 	TimestampTz deleted_at;
 } MirrorState;
@@ -308,34 +309,34 @@ extern bool mirror_listed_by(const char *event_id, const char *account,
 							 const CatalogType *type, const char *id);
 extern MirrorContent mirror_content(Event *event);
 extern bool mirror_state_is_newer(const MirrorState *state,
-								  const History *history, const Version *newest);
+								  const EventHistory *history,
+								  const Version *newest);
 extern void mirror_find_tombstone(const MirrorState *state,
-								  const History *history, const char *account,
-								  TableUse use, MirrorContent *content);
+								  const EventHistory *history,
+								  const char *account, TableUse use,
+								  MirrorContent *content);
 extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
 extern void mirror_ask_for_rest(Event *event);
 
-/* ---- in reading.c: what was read from Stripe's API goes into the mirror ---- */
-typedef struct Reading
+/* ---- in fetched.c: what was read from Stripe's API goes into the mirror ---- */
+typedef struct FetchedObject
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
 	JsonbContainer *object; /* NULL: there is none of that id (any more) */
 	TimestampTz as_of;		/* all that happened until then is in it */
-	bool asks_rest; /* of embedded pages that are cut short, by reread_ask() */
+	bool asks_rest; /* of embedded pages that are cut short, by refetch_request_add() */
 	/* what became of it */
 	const char *status; /* "applied", "stale", "ignored", "failed" */
 	char *detail;		/* why it isn't applied */
-} Reading;
+} FetchedObject;
 
-extern void mirror_read(Reading *reading);
-extern const char *mirror_read_gone(const CatalogType *type, const char *id,
-									const char *account, TimestampTz as_of);
-extern void mirror_read_page(List *readings);
+extern void fetched_apply(FetchedObject *fetched);
+extern void fetched_apply_page(List *objects);
 
-/* ---- in reading_row.c: one row and a reading of it ---- */
-typedef struct RowReading
+/* ---- in fetched_row_apply.c: one row and a fetched object of it ---- */
+typedef struct FetchedRow
 {
 	MirrorPass *pass;
 	const CatalogType *type;
@@ -346,26 +347,25 @@ typedef struct RowReading
 	/* what was found */
 	bool was_new;
 	Jsonb *before;
-	History *history; /* when the set was asked */
-	char *detail;	  /* why it isn't applied */
-} RowReading;
+	EventHistory *history; /* when the set was asked */
+	char *detail;		   /* why it isn't applied */
+} FetchedRow;
 
-extern bool reading_is_alive(const MirrorState *state);
-extern bool reading_is_gone(const MirrorState *state);
-extern bool reading_same_data(const MirrorRow *row, JsonbContainer *object);
-extern void reading_keep_stored(const MirrorRow *row, Datum *values,
-								const bool *nulls);
-extern bool reading_row(RowReading *reading);
-extern void reading_child(MirrorPass *pass, SnapshotRow *child,
-						  const MirrorContent *content);
-extern void reading_settle_gone(MirrorRow *row, History *history,
+extern bool mirror_state_is_fetched_alive(const MirrorState *state);
+extern bool mirror_state_is_fetched_gone(const MirrorState *state);
+extern bool mirror_row_has_data(const MirrorRow *row, JsonbContainer *object);
+extern void keep_stored(const MirrorRow *row, Datum *values, const bool *nulls);
+extern bool fetched_row_apply(FetchedRow *fetched);
+extern void fetched_row_apply_child(MirrorPass *pass, SnapshotRow *child,
+									const MirrorContent *content);
+extern void fetched_gone_settle(MirrorRow *row, EventHistory *history,
 								Version *newest);
-extern bool reading_is_noted(const CatalogType *type);
-extern void reading_note(const CatalogType *type, const char *id,
-						 const char *account, TimestampTz as_of,
-						 JsonbContainer *object);
-extern void reading_replaced(MirrorRow *row, const MirrorContent *content);
-extern void reading_recall(History *history);
+extern bool fetched_note_is_kept(const CatalogType *type);
+extern void fetched_note_write(const CatalogType *type, const char *id,
+							   const char *account, TimestampTz as_of,
+							   JsonbContainer *object);
+extern void fetched_note_replaced(MirrorRow *row, const MirrorContent *content);
+extern void fetched_note_recall(EventHistory *history);
 
 /* ---- in children.c: pages of children, and their parents ---- */
 extern void children_lock(List *events);
@@ -383,45 +383,47 @@ extern bool children_row_is_dead(const MirrorRow *row, const CatalogType *type);
 extern List *children_by_back(const CatalogPage *page, const CatalogType *child,
 							  const char *parent_id, const char *account,
 							  List *found);
-extern List *children_listed_before(History *history, const CatalogPage *page,
+extern List *children_listed_before(EventHistory *history,
+									const CatalogPage *page,
 									const CatalogType *child,
 									const char *account, TimestampTz since,
 									List *found);
 
-/* ---- in fold.c: children of a parent whose event came late ---- */
-typedef struct Fold Fold;
+/* ---- in late_children.c: children of a parent whose event came late ---- */
+typedef struct LateChildren LateChildren;
 
-extern Fold *fold_begin(MirrorPass *pass, History *history, const char *account,
-						TimestampTz since);
-extern List *fold_rows(Fold *fold, List *rows);
-extern void fold_child(Fold *fold, const SnapshotRow *child);
-extern bool fold_tombstone(Event *listing, const SnapshotRow *child,
+extern LateChildren *late_children_begin(MirrorPass *pass, EventHistory *history,
+										 const char *account, TimestampTz since);
+extern List *late_children_rows(LateChildren *fold, List *rows);
+extern void late_children_write(LateChildren *fold, const SnapshotRow *child);
+extern bool left_out_after(Event *listing, const SnapshotRow *child,
 						   MirrorContent *content);
-extern bool fold_swept(const CatalogType *type, const char *id,
-					   const char *account, JsonbContainer *object,
-					   TimestampTz created, TableUse use, TimestampTz *swept_at);
+extern bool left_out_since(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object,
+						   TimestampTz created, TableUse use,
+						   TimestampTz *swept_at);
 
-/* ---- in reread.c: objects that the mirror wants read again ---- */
-extern void reread_ask(const CatalogType *type, const char *id,
-					   const char *account, const char *reason,
-					   TimestampTz after, TimestampTz due);
-extern void reread_ask_after(const CatalogType *type, const char *id,
-							 const char *account, const char *reason,
-							 TimestampTz created);
-extern void reread_put_off(const CatalogType *type, const char *id,
-						   const char *account, TimestampTz as_of,
-						   const char *error);
+/* ---- in refetch_request.c: objects that the mirror wants read again ---- */
+extern void refetch_request_add(const CatalogType *type, const char *id,
+								const char *account, const char *reason,
+								TimestampTz after, TimestampTz due);
+extern void refetch_request_add_after(const CatalogType *type, const char *id,
+									  const char *account, const char *reason,
+									  TimestampTz created);
+extern void refetch_request_retry(const CatalogType *type, const char *id,
+								  const char *account, TimestampTz as_of,
+								  const char *error);
 
 /* An object that could not be read, or not written. */
-typedef struct RereadFailure
+typedef struct RefetchFailure
 {
 	char *object_type;
 	char *object_id;
 	char *account;
 	Jsonb *known; /* why, how often, and what to run */
-} RereadFailure;
+} RefetchFailure;
 
-extern List *reread_failed(Datum types);
+extern List *refetch_request_failed(Datum types);
 
 /* ---- in mirror_columns.c: columns as the catalog has them, and as they are ---- */
 

@@ -197,7 +197,7 @@ compressed_data(const MirrorTable *table, JsonbContainer *object)
 }
 
 /*
- * The whole object, to be written.  What a reading brings is what is there
+ * The whole object, to be written.  What a fetched object brings is what is there
  * already, as a rule.
  */
 static Datum
@@ -207,9 +207,9 @@ data_of(MirrorRow *row, const MirrorContent *content, Datum *values,
 	bool isnull;
 
 	if (content->event_id != NULL || row->target == NULL || row->data == NULL ||
-		!reading_same_data(row, content->object))
+		!mirror_row_has_data(row, content->object))
 		return compressed_data(row->table, content->object);
-	reading_keep_stored(row, values, nulls);
+	keep_stored(row, values, nulls);
 	return row_get(row->target, row->table->meta[META_DATA], &isnull);
 }
 
@@ -225,7 +225,7 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 	Datum *values = palloc0(table->natts * sizeof(Datum));
 	bool *nulls = palloc(table->natts * sizeof(bool));
 
-	reading_replaced(row, content);
+	fetched_note_replaced(row, content);
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
 	set_meta(table, META_DATA, data_of(row, content, values, nulls), false,

@@ -82,9 +82,9 @@ pass_over(Part *part, const char *id, const ApiCall *call)
 							 part->kind == &part_rest ? part->list_path : what,
 							 id, call->trouble));
 	if (is_read_again(part))
-		reread_put_off(part_type(part), id, part->account,
-					   call->as_of != 0 ? call->as_of : DT_NOBEGIN,
-					   call->trouble);
+		refetch_request_retry(part_type(part), id, part->account,
+							  call->as_of != 0 ? call->as_of : DT_NOBEGIN,
+							  call->trouble);
 	if (part->unreadable == 0)
 		part_keep_cursor(part);
 	part->passed[part->unreadable++] = MemoryContextStrdup(part->memory, id);

@@ -329,10 +329,10 @@ extern bool list_take_page(Part *part, const ApiCall *call);
 extern void list_begin_again(Part *part);
 extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
-extern void list_add_rests(Part *part, const Reading *reading);
-extern void list_put_off_rows(const Part *part, List *readings);
+extern void list_add_rests(Part *part, const FetchedObject *fetched);
+extern void list_put_off_rows(const Part *part, List *objects);
 extern MirrorTable *mirror_table_to_read(const CatalogType *type);
-extern bool object_from(const ApiCall *call, Reading *reading);
+extern bool object_from(const ApiCall *call, FetchedObject *fetched);
 /* ---- in reconcile.c, gap.c: runs through lists of events ---- */
 #define STRIPE_KEEPS	(30 * USECS_PER_DAY)	 /* events, in its lists */
 #define RECONCILE_YOUNG (5 * 60 * USECS_PER_SEC) /* in flight, maybe */

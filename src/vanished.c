@@ -103,19 +103,19 @@ note_refusal(Part *part, const ApiCall *call)
 static void
 look_at_answer(Part *part, const ApiCall *call)
 {
-	Reading reading = {.type = part_type(part),
-					   .id = part->parent_id,
-					   .account = part->account,
-					   .as_of = call->as_of};
+	FetchedObject fetched = {.type = part_type(part),
+							 .id = part->parent_id,
+							 .account = part->account,
+							 .as_of = call->as_of};
 
 	part->refusals = 0;
-	if (!object_from(call, &reading))
+	if (!object_from(call, &fetched))
 		part->repaired++;
-	mirror_read_page(list_make1(&reading));
-	if (strcmp(reading.status, "failed") == 0)
+	fetched_apply_page(list_make1(&fetched));
+	if (strcmp(fetched.status, "failed") == 0)
 		part_note(part, psprintf("%s %s: %s", part->object_type,
-								 part->parent_id, reading.detail));
-	list_put_off_rows(part, list_make1(&reading));
+								 part->parent_id, fetched.detail));
+	list_put_off_rows(part, list_make1(&fetched));
 }
 
 static void

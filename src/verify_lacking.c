@@ -98,9 +98,9 @@ verify_incomplete(ReturnSetInfo *result, List *types)
 {
 	ListCell *cell;
 
-	foreach(cell, reread_failed(verify_type_names(types)))
+	foreach(cell, refetch_request_failed(verify_type_names(types)))
 	{
-		RereadFailure *failure = lfirst(cell);
+		RefetchFailure *failure = lfirst(cell);
 		Datum values[] = {CStringGetTextDatum(failure->object_type),
 						  CStringGetTextDatum(failure->object_id),
 						  CStringGetTextDatum(failure->account),

@@ -4,7 +4,7 @@
  *
  * Of an object whose newest state is one of its own events, the whole row must
  * be what that event makes it.  Where something newer has written the row (a
- * page of its parent's, a reading of the API), or nothing but that is known, a
+ * page of its parent's, a fetched object of the API), or nothing but that is known, a
  * stored event that the row names must hold this object; and in any case the
  * typed columns must be what _data says.  Each child that a row's pages list has
  * a row (verify_lacking.c).  What the mirror wants read again, and could not be
@@ -199,7 +199,7 @@ held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
 		if (row->type != type || strcmp(row->id, key->id) != 0)
 			continue;
 		content->object = row->object;
-		return row->part == PART_CHILD && fold_tombstone(&event, row, content)
+		return row->part == PART_CHILD && left_out_after(&event, row, content)
 				   ? KNOWS_TOMBSTONE
 				   : KNOWS_OBJECT;
 	}
@@ -212,17 +212,17 @@ expected_content(const Inspection *in, const ObjectKey *key,
 				 const MirrorState *state, Jsonb *data, MirrorContent *content)
 {
 	const CatalogType *type = in->table->type;
-	History *history = history_read(type, key->id, key->account);
+	EventHistory *history = event_history_read(type, key->id, key->account);
 	Version *newest;
 
-	if (state->found && reading_is_alive(state))
-		history_add_reading(history, state->as_of,
-							data != NULL ? &data->root : NULL);
-	newest = history->versions != NIL ? order_newest(history).newest : NULL;
-	if (newest == NULL || history_event(newest)->catalog == NULL ||
+	if (state->found && mirror_state_is_fetched_alive(state))
+		event_history_add_fetched(history, state->as_of,
+								  data != NULL ? &data->root : NULL);
+	newest = history->versions != NIL ? newest_find(history).newest : NULL;
+	if (newest == NULL || version_event(newest)->catalog == NULL ||
 		(state->found && mirror_state_is_newer(state, history, newest)))
 		return held_by(state->event_id, type, key, content);
-	*content = mirror_content(history_event(newest));
+	*content = mirror_content(version_event(newest));
 	mirror_find_tombstone(state, history, key->account, TABLE_READ, content);
 	return KNOWS_ALL;
 }

@@ -1,7 +1,7 @@
 /*
- * fold.c
- *		Children of a parent whose event (or reading) came late, or shares its
- *		second with others: the pages of its stored events, and of the readings
+ * late_children.c
+ *		Children of a parent whose event (or fetched object) came late, or shares its
+ *		second with others: the pages of its stored events, and of the fetched objects
  *		that are known, are folded, in their order, from that second on.
  */
 #include "mirror.h"
@@ -9,28 +9,28 @@
 #include "utils/builtins.h"
 
 /* A child, over the parent's events from some second on. */
-typedef struct FoldedChild
+typedef struct LateChild
 {
 	SnapshotRow *key;
 	SnapshotRow *listing; /* in the last version that lists it, or NULL */
 	int listed_at;		  /* index of that version, or -1 */
-	SnapshotRow *read;	  /* in the last reading that lists it, or NULL */
+	SnapshotRow *read; /* in the last fetched object that lists it, or NULL */
 	int read_at;
-} FoldedChild;
+} LateChild;
 
-struct Fold
+struct LateChildren
 {
 	MirrorPass *pass;
-	History *history;
+	EventHistory *history;
 	const char *account; /* of the children */
 	List *versions;		 /* in their order */
 	List *children;		 /* of FoldedChild */
 };
 
-static FoldedChild *
-fold_find(Fold *fold, SnapshotRow *key)
+static LateChild *
+fold_find(LateChildren *fold, SnapshotRow *key)
 {
-	FoldedChild *child;
+	LateChild *child;
 	ListCell *cell;
 
 	foreach(cell, fold->children)
@@ -39,7 +39,7 @@ fold_find(Fold *fold, SnapshotRow *key)
 		if (snapshot_compare(child->key, key) == 0)
 			return child;
 	}
-	child = palloc0(sizeof(FoldedChild));
+	child = palloc0(sizeof(LateChild));
 	child->key = key;
 	child->listed_at = -1;
 	fold->children = lappend(fold->children, child);
@@ -47,10 +47,10 @@ fold_find(Fold *fold, SnapshotRow *key)
 }
 
 static void
-fold_version(Fold *fold, int i)
+fold_version(LateChildren *fold, int i)
 {
 	Version *version = list_nth(fold->versions, i);
-	Event *event = history_event(version);
+	Event *event = version_event(version);
 	ListCell *cell;
 
 	if (event_type_deletes(version->event_type) || event->object == NULL)
@@ -59,7 +59,7 @@ fold_version(Fold *fold, int i)
 								fold->account, event->object))
 	{
 		SnapshotRow *row = lfirst(cell);
-		FoldedChild *child;
+		LateChild *child;
 
 		if (row->part != PART_CHILD)
 			continue;
@@ -76,9 +76,9 @@ fold_version(Fold *fold, int i)
 
 /* Rows that are there already may have to be swept as well. */
 static void
-fold_present(Fold *fold, TimestampTz since)
+fold_present(LateChildren *fold, TimestampTz since)
 {
-	History *history = fold->history;
+	EventHistory *history = fold->history;
 	List *present = NIL;
 	ListCell *cell;
 
@@ -103,9 +103,9 @@ fold_present(Fold *fold, TimestampTz since)
 
 /* Does this version's page leave the child out, and mean it? */
 static bool
-leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
+leaves_out(LateChildren *fold, Version *version, const SnapshotRow *child)
 {
-	JsonbContainer *parent = history_event(version)->object;
+	JsonbContainer *parent = version_event(version)->object;
 	bool leaves = false;
 
 	if (event_type_deletes(version->event_type))
@@ -134,7 +134,7 @@ leaves_out(Fold *fold, Version *version, const SnapshotRow *child)
  * comes from elsewhere and is as of "as_of".
  */
 static bool
-first_left_out(Fold *fold, const SnapshotRow *child, int after,
+first_left_out(LateChildren *fold, const SnapshotRow *child, int after,
 			   TimestampTz as_of, bool own, TimestampTz *when)
 {
 	for (int i = after + 1; i < list_length(fold->versions); i++)
@@ -155,7 +155,7 @@ first_left_out(Fold *fold, const SnapshotRow *child, int after,
 
 /* Write what the version lists, swept by the first one after it that doesn't. */
 static void
-write_listing(Fold *fold, FoldedChild *child, SnapshotRow *listing, int at)
+write_listing(LateChildren *fold, LateChild *child, SnapshotRow *listing, int at)
 {
 	Version *version = list_nth(fold->versions, at);
 	MirrorContent content = {listing->object, version->created,
@@ -168,7 +168,7 @@ write_listing(Fold *fold, FoldedChild *child, SnapshotRow *listing, int at)
 
 /* Does the row still say that it is a child of this parent? */
 static bool
-names_parent(Fold *fold, const MirrorRow *row)
+names_parent(LateChildren *fold, const MirrorRow *row)
 {
 	for (int i = 0; i < fold->history->type->npages; i++)
 	{
@@ -188,7 +188,7 @@ names_parent(Fold *fold, const MirrorRow *row)
 }
 
 static bool
-is_from_listing(Fold *fold, const FoldedChild *child, const MirrorRow *row)
+is_from_listing(LateChildren *fold, const LateChild *child, const MirrorRow *row)
 {
 	Version *version;
 
@@ -203,7 +203,7 @@ is_from_listing(Fold *fold, const FoldedChild *child, const MirrorRow *row)
 
 /* Put the tombstone where it belongs on a row that no listing has written. */
 static void
-sweep_folded(Fold *fold, FoldedChild *child, MirrorTable *table)
+sweep_folded(LateChildren *fold, LateChild *child, MirrorTable *table)
 {
 	MirrorRow *row = mirror_lock(fold->pass, table, child->key->id,
 								 child->key->account, true);
@@ -220,14 +220,14 @@ sweep_folded(Fold *fold, FoldedChild *child, MirrorTable *table)
 
 /* Make the row of one child what the fold says. */
 void
-fold_child(Fold *fold, const SnapshotRow *key)
+late_children_write(LateChildren *fold, const SnapshotRow *key)
 {
 	MirrorTable *table = table_cache_find(key->type, TABLE_WRITE);
-	FoldedChild *child = fold_find(fold, unconstify(SnapshotRow *, key));
+	LateChild *child = fold_find(fold, unconstify(SnapshotRow *, key));
 
 	if (table == NULL)
 		return;
-	/* a reading ends the child's deletion, which no event's page does */
+	/* a fetched object ends the child's deletion, which no event's page does */
 	if (child->read != NULL && child->read != child->listing)
 		write_listing(fold, child, child->read, child->read_at);
 	if (child->listing != NULL)
@@ -236,21 +236,21 @@ fold_child(Fold *fold, const SnapshotRow *key)
 }
 
 /*
- * Fold the pages of all stored events from a second on.  "account" is that of
+ * LateChildren the pages of all stored events from a second on.  "account" is that of
  * the children.
  */
-Fold *
-fold_begin(MirrorPass *pass, History *history, const char *account,
-		   TimestampTz since)
+LateChildren *
+late_children_begin(MirrorPass *pass, EventHistory *history,
+					const char *account, TimestampTz since)
 {
-	Fold *fold = palloc0(sizeof(Fold));
+	LateChildren *fold = palloc0(sizeof(LateChildren));
 
 	fold->pass = pass;
 	fold->history = history;
 	fold->account = account;
 	if (history->type->npages == 0)
 		return fold;
-	fold->versions = order_since(history, since);
+	fold->versions = newest_order_since(history, since);
 	for (int i = 0; i < list_length(fold->versions); i++)
 		fold_version(fold, i);
 	fold_present(fold, since);
@@ -262,7 +262,7 @@ fold_begin(MirrorPass *pass, History *history, const char *account,
  * in the order of locks.
  */
 List *
-fold_rows(Fold *fold, List *rows)
+late_children_rows(LateChildren *fold, List *rows)
 {
 	List *result = NIL;
 	ListCell *cell;
@@ -271,8 +271,8 @@ fold_rows(Fold *fold, List *rows)
 	{
 		SnapshotRow *row = palloc(sizeof(SnapshotRow));
 
-		*row = *((FoldedChild *) lfirst(cell))->key;
-		row->part = PART_FOLD;
+		*row = *((LateChild *) lfirst(cell))->key;
+		row->part = PART_LATE;
 		result = lappend(result, row);
 	}
 	foreach(cell, rows)
@@ -284,18 +284,18 @@ fold_rows(Fold *fold, List *rows)
 
 /* ---- an own event of a child, while the parent is further on ---- */
 
-/* The parent's history, with the reading that its row may hold. */
-static History *
+/* The parent's history, with the fetched object that its row may hold. */
+static EventHistory *
 parent_history(MirrorTable *table, const CatalogType *parent, const char *id,
 			   const char *account)
 {
-	History *history = history_read(parent, id, account);
+	EventHistory *history = event_history_read(parent, id, account);
 	MirrorState state;
 	Jsonb *data;
 
 	if (mirror_peek(table, id, account, &state, &data) &&
-		reading_is_alive(&state) && data != NULL)
-		history_add_reading(history, state.as_of, &data->root);
+		mirror_state_is_fetched_alive(&state) && data != NULL)
+		event_history_add_fetched(history, state.as_of, &data->root);
 	return history;
 }
 
@@ -305,7 +305,7 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 		 TableUse use, TimestampTz *swept_at)
 {
 	MirrorTable *table = table_cache_find(parent, use);
-	Fold fold = {0};
+	LateChildren fold = {0};
 	MirrorState state;
 	JsonbValue json;
 	Datum value;
@@ -321,27 +321,27 @@ swept_by(const CatalogType *parent, const CatalogPage *page,
 		return false;
 	fold.account = child->account;
 	fold.history = parent_history(table, parent, parent_id, account);
-	fold.versions = order_since(fold.history, created + 1);
+	fold.versions = newest_order_since(fold.history, created + 1);
 	return first_left_out(&fold, child, -1, created, true, swept_at);
 }
 
 /*
  * Has a later page of the parent left out a child that a page of this event
- * lists?  False when that isn't known: a reading may have told since.
+ * lists?  False when that isn't known: a fetched object may have told since.
  */
 bool
-fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
+left_out_after(Event *listing, const SnapshotRow *child, MirrorContent *content)
 {
 	const char *account = object_account(listing->catalog, listing->account);
 	MirrorTable *table = table_cache_find(listing->catalog, TABLE_READ);
-	Fold fold = {.account = child->account};
+	LateChildren fold = {.account = child->account};
 	int at = -1;
 
 	if (table == NULL)
 		return false;
 	fold.history = parent_history(table, listing->catalog, listing->object_id,
 								  account);
-	fold.versions = order_since(fold.history, listing->created);
+	fold.versions = newest_order_since(fold.history, listing->created);
 	for (int i = 0; i < list_length(fold.versions); i++)
 	{
 		Version *version = list_nth(fold.versions, i);
@@ -350,7 +350,7 @@ fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
 			strcmp(version->event_id, listing->id) == 0)
 			at = i;
 	}
-	if (at < 0 || fold.history->readings != NIL)
+	if (at < 0 || fold.history->fetched != NIL)
 		return false;
 	content->deleted = first_left_out(&fold, child, at, 0, false,
 									  &content->deleted_at);
@@ -362,9 +362,9 @@ fold_tombstone(Event *listing, const SnapshotRow *child, MirrorContent *content)
  * its parent left it out already?
  */
 bool
-fold_swept(const CatalogType *type, const char *id, const char *account,
-		   JsonbContainer *object, TimestampTz created, TableUse use,
-		   TimestampTz *swept_at)
+left_out_since(const CatalogType *type, const char *id, const char *account,
+			   JsonbContainer *object, TimestampTz created, TableUse use,
+			   TimestampTz *swept_at)
 {
 	SnapshotRow child = {.type = type,
 						 .id = unconstify(char *, id),

@@ -1,5 +1,5 @@
 /*
- * life.c
+ * life_cycle.c
  *		How far an object is in its life: the convention that decides between
  *		snapshots of one second when nothing better does.
  */
@@ -84,7 +84,7 @@ progress(JsonbContainer *object)
 
 /* Comparable among snapshots of one object only; 0 where nothing is known. */
 int
-life_step(const CatalogType *type, JsonbContainer *object)
+life_cycle_rank(const CatalogType *type, JsonbContainer *object)
 {
 	char *status = json_get_string(object, "status");
 

@@ -1,5 +1,5 @@
 /*
- * reread.c
+ * refetch_request.c
  *		Objects that the mirror wants read again from Stripe: those whose
  *		order within a second nothing told, pages that were cut short, and what
  *		was read and could not be written.
@@ -24,8 +24,8 @@
  * again from the beginning.
  */
 void
-reread_ask(const CatalogType *type, const char *id, const char *account,
-		   const char *reason, TimestampTz after, TimestampTz due)
+refetch_request_add(const CatalogType *type, const char *id, const char *account,
+					const char *reason, TimestampTz after, TimestampTz due)
 {
 	static EngineStatement ask = {
 		"INSERT INTO stripe_sync.reread AS r (object_type, object_id, account, reason, due_at, after)"
@@ -51,13 +51,14 @@ reread_ask(const CatalogType *type, const char *id, const char *account,
 
 /* It must be as of what comes after the second of an event. */
 void
-reread_ask_after(const CatalogType *type, const char *id, const char *account,
-				 const char *reason, TimestampTz created)
+refetch_request_add_after(const CatalogType *type, const char *id,
+						  const char *account, const char *reason,
+						  TimestampTz created)
 {
 	TimestampTz soon = GetCurrentTimestamp() + SETTLED + USECS_PER_SEC;
 
-	reread_ask(type, id, account, reason, created + USECS_PER_SEC,
-			   Min(created + SETTLED, soon));
+	refetch_request_add(type, id, account, reason, created + USECS_PER_SEC,
+						Min(created + SETTLED, soon));
 }
 
 /*
@@ -65,8 +66,8 @@ reread_ask_after(const CatalogType *type, const char *id, const char *account,
  * One that is asked for already may have been asked before that time.
  */
 void
-reread_put_off(const CatalogType *type, const char *id, const char *account,
-			   TimestampTz as_of, const char *error)
+refetch_request_retry(const CatalogType *type, const char *id,
+					  const char *account, TimestampTz as_of, const char *error)
 {
 	static EngineStatement put_off = {
 		"INSERT INTO stripe_sync.reread AS r"
@@ -97,7 +98,7 @@ reread_put_off(const CatalogType *type, const char *id, const char *account,
  * of these types, in the memory of the caller's.
  */
 List *
-reread_failed(Datum types)
+refetch_request_failed(Datum types)
 {
 	static EngineStatement select = {
 		"SELECT object_type, object_id, account, pg_catalog.jsonb_build_object("
@@ -119,7 +120,7 @@ reread_failed(Datum types)
 		HeapTuple row = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
-		RereadFailure *failure = palloc(sizeof(RereadFailure));
+		RefetchFailure *failure = palloc(sizeof(RefetchFailure));
 		bool isnull;
 
 		failure->object_type = SPI_getvalue(row, desc, 1);

@@ -1,12 +1,12 @@
 /*
- * order.c
+ * newest.c
  *		Which snapshot of an object is the newest.
  *
  * Decided from the set of its stored events alone, so that any order of
  * arrival ends the same:
  *
  * 1. A later "created" is newer.  A deletion ends a life; only a creation in a
- *	  later second, or a later reading that shows the object alive, begins
+ *	  later second, or a later fetched object that shows the object alive, begins
  *	  another.
  * 2. Within one second creations are first and deletions last.  The rest
  *	  stands in the order in which each event's previous_attributes describe
@@ -43,7 +43,7 @@ static List *order_second(const CatalogType *type, List *versions, List *before,
 static JsonbContainer *
 content(Version *version)
 {
-	return history_event(version)->object;
+	return version_event(version)->object;
 }
 
 static bool
@@ -65,7 +65,7 @@ phase(const Version *version)
 static int
 step_cost(const Second *second, JsonbContainer *before, Version *next)
 {
-	JsonbContainer *previous = history_event(next)->previous;
+	JsonbContainer *previous = version_event(next)->previous;
 	bool same = json_same(content(next), before);
 
 	if (previous == NULL || JsonContainerSize(previous) == 0)
@@ -139,8 +139,8 @@ find_ways(Second *second)
 static bool
 beats(const Second *second, Version *a, Version *b)
 {
-	int step_a = life_step(second->type, content(a));
-	int step_b = life_step(second->type, content(b));
+	int step_a = life_cycle_rank(second->type, content(a));
+	int step_b = life_cycle_rank(second->type, content(b));
 
 	if (step_a != step_b)
 		return step_a > step_b;
@@ -342,13 +342,13 @@ order_second(const CatalogType *type, List *versions, List *before, int depth,
  * deletion before that is over.
  */
 static List *
-deciding(const History *history)
+deciding(const EventHistory *history)
 {
-	TimestampTz alive_at = history_alive_at(history);
+	TimestampTz alive_at = event_history_alive_at(history);
 	List *since = NIL;
 	ListCell *cell;
 
-	if (history->readings == NIL)
+	if (history->fetched == NIL)
 		return history->versions;
 	foreach(cell, history->versions)
 		if (((Version *) lfirst(cell))->created > alive_at)
@@ -401,7 +401,7 @@ living(List *versions, const Version *deletion)
 
 /* The newest snapshot of an object with at least one stored event. */
 Verdict
-order_newest(History *history)
+newest_find(EventHistory *history)
 {
 	Verdict verdict = {0};
 	List *versions = deciding(history);
@@ -423,24 +423,24 @@ order_newest(History *history)
 	return verdict;
 }
 
-/* A reading comes after the events that are in it. */
+/* A fetched object comes after the events that are in it. */
 static List *
-insert_reading(List *versions, Version *reading)
+insert_reading(List *versions, Version *fetched)
 {
 	int i = 0;
 
 	while (i < list_length(versions) &&
-		   ((Version *) list_nth(versions, i))->created <= reading->created)
+		   ((Version *) list_nth(versions, i))->created <= fetched->created)
 		i++;
-	return list_insert_nth(versions, i, reading);
+	return list_insert_nth(versions, i, fetched);
 }
 
 /*
- * All versions and readings from a time on, in their order; of a dead object,
+ * All versions and fetched objects from a time on, in their order; of a dead object,
  * or of former lives, those as well.  For the pages that they carry.
  */
 List *
-order_since(History *history, TimestampTz since)
+newest_order_since(EventHistory *history, TimestampTz since)
 {
 	List *rest = list_copy(history->versions);
 	List *result = NIL;
@@ -455,7 +455,7 @@ order_since(History *history, TimestampTz since)
 			list_copy(order_second(history->type, second, rest, 0, &ignored)),
 			result);
 	}
-	foreach(cell, history->readings)
+	foreach(cell, history->fetched)
 		if (((Version *) lfirst(cell))->created >= since)
 			result = insert_reading(result, lfirst(cell));
 	return result;

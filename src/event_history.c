@@ -1,10 +1,10 @@
 /*
- * history.c
+ * event_history.c
  *		The stored events of one object, as the inbox has them.
  *
  * The set of these decides which snapshot is the newest, never who came first.
  * Only names and times are read at first; a payload when it is asked for.  With
- * them go the readings of the object that are known (reading.c).
+ * them go the fetched objects of the object that are known (fetched.c).
  */
 #include "mirror.h"
 
@@ -27,11 +27,12 @@
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
 
 /*
- * A reading shows the object as of a time, and alive; of one that the mirror has
+ * A fetched object shows the object as of a time, and alive; of one that the mirror has
  * since replaced only its time and its complete pages are known.
  */
 void
-history_add_reading(History *history, TimestampTz as_of, JsonbContainer *object)
+event_history_add_fetched(EventHistory *history, TimestampTz as_of,
+						  JsonbContainer *object)
 {
 	Version *version = palloc0(sizeof(Version));
 
@@ -41,17 +42,17 @@ history_add_reading(History *history, TimestampTz as_of, JsonbContainer *object)
 	version->event->type = "";
 	version->event->created = as_of;
 	version->event->object = object;
-	history->readings = lappend(history->readings, version);
+	history->fetched = lappend(history->fetched, version);
 }
 
 /* When was the object last read alive?  DT_NOBEGIN when it never was. */
 TimestampTz
-history_alive_at(const History *history)
+event_history_alive_at(const EventHistory *history)
 {
 	TimestampTz latest = DT_NOBEGIN;
 	ListCell *cell;
 
-	foreach(cell, history->readings)
+	foreach(cell, history->fetched)
 		latest = Max(latest, ((Version *) lfirst(cell))->created);
 	return latest;
 }
@@ -67,13 +68,13 @@ compare_created(const ListCell *a, const ListCell *b)
 	return (left->event_id == NULL) - (right->event_id == NULL);
 }
 
-/* Events and readings, by time. */
+/* Events and fetched objects, by time. */
 List *
-history_snapshots(const History *history)
+event_history_snapshots(const EventHistory *history)
 {
-	List *all = list_concat_copy(history->versions, history->readings);
+	List *all = list_concat_copy(history->versions, history->fetched);
 
-	if (history->readings != NIL)
+	if (history->fetched != NIL)
 		list_sort(all, compare_created);
 	return all;
 }
@@ -102,8 +103,8 @@ read_version(HeapTuple tuple, TupleDesc desc)
 }
 
 /* Every stored event whose own object is this one. */
-History *
-history_read(const CatalogType *type, const char *id, const char *account)
+EventHistory *
+event_history_read(const CatalogType *type, const char *id, const char *account)
 {
 	static EngineStatement of_account = {
 		HISTORY_COLUMNS " AND account OPERATOR(pg_catalog.=) $3" HISTORY_ORDER,
@@ -115,7 +116,7 @@ history_read(const CatalogType *type, const char *id, const char *account)
 	bool any = strcmp(type->object, "account") == 0;
 	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
 					  CStringGetTextDatum(account)};
-	History *history = palloc0(sizeof(History));
+	EventHistory *history = palloc0(sizeof(EventHistory));
 	MemoryContext context = CurrentMemoryContext;
 
 	history->type = type;
@@ -135,13 +136,13 @@ history_read(const CatalogType *type, const char *id, const char *account)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	reading_recall(history);
+	fetched_note_recall(history);
 	return history;
 }
 
 /* The event of a version, with its payload. */
 Event *
-history_event(Version *version)
+version_event(Version *version)
 {
 	if (version->event == NULL)
 	{
@@ -155,7 +156,7 @@ history_event(Version *version)
 }
 
 Version *
-history_find(const History *history, const char *event_id)
+event_history_find(const EventHistory *history, const char *event_id)
 {
 	ListCell *cell;
 
@@ -171,7 +172,7 @@ history_find(const History *history, const char *event_id)
  * inbox still has it.
  */
 bool
-history_event_is_own(const char *event_id, const char *account,
+event_history_is_own(const char *event_id, const char *account,
 					 const CatalogType *type, const char *id, bool *known)
 {
 	static EngineStatement select = {
@@ -220,8 +221,8 @@ is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 
 /* Is an event of the object stored that is later than this?  One index probe. */
 bool
-history_has_later(const CatalogType *type, const char *id, const char *account,
-				  TimestampTz than)
+event_history_has_later(const CatalogType *type, const char *id,
+						const char *account, TimestampTz than)
 {
 	Relation relation = table_open(engine_relation("event"), AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -245,8 +246,8 @@ history_has_later(const CatalogType *type, const char *id, const char *account,
 
 /* Is another event stored about the object?  One index probe. */
 bool
-history_has_other(const CatalogType *type, const char *id, const char *account,
-				  const char *event_id)
+event_history_has_other(const CatalogType *type, const char *id,
+						const char *account, const char *event_id)
 {
 	Relation relation;
 	Snapshot snapshot;

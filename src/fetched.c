@@ -1,5 +1,5 @@
 /*
- * reading.c
+ * fetched.c
  *		What was read from Stripe's API goes into the mirror: one object, or a
  *		page of a list.
  *
@@ -10,7 +10,7 @@
  * arrive meanwhile can wait for each other, but not in a circle.  What the own
  * row decides on (children to sweep, to fold) is always of a later rank.
  *
- * Where the machinery of events asks for an event, a reading is one without a
+ * Where the machinery of events asks for an event, a fetched object is one without a
  * type, created at the time that it is as of.
  */
 #include "mirror.h"
@@ -22,12 +22,12 @@
 /* An object of the page. */
 typedef struct PageObject
 {
-	Reading *reading;
-	Event event; /* the reading, as the machinery of events wants it */
+	FetchedObject *fetched;
+	Event event; /* the fetched object, as the machinery of events wants it */
 	bool gone;
-	List *rows; /* of SnapshotRow */
-	bool lists; /* it is the newest: so are its pages */
-	Fold *fold; /* when it isn't */
+	List *rows;			/* of SnapshotRow */
+	bool lists;			/* it is the newest: so are its pages */
+	LateChildren *fold; /* when it isn't */
 } PageObject;
 
 typedef struct PageRow
@@ -88,24 +88,24 @@ gone_row(const Event *event)
 }
 
 static void
-add_object(ReadPage *page, Reading *reading)
+add_object(ReadPage *page, FetchedObject *fetched)
 {
 	PageObject *object = palloc0(sizeof(PageObject));
 	Event *event = &object->event;
 	JsonbValue deleted;
 	ListCell *cell;
 
-	object->reading = reading;
-	object->gone = reading->object == NULL ||
-				   (json_get(reading->object, "deleted", &deleted) &&
+	object->fetched = fetched;
+	object->gone = fetched->object == NULL ||
+				   (json_get(fetched->object, "deleted", &deleted) &&
 					deleted.type == jbvBool && deleted.val.boolean);
-	event->id = pstrdup(FILLED_BY_READING);
+	event->id = pstrdup(FILLED_BY_FETCHED);
 	event->type = pstrdup("");
-	event->account = unconstify(char *, reading->account);
-	event->catalog = reading->type;
-	event->object_id = unconstify(char *, reading->id);
-	event->created = reading->as_of;
-	event->object = reading->object;
+	event->account = unconstify(char *, fetched->account);
+	event->catalog = fetched->type;
+	event->object_id = unconstify(char *, fetched->id);
+	event->created = fetched->as_of;
+	event->object = fetched->object;
 	if (object->gone)
 		object->rows = list_make1(gone_row(event));
 	else
@@ -120,7 +120,7 @@ add_object(ReadPage *page, Reading *reading)
 
 /* Children that the newest snapshot no longer lists. */
 static void
-add_swept(ReadPage *page, PageObject *object, const RowReading *own)
+add_swept(ReadPage *page, PageObject *object, const FetchedRow *own)
 {
 	ListCell *cell;
 
@@ -132,31 +132,31 @@ add_swept(ReadPage *page, PageObject *object, const RowReading *own)
 
 /* A snapshot that is not the newest still tells of children. */
 static void
-add_folded(ReadPage *page, PageObject *object, const RowReading *own)
+add_folded(ReadPage *page, PageObject *object, const FetchedRow *own)
 {
 	ListCell *cell;
 
-	object->fold = fold_begin(&page->pass, own->history, object->event.account,
-							  object->event.created);
-	foreach(cell, fold_rows(object->fold, NIL))
+	object->fold = late_children_begin(
+		&page->pass, own->history, object->event.account, object->event.created);
+	foreach(cell, late_children_rows(object->fold, NIL))
 		add_row(page, object, lfirst(cell));
 }
 
 static void
 read_own(ReadPage *page, PageObject *object)
 {
-	Reading *reading = object->reading;
-	RowReading own = {
+	FetchedObject *fetched = object->fetched;
+	FetchedRow own = {
 		.pass = &page->pass,
-		.type = reading->type,
-		.id = reading->id,
-		.account = reading->account,
+		.type = fetched->type,
+		.id = fetched->id,
+		.account = fetched->account,
 		.gone = object->gone,
-		.content = {.object = reading->object, .as_of = reading->as_of}};
-	bool newest = reading_row(&own);
+		.content = {.object = fetched->object, .as_of = fetched->as_of}};
+	bool newest = fetched_row_apply(&own);
 
-	reading->status = newest ? "applied" : "stale";
-	reading->detail = own.detail;
+	fetched->status = newest ? "applied" : "stale";
+	fetched->detail = own.detail;
 	if (object->gone)
 		return;
 	object->lists = newest;
@@ -175,11 +175,11 @@ read_part(ReadPage *page, PageObject *object, SnapshotRow *row)
 	if (row->part == PART_OWN)
 		read_own(page, object);
 	else if (row->part == PART_CHILD && object->lists)
-		reading_child(&page->pass, row, &content);
+		fetched_row_apply_child(&page->pass, row, &content);
 	else if (row->part == PART_SWEEP)
 		children_sweep(&page->pass, &object->event, row);
-	else if (row->part == PART_FOLD)
-		fold_child(object->fold, row);
+	else if (row->part == PART_LATE)
+		late_children_write(object->fold, row);
 	else if (row->part == PART_FILL)
 		mirror_fill(&page->pass, &object->event, row);
 }
@@ -246,30 +246,30 @@ ask_for_rests(const ReadPage *page)
 		PageObject *object = entry->object;
 
 		if (entry->row->part == PART_OWN && object->lists &&
-			object->reading->asks_rest)
+			object->fetched->asks_rest)
 			mirror_ask_for_rest(&object->event);
 	}
 }
 
 static void
-read_all(List *readings)
+read_all(List *objects)
 {
 	ReadPage page = {0};
 	ListCell *cell;
 
-	foreach(cell, readings)
+	foreach(cell, objects)
 	{
-		Reading *reading = lfirst(cell);
+		FetchedObject *fetched = lfirst(cell);
 
-		reading->status = "ignored";
-		reading->detail = NULL;
-		if (reading->type->table == NULL)
-			reading->detail = psprintf("object type \"%s\" is not mirrored",
-									   reading->type->object);
-		else if (table_cache_find(reading->type, TABLE_WRITE) == NULL)
-			reading->detail = table_lacking(reading->type);
+		fetched->status = "ignored";
+		fetched->detail = NULL;
+		if (fetched->type->table == NULL)
+			fetched->detail = psprintf("object type \"%s\" is not mirrored",
+									   fetched->type->object);
+		else if (table_cache_find(fetched->type, TABLE_WRITE) == NULL)
+			fetched->detail = table_lacking(fetched->type);
 		else
-			add_object(&page, reading);
+			add_object(&page, fetched);
 	}
 	children_lock(events_of(&page));
 	read_rows(&page);
@@ -281,52 +281,40 @@ read_all(List *readings)
 static void
 read_apart(void *arg)
 {
-	List *readings = arg;
+	List *objects = arg;
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync reading", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	ListCell *cell;
 
-	read_all(readings);
+	read_all(objects);
 	MemoryContextSwitchTo(old);
-	foreach(cell, readings)
+	foreach(cell, objects)
 	{
-		Reading *reading = lfirst(cell);
+		FetchedObject *fetched = lfirst(cell);
 
-		if (reading->detail != NULL)
-			reading->detail = pstrdup(reading->detail);
+		if (fetched->detail != NULL)
+			fetched->detail = pstrdup(fetched->detail);
 	}
 	MemoryContextDelete(memory);
 }
 
 /* Bring one object that was read into the mirror; errors are raised. */
 void
-mirror_read(Reading *reading)
+fetched_apply(FetchedObject *fetched)
 {
-	read_apart(list_make1(reading));
-}
-
-/* The API knows no object of that id: 404, or a list without it. */
-const char *
-mirror_read_gone(const CatalogType *type, const char *id, const char *account,
-				 TimestampTz as_of)
-{
-	Reading reading = {
-		.type = type, .id = id, .account = account, .as_of = as_of};
-
-	mirror_read(&reading);
-	return reading.status;
+	read_apart(list_make1(fetched));
 }
 
 static void
-read_alone(Reading *reading)
+read_alone(FetchedObject *fetched)
 {
 	ErrorData *error;
 
-	if (step_guard(read_apart, list_make1(reading), NULL, &error))
+	if (step_guard(read_apart, list_make1(fetched), NULL, &error))
 		return;
-	reading->status = "failed";
-	reading->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+	fetched->status = "failed";
+	fetched->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
 							   error->message);
 }
 
@@ -336,92 +324,92 @@ read_alone(Reading *reading)
  * became of each stands in its "status" and "detail".
  */
 void
-mirror_read_page(List *readings)
+fetched_apply_page(List *objects)
 {
 	ErrorData *error;
 	ListCell *cell;
 
-	if (readings == NIL || step_guard(read_apart, readings, NULL, &error))
+	if (objects == NIL || step_guard(read_apart, objects, NULL, &error))
 		return;
-	if (list_length(readings) > 1)
+	if (list_length(objects) > 1)
 		FreeErrorData(error);
-	foreach(cell, readings)
+	foreach(cell, objects)
 		read_alone(lfirst(cell));
 }
 
 /* ---- SQL ---- */
 
-static Reading *
+static FetchedObject *
 reading_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 {
-	Reading *reading = palloc0(sizeof(Reading));
+	FetchedObject *fetched = palloc0(sizeof(FetchedObject));
 	char *type = json_get_string(object, "object");
 
-	reading->type = type != NULL ? catalog_find(type, strlen(type)) : NULL;
-	reading->id = reading->type != NULL ? object_key(reading->type, object)
+	fetched->type = type != NULL ? catalog_find(type, strlen(type)) : NULL;
+	fetched->id = fetched->type != NULL ? object_key(fetched->type, object)
 										: NULL;
-	if (reading->id == NULL)
+	if (fetched->id == NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("this is no object of Stripe's that the mirror could hold"),
 			 errdetail(
 				 "It lacks an \"object\" that the catalog knows, or its id.")));
-	reading->account = account;
-	reading->object = object;
-	reading->as_of = as_of;
-	reading->asks_rest = true;
-	return reading;
+	fetched->account = account;
+	fetched->object = object;
+	fetched->as_of = as_of;
+	fetched->asks_rest = true;
+	return fetched;
 }
 
 /* apply_reading(object, account, as_of) */
 ENGINE_FUNCTION(stripe_sync_apply_reading)
 {
 	Jsonb *object = PG_GETARG_JSONB_P(0);
-	Reading *reading = reading_make(&object->root,
-									text_to_cstring(PG_GETARG_TEXT_PP(1)),
-									PG_GETARG_TIMESTAMPTZ(2));
+	FetchedObject *fetched = reading_make(&object->root,
+										  text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										  PG_GETARG_TIMESTAMPTZ(2));
 	RoleScope scope = role_enter_engine();
 
-	mirror_read(reading);
+	fetched_apply(fetched);
 	role_leave(&scope);
-	PG_RETURN_TEXT_P(cstring_to_text(reading->status));
+	PG_RETURN_TEXT_P(cstring_to_text(fetched->status));
 }
 
 /* apply_reading_page(objects, account, as_of): the same of a JSON array */
 ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 {
-	Jsonb *objects = PG_GETARG_JSONB_P(0);
+	Jsonb *array = PG_GETARG_JSONB_P(0);
 	char *account = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	List *readings = NIL;
+	List *objects = NIL;
 	RoleScope scope;
 	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (uint32 i = 0; i < JB_ROOT_COUNT(objects); i++)
+	for (uint32 i = 0; i < JB_ROOT_COUNT(array); i++)
 	{
-		JsonbValue *object = getIthJsonbValueFromContainer(&objects->root, i);
+		JsonbValue *object = getIthJsonbValueFromContainer(&array->root, i);
 
-		readings = lappend(
-			readings,
+		objects = lappend(
+			objects,
 			reading_make(json_is_object(object) ? object->val.binary.data : NULL,
 						 account, PG_GETARG_TIMESTAMPTZ(2)));
 	}
-	if (readings != NIL)
+	if (objects != NIL)
 		deferred_fire_callers(); /* what it raises is the caller's */
 	scope = role_enter_engine();
-	mirror_read_page(readings);
+	fetched_apply_page(objects);
 	role_leave(&scope);
-	foreach(cell, readings)
+	foreach(cell, objects)
 	{
-		Reading *reading = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(reading->id),
-						  CStringGetTextDatum(reading->status),
-						  reading->detail != NULL
-							  ? CStringGetTextDatum(reading->detail)
+		FetchedObject *fetched = lfirst(cell);
+		Datum values[] = {CStringGetTextDatum(fetched->id),
+						  CStringGetTextDatum(fetched->status),
+						  fetched->detail != NULL
+							  ? CStringGetTextDatum(fetched->detail)
 							  : (Datum) 0};
-		bool nulls[] = {false, false, reading->detail == NULL};
+		bool nulls[] = {false, false, fetched->detail == NULL};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

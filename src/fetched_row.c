@@ -1,20 +1,20 @@
 /*
- * reading_row.c
- *		One row of the mirror, and a reading of its object from Stripe's API.
+ * fetched_row_apply.c
+ *		One row of the mirror, and a fetched object of its object from Stripe's API.
  *
- * A reading has in it everything that happened until its time.  Events up to
- * then lose to it, later ones win, and of two readings the later wins, in
+ * A fetched object has in it everything that happened until its time.  Events up to
+ * then lose to it, later ones win, and of two fetched objects the later wins, in
  * whatever order they all arrive.  So _as_of rises even where nothing else
  * changes.
  *
- * A reading that shows an object alive ends whatever deletion came before it.
+ * A fetched object that shows an object alive ends whatever deletion came before it.
  * That has to be known after a later event (or a deletion) has taken the row,
- * for a deletion may still arrive that is older than the reading; and so has
+ * for a deletion may still arrive that is older than the fetched object; and so has
  * what its complete pages listed, for the children of events that arrive late.
- * stripe_sync.reading keeps it, of the last such reading, for types that can be
- * deleted or have pages.  Of readings before that one nothing is known, so the
+ * stripe_sync.reading keeps it, of the last such fetched object, for types that can be
+ * deleted or have pages.  Of fetched objects before that one nothing is known, so the
  * order of arrival can make a difference to since when something is gone that
- * several readings left out.
+ * several fetched objects left out.
  */
 #include "mirror.h"
 
@@ -37,16 +37,16 @@ typedef enum RowVerdict
 
 /* ---- what a row holds ---- */
 
-/* Is the row as a reading of the API has left it, and the object alive there? */
+/* Is the row as a fetched object of the API has left it, and the object alive there? */
 bool
-reading_is_alive(const MirrorState *state)
+mirror_state_is_fetched_alive(const MirrorState *state)
 {
-	return state->event_id == NULL && !reading_is_gone(state);
+	return state->event_id == NULL && !mirror_state_is_fetched_gone(state);
 }
 
-/* Did a reading say that the object is gone?  A sweep is later than the row. */
+/* Did a fetched object say that the object is gone?  A sweep is later than the row. */
 bool
-reading_is_gone(const MirrorState *state)
+mirror_state_is_fetched_gone(const MirrorState *state)
 {
 	return state->event_id == NULL && state->deleted &&
 		   state->deleted_at <= state->as_of;
@@ -54,7 +54,7 @@ reading_is_gone(const MirrorState *state)
 
 /* Does the locked row hold just this object? */
 bool
-reading_same_data(const MirrorRow *row, JsonbContainer *object)
+mirror_row_has_data(const MirrorRow *row, JsonbContainer *object)
 {
 	Jsonb *data = json_standalone(object);
 	bool same = row->data != NULL && VARSIZE(row->data) == VARSIZE(data) &&
@@ -66,7 +66,7 @@ reading_same_data(const MirrorRow *row, JsonbContainer *object)
 
 /* What is stored already stays where it is: it isn't compressed or moved again. */
 void
-reading_keep_stored(const MirrorRow *row, Datum *values, const bool *nulls)
+keep_stored(const MirrorRow *row, Datum *values, const bool *nulls)
 {
 	for (int i = 0; i < row->table->ncolumns; i++)
 	{
@@ -81,11 +81,11 @@ reading_keep_stored(const MirrorRow *row, Datum *values, const bool *nulls)
 	}
 }
 
-/* ---- readings that the mirror has since replaced ---- */
+/* ---- fetched objects that the mirror has since replaced ---- */
 
 /* Does it matter later when such an object was read? */
 bool
-reading_is_noted(const CatalogType *type)
+fetched_note_is_kept(const CatalogType *type)
 {
 	for (int i = 0; i < type->nevent_types; i++)
 		if (event_type_deletes(type->event_types[i]))
@@ -161,8 +161,8 @@ complete_pages(const CatalogType *type, const char *id, JsonbContainer *object)
  * both the latest counts.
  */
 void
-reading_note(const CatalogType *type, const char *id, const char *account,
-			 TimestampTz as_of, JsonbContainer *object)
+fetched_note_write(const CatalogType *type, const char *id, const char *account,
+				   TimestampTz as_of, JsonbContainer *object)
 {
 	static EngineStatement note = {
 		"INSERT INTO stripe_sync.reading AS r (object_type, object_id, account, as_of, pages, pages_as_of)"
@@ -227,11 +227,11 @@ read_data(MirrorRow *row)
 }
 
 /*
- * A row is about to be written.  A reading that is replaced is noted, unless it
+ * A row is about to be written.  A fetched object that is replaced is noted, unless it
  * is by another one that tells as much.
  */
 void
-reading_replaced(MirrorRow *row, const MirrorContent *content)
+fetched_note_replaced(MirrorRow *row, const MirrorContent *content)
 {
 	const CatalogType *type = row->table->type;
 	bool by_reading = content->event_id == NULL &&
@@ -239,18 +239,19 @@ reading_replaced(MirrorRow *row, const MirrorContent *content)
 						content->deleted_at <= content->as_of);
 	JsonbContainer *object;
 
-	if (!row->state.found || !reading_is_alive(&row->state) ||
-		!reading_is_noted(type) || (by_reading && type->npages == 0))
+	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state) ||
+		!fetched_note_is_kept(type) || (by_reading && type->npages == 0))
 		return;
 	read_data(row);
 	object = row->data != NULL ? &row->data->root : NULL;
 	if (!by_reading || knows_more(type, object, content->object))
-		reading_note(type, row->id, row->account, row->state.as_of, object);
+		fetched_note_write(type, row->id, row->account, row->state.as_of,
+						   object);
 }
 
-/* Add to a history the readings that are noted of its object. */
+/* Add to a history the fetched objects that are noted of its object. */
 void
-reading_recall(History *history)
+fetched_note_recall(EventHistory *history)
 {
 	static EngineStatement recall = {
 		"SELECT as_of, pages_as_of, pages FROM stripe_sync.reading"
@@ -264,7 +265,7 @@ reading_recall(History *history)
 					  CStringGetTextDatum(history->account)};
 	MemoryContext context = CurrentMemoryContext;
 
-	if (!reading_is_noted(history->type))
+	if (!fetched_note_is_kept(history->type))
 		return;
 	SPI_connect();
 	engine_run(&recall, values, NULL, SPI_OK_SELECT);
@@ -278,10 +279,10 @@ reading_recall(History *history)
 		Datum pages_as_of = SPI_getbinval(tuple, desc, 2, &isnull);
 		Datum pages = SPI_getbinval(tuple, desc, 3, &isnull);
 
-		history_add_reading(history, DatumGetTimestampTz(as_of), NULL);
+		event_history_add_fetched(history, DatumGetTimestampTz(as_of), NULL);
 		if (!isnull)
-			history_add_reading(history, DatumGetTimestampTz(pages_as_of),
-								&DatumGetJsonbPCopy(pages)->root);
+			event_history_add_fetched(history, DatumGetTimestampTz(pages_as_of),
+									  &DatumGetJsonbPCopy(pages)->root);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -311,25 +312,25 @@ gone_object(const CatalogType *type, const char *id)
 }
 
 /*
- * The row of an object that a reading as of "gone_at" didn't find: what it held
+ * The row of an object that a fetched object as of "gone_at" didn't find: what it held
  * last, and a tombstone.  It has been gone since its deletion, or since the
- * first reading that didn't find it ("missed_at" is one), if it wasn't alive
- * after that.  "shown" is what the last reading that found it showed, when that
+ * first fetched object that didn't find it ("missed_at" is one), if it wasn't alive
+ * after that.  "shown" is what the last fetched object that found it showed, when that
  * isn't in the row.
  */
 static MirrorContent
-gone_content(const MirrorRow *row, const History *history, Version *newest,
+gone_content(const MirrorRow *row, const EventHistory *history, Version *newest,
 			 JsonbContainer *shown, TimestampTz gone_at, TimestampTz missed_at)
 {
 	const MirrorState *state = &row->state;
 	MirrorContent content = {.as_of = gone_at, .deleted = true};
-	TimestampTz alive_at = history_alive_at(history);
+	TimestampTz alive_at = event_history_alive_at(history);
 	TimestampTz deleted_at = gone_at;
 
 	if (newest != NULL && newest->created <= alive_at)
 		newest = NULL;
 	if (newest != NULL)
-		content.object = history_event(newest)->object;
+		content.object = version_event(newest)->object;
 	else if (shown != NULL)
 		content.object = shown;
 	else
@@ -349,30 +350,30 @@ gone_content(const MirrorRow *row, const History *history, Version *newest,
 }
 
 /*
- * An event, or a reading, came late to an object that a later reading didn't
+ * An event, or a fetched object, came late to an object that a later fetched object didn't
  * find: the tombstone stays, but what it held last may be known better now.
  */
 static void
-settle_gone(MirrorRow *row, const History *history, Version *newest,
+settle_gone(MirrorRow *row, const EventHistory *history, Version *newest,
 			JsonbContainer *shown, TimestampTz missed_at)
 {
 	MirrorContent content;
 
-	if (!reading_is_gone(&row->state))
+	if (!mirror_state_is_fetched_gone(&row->state))
 		return;
 	content = gone_content(row, history, newest, shown, row->state.as_of,
 						   missed_at);
 	if (content.deleted_at != row->state.deleted_at ||
-		!reading_same_data(row, content.object))
+		!mirror_row_has_data(row, content.object))
 		(void) mirror_write(row, &content);
 }
 
 void
-reading_settle_gone(MirrorRow *row, History *history, Version *newest)
+fetched_gone_settle(MirrorRow *row, EventHistory *history, Version *newest)
 {
 	MirrorState ignored;
 
-	if (!reading_is_gone(&row->state))
+	if (!mirror_state_is_fetched_gone(&row->state))
 		return;
 	if (row->data == NULL)
 		(void) mirror_peek(row->table, row->id, row->account, &ignored,
@@ -384,47 +385,47 @@ reading_settle_gone(MirrorRow *row, History *history, Version *newest)
 
 /* Does what the row holds give way, when no event of the object is later? */
 static bool
-gives_way(const RowReading *reading, const MirrorRow *row)
+gives_way(const FetchedRow *fetched, const MirrorRow *row)
 {
 	const MirrorState *state = &row->state;
 	bool known;
 
-	if (!state->found || state->as_of <= reading->content.as_of)
+	if (!state->found || state->as_of <= fetched->content.as_of)
 		return true;
 	if (state->event_id == NULL)
 		return false;
-	/* what was embedded somewhere gives way to any reading, a page doesn't */
-	if (strcmp(state->event_id, FILLED_BY_READING) == 0)
+	/* what was embedded somewhere gives way to any fetched object, a page doesn't */
+	if (strcmp(state->event_id, FILLED_BY_FETCHED) == 0)
 		return true;
-	return !history_event_is_own(state->event_id, row->account, reading->type,
+	return !event_history_is_own(state->event_id, row->account, fetched->type,
 								 row->id, &known) &&
 		   known &&
-		   !mirror_listed_by(state->event_id, row->account, reading->type,
+		   !mirror_listed_by(state->event_id, row->account, fetched->type,
 							 row->id);
 }
 
-/* Nothing that is stored is later than the reading. */
+/* Nothing that is stored is later than the fetched object. */
 static RowVerdict
-write_reading(RowReading *reading, MirrorRow *row, Version *newest)
+write_reading(FetchedRow *fetched, MirrorRow *row, Version *newest)
 {
 	const MirrorState *state = &row->state;
-	MirrorContent content = reading->content;
+	MirrorContent content = fetched->content;
 
-	if (reading->gone)
-		content = gone_content(row, reading->history, newest, NULL,
+	if (fetched->gone)
+		content = gone_content(row, fetched->history, newest, NULL,
 							   content.as_of, DT_NOEND);
 	else
 	{
-		History empty = {reading->type, row->id, row->account, NIL, NIL};
+		EventHistory empty = {fetched->type, row->id, row->account, NIL, NIL};
 
 		mirror_find_tombstone(
-			state, reading->history != NULL ? reading->history : &empty,
-			reading->account, TABLE_WRITE, &content);
+			state, fetched->history != NULL ? fetched->history : &empty,
+			fetched->account, TABLE_WRITE, &content);
 		/* an object that is met more than once in one answer */
 		if (state->found && state->event_id == NULL &&
 			state->as_of == content.as_of && state->deleted == content.deleted &&
 			(!content.deleted || state->deleted_at == content.deleted_at) &&
-			reading_same_data(row, content.object))
+			mirror_row_has_data(row, content.object))
 			return ROW_WRITTEN;
 	}
 	return mirror_write(row, &content) ? ROW_WRITTEN : ROW_RACE;
@@ -432,115 +433,117 @@ write_reading(RowReading *reading, MirrorRow *row, Version *newest)
 
 /* An event is later: the row becomes what the events say, if it isn't yet. */
 static RowVerdict
-write_newest(RowReading *reading, MirrorRow *row, Version *newest)
+write_newest(FetchedRow *fetched, MirrorRow *row, Version *newest)
 {
 	const MirrorState *state = &row->state;
 	MirrorContent content;
 
-	reading->detail = psprintf("%s is newer than the reading", newest->event_id);
-	if (state->found && (mirror_state_is_newer(state, reading->history, newest) ||
+	fetched->detail = psprintf("%s is newer than the reading", newest->event_id);
+	if (state->found && (mirror_state_is_newer(state, fetched->history, newest) ||
 						 (state->event_id != NULL &&
 						  strcmp(state->event_id, newest->event_id) == 0)))
 		return ROW_STALE;
-	content = mirror_content(history_event(newest));
-	mirror_find_tombstone(state, reading->history, reading->account,
+	content = mirror_content(version_event(newest));
+	mirror_find_tombstone(state, fetched->history, fetched->account,
 						  TABLE_WRITE, &content);
 	return mirror_write(row, &content) ? ROW_STALE : ROW_RACE;
 }
 
-/* What was read is older than what another reading has left in the row. */
+/* What was read is older than what another fetched object has left in the row. */
 static RowVerdict
-lose_to_reading(RowReading *reading, MirrorRow *row, Version *newest)
+lose_to_reading(FetchedRow *fetched, MirrorRow *row, Version *newest)
 {
-	TimestampTz as_of = reading->content.as_of;
-	bool last = !reading->gone && as_of == history_alive_at(reading->history);
+	TimestampTz as_of = fetched->content.as_of;
+	bool last = !fetched->gone &&
+				as_of == event_history_alive_at(fetched->history);
 
-	reading->detail = pstrdup("a later reading is in the mirror");
-	settle_gone(row, reading->history, newest,
-				last ? reading->content.object : NULL,
-				reading->gone ? as_of : DT_NOEND);
+	fetched->detail = pstrdup("a later reading is in the mirror");
+	settle_gone(row, fetched->history, newest,
+				last ? fetched->content.object : NULL,
+				fetched->gone ? as_of : DT_NOEND);
 	return ROW_STALE;
 }
 
 static void
-read_history(RowReading *reading, MirrorRow *row)
+read_history(FetchedRow *fetched, MirrorRow *row)
 {
-	History *history = history_read(reading->type, row->id, row->account);
+	EventHistory *history = event_history_read(fetched->type, row->id,
+											   row->account);
 
-	if (row->state.found && reading_is_alive(&row->state))
-		history_add_reading(history, row->state.as_of,
-							row->data != NULL ? &row->data->root : NULL);
-	if (!reading->gone)
-		history_add_reading(history, reading->content.as_of,
-							reading->content.object);
-	reading->history = history;
+	if (row->state.found && mirror_state_is_fetched_alive(&row->state))
+		event_history_add_fetched(history, row->state.as_of,
+								  row->data != NULL ? &row->data->root : NULL);
+	if (!fetched->gone)
+		event_history_add_fetched(history, fetched->content.as_of,
+								  fetched->content.object);
+	fetched->history = history;
 }
 
 /*
- * A reading for which the row has no room is noted, unless the row has a later
+ * A fetched object for which the row has no room is noted, unless the row has a later
  * one that tells as much.
  */
 static void
-note_stale(const RowReading *reading, const MirrorRow *row)
+note_stale(const FetchedRow *fetched, const MirrorRow *row)
 {
-	JsonbContainer *object = reading->content.object;
+	JsonbContainer *object = fetched->content.object;
 
-	if (reading->gone || !reading_is_noted(reading->type))
+	if (fetched->gone || !fetched_note_is_kept(fetched->type))
 		return;
-	if (row->state.found && reading_is_alive(&row->state) &&
-		!knows_more(reading->type, object,
+	if (row->state.found && mirror_state_is_fetched_alive(&row->state) &&
+		!knows_more(fetched->type, object,
 					row->data != NULL ? &row->data->root : NULL))
 		return;
-	reading_note(reading->type, row->id, row->account, reading->content.as_of,
-				 object);
+	fetched_note_write(fetched->type, row->id, row->account,
+					   fetched->content.as_of, object);
 }
 
-/* The row alone doesn't tell: ask the events and readings that are known. */
+/* The row alone doesn't tell: ask the events and fetched objects that are known. */
 static RowVerdict
-settle_reading(RowReading *reading, MirrorRow *row)
+settle_reading(FetchedRow *fetched, MirrorRow *row)
 {
-	TimestampTz as_of = reading->content.as_of;
+	TimestampTz as_of = fetched->content.as_of;
 	bool late = row->state.found && row->state.event_id == NULL &&
 				row->state.as_of > as_of;
 	Version *newest = NULL;
 	RowVerdict verdict;
 
-	read_history(reading, row);
-	if (reading->history->versions != NIL)
-		newest = order_newest(reading->history).newest;
+	read_history(fetched, row);
+	if (fetched->history->versions != NIL)
+		newest = newest_find(fetched->history).newest;
 	if (newest != NULL && newest->created > (late ? row->state.as_of : as_of))
-		verdict = write_newest(reading, row, newest);
+		verdict = write_newest(fetched, row, newest);
 	else if (late)
-		verdict = lose_to_reading(reading, row, newest);
-	else if (gives_way(reading, row))
-		return write_reading(reading, row, newest);
+		verdict = lose_to_reading(fetched, row, newest);
+	else if (gives_way(fetched, row))
+		return write_reading(fetched, row, newest);
 	else
 	{
-		reading->detail = pstrdup("the mirror holds a newer state");
+		fetched->detail = pstrdup("the mirror holds a newer state");
 		verdict = ROW_STALE;
 	}
 	if (verdict == ROW_STALE)
-		note_stale(reading, row);
+		note_stale(fetched, row);
 	return verdict;
 }
 
 static RowVerdict
-try_row(RowReading *reading, MirrorTable *table)
+try_row(FetchedRow *fetched, MirrorTable *table)
 {
-	const CatalogType *type = reading->type;
-	const char *account = object_account(type, reading->account);
-	TimestampTz as_of = reading->content.as_of;
-	MirrorRow *row = mirror_lock(reading->pass, table, reading->id, account,
+	const CatalogType *type = fetched->type;
+	const char *account = object_account(type, fetched->account);
+	TimestampTz as_of = fetched->content.as_of;
+	MirrorRow *row = mirror_lock(fetched->pass, table, fetched->id, account,
 								 true);
 
-	/* after the lock: who stores an event from now on finds this reading */
-	reading->was_new = !row->state.found;
-	reading->before = row->data;
-	if (!reading->gone && gives_way(reading, row) &&
+	/* after the lock: who stores an event from now on finds this fetched object */
+	fetched->was_new = !row->state.found;
+	fetched->before = row->data;
+	if (!fetched->gone && gives_way(fetched, row) &&
 		(type->nevent_types == 0 ||
-		 !history_has_later(type, reading->id, account, as_of)))
-		return write_reading(reading, row, NULL);
-	return settle_reading(reading, row);
+		 !event_history_has_later(type, fetched->id, account, as_of)))
+		return write_reading(fetched, row, NULL);
+	return settle_reading(fetched, row);
 }
 
 /*
@@ -548,27 +551,28 @@ try_row(RowReading *reading, MirrorTable *table)
  * something newer, or does so now.
  */
 bool
-reading_row(RowReading *reading)
+fetched_row_apply(FetchedRow *fetched)
 {
-	MirrorTable *table = table_cache_find(reading->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(fetched->type, TABLE_WRITE);
 	RowVerdict verdict = ROW_RACE;
 
 	for (int race = 0; verdict == ROW_RACE && race < MAX_RACES; race++)
-		verdict = try_row(reading, table);
+		verdict = try_row(fetched, table);
 	/* a user's trigger that keeps the row out looks like an endless race */
 	return verdict != ROW_STALE;
 }
 
 /* A child that a page lists which was read. */
 void
-reading_child(MirrorPass *pass, SnapshotRow *child, const MirrorContent *content)
+fetched_row_apply_child(MirrorPass *pass, SnapshotRow *child,
+						const MirrorContent *content)
 {
-	RowReading reading = {.pass = pass,
+	FetchedRow fetched = {.pass = pass,
 						  .type = child->type,
 						  .id = child->id,
 						  .account = child->account,
 						  .content = *content};
 
 	if (table_cache_find(child->type, TABLE_WRITE) != NULL)
-		(void) reading_row(&reading);
+		(void) fetched_row_apply(&fetched);
 }
