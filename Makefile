@@ -75,17 +75,24 @@ OBJS = \
 	src/snapshot.o \
 	src/describe.o \
 	src/life_cycle.o \
+	src/row.o \
+	src/mirror_state.o \
+	src/mirror_direct.o \
+	src/mirror_sql.o \
+	src/mirror_row.o \
 	src/event_history.o \
 	src/newest.o \
-	src/row.o \
-	src/mirror_row.o \
-	src/mirror_sql.o \
-	src/mirror.o \
-	src/fetched.o \
+	src/fetched_note.o \
+	src/left_out.o \
+	src/precedence.o \
+	src/fetched_gone.o \
 	src/fetched_row.o \
+	src/children_locks.o \
 	src/children.o \
 	src/late_children.o \
 	src/refetch_request.o \
+	src/mirror.o \
+	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
 	src/handler_setup.o \

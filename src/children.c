@@ -3,23 +3,18 @@
  *		Pages of children: a subscription's items, an invoice's lines.
  *
  * A child's row follows the newest of its parent's snapshots.  Its content is
- * that of the last snapshot that lists it, or of an own event as late or later;
+ * that of the last snapshot that lists it, or of an own event that is not older;
  * it has a tombstone from the first complete page after that which leaves it
- * out.  Here the parent's event is the newest: list the children, sweep the
- * others.  Where it came late, or shares its second with others, late_children.c does
- * the same over the parent's stored events.
+ * out.  Here the parent's event is the newest: its children are listed, the
+ * others are swept.  If it arrives late, or in the same second as others,
+ * late_children.c does the same over the parent's stored events.
  */
 #include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "common/hashfn.h"
-
-/* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 3
 
 static SnapshotRow *
 child_row(const CatalogType *type, char *id, const char *account, RowPart part)
@@ -191,8 +186,8 @@ children_of_former(Event *event, const CatalogPage *page,
 	if (object_page(&before->root, page->field, &complete) != NULL && complete)
 		return found;
 	return children_listed_before(
-		event_history_read(event->catalog, event->object_id, account), page,
-		child, event->account, event->created, found);
+		fetched_note_read_history(event->catalog, event->object_id, account),
+		page, child, event->account, event->created, found);
 }
 
 /*
@@ -259,21 +254,19 @@ children_listing_wins(const MirrorRow *row, const CatalogType *type,
 		return false;
 	/* what another object's event merely filled in gives way to any page */
 	return row->state.as_of == created ||
-		   !mirror_listed_by(row->state.event_id, row->account, type, row->id);
+		   !precedence_listed_by(row->state.event_id, row->account, type,
+								 row->id);
 }
 
+/* Write a child that an event's page lists, unless the row holds a newer state. */
 void
 children_write(MirrorPass *pass, SnapshotRow *child,
 			   const MirrorContent *content)
 {
 	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
+	int tries = 0;
 
-	if (content->event_id == NULL)
-	{
-		fetched_row_apply_child(pass, child, content);
-		return;
-	}
-	for (int race = 0; table != NULL && race < MAX_RACES; race++)
+	while (table != NULL && retry_race(&tries))
 	{
 		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
 									 false);
@@ -281,6 +274,7 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 		if (row->state.found &&
 			!children_listing_wins(row, child->type, content->as_of))
 			return;
+		fetched_note_replaced(row, content);
 		if (mirror_write(row, content))
 			return;
 	}
@@ -324,96 +318,4 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 		 (row->state.as_of == event->created &&
 		  !children_row_is_own(row, child->type))))
 		mirror_set_deleted(row, true, event->created);
-}
-
-/* ---- a parent and its children's own events, one after the other ---- */
-
-#define LOCKS 1024 /* all that one transaction can hold of them */
-
-typedef struct LockSet
-{
-	bool wanted[LOCKS];
-} LockSet;
-
-static void
-add_lock(LockSet *set, const CatalogType *parent, const char *id,
-		 const char *account)
-{
-	char *name = psprintf("%s/%s/%s", parent->object, id,
-						  object_account(parent, account));
-
-	set->wanted[hash_bytes((unsigned char *) name, strlen(name)) % LOCKS] = true;
-	pfree(name);
-}
-
-/* May a page in this object sweep a child that has events of its own? */
-static bool
-sweeps_others(const CatalogType *type, JsonbContainer *object)
-{
-	for (int i = 0; i < type->npages; i++)
-		if (type->pages[i].back != NULL && catalog_page_sweeps(&type->pages[i]) &&
-			catalog_page_type(&type->pages[i])->nevent_types > 0 &&
-			json_get_object(object, type->pages[i].field) != NULL)
-			return true;
-	return false;
-}
-
-static void
-add_parents(LockSet *set, Event *event)
-{
-	for (int i = 0; i < catalog_ntypes; i++)
-	{
-		const CatalogType *parent = &catalog_types[i];
-
-		for (int j = 0; j < parent->npages; j++)
-		{
-			const CatalogPage *page = &parent->pages[j];
-			JsonbValue json;
-			Datum value;
-
-			if (page->back != NULL && catalog_page_sweeps(page) &&
-				strcmp(page->child, event->catalog->object) == 0 &&
-				json_get(event->object, page->back, &json) &&
-				column_value_from_json(KIND_REFERENCE, &json, &value))
-				add_lock(set, parent, TextDatumGetCString(value),
-						 event->account);
-		}
-	}
-}
-
-/* Such a table may be somewhere else, where a row's lock ends before we commit. */
-static bool
-is_written_by_sql(const CatalogType *type)
-{
-	MirrorTable *table = table_cache_find(type, TABLE_WRITE);
-
-	return table != NULL && !table->plain;
-}
-
-/*
- * A page that leaves a child out, and an own event of that child, must see each
- * other: both lock the parent's name, before any row.  So do the events of an
- * object whose row is written by SQL.  Names share a fixed number of locks, so
- * that many events in one transaction don't use them up.
- */
-void
-children_lock(List *events)
-{
-	LockSet *set = palloc0(sizeof(LockSet));
-	ListCell *cell;
-
-	foreach(cell, events)
-	{
-		Event *event = lfirst(cell);
-
-		if (sweeps_others(event->catalog, event->object) ||
-			is_written_by_sql(event->catalog))
-			add_lock(set, event->catalog, event->object_id, event->account);
-		if (event->catalog->nevent_types > 0)
-			add_parents(set, event);
-	}
-	for (int i = 0; i < LOCKS; i++)
-		if (set->wanted[i])
-			advisory_lock(ADVISORY_CHILDREN, i);
-	pfree(set);
 }

@@ -1,10 +1,11 @@
 /*
  * event_history.c
- *		The stored events of one object, as the inbox has them.
+ *		The stored events of one object, read from the inbox.
  *
- * The set of these decides which snapshot is the newest, never who came first.
- * Only names and times are read at first; a payload when it is asked for.  With
- * them go the fetched objects of the object that are known (fetched.c).
+ * The set of these events decides which snapshot is the newest, not their order
+ * of arrival.  Only their names and times are read at first; a payload is read
+ * when it is needed.  Fetched versions of the object that are known are added
+ * by the callers (fetched_note.c).
  */
 #include "mirror.h"
 
@@ -27,8 +28,8 @@
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
 
 /*
- * A fetched object shows the object as of a time, and alive; of one that the mirror has
- * since replaced only its time and its complete pages are known.
+ * Add a fetched version: the object as of a time, when it existed.  Of one that
+ * the mirror has since replaced only the time and the complete pages are known.
  */
 void
 event_history_add_fetched(EventHistory *history, TimestampTz as_of,
@@ -45,7 +46,18 @@ event_history_add_fetched(EventHistory *history, TimestampTz as_of,
 	history->fetched = lappend(history->fetched, version);
 }
 
-/* When was the object last read alive?  DT_NOBEGIN when it never was. */
+/* The same for the fetched object that the object's row may hold. */
+void
+event_history_add_row(EventHistory *history, const MirrorState *state,
+					  const Jsonb *data)
+{
+	if (state->found && mirror_state_is_fetched_alive(state))
+		event_history_add_fetched(
+			history, state->as_of,
+			data != NULL ? unconstify(JsonbContainer *, &data->root) : NULL);
+}
+
+/* When was the object last fetched alive?  DT_NOBEGIN if it never was. */
 TimestampTz
 event_history_alive_at(const EventHistory *history)
 {
@@ -136,7 +148,6 @@ event_history_read(const CatalogType *type, const char *id, const char *account)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	fetched_note_recall(history);
 	return history;
 }
 

@@ -95,8 +95,8 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 static void
 tell_decision(StringInfo out, const Event *event, const char *account)
 {
-	EventHistory *history = event_history_read(event->catalog, event->object_id,
-											   account);
+	EventHistory *history = fetched_note_read_history(
+		event->catalog, event->object_id, account);
 	Verdict verdict = newest_find(history);
 	int n = list_length(history->versions);
 

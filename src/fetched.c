@@ -271,7 +271,7 @@ read_all(List *objects)
 		else
 			add_object(&page, fetched);
 	}
-	children_lock(events_of(&page));
+	children_locks_take(events_of(&page));
 	read_rows(&page);
 	ask_for_rests(&page);
 	mirror_pass_end(&page.pass);

@@ -13,9 +13,6 @@
 
 #include "utils/builtins.h"
 
-/* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 3
-
 typedef enum OwnVerdict
 {
 	OWN_NEWEST,	 /* written; its pages are the newest too */
@@ -37,137 +34,18 @@ typedef struct OwnPass
 	char *detail;
 } OwnPass;
 
-/* An object that says of itself that it is deleted, or whose event says so. */
-static bool
-tells_deletion(const char *event_type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	return event_type_deletes(event_type) ||
-		   (json_get(object, "deleted", &value) && value.type == jbvBool &&
-			value.val.boolean);
-}
-
-MirrorContent
-mirror_content(Event *event)
-{
-	MirrorContent content = {
-		.object = event->object,
-		.as_of = event->created,
-		.event_id = event->id,
-		.deleted = tells_deletion(event->type, event->object),
-		.deleted_at = event->created,
-	};
-
-	return content;
-}
-
 /* The first event of the object, as far as the mirror knows. */
 static bool
 insert_own(OwnPass *own, MirrorRow *row)
 {
 	Event *event = own->event;
-	MirrorContent content = mirror_content(event);
+	MirrorContent content = precedence_content(event);
 
 	if (!content.deleted)
 		content.deleted = left_out_since(
 			event->catalog, event->object_id, event->account, event->object,
 			event->created, TABLE_WRITE, &content.deleted_at);
 	return mirror_write(row, &content);
-}
-
-/* Does the page of another object's event list this one? */
-bool
-mirror_listed_by(const char *event_id, const char *account,
-				 const CatalogType *type, const char *id)
-{
-	Event event;
-
-	if (strcmp(event_id, FILLED_BY_FETCHED) == 0 ||
-		!inbox_load(event_id, account, &event) || event.catalog == NULL)
-		return false;
-	for (int i = 0; i < event.catalog->npages; i++)
-	{
-		JsonbContainer *page = object_page(event.object,
-										   event.catalog->pages[i].field, NULL);
-
-		if (page != NULL &&
-			child_is_listed(event.object_id, page, type->object, id))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Does the row hold something newer than the newest own event?  It may come
- * from a fetched object, from a parent's page, or from an own event since pruned.
- */
-bool
-mirror_state_is_newer(const MirrorState *state, const EventHistory *history,
-					  const Version *newest)
-{
-	bool known;
-
-	if (state->event_id == NULL)
-		return state->as_of >= newest->created;
-	if (strcmp(state->event_id, FILLED_BY_FETCHED) == 0 ||
-		event_history_find(history, state->event_id) != NULL)
-		return false;
-	(void) event_history_is_own(state->event_id, history->account,
-								history->type, history->id, &known);
-	if (!known)
-		return state->as_of >= newest->created;
-	/* a deletion of the object's own ends its life: no page brings it back */
-	return (!event_type_deletes(newest->event_type) ||
-			event_history_alive_at(history) >= newest->created) &&
-		   state->as_of > newest->created &&
-		   mirror_listed_by(state->event_id, history->account, history->type,
-							history->id);
-}
-
-/* Can the object be a child that names its parent? */
-static bool
-has_parents(const CatalogType *type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	for (int i = 0; i < catalog_ntypes; i++)
-		for (int j = 0; j < catalog_types[i].npages; j++)
-		{
-			const CatalogPage *page = &catalog_types[i].pages[j];
-
-			if (page->back != NULL && strcmp(page->child, type->object) == 0 &&
-				json_get(object, page->back, &value))
-				return true;
-		}
-	return false;
-}
-
-/*
- * What becomes of a tombstone when the newest snapshot is alive?  A page of the
- * parent's that is later than the snapshot and leaves the object out puts one
- * on it; the object's own deletion is over.
- */
-void
-mirror_find_tombstone(const MirrorState *state, const EventHistory *history,
-					  const char *account, TableUse use, MirrorContent *content)
-{
-	Version *written = state->event_id
-						   ? event_history_find(history, state->event_id)
-						   : NULL;
-
-	if (content->deleted)
-		return;
-	if (has_parents(history->type, content->object))
-		content->deleted = left_out_since(history->type, history->id, account,
-										  content->object, content->as_of, use,
-										  &content->deleted_at);
-	else if (state->deleted && state->deleted_at > content->as_of &&
-			 !(written != NULL && event_type_deletes(written->event_type)))
-	{
-		content->deleted = true;
-		content->deleted_at = state->deleted_at;
-	}
 }
 
 static void
@@ -188,8 +66,8 @@ static EventHistory *
 read_history(OwnPass *own, MirrorRow *row)
 {
 	const CatalogType *type = own->event->catalog;
-	EventHistory *history = event_history_read(type, own->event->object_id,
-											   own->account);
+	EventHistory *history = fetched_note_read_history(
+		type, own->event->object_id, own->account);
 	MirrorState ignored;
 
 	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state))
@@ -197,8 +75,7 @@ read_history(OwnPass *own, MirrorRow *row)
 	if (row->data == NULL && type->npages > 0)
 		(void) mirror_peek(row->table, row->id, row->account, &ignored,
 						   &row->data);
-	event_history_add_fetched(history, row->state.as_of,
-							  row->data != NULL ? &row->data->root : NULL);
+	event_history_add_row(history, &row->state, row->data);
 	return history;
 }
 
@@ -214,7 +91,7 @@ settle_own(OwnPass *own, MirrorRow *row)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
 	verdict = newest_find(own->history);
 	if (row->state.found &&
-		mirror_state_is_newer(&row->state, own->history, verdict.newest))
+		precedence_state_is_newer(&row->state, own->history, verdict.newest))
 	{
 		fetched_gone_settle(row, own->history, verdict.newest);
 		own->detail = psprintf("the mirror holds a newer state of %s",
@@ -225,10 +102,11 @@ settle_own(OwnPass *own, MirrorRow *row)
 		strcmp(row->state.event_id, verdict.newest->event_id) != 0 ||
 		strcmp(verdict.newest->event_id, event->id) == 0)
 	{
-		MirrorContent content = mirror_content(version_event(verdict.newest));
+		MirrorContent content = precedence_content(version_event(verdict.newest));
 
-		mirror_find_tombstone(&row->state, own->history, event->account,
-							  TABLE_WRITE, &content);
+		precedence_find_tombstone(&row->state, own->history, event->account,
+								  TABLE_WRITE, &content);
+		fetched_note_replaced(row, &content);
 		if (!mirror_write(row, &content))
 			return OWN_RACE;
 	}
@@ -268,7 +146,7 @@ try_own(OwnPass *own)
 		return first ? OWN_RACE : settle_own(own, row);
 	if (plainly_newer(row, event))
 	{
-		MirrorContent content = mirror_content(event);
+		MirrorContent content = precedence_content(event);
 
 		(void) mirror_write(row, &content);
 		return OWN_NEWEST;
@@ -280,10 +158,11 @@ static OwnVerdict
 apply_own(OwnPass *own)
 {
 	OwnVerdict verdict = OWN_RACE;
+	int tries = 0;
 
-	for (int race = 0; verdict == OWN_RACE && race < MAX_RACES; race++)
+	while (verdict == OWN_RACE && retry_race(&tries))
 		verdict = try_own(own);
-	/* a user's trigger that keeps the row out looks like an endless race */
+	/* not written after all tries: see retry_race() */
 	return verdict == OWN_RACE ? OWN_NEWEST : verdict;
 }
 
@@ -298,8 +177,8 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 		 strcmp(state->event_id, event->id) > 0))
 		return true;
 	return event_history_has_other(fill->type, fill->id, fill->account, "") ||
-		   mirror_listed_by(state->event_id, fill->account, fill->type,
-							fill->id);
+		   precedence_listed_by(state->event_id, fill->account, fill->type,
+								fill->id);
 }
 
 /*
@@ -311,9 +190,10 @@ void
 mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 {
 	MirrorTable *table = table_cache_find(fill->type, TABLE_WRITE);
-	MirrorContent content = mirror_content(event);
+	MirrorContent content = precedence_content(event);
 	MirrorState state;
 	Jsonb *data;
+	int tries = 0;
 
 	if (table == NULL)
 		return;
@@ -323,7 +203,7 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 		((data != NULL && json_same(&data->root, fill->object)) ||
 		 keeps_out_fill(&state, fill, event)))
 		return;
-	for (int race = 0; race < MAX_RACES; race++)
+	while (retry_race(&tries))
 	{
 		MirrorRow *row = mirror_lock(pass, table, fill->id, fill->account,
 									 false);
@@ -467,7 +347,7 @@ mirror_apply(Event *event, char **detail)
 		return "ignored";
 	}
 	table_cache_pin(own.table);
-	children_lock(list_make1(event));
+	children_locks_take(list_make1(event));
 	own.account = object_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event);
 	rest = fill_before_own(&pass, event,

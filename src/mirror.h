@@ -1,7 +1,7 @@
 /*
  * mirror.h
- *		What the rooms of the mirror show each other: the rows that an object
- *		holds, which snapshot is the newest, rows written; fetched objects of the API.
+ *		The mirror: its tables, the rows that an object holds, which snapshot of
+ *		an object is the newest, how rows are written.
  */
 #ifndef STRIPE_SYNC_MIRROR_H
 #define STRIPE_SYNC_MIRROR_H
@@ -58,56 +58,6 @@ extern bool child_is_listed(const char *parent_id, JsonbContainer *page,
 extern JsonbContainer *child_content(const CatalogType *type,
 									 JsonbContainer *line,
 									 const char *parent_id);
-
-/* ---- in life_cycle.c: how far an object is in its life ---- */
-extern int life_cycle_rank(const CatalogType *type, JsonbContainer *object);
-
-/* ---- in event_history.c: the stored events of one object ---- */
-typedef struct Version
-{
-	char *event_id;
-	char *event_account;
-	char *event_type;
-	TimestampTz created;
-	Event *event; /* read from the inbox when it is needed */
-} Version;		  /* event_id is NULL: fetched from the API, as of "created" */
-
-typedef struct EventHistory
-{
-	const CatalogType *type;
-	const char *id;
-	const char *account;
-	List *versions; /* of Version, by created, then id */
-	List *fetched;	/* of Version: what the API has returned alive, and when */
-} EventHistory;
-
-extern EventHistory *event_history_read(const CatalogType *type, const char *id,
-										const char *account);
-extern void event_history_add_fetched(EventHistory *history, TimestampTz as_of,
-									  JsonbContainer *object);
-extern TimestampTz event_history_alive_at(const EventHistory *history);
-extern List *event_history_snapshots(const EventHistory *history);
-extern Event *version_event(Version *version);
-extern Version *event_history_find(const EventHistory *history,
-								   const char *event_id);
-extern bool event_history_is_own(const char *event_id, const char *account,
-								 const CatalogType *type, const char *id,
-								 bool *known);
-extern bool event_history_has_other(const CatalogType *type, const char *id,
-									const char *account, const char *event_id);
-extern bool event_history_has_later(const CatalogType *type, const char *id,
-									const char *account, TimestampTz than);
-
-/* ---- in newest.c: which snapshot is the newest ---- */
-typedef struct Verdict
-{
-	Version *newest;
-	const char *rule; /* what decided, for people */
-	bool ambiguous;	  /* nothing but a convention decided */
-} Verdict;
-
-extern Verdict newest_find(EventHistory *history);
-extern List *newest_order_since(EventHistory *history, TimestampTz since);
 
 /* ---- in column_value.c: a column's value, taken from an object ---- */
 typedef struct DerivedColumn
@@ -233,18 +183,38 @@ extern bool table_shows_all(const MirrorTable *table, Oid role);
 extern bool table_has_forced_policy(const MirrorTable *table);
 extern char *table_policy_hint(const CatalogType *type, Oid owner);
 
-/* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
-#define FILLED_BY_FETCHED "" /* embedded in another object that was read */
+/* ---- in mirror_state.c: the state that a row has in its own columns ---- */
+#define FILLED_BY_FETCHED "" /* embedded in another object that was fetched */
 
 typedef struct MirrorState
 {
 	bool found;
 	TimestampTz as_of;
-	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_FETCHED */
+	char *event_id; /* NULL: fetched from Stripe's API; or FILLED_BY_FETCHED */
 	bool deleted;
 	TimestampTz deleted_at;
 } MirrorState;
 
+/* Values of the mirror's own columns, as they are stored. */
+typedef struct MetaValues
+{
+	Datum values[NMETA];
+	bool nulls[NMETA];
+} MetaValues;
+
+#define NSTATE_COLUMNS 4
+
+extern const MetaColumn mirror_state_columns[NSTATE_COLUMNS];
+
+extern int mirror_row_key(const MirrorTable *table, const char *id,
+						  const char *account, AttrNumber *attnums,
+						  Datum *values);
+extern void mirror_state_decode(const MetaValues *meta, MirrorState *state,
+								Jsonb **data);
+extern bool mirror_state_is_fetched_alive(const MirrorState *state);
+extern bool mirror_state_is_fetched_gone(const MirrorState *state);
+
+/* ---- in mirror_row.c: storage of one row: locked, read and written ---- */
 typedef struct MirrorRow
 {
 	MirrorTable *table;
@@ -252,7 +222,7 @@ typedef struct MirrorRow
 	const char *id;
 	const char *account;
 	MirrorState state; /* as locked */
-	Jsonb *data;	   /* as locked, when it was asked for */
+	Jsonb *data;	   /* as locked, if it was asked for */
 } MirrorRow;
 
 /* Tables opened for one event. */
@@ -261,7 +231,7 @@ typedef struct MirrorPass
 	List *tables; /* of OpenTable */
 } MirrorPass;
 
-/* What a row is to become. */
+/* The new content of a row. */
 typedef struct MirrorContent
 {
 	JsonbContainer *object;
@@ -271,25 +241,33 @@ typedef struct MirrorContent
 	TimestampTz deleted_at;
 } MirrorContent;
 
-extern int mirror_row_key(const MirrorTable *table, const char *id,
-						  const char *account, AttrNumber *attnums,
-						  Datum *values);
 extern void mirror_pass_end(MirrorPass *pass);
 extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
 							  const char *id, const char *account,
 							  bool with_data);
 extern MirrorRow *mirror_missing(MirrorPass *pass, MirrorTable *table,
 								 const char *id, const char *account);
+extern bool mirror_row_has_data(const MirrorRow *row, JsonbContainer *object);
 extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
 extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 							   TimestampTz deleted_at);
 extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 						MirrorState *state, Jsonb **data);
+extern bool retry_race(int *tries);
 
+/* ---- in mirror_direct.c: the same directly in a plain table ---- */
+extern void mirror_direct_lock(MirrorRow *row, bool with_data);
+extern bool mirror_direct_write(MirrorRow *row, const Datum *values,
+								const bool *nulls);
+extern void mirror_direct_set_deleted(MirrorRow *row, bool deleted,
+									  TimestampTz deleted_at);
+extern void mirror_direct_peek(MirrorTable *table, const char *id,
+							   const char *account, MirrorState *state,
+							   Jsonb **data);
 extern bool mirror_hides(MirrorTable *table, const char *id,
 						 const char *account);
 
-/* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
+/* ---- in mirror_sql.c: the same by SQL, where a table is not plain ---- */
 extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 							const char *account, MirrorState *state,
 							Jsonb **data);
@@ -302,73 +280,130 @@ extern List *mirror_sql_accounts(MirrorTable *table);
 extern uint64 mirror_sql_move(MirrorTable *table, Datum from, Datum to,
 							  const char *id);
 
-/* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
-extern const char *mirror_apply(Event *event, char **detail);
-extern bool mirror_enters_scope(Event *event);
-extern bool mirror_listed_by(const char *event_id, const char *account,
-							 const CatalogType *type, const char *id);
-extern MirrorContent mirror_content(Event *event);
-extern bool mirror_state_is_newer(const MirrorState *state,
-								  const EventHistory *history,
-								  const Version *newest);
-extern void mirror_find_tombstone(const MirrorState *state,
-								  const EventHistory *history,
-								  const char *account, TableUse use,
-								  MirrorContent *content);
-extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
-extern void mirror_ask_for_rest(Event *event);
+/* ---- in life_cycle.c: how far an object is in its life ---- */
+extern int life_cycle_rank(const CatalogType *type, JsonbContainer *object);
 
-/* ---- in fetched.c: what was read from Stripe's API goes into the mirror ---- */
-typedef struct FetchedObject
+/* ---- in event_history.c: the stored events of one object ---- */
+typedef struct Version
+{
+	char *event_id;
+	char *event_account;
+	char *event_type;
+	TimestampTz created;
+	Event *event; /* read from the inbox when it is needed */
+} Version;		  /* event_id is NULL: fetched from the API, as of "created" */
+
+typedef struct EventHistory
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
-	JsonbContainer *object; /* NULL: there is none of that id (any more) */
-	TimestampTz as_of;		/* all that happened until then is in it */
-	bool asks_rest; /* of embedded pages that are cut short, by refetch_request_add() */
-	/* what became of it */
-	const char *status; /* "applied", "stale", "ignored", "failed" */
-	char *detail;		/* why it isn't applied */
-} FetchedObject;
+	List *versions; /* of Version, by created, then id */
+	List *fetched;	/* of Version: what the API has returned alive, and when */
+} EventHistory;
 
-extern void fetched_apply(FetchedObject *fetched);
-extern void fetched_apply_page(List *objects);
+extern EventHistory *event_history_read(const CatalogType *type, const char *id,
+										const char *account);
+extern void event_history_add_fetched(EventHistory *history, TimestampTz as_of,
+									  JsonbContainer *object);
+extern void event_history_add_row(EventHistory *history,
+								  const MirrorState *state, const Jsonb *data);
+extern TimestampTz event_history_alive_at(const EventHistory *history);
+extern List *event_history_snapshots(const EventHistory *history);
+extern Event *version_event(Version *version);
+extern Version *event_history_find(const EventHistory *history,
+								   const char *event_id);
+extern bool event_history_is_own(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id,
+								 bool *known);
+extern bool event_history_has_other(const CatalogType *type, const char *id,
+									const char *account, const char *event_id);
+extern bool event_history_has_later(const CatalogType *type, const char *id,
+									const char *account, TimestampTz than);
 
-/* ---- in fetched_row_apply.c: one row and a fetched object of it ---- */
+/* ---- in newest.c: which snapshot is the newest ---- */
+typedef struct Verdict
+{
+	Version *newest;
+	const char *rule; /* what decided, for people */
+	bool ambiguous;	  /* nothing but a convention decided */
+} Verdict;
+
+extern Verdict newest_find(EventHistory *history);
+extern List *newest_order_since(EventHistory *history, TimestampTz since);
+
+/* ---- in fetched_note.c: fetched objects that the mirror has since replaced ---- */
+extern bool fetched_note_is_kept(const CatalogType *type);
+extern bool fetched_note_knows_more(const CatalogType *type,
+									JsonbContainer *object,
+									JsonbContainer *other);
+extern void fetched_note_write(const CatalogType *type, const char *id,
+							   const char *account, TimestampTz as_of,
+							   JsonbContainer *object);
+extern void fetched_note_replaced(MirrorRow *row, const MirrorContent *content);
+extern EventHistory *fetched_note_read_history(const CatalogType *type,
+											   const char *id,
+											   const char *account);
+
+/* ---- in left_out.c: children that their parent's pages no longer list ---- */
+extern bool left_out_first(const EventHistory *history, List *versions,
+						   const SnapshotRow *child, int after,
+						   TimestampTz as_of, bool own, TimestampTz *when);
+extern bool left_out_after(Event *listing, const SnapshotRow *child,
+						   MirrorContent *content);
+extern bool left_out_since(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object,
+						   TimestampTz created, TableUse use,
+						   TimestampTz *left_out_at);
+
+/* ---- in precedence.c: which of two known states a row takes ---- */
+extern MirrorContent precedence_content(Event *event);
+extern bool precedence_listed_by(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id);
+extern bool precedence_state_is_newer(const MirrorState *state,
+									  const EventHistory *history,
+									  const Version *newest);
+extern void precedence_find_tombstone(const MirrorState *state,
+									  const EventHistory *history,
+									  const char *account, TableUse use,
+									  MirrorContent *content);
+
+/* ---- in fetched_gone.c: the row of an object that a fetch did not find ---- */
+extern MirrorContent
+fetched_gone_content(const MirrorRow *row, const EventHistory *history,
+					 Version *newest, JsonbContainer *shown,
+					 TimestampTz gone_at, TimestampTz missed_at);
+extern void fetched_gone_settle_missed(MirrorRow *row,
+									   const EventHistory *history,
+									   Version *newest, JsonbContainer *shown,
+									   TimestampTz missed_at);
+extern void fetched_gone_settle(MirrorRow *row, EventHistory *history,
+								Version *newest);
+
+/* ---- in fetched_row.c: a fetched object is applied to its row ---- */
 typedef struct FetchedRow
 {
 	MirrorPass *pass;
 	const CatalogType *type;
 	const char *id;
-	const char *account; /* as given: a row of an account has none */
+	const char *account; /* as given: account objects have none */
 	MirrorContent content;
 	bool gone;
-	/* what was found */
+	/* set by fetched_row_apply() */
 	bool was_new;
 	Jsonb *before;
-	EventHistory *history; /* when the set was asked */
-	char *detail;		   /* why it isn't applied */
+	EventHistory *history; /* NULL: it was not needed */
+	char *detail;		   /* why the object is not applied */
 } FetchedRow;
 
-extern bool mirror_state_is_fetched_alive(const MirrorState *state);
-extern bool mirror_state_is_fetched_gone(const MirrorState *state);
-extern bool mirror_row_has_data(const MirrorRow *row, JsonbContainer *object);
-extern void keep_stored(const MirrorRow *row, Datum *values, const bool *nulls);
 extern bool fetched_row_apply(FetchedRow *fetched);
 extern void fetched_row_apply_child(MirrorPass *pass, SnapshotRow *child,
 									const MirrorContent *content);
-extern void fetched_gone_settle(MirrorRow *row, EventHistory *history,
-								Version *newest);
-extern bool fetched_note_is_kept(const CatalogType *type);
-extern void fetched_note_write(const CatalogType *type, const char *id,
-							   const char *account, TimestampTz as_of,
-							   JsonbContainer *object);
-extern void fetched_note_replaced(MirrorRow *row, const MirrorContent *content);
-extern void fetched_note_recall(EventHistory *history);
+
+/* ---- in children_locks.c: locks on the name of a parent ---- */
+extern void children_locks_take(List *events);
 
 /* ---- in children.c: pages of children, and their parents ---- */
-extern void children_lock(List *events);
 extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
 						  bool parent_is_new);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
@@ -389,21 +424,15 @@ extern List *children_listed_before(EventHistory *history,
 									const char *account, TimestampTz since,
 									List *found);
 
-/* ---- in late_children.c: children of a parent whose event came late ---- */
+/* ---- in late_children.c: children of a parent whose event arrives late ---- */
 typedef struct LateChildren LateChildren;
 
 extern LateChildren *late_children_begin(MirrorPass *pass, EventHistory *history,
 										 const char *account, TimestampTz since);
-extern List *late_children_rows(LateChildren *fold, List *rows);
-extern void late_children_write(LateChildren *fold, const SnapshotRow *child);
-extern bool left_out_after(Event *listing, const SnapshotRow *child,
-						   MirrorContent *content);
-extern bool left_out_since(const CatalogType *type, const char *id,
-						   const char *account, JsonbContainer *object,
-						   TimestampTz created, TableUse use,
-						   TimestampTz *swept_at);
+extern List *late_children_rows(LateChildren *late, List *rows);
+extern void late_children_write(LateChildren *late, const SnapshotRow *key);
 
-/* ---- in refetch_request.c: objects that the mirror wants read again ---- */
+/* ---- in refetch_request.c: objects to be fetched from Stripe again ---- */
 extern void refetch_request_add(const CatalogType *type, const char *id,
 								const char *account, const char *reason,
 								TimestampTz after, TimestampTz due);
@@ -414,7 +443,7 @@ extern void refetch_request_retry(const CatalogType *type, const char *id,
 								  const char *account, TimestampTz as_of,
 								  const char *error);
 
-/* An object that could not be read, or not written. */
+/* An object that could not be fetched, or not be written. */
 typedef struct RefetchFailure
 {
 	char *object_type;
@@ -424,6 +453,29 @@ typedef struct RefetchFailure
 } RefetchFailure;
 
 extern List *refetch_request_failed(Datum types);
+
+/* ---- in mirror.c: an event's snapshot is applied to the mirror ---- */
+extern const char *mirror_apply(Event *event, char **detail);
+extern bool mirror_enters_scope(Event *event);
+extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
+extern void mirror_ask_for_rest(Event *event);
+
+/* ---- in fetched.c: objects fetched from Stripe's API are applied ---- */
+typedef struct FetchedObject
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	JsonbContainer *object; /* NULL: it does not exist, or no longer */
+	TimestampTz as_of;		/* it contains all that happened until then */
+	bool asks_rest; /* of embedded pages that are cut short, by refetch_request_add() */
+	/* set by fetched_apply() */
+	const char *status; /* "applied", "stale", "ignored", "failed" */
+	char *detail;		/* why it isn't applied */
+} FetchedObject;
+
+extern void fetched_apply(FetchedObject *fetched);
+extern void fetched_apply_page(List *objects);
 
 /* ---- in mirror_columns.c: columns as the catalog has them, and as they are ---- */
 

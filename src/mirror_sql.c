@@ -266,23 +266,20 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 	return SPI_processed;
 }
 
-/* What peek_sql() selects. */
+/* Decode the row that peek_sql() selects. */
 static void
 read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
 {
-	bool isnull;
-	Datum value = engine_column(tuple, desc, 1, TIMESTAMPTZOID, &isnull);
+	MetaValues meta;
 
-	state->found = true;
-	state->as_of = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 2, TEXTOID, &isnull);
-	state->event_id = isnull ? NULL : TextDatumGetCString(value);
-	value = engine_column(tuple, desc, 3, TIMESTAMPTZOID, &isnull);
-	state->deleted = !isnull;
-	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 4, JSONBOID, &isnull);
-	if (data != NULL)
-		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
+	for (int i = 0; i < NSTATE_COLUMNS; i++)
+	{
+		MetaColumn column = mirror_state_columns[i];
+
+		meta.values[column] = engine_column(
+			tuple, desc, i + 1, table_meta_type(column), &meta.nulls[column]);
+	}
+	mirror_state_decode(&meta, state, data);
 }
 
 /* Read a row, and lock it if that is what "sql" says. */

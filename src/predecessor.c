@@ -60,7 +60,7 @@ find_now(Predecessor *found, Jsonb *data)
 		return;
 	verdict = newest_find(found->history);
 	if (found->row.found &&
-		mirror_state_is_newer(&found->row, found->history, verdict.newest))
+		precedence_state_is_newer(&found->row, found->history, verdict.newest))
 		return;
 	found->now = content(verdict.newest);
 	if (!found->row.found)
@@ -98,11 +98,10 @@ predecessor_find(const CatalogType *type, const char *id, const char *account,
 	Predecessor *found = palloc0(sizeof(Predecessor));
 	Jsonb *data;
 
-	found->history = event_history_read(type, id, object_account(type, account));
+	found->history = fetched_note_read_history(type, id,
+											   object_account(type, account));
 	data = peek_row(found->history, &found->row);
-	if (found->row.found && mirror_state_is_fetched_alive(&found->row))
-		event_history_add_fetched(found->history, found->row.as_of,
-								  data != NULL ? &data->root : NULL);
+	event_history_add_row(found->history, &found->row, data);
 	find_now(found, data);
 	found->before = until == DT_NOEND ? found->now
 									  : state_at(found->history, until);

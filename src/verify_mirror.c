@@ -212,18 +212,17 @@ expected_content(const Inspection *in, const ObjectKey *key,
 				 const MirrorState *state, Jsonb *data, MirrorContent *content)
 {
 	const CatalogType *type = in->table->type;
-	EventHistory *history = event_history_read(type, key->id, key->account);
+	EventHistory *history = fetched_note_read_history(type, key->id,
+													  key->account);
 	Version *newest;
 
-	if (state->found && mirror_state_is_fetched_alive(state))
-		event_history_add_fetched(history, state->as_of,
-								  data != NULL ? &data->root : NULL);
+	event_history_add_row(history, state, data);
 	newest = history->versions != NIL ? newest_find(history).newest : NULL;
 	if (newest == NULL || version_event(newest)->catalog == NULL ||
-		(state->found && mirror_state_is_newer(state, history, newest)))
+		(state->found && precedence_state_is_newer(state, history, newest)))
 		return held_by(state->event_id, type, key, content);
-	*content = mirror_content(version_event(newest));
-	mirror_find_tombstone(state, history, key->account, TABLE_READ, content);
+	*content = precedence_content(version_event(newest));
+	precedence_find_tombstone(state, history, key->account, TABLE_READ, content);
 	return KNOWS_ALL;
 }
 
