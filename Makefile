@@ -38,6 +38,7 @@ OBJS = \
 	src/advisory.o \
 	src/grant.o \
 	src/argument.o \
+	src/backoff.o \
 	src/level.o \
 	src/signature.o \
 	src/secret.o \

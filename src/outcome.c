@@ -60,7 +60,7 @@ put_off_writing(Part *part, const char *error)
 
 	part->tries++;
 	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + step_backoff(part->tries),
+					 GetCurrentTimestamp() + backoff_delay(part->tries),
 					 say(part, error), TROUBLE_WRITING};
 }
 

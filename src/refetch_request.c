@@ -81,7 +81,7 @@ refetch_request_retry(const CatalogType *type, const char *id,
 		"  state = 'waiting'",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}};
-	TimestampTz due = GetCurrentTimestamp() + step_backoff(1);
+	TimestampTz due = GetCurrentTimestamp() + backoff_delay(1);
 	Datum values[] = {
 		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
 		CStringGetTextDatum(account),	   TimestampTzGetDatum(due),

@@ -11,7 +11,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "portability/instr_time.h"
@@ -21,9 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define BACKOFF_FIRST (10 * USECS_PER_SEC)
-#define BACKOFF_MOST  (6 * USECS_PER_HOUR)
-#define MAX_NOTE	  2000 /* bytes of a message or a context */
+#define MAX_NOTE 2000 /* bytes of a message or a context */
 
 /*
  * Errors that say nothing of the event: cancel, time-outs of the caller,
@@ -313,16 +310,6 @@ step_status(const StepRun *run)
 	return failed || run->mirrored == NULL ? "failed" : run->mirrored;
 }
 
-/* Exponential, with jitter, so that what failed together isn't retried together. */
-int64
-step_backoff(int tries)
-{
-	int64 delay = BACKOFF_FIRST << Min(tries - 1, 20);
-
-	delay = Min(delay, BACKOFF_MOST);
-	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
-}
-
 /* Without tries to count: after as long again as the event is here. */
 static int64
 backoff_by_age(const StepRun *run)
@@ -330,7 +317,7 @@ backoff_by_age(const StepRun *run)
 	int64 age = run->received_at == 0 ? 0
 									  : GetCurrentTimestamp() - run->received_at;
 
-	return Min(Max(age, BACKOFF_FIRST), BACKOFF_MOST);
+	return Min(Max(age, BACKOFF_SHORTEST), BACKOFF_LONGEST);
 }
 
 /* When is the next try due?  False when nothing is left that may be tried. */
@@ -357,7 +344,7 @@ step_due(const StepRun *run, TimestampTz *due)
 	if (tries < 0 && !held)
 		return false;
 	/* what merely waits, and what has its turn after the one just claimed */
-	delay = tries == 0 || tries < run->claimed ? 0 : step_backoff(tries);
+	delay = tries == 0 || tries < run->claimed ? 0 : backoff_delay(tries);
 	if (tries < 0)
 		delay = backoff_by_age(run);
 	else if (held)

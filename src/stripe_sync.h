@@ -160,6 +160,12 @@ extern Oid own_database_owner(void);
 extern void argument_required(FunctionCallInfo fcinfo, int number,
 							  const char *what); /* raises 22004 */
 
+/* ---- in backoff.c: delays between the tries of one thing ---- */
+#define BACKOFF_SHORTEST (10 * USECS_PER_SEC)
+#define BACKOFF_LONGEST	 (6 * USECS_PER_HOUR)
+
+extern int64 backoff_delay(int tries);
+
 /* ---- in advisory.c: the locks that are on no row ---- */
 typedef enum AdvisoryKind
 {
@@ -474,7 +480,6 @@ extern bool step_blocks(List *todo);
 extern HandlerHold step_hold(const Step *step);
 extern const char *step_status(const StepRun *run);
 extern Step *step_make(const char *name, int tries);
-extern int64 step_backoff(int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
 extern Datum step_names(List *steps);
 extern Datum step_tries(List *steps);

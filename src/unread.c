@@ -95,7 +95,7 @@ ask_later(const Part *part, const char *error)
 		" RETURNING r.state",
 		5,
 		{INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
-	TimestampTz due = GetCurrentTimestamp() + step_backoff(part->tries + 1);
+	TimestampTz due = GetCurrentTimestamp() + backoff_delay(part->tries + 1);
 	Datum values[] = {Int64GetDatum(part->job),
 					  CStringGetTextDatum(part->account),
 					  CStringGetTextDatum(error), TimestampTzGetDatum(due),
