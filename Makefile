@@ -115,6 +115,7 @@ OBJS = \
 	src/explain.o \
 	src/verify_keys.o \
 	src/verify_lacking.o \
+	src/verify_row.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \

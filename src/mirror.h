@@ -513,23 +513,4 @@ extern void mirror_grant_tables(void);
 extern void tables_create_if_none(void);
 extern List *tables_wanted(ArrayType *names); /* NULL: all */
 
-/* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
-typedef struct ObjectKey
-{
-	char *id;
-	char *account;
-} ObjectKey;
-
-extern Datum verify_type_names(List *types);
-extern void verify_keys_in_inbox(List *types, int sample, List **keys);
-extern List *verify_sample(MirrorTable *table, List *all, int sample);
-
-/* ---- in verify_lacking.c: rows that are missing ---- */
-extern bool verify_may_be_hidden(MirrorTable *table, const char *id,
-								 const char *account);
-extern List *verify_lost_children(const CatalogType *type, const ObjectKey *key,
-								  Jsonb *data, List *types, Oid reader);
-extern List *verify_parents(List *types);
-extern void verify_incomplete(ReturnSetInfo *result, List *types);
-
 #endif /* STRIPE_SYNC_MIRROR_H */

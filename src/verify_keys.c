@@ -3,7 +3,7 @@
  *		Which objects verify_mirror() looks at: those with stored events and those
  *		with a row, a sample of each type.
  */
-#include "mirror.h"
+#include "verify_mirror.h"
 
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"

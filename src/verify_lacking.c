@@ -5,7 +5,7 @@
  * Every child that an object's pages list has a row of its own.  Two elements of
  * a page that were merged into one row show as one that is missing.
  */
-#include "mirror.h"
+#include "verify_mirror.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"
