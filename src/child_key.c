@@ -1,26 +1,26 @@
 /*
  * child_key.c
- *		What tells the children of one page apart.
+ *		Unique keys of the children of one page.
  *
- * A child's row is found by its id.  Two kinds of ids aren't enough for that:
+ * A child's row is found by its id.  Two kinds of ids are not unique:
  *
- * - Those of an invoice's lines in older API versions.  Before 2018-05-21 a
+ * - Ids of an invoice's lines in older API versions.  Before 2018-05-21 a
  *	 subscription's line had the subscription's id, on each of its invoices, and
  *	 an invoice item's line the item's; until 2019-12-03 two lines of one invoice
- *	 could have the same "sli_...".  Later renderings of those versions have a
- *	 "unique_id", which is the id of today's versions: it is taken.  Without it
+ *	 could have the same "sli_...".  Later responses of those versions have a
+ *	 "unique_id", which is the id in today's versions: it is used.  Without it
  *	 the id is made unique with the invoice's: "in_1/sub_1".
- * - One that a page has twice, whatever the type: the second is
+ * - An id that a page has twice, whatever the type: the second becomes
  *	 "<parent>/<id>/2".  Two elements of a page are never one row.
  *
- * Such lines don't say whose they are, either: what the mirror keeps of them
- * names the invoice, so that they are swept when a later page leaves them out.
+ * Such lines do not name their invoice either: it is added to what the mirror
+ * stores, so that they are swept when a later page leaves them out.
  */
 #include "mirror.h"
 
 #define LINE "line_item"
 
-/* The type of an object, if the catalog knows it. */
+/* The type of an object; NULL if it is not in the catalog. */
 const CatalogType *
 child_type(JsonbContainer *object)
 {
@@ -39,7 +39,7 @@ begins_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Ids of lines that were another object's, or not unique. */
+/* Is it the id of a line that belongs to another object, or is not unique? */
 static bool
 is_old_line_id(const char *id)
 {
@@ -51,7 +51,7 @@ is_old_line_id(const char *id)
 	return false;
 }
 
-/* An id is below its parent's once it has been made unique. */
+/* The id made unique with its parent's id, if it is not already. */
 static char *
 below(const char *parent_id, const char *id)
 {
@@ -62,7 +62,7 @@ below(const char *parent_id, const char *id)
 	return psprintf("%s%s", prefix, id);
 }
 
-/* NULL where there is none. */
+/* The key of an invoice's line; NULL if it has none. */
 static char *
 line_key(JsonbContainer *line, const char *parent_id)
 {
@@ -91,7 +91,10 @@ is_taken(const ChildKeys *keys, const CatalogType *type, const char *id)
 	return false;
 }
 
-/* The id as it is, or the first that is free below the parent's. */
+/*
+ * The id itself, or the first that is not taken among those made with the
+ * parent's id.
+ */
 static char *
 free_key(const ChildKeys *keys, const CatalogType *type, char *id)
 {
@@ -102,7 +105,7 @@ free_key(const ChildKeys *keys, const CatalogType *type, char *id)
 	return id;
 }
 
-/* ---- what is kept ---- */
+/* ---- stored content ---- */
 
 static bool
 says(JsonbContainer *object, const char *field)
@@ -145,8 +148,8 @@ with_field(JsonbContainer *object, const char *field, const char *text)
 }
 
 /*
- * What the mirror keeps of a child: of a line with the invoice, and with the
- * subscription that its id was.
+ * The content that the mirror stores for a child: a line with its invoice, and
+ * with the subscription whose id it has.
  */
 JsonbContainer *
 child_content(const CatalogType *type, JsonbContainer *line,
@@ -166,8 +169,8 @@ child_content(const CatalogType *type, JsonbContainer *line,
 }
 
 /*
- * The next element of a page; all of them are to be taken, in their order.
- * False for what has no row.
+ * Take the next element of a page; all elements must be taken, in their order.
+ * Returns false for an element that has no row.
  */
 bool
 child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)

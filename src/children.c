@@ -73,7 +73,7 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 }
 
 /*
- * The child's column that names its parent; NULL when there is none, or the
+ * The column of the child that names its parent; NULL if there is none, or the
  * user has dropped it.
  */
 const char *
@@ -96,7 +96,9 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 
 	if (table == NULL)
 		return found;
-	/* a column may be of a type of the owner's, whose code is his */
+	/*
+	 * a column may have a type of the owner's, whose code runs with his rights
+	 */
 	scope = role_enter_reading(table->owner, table->search_path);
 	SPI_connect();
 	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
@@ -139,8 +141,8 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 /* ---- the parent's event is the newest ---- */
 
 /*
- * Children that the parent's events before "since" list, back to the last
- * complete page: for those that don't name their parent.
+ * Children that the parent's versions before "since" list, back to the last
+ * complete page.  For children that do not name their parent.
  */
 List *
 children_listed_before(EventHistory *history, const CatalogPage *page,
@@ -166,12 +168,12 @@ children_listed_before(EventHistory *history, const CatalogPage *page,
 		found = children_in_page(page, child, history->id, object, account,
 								 found);
 		if (complete)
-			complete_at = version->created; /* its second is read whole */
+			complete_at = version->created; /* all versions of that second are read */
 	}
 	return found;
 }
 
-/* What a page without names of the parent listed when it was last complete. */
+/* The children that the page listed when it was last complete. */
 static List *
 children_of_former(Event *event, const CatalogPage *page,
 				   const CatalogType *child, Jsonb *before, List *found)
@@ -191,9 +193,8 @@ children_of_former(Event *event, const CatalogPage *page,
 }
 
 /*
- * Add to the rows of a snapshot the children that it no longer lists.
- * "before" is the parent's former snapshot, for children that don't name their
- * parent.
+ * Add the children that a snapshot no longer lists to its rows.  "before" is
+ * the parent's former snapshot, for children that do not name their parent.
  */
 List *
 children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
@@ -232,7 +233,9 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 								row->id, &known);
 }
 
-/* Ended by an event of its own: no event's page brings it back. */
+/*
+ * Was the child deleted by its own event?  Then no event's page brings it back.
+ */
 bool
 children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 {
@@ -241,7 +244,7 @@ children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 		   children_row_is_own(row, type);
 }
 
-/* May a listing as of "created" replace what the row holds? */
+/* May a page as of "created" replace the row's content? */
 static bool
 children_listing_wins(const MirrorRow *row, const CatalogType *type,
 					  TimestampTz created)
@@ -252,7 +255,7 @@ children_listing_wins(const MirrorRow *row, const CatalogType *type,
 		return true;
 	if (children_row_is_own(row, type))
 		return false;
-	/* what another object's event merely filled in gives way to any page */
+	/* a row filled from another object's event gives way to any page */
 	return row->state.as_of == created ||
 		   !precedence_listed_by(row->state.event_id, row->account, type,
 								 row->id);
@@ -260,7 +263,7 @@ children_listing_wins(const MirrorRow *row, const CatalogType *type,
 
 /* Write a child that an event's page lists, unless the row holds a newer state. */
 void
-children_write(MirrorPass *pass, SnapshotRow *child,
+children_write(OpenTables *tables, SnapshotRow *child,
 			   const MirrorContent *content)
 {
 	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
@@ -268,7 +271,7 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 
 	while (table != NULL && retry_race(&tries))
 	{
-		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
+		MirrorRow *row = mirror_lock(tables, table, child->id, child->account,
 									 false);
 
 		if (row->state.found &&
@@ -280,29 +283,32 @@ children_write(MirrorPass *pass, SnapshotRow *child,
 	}
 }
 
-/* A child that the newest snapshot of its parent lists. */
+/* Write a child that the newest snapshot of its parent lists. */
 void
-children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+children_list(OpenTables *tables, Event *event, SnapshotRow *child,
 			  bool parent_is_new)
 {
 	MirrorContent content = {child->object, event->created, event->id, false, 0};
 
-	/* children of a new parent, that have no events of their own, are new */
+	/* a child without events of its own is new if its parent is new */
 	if (parent_is_new && child->type->nevent_types == 0)
 	{
 		MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 
 		if (table == NULL ||
-			mirror_write(mirror_missing(pass, table, child->id, child->account),
+			mirror_write(mirror_missing(tables, table, child->id, child->account),
 						 &content))
 			return;
 	}
-	children_write(pass, child, &content);
+	children_write(tables, child, &content);
 }
 
-/* A child that the newest snapshot of its parent leaves out. */
+/*
+ * Set the tombstone of a child that the newest snapshot of its parent leaves
+ * out.
+ */
 void
-children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
+children_sweep(OpenTables *tables, Event *event, SnapshotRow *child)
 {
 	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 	MirrorState state;
@@ -312,7 +318,7 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 		!mirror_peek(table, child->id, child->account, &state, NULL) ||
 		state.deleted)
 		return;
-	row = mirror_lock(pass, table, child->id, child->account, false);
+	row = mirror_lock(tables, table, child->id, child->account, false);
 	if (row->state.found && !row->state.deleted &&
 		(row->state.as_of < event->created ||
 		 (row->state.as_of == event->created &&

@@ -2,8 +2,8 @@
  * column_value.c
  *		A column's value, taken from an object.
  *
- * A field that has changed its kind, or a number too large for its column,
- * fails nothing: the column is NULL, and _data has what Stripe said.
+ * A field whose kind has changed, or a number too large for its column, is not
+ * an error: the column is NULL, and _data has what Stripe sent.
  */
 #include "mirror.h"
 
@@ -41,7 +41,10 @@ column_value_type(FieldKind kind)
 	}
 }
 
-/* Would numeric_in take this?  Plain notation of a sane length only. */
+/*
+ * Does numeric_in() accept this?  Only plain notation of limited length is
+ * taken.
+ */
 static bool
 is_plain_decimal(const char *text)
 {
@@ -114,7 +117,10 @@ take_reference(const JsonbValue *json, Datum *value)
 	return take_string(json, value);
 }
 
-/* False where the column is to be NULL. */
+/*
+ * Convert a JSON value to a column's type.  Returns false if the column is
+ * NULL.
+ */
 bool
 column_value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 {
@@ -183,7 +189,7 @@ take_invoice_subscription(JsonbContainer *object, JsonbValue *value)
 		   AT(object, value, "parent", "subscription_details", "subscription");
 }
 
-/* Of an invoice's payments the default one counts, else the first. */
+/* A field of an invoice's default payment, or of the first payment. */
 static bool
 take_invoice_payment(JsonbContainer *object, const char *field,
 					 JsonbValue *value)
@@ -317,7 +323,7 @@ const DerivedColumn derived_columns[] = {
 };
 const int nderived_columns = lengthof(derived_columns);
 
-/* The rule for a column that moved, or NULL. */
+/* The rule for a column whose field moved, or NULL. */
 const DerivedColumn *
 derived_find(const char *table, const char *name)
 {
@@ -328,7 +334,7 @@ derived_find(const char *table, const char *name)
 	return NULL;
 }
 
-/* A column's value; false where it is to be NULL. */
+/* The value of a column. Returns false if it is NULL. */
 bool
 column_value_take(const DerivedColumn *derived, const char *name,
 				  FieldKind kind, JsonbContainer *object, Datum *value)

@@ -80,7 +80,7 @@ compare_created(const ListCell *a, const ListCell *b)
 	return (left->event_id == NULL) - (right->event_id == NULL);
 }
 
-/* Events and fetched objects, by time. */
+/* Events and fetched versions, by time. */
 List *
 event_history_snapshots(const EventHistory *history)
 {
@@ -124,7 +124,7 @@ event_history_read(const CatalogType *type, const char *id, const char *account)
 		{TEXTOID, TEXTOID, TEXTOID}};
 	static EngineStatement of_any = {
 		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}};
-	/* an account's events come as its own and as its platform's */
+	/* an account's events are delivered for itself and for its platform */
 	bool any = strcmp(type->object, "account") == 0;
 	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
 					  CStringGetTextDatum(account)};
@@ -151,7 +151,10 @@ event_history_read(const CatalogType *type, const char *id, const char *account)
 	return history;
 }
 
-/* The event of a version, with its payload. */
+/*
+ * The event of a version; its payload is read from the inbox when it is first
+ * needed.
+ */
 Event *
 version_event(Version *version)
 {
@@ -178,9 +181,9 @@ event_history_find(const EventHistory *history, const char *event_id)
 }
 
 /*
- * Is the stored event one of the object's own?  An event id may come in two
- * accounts: the row's own account is asked first.  *known says whether the
- * inbox still has it.
+ * Is this stored event one of the object's own?  An event id may be stored for
+ * two accounts: the row's account is preferred.  *known says whether the inbox
+ * still has the event.
  */
 bool
 event_history_is_own(const char *event_id, const char *account,
@@ -212,7 +215,7 @@ event_history_is_own(const char *event_id, const char *account,
 	return own;
 }
 
-/* Is a row of the index about the object, and not from this event? */
+/* Is this row of the inbox another event of the object? */
 static bool
 is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   const char *account, const char *event_id)
@@ -230,7 +233,10 @@ is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 			   event_id) != 0;
 }
 
-/* Is an event of the object stored that is later than this?  One index probe. */
+/*
+ * Is an event of the object stored that is later than this time?  One index
+ * probe.
+ */
 bool
 event_history_has_later(const CatalogType *type, const char *id,
 						const char *account, TimestampTz than)
@@ -255,7 +261,7 @@ event_history_has_later(const CatalogType *type, const char *id,
 	return found;
 }
 
-/* Is another event stored about the object?  One index probe. */
+/* Is another event of the object stored? One index probe. */
 bool
 event_history_has_other(const CatalogType *type, const char *id,
 						const char *account, const char *event_id)

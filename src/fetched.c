@@ -1,17 +1,17 @@
 /*
  * fetched.c
- *		What was read from Stripe's API goes into the mirror: one object, or a
+ *		Applies objects fetched from Stripe's API to the mirror: one object, or a
  *		page of a list.
  *
- * An object that was read is taken apart as an event's is (snapshot.c): its own
+ * A fetched object is taken apart as an event's object is (snapshot.c): its own
  * row, the children that its pages list, whole objects embedded in it.  The
- * rows of all objects of a page are locked and written in the one order, (rank
- * of the type, id), as if they were one object's: so a page and the events that
- * arrive meanwhile can wait for each other, but not in a circle.  What the own
- * row decides on (children to sweep, to fold) is always of a later rank.
+ * rows of all objects of a page are locked and written in one order, (rank of
+ * the type, id), as if they belonged to one object: so a page and concurrent
+ * events cannot deadlock.  Rows that are found while an own row is written
+ * (children to sweep, late children) always have a later rank.
  *
- * Where the machinery of events asks for an event, a fetched object is one without a
- * type, created at the time that it is as of.
+ * Functions that take an event get a fetched object as an event without a type,
+ * created at the time that the object is as of.
  */
 #include "mirror.h"
 
@@ -23,11 +23,11 @@
 typedef struct PageObject
 {
 	FetchedObject *fetched;
-	Event event; /* the fetched object, as the machinery of events wants it */
+	Event event; /* the fetched object as an event */
 	bool gone;
 	List *rows;			/* of SnapshotRow */
-	bool lists;			/* it is the newest: so are its pages */
-	LateChildren *fold; /* when it isn't */
+	bool lists;			/* it is the newest, and its pages are */
+	LateChildren *late; /* if it is not */
 } PageObject;
 
 typedef struct PageRow
@@ -36,15 +36,15 @@ typedef struct PageRow
 	PageObject *object;
 } PageRow;
 
-typedef struct ReadPage
+typedef struct FetchedPage
 {
-	MirrorPass pass;
+	OpenTables tables;
 	List *objects; /* of PageObject */
-	List *rows;	   /* of PageRow, in the order of locks */
-	bool grown;	   /* rows of a later rank stand at its end */
-} ReadPage;
+	List *rows;	   /* of PageRow, in lock order */
+	bool grown;	   /* rows of a later rank are at its end */
+} FetchedPage;
 
-/* ---- rows, in the order of locks ---- */
+/* ---- rows, in lock order ---- */
 
 static int
 compare_page_rows(const ListCell *a, const ListCell *b)
@@ -65,7 +65,7 @@ same_row(const SnapshotRow *a, const SnapshotRow *b)
 }
 
 static void
-add_row(ReadPage *page, PageObject *object, SnapshotRow *row)
+add_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
 	PageRow *entry = palloc(sizeof(PageRow));
 
@@ -88,7 +88,7 @@ gone_row(const Event *event)
 }
 
 static void
-add_object(ReadPage *page, FetchedObject *fetched)
+add_object(FetchedPage *page, FetchedObject *fetched)
 {
 	PageObject *object = palloc0(sizeof(PageObject));
 	Event *event = &object->event;
@@ -120,7 +120,7 @@ add_object(ReadPage *page, FetchedObject *fetched)
 
 /* Children that the newest snapshot no longer lists. */
 static void
-add_swept(ReadPage *page, PageObject *object, const FetchedRow *own)
+add_swept(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
 	ListCell *cell;
 
@@ -130,24 +130,25 @@ add_swept(ReadPage *page, PageObject *object, const FetchedRow *own)
 			add_row(page, object, lfirst(cell));
 }
 
-/* A snapshot that is not the newest still tells of children. */
+/* Children of a snapshot that is not the newest. */
 static void
-add_folded(ReadPage *page, PageObject *object, const FetchedRow *own)
+add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
 	ListCell *cell;
 
-	object->fold = late_children_begin(
-		&page->pass, own->history, object->event.account, object->event.created);
-	foreach(cell, late_children_rows(object->fold, NIL))
+	object->late = late_children_begin(&page->tables, own->history,
+									   object->event.account,
+									   object->event.created);
+	foreach(cell, late_children_rows(object->late, NIL))
 		add_row(page, object, lfirst(cell));
 }
 
 static void
-read_own(ReadPage *page, PageObject *object)
+read_own(FetchedPage *page, PageObject *object)
 {
 	FetchedObject *fetched = object->fetched;
 	FetchedRow own = {
-		.pass = &page->pass,
+		.tables = &page->tables,
 		.type = fetched->type,
 		.id = fetched->id,
 		.account = fetched->account,
@@ -163,11 +164,11 @@ read_own(ReadPage *page, PageObject *object)
 	if (newest)
 		add_swept(page, object, &own);
 	else
-		add_folded(page, object, &own);
+		add_late(page, object, &own);
 }
 
 static void
-read_part(ReadPage *page, PageObject *object, SnapshotRow *row)
+read_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
 	MirrorContent content = {.object = row->object,
 							 .as_of = object->event.created};
@@ -175,19 +176,19 @@ read_part(ReadPage *page, PageObject *object, SnapshotRow *row)
 	if (row->part == PART_OWN)
 		read_own(page, object);
 	else if (row->part == PART_CHILD && object->lists)
-		fetched_row_apply_child(&page->pass, row, &content);
+		fetched_row_apply_child(&page->tables, row, &content);
 	else if (row->part == PART_SWEEP)
-		children_sweep(&page->pass, &object->event, row);
+		children_sweep(&page->tables, &object->event, row);
 	else if (row->part == PART_LATE)
-		late_children_write(object->fold, row);
+		late_children_write(object->late, row);
 	else if (row->part == PART_FILL)
-		mirror_fill(&page->pass, &object->event, row);
+		mirror_fill(&page->tables, &object->event, row);
 }
 
 /* ---- a page ---- */
 
 static List *
-events_of(const ReadPage *page)
+events_of(const FetchedPage *page)
 {
 	List *events = NIL;
 	ListCell *cell;
@@ -202,9 +203,9 @@ events_of(const ReadPage *page)
 	return events;
 }
 
-/* Rows that the own ones have added are put in their places. */
+/* Sort the rows that have been added. */
 static void
-sort_rows(ReadPage *page)
+sort_rows(FetchedPage *page)
 {
 	if (page->grown)
 		list_sort(page->rows, compare_page_rows);
@@ -212,7 +213,7 @@ sort_rows(ReadPage *page)
 }
 
 static void
-read_rows(ReadPage *page)
+read_rows(FetchedPage *page)
 {
 	SnapshotRow *former = NULL;
 
@@ -226,7 +227,7 @@ read_rows(ReadPage *page)
 			sort_rows(page);
 			entry = list_nth(page->rows, i);
 		}
-		/* the same price hangs under many of them */
+		/* the same price is embedded in many of them */
 		if (former == NULL || entry->row->part != PART_FILL ||
 			!same_row(former, entry->row))
 			read_part(page, entry->object, entry->row);
@@ -236,7 +237,7 @@ read_rows(ReadPage *page)
 }
 
 static void
-ask_for_rests(const ReadPage *page)
+ask_for_rests(const FetchedPage *page)
 {
 	ListCell *cell;
 
@@ -254,7 +255,7 @@ ask_for_rests(const ReadPage *page)
 static void
 read_all(List *objects)
 {
-	ReadPage page = {0};
+	FetchedPage page = {0};
 	ListCell *cell;
 
 	foreach(cell, objects)
@@ -274,10 +275,12 @@ read_all(List *objects)
 	children_locks_take(events_of(&page));
 	read_rows(&page);
 	ask_for_rests(&page);
-	mirror_pass_end(&page.pass);
+	mirror_close_tables(&page.tables);
 }
 
-/* Work in memory of its own; what is told is copied out of it. */
+/*
+ * Apply objects in a memory context of their own; results are copied out of it.
+ */
 static void
 read_apart(void *arg)
 {
@@ -299,7 +302,7 @@ read_apart(void *arg)
 	MemoryContextDelete(memory);
 }
 
-/* Bring one object that was read into the mirror; errors are raised. */
+/* Apply one fetched object to the mirror; errors are raised. */
 void
 fetched_apply(FetchedObject *fetched)
 {
@@ -319,9 +322,9 @@ read_alone(FetchedObject *fetched)
 }
 
 /*
- * Bring a page of objects into the mirror, in one subtransaction; where that
- * fails each in one of its own, so that a bad row costs itself alone.  What
- * became of each stands in its "status" and "detail".
+ * Apply a page of objects in one subtransaction; if that fails, each in a
+ * subtransaction of its own, so that only the rows that cannot be written are
+ * missing.  The result for each object is in its "status" and "detail".
  */
 void
 fetched_apply_page(List *objects)
@@ -376,7 +379,7 @@ ENGINE_FUNCTION(stripe_sync_apply_reading)
 	PG_RETURN_TEXT_P(cstring_to_text(fetched->status));
 }
 
-/* apply_reading_page(objects, account, as_of): the same of a JSON array */
+/* apply_reading_page(objects, account, as_of): the same for a JSON array */
 ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 {
 	Jsonb *array = PG_GETARG_JSONB_P(0);
@@ -397,7 +400,7 @@ ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 						 account, PG_GETARG_TIMESTAMPTZ(2)));
 	}
 	if (objects != NIL)
-		deferred_fire_callers(); /* what it raises is the caller's */
+		deferred_fire_callers(); /* errors in them belong to the caller */
 	scope = role_enter_engine();
 	fetched_apply_page(objects);
 	role_leave(&scope);

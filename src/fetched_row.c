@@ -169,7 +169,7 @@ try_row(FetchedRow *fetched, MirrorTable *table)
 	const CatalogType *type = fetched->type;
 	const char *account = object_account(type, fetched->account);
 	TimestampTz as_of = fetched->content.as_of;
-	MirrorRow *row = mirror_lock(fetched->pass, table, fetched->id, account,
+	MirrorRow *row = mirror_lock(fetched->tables, table, fetched->id, account,
 								 true);
 
 	/* after the lock: a session that stores an event later sees this fetch */
@@ -201,10 +201,10 @@ fetched_row_apply(FetchedRow *fetched)
 
 /* The same for a child that a page of a fetched object lists. */
 void
-fetched_row_apply_child(MirrorPass *pass, SnapshotRow *child,
+fetched_row_apply_child(OpenTables *tables, SnapshotRow *child,
 						const MirrorContent *content)
 {
-	FetchedRow fetched = {.pass = pass,
+	FetchedRow fetched = {.tables = tables,
 						  .type = child->type,
 						  .id = child->id,
 						  .account = child->account,

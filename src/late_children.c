@@ -22,7 +22,7 @@ typedef struct LateChild
 
 struct LateChildren
 {
-	MirrorPass *pass;
+	OpenTables *tables;
 	EventHistory *history;
 	const char *account; /* of the children */
 	List *versions;		 /* in their order */
@@ -117,9 +117,9 @@ write_listing(LateChildren *late, LateChild *child, SnapshotRow *listing, int at
 	content.deleted = left_out_first(late->history, late->versions, child->key,
 									 at, 0, false, &content.deleted_at);
 	if (version->event_id == NULL)
-		fetched_row_apply_child(late->pass, child->key, &content);
+		fetched_row_apply_child(late->tables, child->key, &content);
 	else
-		children_write(late->pass, child->key, &content);
+		children_write(late->tables, child->key, &content);
 }
 
 /* Does the row still name this parent? */
@@ -161,7 +161,7 @@ is_from_listing(LateChildren *late, const LateChild *child, const MirrorRow *row
 static void
 sweep_child(LateChildren *late, LateChild *child, MirrorTable *table)
 {
-	MirrorRow *row = mirror_lock(late->pass, table, child->key->id,
+	MirrorRow *row = mirror_lock(late->tables, table, child->key->id,
 								 child->key->account, true);
 	TimestampTz when;
 
@@ -197,12 +197,12 @@ late_children_write(LateChildren *late, const SnapshotRow *key)
  * "account" is that of the children.
  */
 LateChildren *
-late_children_begin(MirrorPass *pass, EventHistory *history,
+late_children_begin(OpenTables *tables, EventHistory *history,
 					const char *account, TimestampTz since)
 {
 	LateChildren *late = palloc0(sizeof(LateChildren));
 
-	late->pass = pass;
+	late->tables = tables;
 	late->history = history;
 	late->account = account;
 	if (history->type->npages == 0)

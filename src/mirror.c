@@ -1,13 +1,12 @@
 /*
  * mirror.c
- *		An event's snapshot goes into the mirror.
+ *		Applies an event's snapshot to the mirror.
  *
  * Rows are locked and written in one order: (rank of the type, id).  The own
- * row comes before its pages' children, and whether the event's snapshot is the
- * newest is decided while the own row is locked.  In the usual case, a snapshot
- * later than what the row holds, the row itself tells; in every other one the
- * set of stored events does (newest.c).  What is read from the API comes in by
- * fetched.c.
+ * row comes before the children of its pages, and whether the event's snapshot
+ * is the newest is decided while the own row is locked.  Usually the snapshot is
+ * later than the row, and the row alone decides; otherwise the object's stored
+ * events do (newest.c).  Objects fetched from the API are applied by fetched.c.
  */
 #include "mirror.h"
 
@@ -15,28 +14,28 @@
 
 typedef enum OwnVerdict
 {
-	OWN_NEWEST,	 /* written; its pages are the newest too */
-	OWN_SETTLED, /* decided from the set: pages must be folded */
-	OWN_STALE,	 /* likewise, and it isn't the newest */
-	OWN_RACE	 /* somebody else has just inserted the row */
+	OWN_NEWEST,	 /* written; its pages are the newest as well */
+	OWN_SETTLED, /* decided by the stored events: children are late */
+	OWN_STALE,	 /* likewise, and another snapshot is the newest */
+	OWN_RACE	 /* another session has just inserted the row */
 } OwnVerdict;
 
-typedef struct OwnPass
+typedef struct OwnRow
 {
-	MirrorPass *pass;
+	OpenTables *tables;
 	Event *event;
 	MirrorTable *table;
 	const char *account;
 	bool wants_data; /* the former snapshot is needed for a sweep */
 	bool was_new;
 	Jsonb *before;		   /* the former snapshot */
-	EventHistory *history; /* when the set was asked */
+	EventHistory *history; /* NULL: it was not needed */
 	char *detail;
-} OwnPass;
+} OwnRow;
 
-/* The first event of the object, as far as the mirror knows. */
+/* Insert the row of an object that has no other stored event. */
 static bool
-insert_own(OwnPass *own, MirrorRow *row)
+insert_own(OwnRow *own, MirrorRow *row)
 {
 	Event *event = own->event;
 	MirrorContent content = precedence_content(event);
@@ -49,7 +48,7 @@ insert_own(OwnPass *own, MirrorRow *row)
 }
 
 static void
-ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
+ask_when_ambiguous(OwnRow *own, const Verdict *verdict)
 {
 	if (verdict->ambiguous)
 		refetch_request_add_after(
@@ -59,11 +58,12 @@ ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
 }
 
 /*
- * The history of the row's object, with the fetched object that the row may hold.  Of
- * types without pages nobody asks what the fetched object showed.
+ * The history of the row's object, with the fetched object that the row may
+ * hold.  For types without pages the content of the fetched object is not
+ * needed.
  */
 static EventHistory *
-read_history(OwnPass *own, MirrorRow *row)
+read_history(OwnRow *own, MirrorRow *row)
 {
 	const CatalogType *type = own->event->catalog;
 	EventHistory *history = fetched_note_read_history(
@@ -79,9 +79,9 @@ read_history(OwnPass *own, MirrorRow *row)
 	return history;
 }
 
-/* Decide from the set of stored events, and make the row what it says. */
+/* Decide by the stored events which snapshot is the newest, and write it. */
 static OwnVerdict
-settle_own(OwnPass *own, MirrorRow *row)
+settle_own(OwnRow *own, MirrorRow *row)
 {
 	Event *event = own->event;
 	Verdict verdict;
@@ -126,19 +126,21 @@ plainly_newer(const MirrorRow *row, const Event *event)
 }
 
 static OwnVerdict
-try_own(OwnPass *own)
+try_own(OwnRow *own)
 {
 	Event *event = own->event;
 	bool first = !event_history_has_other(event->catalog, event->object_id,
 										  own->account, event->id);
 	MirrorRow *row;
 
-	/* what nothing is known of is most likely not there: insert, then look */
+	/*
+	 * an object without other events probably has no row: try to insert first
+	 */
 	own->was_new = true;
-	if (first && insert_own(own, mirror_missing(own->pass, own->table,
+	if (first && insert_own(own, mirror_missing(own->tables, own->table,
 												event->object_id, own->account)))
 		return OWN_NEWEST;
-	row = mirror_lock(own->pass, own->table, event->object_id, own->account,
+	row = mirror_lock(own->tables, own->table, event->object_id, own->account,
 					  own->wants_data);
 	own->before = row->data;
 	own->was_new = !row->state.found;
@@ -155,7 +157,7 @@ try_own(OwnPass *own)
 }
 
 static OwnVerdict
-apply_own(OwnPass *own)
+apply_own(OwnRow *own)
 {
 	OwnVerdict verdict = OWN_RACE;
 	int tries = 0;
@@ -166,7 +168,10 @@ apply_own(OwnPass *own)
 	return verdict == OWN_RACE ? OWN_NEWEST : verdict;
 }
 
-/* Has an own event, a fetched object or a page written the row, or something newer? */
+/*
+ * Does the row hold something newer, or the object's own event, a fetched
+ * object or a page?
+ */
 static bool
 keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 			   const Event *event)
@@ -182,12 +187,12 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 }
 
 /*
- * An object embedded in another's event fills a row that no event of its own,
- * no page and no fetched object has written; one that is there with the same content
- * is not even locked.
+ * Write an object that is embedded in another object's event.  It replaces only
+ * a row that no own event, no page and no fetched object has written; a row
+ * with the same content is not even locked.
  */
 void
-mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
+mirror_fill(OpenTables *tables, Event *event, SnapshotRow *fill)
 {
 	MirrorTable *table = table_cache_find(fill->type, TABLE_WRITE);
 	MirrorContent content = precedence_content(event);
@@ -205,7 +210,7 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 		return;
 	while (retry_race(&tries))
 	{
-		MirrorRow *row = mirror_lock(pass, table, fill->id, fill->account,
+		MirrorRow *row = mirror_lock(tables, table, fill->id, fill->account,
 									 false);
 
 		if ((row->state.found && keeps_out_fill(&row->state, fill, event)) ||
@@ -214,7 +219,7 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 	}
 }
 
-/* Has the object a page of children that don't name their parent? */
+/* Does the object have a page of children that do not name their parent? */
 static bool
 pages_need_before(const Event *event)
 {
@@ -232,7 +237,7 @@ pages_need_before(const Event *event)
 	return false;
 }
 
-/* Ask for the rest of pages that were cut short. */
+/* Request the rest of pages that are cut short. */
 void
 mirror_ask_for_rest(Event *event)
 {
@@ -253,42 +258,44 @@ mirror_ask_for_rest(Event *event)
 	}
 }
 
-/* After the own row: children, sweeps and fills, in the order of locks. */
+/*
+ * Write the rows after the own one: children, sweeps and fills, in lock order.
+ */
 static void
-apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
+apply_rest(OwnRow *own, List *rows, OwnVerdict verdict)
 {
 	bool lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
-	LateChildren *fold = NULL;
+	LateChildren *late = NULL;
 	ListCell *cell;
 
 	if (lists)
 		rows = children_to_sweep(own->event, rows, own->was_new, own->before);
 	else if (own->history != NULL)
 	{
-		fold = late_children_begin(own->pass, own->history, own->event->account,
-								   own->event->created);
-		rows = late_children_rows(fold, rows);
+		late = late_children_begin(own->tables, own->history,
+								   own->event->account, own->event->created);
+		rows = late_children_rows(late, rows);
 	}
 	foreach(cell, rows)
 	{
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && lists)
-			children_list(own->pass, own->event, row, own->was_new);
+			children_list(own->tables, own->event, row, own->was_new);
 		else if (row->part == PART_SWEEP)
-			children_sweep(own->pass, own->event, row);
+			children_sweep(own->tables, own->event, row);
 		else if (row->part == PART_LATE)
-			late_children_write(fold, row);
+			late_children_write(late, row);
 		else if (row->part == PART_FILL)
-			mirror_fill(own->pass, own->event, row);
+			mirror_fill(own->tables, own->event, row);
 	}
 	if (verdict != OWN_STALE)
 		mirror_ask_for_rest(own->event);
 }
 
-/* Fills that come before the own row; returns the rows after it. */
+/* Write the fills before the own row, in lock order; returns the other rows. */
 static List *
-fill_before_own(MirrorPass *pass, Event *event, List *rows)
+fill_before_own(OpenTables *tables, Event *event, List *rows)
 {
 	List *rest = NIL;
 	bool before = true;
@@ -301,38 +308,38 @@ fill_before_own(MirrorPass *pass, Event *event, List *rows)
 		if (row->part == PART_OWN)
 			before = false;
 		else if (before && row->part == PART_FILL)
-			mirror_fill(pass, event, row);
+			mirror_fill(tables, event, row);
 		else
 			rest = lappend(rest, row);
 	}
 	return rest;
 }
 
-/* Of an object that has no row itself. */
+/* Write what is embedded in an object that has no row itself. */
 static const char *
 fill_embedded(Event *event, char **detail)
 {
-	MirrorPass pass = {NIL};
+	OpenTables tables = {NIL};
 	ListCell *cell;
 
 	foreach(cell,
 			snapshot_rows(event->holder, "", event->account, event->object))
 		if (((SnapshotRow *) lfirst(cell))->part == PART_FILL)
-			mirror_fill(&pass, event, lfirst(cell));
-	mirror_pass_end(&pass);
+			mirror_fill(&tables, event, lfirst(cell));
+	mirror_close_tables(&tables);
 	*detail = event->unmirrored;
 	return "ignored";
 }
 
 /*
- * Bring the event's object into the mirror.  Returns the event's status:
- * "applied", "stale" or "ignored"; *detail says why it isn't applied.
+ * Apply the event's object to the mirror.  Returns the event's status:
+ * "applied", "stale" or "ignored"; *detail says why it is not applied.
  */
 const char *
 mirror_apply(Event *event, char **detail)
 {
-	MirrorPass pass = {NIL};
-	OwnPass own = {.pass = &pass, .event = event};
+	OpenTables tables = {NIL};
+	OwnRow own = {.tables = &tables, .event = event};
 	OwnVerdict verdict;
 	List *rest;
 
@@ -350,18 +357,18 @@ mirror_apply(Event *event, char **detail)
 	children_locks_take(list_make1(event));
 	own.account = object_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event);
-	rest = fill_before_own(&pass, event,
+	rest = fill_before_own(&tables, event,
 						   snapshot_rows(event->catalog, event->object_id,
 										 event->account, event->object));
 	verdict = apply_own(&own);
 	apply_rest(&own, rest, verdict);
-	mirror_pass_end(&pass);
+	mirror_close_tables(&tables);
 	table_cache_unpin(own.table);
 	*detail = own.detail;
 	return verdict == OWN_STALE ? "stale" : "applied";
 }
 
-/* ---- whose code runs ---- */
+/* ---- does a user's code run? ---- */
 
 typedef struct ScopeQuestion
 {
@@ -409,8 +416,8 @@ look_for_owners_code(void *arg)
 }
 
 /*
- * May code of a table's owner run when this event is applied?  Yes, when that
- * can't be told.
+ * May code of a table's owner run when this event is applied?  True if this
+ * cannot be determined.
  */
 bool
 mirror_enters_scope(Event *event)

@@ -226,10 +226,10 @@ typedef struct MirrorRow
 } MirrorRow;
 
 /* Tables opened for one event. */
-typedef struct MirrorPass
+typedef struct OpenTables
 {
-	List *tables; /* of OpenTable */
-} MirrorPass;
+	List *open; /* of OpenTable */
+} OpenTables;
 
 /* The new content of a row. */
 typedef struct MirrorContent
@@ -241,11 +241,11 @@ typedef struct MirrorContent
 	TimestampTz deleted_at;
 } MirrorContent;
 
-extern void mirror_pass_end(MirrorPass *pass);
-extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
+extern void mirror_close_tables(OpenTables *tables);
+extern MirrorRow *mirror_lock(OpenTables *tables, MirrorTable *table,
 							  const char *id, const char *account,
 							  bool with_data);
-extern MirrorRow *mirror_missing(MirrorPass *pass, MirrorTable *table,
+extern MirrorRow *mirror_missing(OpenTables *tables, MirrorTable *table,
 								 const char *id, const char *account);
 extern bool mirror_row_has_data(const MirrorRow *row, JsonbContainer *object);
 extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
@@ -383,7 +383,7 @@ extern void fetched_gone_settle(MirrorRow *row, EventHistory *history,
 /* ---- in fetched_row.c: a fetched object is applied to its row ---- */
 typedef struct FetchedRow
 {
-	MirrorPass *pass;
+	OpenTables *tables;
 	const CatalogType *type;
 	const char *id;
 	const char *account; /* as given: account objects have none */
@@ -397,21 +397,21 @@ typedef struct FetchedRow
 } FetchedRow;
 
 extern bool fetched_row_apply(FetchedRow *fetched);
-extern void fetched_row_apply_child(MirrorPass *pass, SnapshotRow *child,
+extern void fetched_row_apply_child(OpenTables *tables, SnapshotRow *child,
 									const MirrorContent *content);
 
 /* ---- in children_locks.c: locks on the name of a parent ---- */
 extern void children_locks_take(List *events);
 
 /* ---- in children.c: pages of children, and their parents ---- */
-extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+extern void children_list(OpenTables *tables, Event *event, SnapshotRow *child,
 						  bool parent_is_new);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
-extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
+extern void children_sweep(OpenTables *tables, Event *event, SnapshotRow *child);
 extern const char *children_back(const CatalogPage *page,
 								 const MirrorTable *table);
-extern void children_write(MirrorPass *pass, SnapshotRow *child,
+extern void children_write(OpenTables *tables, SnapshotRow *child,
 						   const MirrorContent *content);
 extern bool children_row_is_own(const MirrorRow *row, const CatalogType *type);
 extern bool children_row_is_dead(const MirrorRow *row, const CatalogType *type);
@@ -427,7 +427,8 @@ extern List *children_listed_before(EventHistory *history,
 /* ---- in late_children.c: children of a parent whose event arrives late ---- */
 typedef struct LateChildren LateChildren;
 
-extern LateChildren *late_children_begin(MirrorPass *pass, EventHistory *history,
+extern LateChildren *late_children_begin(OpenTables *tables,
+										 EventHistory *history,
 										 const char *account, TimestampTz since);
 extern List *late_children_rows(LateChildren *late, List *rows);
 extern void late_children_write(LateChildren *late, const SnapshotRow *key);
@@ -457,7 +458,7 @@ extern List *refetch_request_failed(Datum types);
 /* ---- in mirror.c: an event's snapshot is applied to the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
 extern bool mirror_enters_scope(Event *event);
-extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
+extern void mirror_fill(OpenTables *tables, Event *event, SnapshotRow *fill);
 extern void mirror_ask_for_rest(Event *event);
 
 /* ---- in fetched.c: objects fetched from Stripe's API are applied ---- */

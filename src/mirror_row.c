@@ -29,16 +29,16 @@ typedef struct OpenTable
 	RowTarget *target; /* NULL: written by SQL */
 } OpenTable;
 
-/* ---- tables of a pass ---- */
+/* ---- tables opened for one event ---- */
 
 static OpenTable *
-pass_open(MirrorPass *pass, MirrorTable *table)
+open_table(OpenTables *tables, MirrorTable *table)
 {
 	OpenTable *open;
 	ListCell *cell;
 
 	table_cache_check(table);
-	foreach(cell, pass->tables)
+	foreach(cell, tables->open)
 	{
 		open = lfirst(cell);
 		if (open->table == table)
@@ -49,16 +49,16 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	table_cache_pin(table);
 	if (table->plain && !IsolationUsesXactSnapshot())
 		open->target = row_open(table->relid, table->key_index, table->natts);
-	pass->tables = lappend(pass->tables, open);
+	tables->open = lappend(tables->open, open);
 	return open;
 }
 
 void
-mirror_pass_end(MirrorPass *pass)
+mirror_close_tables(OpenTables *tables)
 {
 	ListCell *cell;
 
-	foreach(cell, pass->tables)
+	foreach(cell, tables->open)
 	{
 		OpenTable *open = lfirst(cell);
 
@@ -66,21 +66,21 @@ mirror_pass_end(MirrorPass *pass)
 			row_close(open->target);
 		table_cache_unpin(open->table);
 	}
-	list_free_deep(pass->tables);
-	pass->tables = NIL;
+	list_free_deep(tables->open);
+	tables->open = NIL;
 }
 
 /* ---- one row ---- */
 
 /* A row that probably does not exist yet: it is neither read nor locked. */
 MirrorRow *
-mirror_missing(MirrorPass *pass, MirrorTable *table, const char *id,
+mirror_missing(OpenTables *tables, MirrorTable *table, const char *id,
 			   const char *account)
 {
 	MirrorRow *row = palloc0(sizeof(MirrorRow));
 
 	row->table = table;
-	row->target = pass_open(pass, table)->target;
+	row->target = open_table(tables, table)->target;
 	row->id = id;
 	row->account = account;
 	return row;
@@ -91,10 +91,10 @@ mirror_missing(MirrorPass *pass, MirrorTable *table, const char *id,
  * "id" and "account" must outlive the row.
  */
 MirrorRow *
-mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
+mirror_lock(OpenTables *tables, MirrorTable *table, const char *id,
 			const char *account, bool with_data)
 {
-	MirrorRow *row = mirror_missing(pass, table, id, account);
+	MirrorRow *row = mirror_missing(tables, table, id, account);
 
 	if (row->target != NULL)
 		mirror_direct_lock(row, with_data);

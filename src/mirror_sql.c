@@ -1,14 +1,15 @@
 /*
  * mirror_sql.c
- *		One row of a mirror table that isn't plain, by SQL.
+ *		One row of a mirror table that is not plain, by SQL.
  *
- * The table is locked and bound (table_cache.c).  Its owner's triggers, defaults,
- * checks and policies run with his rights and the search_path the table was made
- * under; what they defer fires before we go on.  Plans are kept with the table.
+ * The table is locked and its definition is read (table_cache.c).  Its owner's
+ * triggers, defaults, checks and policies run with his rights and the
+ * search_path under which the table was made; deferred triggers fire before we
+ * go on.  Plans are kept with the table.
  *
- * Where row security is forced, it holds for the owner, and so for us: a row that
- * it hides could not be kept up to date, and would be taken for a missing one.
- * That is an error.
+ * Forced row security applies to the owner, and so to the mirror.  A row that it
+ * hides could not be kept up to date and would seem to be missing: that is an
+ * error.
  */
 #include "mirror.h"
 
@@ -60,7 +61,10 @@ append_where(StringInfo sql, const MirrorTable *table, int key_param,
 					 account_param);
 }
 
-/* The same for mirror_mirror_row_key()'s values, of which the first is "$first_param". */
+/*
+ * The same for the values of mirror_row_key(), the first of which is
+ * "$first_param".
+ */
 static void
 append_where_key(StringInfo sql, const MirrorTable *table, int first_param)
 {
@@ -100,8 +104,8 @@ insert_sql(const MirrorTable *table)
 }
 
 /*
- * A row keeps its key, and a distributed table refuses to be told so: the key's
- * columns are not set.
+ * The columns of the key never change.  They are not set, because a distributed
+ * table refuses an UPDATE that sets them.
  */
 static char *
 update_sql(const MirrorTable *table)
@@ -173,8 +177,8 @@ sql_column_type(const MirrorTable *table, int i)
 }
 
 /*
- * The types of a statement's parameters: first what it writes, then the key.
- * They are those of the values that we pass, whatever the columns' may be.
+ * The types of a statement's parameters: first the columns that it writes, then
+ * the key.  They are the types of the values that we pass, not of the columns.
  */
 static Oid *
 param_types(const MirrorTable *table, MirrorSql sql, int nargs)
@@ -193,9 +197,9 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 	return types;
 }
 
-/* ---- row security that holds for the owner too ---- */
+/* ---- forced row security ---- */
 
-/* A right that a policy denies is told with what to do about it. */
+/* Add a hint to errors that a policy causes. */
 static void
 add_policy_hint(void *arg)
 {
@@ -282,7 +286,7 @@ read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
 	mirror_state_decode(&meta, state, data);
 }
 
-/* Read a row, and lock it if that is what "sql" says. */
+/* Read a row, and lock it if the statement is SQL_LOCK. */
 void
 mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 				const char *account, MirrorState *state, Jsonb **data)
@@ -305,7 +309,10 @@ mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 	role_leave(&scope);
 }
 
-/* What is not found may be hidden, or just have been inserted by another. */
+/*
+ * Lock a row.  One that is not found may be hidden by a policy, or may have
+ * just been inserted by another session.
+ */
 void
 mirror_sql_lock(MirrorRow *row, bool with_data)
 {
@@ -323,7 +330,7 @@ mirror_sql_lock(MirrorRow *row, bool with_data)
 		refuse_hidden(table, row->id);
 }
 
-/* Where no code runs, nothing that waits is fired for it. */
+/* If no user's code runs, no deferred triggers need to be fired. */
 static RoleScope
 sql_enter(const MirrorTable *table)
 {
@@ -378,7 +385,7 @@ mirror_sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 
 /* ---- whole accounts ---- */
 
-/* Whose rows are there, of char *. */
+/* The accounts that have rows in the table, of char *. */
 List *
 mirror_sql_accounts(MirrorTable *table)
 {
@@ -404,10 +411,7 @@ mirror_sql_accounts(MirrorTable *table)
 	return accounts;
 }
 
-/*
- * Rows of accounts become others'; "id" is that of the only one, or NULL.
- * Returns how many.
- */
+/* Move rows to other accounts; with "id" only that row. Returns how many. */
 uint64
 mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 {

@@ -1,11 +1,11 @@
 /*
  * snapshot.c
- *		The rows that one snapshot of an object holds: the object itself, the
- *		children that its pages list, and whole objects embedded anywhere.
+ *		The rows of one snapshot of an object: the object itself, the children
+ *		that its pages list, and whole objects embedded anywhere in it.
  *
- * The list is sorted by (rank of the type, id): the one order in which rows
+ * The list is in lock order, (rank of the type, id), the one order in which rows
  * are locked.  Ranks put the parent of a page before its children, so that the
- * own object is decided on before its children are touched.
+ * own row is decided before its children are written.
  */
 #include "mirror.h"
 
@@ -19,7 +19,7 @@ typedef struct Collector
 
 static void collect_value(Collector *into, const JsonbValue *value);
 
-/* {"id", "object"} is only a pointer, and a deleted one tells nothing. */
+/* Is it more than a reference {"id", "object"}, and not a deleted object? */
 static bool
 is_whole(JsonbContainer *object)
 {
@@ -79,7 +79,9 @@ collect_page(Collector *into, const char *parent_id, JsonbContainer *page,
 	}
 }
 
-/* What an object holds; "listed" is what the elements of its pages are. */
+/*
+ * Collect what an object contains; "listed" is the part of its pages' elements.
+ */
 static void
 collect_fields(Collector *into, const char *id, JsonbContainer *object,
 			   RowPart listed)
@@ -130,7 +132,7 @@ collect_value(Collector *into, const JsonbValue *value)
 			collect_value(into, getIthJsonbValueFromContainer(container, i));
 }
 
-/* The order of locks. */
+/* Compare rows in lock order. */
 int
 snapshot_compare(const SnapshotRow *a, const SnapshotRow *b)
 {
@@ -149,7 +151,9 @@ compare_rows(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : (int) left->part - (int) right->part;
 }
 
-/* Of several mentions of one row the weightiest: own, listed, embedded. */
+/*
+ * Of several occurrences of one row keep the first of: own, listed, embedded.
+ */
 static List *
 sort_and_unite(List *rows)
 {
@@ -165,7 +169,7 @@ sort_and_unite(List *rows)
 	return result;
 }
 
-/* All rows of an object, the own one included, in the order of locks. */
+/* All rows of an object, its own included, in lock order. */
 List *
 snapshot_rows(const CatalogType *type, const char *id, const char *account,
 			  JsonbContainer *object)
@@ -183,7 +187,7 @@ compare_places(const ListCell *a, const ListCell *b)
 	return snapshot_compare(lfirst(a), lfirst(b));
 }
 
-/* Put rows in the order of locks. */
+/* Sort rows in lock order. */
 void
 snapshot_sort(List *rows)
 {

@@ -36,8 +36,8 @@ verify_type_names(List *types)
 }
 
 /*
- * Objects of which events are stored: of each type a sample, in one walk over
- * the inbox.  "keys" has a list for each type of the catalog.
+ * Objects that have stored events: a sample of each type, in one scan of the
+ * inbox.  "keys" has a list for each type of the catalog.
  */
 void
 verify_keys_in_inbox(List *types, int sample, List **keys)
@@ -113,7 +113,7 @@ compare_keys(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : strcmp(left->account, right->account);
 }
 
-/* Leave so many of them, chosen by chance, in their order. */
+/* Choose this number of keys at random, in their order. */
 static List *
 choose(List *keys, int sample)
 {
@@ -132,7 +132,7 @@ choose(List *keys, int sample)
 	return chosen;
 }
 
-/* Objects of which there is a row, or an event that should have made one. */
+/* Objects that have a row, or an event that should have made one. */
 List *
 verify_sample(MirrorTable *table, List *all, int sample)
 {

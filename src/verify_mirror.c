@@ -75,7 +75,7 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 	role_leave(&scope);
 }
 
-/* A row that should be there and isn't. */
+/* Report a missing row. */
 static void
 report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 			   JsonbContainer *object)
@@ -84,9 +84,9 @@ report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 		   JsonbPGetDatum(json_standalone(object)), false);
 }
 
-/* ---- looking ---- */
+/* ---- verifying ---- */
 
-/* Is the row still the one that was looked at? */
+/* Is the row unchanged since it was read? */
 static bool
 still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
 {
@@ -117,7 +117,7 @@ report_hidden(const Inspection *in)
 		 errhint("%s", table_policy_hint(in->table->type, in->table->owner))));
 }
 
-/* False when it has changed meanwhile. */
+/* Verify one row. Returns false if it has changed meanwhile. */
 static bool
 look_at(Inspection *in, const ObjectKey *key)
 {
@@ -196,14 +196,14 @@ inspect(Inspection *in, List *keys)
 	MemoryContextDelete(memory);
 }
 
-/* One of all types, none of which keeps the others from being looked at. */
+/* The verification of one type; an error in it does not stop the others. */
 typedef struct TypeCheck
 {
 	ReturnSetInfo *result;
 	const CatalogType *type;
 	List *keys;
 	int sample;
-	Oid reader;		/* who is told */
+	Oid reader;		/* the caller */
 	List *children; /* as in Inspection */
 	bool found;
 } TypeCheck;
@@ -217,7 +217,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 					 .reader = check->reader};
 	Oid row_type = get_rel_type_id(table->relid);
 	Oid types[] = {row_type, row_type};
-	/* while it is open no code of its owner's that we run can alter it */
+	/* while it is open, code of its owner that we run cannot alter it */
 	Relation relation = table_open(table->relid, NoLock);
 
 	table_cache_pin(table);
@@ -261,7 +261,10 @@ verify_type(void *arg)
 		verify_table(check, table);
 }
 
-/* Of a type that isn't asked for itself; whoever may not see it, sees nothing. */
+/*
+ * Verify the children of a type that is not requested itself; without effect if
+ * the caller may not read its table.
+ */
 static void
 verify_children_of(void *arg)
 {
@@ -272,7 +275,7 @@ verify_children_of(void *arg)
 		verify_table(check, table);
 }
 
-/* What can't be looked at is said of who asks for it. */
+/* Errors are reported when the type itself is verified. */
 static void
 verify_parents_of(const TypeCheck *wanted, List *types)
 {
@@ -289,7 +292,7 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 	}
 }
 
-/* The table can't be used at all. */
+/* Report that a table cannot be used. */
 static void
 report_table(const TypeCheck *check, const ErrorData *error)
 {

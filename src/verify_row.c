@@ -135,8 +135,8 @@ verify_row_data(const Inspection *in, const RowValues *row)
 /* ---- the row as it must be ---- */
 
 /*
- * The object as another object's event holds it, in a page or embedded; what a
- * page lists has a tombstone from the first later one that leaves it out.
+ * The object as another object's event contains it, in a page or embedded.  A
+ * child of a page has a tombstone from the first later page that leaves it out.
  */
 static Knowledge
 held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
@@ -198,7 +198,7 @@ verify_row_expect(const Inspection *in, const RowValues *row, Jsonb *data,
 	memcpy(must.nulls, row->nulls, natts * sizeof(bool));
 	if (source != NULL && JsonContainerIsObject(source))
 		table_values(in->table, source, must.values, must.nulls);
-	/* the key is what the row was found by, not what _data may say */
+	/* the row was found by its key, whatever _data says */
 	if (in->table->meta[META_KEY] != InvalidAttrNumber)
 		meta_set(in, &must, META_KEY, meta_get(in, row, META_KEY), false);
 	if (content->object != NULL)
