@@ -31,21 +31,28 @@ OBJS = \
 	src/role.o \
 	src/noted_path.o \
 	src/own.o \
+	src/scope_stack.o \
 	src/deferred.o \
 	src/scope_guard.o \
 	src/scope_leftover.o \
 	src/engine.o \
+	src/statement.o \
+	src/setup_cache.o \
 	src/advisory.o \
 	src/grant.o \
 	src/argument.o \
 	src/backoff.o \
 	src/level.o \
+	src/subtransaction.o \
+	src/worker_transaction.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \
 	src/secret_row.o \
+	src/refusal.o \
 	src/verify.o \
 	src/endpoint.o \
+	src/endpoint_setup.o \
 	src/endpoint_secret.o \
 	src/endpoint_mode.o \
 	src/account.o \
@@ -54,6 +61,7 @@ OBJS = \
 	src/event.o \
 	src/event_name.o \
 	src/inbox_table.o \
+	src/event_store.o \
 	src/inbox.o \
 	src/step.o \
 	src/record.o \
@@ -100,11 +108,11 @@ OBJS = \
 	src/test_handler.o \
 	src/held.o \
 	src/replay.o \
-	src/refusal.o \
-	src/misfit.o \
-	src/refusal_count.o \
-	src/refusal_write.o \
-	src/refusal_watch.o \
+	src/refused_delivery.o \
+	src/matching_secret.o \
+	src/refused_count.o \
+	src/refused_write.o \
+	src/refused_watch.o \
 	src/webhook.o \
 	src/previous.o \
 	src/predecessor.o \
@@ -122,8 +130,10 @@ OBJS = \
 	src/untold.o \
 	src/rotated.o \
 	src/destination_test.o \
+	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/outbox_hooks.o \
 	src/group.o \
 	src/burst.o \
 	src/incident.o \

@@ -31,7 +31,10 @@ typedef struct Alert
 	bool closes;
 } Alert;
 
-/* ---- in alert.c ---- */
+/* ---- in alert_rule.c ---- */
+extern bool alert_closes(const Alert *alert, const char *event_type);
+extern List *alert_rules_for(const Event *event);
+extern bool alert_condition_holds(const Alert *alert, const Event *event);
 extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
 
 /* ---- in group.c: what is one incident, and its lock ---- */

@@ -292,7 +292,7 @@ is_named_by_context(const char *account)
 			context,
 			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	SPI_finish();
-	return id != NULL && inbox_load(id, account, &event) && event.by_context;
+	return id != NULL && event_load(id, account, &event) && event.by_context;
 }
 
 /* What the header says; with an organisation's key it is always a context. */

@@ -1,20 +1,22 @@
 /*
  * backoff.c
- *		Exponential delays between the tries of one thing.
+ *		Exponential backoff.
  */
-#include "stripe_sync.h"
+#include "postgres.h"
 
 #include "common/pg_prng.h"
 
-/*
- * The delay after this many failed tries, in microseconds.  Jitter keeps things
- * that failed together from being tried again together.
- */
-int64
-backoff_delay(int tries)
-{
-	int64 delay = BACKOFF_SHORTEST << Min(tries - 1, 20);
+#include "backoff.h"
 
-	delay = Min(delay, BACKOFF_LONGEST);
-	return delay - (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
+#define JITTER		   0.2
+#define MOST_DOUBLINGS 20
+
+int64
+backoff_delay(int tries, int64 first, int64 most)
+{
+	int64 delay = first << Min(Max(tries - 1, 0), MOST_DOUBLINGS);
+
+	delay = Min(delay, most);
+	return delay -
+		   (int64) (delay * JITTER * pg_prng_double(&pg_global_prng_state));
 }

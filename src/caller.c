@@ -10,7 +10,6 @@
 #include "stripe_api.h"
 
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -18,15 +17,15 @@
 
 #include <openssl/crypto.h>
 
-#define MAX_ANSWER	  (32 * 1024 * 1024) /* bytes of a page */
-#define MAX_IN_AIR	  6 /* of the worker's connections: Slack needs some too */
-#define MAX_TRIES	  6
-#define LONGEST_WAIT  60 /* seconds: for longer it isn't kept in hand */
-#define BACKOFF_FIRST (500 * 1000) /* microseconds */
-#define BACKOFF_MOST  (30 * USECS_PER_SEC)
-#define BURST		  5	   /* requests that may go at once after a pause */
-#define LEAST_RATE	  0.2  /* requests a second, however often Stripe refuses */
-#define GROWTH		  0.02 /* of the full rate, with each answer that is good */
+#define MAX_ANSWER		   (32 * 1024 * 1024) /* bytes of a page */
+#define MAX_IN_AIR		   6 /* of the worker's connections: Slack needs some too */
+#define MAX_TRIES		   6
+#define LONGEST_WAIT	   60 /* seconds: for longer it isn't kept in hand */
+#define CALL_BACKOFF_FIRST (USECS_PER_SEC / 2)
+#define CALL_BACKOFF_MOST  (30 * USECS_PER_SEC)
+#define BURST			   5 /* requests that may go at once after a pause */
+#define LEAST_RATE		   0.2 /* requests a second, however often Stripe refuses */
+#define GROWTH			   0.02 /* of the full rate, with each answer that is good */
 
 /* An attempt, to be logged. */
 typedef struct LogEntry
@@ -156,14 +155,13 @@ note_attempt(const ApiCall *call, const HttpAnswer *answer)
 	dlist_push_tail(&log_entries, &entry->node);
 }
 
-/* Exponential, with jitter; later when Stripe says so. */
+/* When to repeat the request: not before Retry-After, if Stripe sent it. */
 static TimestampTz
 again_at(const ApiCall *call, const HttpAnswer *answer)
 {
-	int64 delay = Min(BACKOFF_MOST,
-					  (int64) BACKOFF_FIRST << Min(call->attempt - 1, 10));
+	int64 delay = backoff_delay(call->attempt, CALL_BACKOFF_FIRST,
+								CALL_BACKOFF_MOST);
 
-	delay -= (int64) (delay * 0.5 * pg_prng_double(&pg_global_prng_state));
 	if (answer->retry_after > 0)
 		delay = Max(delay, answer->retry_after * USECS_PER_SEC);
 	return GetCurrentTimestamp() + delay;

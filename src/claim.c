@@ -318,7 +318,7 @@ render_payload(Flight *flight, int64 incident)
 		"UPDATE stripe_sync.message SET payload = $2 WHERE id = $1",
 		2,
 		{INT8OID, JSONBOID}};
-	Jsonb *payload = incident_render(incident, flight->id, flight->method);
+	Jsonb *payload = outbox_hooks->render(incident, flight->id, flight->method);
 	Datum values[] = {Int64GetDatum(flight->id), (Datum) 0};
 
 	if (payload == NULL)
@@ -373,7 +373,8 @@ render_guarded(Claimed *claimed)
 {
 	ErrorData *error;
 
-	if (!step_guard(render_body, claimed, step_excuse_all, &error))
+	if (!subtransaction_run(render_body, claimed, subtransaction_excuse_all,
+							&error))
 		ereport(WARNING,
 				(errmsg("message " INT64_FORMAT " is sent as it was queued: %s",
 						claimed->flight->id, error->message)));

@@ -119,7 +119,8 @@ defer_as_declared(void)
 	for (int i = 0; i < 3 && deferred_possible(); i++)
 	{
 		if (initially_deferred == NIL ||
-			step_guard(defer_body, NULL, step_excuse_all, &error))
+			subtransaction_run(defer_body, NULL, subtransaction_excuse_all,
+							   &error))
 			break;
 		constraints_known = false;
 	}

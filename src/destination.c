@@ -255,7 +255,7 @@ destination_switch_off(const char *name, const char *reason)
 		if (fallback != NULL)
 			(void) outbox_enqueue(&outgoing);
 		journal_note("destination.off", name, reason);
-		alert_system("system.destination_disabled", object);
+		outbox_hooks->destination_disabled(object);
 	}
 	role_leave(&scope);
 }

@@ -279,7 +279,7 @@ store_place(const Place *place)
 	secret_insert("destination_secret", lengthof(secrets), secrets, nulls);
 	pace_unblock(place->name);
 	rotated_forget(place->name);
-	incident_end_disabled(place->name);
+	outbox_hooks->destination_enabled(place->name);
 	journal_note_text("destination.added", place->name, place->kind);
 }
 
@@ -388,7 +388,7 @@ ENGINE_FUNCTION(stripe_sync_enable_destination)
 	Datum values[] = {PointerGetDatum(required_text(fcinfo, 0, "name"))};
 
 	change_destination(&update, values, NULL, SWITCHED_ON);
-	incident_end_disabled(DatumGetTextPP(values[0]));
+	outbox_hooks->destination_enabled(DatumGetTextPP(values[0]));
 	PG_RETURN_VOID();
 }
 
@@ -538,7 +538,7 @@ ENGINE_FUNCTION(stripe_sync_drop_destination)
 	destination_hold(name, true);
 	refuse_while_alerted(name);
 	cancel_waiting(name);
-	incident_end_all(name);
+	outbox_hooks->destination_dropped(name);
 	engine_run(&others, values, NULL, SPI_OK_UPDATE);
 	secret_delete("destination_secret", name);
 	for (int i = 0; i < lengthof(drops); i++)

@@ -45,38 +45,6 @@ event_type_creates(const char *type)
 	return event_type_ends(type, ".created");
 }
 
-/* Does a type fit a pattern in which "*" stands for any run of characters? */
-bool
-event_type_fits(const char *type, const char *pattern)
-{
-	const char *star = NULL;
-	const char *resume = NULL;
-
-	while (*type != '\0')
-	{
-		if (*pattern == '*')
-		{
-			star = pattern++;
-			resume = type;
-		}
-		else if (*pattern == *type)
-		{
-			pattern++;
-			type++;
-		}
-		else if (star != NULL)
-		{
-			pattern = star + 1;
-			type = ++resume;
-		}
-		else
-			return false;
-	}
-	while (*pattern == '*')
-		pattern++;
-	return *pattern == '\0';
-}
-
 static bool
 not_an_event(Refusal *refusal, const char *detail)
 {

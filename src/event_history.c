@@ -161,7 +161,7 @@ version_event(Version *version)
 	if (version->event == NULL)
 	{
 		version->event = palloc(sizeof(Event));
-		if (!inbox_load(version->event_id, version->event_account,
+		if (!event_load(version->event_id, version->event_account,
 						version->event))
 			elog(ERROR, "event \"%s\" is gone from the inbox",
 				 version->event_id);

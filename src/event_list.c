@@ -139,7 +139,7 @@ typedef struct EventPage
 	Part *part;
 	char *owner;	/* the endpoint's account that this one belongs to */
 	char *endpoint; /* the only one of that account, or NULL */
-	InboxLook *look;
+	EventLookup *look;
 	List *types; /* char *, of events that came by webhook */
 	char *last;	 /* id */
 	TimestampTz oldest;
@@ -163,7 +163,7 @@ note_time(EventPage *page, bool is_known, TimestampTz created)
 }
 
 static void
-note_type(EventPage *page, const StoredGist *gist)
+note_type(EventPage *page, const StoredEventSummary *gist)
 {
 	ListCell *cell;
 
@@ -225,7 +225,7 @@ bring_in(EventPage *page, const PageElement *element)
  * brought in as what was missing is.
  */
 static bool
-bring_back(EventPage *page, const char *id, const StoredGist *gist)
+bring_back(EventPage *page, const char *id, const StoredEventSummary *gist)
 {
 	StoredEvent *stored = replay_lock(id, gist->account);
 
@@ -266,11 +266,11 @@ take_element(EventPage *page, const PageElement *listed)
 	const PageElement *element = &delivered;
 	Delivery delivery = {element->bytes, element->length, page->endpoint,
 						 page->owner, page->part->account};
-	StoredGist gist;
+	StoredEventSummary gist;
 
 	page->last = event_peek_id(listed->bytes, listed->length);
 	page->part->objects++;
-	if (inbox_knows(page->look, page->last, &delivery, &gist))
+	if (event_lookup_find(page->look, page->last, &delivery, &gist))
 	{
 		note_time(page, gist.has_created, gist.created);
 		note_type(page, &gist);
@@ -340,10 +340,10 @@ events_take(Part *part, const ApiCall *call)
 
 	set_range(part, call);
 	page.endpoint = endpoint_of(page.owner, &(Event){0});
-	page.look = inbox_look();
+	page.look = event_lookup_begin();
 	foreach(cell, elements)
 		take_element(&page, lfirst(cell));
-	inbox_look_end(page.look);
+	event_lookup_end(page.look);
 	if (page.types != NIL)
 		remember_types(page.types);
 	set_progress(part, &page);

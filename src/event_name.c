@@ -188,3 +188,35 @@ object_type_hint(const char *name)
 		"%sSELECT object_type FROM stripe_sync.object_type shows all.",
 		nearest ? psprintf("Did you mean \"%s\"? ", nearest) : "");
 }
+
+/* Does a type fit a pattern in which "*" stands for any run of characters? */
+bool
+event_type_fits(const char *type, const char *pattern)
+{
+	const char *star = NULL;
+	const char *resume = NULL;
+
+	while (*type != '\0')
+	{
+		if (*pattern == '*')
+		{
+			star = pattern++;
+			resume = type;
+		}
+		else if (*pattern == *type)
+		{
+			pattern++;
+			type++;
+		}
+		else if (star != NULL)
+		{
+			pattern = star + 1;
+			type = ++resume;
+		}
+		else
+			return false;
+	}
+	while (*pattern == '*')
+		pattern++;
+	return *pattern == '\0';
+}

@@ -167,7 +167,7 @@ tell_mirror(StringInfo out, const Event *event, const char *account)
 	MirrorTale tale = {out, event, account};
 	ErrorData *error;
 
-	if (!step_guard(show_row_body, &tale, NULL, &error))
+	if (!subtransaction_run(show_row_body, &tale, NULL, &error))
 		appendStringInfo(out, "%s.%s can't be used: %s.\n", MIRROR_SCHEMA,
 						 event->catalog->table, error->message);
 }
@@ -224,8 +224,8 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	Story story;
 	Event event;
 
-	if (!read_story(id, &story) || !inbox_load(id, story.account, &event))
-		replay_missing(id);
+	if (!read_story(id, &story) || !event_load(id, story.account, &event))
+		event_missing(id);
 	initStringInfo(&out);
 	tell_arrival(&out, &event, &story);
 	if (tell_held(&out, &event, &story))

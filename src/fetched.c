@@ -314,7 +314,7 @@ read_alone(FetchedObject *fetched)
 {
 	ErrorData *error;
 
-	if (step_guard(read_apart, list_make1(fetched), NULL, &error))
+	if (subtransaction_run(read_apart, list_make1(fetched), NULL, &error))
 		return;
 	fetched->status = "failed";
 	fetched->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
@@ -332,7 +332,7 @@ fetched_apply_page(List *objects)
 	ErrorData *error;
 	ListCell *cell;
 
-	if (objects == NIL || step_guard(read_apart, objects, NULL, &error))
+	if (objects == NIL || subtransaction_run(read_apart, objects, NULL, &error))
 		return;
 	if (list_length(objects) > 1)
 		FreeErrorData(error);

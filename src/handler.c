@@ -27,42 +27,31 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-/* All handlers, sorted by name; read again when set-up changed. */
-static MemoryContext handlers_memory = NULL;
-static List *handlers = NIL;
-static uint64 handlers_generation = 0;
+#include "setup_cache.h"
 
-/* ---- the list ---- */
-
-static char *
-column_text(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool isnull;
-	Datum value = heap_getattr(tuple, column, desc, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static Handler *
-read_handler(HeapTuple tuple, TupleDesc desc)
+static void *
+read_handler(Rows *row)
 {
 	Handler *handler = palloc0(sizeof(Handler));
+	Datum names;
+	Datum owners;
 	bool isnull;
 
-	level_check_table(desc, 9, "handler");
-	handler->name = column_text(tuple, desc, 1);
-	handler->event_type = column_text(tuple, desc, 2);
-	handler->function = column_text(tuple, desc, 3);
-	handler->owner = column_text(tuple, desc, 4);
-	handler->role = column_text(tuple, desc, 5);
-	handler->search_path = path_read(heap_getattr(tuple, 6, desc, &isnull),
-									 heap_getattr(tuple, 7, desc, &isnull));
+	level_check_table(row->desc, 9, "handler");
+	handler->name = rows_text(row);
+	handler->event_type = rows_text(row);
+	handler->function = rows_text(row);
+	handler->owner = rows_text(row);
+	handler->role = rows_text(row);
+	names = rows_datum(row, TEXTOID, &isnull);
+	owners = rows_datum(row, TEXTARRAYOID, &isnull);
+	handler->search_path = path_read(names, owners);
 	handler->search_path->holder = psprintf("handler \"%s\"", handler->name);
 	handler->search_path->renewal = psprintf("stripe_sync.add_handler(%s, ...)",
 											 quote_literal_cstr(handler->name));
 	handler->search_path->sqlstate = ERRCODE_NO_SUCH_NAME;
-	handler->deferred = DatumGetBool(heap_getattr(tuple, 8, desc, &isnull));
-	(void) heap_getattr(tuple, 9, desc, &isnull);
+	handler->deferred = rows_bool(row, false);
+	(void) rows_datum(row, TIMESTAMPTZOID, &isnull);
 	handler->stopped = !isnull;
 	return handler;
 }
@@ -73,35 +62,8 @@ compare_names(const ListCell *a, const ListCell *b)
 	return strcmp(((Handler *) lfirst(a))->name, ((Handler *) lfirst(b))->name);
 }
 
-/* With the newest snapshot: set-up holds from the moment it is committed. */
-static void
-load_handlers(void)
-{
-	uint64 generation = engine_generation();
-	Relation relation = table_open(engine_relation("handler"), AccessShareLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, snapshot,
-										  0, NULL);
-	MemoryContext old;
-	HeapTuple tuple;
-
-	if (handlers_memory == NULL)
-		handlers_memory = AllocSetContextCreate(
-			TopMemoryContext, "stripe_sync handlers", ALLOCSET_SMALL_SIZES);
-	handlers_generation = 0;
-	MemoryContextReset(handlers_memory);
-	handlers = NIL;
-	old = MemoryContextSwitchTo(handlers_memory);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		handlers = lappend(handlers,
-						   read_handler(tuple, RelationGetDescr(relation)));
-	list_sort(handlers, compare_names);
-	MemoryContextSwitchTo(old);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, AccessShareLock);
-	handlers_generation = generation;
-}
+static SetupCache handlers = {
+	.table = "handler", .read = read_handler, .compare = compare_names};
 
 static Handler *
 copy_handler(const Handler *handler)
@@ -126,9 +88,7 @@ handler_matching(const char *event_type)
 	List *matching = NIL;
 	ListCell *cell;
 
-	if (handlers_generation != engine_generation())
-		load_handlers();
-	foreach(cell, handlers)
+	foreach(cell, setup_cache_entries(&handlers))
 		if (event_type_fits(event_type, ((Handler *) lfirst(cell))->event_type))
 			matching = lappend(matching, copy_handler(lfirst(cell)));
 	return matching;
@@ -140,9 +100,7 @@ handler_find(const char *name)
 {
 	ListCell *cell;
 
-	if (handlers_generation != engine_generation())
-		load_handlers();
-	foreach(cell, handlers)
+	foreach(cell, setup_cache_entries(&handlers))
 		if (strcmp(((Handler *) lfirst(cell))->name, name) == 0)
 			return copy_handler(lfirst(cell));
 	return NULL;

@@ -24,233 +24,32 @@
 #include "utils/snapmgr.h"
 
 #include "account.h"
-#include "refusal.h"
-
-#define EVENT_KEY_ID 1 /* of event_pkey */
-
-typedef struct Row
-{
-	Datum values[EVENT_NATTS];
-	bool nulls[EVENT_NATTS];
-} Row;
-
-static void
-put(Row *row, int column, Datum value)
-{
-	row->values[column - 1] = value;
-	row->nulls[column - 1] = false;
-}
-
-static void
-put_text(Row *row, int column, const char *text)
-{
-	if (text != NULL)
-		put(row, column, CStringGetTextDatum(text));
-}
+#include "refused.h"
 
 /* ---- store ---- */
 
-static void
-put_envelope(Row *row, const Event *event)
-{
-	put_text(row, EVENT_ID, event->id);
-	put_text(row, EVENT_ACCOUNT, event->account);
-	put_text(row, EVENT_TYPE, event->type);
-	put_text(row, EVENT_API_VERSION, event->api_version);
-	put_text(row, EVENT_OBJECT_TYPE, event->object_type);
-	put_text(row, EVENT_OBJECT_ID, event->object_id);
-	put_text(row, EVENT_REQUEST_ID, event->request_id);
-	put_text(row, EVENT_IDEMPOTENCY_KEY, event->idempotency_key);
-	if (event->has_livemode)
-		put(row, EVENT_LIVEMODE, BoolGetDatum(event->livemode));
-	if (event->has_created)
-		put(row, EVENT_CREATED, TimestampTzGetDatum(event->created));
-	put(row, EVENT_PAYLOAD,
-		PointerGetDatum(cstring_to_text_with_len(event->payload, event->length)));
-}
-
-/* A row of the event without a status, received now. */
-static Row *
-new_row(const Event *event, const char *endpoint, const char *source,
-		TimestampTz now)
-{
-	Row *row = palloc0(sizeof(Row));
-
-	memset(row->nulls, true, sizeof(row->nulls));
-	put_envelope(row, event);
-	put_text(row, EVENT_ENDPOINT, endpoint);
-	put(row, EVENT_RECEIVED_AT, TimestampTzGetDatum(now));
-	put_text(row, EVENT_SOURCE, source);
-	return row;
-}
-
-/* False when it is there already.  The inbox fits, and is locked since then. */
-static bool
-insert_row(const Row *row)
-{
-	RowTarget *target = row_open(engine_relation("event"),
-								 engine_relation("event_pkey"), EVENT_NATTS);
-	bool inserted = row_insert(target, row->values, row->nulls);
-
-	row_close(target);
-	return inserted;
-}
-
 /*
- * Insert the event as it will be if all goes well; "waiting" are the steps for
- * later.  False when it is there already.
+ * Insert the event with the outcome that it has if nothing fails; "waiting" are
+ * the steps for later.  False if it is stored already.
  */
 static bool
 store(const Event *event, const char *endpoint, const char *source,
 	  const char *status, List *waiting)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Row *row = new_row(event, endpoint, source, now);
+	EventOutcome outcome = {.status = status,
+							.mirrored = status,
+							.todo = step_names(waiting),
+							.applied = now,
+							.attempts = 1};
 
-	put_text(row, EVENT_STATUS, status);
-	put_text(row, EVENT_MIRRORED, status);
-	put(row, EVENT_TODO, step_names(waiting));
 	if (waiting != NIL)
 	{
-		put(row, EVENT_TRIES, step_tries(waiting));
-		put(row, EVENT_NEXT_ATTEMPT_AT, TimestampTzGetDatum(now));
+		outcome.tries = step_tries(waiting);
+		outcome.due = now;
 		slots_wake();
 	}
-	put(row, EVENT_ATTEMPTS, Int32GetDatum(1));
-	put(row, EVENT_APPLIED_AT, TimestampTzGetDatum(now));
-	return insert_row(row);
-}
-
-/* Looking for many: the inbox and its key are opened once. */
-struct InboxLook
-{
-	Relation relation;
-	Relation key;
-	Snapshot snapshot;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-};
-
-/* With the newest snapshot. */
-InboxLook *
-inbox_look(void)
-{
-	InboxLook *look = palloc(sizeof(InboxLook));
-
-	look->relation = inbox_table_open();
-	look->key = index_open(engine_relation("event_pkey"), AccessShareLock);
-	look->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	look->scan = compat_index_beginscan(look->relation, look->key,
-										look->snapshot, 1);
-	look->slot = table_slot_create(look->relation, NULL);
-	return look;
-}
-
-void
-inbox_look_end(InboxLook *look)
-{
-	ExecDropSingleTupleTableSlot(look->slot);
-	index_endscan(look->scan);
-	UnregisterSnapshot(look->snapshot);
-	index_close(look->key, AccessShareLock);
-	table_close(look->relation, NoLock);
-	pfree(look);
-}
-
-/* The next row with the id that can be seen. */
-static bool
-next_row(InboxLook *look)
-{
-	while (index_getnext_tid(look->scan, ForwardScanDirection) != NULL)
-		if (index_fetch_heap(look->scan, look->slot))
-			return true;
-	return false;
-}
-
-static char *
-slot_text(TupleTableSlot *row, int column)
-{
-	bool isnull;
-	Datum value = slot_getattr(row, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static void
-read_gist(TupleTableSlot *row, StoredGist *gist)
-{
-	char *status = slot_text(row, EVENT_STATUS);
-	bool isnull;
-	Datum created = slot_getattr(row, EVENT_CREATED, &isnull);
-
-	gist->has_created = !isnull;
-	gist->created = isnull ? 0 : DatumGetTimestampTz(created);
-	gist->type = slot_text(row, EVENT_TYPE);
-	gist->account = slot_text(row, EVENT_ACCOUNT);
-	gist->by_webhook = strcmp(slot_text(row, EVENT_SOURCE), "webhook") == 0;
-	gist->waits = strcmp(status, "pending") == 0 &&
-				  slot_attisnull(row, EVENT_NEXT_ATTEMPT_AT);
-	gist->held = strcmp(status, "ignored") == 0 &&
-				 slot_attisnull(row, EVENT_MIRRORED);
-}
-
-/*
- * Has the same endpoint stored it, when its account was another, or what the
- * payload names wasn't read?  Then the payload names the same as it does now.
- */
-static bool
-is_same_delivery(TupleTableSlot *row, const Delivery *delivery,
-				 const char *named)
-{
-	char *endpoint = slot_text(row, EVENT_ENDPOINT);
-	char *payload;
-	char *stored;
-
-	if (delivery->endpoint == NULL || endpoint == NULL ||
-		strcmp(endpoint, delivery->endpoint) != 0)
-		return false;
-	payload = slot_text(row, EVENT_PAYLOAD);
-	stored = event_peek_account(payload, strlen(payload));
-	return stored != NULL && strcmp(stored, named) == 0;
-}
-
-/*
- * Is a delivery stored already, of its account or by its endpoint?  Seen without
- * parsing it, with one probe of the key; "id" is event_peek_id()'s, which may be
- * NULL: then that isn't known.  The gist of the stored one is filled in.
- */
-bool
-inbox_knows(InboxLook *look, const char *id, const Delivery *delivery,
-			StoredGist *gist)
-{
-	char *named = NULL; /* by the payload */
-	const char *account = delivery->account;
-	bool same = false;
-	bool found = false;
-	ScanKeyData key;
-
-	if (id == NULL)
-		return false;
-	ScanKeyInit(&key, EVENT_KEY_ID, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(id));
-	key.sk_collation = DEFAULT_COLLATION_OID;
-	index_rescan(look->scan, &key, 1, NULL, 0);
-	while (!same && next_row(look))
-	{
-		if (named == NULL && (named = event_peek_account(
-								  delivery->payload, delivery->length)) == NULL)
-			break;
-		if (account == NULL)
-			account = account_join(delivery->own, named);
-		same = strcmp(slot_text(look->slot, EVENT_ACCOUNT), account) == 0;
-		if (same || (!found && is_same_delivery(look->slot, delivery, named)))
-		{
-			read_gist(look->slot, gist);
-			found = true;
-		}
-	}
-	ExecClearTuple(look->slot);
-	return found;
+	return event_store(event, endpoint, source, &outcome);
 }
 
 /*
@@ -287,11 +86,11 @@ static bool
 known_delivery(const Delivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
-	InboxLook *look = inbox_look();
-	StoredGist gist = {0};
-	bool known = inbox_knows(look, id, delivery, &gist);
+	EventLookup *look = event_lookup_begin();
+	StoredEventSummary gist = {0};
+	bool known = event_lookup_find(look, id, delivery, &gist);
 
-	inbox_look_end(look);
+	event_lookup_end(look);
 	if (known && gist.waits)
 		stop_waiting(id, gist.account);
 	if (known && gist.held)
@@ -380,19 +179,16 @@ bool
 inbox_store_pending(const Event *event, const char *endpoint, const char *source)
 {
 	List *steps = inbox_all_steps(event);
-	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
+	EventOutcome outcome = {
+		.status = "pending",
+		.mirrored = event->catalog == NULL ? "ignored" : NULL,
+		.todo = step_names(steps),
+		.tries = steps != NIL ? step_tries(steps) : (Datum) 0};
 	Refusal refusal;
 
 	if (!inbox_table_fits(&refusal))
 		refusal_raise(&refusal);
-	put_text(row, EVENT_STATUS, "pending");
-	if (event->catalog == NULL)
-		put_text(row, EVENT_MIRRORED, "ignored");
-	put(row, EVENT_TODO, step_names(steps));
-	if (steps != NIL)
-		put(row, EVENT_TRIES, step_tries(steps));
-	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
-	return insert_row(row);
+	return event_store(event, endpoint, source, &outcome);
 }
 
 /*
@@ -402,13 +198,10 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 bool
 inbox_store_held(const Event *event, const char *endpoint, const char *source)
 {
-	Row *row = new_row(event, endpoint, source, GetCurrentTimestamp());
+	EventOutcome outcome = {
+		.status = "ignored", .todo = step_names(NIL), .unassigned = true};
 
-	row->nulls[EVENT_OBJECT_ID - 1] = true;
-	put_text(row, EVENT_STATUS, "ignored");
-	put(row, EVENT_TODO, step_names(NIL));
-	put(row, EVENT_ATTEMPTS, Int32GetDatum(0));
-	return insert_row(row);
+	return event_store(event, endpoint, source, &outcome);
 }
 
 static bool
@@ -482,53 +275,6 @@ inbox_receive(const char *payload, int length, text *signature,
 		return false;
 	event.account = account_join(endpoint.account, event.named);
 	return take(&event, &endpoint, source, receipt, refusal);
-}
-
-/* ---- read ---- */
-
-/*
- * Read a stored event, that of "account" if it came in several (NULL: one's
- * own).  False when there is none.
- */
-bool
-inbox_load(const char *id, const char *account, Event *event)
-{
-	static EngineStatement select = {
-		"SELECT payload::pg_catalog.text, account FROM stripe_sync.event"
-		" WHERE id OPERATOR(pg_catalog.=) $1"
-		" ORDER BY account OPERATOR(pg_catalog.=) COALESCE($2, '') DESC, account LIMIT 1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(id),
-					  account ? CStringGetTextDatum(account) : (Datum) 0};
-	char nulls[] = {' ', account ? ' ' : 'n', '\0'};
-	MemoryContext context = CurrentMemoryContext;
-	text *payload = NULL;
-	char *stored = NULL;
-	Refusal refusal;
-
-	SPI_connect();
-	engine_run(&select, values, nulls, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-	{
-		bool isnull;
-		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
-									SPI_tuptable->tupdesc, 1, &isnull);
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		payload = DatumGetTextPCopy(value);
-		stored = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	if (payload == NULL)
-		return false;
-	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event,
-					&refusal))
-		refusal_raise(&refusal);
-	/* the endpoint's account is in it, which the payload doesn't name */
-	event->account = stored;
-	return true;
 }
 
 /* ---- SQL ---- */

@@ -32,14 +32,15 @@
 
 #include "slots.h"
 
-#define NAP				60000 /* ms: what nobody tells of is found by then */
-#define CROWDED_NAP		1000 /* ms: nobody tells of a worker process that is free */
-#define SHORT_LIFE		5000 /* ms: dying sooner, again and again, is backed off */
-#define TURN_BUSY		5000 /* ms that a worker has before it must make room */
-#define TURN_IDLE		1000 /* ms, when it has nothing to do */
-#define LONGEST_BACKOFF 60000
-#define PROBES			2  /* databases that are looked into at once */
-#define DROPPED_HALFWAY -2 /* datconnlimit of what an interrupted DROP left */
+#define NAP					  60000 /* ms: what nobody tells of is found by then */
+#define CROWDED_NAP			  1000 /* ms: nobody tells of a worker process that is free */
+#define SHORT_LIFE			  5000 /* ms: dying sooner, again and again, is backed off */
+#define TURN_BUSY			  5000 /* ms that a worker has before it must make room */
+#define TURN_IDLE			  1000 /* ms, when it has nothing to do */
+#define RESTART_BACKOFF_FIRST (USECS_PER_SEC / 2)
+#define RESTART_BACKOFF_MOST  (60 * USECS_PER_SEC)
+#define PROBES				  2 /* databases that are looked into at once */
+#define DROPPED_HALFWAY		  -2 /* datconnlimit of what an interrupted DROP left */
 
 /* What the launcher knows of a database. */
 typedef struct Known
@@ -173,8 +174,9 @@ note_end(Known *known, const Slot *slot, TimestampTz now)
 		lived(known, now) >= SHORT_LIFE)
 		known->deaths = 0;
 	else if (++known->deaths > 1)
-		known->not_before = TimestampTzPlusMilliseconds(
-			now, Min(LONGEST_BACKOFF, 500 << Min(known->deaths - 1, 10)));
+		known->not_before = now + backoff_delay(known->deaths,
+												RESTART_BACKOFF_FIRST,
+												RESTART_BACKOFF_MOST);
 }
 
 /* What the slot says to us, of a database without a worker; under the lock. */

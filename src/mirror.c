@@ -427,7 +427,7 @@ mirror_enters_scope(Event *event)
 
 	if (event->catalog == NULL && event->holder == NULL)
 		return false;
-	if (!step_guard(look_for_owners_code, &question, NULL, &error))
+	if (!subtransaction_run(look_for_owners_code, &question, NULL, &error))
 		return true;
 	return question.enters;
 }

@@ -330,7 +330,7 @@ ENGINE_FUNCTION(stripe_sync_move_account)
 	move.new = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check_names(move.old, move.new);
 	scope = role_enter_engine();
-	if (!step_guard(move_body, &move, NULL, &error))
+	if (!subtransaction_run(move_body, &move, NULL, &error))
 	{
 		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
 			refuse_collision(&move, error);

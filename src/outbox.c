@@ -13,6 +13,8 @@
 
 #include "blocks.h"
 
+const OutboxHooks *outbox_hooks;
+
 #define FOUND_BY_THEN (3 * 60 * USECS_PER_SEC) /* more than the worker's nap */
 #define MAX_KEY		  255					   /* bytes */
 #define OURS		  "incident/" /* what keys and threads of incidents begin with */

@@ -60,7 +60,8 @@ put_off_writing(Part *part, const char *error)
 
 	part->tries++;
 	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + backoff_delay(part->tries),
+					 GetCurrentTimestamp() +
+						 backoff_delay(part->tries, BACKOFF_FIRST, BACKOFF_MOST),
 					 say(part, error), TROUBLE_WRITING};
 }
 
@@ -155,13 +156,13 @@ answer_was_useless(void)
 	return was;
 }
 
-/* As step_guard(); afterwards it is known whether the answer was useless. */
+/* As subtransaction_run(); afterwards it is known whether the answer was useless. */
 bool
 outcome_guard(void (*body)(void *), void *arg,
 			  bool (*excuse)(const ErrorData *), ErrorData **error)
 {
 	useless = false;
-	return step_guard(body, arg, excuse, error);
+	return subtransaction_run(body, arg, excuse, error);
 }
 
 /*

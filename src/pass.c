@@ -4,114 +4,21 @@
  *		messages claimed and sent, events retried, and what the clock asks for.
  *
  * The worker runs it in transactions of its own, CALL work() in those of its
- * procedure: a PassOwner begins and ends them.  No transaction is open while
+ * procedure: a TransactionOwner begins and ends them.  No transaction is open while
  * anything is waited for.
  */
 #include "stripe_sync.h"
 
-#include "catalog/namespace.h"
-#include "executor/spi.h"
-#include "storage/lock.h"
-#include "utils/guc.h"
-#include "utils/snapmgr.h"
-
 #include "flight.h"
 #include "pass.h"
-#include "refusal.h"
+#include "refused.h"
 
 #define CHORES_EVERY (60 * USECS_PER_SEC)
 #define PRUNE_EVERY	 USECS_PER_HOUR
 
-static PassOwner owner;
-static RoleScope scope;
-static Snapshot snapshot; /* of the transaction that is open, or NULL */
-
 static bool paced;
 static bool closed; /* nothing more is begun */
 static bool stirs;	/* this turn did what others may have waited for */
-
-void
-pass_begin(void)
-{
-	owner.begin();
-	level_check(CATALOG_LEVEL); /* which may have changed between two */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	snapshot = GetActiveSnapshot();
-	scope = role_enter_engine();
-}
-
-static void
-leave(void)
-{
-	role_leave(&scope);
-	PopActiveSnapshot();
-	snapshot = NULL;
-}
-
-/*
- * Code of users' has run in the worker's session: what it left there, by
- * whatever way, is gone before others' runs.  A session that calls work() keeps
- * what is its own.
- */
-static void
-commit_clean(void)
-{
-	Oid temporary;
-	Oid toast;
-
-	if (!owner.own_session)
-	{
-		owner.commit();
-		return;
-	}
-	GetTempNamespaceState(&temporary, &toast);
-	if (OidIsValid(temporary))
-		ResetTempTableNamespace();
-	owner.commit();
-	LockReleaseAll(USER_LOCKMETHOD, true); /* advisory locks */
-}
-
-void
-pass_commit(void)
-{
-	leave();
-	commit_clean();
-}
-
-/* What a crash may take back, as it is only read again: no disk is waited for. */
-void
-pass_commit_unflushed(void)
-{
-	leave();
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	commit_clean();
-}
-
-/* Does the library fit the catalog?  In a transaction of its own. */
-bool
-pass_fits(void)
-{
-	Refusal refusal;
-	bool fits;
-
-	owner.begin();
-	fits = level_fits(CATALOG_LEVEL, &refusal);
-	owner.commit();
-	return fits;
-}
-
-/* For an owner who goes on after an error: its snapshots are its own again. */
-void
-pass_abort(void)
-{
-	while (snapshot != NULL)
-	{
-		if (GetActiveSnapshot() == snapshot)
-			snapshot = NULL;
-		PopActiveSnapshot();
-	}
-}
 
 /* ---- parts: false when nothing is due before *next ---- */
 
@@ -142,9 +49,9 @@ escalation_turn(TimestampTz *next)
 {
 	bool found;
 
-	pass_begin();
+	worker_begin();
 	found = escalate_due(next);
-	pass_commit();
+	worker_commit();
 	return found;
 }
 
@@ -155,24 +62,24 @@ chores_turn(TimestampTz *next)
 	*next = GetCurrentTimestamp() + CHORES_EVERY;
 	sender_reclaim();
 	runner_reclaim();
-	pass_begin();
+	worker_begin();
 	outbox_heal();
-	pass_commit();
-	pass_begin();
+	worker_commit();
+	worker_begin();
 	escalate_end_windows();
-	pass_commit();
-	pass_begin();
+	worker_commit();
+	worker_begin();
 	rotated_check();
-	pass_commit();
-	pass_begin();
+	worker_commit();
+	worker_begin();
 	silence_check();
-	pass_commit();
-	pass_begin();
+	worker_commit();
+	worker_begin();
 	refusals_write();
-	pass_commit();
-	pass_begin();
+	worker_commit();
+	worker_begin();
 	refusals_judge();
-	pass_commit();
+	worker_commit();
 	return true; /* some may be owed now */
 }
 
@@ -183,9 +90,9 @@ prune_turn(TimestampTz *next)
 	bool pruned;
 
 	*next = GetCurrentTimestamp() + PRUNE_EVERY; /* should it fail */
-	pass_begin();
+	worker_begin();
 	pruned = prune_some(NULL) > 0;
-	pass_commit();
+	worker_commit();
 	if (pruned)
 		*next = DT_NOBEGIN;
 	return pruned;
@@ -239,10 +146,9 @@ mind_the_clock(TimestampTz now)
 /* ---- what the worker and work() call ---- */
 
 void
-pass_setup(const PassOwner *new_owner)
+pass_setup(const TransactionOwner *owner)
 {
-	owner = *new_owner;
-	snapshot = NULL;
+	worker_transaction_setup(owner);
 	closed = false;
 	look_at_all();
 	sender_setup();

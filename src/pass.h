@@ -7,12 +7,6 @@
 
 #include "stripe_sync.h"
 
-/* A transaction in the engine's scope; its end is the owner's to make. */
-extern void pass_begin(void);
-extern void pass_commit(void);
-extern void pass_commit_unflushed(void);
-extern void pass_abort(void);
-
 /* ---- in retry.c: events of which something is due ---- */
 
 /* False when nothing is due; then *next is when something will be. */

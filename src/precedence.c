@@ -39,7 +39,7 @@ precedence_listed_by(const char *event_id, const char *account,
 	Event event;
 
 	if (strcmp(event_id, FILLED_BY_FETCHED) == 0 ||
-		!inbox_load(event_id, account, &event) || event.catalog == NULL)
+		!event_load(event_id, account, &event) || event.catalog == NULL)
 		return false;
 	for (int i = 0; i < event.catalog->npages; i++)
 	{

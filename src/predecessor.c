@@ -36,7 +36,7 @@ peek_row(const EventHistory *history, MirrorState *row)
 	RowLook look = {history->type, history->id, history->account, row, NULL};
 	ErrorData *error;
 
-	if (!step_guard(look_at_row, &look, NULL, &error))
+	if (!subtransaction_run(look_at_row, &look, NULL, &error))
 		memset(row, 0, sizeof(*row));
 	return look.data;
 }

@@ -48,7 +48,7 @@ runner_reclaim(void)
 	SPITupleTable *rows;
 	uint64 count;
 
-	pass_begin();
+	worker_begin();
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
 	rows = SPI_tuptable;
@@ -67,5 +67,5 @@ runner_reclaim(void)
 			engine_run(&release, values, NULL, SPI_OK_UPDATE);
 	}
 	SPI_finish();
-	pass_commit();
+	worker_commit();
 }

@@ -235,7 +235,7 @@ reconcile_schedule(TimestampTz *next)
 {
 	bool due = false;
 
-	pass_begin();
+	worker_begin();
 	/* a key, an end of a pause: nobody tells us of those */
 	*next = GetCurrentTimestamp() + LOOK_EVERY;
 	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
@@ -247,6 +247,6 @@ reconcile_schedule(TimestampTz *next)
 		*next = Min(*next, next_turn());
 		SPI_finish();
 	}
-	pass_commit();
+	worker_commit();
 	return due;
 }

@@ -82,7 +82,8 @@ refetch_request_retry(const CatalogType *type, const char *id,
 		"  state = 'waiting'",
 		6,
 		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}};
-	TimestampTz due = GetCurrentTimestamp() + backoff_delay(1);
+	TimestampTz due = GetCurrentTimestamp() +
+					  backoff_delay(1, BACKOFF_FIRST, BACKOFF_MOST);
 	Datum values[] = {
 		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
 		CStringGetTextDatum(account),	   TimestampTzGetDatum(due),

@@ -79,7 +79,7 @@ replay_lock(const char *id, const char *account)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	if (stored != NULL && !inbox_load(id, account, &stored->event))
+	if (stored != NULL && !event_load(id, account, &stored->event))
 		elog(ERROR, "event \"%s\" is gone from the inbox", id);
 	return stored;
 }
@@ -188,22 +188,14 @@ replay_held(const char *id, const char *account)
 	return replay_by_hand(stored, false);
 }
 
-/* No event of that id is stored. */
-void
-replay_missing(const char *id)
-{
-	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
-					errmsg("there is no event \"%s\"", id)));
-}
-
 /* An event's account, when the id alone was given. */
 static char *
 account_of(const char *id)
 {
 	Event event;
 
-	if (!inbox_load(id, NULL, &event))
-		replay_missing(id);
+	if (!event_load(id, NULL, &event))
+		event_missing(id);
 	return event.account;
 }
 
@@ -221,7 +213,7 @@ ENGINE_FUNCTION(stripe_sync_replay)
 	scope = role_enter_engine();
 	stored = replay_lock(id, account_of(id));
 	if (stored == NULL)
-		replay_missing(id);
+		event_missing(id);
 	receipt = replay_by_hand(stored, handlers);
 	role_leave(&scope);
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));

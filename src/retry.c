@@ -187,7 +187,8 @@ run_claim(Claim *claim)
 	ErrorData *ignored;
 
 	/* the attempt is counted already: what ends it must not end the others' */
-	if (!step_guard(run_body, claim, step_excuse_all, &undone.error))
+	if (!subtransaction_run(run_body, claim, subtransaction_excuse_all,
+							&undone.error))
 	{
 		Datum values[] = {CStringGetTextDatum(claim->id),
 						  CStringGetTextDatum(claim->account),
@@ -199,7 +200,8 @@ run_claim(Claim *claim)
 		SPI_connect();
 		engine_run(&note, values, NULL, SPI_OK_UPDATE);
 		SPI_finish();
-		(void) step_guard(tell_undone, &undone, step_excuse_all, &ignored);
+		(void) subtransaction_run(tell_undone, &undone,
+								  subtransaction_excuse_all, &ignored);
 	}
 }
 
@@ -234,7 +236,8 @@ put_off(Claim *claim, ErrorData *error)
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
-	(void) step_guard(record_put_off, &undone, step_excuse_all, &ignored);
+	(void) subtransaction_run(record_put_off, &undone,
+							  subtransaction_excuse_all, &ignored);
 }
 
 static void
@@ -251,7 +254,7 @@ take_due(Claim *claim)
 
 	if (!find_due(claim))
 		return false;
-	if (!step_guard(count_body, claim, step_excuse_all, &error))
+	if (!subtransaction_run(count_body, claim, subtransaction_excuse_all, &error))
 	{
 		claim->step = NULL;
 		put_off(claim, error);
@@ -269,21 +272,21 @@ retry_turn(TimestampTz *next)
 		claim_memory = AllocSetContextCreate(
 			TopMemoryContext, "stripe_sync retry", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(claim_memory);
-	pass_begin();
+	worker_begin();
 	if (!take_due(&claim))
 	{
 		/* what is due and not found is somebody else's at the moment */
 		*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
 		told = recovered_tell();
 	}
-	pass_commit();
+	worker_commit();
 	if (claim.id == NULL)
 		return told;
 	if (claim.step != NULL)
 	{
-		pass_begin();
+		worker_begin();
 		run_claim(&claim);
-		pass_commit();
+		worker_commit();
 	}
 	return true;
 }

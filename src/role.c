@@ -41,131 +41,22 @@
 
 #define PINNED_PATH "pg_catalog, pg_temp"
 
-static ScopeFrame *frames = NULL;
-static int depth = 0;
-static int room = 0;
-
-/* ---- the stack ---- */
-
-/* A new frame on top.  What it points to is only good until the next one. */
 static ScopeFrame *
 push(ScopeKind kind)
 {
-	ScopeFrame *frame;
+	ScopeFrame *frame = scope_push(kind);
 
-	if (depth == room)
-	{
-		int more = room == 0 ? 16 : room * 2;
-
-		if (frames == NULL)
-			frames = MemoryContextAlloc(TopMemoryContext,
-										more * sizeof(ScopeFrame));
-		else
-			frames = repalloc(frames, more * sizeof(ScopeFrame));
-		room = more;
-	}
-	frame = &frames[depth];
-	*frame = (ScopeFrame){.kind = kind,
-						  .level = GetCurrentTransactionNestLevel(),
-						  .nest = -1,
-						  .cursors = leftover_hidden()};
+	frame->cursors = leftover_hidden();
 	GetUserIdAndSecContext(&frame->user, &frame->security);
-	depth++;
 	return frame;
-}
-
-static bool
-is_users(const ScopeFrame *frame)
-{
-	return frame->kind == SCOPE_WRITING || frame->kind == SCOPE_READING;
-}
-
-/* The innermost frame of a role's code, or NULL when none runs. */
-ScopeFrame *
-scope_user_frame(void)
-{
-	for (int i = depth - 1; i >= 0; i--)
-		if (is_users(&frames[i]))
-			return &frames[i];
-	return NULL;
-}
-
-/* May large objects be open that the innermost code of a role's didn't open? */
-bool
-scope_foreign_descriptors(void)
-{
-	ScopeFrame *user = scope_user_frame();
-	int last = user != NULL ? (int) (user - frames) : depth;
-
-	for (int i = 0; i < last; i++)
-		if (frames[i].descriptors)
-			return true;
-	return leftover_opened_outside();
-}
-
-/* Is the innermost code of others a deferred trigger that we fire? */
-bool
-scope_is_firing(void)
-{
-	for (int i = depth - 1; i >= 0; i--)
-		if (frames[i].kind != SCOPE_ENGINE)
-			return frames[i].firing;
-	return false;
-}
-
-void
-scope_set_firing(bool firing)
-{
-	frames[depth - 1].firing = firing;
-}
-
-/*
- * The frame whose code has deferred what waits: a reading scope defers nothing.
- * -1 when it is the session's own.
- */
-static int
-deferring_frame(void)
-{
-	for (int i = depth - 1; i >= 0; i--)
-		if (frames[i].kind == SCOPE_WRITING || frames[i].kind == SCOPE_CALLER)
-			return i;
-	return -1;
-}
-
-/* The engine's frame that this code has called, or NULL. */
-static ScopeFrame *
-called_frame(void)
-{
-	for (int i = deferring_frame() + 1; i < depth; i++)
-		if (frames[i].kind == SCOPE_ENGINE)
-			return &frames[i];
-	return NULL;
 }
 
 Oid
 role_caller(void)
 {
-	ScopeFrame *called = called_frame();
+	ScopeFrame *called = scope_called_frame();
 
 	return called != NULL ? called->user : GetUserId();
-}
-
-/* What the caller had deferred when it called us, has it been fired? */
-bool
-scope_callers_fired(void)
-{
-	ScopeFrame *called = called_frame();
-
-	return called != NULL && called->fired_level > 0;
-}
-
-void
-scope_note_callers_fired(void)
-{
-	ScopeFrame *called = called_frame();
-
-	if (called != NULL)
-		called->fired_level = GetCurrentTransactionNestLevel();
 }
 
 /* ---- paths ---- */
@@ -176,9 +67,9 @@ scope_note_callers_fired(void)
  * meet it at COMMIT; whoever calls us in between has no say in it.
  */
 static char *
-outer_path(int frame)
+outer_path(const ScopeFrame *frame)
 {
-	int nest = frame >= 0 ? frames[frame].nest : 0;
+	int nest = frame != NULL ? frame->nest : 0;
 	const char *path = namespace_search_path;
 
 	for (GucStack *entry = compat_setting_stack("search_path"); entry != NULL;
@@ -232,7 +123,7 @@ enter_users(ScopeKind kind, Oid role, const NotedPath *noted)
 	fix_settings();
 	leftover_hide_cursors();
 	pfree(path);
-	return (RoleScope){depth};
+	return (RoleScope){scope_depth()};
 }
 
 /*
@@ -261,12 +152,12 @@ role_enter_reading(Oid role, const NotedPath *search_path)
 RoleScope
 role_enter_caller(void)
 {
-	int deferring = deferring_frame();
+	ScopeFrame *deferring = scope_deferring_frame();
 	char *path = outer_path(deferring);
-	Oid role = deferring >= 0 ? frames[deferring].role : GetOuterUserId();
+	Oid role = deferring != NULL ? deferring->role : GetOuterUserId();
 
 	switch_user(push(SCOPE_CALLER), role, 0, path);
-	return (RoleScope){depth};
+	return (RoleScope){scope_depth()};
 }
 
 /* For our own tables.  Nested ones cost next to nothing. */
@@ -278,7 +169,7 @@ role_enter_engine(void)
 
 	if (frame->user != engine || strcmp(namespace_search_path, PINNED_PATH) != 0)
 		switch_user(frame, engine, 0, PINNED_PATH);
-	return (RoleScope){depth};
+	return (RoleScope){scope_depth()};
 }
 
 /* ---- leaving ---- */
@@ -289,44 +180,37 @@ role_leave(const RoleScope *scope)
 {
 	ScopeFrame *frame;
 
-	if (scope->depth != depth || depth == 0)
-		elog(ERROR, "scope %d is left at depth %d", scope->depth, depth);
-	if (frames[depth - 1].kind == SCOPE_WRITING)
+	if (scope->depth != scope_depth() || scope->depth == 0)
+		elog(ERROR, "scope %d is left at depth %d", scope->depth, scope_depth());
+	if (scope_top()->kind == SCOPE_WRITING)
 		deferred_fire();
-	if (is_users(&frames[depth - 1]))
+	if (scope_runs_users_code(scope_top()))
 	{
 		leftover_close_cursors();
 		leftover_close_descriptors();
 	}
-	frame = &frames[depth - 1]; /* the stack may have grown meanwhile */
+	frame = scope_top(); /* the stack may have been reallocated */
 	if (frame->nest >= 0)
 		AtEOXact_GUC(false, frame->nest);
 	SetUserIdAndSecContext(frame->user, frame->security);
 	leftover_show_cursors(frame->cursors);
-	depth--;
+	scope_pop();
 }
 
 /* ---- (sub)transactions end ---- */
 
-/* Frames of an aborted subtransaction are gone, and what was done in it. */
+/* Drop the frames of an aborted subtransaction. */
 static void
 drop_frames(int level)
 {
-	while (depth > 0 && frames[depth - 1].level >= level)
-		leftover_abort_cursors(frames[--depth].cursors, false);
-	for (int i = 0; i < depth; i++)
-		if (frames[i].fired_level >= level)
-			frames[i].fired_level = 0;
-}
-
-static void
-hand_over_frames(int level)
-{
-	for (int i = 0; i < depth; i++)
+	while (scope_depth() > 0 && scope_top()->level >= level)
 	{
-		frames[i].level = Min(frames[i].level, level - 1);
-		frames[i].fired_level = Min(frames[i].fired_level, level - 1);
+		int cursors = scope_top()->cursors;
+
+		scope_pop();
+		leftover_abort_cursors(cursors, false);
 	}
+	scope_forget_fired(level);
 }
 
 static void
@@ -336,7 +220,7 @@ subtransaction_end(SubXactEvent event, SubTransactionId me,
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		drop_frames(GetCurrentTransactionNestLevel());
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		hand_over_frames(GetCurrentTransactionNestLevel());
+		scope_give_to_parent(GetCurrentTransactionNestLevel());
 }
 
 static void
@@ -351,7 +235,7 @@ transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			leftover_abort_cursors(0, true);
 			leftover_transaction_end();
-			depth = 0;
+			scope_clear();
 			break;
 		default:
 			break;

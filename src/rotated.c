@@ -180,7 +180,7 @@ rotated_check(void)
 
 		if (!has_another(refused) || !switch_on(name))
 			continue;
-		incident_end_disabled(name);
+		outbox_hooks->destination_enabled(name);
 		journal_note("destination.on", refused->name,
 					 "its file holds another token or URL");
 		ereport(

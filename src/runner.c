@@ -217,7 +217,7 @@ take_answer(Part *part, ApiCall *call)
 	PartMark mark = part_mark(part);
 	ErrorData *error;
 
-	if (outcome_guard(take_body, &taking, step_excuse_all, &error))
+	if (outcome_guard(take_body, &taking, subtransaction_excuse_all, &error))
 	{
 		if (call->verdict == API_OK)
 			page_came(part);
@@ -295,7 +295,7 @@ settle(Part *part, ApiCall *call)
 	bool quiet = false;
 	Grip grip;
 
-	pass_begin();
+	worker_begin();
 	grip = take_grip(part);
 	if (grip == OURS)
 	{
@@ -308,9 +308,9 @@ settle(Part *part, ApiCall *call)
 		(void) take_answer(part, call); /* Stripe has made it all the same */
 	caller_write_log();
 	if (quiet && goes_on)
-		pass_commit_unflushed();
+		worker_commit_unflushed();
 	else
-		pass_commit();
+		worker_commit();
 	if (grip == HELD_UP)
 		return false;
 	stirred |= !quiet || !goes_on;
@@ -341,10 +341,10 @@ let_go_of_all(int64 delay)
 	free_calls();
 	if (nparts == 0)
 		return;
-	pass_begin();
+	worker_begin();
 	caller_write_log();
 	part_release_all(GetCurrentTimestamp() + delay);
-	pass_commit();
+	worker_commit();
 	while (!dlist_is_empty(&parts))
 		let_go(dlist_head_element(Part, node, &parts));
 }
@@ -403,7 +403,7 @@ find_request(Part *part)
 
 	if (part->key == NULL)
 		return outcome_without_key(part);
-	if (outcome_guard(next_body, part, step_excuse_all, &error))
+	if (outcome_guard(next_body, part, subtransaction_excuse_all, &error))
 		return how_it_stands(part);
 	part_restore(part, &mark);
 	return outcome_of_error(part, error);
@@ -416,7 +416,7 @@ find_out(Part *part)
 	bool goes_on = false;
 	Grip grip;
 
-	pass_begin();
+	worker_begin();
 	grip = take_grip(part);
 	if (grip == OURS)
 	{
@@ -424,7 +424,7 @@ find_out(Part *part)
 
 		goes_on = write_outcome(part, &outcome);
 	}
-	pass_commit();
+	worker_commit();
 	stirred = true;
 	part->held_up = grip == HELD_UP;
 	if (part->held_up)
@@ -497,7 +497,8 @@ take_rereads(void)
 	TimestampTz due = GetCurrentTimestamp() + USECS_PER_SEC;
 	ErrorData *error;
 
-	if (!step_guard(reread_body, &due, step_excuse_all, &error) &&
+	if (!subtransaction_run(reread_body, &due, subtransaction_excuse_all,
+							&error) &&
 		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("what the mirror wants read waits: %s",
@@ -512,7 +513,7 @@ claim(void)
 	TimestampTz now = GetCurrentTimestamp();
 	bool may;
 
-	pass_begin();
+	worker_begin();
 	next_due = DT_NOEND;
 	may = guard_lets("stripe");
 	if (may && nparts < AT_ONCE)
@@ -533,7 +534,7 @@ claim(void)
 		engine_plan_as_before(nest);
 		load_keys();
 	}
-	pass_commit();
+	worker_commit();
 	look = false;
 	looked_at = now;
 	return may;

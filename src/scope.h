@@ -40,13 +40,25 @@ typedef struct ScopeFrame
 	bool descriptors; /* large objects may have been opened in it */
 } ScopeFrame;
 
-/* ---- in role.c ---- */
+/* ---- in scope_stack.c ---- */
+extern int scope_depth(void);
+extern ScopeFrame *scope_top(void);
+extern ScopeFrame *scope_push(ScopeKind kind);
+extern void scope_pop(void);
+extern void scope_clear(void);
+extern void scope_give_to_parent(int level);
+extern void scope_forget_fired(int level);
+extern bool scope_runs_users_code(const ScopeFrame *frame);
 extern ScopeFrame *scope_user_frame(void);
-extern bool scope_foreign_descriptors(void);
+extern ScopeFrame *scope_deferring_frame(void);
+extern ScopeFrame *scope_called_frame(void);
+extern bool scope_has_descriptors_below(const ScopeFrame *user);
 extern bool scope_is_firing(void);
 extern void scope_set_firing(bool firing);
 extern bool scope_callers_fired(void);
 extern void scope_note_callers_fired(void);
+
+/* ---- in role.c ---- */
 extern RoleScope role_enter_caller(void);
 
 /* ---- in deferred.c ---- */
@@ -64,7 +76,6 @@ extern void leftover_show_cursors(int first);
 extern void leftover_abort_cursors(int first, bool whole);
 extern void leftover_check_descriptors(void);
 extern void leftover_close_descriptors(void);
-extern bool leftover_opened_outside(void);
 extern void leftover_on_function(Oid function);
 extern void leftover_init(void);
 extern void leftover_transaction_end(void);

@@ -213,13 +213,6 @@ uses_descriptor(Oid function)
 			return false;
 	}
 }
-
-bool
-leftover_opened_outside(void)
-{
-	return opened_outside;
-}
-
 /* A query that calls this function is about to begin. */
 void
 leftover_on_function(Oid function)
@@ -234,7 +227,7 @@ leftover_on_function(Oid function)
 		opened_outside = true;
 		return;
 	}
-	if (scope_foreign_descriptors())
+	if (opened_outside || scope_has_descriptors_below(frame))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -252,7 +245,7 @@ leftover_on_function(Oid function)
 void
 leftover_check_descriptors(void)
 {
-	if (used_inside && leftover_opened_outside())
+	if (used_inside && opened_outside)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

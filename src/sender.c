@@ -200,9 +200,9 @@ release_recalled(void)
 {
 	if (dlist_is_empty(&recalled))
 		return;
-	pass_begin();
+	worker_begin();
 	outbox_release(leases_of(list_of(&recalled)), false);
-	pass_commit();
+	worker_commit();
 	free_all(&recalled);
 }
 
@@ -243,9 +243,9 @@ flight_landed(HttpAnswer *answer)
 static void
 settle_together(void)
 {
-	pass_begin();
+	worker_begin();
 	outbox_settle(list_of(&landed));
-	pass_commit();
+	worker_commit();
 	free_all(&landed);
 }
 
@@ -267,13 +267,14 @@ settle_one_by_one(void)
 		ErrorData *error;
 		bool done;
 
-		pass_begin();
-		done = step_guard(settle_body, flight, step_excuse_all, &error);
+		worker_begin();
+		done = subtransaction_run(settle_body, flight,
+								  subtransaction_excuse_all, &error);
 		if (!done)
 			ereport(WARNING, (errmsg("message " INT64_FORMAT
 									 " could not be settled yet: %s",
 									 flight->id, error->message)));
-		pass_commit();
+		worker_commit();
 		dlist_delete(&flight->node);
 		if (!done)
 			dlist_push_tail(&landed, &flight->node);
@@ -379,13 +380,13 @@ sender_claim(ClaimOutlook *outlook)
 	if (nclaimed > guc_max_connections)
 		return false;
 	free_all(&fresh);
-	pass_begin();
+	worker_begin();
 	may = may_send();
 	if (may)
 		flights = outbox_claim(room, outlook);
 	foreach(cell, flights)
 		dlist_push_tail(&fresh, &((Flight *) lfirst(cell))->node);
-	pass_commit();
+	worker_commit();
 	found = !dlist_is_empty(&fresh);
 	keep_fresh();
 	if (!may)
@@ -401,11 +402,11 @@ sender_reclaim(void)
 {
 	List *mine;
 
-	pass_begin();
+	worker_begin();
 	mine = list_concat(list_of(&claimed), list_of(&flying));
 	mine = list_concat(mine, list_of(&recalled));
 	outbox_reclaim(list_concat(mine, list_of(&landed)));
-	pass_commit();
+	worker_commit();
 }
 
 /* Nothing more is sent; what is in the air may land. */
@@ -440,12 +441,13 @@ sender_drop(void)
 	if (sender_idle())
 		return;
 	http_abandon(flight_landed);
-	pass_begin();
+	worker_begin();
 	/* what then stays leased lapses with this process */
-	if (!step_guard(release_body, NULL, step_excuse_all, &error))
+	if (!subtransaction_run(release_body, NULL, subtransaction_excuse_all,
+							&error))
 		ereport(WARNING,
 				(errmsg("messages could not be let go of: %s", error->message)));
-	pass_commit();
+	worker_commit();
 	free_all(&flying);
 	free_all(&landed);
 }

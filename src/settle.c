@@ -10,7 +10,6 @@
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
@@ -18,8 +17,8 @@
 
 #include "flight.h"
 
-#define BACKOFF_FIRST USECS_PER_SEC
-#define BACKOFF_MOST  (6 * USECS_PER_HOUR)
+#define DELIVERY_BACKOFF_FIRST USECS_PER_SEC
+#define DELIVERY_BACKOFF_MOST  (6 * USECS_PER_HOUR)
 
 /* ---- columns of what is settled, as arrays ---- */
 
@@ -124,15 +123,11 @@ log_attempts(List *flights)
 
 /* ---- the messages ---- */
 
-/* Exponential, with jitter, so that what failed together isn't retried together. */
 static TimestampTz
 next_try(int attempt)
 {
-	int64 delay = BACKOFF_FIRST << Min(attempt - 1, 20);
-
-	delay = Min(delay, BACKOFF_MOST);
-	return GetCurrentTimestamp() + delay -
-		   (int64) (delay * 0.2 * pg_prng_double(&pg_global_prng_state));
+	return GetCurrentTimestamp() +
+		   backoff_delay(attempt, DELIVERY_BACKOFF_FIRST, DELIVERY_BACKOFF_MOST);
 }
 
 static const char *

@@ -22,70 +22,6 @@
 
 #define MAX_NOTE 2000 /* bytes of a message or a context */
 
-/*
- * Errors that say nothing of the event: cancel, time-outs of the caller,
- * shutdown, serialization, disk full, internal ones.  They end the transaction,
- * and Stripe sends again.
- */
-static bool
-is_uncatchable(int sqlstate)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) ||
-		   sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		   sqlstate == ERRCODE_IDLE_IN_TRANSACTION_SESSION_TIMEOUT ||
-		   sqlstate == ERRCODE_DISK_FULL;
-}
-
-/*
- * Run "body" in a subtransaction.  False, with a copy of the error, when it
- * failed and is undone; "excuse" may claim an error that is otherwise not
- * caught.
- */
-bool
-step_guard(void (*body)(void *), void *arg, bool (*excuse)(const ErrorData *),
-		   ErrorData **error)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
-
-	*error = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		body(arg);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (!done && is_uncatchable((*error)->sqlerrcode) &&
-		!(excuse != NULL && excuse(*error)))
-		ReThrowError(*error);
-	return done;
-}
-
-/* For step_guard: whatever isn't somebody's wish that we stop. */
-bool
-step_excuse_all(const ErrorData *error)
-{
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
-		   ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
-}
-
 Step *
 step_make(const char *name, int tries)
 {
@@ -222,7 +158,7 @@ run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 		return false;
 	}
 	if (strcmp(step->name, STEP_MIRROR) == 0)
-		done = step_guard(mirror_body, run, NULL, &error);
+		done = subtransaction_run(mirror_body, run, NULL, &error);
 	else if (strcmp(step->name, STEP_ALERTS) == 0)
 		done = alert_attempt(run->event, true, &error);
 	else
@@ -317,7 +253,7 @@ backoff_by_age(const StepRun *run)
 	int64 age = run->received_at == 0 ? 0
 									  : GetCurrentTimestamp() - run->received_at;
 
-	return Min(Max(age, BACKOFF_SHORTEST), BACKOFF_LONGEST);
+	return Min(Max(age, BACKOFF_FIRST), BACKOFF_MOST);
 }
 
 /* When is the next try due?  False when nothing is left that may be tried. */
@@ -344,7 +280,9 @@ step_due(const StepRun *run, TimestampTz *due)
 	if (tries < 0 && !held)
 		return false;
 	/* what merely waits, and what has its turn after the one just claimed */
-	delay = tries == 0 || tries < run->claimed ? 0 : backoff_delay(tries);
+	delay = tries == 0 || tries < run->claimed
+				? 0
+				: backoff_delay(tries, BACKOFF_FIRST, BACKOFF_MOST);
 	if (tries < 0)
 		delay = backoff_by_age(run);
 	else if (held)

@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-#include "refusal.h"
+#include "refused.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
@@ -22,6 +22,7 @@ _PG_init(void)
 	role_init();
 	engine_init();
 	table_cache_init();
+	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		slots_init();

@@ -33,8 +33,13 @@
 #include "utils/relcache.h"
 #include "utils/timestamp.h"
 
+#include "backoff.h"
 #include "catalog.h"
 #include "compat.h"
+#include "refusal.h"
+#include "statement.h"
+#include "subtransaction.h"
+#include "worker_transaction.h"
 
 /* SQLSTATEs of our own: see "Errors" in the documentation */
 #define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
@@ -113,14 +118,6 @@ extern bool deferred_possible(void);
 extern void deferred_fire_callers(void);
 
 /* ---- in engine.c: the extension's own tables ---- */
-typedef struct EngineStatement
-{
-	const char *sql;
-	int nargs;
-	Oid types[20];
-	struct _SPI_plan *plan;
-} EngineStatement;
-
 extern void engine_run(EngineStatement *statement, Datum *values,
 					   const char *nulls, int expected);
 extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
@@ -160,12 +157,6 @@ extern Oid own_database_owner(void);
 extern void argument_required(FunctionCallInfo fcinfo, int number,
 							  const char *what); /* raises 22004 */
 
-/* ---- in backoff.c: delays between the tries of one thing ---- */
-#define BACKOFF_SHORTEST (10 * USECS_PER_SEC)
-#define BACKOFF_LONGEST	 (6 * USECS_PER_HOUR)
-
-extern int64 backoff_delay(int tries);
-
 /* ---- in advisory.c: the locks that are on no row ---- */
 typedef enum AdvisoryKind
 {
@@ -174,7 +165,7 @@ typedef enum AdvisoryKind
 	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
-	ADVISORY_REFUSALS, /* who writes them down: refusal_write.c */
+	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
 	ADVISORY_ENDPOINT  /* set-up of endpoints, and their first events */
 } AdvisoryKind;
 
@@ -212,25 +203,6 @@ extern bool json_describes(JsonbContainer *previous, JsonbContainer *before);
 extern Jsonb *json_standalone(JsonbContainer *container);
 
 /* ---- in verify.c: the judgement of a delivery, and how it is told ---- */
-typedef enum Fault
-{
-	FAULT_NONE,
-	FAULT_CLIENT,	 /* sqlstate says which: SY001 to SY004, SY006 */
-	FAULT_TOO_LARGE, /* SY004 as well, but a 413 to a client */
-	FAULT_OURS		 /* SY005, SY007 */
-} Fault;
-
-/* What is wrong, told without raising: webhook() answers, receive() raises. */
-typedef struct Refusal
-{
-	Fault fault;
-	int sqlstate;
-	const char *message;
-	const char *detail;
-	const char *hint;
-	bool live; /* SY006: it is an event of live mode */
-} Refusal;
-
 typedef struct Endpoint
 {
 	char *name;
@@ -241,9 +213,6 @@ typedef struct Endpoint
 	bool mode_learned;
 } Endpoint;
 
-extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
-				   const char *message, const char *detail, const char *hint);
-compat_noreturn extern void refusal_raise(const Refusal *refusal);
 extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 							int length, text *signature, Refusal *refusal);
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
@@ -334,9 +303,58 @@ extern bool event_read(const char *bytes, int length, Event *event,
 					   Refusal *refusal);
 extern bool event_type_deletes(const char *type);
 extern bool event_type_creates(const char *type);
-extern bool event_type_fits(const char *type, const char *pattern);
+
+/* ---- in event_store.c: rows of stripe_sync.event ---- */
+/* What a lookup returns of a stored event, without its payload */
+typedef struct StoredEventSummary
+{
+	char *type;
+	char *account;
+	bool by_webhook;
+	bool waits; /* stored by a reconcile run that has not ended */
+	bool held;	/* for its mode, see endpoint_mode.c */
+	bool has_created;
+	TimestampTz created;
+} StoredEventSummary;
+
+/* A delivery, or an event of a list, that may be stored already. */
+typedef struct Delivery
+{
+	const char *payload;
+	int length;
+	const char *endpoint; /* or NULL */
+	const char *own;	  /* the endpoint's account */
+	const char *account;  /* the event's; NULL: the payload names it */
+} Delivery;
+
+typedef struct EventLookup EventLookup;
+
+extern EventLookup *event_lookup_begin(void);
+extern bool event_lookup_find(EventLookup *lookup, const char *id,
+							  const Delivery *delivery,
+							  StoredEventSummary *summary);
+extern void event_lookup_end(EventLookup *lookup);
+
+/* What is stored of an event beside its envelope */
+typedef struct EventOutcome
+{
+	const char *status;
+	const char *mirrored; /* or NULL */
+	Datum todo;			  /* text[] */
+	Datum tries;		  /* jsonb, or 0: none */
+	TimestampTz due;	  /* of the next attempt, or 0: none */
+	TimestampTz applied;  /* or 0: not yet */
+	int attempts;
+	bool unassigned; /* store no object_id: the event is held for its mode */
+} EventOutcome;
+
+extern bool event_store(const Event *event, const char *endpoint,
+						const char *source, const EventOutcome *outcome);
+extern bool event_load(const char *id, const char *account, Event *event);
+compat_noreturn extern void event_missing(const char *id);
 
 /* ---- in event_name.c: types that nobody sends, and what was meant ---- */
+extern bool event_type_fits(const char *type, const char *pattern);
 extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
@@ -392,34 +410,6 @@ typedef struct Receipt
 	char *detail;
 } Receipt;
 
-/* What there is to know of a stored event without reading its payload. */
-typedef struct StoredGist
-{
-	char *type;
-	char *account;
-	bool by_webhook;
-	bool waits; /* a run of reconcile has brought it, and isn't through yet */
-	bool held;	/* for its mode: see endpoint_mode.c */
-	bool has_created;
-	TimestampTz created;
-} StoredGist;
-
-typedef struct InboxLook InboxLook;
-extern InboxLook *inbox_look(void);
-
-/* A delivery, or an event of a list, that may be stored already. */
-typedef struct Delivery
-{
-	const char *payload;
-	int length;
-	const char *endpoint; /* or NULL */
-	const char *own;	  /* the endpoint's account */
-	const char *account;  /* the event's; NULL: the payload names it */
-} Delivery;
-
-extern bool inbox_knows(InboxLook *look, const char *id,
-						const Delivery *delivery, StoredGist *gist);
-extern void inbox_look_end(InboxLook *look);
 extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
 extern bool inbox_store_held(const Event *event, const char *endpoint,
@@ -430,7 +420,6 @@ extern bool inbox_receive(const char *payload, int length, text *signature,
 						  Receipt *receipt, Refusal *refusal);
 extern Datum inbox_receipt_datum(FunctionCallInfo fcinfo,
 								 const Receipt *receipt);
-extern bool inbox_load(const char *id, const char *account, Event *event);
 
 /* ---- in step.c: the parts of applying an event ---- */
 #define STEP_MIRROR "mirror"
@@ -469,9 +458,6 @@ typedef struct StepFailure
 	ErrorData *error;
 } StepFailure;
 
-extern bool step_guard(void (*body)(void *), void *arg,
-					   bool (*excuse)(const ErrorData *), ErrorData **error);
-extern bool step_excuse_all(const ErrorData *error);
 extern void step_run(StepRun *run, List *steps);
 extern void step_failed(StepRun *run, const Step *step, ErrorData *error);
 extern bool step_is_dead(const Step *step);
@@ -538,7 +524,6 @@ typedef struct StoredEvent
 	TimestampTz received_at;
 } StoredEvent;
 
-compat_noreturn extern void replay_missing(const char *id);
 extern StoredEvent *replay_lock(const char *id, const char *account);
 extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
@@ -617,6 +602,21 @@ typedef struct Outgoing
 /* The message's id; 0 when one with its key, or such a change, waits already. */
 extern int64 outbox_enqueue(const Outgoing *outgoing);
 
+/*
+ * Set by alert_init().  They run in the engine's scope; destination_dropped
+ * runs within the caller's SPI connection.
+ */
+typedef struct OutboxHooks
+{
+	/* The current payload of an incident's message, NULL: as it was queued */
+	Jsonb *(*render)(int64 incident, int64 message, const char *method);
+	void (*destination_disabled)(Jsonb *object);
+	void (*destination_enabled)(text *destination);
+	void (*destination_dropped)(text *destination);
+} OutboxHooks;
+
+extern const OutboxHooks *outbox_hooks;
+
 /* ---- in alert.c and incident.c: events to messages ---- */
 #define STEP_ALERTS "alerts"
 
@@ -640,8 +640,10 @@ extern void recovered_reading(const char *object_type);
 
 extern void incident_end_all(text *destination);
 extern void incident_end_disabled(text *destination);
-/* What an incident's own message is to say now; NULL: as it was queued. */
 extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
+
+/* ---- in outbox_hooks.c ---- */
+extern void alert_init(void);
 
 /* ---- in guard.c: may this database send? ---- */
 typedef enum OutboundState
@@ -688,20 +690,12 @@ extern bool standstill_find(const char *what, Standstill *standstill);
 extern void standstill_note(const char *what);
 
 /* ---- in pass.c: the worker's work, wherever it runs ---- */
-typedef struct PassOwner
-{
-	void (*begin)(void);
-	void (*commit)(void);
-	bool own_session; /* nobody else's code has left anything in it */
-} PassOwner;
-
-extern void pass_setup(const PassOwner *owner);
+extern void pass_setup(const TransactionOwner *owner);
 extern void pass_woken(void);			  /* something was committed */
 extern void pass_reloaded(void);		  /* settings are others */
 extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
 extern bool pass_awaits(TimestampTz *until);
 extern bool pass_idle(void); /* nothing in flight */
-extern bool pass_fits(void);
 extern void pass_land(long milliseconds, void (*interrupts)(void));
 extern void pass_finish(void); /* let go of what is claimed */
 

@@ -65,7 +65,7 @@ peek(Render *render, const CatalogType *type, const char *id)
 	finding->id = id;
 	finding->account = object_account(type, render->event->account);
 	finding->reader = render->reader;
-	if (!step_guard(peek_body, finding, NULL, &error))
+	if (!subtransaction_run(peek_body, finding, NULL, &error))
 		finding->data = NULL;
 	render->rows = lappend(render->rows, finding);
 	return finding->data;

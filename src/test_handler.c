@@ -148,8 +148,8 @@ ENGINE_FUNCTION(stripe_sync_test_handler)
 	handler = handler_find(name);
 	if (handler == NULL)
 		handler_missing(name);
-	if (!inbox_load(event_id, NULL, &event))
-		replay_missing(event_id);
+	if (!event_load(event_id, NULL, &event))
+		event_missing(event_id);
 	deferred_fire_callers(); /* what it raises is the caller's */
 	initStringInfo(&report);
 	trial.before = read_writes();

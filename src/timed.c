@@ -102,7 +102,7 @@ explain(ErrorData *error, const char *what, const char *hint)
 }
 
 /*
- * As step_guard(), within handler_timeout.  "what" and "hint" are for the error
+ * As subtransaction_run(), within handler_timeout.  "what" and "hint" are for the error
  * of what takes longer.
  */
 bool
@@ -115,7 +115,7 @@ timed_guard(void (*body)(void *), void *arg, const char *what, const char *hint,
 	start();
 	PG_TRY();
 	{
-		done = step_guard(body, arg, is_its_own, error);
+		done = subtransaction_run(body, arg, is_its_own, error);
 	}
 	PG_FINALLY();
 	{

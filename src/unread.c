@@ -95,7 +95,9 @@ ask_later(const Part *part, const char *error)
 		" RETURNING r.state",
 		5,
 		{INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
-	TimestampTz due = GetCurrentTimestamp() + backoff_delay(part->tries + 1);
+	TimestampTz due = GetCurrentTimestamp() + backoff_delay(part->tries + 1,
+															BACKOFF_FIRST,
+															BACKOFF_MOST);
 	Datum values[] = {Int64GetDatum(part->job),
 					  CStringGetTextDatum(part->account),
 					  CStringGetTextDatum(error), TimestampTzGetDatum(due),

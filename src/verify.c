@@ -8,30 +8,6 @@
 
 #include "secret.h"
 
-bool
-refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
-	   const char *detail, const char *hint)
-{
-	refusal->fault = fault;
-	refusal->sqlstate = sqlstate;
-	refusal->message = message;
-	refusal->detail = detail;
-	refusal->hint = hint;
-	refusal->live = false;
-	return false;
-}
-
-void
-refusal_raise(const Refusal *refusal)
-{
-	/* the statement may hold a secret, and surely a payload */
-	ereport(ERROR, (errcode(refusal->sqlstate), errhidestmt(true),
-					errmsg("%s", refusal->message),
-					refusal->detail ? errdetail("%s", refusal->detail) : 0,
-					refusal->hint ? errhint("%s", refusal->hint) : 0));
-	pg_unreachable();
-}
-
 static bool
 verdict_refuse(SignatureVerdict verdict, Refusal *refusal)
 {

@@ -288,7 +288,7 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 
 		check.type = lfirst(cell);
 		check.children = types;
-		(void) step_guard(verify_children_of, &check, NULL, &error);
+		(void) subtransaction_run(verify_children_of, &check, NULL, &error);
 	}
 }
 
@@ -342,7 +342,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 
 		if (PG_ARGISNULL(0))
 		{
-			if (!step_guard(verify_type, &check, NULL, &error))
+			if (!subtransaction_run(verify_type, &check, NULL, &error))
 				report_table(&check, error);
 			continue;
 		}

@@ -145,7 +145,7 @@ held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
 	Event event;
 	ListCell *cell;
 
-	if (event_id == NULL || !inbox_load(event_id, key->account, &event) ||
+	if (event_id == NULL || !event_load(event_id, key->account, &event) ||
 		event.catalog == NULL)
 		return KNOWS_OBJECT;
 	foreach(cell, snapshot_rows(event.catalog, event.object_id, event.account,

@@ -224,7 +224,7 @@ watch_schedule(TimestampTz *next)
 {
 	bool due = false;
 
-	pass_begin();
+	worker_begin();
 	*next = DT_NOEND;
 	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
 	{
@@ -235,7 +235,7 @@ watch_schedule(TimestampTz *next)
 		*next = next_turn();
 		SPI_finish();
 	}
-	pass_commit();
+	worker_commit();
 	return due;
 }
 

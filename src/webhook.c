@@ -9,7 +9,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 
-#include "refusal.h"
+#include "refused.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_webhook);
 PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);

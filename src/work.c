@@ -29,7 +29,7 @@ owner_commit(void)
 	SPI_commit();
 }
 
-static const PassOwner owner = {owner_begin, owner_commit, false};
+static const TransactionOwner owner = {owner_begin, owner_commit, false};
 
 static TimestampTz
 deadline(FunctionCallInfo fcinfo)
@@ -80,9 +80,9 @@ mind_interrupts(void)
 static void
 warn_if_inactive(void)
 {
-	pass_begin();
+	worker_begin();
 	guard_warn(guard_state());
-	pass_commit();
+	worker_commit();
 }
 
 /*
@@ -102,17 +102,17 @@ let_go(MemoryContext memory)
 	while (!SPI_inside_nonatomic_context())
 		if (SPI_finish() != SPI_OK_FINISH)
 			ReThrowError(error);
-	pass_abort();
+	worker_abort();
 	SPI_rollback();
-	if (pass_fits())
+	if (worker_catalog_fits())
 		pass_finish();
 	ReThrowError(error);
 }
 
 /* ---- a session that is told to end ---- */
 
-static const PassOwner exit_owner = {StartTransactionCommand,
-									 CommitTransactionCommand, false};
+static const TransactionOwner exit_owner = {StartTransactionCommand,
+											CommitTransactionCommand, false};
 
 /* Its leases lapse with it; this spares the worker to find out. */
 static void
@@ -122,7 +122,7 @@ let_go_at_exit(int code, Datum arg)
 		return;
 	AbortOutOfAnyTransaction();
 	pass_setup(&exit_owner);
-	if (pass_fits())
+	if (worker_catalog_fits())
 		pass_finish();
 }
 

@@ -47,21 +47,22 @@ static TimestampTz looked_at = 0; /* at everything */
 /* ---- the transactions that the pass asks for ---- */
 
 static void
-worker_begin(void)
+transaction_begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 }
 
 static void
-worker_commit(void)
+transaction_commit(void)
 {
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(turn_memory);
 	(void) pgstat_report_stat(false);
 }
 
-static const PassOwner owner = {worker_begin, worker_commit, true};
+static const TransactionOwner owner = {transaction_begin, transaction_commit,
+									   true};
 
 /* ---- what the journal has of it ---- */
 
@@ -76,9 +77,9 @@ note_of_worker(const char *what, const char *ref, const char *detail)
 		return;
 	PG_TRY();
 	{
-		pass_begin();
+		transaction_begin();
 		journal_count(what, ref, detail);
-		pass_commit();
+		transaction_commit();
 	}
 	PG_CATCH();
 	{
@@ -235,7 +236,7 @@ look_around(void)
 {
 	bool here;
 
-	worker_begin();
+	transaction_begin();
 	here = extension_is_here();
 	if (here)
 		look_at_level();
@@ -247,7 +248,7 @@ look_around(void)
 		idle_state = state_of(state);
 		say_inactive(state);
 	}
-	worker_commit();
+	transaction_commit();
 	return here;
 }
 
@@ -397,7 +398,7 @@ recover(void)
 	MemoryContextSwitchTo(turn_memory);
 	RESUME_INTERRUPTS();
 
-	worker_begin();
+	transaction_begin();
 	if (!extension_is_here())
 		leave_as_absent();
 	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
@@ -405,7 +406,7 @@ recover(void)
 		look_at_level();
 		unfit = !fits;
 	}
-	worker_commit();
+	transaction_commit();
 	if (!unfit && fits)
 		note_of_worker("worker.failed", unpack_sql_state(error->sqlerrcode),
 					   error->message);

@@ -15,7 +15,7 @@ CREATE TABLE stripe_sync.refusal_record (
 COMMENT ON TABLE stripe_sync.refusal_record IS 'Refused deliveries as they are written down once a minute; read the view stripe_sync.refusal';
 COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'When the server''s log told of one last';
 
--- What alerts go by: see refusal_watch.c.
+-- What alerts go by: see refused_watch.c.
 CREATE TABLE stripe_sync.refusal_watch (
 	endpoint		text PRIMARY KEY,
 	likely			timestamptz[] NOT NULL DEFAULT '{}',

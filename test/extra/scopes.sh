@@ -53,14 +53,14 @@ only "functions are called by their OID" \
 	handler.c scope_leftover.c
 
 # Without a scope of a user's, as they read and write our own tables alone:
-#	engine.c		statements of EngineStatement, in the engine's scope
+#	engine.c, statement.c	statements of EngineStatement, in the engine's scope
 #	prune.c			our own tables, with a statement that is put together
 #	move_account.c	the same
 #	silence.c		the same
 # fill_columns.c runs in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	create_tables.c engine.c fill_columns.c list_parents.c mirror_sql.c \
+	create_tables.c engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
 	silence.c vanished.c verify_keys.c verify_mirror.c verify_row.c
 

@@ -1,9 +1,9 @@
 /*
- * refusal_count.c
+ * refused_count.c
  *		Refused deliveries, counted in memory of a fixed size.
  *
  * Forged requests come by the million, so none of them writes a row.  Each adds
- * to the trace of its endpoint; whoever writes the traces down (refusal_write.c)
+ * to the trace of its endpoint; whoever writes the traces down (refused_write.c)
  * takes what they hold.  Endpoints that there aren't share one trace, so what
  * a client can send makes no more of them.
  *
@@ -16,7 +16,7 @@
  * All is read and written under the lock, and nothing raises, allocates or waits
  * under it.
  */
-#include "refusal.h"
+#include "refused.h"
 
 #include "common/hashfn.h"
 #include "funcapi.h"

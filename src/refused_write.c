@@ -1,5 +1,5 @@
 /*
- * refusal_write.c
+ * refused_write.c
  *		What is counted of refused deliveries is written down: by the worker
  *		once a minute, or, where the library isn't preloaded, by webhook()
  *		itself, once a minute for each endpoint and code.
@@ -11,7 +11,7 @@
  * What was taken from memory is given back when an error keeps it from being
  * written.  What the caller's transaction rolls back is lost.
  */
-#include "refusal.h"
+#include "refused.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -260,6 +260,7 @@ refusal_write_now(const RefusalNote *note)
 		return false;
 	if (is_recent(logged_at, now, LOG_EVERY))
 		refusal_set_logged(note, logged_at);
-	(void) step_guard(write_body, NULL, step_excuse_all, &error);
+	(void) subtransaction_run(write_body, NULL, subtransaction_excuse_all,
+							  &error);
 	return !is_recent(logged_at, now, LOG_EVERY);
 }

@@ -1,5 +1,5 @@
 /*
- * misfit.c
+ * matching_secret.c
  *		A signature doesn't fit its endpoint: would it have fit another secret
  *		that this database knows?
  *
@@ -8,7 +8,7 @@
  * isn't done for every forged request.  Only who had the secret can have signed:
  * the answer helps no forger.
  */
-#include "refusal.h"
+#include "refused.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

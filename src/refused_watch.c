@@ -1,5 +1,5 @@
 /*
- * refusal_watch.c
+ * refused_watch.c
  *		Which refused deliveries are news, and when that is over.
  *
  * system.deliveries_refused is told when, within an hour, three deliveries or
@@ -16,9 +16,9 @@
  *
  * stripe_sync.refusal_watch has what is known, a row an endpoint ("": names that
  * no endpoint has).  What was accepted stands there when it was noticed in
- * memory (refusal_count.c); else the inbox tells.
+ * memory (refused_count.c); else the inbox tells.
  */
-#include "refusal.h"
+#include "refused.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -1,0 +1,155 @@
+/*
+ * alert_rule.c
+ *		The rules of stripe_sync.alert: which of them an event is for.
+ */
+#include "alert.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "setup_cache.h"
+
+static void *
+read_rule(Rows *row)
+{
+	Alert *alert = palloc0(sizeof(Alert));
+	Interval *window;
+
+	alert->name = rows_text(row);
+	alert->event_type = rows_text(row);
+	alert->destination = rows_text(row);
+	alert->template = rows_text(row);
+	alert->condition = rows_varlena(row, JSONPATHOID);
+	alert->group_by = rows_varlena(row, JSONPATHOID);
+	window = rows_interval(row);
+	alert->window = endpoint_seconds(window) * USECS_PER_SEC +
+					window->time % USECS_PER_SEC;
+	alert->closed_by = rows_text(row);
+	alert->severity = rows_text(row);
+	alert->blocks = rows_jsonb(row);
+	alert->is_for_customer = strcmp(alert->destination, CUSTOMER_DESTINATION) ==
+							 0;
+	return alert;
+}
+
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((Alert *) lfirst(a))->name, ((Alert *) lfirst(b))->name);
+}
+
+static SetupCache rules = {
+	.table = "alert", .read = read_rule, .compare = compare_names};
+
+/* Does an event of this type close incidents of the rule? */
+bool
+alert_closes(const Alert *alert, const char *event_type)
+{
+	return alert->closed_by != NULL &&
+		   event_type_fits(event_type, alert->closed_by);
+}
+
+/* Does any rule look at events of this type? */
+bool
+alert_wanted(const char *event_type)
+{
+	ListCell *cell;
+
+	foreach(cell, setup_cache_entries(&rules))
+	{
+		Alert *alert = lfirst(cell);
+
+		if (event_type_fits(event_type, alert->event_type) ||
+			alert_closes(alert, event_type))
+			return true;
+	}
+	return false;
+}
+
+/* A copy that outlives a change of the rules; NULL when there is none. */
+static Alert *
+copy_alert(const Alert *alert)
+{
+	Alert *copy = palloc(sizeof(Alert));
+
+	*copy = *alert;
+	copy->name = pstrdup(alert->name);
+	copy->event_type = pstrdup(alert->event_type);
+	copy->destination = pstrdup(alert->destination);
+	copy->template = pstrdup(alert->template);
+	copy->severity = pstrdup(alert->severity);
+	if (alert->closed_by != NULL)
+		copy->closed_by = pstrdup(alert->closed_by);
+	if (alert->condition != NULL)
+		copy->condition = (JsonPath *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->condition));
+	if (alert->group_by != NULL)
+		copy->group_by = (JsonPath *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->group_by));
+	if (alert->blocks != NULL)
+		copy->blocks = (Jsonb *) PG_DETOAST_DATUM_COPY(
+			PointerGetDatum(alert->blocks));
+	return copy;
+}
+
+/* The first thing that the path finds; NULL when it finds none. */
+Jsonb *
+alert_path_first(JsonPath *path, const Event *event)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum result;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(event->document);
+	fcinfo->args[1].value = PointerGetDatum(path);
+	fcinfo->args[2].value = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	fcinfo->args[3].value = BoolGetDatum(true); /* silent */
+	for (int i = 0; i < 4; i++)
+		fcinfo->args[i].isnull = false;
+	/* with time zones: those of the caller count, as in its own queries */
+	result = jsonb_path_query_first_tz(fcinfo);
+	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
+}
+
+static bool
+scalar_of(Jsonb *json, JsonbValue *value)
+{
+	return json != NULL && JsonbExtractScalar(&json->root, value);
+}
+
+/* A predicate's answer, or whether a filter lets anything through. */
+bool
+alert_condition_holds(const Alert *alert, const Event *event)
+{
+	JsonbValue value;
+	Jsonb *found;
+
+	if (alert->condition == NULL)
+		return true;
+	found = alert_path_first(alert->condition, event);
+	if (!scalar_of(found, &value))
+		return found != NULL;
+	if (value.type == jbvBool)
+		return value.val.boolean;
+	/* a predicate's "unknown" is null */
+	return value.type != jbvNull;
+}
+
+/* Copies of the rules that are for events of this type, by name. */
+List *
+alert_rules_for(const Event *event)
+{
+	List *fitting = NIL;
+	ListCell *cell;
+
+	foreach(cell, setup_cache_entries(&rules))
+	{
+		Alert *alert = lfirst(cell);
+
+		if (event_type_fits(event->type, alert->event_type) ||
+			alert_closes(alert, event->type))
+			fitting = lappend(fitting, copy_alert(alert));
+	}
+	return fitting;
+}
