@@ -92,7 +92,7 @@ event_history_snapshots(const EventHistory *history)
 }
 
 static char *
-column_text(HeapTuple tuple, TupleDesc desc, int column)
+text_column(HeapTuple tuple, TupleDesc desc, int column)
 {
 	bool isnull;
 	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
@@ -106,9 +106,9 @@ read_version(HeapTuple tuple, TupleDesc desc)
 	Version *version = palloc0(sizeof(Version));
 	bool isnull;
 
-	version->event_id = column_text(tuple, desc, 1);
-	version->event_account = column_text(tuple, desc, 2);
-	version->event_type = column_text(tuple, desc, 3);
+	version->event_id = text_column(tuple, desc, 1);
+	version->event_account = text_column(tuple, desc, 2);
+	version->event_type = text_column(tuple, desc, 3);
 	version->created = DatumGetTimestampTz(
 		SPI_getbinval(tuple, desc, 4, &isnull));
 	return version;

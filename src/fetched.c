@@ -88,7 +88,7 @@ gone_row(const Event *event)
 }
 
 static void
-add_object(FetchedPage *page, FetchedObject *fetched)
+add_page_object(FetchedPage *page, FetchedObject *fetched)
 {
 	PageObject *object = palloc0(sizeof(PageObject));
 	Event *event = &object->event;
@@ -144,7 +144,7 @@ add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 }
 
 static void
-read_own(FetchedPage *page, PageObject *object)
+apply_fetched_own(FetchedPage *page, PageObject *object)
 {
 	FetchedObject *fetched = object->fetched;
 	FetchedRow own = {
@@ -168,13 +168,13 @@ read_own(FetchedPage *page, PageObject *object)
 }
 
 static void
-read_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
+apply_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
 	MirrorContent content = {.object = row->object,
 							 .as_of = object->event.created};
 
 	if (row->part == PART_OWN)
-		read_own(page, object);
+		apply_fetched_own(page, object);
 	else if (row->part == PART_CHILD && object->lists)
 		fetched_row_apply_child(&page->tables, row, &content);
 	else if (row->part == PART_SWEEP)
@@ -213,7 +213,7 @@ sort_rows(FetchedPage *page)
 }
 
 static void
-read_rows(FetchedPage *page)
+apply_rows(FetchedPage *page)
 {
 	SnapshotRow *former = NULL;
 
@@ -230,7 +230,7 @@ read_rows(FetchedPage *page)
 		/* the same price is embedded in many of them */
 		if (former == NULL || entry->row->part != PART_FILL ||
 			!same_row(former, entry->row))
-			read_part(page, entry->object, entry->row);
+			apply_part(page, entry->object, entry->row);
 		former = entry->row;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -253,7 +253,7 @@ ask_for_rests(const FetchedPage *page)
 }
 
 static void
-read_all(List *objects)
+apply_objects(List *objects)
 {
 	FetchedPage page = {0};
 	ListCell *cell;
@@ -270,10 +270,10 @@ read_all(List *objects)
 		else if (table_cache_find(fetched->type, TABLE_WRITE) == NULL)
 			fetched->detail = table_lacking(fetched->type);
 		else
-			add_object(&page, fetched);
+			add_page_object(&page, fetched);
 	}
 	children_locks_take(events_of(&page));
-	read_rows(&page);
+	apply_rows(&page);
 	ask_for_rests(&page);
 	mirror_close_tables(&page.tables);
 }
@@ -282,7 +282,7 @@ read_all(List *objects)
  * Apply objects in a memory context of their own; results are copied out of it.
  */
 static void
-read_apart(void *arg)
+apply_in_own_memory(void *arg)
 {
 	List *objects = arg;
 	MemoryContext memory = AllocSetContextCreate(
@@ -290,7 +290,7 @@ read_apart(void *arg)
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	ListCell *cell;
 
-	read_all(objects);
+	apply_objects(objects);
 	MemoryContextSwitchTo(old);
 	foreach(cell, objects)
 	{
@@ -306,15 +306,16 @@ read_apart(void *arg)
 void
 fetched_apply(FetchedObject *fetched)
 {
-	read_apart(list_make1(fetched));
+	apply_in_own_memory(list_make1(fetched));
 }
 
 static void
-read_alone(FetchedObject *fetched)
+apply_alone(FetchedObject *fetched)
 {
 	ErrorData *error;
 
-	if (subtransaction_run(read_apart, list_make1(fetched), NULL, &error))
+	if (subtransaction_run(apply_in_own_memory, list_make1(fetched), NULL,
+						   &error))
 		return;
 	fetched->status = "failed";
 	fetched->detail = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
@@ -332,12 +333,13 @@ fetched_apply_page(List *objects)
 	ErrorData *error;
 	ListCell *cell;
 
-	if (objects == NIL || subtransaction_run(read_apart, objects, NULL, &error))
+	if (objects == NIL ||
+		subtransaction_run(apply_in_own_memory, objects, NULL, &error))
 		return;
 	if (list_length(objects) > 1)
 		FreeErrorData(error);
 	foreach(cell, objects)
-		read_alone(lfirst(cell));
+		apply_alone(lfirst(cell));
 }
 
 /* ---- SQL ---- */

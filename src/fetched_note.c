@@ -146,7 +146,7 @@ fetched_note_knows_more(const CatalogType *type, JsonbContainer *object,
 }
 
 static void
-read_data(MirrorRow *row)
+load_data(MirrorRow *row)
 {
 	MirrorState ignored;
 	bool isnull;
@@ -183,7 +183,7 @@ fetched_note_replaced(MirrorRow *row, const MirrorContent *content)
 	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state) ||
 		!fetched_note_is_kept(type) || (is_fetched && type->npages == 0))
 		return;
-	read_data(row);
+	load_data(row);
 	object = row->data != NULL ? &row->data->root : NULL;
 	if (!is_fetched || fetched_note_knows_more(type, object, content->object))
 		fetched_note_write(type, row->id, row->account, row->state.as_of,

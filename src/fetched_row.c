@@ -103,7 +103,7 @@ lose_to_fetched(FetchedRow *fetched, MirrorRow *row, Version *newest)
 }
 
 static void
-read_history(FetchedRow *fetched, MirrorRow *row)
+read_fetched_history(FetchedRow *fetched, MirrorRow *row)
 {
 	EventHistory *history = fetched_note_read_history(fetched->type, row->id,
 													  row->account);
@@ -144,7 +144,7 @@ settle_fetched(FetchedRow *fetched, MirrorRow *row)
 	Version *newest = NULL;
 	RowVerdict verdict;
 
-	read_history(fetched, row);
+	read_fetched_history(fetched, row);
 	if (fetched->history->versions != NIL)
 		newest = newest_find(fetched->history).newest;
 	if (newest != NULL && newest->created > (late ? row->state.as_of : as_of))

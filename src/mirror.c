@@ -63,7 +63,7 @@ ask_when_ambiguous(OwnRow *own, const Verdict *verdict)
  * needed.
  */
 static EventHistory *
-read_history(OwnRow *own, MirrorRow *row)
+read_own_history(OwnRow *own, MirrorRow *row)
 {
 	const CatalogType *type = own->event->catalog;
 	EventHistory *history = fetched_note_read_history(
@@ -86,7 +86,7 @@ settle_own(OwnRow *own, MirrorRow *row)
 	Event *event = own->event;
 	Verdict verdict;
 
-	own->history = read_history(own, row);
+	own->history = read_own_history(own, row);
 	if (own->history->versions == NIL)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
 	verdict = newest_find(own->history);

@@ -32,7 +32,7 @@ typedef struct OpenTable
 /* ---- tables opened for one event ---- */
 
 static OpenTable *
-open_table(OpenTables *tables, MirrorTable *table)
+open_to_write(OpenTables *tables, MirrorTable *table)
 {
 	OpenTable *open;
 	ListCell *cell;
@@ -80,7 +80,7 @@ mirror_missing(OpenTables *tables, MirrorTable *table, const char *id,
 	MirrorRow *row = palloc0(sizeof(MirrorRow));
 
 	row->table = table;
-	row->target = open_table(tables, table)->target;
+	row->target = open_to_write(tables, table)->target;
 	row->id = id;
 	row->account = account;
 	return row;

@@ -44,7 +44,7 @@ static List *order_second(const CatalogType *type, List *versions, List *before,
 						  int depth, Verdict *verdict);
 
 static JsonbContainer *
-content(Version *version)
+version_object(Version *version)
 {
 	return version_event(version)->object;
 }
@@ -52,7 +52,7 @@ content(Version *version)
 static bool
 same_content(Version *a, Version *b)
 {
-	return json_same(content(a), content(b));
+	return json_same(version_object(a), version_object(b));
 }
 
 /* Creations come first in their second, deletions last. */
@@ -69,12 +69,13 @@ static int
 step_cost(const Second *second, JsonbContainer *before, Version *next)
 {
 	JsonbContainer *previous = version_event(next)->previous;
-	bool same = json_same(content(next), before);
+	bool same = json_same(version_object(next), before);
 
 	if (previous == NULL || JsonContainerSize(previous) == 0)
 		return same ? 0 : 1;
-	if (second->strict ? json_overlay_same(content(next), previous, before)
-					   : json_describes(previous, before))
+	if (second->strict
+			? json_overlay_same(version_object(next), previous, before)
+			: json_describes(previous, before))
 		return 0;
 	return same ? 2 : NO_ORDER; /* the same change once more */
 }
@@ -96,7 +97,7 @@ fill_costs(Second *second)
 				phase(second->versions[last]) > phase(version) ? NO_ORDER
 				: phase(version) == 2
 					? 0
-					: step_cost(second, content(second->versions[last]),
+					: step_cost(second, version_object(second->versions[last]),
 								version);
 		if (phase(version) > first)
 			second->cost[MAX_EVENTS][next] = NO_ORDER;
@@ -144,8 +145,8 @@ find_ways(Second *second)
 static bool
 beats(const Second *second, Version *a, Version *b)
 {
-	int step_a = life_cycle_rank(second->type, content(a));
-	int step_b = life_cycle_rank(second->type, content(b));
+	int step_a = life_cycle_rank(second->type, version_object(a));
+	int step_b = life_cycle_rank(second->type, version_object(b));
 
 	if (step_a != step_b)
 		return step_a > step_b;
@@ -288,7 +289,8 @@ last_state(const CatalogType *type, List *versions, int depth)
 	if (versions == NIL || depth > MAX_SECONDS)
 		return NULL;
 	second = split_last_second(versions, &before);
-	return content(llast(order_second(type, second, before, depth, &ignored)));
+	return version_object(
+		llast(order_second(type, second, before, depth, &ignored)));
 }
 
 static bool

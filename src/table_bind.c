@@ -134,7 +134,7 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute,
 }
 
 static void
-wrong_type(Relation relation, const char *column, Oid wanted)
+report_wrong_type(Relation relation, const char *column, Oid wanted)
 {
 	ereport(
 		ERROR,
@@ -157,7 +157,7 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 		if (strcmp(meta_columns[i].name, name) == 0)
 		{
 			if (attribute->atttypid != meta_columns[i].type)
-				wrong_type(relation, name, meta_columns[i].type);
+				report_wrong_type(relation, name, meta_columns[i].type);
 			table->meta[i] = attribute->attnum;
 			if (i == META_DATA)
 				table->data_compression = attribute->attcompression;
@@ -193,7 +193,8 @@ bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 			continue;
 		}
 		if (attribute->atttypid != column_value_type(column->kind))
-			wrong_type(relation, column->name, column_value_type(column->kind));
+			report_wrong_type(relation, column->name,
+							  column_value_type(column->kind));
 		if (strcmp(column->name, table->type->key) == 0)
 			table->meta[META_KEY] = attribute->attnum;
 		table->ncolumns++;

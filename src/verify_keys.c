@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 
 static ObjectKey *
-read_key(HeapTuple tuple, TupleDesc desc)
+read_object_key(HeapTuple tuple, TupleDesc desc)
 {
 	ObjectKey *key = palloc(sizeof(ObjectKey));
 
@@ -70,7 +70,7 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 		const CatalogType *type = catalog_find(object, strlen(object));
 
 		keys[type - catalog_types] = lappend(keys[type - catalog_types],
-											 read_key(tuple, desc));
+											 read_object_key(tuple, desc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -95,8 +95,8 @@ keys_in_table(MirrorTable *table, int sample, List **keys)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		*keys = lappend(*keys,
-						read_key(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+		*keys = lappend(*keys, read_object_key(SPI_tuptable->vals[i],
+											   SPI_tuptable->tupdesc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

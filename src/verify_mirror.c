@@ -119,7 +119,7 @@ report_hidden(const Inspection *in)
 
 /* Verify one row. Returns false if it has changed meanwhile. */
 static bool
-look_at(Inspection *in, const ObjectKey *key)
+verify_object(Inspection *in, const ObjectKey *key)
 {
 	RowValues is;
 	RowValues must;
@@ -152,7 +152,7 @@ look_at(Inspection *in, const ObjectKey *key)
 }
 
 static void
-look_at_children(Inspection *in, const ObjectKey *key)
+verify_children(Inspection *in, const ObjectKey *key)
 {
 	RowValues is;
 	Jsonb *data;
@@ -185,10 +185,10 @@ inspect(Inspection *in, List *keys)
 	foreach(cell, keys)
 	{
 		for (int look = 0; in->children == NIL && look < MAX_LOOKS &&
-						   !look_at(in, lfirst(cell));
+						   !verify_object(in, lfirst(cell));
 			 look++)
 			;
-		look_at_children(in, lfirst(cell));
+		verify_children(in, lfirst(cell));
 		MemoryContextReset(memory);
 		CHECK_FOR_INTERRUPTS();
 	}
