@@ -25,7 +25,7 @@ age_take(Part *part, const ApiCall *call)
 		{INT8OID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {Int64GetDatum(part->job),
 					  CStringGetTextDatum(part->account), 0};
-	Reading account = {0};
+	FetchedObject account = {0};
 	TimestampTz created;
 
 	part->finished = true;

@@ -84,5 +84,7 @@ extern const char *catalog_kind_name(FieldKind kind);
 extern const char *catalog_kind_sqltype(FieldKind kind);
 extern const CatalogField *catalog_field(const CatalogType *type,
 										 const char *name);
+extern const CatalogType *catalog_page_type(const CatalogPage *page);
+extern bool catalog_page_sweeps(const CatalogPage *page);
 
 #endif /* STRIPE_SYNC_CATALOG_H */

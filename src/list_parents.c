@@ -36,7 +36,7 @@ set_next_parent(Part *part)
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->parent_id ? part->parent_id : ""),
-		CStringGetTextDatum(snapshot_account(parent, part->account)),
+		CStringGetTextDatum(object_account(parent, part->account)),
 		TimestampTzGetDatum(part->since)};
 	char *sql = psprintf(
 		"SELECT id FROM %s.%s WHERE id OPERATOR(pg_catalog.>) $1"

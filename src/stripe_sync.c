@@ -22,7 +22,7 @@ _PG_init(void)
 	guc_define();
 	role_init();
 	engine_init();
-	table_init();
+	table_cache_init();
 	kinds_init();
 	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)

@@ -350,6 +350,16 @@ extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
 
+/* ---- in object_key.c: what identifies an object ---- */
+extern char *object_key(const CatalogType *type, JsonbContainer *object);
+extern char *account_of_accounts(const char *path);
+extern const char *object_account(const CatalogType *type, const char *account);
+
+/* ---- in object_page.c: pages embedded in an object ---- */
+extern JsonbContainer *object_page_of(const JsonbValue *value);
+extern JsonbContainer *object_page(JsonbContainer *object, const char *field,
+								   bool *complete);
+
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
 enum EventColumn

@@ -48,7 +48,7 @@ extern char *list_path(const Part *part);
 extern bool list_take_page(Part *part, const ApiCall *call);
 extern bool list_has_new_table(Part *part);
 extern TimestampTz list_created(JsonbContainer *object);
-extern void list_add_rests(Part *part, const Reading *reading);
+extern void list_add_rests(Part *part, const FetchedObject *fetched);
 extern void list_put_off_rows(const Part *part, List *readings);
 
 /* ---- in vanished.c ---- */
@@ -57,7 +57,7 @@ extern MirrorTable *mirror_table_to_read(const CatalogType *type);
 /* ---- in refetch.c ---- */
 #define OWN_ACCOUNT "/v1/account" /* the account whose key it is */
 
-extern bool object_from(const ApiCall *call, Reading *reading);
+extern bool object_from(const ApiCall *call, FetchedObject *fetched);
 
 /* ---- in reconcile.c: runs through lists of events ---- */
 #define STRIPE_KEEPS	(30 * USECS_PER_DAY)	 /* events, in its lists */
