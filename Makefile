@@ -168,11 +168,14 @@ OBJS = \
 	src/page.o \
 	src/caller.o \
 	src/job.o \
+	src/wait_job.o \
 	src/part_kind.o \
 	src/part.o \
 	src/cursor.o \
 	src/page_size.o \
 	src/outcome.o \
+	src/part_claim.o \
+	src/part_advance.o \
 	src/runner.o \
 	src/reclaim.o \
 	src/kinds.o \

@@ -1,17 +1,19 @@
 /*
  * api_key.c
- *		Stripe's keys, which the worker reads with.
+ *		The API keys with which the worker reads from Stripe.
  *
  * An endpoint's account is read with its own key or not at all.  A connected
- * account is read with a key of its own, if it has one, else with that of the
- * account above it, and a Stripe-Account or Stripe-Context header.
+ * account is read with its own key, if one is set, else with that of the
+ * account above it and a Stripe-Account or Stripe-Context header.
+ *
+ * stripe_sync.api_key is read by index scans and written by secret_row.c, never
+ * by a statement, so that no key appears in a log, in pg_stat_statements or in
+ * logical decoding.  Keys in memory are wiped after use.
  */
 #include "stripe_api.h"
 
 #include "access/genam.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -22,7 +24,10 @@
 
 /* ---- the mode of a key ---- */
 
-/* Is it plain to see, and which is it?  sk_live_..., rk_test_..., sk_org_live_... */
+/*
+ * Does the key's prefix tell its mode?  sk_live_..., rk_test_..., sk_org_live_...
+ * Sets *live to the mode.
+ */
 static bool
 key_mode(const char *key, bool *live)
 {
@@ -39,8 +44,8 @@ key_mode(const char *key, bool *live)
 }
 
 /*
- * Why a key must not read the account's objects, or NULL.  Of the key its first
- * API_KEY_MODE bytes are enough.
+ * An error text if the key's mode is not the one that the account's endpoint
+ * accepts, else NULL.  Only the first API_KEY_MODE bytes of the key are needed.
  */
 char *
 api_key_wrong_mode(const char *key, const char *account)
@@ -52,16 +57,16 @@ api_key_wrong_mode(const char *key, const char *account)
 		key_live == live)
 		return NULL;
 	return psprintf(
-		"the key is a %s key, and the endpoint of %s takes %s events",
+		"the key is a %s key, but the endpoint of %s accepts %s events",
 		key_live ? "live" : "test", account_words(account_owner(account)),
 		live ? "live" : "test");
 }
 
-/* ---- as it is stored ---- */
+/* ---- in stripe_sync.api_key ---- */
 
 /*
- * NULL: the account has none any more.  Who sets an account's key at the same
- * time waits, and replaces it.
+ * Set the account's key; NULL removes it.  An advisory lock, held until the end
+ * of the transaction, makes a session that sets the same account's key wait.
  */
 void
 api_key_store(text *account, text *key)
@@ -77,7 +82,9 @@ api_key_store(text *account, text *key)
 		secret_insert("api_key", lengthof(values), values, nulls);
 }
 
-/* False when the account has none. */
+/*
+ * Make the key of account "old" that of "new".  Returns false if there is none.
+ */
 bool
 api_key_move(const char *old, const char *new)
 {
@@ -105,15 +112,21 @@ api_key_move(const char *old, const char *new)
 
 /* ---- the key of an account ---- */
 
+/* Copy a key that can be sent in a header; false with *error otherwise. */
 static bool
-usable(const SecretBuffer *secret, int length, char *buffer, size_t size,
-	   char **trouble)
+copy_key(const SecretBuffer *secret, int length, char *buffer, size_t size,
+		 char **error)
 {
 	if (length <= 0)
 		return false;
-	if (length >= size || !secret_is_word(secret->bytes, length))
+	if (!secret_is_word(secret->bytes, length))
 	{
-		*trouble = "It has a space, or what isn't ASCII, in it.";
+		*error = "The key has a space or a character that is not ASCII.";
+		return false;
+	}
+	if (length >= size)
+	{
+		*error = psprintf("The key is longer than %zu bytes.", size - 1);
 		return false;
 	}
 	memcpy(buffer, secret->bytes, length);
@@ -121,10 +134,12 @@ usable(const SecretBuffer *secret, int length, char *buffer, size_t size,
 	return true;
 }
 
-/* False, with *trouble, when it can't be used; *found says whether there is one. */
+/*
+ * The account's own key.  Returns false, with *error a sentence, if it can't be
+ * used.
+ */
 static bool
-read_key(const char *account, char *buffer, size_t size, bool *found,
-		 char **trouble)
+read_key(const char *account, char *buffer, size_t size, char **error)
 {
 	SecretBuffer secret;
 	Relation relation;
@@ -133,16 +148,16 @@ read_key(const char *account, char *buffer, size_t size, bool *found,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
 	int length = 0;
+	bool found = HeapTupleIsValid(tuple);
 	bool good;
 	bool isnull;
 
-	*found = HeapTupleIsValid(tuple);
-	if (*found)
+	if (found)
 		length = secret_read(DatumGetTextPP(heap_getattr(
 								 tuple, 2, RelationGetDescr(relation), &isnull)),
-							 &secret, trouble);
+							 &secret, error);
 	engine_scan_end(scan, relation, snapshot);
-	good = *found && usable(&secret, length, buffer, size, trouble);
+	good = found && copy_key(&secret, length, buffer, size, error);
 	secret_wipe(&secret);
 	return good;
 }
@@ -160,7 +175,7 @@ has_key(const char *account)
 	return found;
 }
 
-/* The account whose key reads this one; NULL when there is no key for it. */
+/* The account whose key reads this one; NULL if there is no key for it. */
 static char *
 key_holder(const char *account)
 {
@@ -176,45 +191,40 @@ key_holder(const char *account)
 	return holder;
 }
 
+/* Is there a key with which the account can be read? */
 bool
 api_key_reaches(const char *account)
 {
 	return key_holder(account) != NULL;
 }
 
+/* Does the account have a key of its own? */
 bool
 api_key_is_own(const char *account)
 {
 	return has_key(account);
 }
 
-/* Do its events name the account as their context?  One of them tells. */
+/* Do the account's events name it as "context"?  One event is enough to tell. */
 static bool
 is_named_by_context(const char *account)
 {
 	static EngineStatement select = {
 		"SELECT e.id FROM stripe_sync.event e WHERE e.account = $1"
-		" AND e.account <> '' LIMIT 1",
-		1,
-		{TEXTOID}};
-	Datum value = CStringGetTextDatum(account);
-	MemoryContext context = CurrentMemoryContext;
-	char *id = NULL;
+		" AND e.account <> '' LIMIT 1"};
+	char *id = statement_text(&select, ARGS(arg_text(account)));
 	Event event;
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		id = MemoryContextStrdup(
-			context,
-			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
 	return id != NULL && event_load(id, account, &event) && event.by_context;
 }
 
-/* What the header says; with an organisation's key it is always a context. */
+/*
+ * The header that selects the account.  With an organization's key Stripe
+ * accepts only Stripe-Context.
+ */
 static void
-aim(const char *account, const char *holder, const char *key, ApiTarget *target)
+set_target(const char *account, const char *holder, const char *key,
+		   ApiTarget *target)
 {
 	const char *below = account_below(account, holder);
 
@@ -226,58 +236,53 @@ aim(const char *account, const char *holder, const char *key, ApiTarget *target)
 }
 
 static char *
-no_key(const char *account)
+hint_to_set_key(const char *account)
 {
 	char *owner = account_owner(account);
 
 	if (owner[0] == '\0')
-		return "There is no key of Stripe's: call stripe_sync.set_api_key().";
+		return "There is no Stripe API key: call stripe_sync.set_api_key().";
 	return psprintf(
-		"There is no key of Stripe's for account \"%s\": call stripe_sync.set_api_key('rk_...', %s).",
+		"There is no Stripe API key for account \"%s\": call stripe_sync.set_api_key('rk_...', %s).",
 		owner, quote_literal_cstr(owner));
 }
 
 /*
- * The key for an account, in the caller's buffer, which the caller wipes, and
- * what is to be said with it; false with *trouble, a sentence.
+ * Load the key that reads an account into the caller's buffer, which the caller
+ * wipes, and the header that goes with it into *target.  Returns false, with
+ * *error a sentence, if there is no key or it can't be used.
  */
 bool
 api_key_load(const char *account, char *buffer, size_t size, ApiTarget *target,
-			 char **trouble)
+			 char **error)
 {
 	char *holder = key_holder(account);
 	char *wrong;
-	bool found;
 
 	*target = (ApiTarget){0};
-	*trouble = no_key(account);
-	if (holder == NULL || !read_key(holder, buffer, size, &found, trouble))
+	*error = hint_to_set_key(account);
+	if (holder == NULL || !read_key(holder, buffer, size, error))
 		return false;
 	wrong = api_key_wrong_mode(buffer, account);
 	if (wrong != NULL)
 	{
-		*trouble = psprintf("Nothing is read: %s.", wrong);
+		*error = psprintf("Nothing is read: %s.", wrong);
 		return false;
 	}
-	aim(account, holder, buffer, target);
+	set_target(account, holder, buffer, target);
 	return true;
 }
 
-/* Is there any?  Whether it is good, Stripe says. */
+/* Is any key set?  Whether it is valid is not known before a request. */
 bool
 api_key_is_set(void)
 {
-	static EngineStatement select = {"SELECT 1 FROM stripe_sync.api_key LIMIT 1"};
-	bool is;
+	static EngineStatement select = {"SELECT FROM stripe_sync.api_key LIMIT 1"};
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	is = SPI_processed > 0;
-	SPI_finish();
-	return is;
+	return statement_exec(&select, NO_ARGS) > 0;
 }
 
-/* Of which mode is a key, sk_live_... or rk_live_...? */
+/* Is it a key of live mode: sk_live_... or rk_live_...? */
 bool
 api_key_opens_live(const char *key)
 {
@@ -286,46 +291,46 @@ api_key_opens_live(const char *key)
 	return key_mode(key, &live) && live;
 }
 
-/* And one's own? */
+/* Is the key of the account '' one of live mode? */
 bool
 api_key_is_live(void)
 {
 	char buffer[MAX_SECRET + 1] = {0};
 	ApiTarget ignored;
-	char *trouble;
-	bool live = api_key_load("", buffer, sizeof(buffer), &ignored, &trouble) &&
+	char *error;
+	bool live = api_key_load("", buffer, sizeof(buffer), &ignored, &error) &&
 				api_key_opens_live(buffer);
 
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 	return live;
 }
 
-/* For an account that somebody names. */
+/* Raise 55000 if there is no key that reads the account. */
 void
-refuse_account_without_key(const char *account)
+api_key_require_for(const char *account)
 {
 	if (!api_key_reaches(account))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("there is no key of Stripe's to read %s with",
+						errmsg("there is no Stripe API key to read %s with",
 							   account_words(account)),
-						errhint("%s", no_key(account))));
+						errhint("%s", hint_to_set_key(account))));
 }
 
+/* Raise 55000 if there is no key at all. */
 void
-refuse_without_key(void)
+api_key_require(void)
 {
 	if (!api_key_is_set())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no key of Stripe's to read with"),
+				 errmsg("no Stripe API key is set"),
 				 errhint("SELECT stripe_sync.set_api_key('rk_live_...')")));
 }
 
 /*
- * The accounts whose objects and events there are, one's own ('') first, as far
- * as there is a key to read them with: those of endpoints, those with a key, and
- * those that events have come from.  Of the inbox's index the first entry of
- * each account is looked at.
+ * The accounts that can be read, '' first: accounts of endpoints, accounts with
+ * a key, and accounts that events have come from, as far as there is a key.
+ * The recursive query reads one index entry for each account of the inbox.
  */
 List *
 api_accounts(void)
@@ -341,25 +346,17 @@ api_accounts(void)
 		" SELECT '' UNION SELECT account FROM heard WHERE account IS NOT NULL"
 		" UNION SELECT account FROM stripe_sync.endpoint"
 		" UNION SELECT account FROM stripe_sync.api_key ORDER BY 1"};
-	MemoryContext context = CurrentMemoryContext;
-	List *accounts = NIL;
 	List *readable = NIL;
-	ListCell *cell;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select, NO_ARGS);
+	while (rows_next(&rows))
 	{
-		char *account = SPI_getvalue(SPI_tuptable->vals[i],
-									 SPI_tuptable->tupdesc, 1);
-		MemoryContext old = MemoryContextSwitchTo(context);
+		char *account = rows_text(&rows);
 
-		accounts = lappend(accounts, pstrdup(account));
-		MemoryContextSwitchTo(old);
+		if (api_key_reaches(account))
+			readable = lappend(readable, account);
 	}
-	SPI_finish();
-	foreach(cell, accounts)
-		if (api_key_reaches(lfirst(cell)))
-			readable = lappend(readable, lfirst(cell));
+	rows_close(&rows);
 	return readable;
 }

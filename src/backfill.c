@@ -503,7 +503,7 @@ make_job(Datum arguments)
 	if (SPI_processed == 0)
 		return 0;
 	job = DatumGetInt64(engine_value());
-	job_note_made(job, "backfill");
+	job_note_created(job, "backfill");
 	return job;
 }
 
@@ -560,7 +560,7 @@ ENGINE_FUNCTION(stripe_sync_backfill)
 	plan.wanted = find_wanted(types);
 	refuse_nothing(plan.wanted);
 	scope = role_enter_engine();
-	refuse_without_key();
+	api_key_require();
 	SPI_connect();
 	job = find_or_make(&plan, arguments_of(types, plan.since));
 	SPI_finish();

@@ -1,16 +1,17 @@
 /*
  * caller.c
- *		Requests to Stripe in the air: paced, sent, tried again, logged.
+ *		The HTTP client for Stripe's API: rate limit, retries, log.
  *
- * A call is in one of three lists: queued, until it may go; flying; answered,
- * until who asked takes it.  The pace is a token bucket: stripe_sync.stripe_rate
- * a second, halved whenever Stripe says that it is too much, and growing back.
- * No transaction is open here; the log is written with what came of a call.
+ * A call is in one of three lists: queued, sent, or answered.  Answered calls
+ * are taken by the runner of parts.  The rate limit is a token bucket of
+ * stripe_sync.stripe_rate requests a second; the rate is halved at each 429 and
+ * grows back with good answers.
+ *
+ * No transaction is open while a request is sent or awaited.  The log entries of
+ * attempts are kept in memory and written in the transaction of the answer.
  */
 #include "stripe_api.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -18,16 +19,16 @@
 #include <openssl/crypto.h>
 
 #define MAX_ANSWER		   (32 * 1024 * 1024) /* bytes of a page */
-#define MAX_IN_AIR		   6 /* of the worker's connections: Slack needs some too */
+#define MAX_SENT		   6 /* of the worker's connections; Slack needs others */
 #define MAX_TRIES		   6
-#define LONGEST_WAIT	   60 /* seconds: for longer it isn't kept in hand */
+#define LONGEST_WAIT	   60 /* seconds; a longer Retry-After ends the call */
 #define CALL_BACKOFF_FIRST (USECS_PER_SEC / 2)
 #define CALL_BACKOFF_MOST  (30 * USECS_PER_SEC)
-#define BURST			   5 /* requests that may go at once after a pause */
-#define LEAST_RATE		   0.2 /* requests a second, however often Stripe refuses */
-#define GROWTH			   0.02 /* of the full rate, with each answer that is good */
+#define BURST			   5   /* requests that may be sent at once after a pause */
+#define LEAST_RATE		   0.2 /* requests a second */
+#define GROWTH			   0.02 /* of the full rate, with each good answer */
 
-/* An attempt, to be logged. */
+/* An attempt, for stripe_sync.api_call */
 typedef struct LogEntry
 {
 	dlist_node node;
@@ -44,13 +45,13 @@ typedef struct LogEntry
 } LogEntry;
 
 static dlist_head queued = DLIST_STATIC_INIT(queued);
-static dlist_head flying = DLIST_STATIC_INIT(flying);
+static dlist_head sent_calls = DLIST_STATIC_INIT(sent_calls);
 static dlist_head answered = DLIST_STATIC_INIT(answered);
 static dlist_head log_entries = DLIST_STATIC_INIT(log_entries);
-static int nflying = 0;
-static bool has_news = false; /* since the last turn */
+static int nsent = 0;
+static bool has_news = false; /* an answer has arrived since the last turn */
 
-static double rate = 0; /* requests a second that Stripe seems to allow */
+static double rate = 0; /* requests a second; 0: not yet set */
 static double tokens = BURST;
 static TimestampTz filled_at = 0;
 
@@ -58,8 +59,12 @@ static TimestampTz newest_as_of = 0; /* of all answers so far */
 
 /* ---- calls ---- */
 
+/*
+ * A new call, in a memory context of its own, to be freed by api_call_free().
+ * "method" is not copied.
+ */
 ApiCall *
-call_make(const char *method, const char *path, const char *account,
+api_call_new(const char *method, const char *path, const char *account,
 		  const char *key)
 {
 	MemoryContext memory = AllocSetContextCreate(
@@ -74,9 +79,9 @@ call_make(const char *method, const char *path, const char *account,
 	return call;
 }
 
-/* It may hold a secret: that of an endpoint made at Stripe. */
+/* The answer may hold a secret: that of an endpoint created at Stripe. */
 static void
-forget_answer(ApiCall *call)
+free_answer(ApiCall *call)
 {
 	if (call->body != NULL)
 	{
@@ -88,20 +93,21 @@ forget_answer(ApiCall *call)
 }
 
 void
-call_free(ApiCall *call)
+api_call_free(ApiCall *call)
 {
 	OPENSSL_cleanse(call->key, strlen(call->key));
-	forget_answer(call);
+	free_answer(call);
 	MemoryContextDelete(call->memory);
 }
 
+/* Queue a call.  The client owns it until client_take_answer() returns it. */
 void
-caller_submit(ApiCall *call)
+client_submit(ApiCall *call)
 {
 	dlist_push_tail(&queued, &call->node);
 }
 
-/* ---- the pace ---- */
+/* ---- the rate limit ---- */
 
 static void
 fill_bucket(TimestampTz now)
@@ -114,9 +120,9 @@ fill_bucket(TimestampTz now)
 	filled_at = now;
 }
 
-/* When may the next one go? */
+/* When may the next request be sent? */
 static TimestampTz
-next_token(TimestampTz now)
+next_token_at(TimestampTz now)
 {
 	return tokens >= 1
 			   ? now
@@ -124,7 +130,7 @@ next_token(TimestampTz now)
 }
 
 static void
-mind_the_pace(const ApiCall *call)
+adjust_rate(const ApiCall *call)
 {
 	if (call->status == 429)
 	{
@@ -138,7 +144,7 @@ mind_the_pace(const ApiCall *call)
 /* ---- answers ---- */
 
 static void
-note_attempt(const ApiCall *call, const HttpAnswer *answer)
+log_attempt(const ApiCall *call, const HttpAnswer *answer)
 {
 	LogEntry *entry = MemoryContextAllocZero(TopMemoryContext, sizeof(LogEntry));
 
@@ -155,9 +161,9 @@ note_attempt(const ApiCall *call, const HttpAnswer *answer)
 	dlist_push_tail(&log_entries, &entry->node);
 }
 
-/* When to repeat the request: not before Retry-After, if Stripe sent it. */
+/* When to repeat the request: not before Retry-After, if Stripe sent it */
 static TimestampTz
-again_at(const ApiCall *call, const HttpAnswer *answer)
+retry_at(const ApiCall *call, const HttpAnswer *answer)
 {
 	int64 delay = backoff_delay(call->attempt, CALL_BACKOFF_FIRST,
 								CALL_BACKOFF_MOST);
@@ -168,12 +174,13 @@ again_at(const ApiCall *call, const HttpAnswer *answer)
 }
 
 /*
- * Of two requests, one after the other, the second knows all that the first
- * does, though Stripe's clock has whole seconds only and it may have taken
- * longer.  Unless Stripe's clock was set: by more than can be explained.
+ * A request that was sent after an answer arrived has a later as_of than that
+ * answer, even if Stripe's clock, which has whole seconds, or a longer duration
+ * says otherwise.  A difference that those can't explain means that Stripe's
+ * clock was set back; the order begins anew then.
  */
 static void
-keep_order(ApiCall *call, const HttpAnswer *answer)
+order_as_of(ApiCall *call, const HttpAnswer *answer)
 {
 	TimestampTz doubt = answer->finished - answer->started + 3 * USECS_PER_SEC;
 
@@ -186,33 +193,35 @@ keep_order(ApiCall *call, const HttpAnswer *answer)
 		newest_as_of = call->as_of;
 }
 
-/* How often the same may be asked for, as far as this answer goes. */
+/* How often the request may be sent, given its last answer */
 static int
-tries_of(const ApiCall *call)
+most_tries(const ApiCall *call)
 {
-	return call->spoilt && call->page_tries > 0 ? call->page_tries : MAX_TRIES;
+	return call->incomplete && call->page_tries > 0 ? call->page_tries
+													: MAX_TRIES;
 }
 
+/* Called by the HTTP layer when a request has ended. */
 static void
-call_landed(HttpAnswer *answer)
+call_ended(HttpAnswer *answer)
 {
 	ApiCall *call = answer->owner;
 
 	dlist_delete(&call->node);
-	nflying--;
+	nsent--;
 	has_news = true;
 	call->length = answer->length;
 	call->body = http_keep_body(answer);
 	api_judge(call, answer);
-	keep_order(call, answer);
-	mind_the_pace(call);
-	note_attempt(call, answer);
+	order_as_of(call, answer);
+	adjust_rate(call);
+	log_attempt(call, answer);
 	call->retry_after = answer->retry_after;
-	if (call->verdict == API_AGAIN && call->attempt < tries_of(call) &&
+	if (call->verdict == API_AGAIN && call->attempt < most_tries(call) &&
 		answer->retry_after <= LONGEST_WAIT)
 	{
-		forget_answer(call);
-		call->due = again_at(call, answer);
+		free_answer(call);
+		call->due = retry_at(call, answer);
 		dlist_push_tail(&queued, &call->node);
 	}
 	else
@@ -220,8 +229,9 @@ call_landed(HttpAnswer *answer)
 	http_free(answer);
 }
 
+/* A call whose answer is final, now the caller's to free; NULL if there is none. */
 ApiCall *
-caller_take(void)
+client_take_answer(void)
 {
 	return dlist_is_empty(&answered)
 			   ? NULL
@@ -230,31 +240,32 @@ caller_take(void)
 
 /* ---- sending ---- */
 
-/* It ends before it has begun. */
+/* End a call without sending it. */
 static void
-refuse_call(ApiCall *call, ApiVerdict verdict, const char *code,
-			const char *trouble)
+fail_call(ApiCall *call, ApiVerdict verdict, const char *code,
+		  const char *error)
 {
 	call->verdict = verdict;
 	call->status = 0;
 	strlcpy(call->code, code, sizeof(call->code));
-	strlcpy(call->trouble, trouble, sizeof(call->trouble));
+	strlcpy(call->error, error, sizeof(call->error));
 	dlist_push_tail(&answered, &call->node);
 }
 
+/* libcurl copies the headers, so the buffer with the key is wiped here. */
 static void
-dispatch(ApiCall *call)
+send_call(ApiCall *call)
 {
 	HttpRequest request = {.method = call->method,
 						   .body = call->form,
 						   .max_answer = MAX_ANSWER,
 						   .timeout = guc_stripe_timeout,
-						   .landed = call_landed,
+						   .landed = call_ended,
 						   .owner = call};
 	StringInfoData buffers[API_HEADERS];
 	char *url = psprintf("%s%s", guc_stripe_api_base, call->path);
 	char *refusal = http_refusal(url, HTTP_STRIPE_API);
-	char *trouble = NULL;
+	char *error = NULL;
 
 	for (int i = 0; i < lengthof(buffers); i++)
 		initStringInfo(&buffers[i]);
@@ -264,23 +275,24 @@ dispatch(ApiCall *call)
 	call->attempt++;
 	call->floor = newest_as_of;
 	if (refusal != NULL)
-		refuse_call(call, API_REFUSED, "url_refused", refusal);
-	else if (http_start(&request, &trouble))
+		fail_call(call, API_REFUSED, "url_refused", refusal);
+	else if (http_start(&request, &error))
 	{
-		dlist_push_tail(&flying, &call->node);
-		nflying++;
+		dlist_push_tail(&sent_calls, &call->node);
+		nsent++;
 	}
 	else
-		refuse_call(call, API_AGAIN, "connection", trouble);
+		fail_call(call, API_AGAIN, "connection", error);
 	OPENSSL_cleanse(buffers[0].data, buffers[0].maxlen);
 }
 
 /*
- * Send what is due, as far as pace and connections allow.  False when nothing
- * was; then *next is when something may be, but for what is in the air.
+ * Send the queued calls that are due, as far as the rate limit and the number of
+ * connections allow.  Returns whether any was sent.  *next is set to the time at
+ * which the next may be, DT_NOEND if that depends on an answer.
  */
 bool
-caller_turn(TimestampTz *next)
+client_send_due(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
@@ -294,15 +306,15 @@ caller_turn(TimestampTz *next)
 	dlist_foreach_modify(iter, &queued)
 	{
 		ApiCall *call = dlist_container(ApiCall, node, iter.cur);
-		TimestampTz when = Max(call->due, next_token(now));
+		TimestampTz when = Max(call->due, next_token_at(now));
 
 		if (when > now)
 			*next = Min(*next, when);
-		else if (nflying < MAX_IN_AIR && http_room() > 0)
+		else if (nsent < MAX_SENT && http_room() > 0)
 		{
 			dlist_delete(&call->node);
 			tokens -= 1;
-			dispatch(call);
+			send_call(call);
 			sent = true;
 		}
 	}
@@ -310,31 +322,31 @@ caller_turn(TimestampTz *next)
 }
 
 static void
-drop_all(dlist_head *head)
+free_all(dlist_head *head)
 {
 	while (!dlist_is_empty(head))
-		call_free(dlist_container(ApiCall, node, dlist_pop_head_node(head)));
+		api_call_free(dlist_container(ApiCall, node, dlist_pop_head_node(head)));
 }
 
-/* Has something landed, whose outcome is known or that is to be tried again? */
+/* Has a request ended since the last client_send_due()? */
 bool
-caller_has_news(void)
+client_has_news(void)
 {
 	return has_news;
 }
 
 /*
- * What is in the air isn't waited for: it only reads, or is known again by its
- * idempotency key.
+ * Free all calls without waiting for answers.  That is safe because requests
+ * only read, or have an idempotency key with which Stripe repeats its answer.
  */
 void
-caller_drop(void)
+client_abandon(void)
 {
-	http_abandon(call_landed);
-	drop_all(&queued);
-	drop_all(&flying);
-	drop_all(&answered);
-	nflying = 0;
+	http_abandon(call_ended);
+	free_all(&queued);
+	free_all(&sent_calls);
+	free_all(&answered);
+	nsent = 0;
 }
 
 /* ---- the log ---- */
@@ -346,29 +358,24 @@ write_entry(const LogEntry *entry)
 		"INSERT INTO stripe_sync.api_call (job, method, path, account, attempt,"
 		" started_at, duration, status, code, request_id)"
 		" VALUES (nullif($1, 0), $2, $3, $4, $5, $6, $7 - $6, nullif($8, 0),"
-		"  nullif($9, ''), nullif($10, ''))",
-		10,
-		{INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID,
-		 TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTOID}};
-	Datum values[] = {Int64GetDatum(entry->job),
-					  CStringGetTextDatum(entry->method),
-					  CStringGetTextDatum(entry->path),
-					  CStringGetTextDatum(entry->account),
-					  Int32GetDatum(entry->attempt),
-					  TimestampTzGetDatum(entry->started),
-					  TimestampTzGetDatum(entry->finished),
-					  Int32GetDatum(entry->status),
-					  CStringGetTextDatum(entry->code),
-					  CStringGetTextDatum(entry->request_id)};
+		"  nullif($9, ''), nullif($10, ''))"};
 
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+	(void) statement_exec(
+		&insert,
+		ARGS(arg_int8(entry->job), arg_text(entry->method),
+			 arg_text(entry->path), arg_text(entry->account),
+			 arg_int4(entry->attempt), arg_time(entry->started),
+			 arg_time(entry->finished), arg_int4(entry->status),
+			 arg_text(entry->code), arg_text(entry->request_id)));
 }
 
-/* Within the caller's transaction: what then fails to commit isn't logged. */
+/*
+ * Write the log of all attempts since the last call, in the caller's
+ * transaction.  If that is rolled back, those attempts are missing in the log.
+ */
 void
-caller_write_log(void)
+client_write_log(void)
 {
-	SPI_connect();
 	while (!dlist_is_empty(&log_entries))
 	{
 		LogEntry *entry = dlist_container(LogEntry, node,
@@ -377,5 +384,4 @@ caller_write_log(void)
 		write_entry(entry);
 		pfree(entry);
 	}
-	SPI_finish();
 }

@@ -1,10 +1,11 @@
 /*
  * cursor.c
- *		Where a part is in its list.
+ *		The position of a part in its list.
  *
- * A list that does not end is found by Brent's algorithm: a cursor is kept and
- * compared with those that follow, for twice as many each time.  Its memory is
- * constant, however long the list is.
+ * A list that never ends is found by Brent's algorithm: one cursor is saved and
+ * compared with those that follow, for twice as many pages each time.  It needs
+ * constant memory however long the list is.  Without it, a proxy or a mock of
+ * the API that ignores starting_after would have the same page read for ever.
  */
 #include "jobs_internal.h"
 
@@ -16,28 +17,32 @@ part_set_cursor(Part *part, const char *cursor)
 	part_set_string(part, &part->cursor, cursor);
 }
 
-/* Where it was before what it may have to come back to. */
+/* Remember the cursor before the first of several unreadable objects. */
 void
-part_keep_cursor(Part *part)
+part_save_cursor(Part *part)
 {
-	part_set_string(part, &part->sound_cursor, part->cursor);
+	part_set_string(part, &part->cursor_before_unreadable, part->cursor);
 }
 
+/* Go back to the cursor that part_save_cursor() remembered. */
 void
 part_return_to_cursor(Part *part)
 {
-	part_set_string(part, &part->cursor, part->sound_cursor);
+	part_set_string(part, &part->cursor, part->cursor_before_unreadable);
 }
 
 static void
 begin_lap(Part *part)
 {
-	part_set_string(part, &part->tortoise, NULL);
+	part_set_string(part, &part->saved_cursor, NULL);
 	part->steps = 0;
 	part->lap = 1;
 }
 
-/* From the top: the same ids follow again, and that is no circle. */
+/*
+ * Begin the list again from the top.  The same ids follow then, so the search
+ * for a cycle begins again too.
+ */
 void
 part_restart(Part *part)
 {
@@ -45,26 +50,29 @@ part_restart(Part *part)
 	begin_lap(part);
 }
 
-/* Has the list been at "next" before?  Asked once for each new cursor. */
+/*
+ * Has the list had the cursor "next" before?  To be called once for each new
+ * cursor.
+ */
 bool
-part_goes_round(Part *part, const char *next)
+part_cursor_repeats(Part *part, const char *next)
 {
 	if (part->lap == 0)
 		begin_lap(part);
-	if (part->tortoise != NULL && strcmp(part->tortoise, next) == 0)
+	if (part->saved_cursor != NULL && strcmp(part->saved_cursor, next) == 0)
 		return true;
 	if (++part->steps >= part->lap)
 	{
-		part_set_string(part, &part->tortoise, next);
+		part_set_string(part, &part->saved_cursor, next);
 		part->steps = 0;
 		part->lap *= 2;
 	}
 	return false;
 }
 
-/* ---- undone ---- */
+/* ---- rollback ---- */
 
-/* Where a part is, before what may fail; within the transaction's memory. */
+/* The part's position, in the current memory context, for part_restore() */
 PartMark
 part_mark(const Part *part)
 {
@@ -73,6 +81,7 @@ part_mark(const Part *part)
 					  part->until, part->progress};
 }
 
+/* Go back to a mark, after the subtransaction that wrote a page was aborted. */
 void
 part_restore(Part *part, const PartMark *mark)
 {
@@ -80,5 +89,5 @@ part_restore(Part *part, const PartMark *mark)
 	part_set_parent(part, mark->parent_id);
 	part->until = mark->until;
 	part->progress = mark->progress;
-	part_forget(part);
+	part_reset_results(part);
 }

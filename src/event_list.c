@@ -318,12 +318,12 @@ move_cursor(Part *part, const EventPage *page)
 {
 	if (page->last == NULL ||
 		(part->cursor != NULL && strcmp(page->last, part->cursor) == 0) ||
-		part_goes_round(part, page->last))
+		part_cursor_repeats(part, page->last))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's list of events does not go on: its pages end "
 						"with the same event"),
-				 answer_is_useless()));
+				 answer_is_invalid()));
 	part_set_cursor(part, page->last);
 }
 
@@ -335,7 +335,7 @@ events_take(Part *part, const ApiCall *call)
 	TimestampTz listed_since = part->since;
 	bool begins = part->until == DT_NOBEGIN;
 	bool has_more;
-	List *elements = page_read(call->body, call->length, &has_more);
+	List *elements = list_page_read(call->body, call->length, &has_more);
 	ListCell *cell;
 
 	set_range(part, call);
@@ -349,7 +349,7 @@ events_take(Part *part, const ApiCall *call)
 	set_progress(part, &page);
 	part->pages++;
 	if (page.oldest < part->since || (!has_more && listed_since <= part->since))
-		gap_close(part, call->as_of);
+		missing_events_finish(part, call->as_of);
 	else if (has_more && !(begins && page.oldest > part->until))
 		move_cursor(part, &page);
 	/* else again: a list that has been widened, or without what is too young */
@@ -360,12 +360,12 @@ events_take(Part *part, const ApiCall *call)
 /* A run that has failed goes on when Stripe may have forgotten its cursor. */
 const PartKind part_events = {.name = "events",
 							  .path = events_path,
-							  .take = events_take,
-							  .pass_over = unread_pass_over,
-							  .passed_over = unread_passed_over,
-							  .ended = unread_over,
-							  .cancelled = gap_release,
-							  .cursor_may_go = CURSOR_MISSING,
-							  .quiet = true,
+							  .process = events_take,
+							  .skip = unread_skip,
+							  .skipped = unread_report_skipped,
+							  .ended = unread_part_ended,
+							  .cancelled = missing_events_release_job,
+							  .restart_on = CURSOR_MISSING,
+							  .lazy_commit = true,
 							  .shrinks = true,
-							  .again = "SELECT stripe_sync.reconcile()"};
+							  .retry_sql = "SELECT stripe_sync.reconcile()"};

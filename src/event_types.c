@@ -99,7 +99,7 @@ list_all(WishList *list)
 }
 
 bool
-event_type_known(const char *type)
+event_type_is_known(const char *type)
 {
 	for (int i = 0; i < catalog_ntypes; i++)
 		for (int j = 0; j < catalog_types[i].nevent_types; j++)

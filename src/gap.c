@@ -182,7 +182,7 @@ raise_watermark(const Part *part)
 
 /* The bottom of an account's list has been reached; "now" is by Stripe's clock. */
 void
-gap_close(Part *part, TimestampTz now)
+missing_events_finish(Part *part, TimestampTz now)
 {
 	Gap gap;
 
@@ -197,13 +197,13 @@ gap_close(Part *part, TimestampTz now)
 	}
 	if (now - RECONCILE_YOUNG - part->until >
 		guc_reconcile_interval * USECS_PER_SEC)
-		reconcile_hurry();
+		reconcile_run_soon();
 	part->finished = true;
 }
 
 /* What a run has stored, and will not come to release: it was called off. */
 void
-gap_release(int64 job)
+missing_events_release_job(int64 job)
 {
 	static EngineStatement select = {
 		"SELECT DISTINCT account FROM stripe_sync.job_part"

@@ -1,6 +1,6 @@
 /*
  * jobs.h
- *		Jobs and their parts, for those who implement kinds of parts.
+ *		Jobs and their parts, for the files that implement kinds of parts.
  */
 #ifndef STRIPE_SYNC_JOBS_H
 #define STRIPE_SYNC_JOBS_H
@@ -9,23 +9,23 @@
 
 /* ---- in job.c ---- */
 extern int64 job_create(const char *kind);
-extern void job_note_made(int64 job, const char *kind);
+extern void job_note_created(int64 job, const char *kind);
 
-/* ---- in part_kind.c: which kinds there are ---- */
+/* ---- in part_kind.c: the registry ---- */
 extern void part_kinds_register(const PartKind *const *all, int count);
 
-/* ---- in part.c: a part, as read and written ---- */
+/* ---- in part.c: a claimed part ---- */
 extern const CatalogType *part_type(const Part *part);
 extern void part_set_parent(Part *part, const char *id);
 extern void part_set_progress(Part *part, double progress);
 extern void part_note(Part *part, const char *note);
 
-/* ---- in cursor.c: where a part is in its list ---- */
+/* ---- in cursor.c: the position of a part in its list ---- */
 extern void part_set_cursor(Part *part, const char *cursor);
 extern void part_restart(Part *part);
-extern bool part_goes_round(Part *part, const char *next);
+extern bool part_cursor_repeats(Part *part, const char *next);
 
-/* Where a part was, should what follows fail. */
+/* A part's position, to go back to when a subtransaction fails */
 typedef struct PartMark
 {
 	char *cursor;
@@ -37,9 +37,9 @@ typedef struct PartMark
 extern PartMark part_mark(const Part *part);
 extern void part_restore(Part *part, const PartMark *mark);
 
-/* ---- in outcome.c ---- */
+/* ---- in outcome.c: failures ---- */
 extern bool outcome_guard(void (*body)(void *), void *arg,
 						  bool (*excuse)(const ErrorData *), ErrorData **error);
-extern bool part_is_tried_out(const Part *part);
+extern bool part_is_last_try(const Part *part);
 
 #endif /* STRIPE_SYNC_JOBS_H */

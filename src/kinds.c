@@ -1,8 +1,9 @@
 /*
  * kinds.c
- *		The kinds of parts that there are.
+ *		The list of all kinds of parts.
  *
- * Jobs are worked at without knowing any of them (part_kind.c).
+ * Jobs depend on none of the kinds (part_kind.c).  kinds_init() registers them
+ * when the library is loaded.
  */
 #include "sync.h"
 

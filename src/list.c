@@ -65,7 +65,7 @@ path_append_page(StringInfo path, const Part *part)
 }
 
 char *
-list_path(const Part *part)
+object_list_path(const Part *part)
 {
 	StringInfoData path;
 
@@ -201,7 +201,7 @@ note_failures(Part *part, List *objects)
  * read again.
  */
 void
-list_put_off_rows(const Part *part, List *objects)
+object_list_retry_rows(const Part *part, List *objects)
 {
 	ListCell *cell;
 
@@ -262,7 +262,7 @@ add_rest(const Part *part, const FetchedObject *fetched, const char *url)
  * such a part brings is not looked into further.
  */
 void
-list_add_rests(Part *part, const FetchedObject *fetched)
+object_list_add_rests(Part *part, const FetchedObject *fetched)
 {
 	if (part->kind == &part_rest)
 		return;
@@ -313,19 +313,19 @@ move_cursor(Part *part, List *elements)
 	if (last != NULL && id == NULL)
 		id = key_of(last);
 	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
-		part_goes_round(part, id))
+		part_cursor_repeats(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 			 errmsg(
 				 "the list does not end: Stripe says that there is more, and lists the same again, or nothing"),
-			 answer_is_useless()));
+			 answer_is_invalid()));
 	part_set_cursor(part, id);
 }
 
 /* When an object was made, by itself; DT_NOBEGIN where it doesn't say. */
 TimestampTz
-list_created(JsonbContainer *object)
+object_created(JsonbContainer *object)
 {
 	JsonbValue created;
 	int64 seconds;
@@ -343,7 +343,7 @@ show_progress(Part *part, List *objects)
 {
 	TimestampTz bottom = part->since != DT_NOBEGIN ? part->since : part->oldest;
 	TimestampTz created = objects != NIL
-							  ? list_created(
+							  ? object_created(
 									((FetchedObject *) llast(objects))->object)
 							  : DT_NOBEGIN;
 
@@ -354,18 +354,18 @@ show_progress(Part *part, List *objects)
 
 /* Writes a page; true when the list goes on behind it. */
 bool
-list_take_page(Part *part, const ApiCall *call)
+object_list_write_page(Part *part, const ApiCall *call)
 {
 	bool has_more;
-	List *elements = page_read(call->body, call->length, &has_more);
+	List *elements = list_page_read(call->body, call->length, &has_more);
 	List *objects = read_elements(part, elements, call->as_of);
 	ListCell *cell;
 
 	fetched_apply_page(objects);
 	note_failures(part, objects);
-	list_put_off_rows(part, objects);
+	object_list_retry_rows(part, objects);
 	foreach(cell, objects)
-		list_add_rests(part, lfirst(cell));
+		object_list_add_rests(part, lfirst(cell));
 	part->pages++;
 	part->objects += list_length(objects);
 	if (part->until == DT_NOBEGIN || call->as_of < part->until)
@@ -378,7 +378,7 @@ list_take_page(Part *part, const ApiCall *call)
 
 /* A table that was dropped and made anew has nothing of the pages before. */
 bool
-list_has_new_table(Part *part)
+object_list_table_changed(Part *part)
 {
 	MirrorTable *table = table_cache_find(part_type(part), TABLE_WRITE);
 	Oid former = part->mirror_table;
@@ -392,9 +392,9 @@ list_has_new_table(Part *part)
 static void
 list_take(Part *part, const ApiCall *call)
 {
-	if (list_has_new_table(part) && part->cursor != NULL)
+	if (object_list_table_changed(part) && part->cursor != NULL)
 		part_restart(part);
-	else if (!list_take_page(part, call))
+	else if (!object_list_write_page(part, call))
 		part->finished = true;
 }
 
@@ -402,17 +402,17 @@ list_take(Part *part, const ApiCall *call)
 static void
 rest_take(Part *part, const ApiCall *call)
 {
-	part->finished = call->verdict != API_OK || !list_take_page(part, call);
+	part->finished = call->verdict != API_OK || !object_list_write_page(part, call);
 	if (call->verdict == API_REFUSED)
 	{
-		char *said = psprintf("%s: %s", part->list_path, call->trouble);
+		char *said = psprintf("%s: %s", part->list_path, call->error);
 
 		part_note(part, psprintf("%s %s: %s", part->object_type,
 								 part->object_id, said));
-		unread_refused(part, said);
+		unread_rest_refused(part, said);
 	}
 	else if (part->finished)
-		unread_done(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
+		unread_object_read(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
 }
 
 /* An object that can be read by its id is, later. */
@@ -421,45 +421,45 @@ list_pass_over(Part *part, const char *id, const ApiCall *call)
 {
 	const CatalogType *type = part_type(part);
 
-	unread_pass_over(part, id, call);
+	unread_skip(part, id, call);
 	if (catalog_is_retrievable(type))
 		refetch_request_retry(type, id, part->account,
 							  call->as_of != 0 ? call->as_of : DT_NOBEGIN,
-							  call->trouble);
+							  call->error);
 }
 
 static void
 list_passed_over(const Part *part, char *id)
 {
 	if (!catalog_is_retrievable(part_type(part)))
-		unread_passed_over(part, id);
+		unread_report_skipped(part, id);
 }
 
 static void
 rest_pass_over(Part *part, const char *id, const ApiCall *call)
 {
-	unread_note(part, part->list_path, id, call);
+	unread_note_object(part, part->list_path, id, call);
 }
 
 const PartKind part_list = {
 	.name = "list",
-	.path = list_path,
-	.take = list_take,
-	.pass_over = list_pass_over,
-	.passed_over = list_passed_over,
+	.path = object_list_path,
+	.process = list_take,
+	.skip = list_pass_over,
+	.skipped = list_passed_over,
 	.ended = backfill_part_ended,
-	.cursor_may_go = CURSOR_REFUSED,
+	.restart_on = CURSOR_REFUSED,
 	.shrinks = true,
 };
 const PartKind part_rest = {
 	.name = "rest",
-	.path = list_path,
-	.take = rest_take,
-	.pass_over = rest_pass_over,
-	.passed_over = unread_passed_over_rest,
-	.ended = unread_over,
-	.cursor_may_go = CURSOR_REFUSED,
-	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
+	.path = object_list_path,
+	.process = rest_take,
+	.skip = rest_pass_over,
+	.skipped = unread_report_skipped_rest,
+	.ended = unread_part_ended,
+	.restart_on = CURSOR_REFUSED,
+	.accepts = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 	.shrinks = true,
 	.one_object = true,
 };

@@ -1,10 +1,11 @@
 /*
  * list_parents.c
- *		Lists that there are for each object of another type, one after the
+ *		Lists that exist once for each object of another type, read one after the
  *		other: /v1/customers/{id}/sources.
  *
- * Parents are those that the mirror has, in the order of their ids.  The cursor
- * is within the list of parent_id, and empty when that one is done.
+ * The parents are the rows of the mirror, in the order of their ids.  The cursor
+ * is a position in the list of parent_id; the empty string means that this list
+ * is complete.
  */
 #include "sync.h"
 
@@ -12,23 +13,26 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#define MAX_REFUSALS 10 /* lists of parents, one after the other */
+#define MAX_REFUSALS 10 /* lists of parents, in succession */
 
 static const CatalogList *
-find_list(const Part *part, const CatalogType *type)
+find_nested_list(const Part *part, const CatalogType *type)
 {
 	for (int i = 0; i < type->nlists; i++)
 		if (strcmp(type->lists[i].path, part->list_path) == 0)
 			return &type->lists[i];
-	elog(ERROR, "\"%s\" is no list of \"%s\"", part->list_path, type->object);
+	elog(ERROR, "\"%s\" has no list \"%s\"", type->object, part->list_path);
 }
 
-/* With the rights of the table's owner: what is selected from may be his. */
+/*
+ * The mirror table may be a user's view or have policies, so it is read with the
+ * rights of its owner and his search_path: hence the qualified operators.
+ */
 static void
 set_next_parent(Part *part)
 {
 	const CatalogType *type = part_type(part);
-	const char *name = find_list(part, type)->parent;
+	const char *name = find_nested_list(part, type)->parent;
 	const CatalogType *parent = catalog_find(name, strlen(name));
 	MirrorTable *table = mirror_table_to_read(parent);
 	bool by_time = part->since != DT_NOBEGIN &&
@@ -58,9 +62,9 @@ set_next_parent(Part *part)
 	role_leave(&scope);
 }
 
-/* The parent whose list is next; the part is finished when there is none. */
+/* Find the parent whose list is next; the part is finished if there is none. */
 static void
-children_next(Part *part)
+children_find_next(Part *part)
 {
 	if (part->parent_id != NULL &&
 		(part->cursor == NULL || part->cursor[0] != '\0'))
@@ -70,7 +74,7 @@ children_next(Part *part)
 	}
 	if (part->object_id == NULL)
 		set_next_parent(part);
-	else /* of this one alone */
+	else /* the part is for this parent only */
 		part_set_parent(part, part->parent_id == NULL ? part->object_id : NULL);
 	part_restart(part);
 	part->restarted = false;
@@ -78,85 +82,89 @@ children_next(Part *part)
 	part->finished = !part->ready;
 }
 
-/* One parent's list; a list that no parent has is given up. */
+/*
+ * Note that one parent's list can't be read, and go on with the next parent.
+ * After many in succession the part fails.
+ */
 static void
-refuse_list(Part *part, const char *trouble)
+skip_parent(Part *part, const char *error)
 {
 	if (++part->refusals >= MAX_REFUSALS)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", trouble), answer_is_useless()));
-	part_note(part, psprintf("%s: %s", part->parent_id, trouble));
+						errmsg("%s", error), answer_is_invalid()));
+	part_note(part, psprintf("%s: %s", part->parent_id, error));
 }
 
-typedef struct PageTaking
+typedef struct PageCall
 {
 	Part *part;
 	const ApiCall *call;
-	bool goes_on;
-} PageTaking;
+	bool has_more;
+} PageCall;
 
 static void
-take_page(void *arg)
+write_page_body(void *arg)
 {
-	PageTaking *taking = arg;
+	PageCall *page = arg;
 
-	taking->goes_on = list_take_page(taking->part, taking->call);
+	page->has_more = object_list_write_page(page->part, page->call);
 }
 
 /*
- * True when the parent's list goes on.  What could not be written is tried
- * again, as often as may be, and then costs that parent's list alone.
+ * Write a page.  Returns true if the parent's list has more pages.  A page that
+ * can't be written is retried like any other; when the tries are used up, only
+ * this parent is skipped.
  */
 static bool
-take_answer(Part *part, const ApiCall *call)
+write_page_of_parent(Part *part, const ApiCall *call)
 {
-	PageTaking taking = {part, call, false};
+	PageCall page = {part, call, false};
 	PartMark mark = part_mark(part);
 	ErrorData *error;
 
-	if (outcome_guard(take_page, &taking, NULL, &error))
+	if (outcome_guard(write_page_body, &page, NULL, &error))
 	{
 		part->refusals = 0;
-		return taking.goes_on;
+		return page.has_more;
 	}
 	part_restore(part, &mark);
-	if (!answer_was_useless() && !part_is_tried_out(part))
+	if (!answer_was_invalid() && !part_is_last_try(part))
 		ReThrowError(error);
-	refuse_list(part, error->message);
+	skip_parent(part, error->message);
 	return false;
 }
 
 /*
- * A parent that is gone, or that Stripe keeps no such list for, or whose list
- * can't be read, costs itself alone.
+ * A parent that was deleted, or for which Stripe has no such list, or whose list
+ * can't be read, is skipped.
  */
 static void
-children_take(Part *part, const ApiCall *call)
+children_process(Part *part, const ApiCall *call)
 {
-	if (list_has_new_table(part))
+	if (object_list_table_changed(part))
 	{
 		part_set_parent(part, NULL);
 		return;
 	}
 	if (call->verdict == API_OK)
 	{
-		if (take_answer(part, call))
+		if (write_page_of_parent(part, call))
 			return;
 	}
 	else if (call->verdict != API_GONE)
-		refuse_list(part, call->trouble);
+		skip_parent(part, call->error);
 	part_set_cursor(part, "");
 }
 
 const PartKind part_children = {
 	.name = "children",
-	.path = list_path,
-	.take = children_take,
-	.next = children_next,
-	.pass_over = unread_pass_over,
-	.passed_over = unread_passed_over,
-	.ended = unread_over,
-	.cursor_may_go = CURSOR_REFUSED,
-	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
+	.path = object_list_path,
+	.process = children_process,
+	.find_next = children_find_next,
+	.skip = unread_skip,
+	.skipped = unread_report_skipped,
+	.ended = unread_part_ended,
+	.restart_on = CURSOR_REFUSED,
+	.accepts = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 	.shrinks = true,
 };

@@ -1,71 +1,78 @@
 /*
  * outcome.c
- *		What an answer that isn't good, or an error, makes of a part.
+ *		What a failed request, or an error while an answer was written, makes of
+ *		a part.
+ *
+ * Three causes are distinguished.  Stripe's answer (an error, or none): tried
+ * again after 15 seconds to 15 minutes, up to 30 claims, unless Stripe says that
+ * the request itself is wrong.  The key: the account's parts of the job fail.
+ * The database, when an answer can't be written: tried again like a failing
+ * event, stripe_sync.max_attempts times.
  */
 #include "jobs_internal.h"
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-#define MAX_ATTEMPTS 30
-#define AGAIN_FIRST	 (15 * USECS_PER_SEC)
-#define AGAIN_MOST	 (15 * 60 * USECS_PER_SEC)
+#define MAX_CLAIMS	30
+#define RETRY_FIRST (15 * USECS_PER_SEC)
+#define RETRY_MOST	(15 * 60 * USECS_PER_SEC)
 
-/* What is said of a part that isn't a matter of its key. */
+/* An error with the list or object that it is about before it */
 static char *
-say(const Part *part, const char *text)
+part_error(const Part *part, const char *text)
 {
-	StringInfoData said;
+	StringInfoData error;
 
-	initStringInfo(&said);
+	initStringInfo(&error);
 	if (part->list_path != NULL)
-		appendStringInfoString(&said, part->list_path);
+		appendStringInfoString(&error, part->list_path);
 	else if (part->object_type != NULL)
-		appendStringInfo(&said, "%s %s", part->object_type,
+		appendStringInfo(&error, "%s %s", part->object_type,
 						 part->object_id   ? part->object_id
 						 : part->parent_id ? part->parent_id
 										   : "");
 	else
-		appendStringInfoString(&said, part->kind->name);
+		appendStringInfoString(&error, part->kind->name);
 	if (part->account[0] != '\0')
-		appendStringInfo(&said, " of %s", part->account);
-	appendStringInfo(&said, ": %s", text);
-	return said.data;
+		appendStringInfo(&error, " of %s", part->account);
+	appendStringInfo(&error, ": %s", text);
+	return error.data;
 }
 
-/* Stripe did not answer, or the answer was spoilt. */
+/* Stripe did not answer, or the answer was incomplete. */
 static Outcome
-put_off(const Part *part, const char *error)
+retry_request(const Part *part, const char *error)
 {
-	int64 delay = Min(AGAIN_MOST, AGAIN_FIRST << Min(part->attempts - 1, 10));
-	bool tried_out = part->attempts >= MAX_ATTEMPTS;
+	int64 delay = Min(RETRY_MOST, RETRY_FIRST << Min(part->attempts - 1, 10));
+	bool is_last = part->attempts >= MAX_CLAIMS;
 
-	return (Outcome){tried_out ? "failed" : "waiting",
-					 GetCurrentTimestamp() + delay, say(part, error),
-					 TROUBLE_ANSWER};
+	return (Outcome){is_last ? "failed" : "waiting",
+					 GetCurrentTimestamp() + delay, part_error(part, error),
+					 CAUSE_ANSWER};
 }
 
-/* Will the next failure to write be the last? */
+/* Will the part fail if its answer can't be written once more? */
 bool
-part_is_tried_out(const Part *part)
+part_is_last_try(const Part *part)
 {
 	return part->tries + 1 >= guc_max_attempts;
 }
 
-/* The answer could not be written: as with an event's step. */
+/* The answer could not be written: the same backoff as for an event's step. */
 static Outcome
-put_off_writing(Part *part, const char *error)
+retry_write(Part *part, const char *error)
 {
-	bool tried_out = part_is_tried_out(part);
+	bool is_last = part_is_last_try(part);
 
 	part->tries++;
-	return (Outcome){tried_out ? "failed" : "waiting",
+	return (Outcome){is_last ? "failed" : "waiting",
 					 GetCurrentTimestamp() +
 						 backoff_delay(part->tries, BACKOFF_FIRST, BACKOFF_MOST),
-					 say(part, error), TROUBLE_WRITING};
+					 part_error(part, error), CAUSE_DATABASE};
 }
 
-/* Somebody has set another key since the request was made. */
+/* Has another key been set since the request was made? */
 static bool
 key_has_changed(Part *part, const ApiCall *call)
 {
@@ -74,94 +81,102 @@ key_has_changed(Part *part, const ApiCall *call)
 }
 
 /*
- * A cursor may be what is refused, an object that is gone: the list is read from
- * its beginning, once.
+ * If Stripe refused a request with a cursor, the object that the cursor names
+ * may have been deleted: begin the list again from the top, once.  Returns true
+ * if the list has been begun again.
  */
 bool
-outcome_is_restart(Part *part, const ApiCall *call)
+part_restart_if_cursor_refused(Part *part, const ApiCall *call)
 {
 	CursorRefusal refusal = strcmp(call->code, RESOURCE_MISSING) == 0
 								? CURSOR_MISSING
 								: CURSOR_REFUSED;
 
 	if ((call->verdict != API_REFUSED && call->verdict != API_GONE) ||
-		part->kind->cursor_may_go < refusal || part->cursor == NULL ||
+		part->kind->restart_on < refusal || part->cursor == NULL ||
 		part->restarted)
 		return false;
 	part_restart(part);
 	return part->restarted = true;
 }
 
-/* What an answer that isn't good makes of the part. */
+/*
+ * The outcome of an answer that the part's kind does not accept.  Runs within
+ * the transaction of the answer, with the job's row locked.
+ */
 Outcome
 outcome_of_failure(Part *part, const ApiCall *call)
 {
-	Outcome on = {"running", GetCurrentTimestamp(), NULL};
-	bool skips = part->optional && call->verdict != API_TOO_LARGE;
+	Outcome goes_on = {"running", GetCurrentTimestamp(), NULL};
+	bool is_skipped = part->optional && call->verdict != API_TOO_LARGE;
 
-	if (call->spoilt && page_get_smaller(part, call))
-		return on;
+	if (call->incomplete && page_shrink_or_skip(part, call))
+		return goes_on;
 	if (strcmp(call->code, CUT_SHORT) == 0)
 		return (Outcome){
-			"failed", on.due,
-			say(part,
-				psprintf(
-					"%s: Stripe's answer is no page of a list: it was cut short",
-					unpack_sql_state(ERRCODE_INVALID_TEXT_REPRESENTATION))),
-			TROUBLE_ANSWER};
+			"failed", goes_on.due,
+			part_error(
+				part,
+				psprintf("%s: could not parse list page: it is truncated",
+						 unpack_sql_state(ERRCODE_INVALID_TEXT_REPRESENTATION))),
+			CAUSE_ANSWER};
 	if (call->verdict == API_AGAIN || call->verdict == API_LATER)
 	{
-		Outcome later = put_off(part, call->trouble);
+		Outcome later = retry_request(part, call->error);
 
 		later.due = Max(later.due, GetCurrentTimestamp() +
 									   call->retry_after * USECS_PER_SEC);
 		return later;
 	}
 	if (call->verdict == API_KEY_BAD && key_has_changed(part, call))
-		return on;
+		return goes_on;
 	if (call->verdict == API_KEY_BAD)
 	{
-		job_fail_account(part, call->trouble);
-		return (Outcome){"failed", GetCurrentTimestamp(), call->trouble,
-						 TROUBLE_KEY};
+		job_fail_account(part, call->error);
+		return (Outcome){"failed", GetCurrentTimestamp(), call->error,
+						 CAUSE_KEY};
 	}
-	return (Outcome){skips ? "skipped" : "failed", GetCurrentTimestamp(),
-					 say(part, call->trouble), TROUBLE_ANSWER};
+	return (Outcome){is_skipped ? "skipped" : "failed", GetCurrentTimestamp(),
+					 part_error(part, call->error), CAUSE_ANSWER};
 }
 
 Outcome
 outcome_without_key(const Part *part)
 {
-	return (Outcome){"failed", GetCurrentTimestamp(), part->trouble,
-					 TROUBLE_KEY};
+	return (Outcome){"failed", GetCurrentTimestamp(), part->key_error,
+					 CAUSE_KEY};
 }
 
 /* ---- errors ---- */
 
-/* As subtransaction_run(); afterwards it is known whether the answer was useless. */
+/*
+ * As subtransaction_run().  Afterwards outcome_of_error() can tell whether the
+ * error was about the answer itself.
+ */
 bool
 outcome_guard(void (*body)(void *), void *arg,
 			  bool (*excuse)(const ErrorData *), ErrorData **error)
 {
-	(void) answer_was_useless(); /* forgets what is set */
+	(void) answer_was_invalid(); /* resets the flag */
 	return subtransaction_run(body, arg, excuse, error);
 }
 
 /*
- * Of what has been undone.  Whatever our own database has against an answer
- * (a trigger, a constraint, a lock, ...) may be gone the next time; what is
- * wrong with the answer itself is not.
+ * The outcome of an error whose subtransaction was rolled back.  What stops the
+ * database from writing an answer (a trigger, a constraint, a lock) may be gone
+ * at the next try; an invalid answer is likely to be the same again, so the part
+ * fails.
  */
 Outcome
 outcome_of_error(Part *part, ErrorData *error)
 {
-	char *said = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+	char *text = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
 						  error->message);
 
-	if (answer_was_useless())
-		return (Outcome){"failed", GetCurrentTimestamp(), say(part, said),
-						 TROUBLE_ANSWER};
+	if (answer_was_invalid())
+		return (Outcome){"failed", GetCurrentTimestamp(),
+						 part_error(part, text), CAUSE_ANSWER};
 	if (error->sqlerrcode == ERRCODE_PROTOCOL_VIOLATION)
-		return put_off(part, error->message);
-	return put_off_writing(part, said);
+		return retry_request(part, error->message);
+	return retry_write(part, text);
 }

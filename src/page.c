@@ -1,13 +1,15 @@
 /*
  * page.c
- *		A page of one of Stripe's lists, taken apart by the server's lexer into
- *		the bytes of its elements.
+ *		Splits a page of one of Stripe's lists into the bytes of its elements.
  *
  * {"object": "list", "data": [{...}, ...], "has_more": false, "url": ...}
  *
- * The elements keep their exact bytes.  What isn't such a page raises.  An
- * element is not looked into further than for its end: whoever wants what is
- * in it parses it, and most events are known by their id alone.
+ * The server's lexer is used, so that the elements keep their exact bytes, which
+ * the inbox stores.  Only the end of an element is searched for; it is parsed by
+ * the caller if needed.  Most events of a list are already stored and need no
+ * more than their id.
+ *
+ * The body was verified to be UTF-8 (api_judge).
  */
 #include "stripe_api.h"
 
@@ -17,18 +19,18 @@
 #define MAX_ID		 255
 
 compat_noreturn static void
-malformed(const char *what)
+raise_malformed_page(const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-					errmsg("Stripe's answer is no page of a list: %s", what),
-					answer_is_useless()));
+					errmsg("could not parse list page: %s", what),
+					answer_is_invalid()));
 }
 
 static void
-advance(JsonLexContext *lex)
+lex_token(JsonLexContext *lex)
 {
 	if (json_lex(lex) != JSON_SUCCESS)
-		malformed("it is not JSON, or was cut short");
+		raise_malformed_page("it is not JSON, or is truncated");
 }
 
 static bool
@@ -40,7 +42,7 @@ token_is(const JsonLexContext *lex, const char *text)
 		   memcmp(lex->token_start, text, length) == 0;
 }
 
-/* From a value's first token to the one behind it. */
+/* Advance from a value's first token to the token after the value. */
 static void
 skip_value(JsonLexContext *lex)
 {
@@ -59,15 +61,18 @@ skip_value(JsonLexContext *lex)
 				depth--;
 				break;
 			case JSON_TOKEN_END:
-				malformed("it was cut short");
+				raise_malformed_page("it is truncated");
 			default:
 				break;
 		}
-		advance(lex);
+		lex_token(lex);
 	} while (depth > 0);
 }
 
-/* From an element's first token to the one behind it. */
+/*
+ * The same for an element, by json_skip(), which is several times as fast as the
+ * lexer.
+ */
 static void
 skip_element(JsonLexContext *lex)
 {
@@ -75,9 +80,9 @@ skip_element(JsonLexContext *lex)
 								lex->input + lex->input_length);
 
 	if (end == NULL)
-		malformed("it was cut short");
+		raise_malformed_page("it is truncated");
 	lex->token_terminator = unconstify(char *, end);
-	advance(lex);
+	lex_token(lex);
 }
 
 static List *
@@ -86,30 +91,30 @@ read_data(JsonLexContext *lex)
 	List *elements = NIL;
 
 	if (lex->token_type != JSON_TOKEN_ARRAY_START)
-		malformed("its data is no array");
-	advance(lex);
+		raise_malformed_page("\"data\" is not an array");
+	lex_token(lex);
 	while (lex->token_type != JSON_TOKEN_ARRAY_END)
 	{
 		PageElement *element = palloc(sizeof(PageElement));
 
 		if (lex->token_type != JSON_TOKEN_OBJECT_START)
-			malformed("an element is no object");
+			raise_malformed_page("an element is not an object");
 		element->bytes = lex->token_start;
 		skip_element(lex);
 		element->length = (int) (lex->prev_token_terminator - element->bytes);
 		elements = lappend(elements, element);
 		if (list_length(elements) > MAX_ELEMENTS)
-			malformed("it has too many elements");
+			raise_malformed_page("it has too many elements");
 		if (lex->token_type == JSON_TOKEN_COMMA)
-			advance(lex);
+			lex_token(lex);
 		else if (lex->token_type != JSON_TOKEN_ARRAY_END)
-			malformed("its data is malformed");
+			raise_malformed_page("\"data\" is malformed");
 	}
-	advance(lex);
+	lex_token(lex);
 	return elements;
 }
 
-/* ---- a page that was cut short ---- */
+/* ---- a truncated page ---- */
 
 static bool
 next_token(JsonLexContext *lex, int *depth)
@@ -125,7 +130,10 @@ next_token(JsonLexContext *lex, int *depth)
 	return true;
 }
 
-/* An id as Stripe makes them: whatever else came may be broken. */
+/*
+ * The token, if it is a string that looks like one of Stripe's ids, else NULL.
+ * In a truncated page anything else may be damaged.
+ */
 static char *
 plain_id(const JsonLexContext *lex)
 {
@@ -141,9 +149,12 @@ plain_id(const JsonLexContext *lex)
 			   : NULL;
 }
 
-/* The id of the first element, as far as that has come; NULL: it has not. */
+/*
+ * The id of the first element of a page that may be truncated, or NULL if the
+ * page ends before it.
+ */
 char *
-page_first_id(const char *bytes, size_t length)
+list_page_first_id(const char *bytes, size_t length)
 {
 	JsonLexContext *lex;
 	bool in_data = false;
@@ -170,11 +181,15 @@ page_first_id(const char *bytes, size_t length)
 	return NULL;
 }
 
-/* ---- a whole one ---- */
+/* ---- a complete page ---- */
 
-/* The elements, of PageElement, in the page's order; "bytes" must outlive them. */
+/*
+ * The elements of a page, as a list of PageElement in the page's order.  They
+ * point into "bytes".  Raises 22P02, marked as an invalid answer, for anything
+ * but a complete page.
+ */
 List *
-page_read(const char *bytes, size_t length, bool *has_more)
+list_page_read(const char *bytes, size_t length, bool *has_more)
 {
 	JsonLexContext *lex;
 	List *elements = NIL;
@@ -183,25 +198,25 @@ page_read(const char *bytes, size_t length, bool *has_more)
 
 	*has_more = false;
 	if (length > INT_MAX)
-		malformed("it is too large");
+		raise_malformed_page("it is too large");
 	lex = compat_json_lexer(bytes, (int) length);
-	advance(lex);
+	lex_token(lex);
 	if (lex->token_type != JSON_TOKEN_OBJECT_START)
-		malformed("it is no object");
+		raise_malformed_page("it is not an object");
 	do
 	{
 		bool is_data;
 		bool is_more;
 
-		advance(lex);
+		lex_token(lex);
 		if (lex->token_type != JSON_TOKEN_STRING)
-			malformed("it has no data");
+			raise_malformed_page("it has no \"data\"");
 		is_data = token_is(lex, "\"data\"");
 		is_more = token_is(lex, "\"has_more\"");
-		advance(lex);
+		lex_token(lex);
 		if (lex->token_type != JSON_TOKEN_COLON)
-			malformed("a name has no value");
-		advance(lex);
+			raise_malformed_page("a key has no value");
+		lex_token(lex);
 		if (is_data)
 		{
 			elements = read_data(lex);
@@ -212,15 +227,15 @@ page_read(const char *bytes, size_t length, bool *has_more)
 		{
 			if (says_more || (lex->token_type != JSON_TOKEN_TRUE &&
 							  lex->token_type != JSON_TOKEN_FALSE))
-				malformed("its has_more is neither true nor false");
+				raise_malformed_page("\"has_more\" is not a single boolean");
 			*has_more = lex->token_type == JSON_TOKEN_TRUE;
 			says_more = true;
 		}
 		skip_value(lex);
 	} while (lex->token_type == JSON_TOKEN_COMMA);
 	if (lex->token_type != JSON_TOKEN_OBJECT_END || !has_data)
-		malformed("it has no data");
+		raise_malformed_page("it has no \"data\"");
 	if (!says_more)
-		malformed("it has no has_more");
+		raise_malformed_page("it has no \"has_more\"");
 	return elements;
 }

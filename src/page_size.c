@@ -1,86 +1,94 @@
 /*
  * page_size.c
- *		How many objects are asked for at a time.
+ *		How many objects a page of a list has.
  *
- * A page that does not come whole (it takes too long, is too large, is cut
- * short) is asked for a few times as it is, then half as large, down to one
- * object.  An object that does not come whole even alone is noted and passed
- * over, when enough has come to tell which it is.  Pages grow again, the later
- * the oftener that was too early.
+ * A page that arrives incomplete (it times out, is too large, or is cut short)
+ * is requested a few times unchanged and then with half the size, down to one
+ * object.  An object that can't be read even by itself is noted and skipped, if
+ * enough of it has arrived to know its id.  The size is doubled again after some
+ * complete pages; each time that was too early, twice as many are required the
+ * next time.
  */
 #include "jobs_internal.h"
 
-#define TRIES		 3	/* of the same, before less is asked for */
-#define MAX_PATIENCE 64 /* pages */
+#define SAME_SIZE_TRIES	  3	 /* before the page is made smaller */
+#define MAX_BEFORE_GROWTH 64 /* pages */
 
-/* How often a page may be spoilt before we are told of it. */
+/*
+ * How often the client may repeat a request whose answer is incomplete before
+ * it returns it.  0: the request is not for a page.
+ */
 int
 page_tries(const Part *part)
 {
 	if (!part->kind->shrinks)
 		return 0;
-	return part->patience > 0 && part->limit > 1 ? 1 : TRIES;
+	return part->pages_before_growth > 0 && part->limit > 1 ? 1
+															 : SAME_SIZE_TRIES;
 }
 
-/* What was passed over stays so, now that something behind it has come. */
+/* A later object has been read, so the skipped ones stay unread. */
 static void
-tell_of_passed(Part *part)
+report_skipped(Part *part)
 {
 	for (int i = 0; i < part->unreadable; i++)
 	{
-		part->kind->passed_over(part, part->passed[i]);
-		pfree(part->passed[i]);
+		part->kind->skipped(part, part->unreadable_ids[i]);
+		pfree(part->unreadable_ids[i]);
 	}
 	part->unreadable = 0;
 }
 
-/* A page has come, and was written. */
+/* A complete page has been written; called in its transaction. */
 void
-page_came(Part *part)
+page_written(Part *part)
 {
-	tell_of_passed(part);
-	part->grown = false;
-	if (part->patience == 0)
+	report_skipped(part);
+	part->just_grown = false;
+	if (part->pages_before_growth == 0)
 		return;
 	if (part->limit == PAGE_LIMIT)
-		part->patience = 1;
-	else if (++part->good >= part->patience)
+		part->pages_before_growth = 1;
+	else if (++part->good_pages >= part->pages_before_growth)
 	{
 		part->limit = Min(PAGE_LIMIT, part->limit * 2);
-		part->good = 0;
-		part->grown = true;
+		part->good_pages = 0;
+		part->just_grown = true;
 	}
 }
 
 static void
 shrink(Part *part)
 {
-	if (part->grown)
-		part->patience = Min(MAX_PATIENCE, part->patience * 2);
-	part->patience = Max(part->patience, 1);
+	if (part->just_grown)
+		part->pages_before_growth = Min(MAX_BEFORE_GROWTH,
+										part->pages_before_growth * 2);
+	part->pages_before_growth = Max(part->pages_before_growth, 1);
 	part->limit /= 2;
-	part->stays = true;
-	part->good = 0;
-	part->grown = false;
+	part->no_progress = true;
+	part->good_pages = 0;
+	part->just_grown = false;
 }
 
 static void
-pass_over(Part *part, const char *id, const ApiCall *call)
+skip_object(Part *part, const char *id, const ApiCall *call)
 {
-	part->kind->pass_over(part, id, call);
+	part->kind->skip(part, id, call);
 	if (part->unreadable == 0)
-		part_keep_cursor(part);
-	part->passed[part->unreadable++] = MemoryContextStrdup(part->memory, id);
+		part_save_cursor(part);
+	part->unreadable_ids[part->unreadable++] = MemoryContextStrdup(part->memory,
+																   id);
 	part_set_cursor(part, id);
 }
 
 /*
- * A page has not come whole: true when the part goes on, with less or behind
- * the object.  Where one after the other can't be read they are not to blame,
- * and nothing has been passed over.
+ * Handle an incomplete page.  Returns true if the part goes on, with a smaller
+ * page or after the unreadable object.  Returns false if too many objects in
+ * succession are unreadable: the objects are not the cause then, and the part is
+ * back where it was before the first of them.
  */
 bool
-page_get_smaller(Part *part, const ApiCall *call)
+page_shrink_or_skip(Part *part, const ApiCall *call)
 {
 	char *id;
 
@@ -91,17 +99,18 @@ page_get_smaller(Part *part, const ApiCall *call)
 		shrink(part);
 		return true;
 	}
-	id = part->kind->pass_over != NULL ? page_first_id(call->body, call->length)
-									   : NULL;
+	id = part->kind->skip != NULL
+			 ? list_page_first_id(call->body, call->length)
+			 : NULL;
 	if (id != NULL && part->unreadable < MAX_UNREADABLE &&
 		(part->cursor == NULL || strcmp(part->cursor, id) != 0))
 	{
-		pass_over(part, id, call);
+		skip_object(part, id, call);
 		return true;
 	}
 	if (part->unreadable > 0)
 		part_return_to_cursor(part);
 	while (part->unreadable > 0)
-		pfree(part->passed[--part->unreadable]);
+		pfree(part->unreadable_ids[--part->unreadable]);
 	return false;
 }

@@ -1,17 +1,17 @@
 /*
  * part.c
- *		A part of a job: one list, or one object, as the worker has it in hand
- *		and as it stands in stripe_sync.job_part.
+ *		A claimed part of a job, in memory and in stripe_sync.job_part.
  *
- * A part is its holder's from when it is claimed; what the holder has in hand
- * is written with every answer, in the answer's transaction.
+ * A claimed part is "running", and its lease names the process that holds it.
+ * Only the holder changes such a row, but for cancel_job(), which takes the
+ * lease away.  The state in memory is written with every answer, in the
+ * transaction of the answer; whatever has not been written is lost in a crash
+ * and requested again.
  */
 #include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include <openssl/crypto.h>
@@ -20,7 +20,7 @@
 
 #define MAX_NOTE 2000 /* bytes of notes about one answer */
 
-/* ---- in hand ---- */
+/* ---- in memory ---- */
 
 void
 part_free(Part *part)
@@ -36,7 +36,10 @@ part_type(const Part *part)
 	return catalog_find(part->object_type, strlen(part->object_type));
 }
 
-/* A part lives as long as a list is long: nothing may be left behind. */
+/*
+ * Replace a string of the part.  The old one is freed: a part lives as long as
+ * it takes to read a list, which can have millions of objects.
+ */
 void
 part_set_string(Part *part, char **place, const char *value)
 {
@@ -47,19 +50,22 @@ part_set_string(Part *part, char **place, const char *value)
 	*place = copy;
 }
 
-/* The key may be another by now, or none: see trouble then. */
+/*
+ * Read the account's API key again: it may have been replaced or removed.
+ * Without a key, part->key is NULL and part->key_error says why.
+ */
 void
 part_load_key(Part *part)
 {
 	char buffer[MAX_SECRET + 1] = {0};
-	char *trouble = NULL;
+	char *error = NULL;
 	bool found = api_key_load(part->account, buffer, sizeof(buffer),
-							  &part->target, &trouble);
+							  &part->target, &error);
 
 	if (part->key != NULL)
 		OPENSSL_cleanse(part->key, strlen(part->key));
 	part_set_string(part, &part->key, found ? buffer : NULL);
-	part_set_string(part, &part->trouble, found ? NULL : trouble);
+	part_set_string(part, &part->key_error, found ? NULL : error);
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 }
 
@@ -69,14 +75,14 @@ part_set_parent(Part *part, const char *id)
 	part_set_string(part, &part->parent_id, id);
 }
 
-/* It never goes back. */
+/* The progress of a part, 0 to 1.  It never decreases. */
 void
 part_set_progress(Part *part, double progress)
 {
 	part->progress = Max(part->progress, Min(1.0, progress));
 }
 
-/* What went wrong without holding the part up. */
+/* Add a note about an error that does not stop the part. */
 void
 part_note(Part *part, const char *note)
 {
@@ -90,91 +96,62 @@ part_note(Part *part, const char *note)
 	pfree(both);
 }
 
-/* ---- as it stands ---- */
+/* Reset the results of the last answer, after it was written or rolled back. */
+void
+part_reset_results(Part *part)
+{
+	part->pages = part->objects = part->missing = part->repaired = 0;
+	part->finished = part->no_progress = false;
+	part_set_string(part, &part->note, NULL);
+}
 
-/* What part_read() wants, of job_part p. */
+/* ---- in stripe_sync.job_part ---- */
+
+/* The columns of job_part p that part_read() reads, in that order */
 const char *const part_columns =
 	"p.job, p.part, p.kind, p.priority, p.object_type, p.object_id, p.account,"
 	" p.list_path, p.parent_id, p.since, p.until, p.oldest, p.cursor,"
 	" p.mirror_table, p.optional, p.attempts, p.tries, p.progress,"
 	" (SELECT j.arguments FROM stripe_sync.job_record j WHERE j.id = p.job)";
 
-typedef struct RowReader
-{
-	HeapTuple row;
-	TupleDesc desc;
-	MemoryContext memory;
-	int column;
-} RowReader;
-
-static char *
-next_text(RowReader *reader)
-{
-	char *text = SPI_getvalue(reader->row, reader->desc, ++reader->column);
-
-	return text ? MemoryContextStrdup(reader->memory, text) : NULL;
-}
-
-static Datum
-next_datum(RowReader *reader, Datum otherwise)
-{
-	bool isnull;
-	Datum value = SPI_getbinval(reader->row, reader->desc, ++reader->column,
-								&isnull);
-
-	return isnull ? otherwise : value;
-}
-
-static TimestampTz
-next_time(RowReader *reader)
-{
-	return DatumGetTimestampTz(
-		next_datum(reader, TimestampTzGetDatum(DT_NOBEGIN)));
-}
-
+/* The part in the current row, in a memory context of its own */
 Part *
-part_read(HeapTuple row, TupleDesc desc)
+part_read(Rows *rows)
 {
 	MemoryContext memory = AllocSetContextCreate(
 		TopMemoryContext, "stripe_sync part", ALLOCSET_SMALL_SIZES);
-	Part *part = MemoryContextAllocZero(memory, sizeof(Part));
-	RowReader reader = {row, desc, memory, 0};
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	Part *part = palloc0(sizeof(Part));
 
 	part->memory = memory;
-	part->job = DatumGetInt64(next_datum(&reader, 0));
-	part->number = DatumGetInt32(next_datum(&reader, 0));
-	part->kind = part_kind_find(next_text(&reader));
-	part->priority = DatumGetInt32(next_datum(&reader, 0));
-	part->object_type = next_text(&reader);
-	part->object_id = next_text(&reader);
-	part->account = next_text(&reader);
-	part->list_path = next_text(&reader);
-	part->parent_id = next_text(&reader);
-	part->since = next_time(&reader);
-	part->until = next_time(&reader);
-	part->oldest = next_time(&reader);
-	part->cursor = next_text(&reader);
-	part->mirror_table = DatumGetObjectId(
-		next_datum(&reader, ObjectIdGetDatum(InvalidOid)));
-	part->optional = DatumGetBool(next_datum(&reader, BoolGetDatum(false)));
-	part->attempts = DatumGetInt32(next_datum(&reader, 0));
-	part->tries = DatumGetInt32(next_datum(&reader, 0));
-	part->progress = DatumGetFloat8(next_datum(&reader, Float8GetDatum(0)));
-	part->arguments = next_text(&reader);
+	part->job = rows_int8(rows, 0);
+	part->number = rows_int4(rows, 0);
+	part->kind = part_kind_find(rows_text(rows));
+	part->priority = rows_int4(rows, 0);
+	part->object_type = rows_text(rows);
+	part->object_id = rows_text(rows);
+	part->account = rows_text(rows);
+	part->list_path = rows_text(rows);
+	part->parent_id = rows_text(rows);
+	part->since = rows_time(rows, DT_NOBEGIN);
+	part->until = rows_time(rows, DT_NOBEGIN);
+	part->oldest = rows_time(rows, DT_NOBEGIN);
+	part->cursor = rows_text(rows);
+	part->mirror_table = rows_oid(rows);
+	part->optional = rows_bool(rows, false);
+	part->attempts = rows_int4(rows, 0);
+	part->tries = rows_int4(rows, 0);
+	part->progress = rows_float8(rows, 0);
+	part->arguments = rows_text(rows);
 	part->limit = PAGE_LIMIT;
+	MemoryContextSwitchTo(old);
 	return part;
 }
 
-static Datum
-text_or_null(const char *text, char *isnull)
-{
-	*isnull = text != NULL ? ' ' : 'n';
-	return text != NULL ? CStringGetTextDatum(text) : (Datum) 0;
-}
-
 /*
- * Write what is in hand, and what becomes of the part.  False when it isn't
- * ours any more: it was called off.
+ * Write the part's state and its outcome, in the caller's transaction.  Returns
+ * false if the part no longer belongs to this process, because its job was
+ * cancelled; nothing is written then.
  */
 bool
 part_write(Part *part, const Outcome *outcome)
@@ -193,69 +170,46 @@ part_write(Part *part, const Outcome *outcome)
 		" lease_server_start = CASE WHEN $3 = 'running' THEN lease_server_start END,"
 		" mirror_table = $15, tries = $18"
 		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $16"
-		" AND lease_backend_start = $17",
-		19,
-		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
-		 TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID,
-		 OIDOID, INT4OID, TIMESTAMPTZOID, INT4OID, BOOLOID}};
-	char nulls[20];
-	Datum values[19];
-	bool ours;
+		" AND lease_backend_start = $17"};
+	bool is_ours =
+		statement_exec(
+			&update,
+			ARGS(arg_int8(part->job), arg_int4(part->number),
+				 arg_text(outcome->state), arg_time(outcome->due),
+				 arg_text(outcome->error), arg_text(part->cursor),
+				 arg_text(part->parent_id), arg_time(part->until),
+				 arg_text(part->note), arg_int8(part->pages),
+				 arg_int8(part->objects), arg_int8(part->missing),
+				 arg_int8(part->repaired), arg_float8(part->progress),
+				 arg_oid(part->mirror_table), arg_int4(MyProcPid),
+				 arg_time(MyStartTimestamp), arg_int4(part->tries),
+				 arg_bool(part->no_progress))) > 0;
 
-	memset(nulls, ' ', sizeof(nulls) - 1);
-	nulls[sizeof(nulls) - 1] = '\0';
-	values[0] = Int64GetDatum(part->job);
-	values[1] = Int32GetDatum(part->number);
-	values[2] = CStringGetTextDatum(outcome->state);
-	values[3] = TimestampTzGetDatum(outcome->due);
-	values[4] = text_or_null(outcome->error, &nulls[4]);
-	values[5] = text_or_null(part->cursor, &nulls[5]);
-	values[6] = text_or_null(part->parent_id, &nulls[6]);
-	values[7] = TimestampTzGetDatum(part->until);
-	values[8] = text_or_null(part->note, &nulls[8]);
-	values[9] = Int64GetDatum(part->pages);
-	values[10] = Int64GetDatum(part->objects);
-	values[11] = Int64GetDatum(part->missing);
-	values[12] = Int64GetDatum(part->repaired);
-	values[13] = Float8GetDatum(part->progress);
-	values[14] = ObjectIdGetDatum(part->mirror_table);
-	nulls[14] = OidIsValid(part->mirror_table) ? ' ' : 'n';
-	values[15] = Int32GetDatum(MyProcPid);
-	values[16] = TimestampTzGetDatum(MyStartTimestamp);
-	values[17] = Int32GetDatum(part->tries);
-	values[18] = BoolGetDatum(part->stays);
-	SPI_connect();
-	engine_run(&update, values, nulls, SPI_OK_UPDATE);
-	ours = SPI_processed > 0;
-	SPI_finish();
-	part_forget(part);
-	return ours;
+	part_reset_results(part);
+	return is_ours;
 }
 
-/* Is it still?  With the job's row locked that stays as it is. */
+/*
+ * Is the part still leased to this process?  With the job's row locked the
+ * answer holds until the end of the transaction.
+ */
 bool
 part_is_ours(const Part *part)
 {
 	static EngineStatement select = {
 		"SELECT FROM stripe_sync.job_part WHERE job = $1 AND part = $2"
-		" AND state = 'running' AND lease_pid = $3 AND lease_backend_start = $4",
-		4,
-		{INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
-					  Int32GetDatum(MyProcPid),
-					  TimestampTzGetDatum(MyStartTimestamp)};
-	bool ours;
+		" AND state = 'running' AND lease_pid = $3 AND lease_backend_start = $4"};
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	ours = SPI_processed > 0;
-	SPI_finish();
-	return ours;
+	return statement_exec(&select,
+						  ARGS(arg_int8(part->job), arg_int4(part->number),
+							   arg_int4(MyProcPid),
+							   arg_time(MyStartTimestamp))) > 0;
 }
 
 /*
- * All that this process has in hand is due again, from where it was written
- * last; what somebody has locked when it is looked for next (runner_reclaim).
+ * Make all parts that are leased to this process due at "due", with the state
+ * that was written last.  Rows that another session has locked are left; they
+ * are found by runner_reclaim().
  */
 void
 part_release_all(TimestampTz due)
@@ -265,22 +219,8 @@ part_release_all(TimestampTz due)
 		" lease_pid = NULL, lease_backend_start = NULL, lease_server_start = NULL"
 		" WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY stripe_sync.job_part"
 		"  WHERE state = 'running' AND lease_pid = $2"
-		"   AND lease_backend_start = $3 FOR UPDATE SKIP LOCKED))",
-		3,
-		{TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}};
-	Datum values[] = {TimestampTzGetDatum(due), Int32GetDatum(MyProcPid),
-					  TimestampTzGetDatum(MyStartTimestamp)};
+		"   AND lease_backend_start = $3 FOR UPDATE SKIP LOCKED))"};
 
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-}
-
-/* What the last answer came to: it was written, or undone. */
-void
-part_forget(Part *part)
-{
-	part->pages = part->objects = part->missing = part->repaired = 0;
-	part->finished = part->stays = false;
-	part_set_string(part, &part->note, NULL);
+	(void) statement_exec(&release, ARGS(arg_time(due), arg_int4(MyProcPid),
+										 arg_time(MyStartTimestamp)));
 }

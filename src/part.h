@@ -1,15 +1,16 @@
 /*
  * part.h
- *		A part of a job, what becomes of it, and how parts of a kind are read.
+ *		A part of a job, its outcome, and the kinds of parts.
  */
 #ifndef STRIPE_SYNC_PART_H
 #define STRIPE_SYNC_PART_H
 
 #include "stripe_api.h"
 
-#define MAX_UNREADABLE 5 /* objects, one after the other: it isn't they */
+/* So many unreadable objects in succession: the objects are not the cause */
+#define MAX_UNREADABLE 5
 
-/* A part of a job while it is worked at. */
+/* A part of a job that this process has claimed */
 typedef struct Part
 {
 	dlist_node node;
@@ -21,124 +22,128 @@ typedef struct Part
 	char *object_type;
 	char *object_id;
 	char *account;
-	char *list_path;   /* or NULL: no list of objects */
-	char *parent_id;   /* whose list it is at, or which object; or NULL */
-	TimestampTz since; /* DT_NOBEGIN: none */
+	char *list_path;   /* or NULL: it doesn't read a list of objects */
+	char *parent_id;   /* the object to request, or whose list; or NULL */
+	TimestampTz since; /* DT_NOBEGIN: no limit */
 	TimestampTz until;
-	TimestampTz oldest; /* there can be nothing before, if that is known */
-	char *cursor;		/* or NULL */
-	Oid mirror_table;	/* that its pages went to */
-	char *arguments;	/* the job's, as JSON, or NULL */
-	bool optional;		/* a list that Stripe refuses is left out */
-	int attempts;		/* since it last got on */
-	int tries;			/* of writing an answer, that have failed since then */
-	char *key;			/* wiped by part_free; NULL: none */
-	ApiTarget target;	/* what is said with it */
-	char *trouble;		/* why there is none */
-	int limit;			/* of a page */
-	bool grown;			/* that was smaller, and none has come since */
-	int good;			/* pages of that size, one after the other */
-	int patience;		/* so many, then it grows; 0: it never was too large */
-	int unreadable;		/* objects passed over, one after the other */
-	char *passed[MAX_UNREADABLE];
-	char *sound_cursor; /* before the first of them */
-	bool asked;			/* its request is on its way */
-	bool held_up;		/* by somebody's lock on the job */
-	bool lost;			/* to a second claim: what comes is dropped */
+	TimestampTz oldest;		 /* no object is older, DT_NOBEGIN: unknown */
+	char *cursor;			 /* or NULL */
+	Oid mirror_table;		 /* to which the previous pages were written */
+	char *arguments;		 /* of the job, as JSON, or NULL */
+	bool optional;			 /* skipped if Stripe refuses it */
+	int attempts;			 /* claims since the last progress */
+	int tries;				 /* failures to write an answer since then */
+	char *key;				 /* wiped by part_free; NULL: none */
+	ApiTarget target;		 /* the account header that goes with the key */
+	char *key_error;		 /* why there is no key */
+	int limit;				 /* objects a page */
+	bool just_grown;		 /* limit was raised, and no page has come since */
+	int good_pages;			 /* in succession, with this limit */
+	int pages_before_growth; /* 0: no page has been too large */
+	int unreadable;			 /* objects skipped in succession */
+	char *unreadable_ids[MAX_UNREADABLE];
+	char *cursor_before_unreadable;
+	bool request_sent;
+	bool job_locked; /* another session holds the job's row */
+	bool superseded; /* claimed a second time: the answer is dropped */
 
-	/* a list that goes round in a circle */
-	char *tortoise;
+	/* detection of a list that never ends (cursor.c) */
+	char *saved_cursor;
 	int64 steps;
 	int64 lap;
-	int refusals;	/* one after the other */
-	bool restarted; /* from the beginning: the cursor was refused */
+	int refusals;	/* in succession */
+	bool restarted; /* from the top, because the cursor was refused */
 
-	/* what the last answer has come to, added by who took it */
+	/* results of the last answer, set by process() */
 	int64 pages;
 	int64 objects;
 	int64 missing;
 	int64 repaired;
-	char *note; /* what went wrong and did not hold it up, or NULL */
+	char *note; /* an error that did not stop the part, or NULL */
 	double progress;
-	bool ready;	   /* set by next(): there is something to ask for */
-	bool finished; /* set by take() or next() */
-	bool stays;	   /* where it is: it only asks for less */
+	bool ready;		  /* set by find_next(): the next request is known */
+	bool finished;	  /* set by process() or find_next() */
+	bool no_progress; /* the same place is requested again, in smaller pages */
 } Part;
 
-/* What Stripe may say of a cursor, so that the list is begun again, once. */
+/* After which refusals a list is read again from the top, once */
 typedef enum CursorRefusal
 {
-	CURSOR_STAYS,
-	CURSOR_MISSING, /* there is no such object, in so many words */
-	CURSOR_REFUSED	/* whatever it won't answer */
+	CURSOR_NEVER,
+	CURSOR_MISSING, /* Stripe's error code is resource_missing */
+	CURSOR_REFUSED	/* any refusal */
 } CursorRefusal;
 
-/* What was in a part's way. */
-typedef enum Trouble
+/* What caused a failure */
+typedef enum FailureCause
 {
-	TROUBLE_NONE,
-	TROUBLE_ANSWER, /* Stripe's answer, or that there was none */
-	TROUBLE_KEY,	/* the key, whatever is asked for with it */
-	TROUBLE_WRITING /* our own database */
-} Trouble;
+	CAUSE_NONE,
+	CAUSE_ANSWER,  /* Stripe's answer, or that there was none */
+	CAUSE_KEY,	   /* the API key, so every request with it fails */
+	CAUSE_DATABASE /* the answer could not be written */
+} FailureCause;
 
-/* What becomes of a part. */
+/* The state that a part takes */
 typedef struct Outcome
 {
 	const char *state;
 	TimestampTz due;
-	const char *error; /* or NULL: none, or no more */
-	Trouble trouble;
+	const char *error; /* or NULL: clears the part's error */
+	FailureCause cause;
 } Outcome;
 
-/* How parts of a kind are read. */
+/*
+ * A kind of part: constant data and callbacks.  Callbacks that access the
+ * database run in the engine's scope.
+ */
 typedef struct PartKind
 {
 	const char *name;
 	/*
-	 * Or NULL: what is to be asked for next, in a transaction and the engine's
-	 * scope.  When that leaves the part neither ready nor finished it is called
-	 * again, in another transaction.
+	 * Or NULL.  Determines the next request, in a transaction of its own.  If
+	 * the part is then neither ready nor finished, it is called again, in another
+	 * transaction.
 	 */
-	void (*next)(Part *part);
-	/* the path of the next request, in the current context */
+	void (*find_next)(Part *part);
+	/* the path of the next request, in the current memory context */
 	char *(*path)(const Part *part);
-	/* or NULL: it only reads.  Gives the call its form and idempotency key */
+	/* or NULL: the request is a GET.  Sets the form and idempotency key */
 	void (*post)(const Part *part, ApiCall *call);
-	/* writes what has come, in a transaction and the engine's scope */
-	void (*take)(Part *part, const ApiCall *call);
+	/* writes an answer, in a subtransaction of the answer's transaction */
+	void (*process)(Part *part, const ApiCall *call);
 	/*
-	 * Or NULL: an object that does not come whole even alone is passed over.
-	 * The first notes it, before the cursor moves behind it; the second is
-	 * called when something behind it has been read, so that it stays unread.
+	 * Or NULL: an object that can't be read even by itself is skipped.  The
+	 * first notes it, before the cursor moves past it; the second is called when
+	 * a later object has been read, since the skipped one stays unread.
 	 */
-	void (*pass_over)(Part *part, const char *id, const ApiCall *call);
-	void (*passed_over)(const Part *part, char *id);
-	/* or NULL: within the transaction of each outcome but "running" */
+	void (*skip)(Part *part, const char *id, const ApiCall *call);
+	void (*skipped)(const Part *part, char *id);
+	/* or NULL: in the transaction of each outcome but "running" */
 	void (*ended)(const Part *part, const Outcome *outcome);
 	/* or NULL: a job was cancelled, which may have parts of this kind */
 	void (*cancelled)(int64 job);
 	/*
-	 * Or NULL: adds parts that are asked for in another table; when it must be
-	 * called again.  In a subtransaction, with an SPI connection.
+	 * Or NULL: adds the parts that another table requests, in a subtransaction
+	 * of the claim.  Returns when it must be called again.
 	 */
 	TimestampTz (*poll)(void);
-	/* its cursor is an object, which may be gone */
-	CursorRefusal cursor_may_go;
-	int takes;	/* verdicts other than API_OK that take() wants, API_BIT()s */
-	bool quiet; /* a page of which nothing was missing changes no table */
-	/* it reads pages, of fewer objects when one does not come whole */
+	/* its cursor is the id of an object, which may have been deleted */
+	CursorRefusal restart_on;
+	int accepts; /* API_BIT()s of verdicts besides API_OK for process() */
+	/* a page with nothing missing is committed without waiting for the disk */
+	bool lazy_commit;
+	/* it reads pages, which are made smaller when one is incomplete */
 	bool shrinks;
-	/* it reads object_id, or the rest of it: refetch() would do as well */
+	/* it reads object_id, or a list that belongs to it */
 	bool one_object;
-	/* of the same object only one such part is worked at, the others wait */
+	/* no two parts of this kind run for the same object */
 	bool one_at_a_time;
-	const char *again; /* SQL that has the same read again, or NULL */
+	const char *retry_sql; /* a statement that requests it again, or NULL */
 } PartKind;
 
 #define API_BIT(verdict) (1 << (verdict))
 
-/* The lower goes first; whole lists leave room for all others. */
+/* Lower numbers are claimed first.  Backfills are limited in number. */
 #define PRIORITY_REFETCH   1
 #define PRIORITY_RECONCILE 2
 #define PRIORITY_BACKFILL  10

@@ -1,17 +1,20 @@
 /*
  * part_kind.c
- *		The kinds of parts, as whoever implements them registers them.
+ *		The registry of the kinds of parts.
  *
- * They are registered once, when the library is loaded, and never change.  Jobs
- * and parts are worked at through the callbacks of PartKind alone.
+ * The kinds are registered once, when the library is loaded, and don't change
+ * afterwards.  The files that process jobs and parts call a kind only through
+ * the callbacks of PartKind, so that they depend on none of the kinds.
  */
 #include "jobs_internal.h"
-
-#include "executor/spi.h"
 
 static const PartKind *const *kinds = NULL;
 static int nkinds = 0;
 
+/*
+ * Register all kinds.  "all" is not copied and must stay valid for the life of
+ * the process.
+ */
 void
 part_kinds_register(const PartKind *const *all, int count)
 {
@@ -26,6 +29,7 @@ part_kinds(int *count)
 	return kinds;
 }
 
+/* The kind of that name.  Raises an internal error if there is none. */
 const PartKind *
 part_kind_find(const char *name)
 {
@@ -35,8 +39,9 @@ part_kind_find(const char *name)
 	elog(ERROR, "there is no kind of part \"%s\"", name);
 }
 
-/* ---- what is asked of all kinds ---- */
+/* ---- callbacks that are called for all kinds ---- */
 
+/* Tell every kind that a job has been cancelled, in the caller's transaction. */
 void
 part_kinds_cancelled(int64 job)
 {
@@ -45,40 +50,46 @@ part_kinds_cancelled(int64 job)
 			kinds[i]->cancelled(job);
 }
 
-typedef struct Polling
+typedef struct PollCall
 {
 	const PartKind *kind;
 	TimestampTz due;
-} Polling;
+} PollCall;
 
 static void
 poll_body(void *arg)
 {
-	Polling *polling = arg;
+	PollCall *call = arg;
 
-	SPI_connect();
-	polling->due = polling->kind->poll();
-	SPI_finish();
+	call->due = call->kind->poll();
 }
 
-/* Somebody's open transaction may be in the way: then in a second. */
+/*
+ * Runs in a subtransaction: an error of one kind must not keep parts of the
+ * others from being claimed.  After an error, a lock timeout for example, the
+ * kind is polled again a second later.
+ */
 static TimestampTz
 poll_kind(const PartKind *kind)
 {
-	Polling polling = {kind, GetCurrentTimestamp() + USECS_PER_SEC};
+	PollCall call = {kind, GetCurrentTimestamp() + USECS_PER_SEC};
 	ErrorData *error;
 
-	if (!subtransaction_run(poll_body, &polling, subtransaction_excuse_all,
+	if (!subtransaction_run(poll_body, &call, subtransaction_excuse_all,
 							&error) &&
 		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not add parts of kind \"%s\" to a job: %s",
 						kind->name, error->message)));
-	return polling.due;
+	return call.due;
 }
 
-/* Within a transaction; when the first kind must be polled again. */
+/*
+ * Let each kind add the parts that another table requests.  Runs within the
+ * transaction that claims parts.  Returns the time at which the first kind must
+ * be polled again, DT_NOEND if none must.
+ */
 TimestampTz
 part_kinds_poll(void)
 {

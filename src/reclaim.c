@@ -1,33 +1,71 @@
 /*
  * reclaim.c
- *		Parts of jobs whose holder is dead, or has forgotten them, are due again.
+ *		Takes back the leases of parts whose holder no longer runs them.
+ *
+ * A lease names the holder's pid, the start of that process and the start of the
+ * server; a pid alone may have been given to another process.  Called at the
+ * worker's start and once a minute.
  */
 #include "jobs_internal.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 
 #include "pass.h"
+#include "worker_transaction.h"
 
-/* Of a part: its job and number, its lease's pid and start of the process. */
-static bool
-holder_has_it(const Datum *lease, bool since_start)
+typedef struct Lease
 {
-	int pid = DatumGetInt32(lease[2]);
-	TimestampTz start = DatumGetTimestampTz(lease[3]);
+	int64 job;
+	int part;
+	int pid;
+	TimestampTz backend_start;
+	bool this_server; /* made since the server's start */
+} Lease;
 
-	if (!since_start)
+static Lease
+read_lease(Rows *rows)
+{
+	Lease lease = {0};
+
+	lease.job = rows_int8(rows, 0);
+	lease.part = rows_int4(rows, 0);
+	lease.pid = rows_int4(rows, 0);
+	lease.backend_start = rows_time(rows, 0);
+	lease.this_server = rows_bool(rows, false);
+	return lease;
+}
+
+/* This process may hold a lease that it has forgotten, after an error. */
+static bool
+lease_is_live(const Lease *lease)
+{
+	if (!lease->this_server)
 		return false;
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return runner_has(DatumGetInt64(lease[0]), DatumGetInt32(lease[1]));
-	return compat_backend_lives(pid, start);
+	if (lease->pid == MyProcPid && lease->backend_start == MyStartTimestamp)
+		return runner_has(lease->job, lease->part);
+	return compat_backend_lives(lease->pid, lease->backend_start);
+}
+
+static void
+release_lease(const Lease *lease)
+{
+	static EngineStatement release = {
+		"UPDATE ONLY stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
+		" lease_backend_start = NULL, lease_server_start = NULL,"
+		" due_at = pg_catalog.clock_timestamp()"
+		" WHERE ctid = (SELECT ctid FROM ONLY stripe_sync.job_part"
+		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
+		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)"};
+
+	(void) statement_exec(&release,
+						  ARGS(arg_int8(lease->job), arg_int4(lease->part),
+							   arg_int4(lease->pid),
+							   arg_time(lease->backend_start)));
 }
 
 /*
- * Parts of holders that are dead are due at once, and those of ours that we
- * don't know of.
+ * Make the parts of dead holders due at once, in a transaction of its own.  Rows
+ * that are locked are left for the next time.
  */
 void
 runner_reclaim(void)
@@ -36,36 +74,17 @@ runner_reclaim(void)
 		"SELECT job, part, lease_pid, lease_backend_start,"
 		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
 		" FROM stripe_sync.job_part WHERE state = 'running'"};
-	static EngineStatement release = {
-		"UPDATE ONLY stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
-		" lease_backend_start = NULL, lease_server_start = NULL,"
-		" due_at = pg_catalog.clock_timestamp()"
-		" WHERE ctid = (SELECT ctid FROM ONLY stripe_sync.job_part"
-		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
-		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)",
-		4,
-		{INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
-	SPITupleTable *rows;
-	uint64 count;
+	Rows rows;
 
 	worker_begin();
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	rows = SPI_tuptable;
-	count = SPI_processed;
-	for (uint64 i = 0; i < count; i++)
+	rows_open(&rows, &select, NO_ARGS);
+	while (rows_next(&rows))
 	{
-		Datum values[4];
-		bool isnull;
+		Lease lease = read_lease(&rows);
 
-		for (int j = 0; j < 4; j++)
-			values[j] = SPI_getbinval(rows->vals[i], rows->tupdesc, j + 1,
-									  &isnull);
-		if (!holder_has_it(
-				values, DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc,
-												   5, &isnull))))
-			engine_run(&release, values, NULL, SPI_OK_UPDATE);
+		if (!lease_is_live(&lease))
+			release_lease(&lease);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	worker_commit();
 }

@@ -72,7 +72,7 @@ create_run(int64 seconds)
 	job = DatumGetInt64(engine_value());
 	foreach(cell, accounts)
 		add_part(job, ++number, lfirst(cell), seconds == 0);
-	job_note_made(job, "reconcile");
+	job_note_created(job, "reconcile");
 	slots_wake();
 	return job;
 }
@@ -153,7 +153,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 						 "themselves.")));
 	seconds = Max(1, Min(seconds, STRIPE_KEEPS / USECS_PER_SEC));
 	scope = role_enter_engine();
-	refuse_without_key();
+	api_key_require();
 	SPI_connect();
 	job = ask_for_run(seconds);
 	SPI_finish();
@@ -167,7 +167,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 
 /* The first run of reconcile comes one interval after the key. */
 void
-reconcile_begin(void)
+reconcile_schedule_first(void)
 {
 	static EngineStatement schedule = {
 		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
@@ -235,7 +235,7 @@ resume_failed(void)
 
 /* What a run began too long ago to know is read at once. */
 void
-reconcile_hurry(void)
+reconcile_run_soon(void)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.reconcile_schedule SET next_at = pg_catalog.clock_timestamp()"};

@@ -152,8 +152,8 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 				 TextDatumGetCString(values[1]));
 	scope = role_enter_engine();
 	account_check(TextDatumGetCString(values[2]));
-	refuse_without_key();
-	refuse_account_without_key(TextDatumGetCString(values[2]));
+	api_key_require();
+	api_key_require_for(TextDatumGetCString(values[2]));
 	SPI_connect();
 	while ((job = hurry(values)) == 0 && (job = find_waiting(values)) == 0 &&
 		   (job = add_object(values)) == 0)
@@ -250,7 +250,7 @@ object_path(const Part *part)
  * or the answer.
  */
 bool
-object_from(const ApiCall *call, FetchedObject *fetched)
+object_of_answer(const ApiCall *call, FetchedObject *fetched)
 {
 	Jsonb *document;
 	JsonbValue deleted;
@@ -262,7 +262,7 @@ object_from(const ApiCall *call, FetchedObject *fetched)
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("Stripe's answer is no object"), answer_is_useless()));
+				 errmsg("Stripe's answer is no object"), answer_is_invalid()));
 	fetched->object = &document->root;
 	return !json_get(fetched->object, "deleted", &deleted) ||
 		   deleted.type != jbvBool || !deleted.val.boolean;
@@ -281,7 +281,7 @@ check_answer(const Part *part, const FetchedObject *fetched)
 						errmsg("Stripe's answer is another object than %s "
 							   "\"%s\"",
 							   part->object_type, part->object_id),
-						answer_is_useless()));
+						answer_is_invalid()));
 }
 
 /* Too early to decide between the events that it was asked for. */
@@ -294,7 +294,7 @@ ask_once_more(const Part *part, const CatalogType *type, TimestampTz as_of)
 		refetch_request_add(type, part->object_id, part->account,
 							"the answer was too early to tell", part->since,
 							due);
-	unread_too_early(part, as_of, due);
+	unread_answer_too_early(part, as_of, due);
 }
 
 static void
@@ -304,24 +304,24 @@ object_take(Part *part, const ApiCall *call)
 							 .id = part->object_id,
 							 .account = part->account,
 							 .as_of = call->as_of};
-	bool alive = object_from(call, &fetched);
+	bool alive = object_of_answer(call, &fetched);
 
 	if (!alive && part->object_id[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", call->trouble), answer_is_useless()));
+						errmsg("%s", call->error), answer_is_invalid()));
 	if (alive && part->object_id[0] == '\0')
 		fetched.id = object_key(fetched.type, fetched.object);
 	if (fetched.id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("Stripe's answer has no id"), answer_is_useless()));
+				 errmsg("Stripe's answer has no id"), answer_is_invalid()));
 	if (alive)
 		check_answer(part, &fetched);
 	fetched_apply(&fetched);
 	ask_once_more(part, fetched.type, call->as_of);
 	if (alive)
-		list_add_rests(part, &fetched);
-	unread_done(part, call->as_of);
+		object_list_add_rests(part, &fetched);
+	unread_object_read(part, call->as_of);
 	part->pages = part->objects = 1;
 	part->finished = true;
 }
@@ -329,11 +329,11 @@ object_take(Part *part, const ApiCall *call)
 const PartKind part_object = {
 	.name = "object",
 	.path = object_path,
-	.take = object_take,
-	.ended = unread_over,
-	.cancelled = unread_cancelled, /* parts "rest" of the job, too */
+	.process = object_take,
+	.ended = unread_part_ended,
+	.cancelled = unread_job_cancelled, /* parts "rest" of the job, too */
 	.poll = reread_to_parts,
-	.takes = API_BIT(API_GONE),
+	.accepts = API_BIT(API_GONE),
 	.one_object = true,
 	/* of two answers at a time none could tell which is the later */
 	.one_at_a_time = true,
@@ -349,7 +349,7 @@ single_path(const Part *part)
 const PartKind part_single = {
 	.name = "single",
 	.path = single_path,
-	.take = object_take,
-	.ended = unread_over,
+	.process = object_take,
+	.ended = unread_part_ended,
 	.one_object = true,
 };

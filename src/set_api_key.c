@@ -1,9 +1,9 @@
 /*
  * set_api_key.c
- *		Sets the key that an account is read with.
+ *		set_api_key(): sets the API key with which an account is read.
  *
- * With the first key reconciliation is scheduled, and with each one the webhook
- * endpoints at Stripe are read soon.
+ * The first key schedules reconciliation.  Each key has the webhook endpoints at
+ * Stripe read soon.
  */
 #include "sync.h"
 
@@ -19,9 +19,9 @@ has_prefix(const text *value, const char *prefix)
 		   memcmp(VARDATA_ANY(value), prefix, strlen(prefix)) == 0;
 }
 
-/* A publishable key or a signing secret is a common mistake. */
+/* Publishable keys and signing secrets are often passed by mistake. */
 static void
-check_key(const text *key)
+check_key_format(const text *key)
 {
 	if (secret_check_file(key))
 		return;
@@ -30,33 +30,36 @@ check_key(const text *key)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("the key cannot be a secret or restricted key of Stripe's"),
+			 errmsg("the key is not a secret or restricted key of Stripe's API"),
 			 errhint(
 				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
 }
 
-/* That of a file is looked at when it is used. */
+/* The key in a file is checked when it is used. */
 static void
-check_mode(const text *key, const char *account)
+check_key_mode(const text *key, const char *account)
 {
-	char *trouble;
+	char *error;
 
 	if (secret_check_file(key))
 		return;
-	/* no more of it than says so */
-	trouble = api_key_wrong_mode(
+	/* only the prefix of the key is copied */
+	error = api_key_wrong_mode(
 		pnstrdup(VARDATA_ANY(key), Min(VARSIZE_ANY_EXHDR(key), API_KEY_MODE)),
 		account);
-	if (trouble != NULL)
+	if (error != NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("%s", trouble),
+			 errmsg("%s", error),
 			 errhint(
-				 "Give the key of that mode; or say with add_endpoint(..., livemode => ...) what the endpoint takes, or with set_api_key(..., account) whose key it is.")));
+				 "Use the key of that mode; or set the endpoint's mode with add_endpoint(..., livemode => ...), or the key's account with set_api_key(..., account).")));
 }
 
-/* set_api_key(key, account) */
+/*
+ * set_api_key(key, account).  A NULL key removes the account's key.  Raises
+ * 22023 if it is not an API key or is of the wrong mode.
+ */
 SECRET_FUNCTION(stripe_sync_set_api_key)
 {
 	text *key = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
@@ -64,16 +67,16 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 	RoleScope scope;
 
 	if (key != NULL)
-		check_key(key);
+		check_key_format(key);
 	scope = role_enter_engine();
 	account_check(text_to_cstring(account));
 	if (key != NULL)
-		check_mode(key, text_to_cstring(account));
+		check_key_mode(key, text_to_cstring(account));
 	api_key_store(account, key);
 	if (key != NULL)
 	{
-		reconcile_begin();
-		watch_soon();
+		reconcile_schedule_first();
+		endpoint_watch_soon();
 	}
 	journal_note_text(key ? "key.set" : "key.removed", account, NULL);
 	guard_note();

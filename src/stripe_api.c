@@ -1,6 +1,6 @@
 /*
  * stripe_api.c
- *		Stripe's protocol, as a client: what is sent, what an answer means.
+ *		Stripe's protocol as a client: request headers, and what an answer means.
  *
  * Sources: Stripe's API reference (authentication, versioning, errors, rate
  * limits) and its official libraries, which retry as this does: what
@@ -14,24 +14,27 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-/* What Stripe says of an object that the key's mode does not have. */
+/* In Stripe's message if an object exists only in the key's other mode */
 #define OTHER_MODE "a similar object exists in"
 
-/* That of all requests, and of what the mirror is made for. */
+/* The API version of all requests, for which the mirror's tables are made */
 const char *
 api_version(void)
 {
 	return guc_api_version[0] != '\0' ? guc_api_version : catalog_api_version;
 }
 
-/* The same without a preview's features behind it, as an endpoint has it. */
+/* The version without preview features after it, as Stripe shows an endpoint's */
 char *
 api_version_name(void)
 {
 	return pnstrdup(api_version(), strcspn(api_version(), "; "));
 }
 
-/* Into buffers of the caller's, who wipes them: the first holds the key. */
+/*
+ * Make the headers of a request, in buffers of the caller, who wipes the first:
+ * it holds the key.
+ */
 void
 api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 			int nbuffers)
@@ -60,9 +63,9 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 	}
 }
 
-/* What fits, and no part of a character. */
+/* Copy as many whole characters as fit. */
 static void
-clip(char *place, size_t size, const char *text)
+copy_clipped(char *place, size_t size, const char *text)
 {
 	int length = pg_encoding_mbcliplen(PG_UTF8, text, (int) strlen(text),
 									   (int) size - 1);
@@ -78,7 +81,10 @@ is_text(const ApiCall *call)
 		   pg_verify_mbstr(PG_UTF8, call->body, (int) call->length, true);
 }
 
-/* {"error": {"type", "code", "message"}}, as far as it is that. */
+/*
+ * Read {"error": {"type", "code", "message"}}; any of it may be missing.  Sets
+ * *missing if Stripe says that there is no such object.
+ */
 static void
 read_error(ApiCall *call, bool *missing)
 {
@@ -95,17 +101,18 @@ read_error(ApiCall *call, bool *missing)
 			   (message == NULL || strstr(message, OTHER_MODE) == NULL);
 	if (code == NULL)
 		code = type;
-	clip(call->code, sizeof(call->code),
+	copy_clipped(call->code, sizeof(call->code),
 		 code ? code : psprintf("http_%d", call->status));
-	clip(call->trouble, sizeof(call->trouble),
+	copy_clipped(call->error, sizeof(call->error),
 		 psprintf("Stripe answered %d (%s)%s%s", call->status, call->code,
 				  message ? ": " : "", message ? message : ""));
 }
 
 /*
- * That there is no such object only Stripe can say, in so many words: a proxy's
- * 404 is no deletion, nor is that of a key that opens the other mode.  "Don't
- * retry" of what is over by itself means not at once.
+ * Only an answer with Stripe's code resource_missing means that an object does
+ * not exist: a proxy's 404 is not a deletion, nor is that of a key of the other
+ * mode.  If Stripe-Should-Retry is false for a status that is temporary, the
+ * request is retried, but not soon.
  */
 static ApiVerdict
 verdict_of(const ApiCall *call, int should_retry, bool missing)
@@ -126,8 +133,9 @@ verdict_of(const ApiCall *call, int should_retry, bool missing)
 }
 
 /*
- * Does it say when it was given?  A time that is more than a day from ours is
- * nobody's: an object that is as of the next century would never change again.
+ * Does the answer have a plausible Date header?  A time more than a day from
+ * this server's clock is not believed: an object with an _as_of in the next
+ * century would never be updated again.
  */
 bool
 api_is_dated(const HttpAnswer *answer)
@@ -139,9 +147,13 @@ api_is_dated(const HttpAnswer *answer)
 		   apart <= USECS_PER_DAY;
 }
 
-/* By Stripe's clock alone: ours may be an hour off. */
+/*
+ * The time up to which everything that happened at Stripe is in the answer, by
+ * Stripe's clock alone: ours may be wrong.  The Date header has whole seconds
+ * and is of the end of the request, so its duration and a second are taken off.
+ */
 static TimestampTz
-as_of(const HttpAnswer *answer)
+answer_as_of(const HttpAnswer *answer)
 {
 	int64 took = Max(0, answer->finished - answer->started);
 
@@ -161,27 +173,27 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 	call->verdict = answer->fault == HTTP_TOO_LARGE ? API_TOO_LARGE
 					: answer->fault == HTTP_REFUSED ? API_REFUSED
 													: API_AGAIN;
-	/* an answer that has begun, or would have been long */
-	call->spoilt = answer->fault == HTTP_TIMEOUT ||
+	/* the answer had begun, or may have been too long */
+	call->incomplete = answer->fault == HTTP_TIMEOUT ||
 				   answer->fault == HTTP_TOO_LARGE ||
 				   (answer->fault == HTTP_CONNECTION && answer->status == 200);
 	if (api_is_dated(answer))
-		call->as_of = as_of(answer);
+		call->as_of = answer_as_of(answer);
 	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
-	clip(call->trouble, sizeof(call->trouble),
+	copy_clipped(call->error, sizeof(call->error),
 		 psprintf("%s: %s", call->code, answer->trouble));
 }
 
-/* Another try may bring something better. */
+/* The answer can't be used; the request is repeated. */
 static void
-be_unusable(ApiCall *call, const char *code, const char *trouble)
+reject_answer(ApiCall *call, const char *code, const char *error)
 {
 	call->verdict = API_AGAIN;
 	strlcpy(call->code, code, sizeof(call->code));
-	strlcpy(call->trouble, trouble, sizeof(call->trouble));
+	strlcpy(call->error, error, sizeof(call->error));
 }
 
-/* A page that ends before its end, though nothing was wrong on the way. */
+/* Does the page's JSON end early, though the transfer was complete? */
 static bool
 is_cut_short(const ApiCall *call)
 {
@@ -194,73 +206,76 @@ is_cut_short(const ApiCall *call)
 		   json_skip(p, end) == NULL;
 }
 
-/* The body is in the call by now. */
+/*
+ * Set the call's verdict, code, error and as_of from an answer.  The body is
+ * already in the call.
+ */
 void
 api_judge(ApiCall *call, const HttpAnswer *answer)
 {
 	bool missing = false;
 
 	call->status = answer->status;
-	call->code[0] = call->trouble[0] = '\0';
-	call->spoilt = false;
+	call->code[0] = call->error[0] = '\0';
+	call->incomplete = false;
 	if (answer->fault != HTTP_DONE)
 		judge_fault(call, answer);
 	else if (answer->status != 200)
 	{
 		read_error(call, &missing);
 		call->verdict = verdict_of(call, answer->should_retry, missing);
-		/* what Stripe keeps for the key, its own failures too, stays as it is */
+		/* Stripe repeats the answer that it keeps for an idempotency key */
 		if (answer->replayed && answer->should_retry != 1 &&
 			(call->verdict == API_AGAIN || call->verdict == API_LATER))
 			call->verdict = API_REFUSED;
-		call->as_of = as_of(answer);
+		call->as_of = answer_as_of(answer);
 		if (call->verdict == API_GONE && !api_is_dated(answer))
-			call->verdict = API_AGAIN; /* gone as of when? */
+			call->verdict = API_AGAIN; /* the time of the deletion is unknown */
 	}
 	else if (answer->date < 0)
-		be_unusable(call, "no_date", "the answer has no Date header");
+		reject_answer(call, "no_date", "the answer has no Date header");
 	else if (!api_is_dated(answer))
-		be_unusable(
+		reject_answer(
 			call, "wrong_date",
 			"the answer's Date is more than a day from this server's clock");
 	else if (call->body == NULL)
-		be_unusable(call, "no_memory", "there was no memory for the answer");
+		reject_answer(call, "no_memory", "out of memory for the answer");
 	else if (is_cut_short(call))
 	{
-		be_unusable(call, CUT_SHORT, "the answer was cut short");
-		call->spoilt = true;
-		call->as_of = as_of(answer);
+		reject_answer(call, CUT_SHORT, "the answer was cut short");
+		call->incomplete = true;
+		call->as_of = answer_as_of(answer);
 	}
 	else if (!is_text(call))
-		be_unusable(call, "not_utf8", "the answer is not UTF-8");
+		reject_answer(call, "not_utf8", "the answer is not UTF-8");
 	else
 	{
 		call->verdict = API_OK;
-		call->as_of = as_of(answer);
+		call->as_of = answer_as_of(answer);
 	}
 }
 
 /* ---- answers that raise an error ---- */
 
-static bool useless = false;
+static bool invalid = false;
 
 /*
- * In an ereport(): the error is about the answer itself, and the same request
- * would be answered the same again.
+ * For use in ereport(): marks the error as one about the answer itself, which
+ * the same request is likely to get again.
  */
 int
-answer_is_useless(void)
+answer_is_invalid(void)
 {
-	useless = true;
+	invalid = true;
 	return 0;
 }
 
-/* Was the last error about the answer itself?  Asked once: it is forgotten. */
+/* Was the last error marked by answer_is_invalid()?  Resets the mark. */
 bool
-answer_was_useless(void)
+answer_was_invalid(void)
 {
-	bool was = useless;
+	bool was = invalid;
 
-	useless = false;
+	invalid = false;
 	return was;
 }

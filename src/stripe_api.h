@@ -1,6 +1,6 @@
 /*
  * stripe_api.h
- *		Stripe's API, as a client: keys, requests and their answers, pages of lists.
+ *		A client of Stripe's API: keys, requests and answers, pages of lists.
  */
 #ifndef STRIPE_SYNC_STRIPE_API_H
 #define STRIPE_SYNC_STRIPE_API_H
@@ -12,72 +12,72 @@
 
 #include "http.h"
 
-/* What an answer means for who asked. */
+/* What an answer means for the request */
 typedef enum ApiVerdict
 {
 	API_OK,
-	API_AGAIN,	   /* soon, as it is */
-	API_LATER,	   /* as it is, but not soon */
-	API_REFUSED,   /* never as it is: the request is wrong */
-	API_GONE,	   /* no such object, or no more */
-	API_KEY_BAD,   /* 401: no request with this key */
-	API_FORBIDDEN, /* 403: not this one with this key */
-	API_TOO_LARGE  /* ask for less at once */
+	API_AGAIN,	   /* retry it soon */
+	API_LATER,	   /* retry it, but not soon */
+	API_REFUSED,   /* the request is wrong: don't retry it */
+	API_GONE,	   /* there is no such object, or it was deleted */
+	API_KEY_BAD,   /* 401: the key is invalid */
+	API_FORBIDDEN, /* 403: the key has no permission for this request */
+	API_TOO_LARGE  /* the answer is too large: request a smaller page */
 } ApiVerdict;
 
-/* Which of the accounts that a key opens is asked for. */
+/* The account that a request is for, if it is not the key's own */
 typedef struct ApiTarget
 {
-	char below[256]; /* Stripe-Account's value, or Stripe-Context's; or "" */
-	bool by_context;
+	char below[256]; /* value of Stripe-Account or Stripe-Context, or "" */
+	bool by_context; /* it is Stripe-Context */
 } ApiTarget;
 
-/* A request from when it is asked for until its answer has been taken. */
+/* A request, and its answer */
 typedef struct ApiCall
 {
 	dlist_node node;
 	MemoryContext memory;
-	void *owner; /* who asked */
+	void *owner; /* the caller's */
 
-	/* what is asked */
+	/* the request */
 	const char *method;
 	char *path;	   /* with its query */
-	char *account; /* the mirror's */
+	char *account; /* as in the mirror's _account */
 	ApiTarget target;
-	char *key; /* wiped by call_free */
+	char *key; /* wiped by api_call_free */
 	int64 job;
 	/* of a POST, or NULL */
 	char *form;
-	char *idempotency_key; /* the same on every attempt */
-	/* of a page of a list: how often it may be spoilt; 0: it is none */
+	char *idempotency_key; /* the same in every attempt */
+	/* for a page: how often it may arrive incomplete; 0: it is not a page */
 	int page_tries;
 
-	/* how often, and when */
+	/* attempts */
 	int attempt;
 	TimestampTz due;
 
-	/* what came of it */
+	/* the answer */
 	ApiVerdict verdict;
 	int status;
-	bool spoilt;	  /* it did not come whole: less may */
-	long retry_after; /* seconds, -1: it does not say */
+	bool incomplete;  /* it timed out, was too large, or was cut short */
+	long retry_after; /* seconds, -1: none */
 	char code[64];	  /* Stripe's, or ours: timeout, connection, ... */
-	char trouble[512];
+	char error[512];
 	char *body;
 	size_t length;
 	/*
-	 * All that Stripe did up to then is surely in the answer: by Stripe's clock
-	 * alone, less the time that the request took, and a second.  Never before
-	 * what an answer was as of that had come when this was asked.
+	 * Everything that happened at Stripe up to as_of is in the answer.  It is by
+	 * Stripe's clock, and later than that of all answers that had arrived when
+	 * the request was sent (floor).
 	 */
 	TimestampTz as_of;
 	TimestampTz floor;
 } ApiCall;
 
 /* ---- in stripe_api.c: the protocol ---- */
-#define API_HEADERS		 4					/* that are made for a call */
-#define RESOURCE_MISSING "resource_missing" /* Stripe's code of an error */
-#define CUT_SHORT		 "cut_short"		/* ours, of a page */
+#define API_HEADERS		 4					/* headers of a request, at most */
+#define RESOURCE_MISSING "resource_missing" /* Stripe's error code */
+#define CUT_SHORT		 "cut_short"		/* ours, for a truncated page */
 
 extern const char *api_version(void);
 extern char *api_version_name(void);
@@ -85,8 +85,8 @@ extern void api_headers(const ApiCall *call, HttpRequest *request,
 						StringInfo buffers, int nbuffers);
 extern bool api_is_dated(const HttpAnswer *answer);
 extern void api_judge(ApiCall *call, const HttpAnswer *answer);
-extern int answer_is_useless(void); /* in an ereport() */
-extern bool answer_was_useless(void);
+extern int answer_is_invalid(void); /* in an ereport() */
+extern bool answer_was_invalid(void);
 
 /* ---- in page.c: a page of a list ---- */
 typedef struct PageElement
@@ -95,25 +95,25 @@ typedef struct PageElement
 	int length;
 } PageElement;
 
-extern List *page_read(const char *bytes, size_t length, bool *has_more);
-extern char *page_first_id(const char *bytes, size_t length);
+extern List *list_page_read(const char *bytes, size_t length, bool *has_more);
+extern char *list_page_first_id(const char *bytes, size_t length);
 
-/* ---- in caller.c: requests in the air ---- */
-extern ApiCall *call_make(const char *method, const char *path,
-						  const char *account, const char *key);
-extern void call_free(ApiCall *call);
-extern void caller_submit(ApiCall *call);
-extern bool caller_turn(TimestampTz *next); /* dispatches what may go now */
-extern ApiCall *caller_take(void);			/* one whose outcome is known */
-extern bool caller_has_news(void);
-extern void caller_drop(void);
-extern void caller_write_log(void); /* in a transaction */
+/* ---- in caller.c: the client, in no transaction but for the log ---- */
+extern ApiCall *api_call_new(const char *method, const char *path,
+							 const char *account, const char *key);
+extern void api_call_free(ApiCall *call);
+extern void client_submit(ApiCall *call);
+extern bool client_send_due(TimestampTz *next);
+extern ApiCall *client_take_answer(void);
+extern bool client_has_news(void);
+extern void client_abandon(void);
+extern void client_write_log(void);
 
-/* ---- in api_key.c ---- */
-#define API_KEY_MODE (sizeof("sk_org_live_") - 1) /* bytes that say the mode */
+/* ---- in api_key.c, in the engine's scope ---- */
+#define API_KEY_MODE (sizeof("sk_org_live_") - 1) /* bytes that show the mode */
 
 extern bool api_key_load(const char *account, char *buffer, size_t size,
-						 ApiTarget *target, char **trouble);
+						 ApiTarget *target, char **error);
 extern bool api_key_reaches(const char *account);
 extern bool api_key_is_own(const char *account);
 extern bool api_key_is_set(void);
@@ -122,7 +122,7 @@ extern char *api_key_wrong_mode(const char *key, const char *account);
 extern bool api_key_opens_live(const char *key);
 extern bool api_key_is_live(void);
 extern List *api_accounts(void);
-extern void refuse_without_key(void); /* raises 55000, as does the next */
-extern void refuse_account_without_key(const char *account);
+extern void api_key_require(void); /* raises 55000, as does the next */
+extern void api_key_require_for(const char *account);
 
 #endif /* STRIPE_SYNC_STRIPE_API_H */

@@ -1,19 +1,20 @@
 /*
  * unread.c
- *		What became of a part, for those who don't look at its job: the mirror,
- *		which keeps in stripe_sync.reread what it is known to lack, and alerts.
+ *		Objects that could not be read or written: stripe_sync.reread and alerts.
  *
- * An object's row there goes when the object has been read and written, with
- * the rest of its pages.  What could not be written is "asked" as long as its
- * part is put off, and "dead" when that is given up.
+ * stripe_sync.reread has the objects that the mirror is known to lack.  An
+ * object's row is deleted when the object has been read and written, together
+ * with the rest of its pages.  Its state is "waiting" before a part is made for
+ * it, "asked" while the part exists, also while that is put off, and "dead" after
+ * it has failed.
+ *
+ * Everything here runs in the transaction of the part's outcome.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
-/* Does the part read one object, which refetch() could read as well? */
+/* Does the part read an object that refetch() could read too? */
 static bool
 reads_object(const Part *part)
 {
@@ -21,66 +22,54 @@ reads_object(const Part *part)
 		   catalog_is_retrievable(part_type(part));
 }
 
-/* ---- what is kept ---- */
+/* ---- stripe_sync.reread ---- */
 
-/* What was asked for of a later time has a part of its own. */
+/*
+ * Record that the object could not be written.  A row that requires a later
+ * answer (after) keeps its state: another part is made for it.
+ */
 static void
-keep(const Part *part, const Outcome *outcome, bool is_dead)
+record_failed_write(const Part *part, const Outcome *outcome, bool is_dead)
 {
-	static EngineStatement keep = {
+	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.reread AS r"
 		" (object_type, object_id, account, reason, due_at, after, error, tries, state)"
 		" VALUES ($1, $2, $3, 'it could not be written', pg_catalog.clock_timestamp(),"
 		"  $4, $5, $6, $7)"
 		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
 		" SET error = excluded.error, tries = excluded.tries,"
-		"  state = CASE WHEN r.after <= excluded.after THEN excluded.state ELSE r.state END",
-		7,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, INT4OID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(part->object_type),
-					  CStringGetTextDatum(part->object_id),
-					  CStringGetTextDatum(part->account),
-					  TimestampTzGetDatum(part->since),
-					  CStringGetTextDatum(outcome->error),
-					  Int32GetDatum(part->tries),
-					  CStringGetTextDatum(is_dead ? "dead" : "asked")};
+		"  state = CASE WHEN r.after <= excluded.after THEN excluded.state ELSE r.state END"};
 
-	SPI_connect();
-	engine_run(&keep, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(
+		&upsert,
+		ARGS(arg_text(part->object_type), arg_text(part->object_id),
+			 arg_text(part->account), arg_time(part->since),
+			 arg_text(outcome->error), arg_int4(part->tries),
+			 arg_text(is_dead ? "dead" : "asked")));
 }
 
-/* True when the mirror had asked for it. */
+/* Returns true if the mirror had requested the object. */
 static bool
-give_up(const Part *part, const char *error)
+mark_dead(const Part *part, const char *error)
 {
-	static EngineStatement give_up = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.reread SET state = 'dead', error = $5"
 		" WHERE object_type = $1 AND object_id = $2 AND account = $3"
-		"  AND state = 'asked' AND after <= $4",
-		5,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(part->object_type),
-					  CStringGetTextDatum(part->object_id),
-					  CStringGetTextDatum(part->account),
-					  TimestampTzGetDatum(part->since),
-					  CStringGetTextDatum(error)};
-	bool was_asked;
+		"  AND state = 'asked' AND after <= $4"};
 
-	SPI_connect();
-	engine_run(&give_up, values, NULL, SPI_OK_UPDATE);
-	was_asked = SPI_processed > 0;
-	SPI_finish();
-	return was_asked;
+	return statement_exec(
+			   &update, ARGS(arg_text(part->object_type),
+							 arg_text(part->object_id), arg_text(part->account),
+							 arg_time(part->since), arg_text(error))) > 0;
 }
 
 /*
- * A key that is no good says nothing of the objects: all that the job was to
- * read with it is asked for again, with the key that there is then.  True when
- * something has been given up.
+ * The key is invalid, which says nothing about the objects: schedule everything
+ * that the job was to read with it again, when there may be another key.
+ * Returns true if an object has used up its tries.
  */
 static bool
-ask_later(const Part *part, const char *error)
+reschedule_after_key_error(const Part *part, const char *error)
 {
 	static EngineStatement put_off = {
 		"UPDATE stripe_sync.reread r SET tries = r.tries + 1, error = $3, due_at = $4,"
@@ -90,41 +79,35 @@ ask_later(const Part *part, const char *error)
 		"   AND state = 'failed') p"
 		" WHERE r.object_type = p.object_type AND r.object_id = p.object_id"
 		"  AND r.account = p.account AND r.state = 'asked'"
-		" RETURNING r.state",
-		5,
-		{INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
+		" RETURNING r.state = 'dead'"};
 	TimestampTz due = GetCurrentTimestamp() + backoff_delay(part->tries + 1,
 															BACKOFF_FIRST,
 															BACKOFF_MOST);
-	Datum values[] = {Int64GetDatum(part->job),
-					  CStringGetTextDatum(part->account),
-					  CStringGetTextDatum(error), TimestampTzGetDatum(due),
-					  Int32GetDatum(guc_max_attempts)};
 	bool any_dead = false;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&put_off, values, NULL, SPI_OK_UPDATE_RETURNING);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		any_dead |= strcmp(SPI_getvalue(SPI_tuptable->vals[i],
-										SPI_tuptable->tupdesc, 1),
-						   "dead") == 0;
-	SPI_finish();
+	rows_open(&rows, &put_off,
+			  ARGS(arg_int8(part->job), arg_text(part->account),
+				   arg_text(error), arg_time(due), arg_int4(guc_max_attempts)));
+	while (rows_next(&rows))
+		any_dead |= rows_bool(&rows, false);
+	rows_close(&rows);
 	return any_dead;
 }
 
-/* ---- what is told ---- */
+/* ---- alerts ---- */
 
-/* What a person may run once the trouble is mended. */
+/* The statement with which a person requests the same again */
 static char *
-what_to_run(const Part *part)
+retry_sql(const Part *part)
 {
 	if (reads_object(part))
 		return psprintf("SELECT stripe_sync.refetch(%s, %s, %s)",
 						quote_literal_cstr(part->object_type),
 						quote_literal_cstr(part->object_id),
 						quote_literal_cstr(part->account));
-	if (part->kind->again != NULL)
-		return pstrdup(part->kind->again);
+	if (part->kind->retry_sql != NULL)
+		return pstrdup(part->kind->retry_sql);
 	if (part->object_type != NULL)
 		return psprintf("SELECT stripe_sync.backfill(ARRAY[%s])",
 						quote_literal_cstr(part->object_type));
@@ -132,8 +115,9 @@ what_to_run(const Part *part)
 					part->job);
 }
 
+/* Raise the system event that reading the part's object has failed for good. */
 static void
-tell(const Part *part, const char *error)
+report_failure(const Part *part, const char *error)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
@@ -141,107 +125,105 @@ tell(const Part *part, const char *error)
 		" 'account', $3, 'step', 'reading', 'job', $4, 'event_type', 'the reading of ' || $1,"
 		" 'error', $5, 'run', $6, 'remedy', $7, 'group', $8,"
 		" 'object', pg_catalog.concat_ws(' ', $1, $2), 'look',"
-		" 'SELECT * FROM stripe_sync.job WHERE id = ' || $4))",
-		8,
-		{TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+		" 'SELECT * FROM stripe_sync.job WHERE id = ' || $4))"};
 	const char *what = part->object_type ? part->object_type : part->kind->name;
-	char *run = what_to_run(part);
-	Datum values[] = {
-		CStringGetTextDatum(what),
-		part->object_id ? CStringGetTextDatum(part->object_id) : (Datum) 0,
-		CStringGetTextDatum(part->account),
-		Int64GetDatum(part->job),
-		CStringGetTextDatum(error),
-		CStringGetTextDatum(run),
-		CStringGetTextDatum(psprintf(
-			"It is given up until somebody mends it and runs `%s`.", run)),
-		CStringGetTextDatum(trouble_group("reading", NULL, what))};
-	char nulls[] = {
-		' ', part->object_id ? ' ' : 'n', ' ', ' ', ' ', ' ', ' ', ' ', '\0'};
+	char *run = retry_sql(part);
+	char *remedy = psprintf(
+		"It is not tried again until somebody corrects the cause and runs `%s`.",
+		run);
 
-	alert_system("system.event_failed", engine_jsonb(&build, values, nulls));
+	alert_system(
+		"system.event_failed",
+		statement_jsonb(&build,
+						ARGS(arg_text(what), arg_text(part->object_id),
+							 arg_text(part->account), arg_int8(part->job),
+							 arg_text(error), arg_text(run), arg_text(remedy),
+							 arg_text(trouble_group("reading", NULL, what)))));
 }
 
-/* ---- objects that do not come whole even alone ---- */
+/* ---- objects that can't be read even by themselves ---- */
 
 void
-unread_note(Part *part, const char *what, const char *id, const ApiCall *call)
+unread_note_object(Part *part, const char *what, const char *id, const ApiCall *call)
 {
-	part_note(part, psprintf("%s %s could not be read, not even alone: %s",
-							 what, id, call->trouble));
+	part_note(part, psprintf("%s %s could not be read, even by itself: %s",
+							 what, id, call->error));
 }
 
-/* A PartKind's pass_over */
+/* PartKind.skip */
 void
-unread_pass_over(Part *part, const char *id, const ApiCall *call)
+unread_skip(Part *part, const char *id, const ApiCall *call)
 {
-	unread_note(part, part->object_type ? part->object_type : "event", id, call);
+	unread_note_object(part, part->object_type ? part->object_type : "event", id, call);
 }
 
-static const char *const not_even_alone = "it could not be read, not even alone";
+static const char *const unreadable = "it could not be read, even by itself";
 
-/* A PartKind's passed_over: it isn't asked for again by itself. */
+/* PartKind.skipped, for objects that are not requested again */
 void
-unread_passed_over(const Part *part, char *id)
+unread_report_skipped(const Part *part, char *id)
 {
-	Part told = *part;
+	Part copy = *part;
 
-	told.object_id = id;
-	if (told.object_type == NULL)
-		told.object_type = pstrdup("event");
-	tell(&told, not_even_alone);
+	copy.object_id = id;
+	if (copy.object_type == NULL)
+		copy.object_type = pstrdup("event");
+	report_failure(&copy, unreadable);
 }
 
-/* The same, of a list that is a part of the object object_id. */
+/* The same for the rest of a page: the object that is reported carries it. */
 void
-unread_passed_over_rest(const Part *part, char *id)
+unread_report_skipped_rest(const Part *part, char *id)
 {
-	tell(part, not_even_alone);
+	report_failure(part, unreadable);
 }
 
-/* ---- what the runner says ---- */
+/* ---- outcomes ---- */
 
-/* A part that is put off, or has failed. */
+/* Record a part that is put off or has failed, and report it if it is final. */
 static void
-failed(const Part *part, const Outcome *outcome)
+record_failure(const Part *part, const Outcome *outcome)
 {
 	bool is_dead = strcmp(outcome->state, "failed") == 0;
-	bool told = is_dead && outcome->trouble == TROUBLE_WRITING;
+	bool is_reported = is_dead && outcome->cause == CAUSE_DATABASE;
 
-	if (outcome->trouble == TROUBLE_KEY)
-		told = ask_later(part, outcome->error);
-	else if (outcome->trouble == TROUBLE_WRITING && reads_object(part))
-		keep(part, outcome, is_dead);
+	if (outcome->cause == CAUSE_KEY)
+		is_reported = reschedule_after_key_error(part, outcome->error);
+	else if (outcome->cause == CAUSE_DATABASE && reads_object(part))
+		record_failed_write(part, outcome, is_dead);
 	else if (is_dead && reads_object(part))
-		told |= give_up(part, outcome->error);
-	if (told)
-		tell(part, outcome->error);
+		is_reported |= mark_dead(part, outcome->error);
+	if (is_reported)
+		report_failure(part, outcome->error);
 }
 
-/* The rest of a page that Stripe won't show. */
+/* Stripe refused the rest of a page. */
 void
-unread_refused(const Part *part, const char *error)
+unread_rest_refused(const Part *part, const char *error)
 {
-	if (reads_object(part) && give_up(part, error))
-		tell(part, error);
+	if (reads_object(part) && mark_dead(part, error))
+		report_failure(part, error);
 }
 
 /*
- * A part that goes on no more, for now; within the outcome's transaction.  When
- * nothing was wrong, nothing of its type may be given up any more.
+ * PartKind.ended.  A part that is done closes the incident of its type if no
+ * object of that type is dead any more.
  */
 void
-unread_over(const Part *part, const Outcome *outcome)
+unread_part_ended(const Part *part, const Outcome *outcome)
 {
-	failed(part, outcome);
+	record_failure(part, outcome);
 	if (strcmp(outcome->state, "done") == 0)
 		recovered_reading(part->object_type ? part->object_type
 											: part->kind->name);
 }
 
-/* It has been read as of then, unless there are rests of its pages to come. */
+/*
+ * The object has been read as of "as_of": delete its row, unless the rest of one
+ * of its pages is still to be read.
+ */
 void
-unread_done(const Part *part, TimestampTz as_of)
+unread_object_read(const Part *part, TimestampTz as_of)
 {
 	static EngineStatement done = {
 		"DELETE FROM stripe_sync.reread"
@@ -249,60 +231,45 @@ unread_done(const Part *part, TimestampTz as_of)
 		"  AND NOT EXISTS (SELECT FROM stripe_sync.job_part p"
 		"   WHERE p.job = $5 AND p.part <> $6 AND p.kind = 'rest' AND p.account = $3"
 		"    AND p.object_type = $1 AND p.object_id = $2"
-		"    AND p.state IN ('waiting', 'running'))",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID}};
-	Datum values[] = {CStringGetTextDatum(part->object_type),
-					  CStringGetTextDatum(part->object_id),
-					  CStringGetTextDatum(part->account),
-					  TimestampTzGetDatum(as_of),
-					  Int64GetDatum(part->job),
-					  Int32GetDatum(part->number)};
+		"    AND p.state IN ('waiting', 'running'))"};
 
-	SPI_connect();
-	engine_run(&done, values, NULL, SPI_OK_DELETE);
-	SPI_finish();
+	(void) statement_exec(
+		&done, ARGS(arg_text(part->object_type), arg_text(part->object_id),
+					arg_text(part->account), arg_time(as_of),
+					arg_int8(part->job), arg_int4(part->number)));
 }
 
 /*
- * What was given up and wants a later answer than this one: it is asked for once
- * more, in a moment, and from the beginning.
+ * A dead row that requires a later answer than this one: the object can be read
+ * again, so it is requested once more at "due", with all its tries.
  */
 void
-unread_too_early(const Part *part, TimestampTz as_of, TimestampTz due)
+unread_answer_too_early(const Part *part, TimestampTz as_of, TimestampTz due)
 {
 	static EngineStatement revive = {
 		"UPDATE stripe_sync.reread SET state = 'waiting', tries = 0, due_at = $5"
 		" WHERE object_type = $1 AND object_id = $2 AND account = $3"
-		"  AND state = 'dead' AND after > $4",
-		5,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(part->object_type),
-					  CStringGetTextDatum(part->object_id),
-					  CStringGetTextDatum(part->account),
-					  TimestampTzGetDatum(as_of), TimestampTzGetDatum(due)};
+		"  AND state = 'dead' AND after > $4"};
 
-	SPI_connect();
-	engine_run(&revive, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(
+		&revive, ARGS(arg_text(part->object_type), arg_text(part->object_id),
+					  arg_text(part->account), arg_time(as_of), arg_time(due)));
 }
 
-/* Somebody has called the job off: what the mirror wanted of it stays unread. */
+/*
+ * PartKind.cancelled: the objects that the mirror had requested of the job stay
+ * unread.  Runs in the transaction of cancel_job().
+ */
 void
-unread_cancelled(int64 job)
+unread_job_cancelled(int64 job)
 {
-	static EngineStatement give_up = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.reread r SET state = 'dead',"
-		"  error = pg_catalog.format('job %s was called off', $1)"
+		"  error = pg_catalog.format('job %s was cancelled', $1)"
 		" FROM stripe_sync.job_part p"
 		" WHERE p.job = $1 AND p.state = 'cancelled' AND p.kind IN ('object', 'rest')"
 		"  AND r.object_type = p.object_type AND r.object_id = p.object_id"
-		"  AND r.account = p.account AND r.state = 'asked'",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(job);
+		"  AND r.account = p.account AND r.state = 'asked'"};
 
-	SPI_connect();
-	engine_run(&give_up, &value, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(&update, ARGS(arg_int8(job)));
 }

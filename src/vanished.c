@@ -1,11 +1,16 @@
 /*
  * vanished.c
- *		Objects that a full list of Stripe's no longer had are asked for by their
- *		id; those that are gone get a tombstone.
+ *		Objects of the mirror that a complete list did not contain are requested
+ *		by their id; those that were deleted get a tombstone.
  *
- * What the list showed is in the mirror as of the time of its pages, and what
- * an event brought since as of a later one: whatever is older, the list did not
- * have.  The mirror is looked through in slices, a slice at a time.
+ * The rows of objects that the list contained have the time of its pages as
+ * _as_of, and those that an event has changed since have a later one.  So a row
+ * that is older was not in the list.  The mirror is searched in slices, each in a
+ * transaction of its own.
+ *
+ * A list is filtered by the key's mode and permissions, so its lack of an object
+ * does not prove a deletion; only Stripe's resource_missing for the id does.
+ * Rows of the other mode are not compared.
  */
 #include "sync.h"
 
@@ -13,10 +18,13 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#define SLICE		 5000 /* rows that are looked at in one transaction */
-#define MAX_REFUSALS 10	  /* one after the other */
+#define SLICE		 5000 /* rows that are searched in one transaction */
+#define MAX_REFUSALS 10	  /* in succession */
 
-/* It may have been renamed, or dropped, since the job was made. */
+/*
+ * The type's mirror table, locked for reading.  Raises 42P01 if it was renamed
+ * or dropped since the job was created.
+ */
 MirrorTable *
 mirror_table_to_read(const CatalogType *type)
 {
@@ -24,17 +32,20 @@ mirror_table_to_read(const CatalogType *type)
 
 	if (table == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("%s", table_lacking(type)), answer_is_useless()));
+						errmsg("%s", table_lacking(type)), answer_is_invalid()));
 	return table;
 }
 
 /*
- * The next that the list did not have becomes parent_id; without one in this
- * slice the cursor is at its end, and NULL behind the last.  With the rights of
- * the table's owner; of the other mode the key shows nothing.
+ * Search the next slice.  The first object that the list did not contain becomes
+ * parent_id.  Without one the cursor is moved to the end of the slice, or becomes
+ * NULL after the last.
+ *
+ * The table may be a user's view or have policies, so it is read with the rights
+ * of its owner and his search_path: hence the qualified operators.
  */
 static void
-look_at_slice(Part *part)
+search_slice(Part *part)
 {
 	const CatalogType *type = part_type(part);
 	MirrorTable *table = mirror_table_to_read(type);
@@ -50,7 +61,7 @@ look_at_slice(Part *part)
 		"   AND _account OPERATOR(pg_catalog.=) $2"
 		"   AND _as_of OPERATOR(pg_catalog.<) $3%s), pg_catalog.max(id)"
 		" FROM (SELECT id, _account, _deleted_at, _as_of%s FROM %s.%s"
-		/* of several accounts an id's rows are looked at together */
+		/* rows of several accounts with the same id must be in one slice */
 		"   WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id"
 		"   FETCH FIRST ($4) ROWS WITH TIES) s",
 		has_mode ? " AND coalesce(livemode::text OPERATOR(pg_catalog.=) $5, true)"
@@ -74,9 +85,9 @@ look_at_slice(Part *part)
 }
 
 static void
-vanished_next(Part *part)
+vanished_find_next(Part *part)
 {
-	look_at_slice(part);
+	search_slice(part);
 	part->ready = part->parent_id != NULL;
 	part->finished = part->parent_id == NULL && part->cursor == NULL;
 }
@@ -89,19 +100,20 @@ vanished_path(const Part *part)
 	return path_fill(type->retrieve_path, part->parent_id);
 }
 
-/* What Stripe won't say of one object is noted; of many, it is given up. */
+/* Note that Stripe refused one object; fail the part after many in succession. */
 static void
-note_refusal(Part *part, const ApiCall *call)
+note_refused_object(Part *part, const ApiCall *call)
 {
 	if (++part->refusals >= MAX_REFUSALS)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("%s", call->trouble), answer_is_useless()));
+						errmsg("%s", call->error), answer_is_invalid()));
 	part_note(part, psprintf("%s %s: %s", part->object_type, part->parent_id,
-							 call->trouble));
+							 call->error));
 }
 
+/* Write the object, or its tombstone. */
 static void
-look_at_answer(Part *part, const ApiCall *call)
+write_object(Part *part, const ApiCall *call)
 {
 	FetchedObject fetched = {.type = part_type(part),
 							 .id = part->parent_id,
@@ -109,22 +121,22 @@ look_at_answer(Part *part, const ApiCall *call)
 							 .as_of = call->as_of};
 
 	part->refusals = 0;
-	if (!object_from(call, &fetched))
+	if (!object_of_answer(call, &fetched))
 		part->repaired++;
 	fetched_apply_page(list_make1(&fetched));
 	if (strcmp(fetched.status, "failed") == 0)
 		part_note(part, psprintf("%s %s: %s", part->object_type,
 								 part->parent_id, fetched.detail));
-	list_put_off_rows(part, list_make1(&fetched));
+	object_list_retry_rows(part, list_make1(&fetched));
 }
 
 static void
-vanished_take(Part *part, const ApiCall *call)
+vanished_process(Part *part, const ApiCall *call)
 {
 	if (call->verdict == API_OK || call->verdict == API_GONE)
-		look_at_answer(part, call);
+		write_object(part, call);
 	else
-		note_refusal(part, call);
+		note_refused_object(part, call);
 	part->pages++;
 	part->objects++;
 	part_set_cursor(part, part->parent_id);
@@ -133,8 +145,8 @@ vanished_take(Part *part, const ApiCall *call)
 const PartKind part_vanished = {
 	.name = "vanished",
 	.path = vanished_path,
-	.take = vanished_take,
-	.next = vanished_next,
-	.ended = unread_over,
-	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
+	.process = vanished_process,
+	.find_next = vanished_find_next,
+	.ended = unread_part_ended,
+	.accepts = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

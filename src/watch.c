@@ -54,7 +54,7 @@ are_strings(const JsonbValue *value)
 
 /* Does it have what we go by? */
 bool
-endpoint_is_sound(Jsonb *document)
+webhook_endpoint_is_valid(Jsonb *document)
 {
 	JsonbContainer *root = document != NULL ? &document->root : NULL;
 	JsonbValue value;
@@ -99,14 +99,14 @@ note(const Part *part, Jsonb *document)
 }
 
 void
-endpoint_note(const Part *part, Jsonb *document)
+webhook_endpoint_note(const Part *part, Jsonb *document)
 {
 	(void) note(part, document);
 }
 
 /* The name that its secret is kept under; NULL: it isn't. */
 const char *
-endpoint_known_as(const char *account, const char *id)
+webhook_endpoint_name(const char *account, const char *id)
 {
 	static EngineStatement select = {
 		"SELECT endpoint FROM stripe_sync.watched_endpoint"
@@ -128,7 +128,7 @@ endpoint_known_as(const char *account, const char *id)
 }
 
 void
-endpoint_is_ours(const Part *part, const char *id, const char *name)
+webhook_endpoint_set_name(const Part *part, const char *id, const char *name)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.watched_endpoint SET endpoint = $3, job = $4"
@@ -148,7 +148,7 @@ endpoint_is_ours(const Part *part, const char *id, const char *name)
 
 /* A new key may see what the old one did not. */
 void
-watch_soon(void)
+endpoint_watch_soon(void)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint_watch (next_at)"
@@ -261,13 +261,13 @@ note_refusal(Part *part, const ApiCall *call)
 		" next_at = pg_catalog.clock_timestamp() + $2 * interval '1 second'",
 		2,
 		{TEXTOID, INT4OID}};
-	Datum values[] = {CStringGetTextDatum(call->trouble),
+	Datum values[] = {CStringGetTextDatum(call->error),
 					  Int32GetDatum(REFUSED_FOR)};
 
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
-	part_note(part, call->trouble);
+	part_note(part, call->error);
 	part->finished = true;
 }
 
@@ -296,10 +296,10 @@ take_page(Part *part, List *elements, bool *fresh)
 		const PageElement *element = lfirst(cell);
 		Jsonb *document = json_parse(element->bytes, element->length);
 
-		if (!endpoint_is_sound(document))
+		if (!webhook_endpoint_is_valid(document))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 							errmsg("Stripe lists what is no webhook endpoint"),
-							answer_is_useless()));
+							answer_is_invalid()));
 		last = json_get_string(&document->root, "id");
 		if (note(part, document))
 			*fresh = true;
@@ -321,12 +321,12 @@ endpoints_take(Part *part, const ApiCall *call)
 		note_refusal(part, call);
 		return;
 	}
-	elements = page_read(call->body, call->length, &has_more);
+	elements = list_page_read(call->body, call->length, &has_more);
 	last = take_page(part, elements, &fresh);
 	part->pages++;
 	if (!has_more)
 	{
-		watch_judge(part);
+		endpoint_watch_judge(part);
 		note_reading();
 		part->finished = true;
 	}
@@ -334,14 +334,14 @@ endpoints_take(Part *part, const ApiCall *call)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("Stripe's list of webhook endpoints does not go "
 							   "on: a page has nothing new"),
-						answer_is_useless()));
+						answer_is_invalid()));
 	else
 		part_set_cursor(part, last);
 }
 
 const PartKind part_endpoints = {.name = "endpoints",
 								 .path = endpoints_path,
-								 .take = endpoints_take,
-								 .ended = unread_over,
-								 .takes = API_BIT(API_FORBIDDEN),
+								 .process = endpoints_take,
+								 .ended = unread_part_ended,
+								 .accepts = API_BIT(API_FORBIDDEN),
 								 .shrinks = true};

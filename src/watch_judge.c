@@ -188,7 +188,7 @@ tell(const char *type, List *objects)
 
 /* With the last page, in its transaction. */
 void
-watch_judge(const Part *part)
+endpoint_watch_judge(const Part *part)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum values[ARGUMENTS] = {Int64GetDatum(part->job),

@@ -74,7 +74,7 @@ check_type(const char *type, int count)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("\"*\" is every type: it stands alone"),
 						errhint("ARRAY['*'], or the types by their names.")));
-	if (strcmp(type, "*") != 0 && !event_type_known(type))
+	if (strcmp(type, "*") != 0 && !event_type_is_known(type))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -234,7 +234,7 @@ add_job(const Request *request)
 	of_part[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 							   &(bool){false});
 	engine_run(&part, of_part, NULL, SPI_OK_INSERT);
-	job_note_made(DatumGetInt64(of_part[0]), KIND);
+	job_note_created(DatumGetInt64(of_part[0]), KIND);
 	slots_wake();
 	return DatumGetInt64(of_part[0]);
 }
@@ -292,7 +292,7 @@ SECRET_FUNCTION(stripe_sync_create_webhook_endpoint)
 	if (request.chosen)
 		check_types(PG_GETARG_ARRAYTYPE_P(1));
 	scope = role_enter_engine();
-	refuse_without_key();
+	api_key_require();
 	role_leave(&scope);
 	tables_create_if_none(); /* they are the caller's */
 	scope = role_enter_engine();
@@ -332,7 +332,7 @@ refuse_late(const Part *part)
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg(
 				 "it is not known whether Stripe made the endpoint: it was asked more than 23 hours ago, and would take the same request for a new one. Look in Stripe's dashboard, and delete what is there before you call create_webhook_endpoint() again"),
-			 answer_is_useless()));
+			 answer_is_invalid()));
 }
 
 static void
@@ -490,7 +490,7 @@ static void
 keep(Part *part, Jsonb *document, SecretText *secret)
 {
 	char *id = json_get_string(&document->root, "id");
-	const char *name = endpoint_known_as(part->account, id);
+	const char *name = webhook_endpoint_name(part->account, id);
 	JsonbValue livemode;
 
 	if (name == NULL)
@@ -503,8 +503,8 @@ keep(Part *part, Jsonb *document, SecretText *secret)
 				"webhook endpoint %s was made at Stripe, its secret is kept as endpoint \"%s\"",
 				id, name)));
 	}
-	endpoint_note(part, document);
-	endpoint_is_ours(part, id, name);
+	webhook_endpoint_note(part, document);
+	webhook_endpoint_set_name(part, id, name);
 	write_result(part, name, document);
 }
 
@@ -515,7 +515,7 @@ take_endpoint(Part *part, const ApiCall *call, SecretText *secret)
 
 	take_secret(call, secret);
 	document = json_parse(call->body, (int) call->length);
-	if (!endpoint_is_sound(document))
+	if (!webhook_endpoint_is_valid(document))
 		malformed();
 	keep(part, document, secret);
 	part->objects = 1;
@@ -525,7 +525,7 @@ take_endpoint(Part *part, const ApiCall *call, SecretText *secret)
 compat_noreturn static void
 refuse_answer(const ApiCall *call)
 {
-	char *said = pstrdup(call->trouble);
+	char *said = pstrdup(call->error);
 
 	while (said[0] != '\0' && said[strlen(said) - 1] == '.')
 		said[strlen(said) - 1] = '\0';
@@ -536,7 +536,7 @@ refuse_answer(const ApiCall *call)
 			 errmsg(
 				 "%s. The key must be allowed to write webhook endpoints: set_api_key() one that is, or make the endpoint in Stripe's dashboard and add_endpoint() its secret",
 				 said),
-			 answer_is_useless()));
+			 answer_is_invalid()));
 	if (call->status >= 500)
 		ereport(
 			ERROR,
@@ -544,9 +544,9 @@ refuse_answer(const ApiCall *call)
 			 errmsg(
 				 "%s. Stripe gives this answer to every repetition. Look in its dashboard whether there is an endpoint, and delete it before you call create_webhook_endpoint() again",
 				 said),
-			 answer_is_useless()));
+			 answer_is_invalid()));
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("%s", said), answer_is_useless()));
+					errmsg("%s", said), answer_is_invalid()));
 }
 
 /* Called off in the meantime, it is kept all the same: it is there at Stripe. */
@@ -569,10 +569,10 @@ new_endpoint_take(Part *part, const ApiCall *call)
 }
 
 const PartKind part_new_endpoint = {.name = "new_endpoint",
-									.next = new_endpoint_next,
+									.find_next = new_endpoint_next,
 									.path = new_endpoint_path,
 									.post = new_endpoint_post,
-									.take = new_endpoint_take,
-									.ended = unread_over,
-									.takes = API_BIT(API_FORBIDDEN) |
+									.process = new_endpoint_take,
+									.ended = unread_part_ended,
+									.accepts = API_BIT(API_FORBIDDEN) |
 											 API_BIT(API_REFUSED)};
