@@ -64,7 +64,8 @@ END $$;
 
 CREATE FUNCTION stripe_sync.config_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'stripe_sync_config_changed';
-COMMENT ON FUNCTION stripe_sync.config_changed() IS 'Tells every session to read the set-up again';
+COMMENT ON FUNCTION stripe_sync.config_changed() IS
+'Trigger function: invalidates the configuration cached by every session';
 
 -- What level.c compares with CATALOG_LEVEL in stripe_sync.h.  An upgrade script
 -- that changes the catalog updates it.  The table itself must never change:
@@ -74,7 +75,8 @@ CREATE TABLE stripe_sync.catalog_level (
 	-- a key, for where all tables are published
 	level	integer PRIMARY KEY
 );
-COMMENT ON TABLE stripe_sync.catalog_level IS 'The level of what CREATE EXTENSION and ALTER EXTENSION UPDATE have made, which the library must fit';
+COMMENT ON TABLE stripe_sync.catalog_level IS 'Level of the SQL objects that CREATE EXTENSION and ALTER EXTENSION UPDATE created; the library works only with the level it was built for';
+COMMENT ON COLUMN stripe_sync.catalog_level.level IS 'Level of the SQL objects';
 INSERT INTO stripe_sync.catalog_level VALUES (1);
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.catalog_level
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();

@@ -101,7 +101,9 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.grant_admin(regrole)'),
 	('admin', 'FUNCTION stripe_sync.revoke_all(regrole)')
   ) AS g (grade, what);
-COMMENT ON VIEW stripe_sync.grade IS 'What grant_ingest, grant_read and grant_admin grant';
+COMMENT ON VIEW stripe_sync.grade IS 'Privileges granted by grant_ingest(), grant_read(), and grant_admin()';
+COMMENT ON COLUMN stripe_sync.grade.grade IS 'ingest, read, or admin; grant_admin() grants read as well';
+COMMENT ON COLUMN stripe_sync.grade.what IS 'Function or table that is granted';
 
 -- What follows is text that names what it grants, so it is for the extension's
 -- owner alone, who comes from the functions of grant.c: they look first whether
@@ -118,7 +120,7 @@ BEGIN
 	END LOOP;
 	EXECUTE format('GRANT USAGE ON SCHEMA stripe_sync TO %s', grantee);
 END $$;
-COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
+COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants the privileges of one grade';
 
 -- Who may read the mirror, tables that are made later included: the readers of
 -- the inbox, and those who may see the names of the mirror's tables.  A grant
@@ -137,7 +139,7 @@ CREATE VIEW stripe_sync.mirror_reader AS
 	   AND t.attname OPERATOR(pg_catalog.=) 'table_name'
 	   AND a.privilege_type OPERATOR(pg_catalog.=) 'SELECT'
 	   AND a.grantee OPERATOR(pg_catalog.<>) 0;
-COMMENT ON VIEW stripe_sync.mirror_reader IS 'Internal: the roles that may read the mirror''s tables';
+COMMENT ON VIEW stripe_sync.mirror_reader IS 'Internal: roles that may read the tables of the mirror';
 
 CREATE FUNCTION stripe_sync.mark_mirror_reader(grantee text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -145,7 +147,7 @@ AS $$
 BEGIN
 	EXECUTE format('GRANT SELECT (table_name) ON stripe_sync.mirror_table TO %s', grantee);
 END $$;
-COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: makes a role one of mirror_reader';
+COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: adds a role to mirror_reader';
 
 -- The mirror's tables that are there, and whether we may grant on them: an owner
 -- of the extension who is no superuser may not, where they are another's.  Whatever
@@ -161,7 +163,7 @@ AS $$
 	   AND 6 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
 				   AND a.attname IN ('_data', '_account', '_deleted_at', '_event_id', '_as_of', '_synced_at'))
 $$;
-COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: the tables of the mirror that grants are made on';
+COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: tables of the mirror on which privileges are granted';
 
 -- Each owner grants what is his, so that it is his to take back.
 CREATE FUNCTION stripe_sync.grant_mirror_tables() RETURNS void
@@ -207,7 +209,7 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION stripe_sync.grant_mirror_tables() IS 'Internal: lets the mirror''s readers read all of its tables';
+COMMENT ON FUNCTION stripe_sync.grant_mirror_tables() IS 'Internal: grants SELECT on all tables of the mirror to the roles in mirror_reader';
 
 CREATE FUNCTION stripe_sync.revoke_grades(grantee regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -240,37 +242,37 @@ BEGIN
 			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', grantee);
 	END IF;
 END $$;
-COMMENT ON FUNCTION stripe_sync.revoke_grades(regrole) IS 'Internal: takes back all that the grades have given a role';
+COMMENT ON FUNCTION stripe_sync.revoke_grades(regrole) IS 'Internal: revokes the privileges of all grades from a role';
 
 CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_ingest';
 COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
-'Lets a role hand in deliveries and messages: receive, webhook, notify. For the application''s web server.';
+'Grants a role the functions receive, webhook, and notify. Intended for the application''s web server.';
 
 CREATE FUNCTION stripe_sync.grant_mirror(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_mirror';
 COMMENT ON FUNCTION stripe_sync.grant_mirror(regrole) IS
-'Lets a role read the mirror, the tables of schema stripe that create_tables() has made or will make, and nothing else. For reports and the application''s own queries.';
+'Grants a role SELECT on the tables of schema stripe, including those that create_tables() will create, and nothing else. Intended for reports and for the application''s queries.';
 
 CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_read';
 COMMENT ON FUNCTION stripe_sync.grant_read(regrole) IS
-'Lets a role read the inbox with its payloads, the outbox, the set-up, the mirror and explanations. Never a secret. For the mirror alone: grant_mirror.';
+'Grants a role read access to the inbox including payloads, the outbox, the configuration, the mirror, and explain_event(). Secrets are not included. For the mirror only, use grant_mirror().';
 
 CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_admin';
 COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
-'Lets a role set up endpoints, handlers, destinations and alerts, replay and simulate, and read all that grant_read lets it read.';
+'Grants a role the functions that configure endpoints, handlers, destinations, and alerts, that replay and simulate, and everything that grant_read() grants.';
 
 CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_revoke_all';
 COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
-'Takes back all that grant_ingest, grant_mirror, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
+'Revokes everything that grant_ingest(), grant_mirror(), grant_read(), and grant_admin() granted to a role, and stops its handlers, naming each in a NOTICE. Their outstanding runs wait until add_handler() registers them again.';
 
 REVOKE ALL ON TABLE stripe_sync.mirror_reader FROM PUBLIC;
 REVOKE ALL ON FUNCTION
