@@ -1,4 +1,4 @@
-/* ---- endpoints: named sources of events, and their secrets ---- */
+/* ---- Endpoints and accounts ---- */
 
 CREATE TABLE stripe_sync.endpoint (
 	name		text PRIMARY KEY,
@@ -19,9 +19,9 @@ COMMENT ON COLUMN stripe_sync.endpoint.created_at IS 'Time of the first add_endp
 COMMENT ON COLUMN stripe_sync.endpoint.account IS 'Account whose events these are: empty for your own account, else acct_... or a name of your choice. Connected accounts are stored below it.';
 COMMENT ON COLUMN stripe_sync.endpoint.mode_learned IS 'True if livemode was taken from the first event instead of add_endpoint(). Events of the other mode are then stored with status ignored.';
 
--- Neither granted to anybody nor dumped.  As of all tables of secrets its rows are
--- inserted and deleted, never updated, and its key holds no secret: logical
--- decoding shows keys of deleted rows alone.
+-- Neither granted to any role nor dumped.  As in all tables of secrets, rows are
+-- inserted and deleted but never updated, and the key contains no secret, because
+-- logical decoding outputs the key of a deleted row.
 CREATE TABLE stripe_sync.endpoint_secret (
 	endpoint	text,
 	number		integer,
@@ -58,6 +58,8 @@ CREATE FUNCTION stripe_sync.drop_endpoint(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_endpoint';
 COMMENT ON FUNCTION stripe_sync.drop_endpoint(text) IS
 'Removes an endpoint and its secrets. Its events are kept. Raises SY005 if there is no such endpoint.';
+
+/* ---- Signatures ---- */
 
 CREATE FUNCTION stripe_sync.verify_signature(payload bytea, signature text, secret text,
 	tolerance interval DEFAULT '5 minutes', at timestamptz DEFAULT pg_catalog.now()) RETURNS boolean

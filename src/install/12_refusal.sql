@@ -1,7 +1,7 @@
-/* ---- refused deliveries: what was refused, how often, why ---- */
+/* ---- Rejected webhook deliveries ---- */
 
--- A row for each endpoint and code, so its size hangs on the set-up, not on what
--- comes.  '' stands for all names that no endpoint has.
+-- One row per endpoint and code, so that the size does not depend on the number of
+-- deliveries.  '' stands for all names that no endpoint has.
 CREATE TABLE stripe_sync.refusal_record (
 	endpoint	text NOT NULL,
 	code		text NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE stripe_sync.refusal_record (
 COMMENT ON TABLE stripe_sync.refusal_record IS 'Counts of rejected webhook deliveries, written once a minute; the view stripe_sync.refusal adds those not yet written';
 COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'Time of the last entry in the server log';
 
--- What alerts go by: see refusal_watch.c.
+-- State of the alerts: see refusal_watch.c.
 CREATE TABLE stripe_sync.refusal_watch (
 	endpoint		text PRIMARY KEY,
 	likely			timestamptz[] NOT NULL DEFAULT '{}',

@@ -1,7 +1,7 @@
-/* ---- the inbox: every event accepted, and what became of it ---- */
+/* ---- Inbox ---- */
 
--- Columns are known by number in inbox.c.  All of a row stays in it,
--- compressed: an event is one tuple, and TOAST would cost two more.
+-- inbox.c knows the columns by number.  STORAGE MAIN keeps the whole row in one
+-- compressed tuple; TOAST would need two more for the payload.
 CREATE TABLE stripe_sync.event (
 	id				text NOT NULL,
 	account			text NOT NULL,
@@ -44,13 +44,13 @@ BEGIN
 END $$;
 CREATE INDEX event_object_idx ON stripe_sync.event (object_id, created, object_type, account)
 	WHERE object_id IS NOT NULL;
--- of connected accounts alone: which there are
+-- to list the connected accounts
 CREATE INDEX event_account_idx ON stripe_sync.event (account) WHERE account <> '';
 CREATE INDEX event_due_idx ON stripe_sync.event (next_attempt_at)
 	WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
 	WHERE status IN ('pending', 'failed', 'dead');
--- by time, for retention and for noticing silence: costs next to nothing
+-- by time, for pruning and for detecting silence; BRIN, because its cost is negligible
 CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at);
 COMMENT ON TABLE stripe_sync.event IS 'The inbox: every accepted event, with its payload and its processing state';
 COMMENT ON COLUMN stripe_sync.event.id IS 'Stripe''s id of the event (evt_...)';
@@ -73,11 +73,11 @@ COMMENT ON COLUMN stripe_sync.event.tries IS 'Number of attempts at each step in
 COMMENT ON COLUMN stripe_sync.event.attempts IS 'Number of attempts at processing the event';
 COMMENT ON COLUMN stripe_sync.event.next_attempt_at IS 'Time of the next attempt; NULL if none is scheduled';
 COMMENT ON COLUMN stripe_sync.event.error IS 'Errors of the steps that failed in the last attempt: step, SQLSTATE, message, context';
-COMMENT ON COLUMN stripe_sync.event.applied_at IS 'Time when processing finished';
+COMMENT ON COLUMN stripe_sync.event.applied_at IS 'Time when the mirror step succeeded';
 COMMENT ON COLUMN stripe_sync.event.payload IS 'The payload, byte for byte';
 
--- Objects to be read again from Stripe, when a key is there to do it.  A row
--- stays until the object has been read and written, whatever is in the way.
+-- Objects to be retrieved from Stripe, once a key is set.  A row stays until the
+-- object has been retrieved and written, whatever errors occur.
 CREATE TABLE stripe_sync.reread (
 	object_type	text NOT NULL,
 	object_id	text NOT NULL,
@@ -128,6 +128,8 @@ COMMENT ON FUNCTION stripe_sync.webhook(bytea, jsonb, text) IS
 COMMENT ON FUNCTION stripe_sync.webhook(text, jsonb, text) IS
 'Same as webhook(bytea, ...)';
 
+/* ---- Simulated events ---- */
+
 CREATE FUNCTION stripe_sync.simulate(event_type text, object jsonb, endpoint text DEFAULT 'default',
 	account text DEFAULT '', created timestamptz DEFAULT NULL, previous jsonb DEFAULT NULL,
 	OUT event_id text, OUT status text, OUT detail text)
@@ -142,6 +144,8 @@ CREATE FUNCTION stripe_sync.simulate_story(story text, customer text DEFAULT NUL
 	AS 'MODULE_PATHNAME', 'stripe_sync_simulate_story';
 COMMENT ON FUNCTION stripe_sync.simulate_story(text, text, text[], text) IS
 'Simulates a sequence of events as Stripe would send them, the last one as of now, and returns the events sent. Stories and their steps: subscription (checkout, paid, renewed, failed, recovered, cancelled), dispute (paid, opened, answered, lost), refund (paid, partly_refunded, refunded). steps selects the first steps of the story; NULL selects all. The customer is created if it is not stored; NULL creates a new one.';
+
+/* ---- Stored events ---- */
 
 CREATE FUNCTION stripe_sync.event_type_fits(type text, pattern text) RETURNS boolean
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

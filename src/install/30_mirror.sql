@@ -1,4 +1,4 @@
-/* ---- the mirror: tables in schema stripe, made by create_tables() ---- */
+/* ---- Mirror ---- */
 
 CREATE TABLE stripe_sync.mirror_table (
 	table_name	text PRIMARY KEY,
@@ -18,9 +18,9 @@ COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Owner of the table at that 
 COMMENT ON COLUMN stripe_sync.mirror_table.columns IS 'Columns that hold fields of the object; other columns are the user''s. NULL means all columns named like a field.';
 COMMENT ON COLUMN stripe_sync.mirror_table.given_up IS 'Columns whose type was changed. They are not written, and are filled again when the type is changed back.';
 
--- What the mirror's own row has no room for once something has replaced a
--- reading of the API: the last one that showed the object alive, and the last
--- one that had complete pages.
+-- What the mirror's row no longer shows after newer data has replaced an object
+-- retrieved from the API: the time of the last retrieval that showed the object
+-- existing, and the last complete lists of children.
 CREATE TABLE stripe_sync.reading (
 	object_type	text NOT NULL,
 	object_id	text NOT NULL,

@@ -1,6 +1,6 @@
-/* ---- handlers: the user's functions that run on events ---- */
+/* ---- Handlers ---- */
 
--- Functions and roles by name: a dump carries them where they have other oids.
+-- Functions and roles are stored by name, because their OIDs differ after a restore.
 CREATE TABLE stripe_sync.handler (
 	name		text PRIMARY KEY,
 	event_type	text NOT NULL,
@@ -43,12 +43,6 @@ CREATE FUNCTION stripe_sync.test_handler(name text, event_id text) RETURNS text
 	AS 'MODULE_PATHNAME', 'stripe_sync_test_handler';
 COMMENT ON FUNCTION stripe_sync.test_handler(text, text) IS
 'Runs a handler on a stored event and rolls it back. Returns the error if there was one, the run time, and the tables written.';
-
-CREATE PROCEDURE stripe_sync.work(max_time interval DEFAULT '1 minute')
-	LANGUAGE c
-	AS 'MODULE_PATHNAME', 'stripe_sync_work';
-COMMENT ON PROCEDURE stripe_sync.work(interval) IS
-'Does the worker''s tasks in the calling session until none is due or max_time has passed: sends messages to Slack, retries events, runs deferred handlers and jobs, reconciles, and prunes. Commits after each.';
 
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.handler
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();

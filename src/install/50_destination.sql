@@ -1,4 +1,4 @@
-/* ---- destinations: named places in Slack, and their secrets ---- */
+/* ---- Slack destinations ---- */
 
 CREATE TABLE stripe_sync.destination (
 	name			text PRIMARY KEY,
@@ -24,15 +24,15 @@ COMMENT ON COLUMN stripe_sync.destination.escalation IS 'Destination to which cr
 COMMENT ON COLUMN stripe_sync.destination.created_at IS 'Time when it was added';
 COMMENT ON COLUMN stripe_sync.destination.refused IS 'True if it was disabled automatically, because Slack rejected its URL or token or the secret could not be read';
 
--- Webhook URLs and bot tokens: neither granted to anybody nor dumped.
+-- Webhook URLs and bot tokens: neither granted to any role nor dumped.
 CREATE TABLE stripe_sync.destination_secret (
 	destination	text PRIMARY KEY,
 	secret		text NOT NULL
 );
 COMMENT ON TABLE stripe_sync.destination_secret IS 'Webhook URL or bot token of each destination, or file:/path';
 
--- How fast a destination may be written to.  A row's lock is the right to
--- claim the destination's messages, and to say which of a thread is next.
+-- Rate limits.  Claiming messages of a destination, and choosing the next one of a
+-- thread, requires the lock on the destination's row.
 CREATE TABLE stripe_sync.destination_pace (
 	destination		text PRIMARY KEY,
 	next_at			timestamptz NOT NULL DEFAULT '-infinity',

@@ -1,4 +1,4 @@
-/* ---- templates: what an alert's text becomes ---- */
+/* ---- Templates ---- */
 
 CREATE FUNCTION stripe_sync.render_template(template text, event jsonb) RETURNS text
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

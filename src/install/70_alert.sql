@@ -1,4 +1,4 @@
-/* ---- alerts: which events make which message; incidents ---- */
+/* ---- Alerts and incidents ---- */
 
 CREATE TABLE stripe_sync.alert (
 	name			text PRIMARY KEY,
@@ -52,7 +52,7 @@ CREATE TABLE stripe_sync.incident_record (
 );
 CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account)
 	WHERE state = 'open' AND kind = 'single';
--- several may be opened at once: nobody waits for who opens one
+-- not unique: several can be opened concurrently, so that no session waits for another
 CREATE INDEX incident_collecting_idx ON stripe_sync.incident_record (kind, alert, group_key)
 	WHERE state = 'open' AND kind <> 'single';
 CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destination, opened_at);
@@ -61,7 +61,7 @@ CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 COMMENT ON TABLE stripe_sync.incident_record IS 'Incidents opened by alerts; the view stripe_sync.incident adds the counts';
 COMMENT ON COLUMN stripe_sync.incident_record.class IS 'For alerts about failing events, the step that fails, for which coalesce_burst is counted separately; otherwise empty';
 
--- Which rule has seen which event: an event alerts once, whatever is replayed.
+-- One row per alert and event, so that a replayed event does not alert again.
 CREATE TABLE stripe_sync.alerted (
 	event_id	text NOT NULL,
 	account		text NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE stripe_sync.alerted (
 );
 CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, closes, at) WHERE incident IS NOT NULL;
 CREATE INDEX alerted_group_idx ON stripe_sync.alerted (alert, group_key, account, created);
--- whether it is closed must not cost more the more often it has happened
+-- so that looking for a closing event does not depend on the number of events
 CREATE INDEX alerted_closes_idx ON stripe_sync.alerted (alert, group_key, account, created) WHERE closes;
 COMMENT ON TABLE stripe_sync.alerted IS 'Events evaluated by alerts, and the incident each is counted in';
 

@@ -1,6 +1,6 @@
-/* ---- Stripe back: keys, jobs, what was asked of Stripe's API ---- */
+/* ---- Stripe's API: keys and jobs ---- */
 
--- Keys of Stripe's API: neither granted to anybody nor dumped.
+-- Neither granted to any role nor dumped.
 CREATE TABLE stripe_sync.api_key (
 	account	text PRIMARY KEY,
 	key		text NOT NULL
@@ -19,7 +19,7 @@ CREATE TABLE stripe_sync.job_record (
 	error		text,
 	result		jsonb
 );
--- the same is not asked for twice at a time
+-- a job waits or runs once at a time
 CREATE UNIQUE INDEX job_record_backfill_idx ON stripe_sync.job_record (pg_catalog.md5(arguments::text))
 	WHERE kind = 'backfill' AND state IN ('waiting', 'running');
 CREATE UNIQUE INDEX job_record_reconcile_idx ON stripe_sync.job_record (kind)
@@ -28,8 +28,8 @@ CREATE INDEX job_record_finished_idx ON stripe_sync.job_record (finished_at) WHE
 COMMENT ON TABLE stripe_sync.job_record IS 'Jobs; the view stripe_sync.job adds their progress';
 COMMENT ON COLUMN stripe_sync.job_record.idle IS 'Time between the end of a run and its continuation';
 
--- A job's parts: one list, or one object, each read by itself.  A part's lease
--- is as a message's: it names its holder and has no time-out.
+-- Parts of jobs: each is one list or one object.  The lease of a part is like that
+-- of a message: it names its holder and has no timeout.
 CREATE TABLE stripe_sync.job_part (
 	job					bigint NOT NULL REFERENCES stripe_sync.job_record ON DELETE CASCADE,
 	part				integer NOT NULL,
@@ -71,17 +71,19 @@ CREATE INDEX job_part_due_idx ON stripe_sync.job_part (priority, due_at, part) W
 CREATE INDEX job_part_next_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting' AND priority < 10;
 CREATE INDEX job_part_next_list_idx ON stripe_sync.job_part (due_at) WHERE state = 'waiting' AND priority >= 10;
 CREATE INDEX job_part_blocked_idx ON stripe_sync.job_part (job, after_part) WHERE state = 'blocked';
--- a list is read once by a job, however often it is come upon
+-- a job reads a list once, even if several objects refer to it
 CREATE UNIQUE INDEX job_part_list_idx ON stripe_sync.job_part (job, account, kind, list_path)
 	WHERE list_path IS NOT NULL;
 CREATE INDEX job_part_open_idx ON stripe_sync.job_part (job, part) WHERE state IN ('blocked', 'waiting', 'running');
 CREATE INDEX job_part_running_idx ON stripe_sync.job_part (job, part) WHERE state = 'running';
--- However often one object is asked for, it is read once.  What was begun and
--- waits for another try stands beside that: it may come back at any time.
+-- An object requested several times is retrieved once.  A part that was started and
+-- waits for a retry (attempts > 0) is not counted, because it can return to state
+-- waiting at any time.
 CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
 CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
+COMMENT ON TABLE stripe_sync.job_part IS 'Parts of jobs: lists and objects to read, and how far each is';
 COMMENT ON COLUMN stripe_sync.job_part.kind IS 'object, single (a retrieved object), events (list of events, added to the inbox), age (of the account), list, children, rest (lists of objects), vanished (objects no longer in a list), or a task of a webhook endpoint';
 COMMENT ON COLUMN stripe_sync.job_part.state IS 'blocked (until after_part has ended), waiting, running, done, failed, skipped, or cancelled';
 COMMENT ON COLUMN stripe_sync.job_part.attempts IS 'Number of attempts since the last progress';
@@ -112,7 +114,7 @@ SELECT j.id, j.kind, j.state,
 			OPERATOR(pg_catalog.-) j.started_at OPERATOR(pg_catalog.-) j.idle)::float8 AS elapsed) AS t
   LEFT JOIN LATERAL
 	   (SELECT coalesce(pg_catalog.avg(progress) FILTER (WHERE long), pg_catalog.avg(progress)) AS progress,
-			   -- by objects, as far as lists show how many there are; as many in those that have not begun
+			   -- by the estimated numbers of objects in lists; a list not started counts as an average one
 			   least(1, coalesce(pg_catalog.sum(objects) FILTER (WHERE long)
 				OPERATOR(pg_catalog./) nullif(pg_catalog.sum(whole) OPERATOR(pg_catalog.+)
 					(pg_catalog.avg(whole) OPERATOR(pg_catalog.*) pg_catalog.count(*) FILTER (WHERE long AND whole IS NULL)), 0),
@@ -182,21 +184,21 @@ COMMENT ON COLUMN stripe_sync.api_call.status IS 'HTTP status of the response; N
 COMMENT ON COLUMN stripe_sync.api_call.code IS 'Stripe''s error code or type, or timeout, connection, tls, and so on';
 COMMENT ON COLUMN stripe_sync.api_call.request_id IS 'Stripe''s id of the request (req_...)';
 
--- One row, from when the first key was set.
+-- One row, inserted when the first key is set.
 CREATE TABLE stripe_sync.reconcile_schedule (
 	next_at	timestamptz NOT NULL,
 	one		boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
 COMMENT ON TABLE stripe_sync.reconcile_schedule IS 'Time of the next automatic reconcile';
 
--- Until when an account's events are known to be in the inbox.
+-- Events of an account up to this time are known to be in the inbox.
 CREATE TABLE stripe_sync.watermark (
 	account	text PRIMARY KEY,
 	at		timestamptz NOT NULL
 );
 COMMENT ON TABLE stripe_sync.watermark IS 'Time up to which Stripe''s list of events has been compared with the inbox, by account';
 
--- What reconcile has learned from events that did come.
+-- Collected by reconcile from the events that came by webhook.
 CREATE TABLE stripe_sync.webhook_type (
 	type	text PRIMARY KEY
 );
@@ -231,7 +233,7 @@ CREATE FUNCTION stripe_sync.backfill(object_type text) RETURNS bigint
 	BEGIN ATOMIC
 		SELECT stripe_sync.backfill(
 			CASE WHEN backfill.object_type IS NULL THEN NULL
-				-- a literal without a type comes here too
+				-- an untyped literal resolves to this function too
 				WHEN pg_catalog.starts_with(backfill.object_type, '{') THEN backfill.object_type::pg_catalog.text[]
 				ELSE ARRAY[backfill.object_type] END, NULL);
 	END;

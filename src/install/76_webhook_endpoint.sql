@@ -1,6 +1,6 @@
-/* ---- webhook endpoints at Stripe: made, and watched ---- */
+/* ---- Webhook endpoints at Stripe ---- */
 
--- the same is not made twice at a time
+-- one job per URL waits or runs at a time
 CREATE UNIQUE INDEX job_record_endpoint_idx ON stripe_sync.job_record (pg_catalog.md5(arguments ->> 'url'))
 	WHERE kind = 'create_webhook_endpoint' AND state IN ('waiting', 'running');
 
@@ -41,7 +41,7 @@ COMMENT ON COLUMN stripe_sync.watched_endpoint.missing_types IS 'Types of events
 COMMENT ON COLUMN stripe_sync.watched_endpoint.told IS 'Problems that were reported to alerts';
 COMMENT ON COLUMN stripe_sync.watched_endpoint.told_types IS 'Missing types that were reported to alerts';
 
--- One row, from when the first key was set.
+-- One row, inserted when the first key is set.
 CREATE TABLE stripe_sync.endpoint_watch (
 	next_at		timestamptz NOT NULL,
 	read_at		timestamptz,

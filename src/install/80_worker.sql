@@ -1,7 +1,7 @@
-/* ---- the worker, and what it may do ---- */
+/* ---- Worker ---- */
 
--- Which database this is.  A copy brings the original's note, and so knows
--- that it is a copy.
+-- A copy of a database contains the row of the original, and is recognized as a
+-- copy by it.
 CREATE TABLE stripe_sync.identity (
 	system_identifier	bigint NOT NULL,
 	database			oid NOT NULL,
@@ -42,6 +42,12 @@ CREATE FUNCTION stripe_sync.resume(what text DEFAULT 'all') RETURNS void
 	AS 'MODULE_PATHNAME', 'stripe_sync_resume';
 COMMENT ON FUNCTION stripe_sync.resume(text) IS
 'Ends a pause of ''slack'', ''stripe'', or ''all''. Raises 22023 for any other value.';
+
+CREATE PROCEDURE stripe_sync.work(max_time interval DEFAULT '1 minute')
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'stripe_sync_work';
+COMMENT ON PROCEDURE stripe_sync.work(interval) IS
+'Does the worker''s tasks in the calling session until none is due or max_time has passed: sends messages to Slack, retries events, runs deferred handlers and jobs, reconciles, and prunes. Commits after each.';
 
 CREATE FUNCTION stripe_sync.workers(OUT pid integer, OUT database oid, OUT state text, OUT since timestamptz)
 	RETURNS SETOF record

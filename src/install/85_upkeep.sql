@@ -1,6 +1,6 @@
-/* ---- upkeep: noticing silence, pruning, notes of backups ---- */
+/* ---- Maintenance ---- */
 
--- What is usual for an endpoint, a row for each 24 hours, for noticing silence.
+-- History of an endpoint, one row per 24 hours, for detecting silence.
 CREATE TABLE stripe_sync.pulse (
 	endpoint	text NOT NULL,
 	day			timestamptz NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE stripe_sync.backup_note (
 );
 COMMENT ON TABLE stripe_sync.backup_note IS 'Backups recorded with note_backup()';
 
--- A row for every endpoint whose history is in pulse.
+-- One row per endpoint that has rows in pulse.
 CREATE TABLE stripe_sync.silence (
 	endpoint	text PRIMARY KEY,
 	since		timestamptz,

@@ -1,4 +1,4 @@
-/* ---- who may do what, and what a dump carries ---- */
+/* ---- Privileges ---- */
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stripe_sync FROM PUBLIC;
 REVOKE ALL ON ALL PROCEDURES IN SCHEMA stripe_sync FROM PUBLIC;
@@ -11,7 +11,7 @@ GRANT EXECUTE ON FUNCTION
 	stripe_sync.sign(text, text, timestamptz)
 	TO PUBLIC;
 
--- Every function and table that a grade of roles may use.
+-- Functions and tables granted to each grade of roles.
 CREATE VIEW stripe_sync.grade AS
 SELECT g.grade, g.what
   FROM (VALUES
@@ -105,9 +105,9 @@ COMMENT ON VIEW stripe_sync.grade IS 'Privileges granted by grant_ingest(), gran
 COMMENT ON COLUMN stripe_sync.grade.grade IS 'ingest, read, or admin; grant_admin() grants read as well';
 COMMENT ON COLUMN stripe_sync.grade.what IS 'Function or table that is granted';
 
--- What follows is text that names what it grants, so it is for the extension's
--- owner alone, who comes from the functions of grant.c: they look first whether
--- schema stripe_sync is the extension's own.
+-- These functions execute statements that contain names, so only the owner of the
+-- extension may call them, through the functions of grant.c, which check first that
+-- schema stripe_sync is the extension's.
 CREATE FUNCTION stripe_sync.grant_grade(wanted text, grantee text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -122,10 +122,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants the privileges of one grade';
 
--- Who may read the mirror, tables that are made later included: the readers of
--- the inbox, and those who may see the names of the mirror's tables.  A grant
--- follows its role through renames, dumps and DROP ROLE, as a list of our own
--- would not.
+-- Roles that may read the mirror, including tables created later: those with SELECT
+-- on the inbox or on mirror_table.table_name.  Unlike a table of role names, a
+-- grant follows its role through ALTER ROLE RENAME, pg_dump, and DROP ROLE.
 CREATE VIEW stripe_sync.mirror_reader AS
 	SELECT a.grantee AS reader
 	  FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
@@ -149,9 +148,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: adds a role to mirror_reader';
 
--- The mirror's tables that are there, and whether we may grant on them: an owner
--- of the extension who is no superuser may not, where they are another's.  Whatever
--- else has the name of one, as in another tool's schema "stripe", isn't ours to grant.
+-- Existing tables of the mirror, and whether we may grant privileges on them: an owner
+-- of the extension who is not a superuser may not if another role owns them.  Other
+-- tables of the same names, as in another tool's schema "stripe", are left out.
 CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid, OUT ours boolean) RETURNS SETOF record
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -165,7 +164,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: tables of the mirror on which privileges are granted';
 
--- Each owner grants what is his, so that it is his to take back.
+-- The owner of each table is the grantor, so that the owner can revoke the privilege.
 CREATE FUNCTION stripe_sync.grant_mirror_tables() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -181,13 +180,13 @@ BEGIN
 		RETURN;
 	END IF;
 	FOR reader, grantee IN
-		-- what the database's owner has need not be granted to it
+		-- what the database's owner already has need not be granted to pg_database_owner
 		SELECT r.reader, CASE WHEN r.reader = 'pg_database_owner'::regrole THEN d.datdba ELSE r.reader END
 		  FROM stripe_sync.mirror_reader r, pg_database d WHERE d.datname = current_database()
 	LOOP
 		lacking := false;
 		FOR what, ours IN
-			-- what a role has through another may be taken from that one
+			-- a privilege held through another role can be revoked from that role
 			SELECT 'USAGE ON SCHEMA stripe', pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n
 			 WHERE n.oid = mirror AND n.nspowner <> grantee
 			   AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = reader AND a.privilege_type = 'USAGE')
@@ -225,7 +224,7 @@ BEGIN
 	END LOOP;
 	EXECUTE format('REVOKE SELECT (table_name) ON stripe_sync.mirror_table FROM %s', grantee);
 	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', grantee);
-	-- what a role owns isn't ours to take, nor what others' owners have given
+	-- privileges on the role's own tables, and those granted by other owners, are kept
 	FOR name IN
 		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
 		 WHERE c.oid = m.relid AND c.relowner <> grantee AND m.ours
@@ -282,8 +281,8 @@ REVOKE ALL ON FUNCTION
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
 
--- Default privileges of the installer's may have granted more: to whom anything of
--- the extension's is granted, the grades say.
+-- Default privileges of the installer may have granted more: only the grades grant
+-- privileges on the extension's objects.
 DO $$
 DECLARE
 	grantee pg_catalog.text;
@@ -304,7 +303,7 @@ BEGIN
 	END LOOP;
 END $$;
 
--- Secrets are not in this list, nor what holds for one server only.
+-- Tables of secrets and of state that is valid on one server only are not dumped.
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_watch', '');
@@ -344,9 +343,8 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.message_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record_id_seq', '');
 
--- Whoever owns the database can dump it: what a dump carries of the extension's
--- own is his to read.  Who isn't a superuser could not, otherwise, and pg_dump
--- would have no hint for him.
+-- The owner of the database can dump it: an owner who is not a superuser needs SELECT
+-- on the dumped tables, and pg_dump fails without a hint otherwise.
 DO $$
 DECLARE
 	dumped pg_catalog.regclass;
