@@ -12,6 +12,7 @@
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
+#	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
 .DEFAULT_GOAL = all
@@ -294,7 +295,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -332,6 +333,9 @@ bench-record:
 
 fuzz:
 	@test/fuzz/run
+
+reference:
+	@test/reference
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)
