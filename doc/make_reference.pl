@@ -10,7 +10,8 @@
 # or read has no description.  "make reference" calls it.
 
 use strict;
-use warnings;
+use utf8;
+use warnings FATAL => 'all';
 
 use File::Find;
 use FindBin;
@@ -56,7 +57,8 @@ sub query
 	return @{ JSON::PP->new->utf8->decode($answer) };
 }
 
-# Position and section of each object that the install script creates.
+# Position and section of each object that the install script creates, by class
+# and name
 sub read_sections
 {
 	my ($script) = query(q{
@@ -64,23 +66,25 @@ sub read_sections
 		  FROM pg_config AS c, pg_extension AS e WHERE c.name = 'SHAREDIR' AND e.extname = 'stripe_sync'});
 	my ($section, %section, %position);
 
-	while ($script->{text} =~ m{^/\* ---- (.+?) ---- \*/$|^CREATE (?:FUNCTION|PROCEDURE|TABLE|VIEW) stripe_sync\.(\w+)}mg)
+	while ($script->{text} =~ m{^/\* ---- (.+?) ---- \*/$|^CREATE (FUNCTION|PROCEDURE|TABLE|VIEW) stripe_sync\.(\w+)}mg)
 	{
 		$section = $1 if defined $1;
 		next unless defined $2;
-		$section{$2} //= $section // die "$2 is in no section of the install script\n";
-		$position{$2} //= $-[0];
+		my ($kind, $name) = ($2, $3);
+		my $key = ($kind =~ /^[FP]/ ? 'routine' : 'relation') . " $name";
+		$section{$key} //= $section // die "$key is in no section of the install script\n";
+		$position{$key} //= $-[0];
 	}
 	return (\%section, \%position);
 }
 
 my ($section_of, $position_of) = read_sections();
 
-# Rows with a name in the order of the install script
+# Rows with a class and name in the order of the install script
 sub in_order
 {
 	return sort {
-		my ($x, $y) = map { $position_of->{ $_->{name} } // die "$_->{name} is not in the install script\n" } $a, $b;
+		my ($x, $y) = map { $position_of->{"$_->{class} $_->{name}"} // die "$_->{name} is not in the install script\n" } $a, $b;
 		$x <=> $y || $a->{oid} <=> $b->{oid}
 	} @_;
 }
@@ -92,7 +96,7 @@ sub in_sections
 
 	for my $row (in_order(@_))
 	{
-		my $title = $section_of->{ $row->{name} };
+		my $title = $section_of->{"$row->{class} $row->{name}"};
 		push @sections, [$title] if !@sections || $sections[-1][0] ne $title;
 		push @{ $sections[-1] }, $row;
 	}
@@ -101,13 +105,20 @@ sub in_sections
 
 # ---- Markdown ----
 
-# A description: escaped, names and codes as code
+# A description: names, calls, and codes as code, the rest escaped
 sub prose
 {
 	my ($text) = @_;
+	my $code = qr{
+		\b stripe_sync\.[a-z_]+ (\( (?: [^()]++ | (?1) )* \))?		# an object of ours
+		| \b [a-z_]+ (\( (?: [^()]++ | (?2) )* \))					# a call
+		| (?<![\w/]) [a-z]* (?: _[a-z0-9]+ )+ \b					# a name of several words
+		| \b [a-z]+ (?: _[a-z]+ )* _\.\.\.							# an id
+		| \{\{ .*? \}\}
+		| \b file:/[\w/]+ | \b https://[\w./]+\w (?:\.\.\.)?
+		| \b (?: SY\d{3} | $codes ) \b }x;
 
-	$text =~ s/([*<\[\]`]|(?<!\w)_)/\\$1/g;
-	$text =~ s/\b(stripe_sync\.[a-z_]+[a-z](?:\(\))?|[a-z_]+\(\)|SY\d{3}|$codes)(?!\w)/`$1`/g;
+	$text =~ s{($code)|([*<\[\]`_])}{ defined $1 ? "`$1`" : "\\" . substr $text, $-[0], 1 }ge;
 	return $text;
 }
 
@@ -150,7 +161,7 @@ sub check_described
 sub functions
 {
 	return query(q{
-		SELECT p.oid::int8 AS oid, p.proname AS name, p.prokind AS kind, p.proretset AS is_set, p.proisstrict AS strict,
+		SELECT p.oid::int8 AS oid, 'routine' AS class, p.proname AS name, p.prokind AS kind, p.proretset AS is_set, p.proisstrict AS strict,
 			   obj_description(p.oid, 'pg_proc') AS comment, pg_get_function_result(p.oid) AS result,
 			   ARRAY(SELECT json_build_object('name', p.proargnames[n], 'type', format_type(t, NULL),
 						'mode', coalesce(p.proargmodes[n], 'i'),
@@ -236,8 +247,8 @@ sub signature
 	my @words = map { "$_," } @arguments;
 
 	$words[-1] =~ s/,$// if @words;
-	return ($function->{kind} eq 'p' ? 'CALL ' : '') .
-		fold("$function->{name}(", '    ', @words) . ')' . ($result ? "\n    → $result" : '') . "\n";
+	return ($function->{kind} eq 'p' ? 'CALL ' : '') . fold("$function->{name}(", '    ', @words) . ')' .
+		($result ? "\n" . fold('    → ', '      ', split /(?<=,) /, $result) : '') . "\n";
 }
 
 my %granted = (
@@ -296,7 +307,8 @@ sub setting_row
 	my ($setting) = @_;
 	my $range = '';
 
-	$range = "$setting->{least} to $setting->{most}" if defined $setting->{least};
+	$range = "$setting->{least} to $setting->{most}" if $setting->{vartype} =~ /integer|real/;
+	$range =~ s/^(\S+) to 2147483647\w*$/from $1/;
 	$range = 'on, off' if $setting->{vartype} eq 'bool';
 	die "$setting->{name} has no description\n" unless $setting->{short_desc} && $setting->{extra_desc};
 	return [ "`$setting->{name}`", $setting->{vartype}, $setting->{default} eq '' ? 'empty' : "`$setting->{default}`",
@@ -345,7 +357,7 @@ sub standard_errors
 sub tables
 {
 	return query(q{
-		SELECT c.oid::int8 AS oid, c.relname AS name, c.relkind AS kind, obj_description(c.oid, 'pg_class') AS comment,
+		SELECT c.oid::int8 AS oid, 'relation' AS class, c.relname AS name, c.relkind AS kind, obj_description(c.oid, 'pg_class') AS comment,
 			   EXISTS (SELECT FROM stripe_sync.grade AS g WHERE g.grade = 'read' AND g.what = 'TABLE stripe_sync.' || c.relname) AS readable,
 			   ARRAY(SELECT json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
 						'comment', col_description(c.oid, a.attnum))
@@ -359,7 +371,7 @@ sub print_readable
 	my ($table) = @_;
 
 	check_described("table $table->{name}", $table->{comment});
-	print "#### stripe_sync.$table->{name}\n\n", $table->{kind} eq 'v' ? 'View. ' : '', prose($table->{comment}),
+	print "### stripe_sync.$table->{name}\n\n", $table->{kind} eq 'v' ? 'View. ' : '', prose($table->{comment}),
 		$table->{comment} =~ /\.$/ ? '' : '.', "\n\n";
 	table([ 'Column', 'Type', 'Description' ], map {
 		check_described("column $table->{name}.$_->{name}", $_->{comment});
@@ -402,8 +414,8 @@ print <<'END';
 
 ## Functions
 
-The functions are in schema `stripe_sync`. Unless stated otherwise only the owner of the extension and roles to
-which it was granted may call a function; `stripe_sync.revoke_all()` revokes what the `grant_` functions have granted.
+The functions are in schema `stripe_sync`. The owner of the extension may call all of them. For each, the function
+that grants it to other roles is given; `revoke_all()` revokes it.
 
 END
 print_function_sections(@function_sections);
@@ -437,7 +449,7 @@ END
 print_readable($_) for in_order(grep { $_->{readable} } @tables);
 
 print <<'END';
-#### Tables in schema stripe
+### Tables in schema stripe
 
 `create_tables()` creates a table for each object type. The view `stripe_sync.object_type` gives its name, and the
 fields that are its columns. Every table has these columns too:
@@ -446,7 +458,7 @@ END
 table([ 'Column', 'Type', 'Description' ], mirror_columns());
 
 print <<'END';
-#### Internal tables and views
+### Internal tables and views
 
 No role is granted access to these. They can change in any release.
 

@@ -124,7 +124,7 @@ CREATE FUNCTION stripe_sync.webhook(payload text, headers jsonb, endpoint text D
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_webhook';
 COMMENT ON FUNCTION stripe_sync.webhook(bytea, jsonb, text) IS
-'Processes a webhook request as receive() does and returns the HTTP response to send: 200 (stored), 400 (not a valid event from Stripe), 413 (payload too large), or 500 (endpoint not configured, or the library does not match the installed version of the extension). Header names are not case-sensitive. Invalid input from the client does not raise an error.';
+'Processes a webhook request as receive() does and returns the HTTP response to send: 200 (stored, or ignored because of SY006), 400 (not a valid event from Stripe), 413 (payload too large), or 500 (endpoint not configured, or the library does not match the installed version of the extension). Header names are not case-sensitive. Invalid input from the client does not raise an error.';
 COMMENT ON FUNCTION stripe_sync.webhook(text, jsonb, text) IS
 'Same as webhook(bytea, ...)';
 

@@ -80,7 +80,7 @@ CREATE FUNCTION stripe_sync.disable_destination(name text, reason text) RETURNS 
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_disable_destination';
 COMMENT ON FUNCTION stripe_sync.disable_destination(text, text) IS
-'Disables a destination; its messages wait. reason is stored with it; the default is "switched off by hand". Raises SY005 if there is no such destination.';
+'Disables a destination; its messages wait. reason is stored with it; NULL means "switched off by hand". Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_destination(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -114,7 +114,7 @@ CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination te
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_alert';
 COMMENT ON FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, jsonpath, interval, text, text, jsonb) IS
-'Adds an alert. An event whose type matches event_type (a type, a pattern with *, or system....) and whose JSON matches condition opens an incident: a message, made from template ({{path | filter}}), to a destination or to ''@customer''. Events with the same value of group_by (by default the id of the object) belong to the same incident and are counted for coalesce_for. An event that matches closed_by resolves it. severity is info, warning, or critical. An alert of the same name is replaced. Raises SY005 if there is no such destination.';
+'Adds an alert. An event whose type matches event_type (a type, also one of the extension''s own such as system.event_dead, or a pattern with *) and whose JSON matches condition opens an incident: a message, made from template ({{path | filter}}), to a destination or to ''@customer''. Events with the same value of group_by (by default the id of the object) belong to the same incident and are counted for coalesce_for. An event that matches closed_by resolves it. severity is info, warning, or critical. An alert of the same name is replaced. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_alert(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

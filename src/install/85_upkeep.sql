@@ -51,4 +51,4 @@ CREATE FUNCTION stripe_sync.note_backup(at timestamptz DEFAULT pg_catalog.now(),
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_note_backup';
 COMMENT ON FUNCTION stripe_sync.note_backup(timestamptz, text) IS
-'Records that a backup was made, for doctor(). Call it from the script that makes backups. The last 100 are kept.';
+'Records that a backup was made. Call it from the script that makes backups. The last 100 are kept.';
