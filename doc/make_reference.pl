@@ -37,7 +37,7 @@ my %mirror_column = (
 	_data       => 'The whole object, as JSON',
 	_account    => 'Account of the object; empty for your own account. Part of the primary key.',
 	_deleted_at => 'Time of deletion at Stripe; NULL if the object exists',
-	_event_id   => 'Event that the state comes from; NULL if it was retrieved from the API',
+	_event_id   => 'Event that the state comes from; NULL if it was retrieved from the API, empty if it was embedded in an object that was',
 	_as_of      => 'Time of the state at Stripe',
 	_synced_at  => 'Time when the row was written');
 
@@ -110,15 +110,15 @@ sub prose
 {
 	my ($text) = @_;
 	my $code = qr{
-		\b stripe_sync\.[a-z_]+ (\( (?: [^()]++ | (?1) )* \))?		# an object of ours
-		| \b [a-z_]+ (\( (?: [^()]++ | (?2) )* \))					# a call
-		| (?<![\w/]) [a-z]* (?: _[a-z0-9]+ )+ \b					# a name of several words
+		\b (?: stripe_sync\. )? [a-z_]+ (?<list> \( (?: [^()]++ | (?&list) )* \) )	# a call
+		| \b stripe_sync\.[a-z_]+									# an object of ours
+		| (?<![\w/]) (?: [a-z]+\. )? [a-z]* (?: _[a-z0-9]+ )+ \b		# a name of several words
 		| \b [a-z]+ (?: _[a-z]+ )* _\.\.\.							# an id
 		| \{\{ .*? \}\}
 		| \b file:/[\w/]+ | \b https://[\w./]+\w (?:\.\.\.)?
 		| \b (?: SY\d{3} | $codes ) \b }x;
 
-	$text =~ s{($code)|([*<\[\]`_])}{ defined $1 ? "`$1`" : "\\" . substr $text, $-[0], 1 }ge;
+	$text =~ s{(?<code>$code)|(?<mark>[*<\[\]`_])}{ defined $+{code} ? "`$+{code}`" : "\\$+{mark}" }ge;
 	return $text;
 }
 
@@ -460,7 +460,7 @@ table([ 'Column', 'Type', 'Description' ], mirror_columns());
 print <<'END';
 ### Internal tables and views
 
-No role is granted access to these. They can change in any release.
+`grant_read()` and `grant_admin()` do not grant access to these. They can change in any release.
 
 END
 table([ 'Name', 'Description' ], map { check_described("table $_->{name}", $_->{comment}); [ "`$_->{name}`", cell($_->{comment}) ] }

@@ -11,7 +11,7 @@ CREATE TABLE stripe_sync.endpoint (
 CREATE INDEX endpoint_account_idx ON stripe_sync.endpoint (account);
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.endpoint
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
-COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events. Their signing secrets are in another table, which nobody can be granted access to.';
+COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events. Their signing secrets are in another table, on which no function grants privileges.';
 COMMENT ON COLUMN stripe_sync.endpoint.name IS 'Name, as passed to receive() and webhook()';
 COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events that the endpoint accepts; NULL until the first event is stored';
 COMMENT ON COLUMN stripe_sync.endpoint.tolerance IS 'Maximum age of a signature; NULL disables the check';

@@ -12,7 +12,7 @@ CREATE TABLE stripe_sync.destination (
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	refused			boolean NOT NULL DEFAULT false
 );
-COMMENT ON TABLE stripe_sync.destination IS 'Named places in Slack. Their webhook URLs and tokens are in another table, which nobody can be granted access to.';
+COMMENT ON TABLE stripe_sync.destination IS 'Named places in Slack. Their webhook URLs and tokens are in another table, on which no function grants privileges.';
 COMMENT ON COLUMN stripe_sync.destination.name IS 'Name of the destination';
 COMMENT ON COLUMN stripe_sync.destination.kind IS 'webhook (an incoming webhook) or channel (posted to with a bot token)';
 COMMENT ON COLUMN stripe_sync.destination.channel IS 'Slack channel, for kind channel';

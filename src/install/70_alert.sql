@@ -104,7 +104,7 @@ COMMENT ON COLUMN stripe_sync.incident.message_id IS 'Its message in stripe_sync
 COMMENT ON COLUMN stripe_sync.incident.opened_at IS 'Time when it was opened';
 COMMENT ON COLUMN stripe_sync.incident.window_until IS 'Events until this time are counted in this incident';
 COMMENT ON COLUMN stripe_sync.incident.closed_at IS 'Time when it was closed';
-COMMENT ON COLUMN stripe_sync.incident.closed_by IS 'Event that closed it; NULL if its window has ended';
+COMMENT ON COLUMN stripe_sync.incident.closed_by IS 'Event that closed it; NULL if no event did';
 COMMENT ON COLUMN stripe_sync.incident.escalated_at IS 'Time when it was repeated to the escalation destination';
 
 CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination text, template text,
