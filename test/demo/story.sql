@@ -14,7 +14,7 @@ SET timezone = 'UTC';
 \pset linestyle unicode
 \pset null '·'
 \pset format aligned
-SELECT :columns >= 120 AS wide, least(:columns - 8, 100) AS text_width, :columns - 60 AS room
+SELECT :columns >= 130 AS wide, least(:columns - 8, 100) AS text_width, :columns - 60 AS room
 \gset
 
 -- The answers to what was delivered since the last time
@@ -43,7 +43,8 @@ CREATE TABLE public.dunning_case (
 
 CREATE FUNCTION public.open_case(event jsonb) RETURNS void LANGUAGE sql AS $$
     INSERT INTO public.dunning_case
-    SELECT o->>'customer', o->>'id', (o->>'amount_remaining')::bigint, event->>'id'
+    SELECT o->>'customer', o->>'id', (o->>'amount_remaining')::bigint,
+           event->>'id'
       FROM (SELECT event->'data'->'object') AS d (o) $$;
 
 SELECT stripe_sync.add_handler(
@@ -270,9 +271,9 @@ SELECT attempt, http_status, code, verdict,
 	WHERE m.key = 'seat/sub_Ada' ORDER BY attempt;
 
 \echo '16. What was there before the first webhook: an API key, and a backfill'
-\echo '    The shop is a year older than its webhooks. Stripe (a stand-in, over TLS) has'
-\echo '    its customers, subscriptions, invoices and charges; the database has only'
-\echo '    Ada''s.'
+\echo '    The shop is a year older than its webhooks. Stripe (a stand-in, over TLS)'
+\echo '    has its customers, subscriptions, invoices and charges; the database has'
+\echo '    only Ada''s.'
 \echo
 
 -- The changes of the next chapter happen twenty minutes ago and after the backfill,
@@ -332,8 +333,8 @@ UPDATE demo.answer SET told = true;
 SELECT demo.short(object, :'wide') AS object, field, stripe, here, webhook FROM demo.compare();
 
 \echo '18. Comparing with Stripe''s list of events, and fetching what is missing'
-\echo '    This happens automatically every 15 minutes. Events younger than five minutes'
-\echo '    are left out, because they may still arrive.'
+\echo '    This happens automatically every 15 minutes. Events younger than five'
+\echo '    minutes are left out, because they may still arrive.'
 \echo
 \echo 'SELECT stripe_sync.reconcile() AS job;'
 \echo 'CALL stripe_sync.wait_job(:job);'
