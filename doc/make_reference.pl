@@ -424,7 +424,11 @@ print <<'END';
 ## Settings
 
 A setting whose context is superuser is set in `postgresql.conf`, with `ALTER SYSTEM`, or by a superuser with `SET`.
-A value without a unit is in the unit given here.
+A value without a unit is in the unit given here. `pg_settings` has the same, with the values in effect:
+
+```sql
+SELECT name, setting, unit, source, short_desc FROM pg_settings WHERE name LIKE 'stripe\_sync.%';
+```
 
 END
 table([ 'Setting', 'Type', 'Default', 'Unit', 'Range', 'Context', 'Description' ], map { setting_row($_) } settings());
@@ -452,7 +456,13 @@ print <<'END';
 ### Tables in schema stripe
 
 `create_tables()` creates a table for each object type. The view `stripe_sync.object_type` gives its name, and the
-fields that are its columns. Every table has these columns too:
+fields that are its columns:
+
+```sql
+SELECT table_name, key, jsonb_pretty(fields) FROM stripe_sync.object_type WHERE object_type = 'invoice';
+```
+
+Every table has these columns too:
 
 END
 table([ 'Column', 'Type', 'Description' ], mirror_columns());
