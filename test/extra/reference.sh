@@ -42,7 +42,33 @@ refuses()						# statement regex name
 	[ ! -s "$WORK/refused" ] || sed 's/^/# /' "$WORK/refused"
 }
 
-# ---- what the documents say of it ----
+# ---- errors ----
+
+# What webhook() returns for each SQLSTATE, as "SY001 400"
+statuses()
+{
+	sql "SELECT stripe_sync.add_endpoint('test', 'whsec_test', livemode => false);
+		SELECT stripe_sync.add_endpoint('bare', 'whsec_test', livemode => false, account => 'bare');
+		DELETE FROM stripe_sync.endpoint_secret WHERE endpoint = 'bare'" >/dev/null
+	sql "WITH w (payload, signature, endpoint) AS (VALUES
+			('{}', 'x', 'test'),
+			('{}', stripe_sync.sign('{}'::text, 'whsec_other'), 'test'),
+			('{}', stripe_sync.sign('{}'::text, 'whsec_test', now() - interval '1 hour'), 'test'),
+			('{}', stripe_sync.sign('{}'::text, 'whsec_test'), 'test'),
+			('{}', 'x', 'nobody'),
+			('{\"id\": \"evt_1\", \"type\": \"ping\", \"livemode\": true}',
+				stripe_sync.sign('{\"id\": \"evt_1\", \"type\": \"ping\", \"livemode\": true}'::text, 'whsec_test'), 'test'),
+			('{}', stripe_sync.sign('{}'::text, 'whsec_test'), 'bare'))
+		SELECT (h.body ->> 'code') || ' ' || h.http_status
+		  FROM w, stripe_sync.webhook(w.payload, jsonb_build_object('Stripe-Signature', w.signature), w.endpoint) AS h
+		 ORDER BY 1"
+}
+
+check_statuses()
+{
+	is "$(statuses)" "$(sed -nE 's/^\| `(SY[0-9]{3})` \| .* \| ([0-9]{3})[0-9, ]* \|$/\1 \2/p' "$PAGE")" \
+		"the HTTP statuses are those that webhook() returns"
+}
 
 check_codes()
 {
@@ -74,6 +100,7 @@ main()
 		"so is a function"
 	refuses "COMMENT ON FUNCTION stripe_sync.cancel_job(bigint) IS 'Raises 99ZZZ.'" 'a comment names 99ZZZ' \
 		"and a SQLSTATE that nobody explains"
+	check_statuses
 	check_codes
 	done_testing
 }
