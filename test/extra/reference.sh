@@ -66,6 +66,7 @@ statuses()
 
 check_statuses()
 {
+	# shellcheck disable=SC2016
 	is "$(statuses)" "$(sed -nE 's/^\| `(SY[0-9]{3})` \| .* \| ([0-9]{3})[0-9, ]* \|$/\1 \2/p' "$PAGE")" \
 		"the HTTP statuses are those that webhook() returns"
 }
