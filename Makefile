@@ -44,6 +44,7 @@ OBJS = \
 	src/level.o \
 	src/subtransaction.o \
 	src/worker_transaction.o \
+	src/hmac.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \
