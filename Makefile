@@ -51,6 +51,7 @@ OBJS = \
 	src/secret_row.o \
 	src/refusal.o \
 	src/backoff.o \
+	src/text.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \
@@ -148,6 +149,7 @@ OBJS = \
 	src/http_answer.o \
 	src/sockets.o \
 	src/slack.o \
+	src/slack_answer.o \
 	src/settle.o \
 	src/lease.o \
 	src/retry.o \

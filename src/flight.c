@@ -7,13 +7,13 @@
 #include "stripe_sync.h"
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
 #include <openssl/crypto.h>
 
 #include "flight.h"
+#include "text.h"
 
 #define LEAST_TO_HIDE 8			   /* bytes: shorter ones are no secret */
 #define MAX_ANSWER	  (256 * 1024) /* bytes: Slack says far less */
@@ -140,42 +140,10 @@ secret_part(const Flight *flight)
 static void
 keep_response(Flight *flight, HttpAnswer *answer)
 {
-	size_t length = answer->length;
-	int i = 0;
-
-	/* before it is cut, lest half a secret stays */
-	hide(answer->body, length, secret_part(flight));
-	length = Min(length, MAX_RESPONSE);
-	while (i < length)
-	{
-		const unsigned char *at = (unsigned char *) answer->body + i;
-		int size = pg_utf_mblen(at);
-
-		if (i + size > length)
-			break;
-		if (*at == '\0' || !pg_utf8_islegal(at, size))
-		{
-			flight->response[i++] = '?';
-			continue;
-		}
-		memcpy(flight->response + i, at, size);
-		i += size;
-	}
-	flight->response[i] = '\0';
-}
-
-static SlackMethod
-judged_method(const Flight *flight)
-{
-	const char *method;
-
-	if (flight->is_webhook)
-		return SLACK_WEBHOOK;
-	method = api_method(flight);
-	if (strcmp(method, "auth.test") == 0)
-		return SLACK_AUTH_TEST;
-	return strcmp(method, "chat.update") == 0 ? SLACK_UPDATE
-											  : SLACK_POST_MESSAGE;
+	/* before it is cut off, lest half a secret stays */
+	hide(answer->body, answer->length, secret_part(flight));
+	text_copy_utf8(flight->response, sizeof(flight->response), answer->body,
+				   answer->length);
 }
 
 static void
@@ -197,6 +165,22 @@ judge_fault(Flight *flight, HttpFault fault)
 			sizeof(flight->judgement.code));
 }
 
+/* An answer that came whole. */
+static void
+judge_answer(Flight *flight, const HttpAnswer *answer)
+{
+	SlackAnswer said;
+
+	if (flight->is_webhook)
+	{
+		slack_judge_webhook(answer->status, answer->body, answer->length,
+							&flight->judgement);
+		return;
+	}
+	slack_answer_read(&said, answer->body, answer->length);
+	slack_judge_api(answer->status, &said, &flight->judgement);
+}
+
 /* What an answer means for the message. */
 void
 flight_judge(Flight *flight, HttpAnswer *answer)
@@ -210,8 +194,7 @@ flight_judge(Flight *flight, HttpAnswer *answer)
 	/* what isn't 200 is judged by its status, however long the page */
 	if (answer->fault == HTTP_DONE ||
 		(answer->fault == HTTP_TOO_LARGE && answer->status >= 300))
-		slack_judge(judged_method(flight), answer->status, answer->body,
-					answer->length, &flight->judgement);
+		judge_answer(flight, answer);
 	else
 		judge_fault(flight, answer->fault);
 	if (answer->fault == HTTP_DONE || answer->fault == HTTP_TOO_LARGE)
@@ -236,7 +219,7 @@ has_lost_its_thread(const Flight *flight)
 bool
 flight_goes_on(Flight *flight)
 {
-	if (judged_method(flight) == SLACK_AUTH_TEST &&
+	if (!flight->is_webhook && strcmp(api_method(flight), "auth.test") == 0 &&
 		flight->judgement.verdict == SLACK_SENT)
 		flight->token_checked = true;
 	else if (has_lost_its_thread(flight))
