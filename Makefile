@@ -52,6 +52,7 @@ OBJS = \
 	src/refusal.o \
 	src/backoff.o \
 	src/text.o \
+	src/lease_holder.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \

@@ -14,6 +14,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 #define MAX_DETAIL 1024 /* bytes */
 
 /* Arguments of the statements below. */
@@ -76,7 +78,7 @@ note(const char *what, const char *ref, const char *detail, bool any_detail)
 		[ARG_REF] = ref ? CStringGetTextDatum(ref) : (Datum) 0,
 		[ARG_BY] = CStringGetTextDatum(whose_doing()),
 		[ARG_DETAIL] = detail
-						   ? CStringGetTextDatum(engine_clip(detail, MAX_DETAIL))
+						   ? CStringGetTextDatum(text_clip(detail, MAX_DETAIL))
 						   : (Datum) 0,
 		[ARG_ANY_DETAIL] = BoolGetDatum(any_detail)};
 	char nulls[] = {' ', ref ? ' ' : 'n', ' ', detail ? ' ' : 'n', ' ', '\0'};

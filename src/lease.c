@@ -11,11 +11,11 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "flight.h"
+#include "lease_holder.h"
 
 static Lease *
 lease_make(int64 id, int attempt)
@@ -116,12 +116,11 @@ is_held(HeapTuple row, TupleDesc desc, int64 id, const List *mine)
 	bool isnull;
 	int pid = DatumGetInt32(SPI_getbinval(row, desc, 3, &isnull));
 	TimestampTz start = DatumGetTimestampTz(SPI_getbinval(row, desc, 4, &isnull));
+	bool this_server = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+	LeaseHolder holder = lease_holder(pid, start, this_server);
 
-	if (!DatumGetBool(SPI_getbinval(row, desc, 5, &isnull)))
-		return false; /* of a former life of the server */
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return is_mine(mine, id);
-	return compat_backend_lives(pid, start);
+	return holder == LEASE_HOLDER_OTHER ||
+		   (holder == LEASE_HOLDER_SELF && is_mine(mine, id));
 }
 
 /*

@@ -125,7 +125,6 @@ extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
 extern Datum engine_value(void);
 extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 						   const char *nulls);
-extern char *engine_clip(const char *text, int most);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
 extern int engine_plan_for_indexes(void);

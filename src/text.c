@@ -61,26 +61,31 @@ text_copy_utf8(char *to, size_t size, const char *from, size_t length)
 	to[i] = '\0';
 }
 
-/* Unreserved characters (RFC 3986) as they are, any other byte as %XX. */
+/* %XX for each byte that isn't kept. */
 void
-text_append_percent_encoded(StringInfo out, const char *text)
+text_append_percent_encoded(StringInfo out, const char *text, TextKeeps keeps)
 {
-	static const char unreserved[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~";
-
 	for (; *text != '\0'; text++)
-		if (strchr(unreserved, *text) != NULL)
+		if (keeps((unsigned char) *text))
 			appendStringInfoChar(out, *text);
 		else
 			appendStringInfo(out, "%%%02X", (unsigned char) *text);
 }
 
 char *
-text_percent_encode(const char *text)
+text_percent_encode(const char *text, TextKeeps keeps)
 {
 	StringInfoData out;
 
 	initStringInfo(&out);
-	text_append_percent_encoded(&out, text);
+	text_append_percent_encoded(&out, text, keeps);
 	return out.data;
+}
+
+/* RFC 3986's unreserved characters; not isalnum(), which depends on the locale */
+bool
+text_is_unreserved(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		   (c >= '0' && c <= '9') || (c != '\0' && strchr("-_.~", c) != NULL);
 }
