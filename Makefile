@@ -142,7 +142,8 @@ OBJS = \
 	src/blocks_fit.o \
 	src/outbox.o \
 	src/claim.o \
-	src/flight.o \
+	src/prepare.o \
+	src/delivery.o \
 	src/sender.o \
 	src/url.o \
 	src/transfer.o \
@@ -152,7 +153,7 @@ OBJS = \
 	src/slack.o \
 	src/slack_answer.o \
 	src/settle.o \
-	src/lease.o \
+	src/release.o \
 	src/retry.o \
 	src/api_key.o \
 	src/stripe_api.o \
@@ -237,7 +238,7 @@ PROVE_TESTS = \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
-	test/tap/flight.pl \
+	test/tap/sender.pl \
 	test/tap/interference.pl \
 	test/tap/attack_scope.pl \
 	test/tap/attack_objects.pl \
@@ -266,7 +267,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answer
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
-	guard level answers alert delivery flight interference thread crash reconcile \
+	guard level answers alert delivery sender interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
 
@@ -274,7 +275,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker refusal scope guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker refusal scope guard level upgrade delivery sender crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql

@@ -222,9 +222,9 @@ destination_switch_off(const char *name, const char *reason)
 	if (mark_off(name, reason, &fallback))
 	{
 		int64 waiting = count_waiting(name);
-		Outgoing outgoing = {.destination = fallback,
-							 .method = "post",
-							 .due_at = GetCurrentTimestamp()};
+		NewMessage message = {.destination = fallback,
+							  .method = "post",
+							  .due_at = GetCurrentTimestamp()};
 		Jsonb *object;
 
 		ereport(
@@ -235,9 +235,9 @@ destination_switch_off(const char *name, const char *reason)
 				 "When it is mended: SELECT stripe_sync.enable_destination(%s).",
 				 quote_literal_cstr(name))));
 		describe_off(name, reason, waiting, tell_off(name, reason, waiting),
-					 &object, &outgoing.payload);
+					 &object, &message.payload);
 		if (fallback != NULL)
-			(void) outbox_enqueue(&outgoing);
+			(void) outbox_enqueue(&message);
 		journal_note("destination.off", name, reason);
 		outbox_hooks->destination_disabled(object);
 	}
