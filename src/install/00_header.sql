@@ -66,7 +66,7 @@ END $$;
 CREATE FUNCTION stripe_sync.config_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'stripe_sync_config_changed';
 COMMENT ON FUNCTION stripe_sync.config_changed() IS
-'Trigger function: invalidates the configuration cached by every session';
+'Internal trigger function: invalidates the configuration cached by every session';
 
 -- level.c compares this with CATALOG_LEVEL in stripe_sync.h.  An upgrade script
 -- that changes the catalog updates it.  The table itself must never change, since
