@@ -112,28 +112,6 @@ api_key_move(const char *old, const char *new)
 
 /* ---- the key of an account ---- */
 
-/* Copy a key that can be sent in a header; false with *error otherwise. */
-static bool
-copy_key(const SecretBuffer *secret, int length, char *buffer, size_t size,
-		 char **error)
-{
-	if (length <= 0)
-		return false;
-	if (!secret_is_word(secret->bytes, length))
-	{
-		*error = "The key has a space or a character that is not ASCII.";
-		return false;
-	}
-	if (length >= size)
-	{
-		*error = psprintf("The key is longer than %zu bytes.", size - 1);
-		return false;
-	}
-	memcpy(buffer, secret->bytes, length);
-	buffer[length] = '\0';
-	return true;
-}
-
 /*
  * The account's own key.  Returns false, with *error a sentence, if it can't be
  * used.
@@ -141,25 +119,21 @@ copy_key(const SecretBuffer *secret, int length, char *buffer, size_t size,
 static bool
 read_key(const char *account, char *buffer, size_t size, char **error)
 {
-	SecretBuffer secret;
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, account,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
-	int length = 0;
-	bool found = HeapTupleIsValid(tuple);
-	bool good;
+	bool usable = false;
 	bool isnull;
 
-	if (found)
-		length = secret_read(DatumGetTextPP(heap_getattr(
-								 tuple, 2, RelationGetDescr(relation), &isnull)),
-							 &secret, error);
+	if (HeapTupleIsValid(tuple))
+		usable = secret_read_word(
+			DatumGetTextPP(
+				heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull)),
+			buffer, size, error);
 	engine_scan_end(scan, relation, snapshot);
-	good = found && copy_key(&secret, length, buffer, size, error);
-	secret_wipe(&secret);
-	return good;
+	return usable;
 }
 
 static bool

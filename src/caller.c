@@ -203,7 +203,7 @@ most_tries(const ApiCall *call)
 
 /* Called by the HTTP layer when a request has ended. */
 static void
-call_ended(HttpAnswer *answer)
+call_completed(HttpAnswer *answer)
 {
 	ApiCall *call = answer->owner;
 
@@ -260,7 +260,7 @@ send_call(ApiCall *call)
 						   .body = call->form,
 						   .max_answer = MAX_ANSWER,
 						   .timeout = guc_stripe_timeout,
-						   .landed = call_ended,
+						   .completed = call_completed,
 						   .owner = call};
 	StringInfoData buffers[API_HEADERS];
 	char *url = psprintf("%s%s", guc_stripe_api_base, call->path);
@@ -342,7 +342,7 @@ client_has_news(void)
 void
 client_abandon(void)
 {
-	http_abandon(call_ended);
+	http_abandon(call_completed);
 	free_all(&queued);
 	free_all(&sent_calls);
 	free_all(&answered);

@@ -8,8 +8,9 @@
  */
 #include "jobs_internal.h"
 
-#include "miscadmin.h"
 
+#include "lease_holder.h"
+#include "lease_holder.h"
 #include "pass.h"
 #include "worker_transaction.h"
 
@@ -39,11 +40,11 @@ read_lease(Rows *rows)
 static bool
 lease_is_live(const Lease *lease)
 {
-	if (!lease->this_server)
-		return false;
-	if (lease->pid == MyProcPid && lease->backend_start == MyStartTimestamp)
-		return runner_has(lease->job, lease->part);
-	return compat_backend_lives(lease->pid, lease->backend_start);
+	LeaseHolder holder = lease_holder(lease->pid, lease->backend_start,
+									  lease->this_server);
+
+	return holder == LEASE_HOLDER_OTHER ||
+		   (holder == LEASE_HOLDER_SELF && runner_has(lease->job, lease->part));
 }
 
 static void

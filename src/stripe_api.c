@@ -14,6 +14,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 /* In Stripe's message if an object exists only in the key's other mode */
 #define OTHER_MODE "a similar object exists in"
 
@@ -63,17 +65,6 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 	}
 }
 
-/* Copy as many whole characters as fit. */
-static void
-copy_clipped(char *place, size_t size, const char *text)
-{
-	int length = pg_encoding_mbcliplen(PG_UTF8, text, (int) strlen(text),
-									   (int) size - 1);
-
-	memcpy(place, text, length);
-	place[length] = '\0';
-}
-
 static bool
 is_text(const ApiCall *call)
 {
@@ -101,11 +92,12 @@ read_error(ApiCall *call, bool *missing)
 			   (message == NULL || strstr(message, OTHER_MODE) == NULL);
 	if (code == NULL)
 		code = type;
-	copy_clipped(call->code, sizeof(call->code),
-		 code ? code : psprintf("http_%d", call->status));
-	copy_clipped(call->error, sizeof(call->error),
-		 psprintf("Stripe answered %d (%s)%s%s", call->status, call->code,
-				  message ? ": " : "", message ? message : ""));
+	text_clip_into(call->code, sizeof(call->code),
+				   code ? code : psprintf("http_%d", call->status));
+	text_clip_into(call->error, sizeof(call->error),
+				   psprintf("Stripe answered %d (%s)%s%s", call->status,
+							call->code, message ? ": " : "",
+							message ? message : ""));
 }
 
 /*
@@ -180,8 +172,8 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 	if (api_is_dated(answer))
 		call->as_of = answer_as_of(answer);
 	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
-	copy_clipped(call->error, sizeof(call->error),
-		 psprintf("%s: %s", call->code, answer->trouble));
+	text_clip_into(call->error, sizeof(call->error),
+				   psprintf("%s: %s", call->code, answer->trouble));
 }
 
 /* The answer can't be used; the request is repeated. */
