@@ -194,13 +194,17 @@ OBJS = \
 	src/refetch.o \
 	src/event_types.o \
 	src/webhook_endpoint.o \
+	src/new_endpoint.o \
 	src/watch.o \
 	src/watch_judge.o \
+	src/api_path.o \
 	src/list.o \
 	src/list_parents.o \
 	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
+	src/backfill_types.o \
+	src/backfill_parts.o \
 	src/escalate.o \
 	src/silence.o \
 	src/prune.o \

@@ -41,6 +41,5 @@ const PartKind part_age = {
 	.path = age_path,
 	.process = age_process,
 	.ended = backfill_part_ended,
-	.accepts = API_BIT(API_REFUSED) | API_BIT(API_GONE) |
-			   API_BIT(API_FORBIDDEN),
+	.accepts = API_BIT(API_REFUSED) | API_BIT(API_GONE) | API_BIT(API_FORBIDDEN),
 };

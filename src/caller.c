@@ -24,8 +24,8 @@
 #define LONGEST_WAIT	   60 /* seconds; a longer Retry-After ends the call */
 #define CALL_BACKOFF_FIRST (USECS_PER_SEC / 2)
 #define CALL_BACKOFF_MOST  (30 * USECS_PER_SEC)
-#define BURST			   5   /* requests that may be sent at once after a pause */
-#define LEAST_RATE		   0.2 /* requests a second */
+#define BURST			   5 /* requests that may be sent at once after a pause */
+#define LEAST_RATE		   0.2	/* requests a second */
 #define GROWTH			   0.02 /* of the full rate, with each good answer */
 
 /* An attempt, for stripe_sync.api_call */
@@ -65,7 +65,7 @@ static TimestampTz newest_as_of = 0; /* of all answers so far */
  */
 ApiCall *
 api_call_new(const char *method, const char *path, const char *account,
-		  const char *key)
+			 const char *key)
 {
 	MemoryContext memory = AllocSetContextCreate(
 		TopMemoryContext, "stripe_sync call", ALLOCSET_SMALL_SIZES);
@@ -242,8 +242,7 @@ client_take_answer(void)
 
 /* End a call without sending it. */
 static void
-fail_call(ApiCall *call, ApiVerdict verdict, const char *code,
-		  const char *error)
+fail_call(ApiCall *call, ApiVerdict verdict, const char *code, const char *error)
 {
 	call->verdict = verdict;
 	call->status = 0;
@@ -361,12 +360,11 @@ write_entry(const LogEntry *entry)
 		"  nullif($9, ''), nullif($10, ''))"};
 
 	(void) statement_exec(
-		&insert,
-		ARGS(arg_int8(entry->job), arg_text(entry->method),
-			 arg_text(entry->path), arg_text(entry->account),
-			 arg_int4(entry->attempt), arg_time(entry->started),
-			 arg_time(entry->finished), arg_int4(entry->status),
-			 arg_text(entry->code), arg_text(entry->request_id)));
+		&insert, ARGS(arg_int8(entry->job), arg_text(entry->method),
+					  arg_text(entry->path), arg_text(entry->account),
+					  arg_int4(entry->attempt), arg_time(entry->started),
+					  arg_time(entry->finished), arg_int4(entry->status),
+					  arg_text(entry->code), arg_text(entry->request_id)));
 }
 
 /*

@@ -1,28 +1,26 @@
 /*
  * event_list.c
- *		Stripe's own list of an account's events is read, and what never arrived
- *		is brought in.
+ *		Parts "events": read Stripe's list of an account's events and store those
+ *		that the inbox lacks.
  *
- * The list is read from its newest event down.  All times are Stripe's: what is
- * younger than five minutes by the clock of the first answer may still be in
- * flight, and is left to the next run.  That time is kept in the part, so that
- * a run that was broken off goes on below its cursor.
+ * The list is read from its newest event back.  All times are by Stripe's clock.
+ * An event younger than five minutes at the first answer may still be on its way
+ * by webhook, and is left to the next job.  That limit is kept in the part
+ * (until), so that a part that is resumed uses the same one.
  *
- * What the inbox lacks is stored as "pending"; when the bottom is reached all of
- * it falls due in the events' own order, and is applied as any other retry.  So
- * nothing that a webhook has meanwhile brought is touched.
+ * Missing events are stored as "pending" without a due time.  When the end of
+ * the range is reached all of them are made due in the events' own order
+ * (gap.c), and applied like any other retry.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
 #include "account.h"
 
-#define MAX_NOTED 5 /* elements of a page that are no events */
+#define MAX_NOTED 5 /* elements of a page that are not stored */
 
 /* ---- the request ---- */
 
@@ -33,7 +31,7 @@ events_path(const Part *part)
 
 	initStringInfo(&path);
 	appendStringInfoString(&path, "/v1/events");
-	path_append_page(&path, part);
+	api_path_append_page(&path, part);
 	if (part->since != DT_NOBEGIN)
 		appendStringInfo(&path, "&created[gte]=%lld",
 						 (long long) timestamptz_to_time_t(part->since));
@@ -43,50 +41,46 @@ events_path(const Part *part)
 	return path.data;
 }
 
-/* ---- how far down ---- */
+/* ---- the range ---- */
 
-/* As somebody may have asked for by now; 0: as far as the watermark. */
+/*
+ * How many seconds back the job reads; 0: to the watermark.  It may have been
+ * extended since the last page.
+ */
 static int64
-seconds_asked(const Part *part)
+seconds_requested(const Part *part)
 {
 	static EngineStatement select = {
 		"SELECT COALESCE((arguments->>'seconds')::bigint, 0)"
-		" FROM stripe_sync.job_record WHERE id = $1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(part->job);
-	int64 seconds = 0;
+		" FROM stripe_sync.job_record WHERE id = $1"};
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		seconds = DatumGetInt64(engine_value());
-	SPI_finish();
-	return seconds;
+	return statement_int8(0, &select, ARGS(arg_int8(part->job)));
 }
 
-/* What has happened before is listed no more: that is said, once. */
+/* Events before the last 30 days are not listed; noted once for a part. */
 static void
-warn_of_gap(Part *part)
+warn_of_unlisted_events(Part *part)
 {
-	ereport(WARNING,
-			(errmsg("events of more than 30 days ago cannot be reconciled: "
-					"Stripe lists them no more"),
-			 errhint("SELECT stripe_sync.backfill() reads the objects "
-					 "themselves.")));
+	ereport(WARNING, (errmsg("events older than 30 days cannot be reconciled: "
+							 "Stripe does not list them"),
+					  errhint("SELECT stripe_sync.backfill() reads the objects "
+							  "themselves.")));
 	part_note(part, "Some events are older than the 30 days that Stripe lists, "
 					"and were not compared: stripe_sync.backfill() reads the "
 					"objects themselves");
 }
 
-/* The range of the run, from what the answer says of Stripe's clock. */
+/*
+ * Set the range, since to until, from Stripe's time in the answer.  "until" is
+ * set once, with the first page.
+ */
 static void
 set_range(Part *part, const ApiCall *call)
 {
 	bool begins = part->until == DT_NOBEGIN;
-	int64 seconds = seconds_asked(part);
-	TimestampTz start; /* of the run */
-	TimestampTz asked;
+	int64 seconds = seconds_requested(part);
+	TimestampTz start; /* of the job */
+	TimestampTz requested;
 
 	if (begins)
 		part->until = call->as_of - RECONCILE_YOUNG -
@@ -94,54 +88,42 @@ set_range(Part *part, const ApiCall *call)
 	start = part->until + RECONCILE_YOUNG;
 	if (part->since == DT_NOBEGIN && seconds == 0)
 		part->since = start - RECONCILE_AT_FIRST;
-	asked = start - seconds * USECS_PER_SEC;
-	if (part->since == DT_NOBEGIN || asked < part->since)
-		part->since = asked;
+	requested = start - seconds * USECS_PER_SEC;
+	if (part->since == DT_NOBEGIN || requested < part->since)
+		part->since = requested;
 	if (part->since < start - STRIPE_KEEPS)
 	{
 		if (begins)
-			warn_of_gap(part);
+			warn_of_unlisted_events(part);
 		part->since = start - STRIPE_KEEPS;
 	}
 }
 
-/* ---- what a page holds ---- */
+/* ---- elements of a page ---- */
 
-/* An endpoint of that account and mode, when there is just one. */
+/* The endpoint of the account and the event's mode, if there is only one */
 static char *
-endpoint_of(const char *owner, const Event *event)
+only_endpoint(const char *owner, const Event *event)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(name) FROM stripe_sync.endpoint"
 		" WHERE (livemode IS NULL OR $1 IS NULL OR livemode = $1) AND account = $2"
-		" HAVING pg_catalog.count(*) = 1",
-		2,
-		{BOOLOID, TEXTOID}};
-	Datum values[] = {BoolGetDatum(event->livemode), CStringGetTextDatum(owner)};
-	MemoryContext context = CurrentMemoryContext;
-	char *name = NULL;
+		" HAVING pg_catalog.count(*) = 1"};
 
-	SPI_connect();
-	engine_run(&select, values, event->has_livemode ? NULL : "n ",
-			   SPI_OK_SELECT);
-	if (SPI_processed > 0)
-	{
-		name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		name = name ? MemoryContextStrdup(context, name) : NULL;
-	}
-	SPI_finish();
-	return name;
+	return statement_text(
+		&select, ARGS(arg_if(event->has_livemode, arg_bool(event->livemode)),
+					  arg_text(owner)));
 }
 
-/* A page of the list, while it is gone through. */
+/* The page that is being processed */
 typedef struct EventPage
 {
 	Part *part;
-	char *owner;	/* the endpoint's account that this one belongs to */
+	char *owner;	/* the account of an endpoint that the part's belongs to */
 	char *endpoint; /* the only one of that account, or NULL */
-	EventLookup *look;
+	EventLookup *lookup;
 	List *types; /* char *, of events that came by webhook */
-	char *last;	 /* id */
+	char *last;	 /* id of the last element */
 	TimestampTz oldest;
 	int refused;
 } EventPage;
@@ -150,9 +132,9 @@ static void
 note_refused(EventPage *page, const Refusal *refusal)
 {
 	if (++page->refused <= MAX_NOTED)
-		part_note(page->part, psprintf("Stripe lists what is no event: %s",
-									   refusal->detail ? refusal->detail
-													   : refusal->message));
+		part_note(page->part,
+				  psprintf("an element of Stripe's list is not an event: %s",
+						   refusal->detail ? refusal->detail : refusal->message));
 }
 
 static void
@@ -163,19 +145,18 @@ note_time(EventPage *page, bool is_known, TimestampTz created)
 }
 
 static void
-note_type(EventPage *page, const StoredEventSummary *gist)
+note_type(EventPage *page, const StoredEventSummary *summary)
 {
 	ListCell *cell;
 
-	if (!gist->by_webhook)
+	if (!summary->by_webhook)
 		return;
 	foreach(cell, page->types)
-		if (strcmp(lfirst(cell), gist->type) == 0)
+		if (strcmp(lfirst(cell), summary->type) == 0)
 			return;
-	page->types = lappend(page->types, gist->type);
+	page->types = lappend(page->types, summary->type);
 }
 
-/* What is too young isn't missing yet; what is too old nobody has asked for. */
 static bool
 is_in_range(const Part *part, const Event *event)
 {
@@ -183,9 +164,9 @@ is_in_range(const Part *part, const Event *event)
 		   (event->created <= part->until && event->created >= part->since);
 }
 
-/* What a key of the other mode lists is not this account's. */
+/* A key of the wrong mode lists events that the endpoint would not get. */
 static bool
-is_of_mode(EventPage *page, const Event *event)
+has_right_mode(EventPage *page, const Event *event)
 {
 	bool live;
 
@@ -195,15 +176,16 @@ is_of_mode(EventPage *page, const Event *event)
 	if (++page->refused <= MAX_NOTED)
 		part_note(
 			page->part,
-			psprintf("%s is a %s event, and the account's endpoint takes %s ones",
-					 event->id, event->livemode ? "live" : "test",
-					 live ? "live" : "test"));
+			psprintf(
+				"%s is a %s event, but the account's endpoint accepts %s ones",
+				event->id, event->livemode ? "live" : "test",
+				live ? "live" : "test"));
 	return false;
 }
 
-/* True when the inbox did not have it. */
+/* Store a missing event.  Returns false if it isn't stored. */
 static bool
-bring_in(EventPage *page, const PageElement *element)
+store_missing(EventPage *page, const PageElement *element)
 {
 	Refusal refusal;
 	Event event;
@@ -215,27 +197,28 @@ bring_in(EventPage *page, const PageElement *element)
 	}
 	event.account = page->part->account;
 	note_time(page, event.has_created, event.created);
-	return is_in_range(page->part, &event) && is_of_mode(page, &event) &&
-		   inbox_store_pending(&event, endpoint_of(page->owner, &event),
+	return is_in_range(page->part, &event) && has_right_mode(page, &event) &&
+		   inbox_store_pending(&event, only_endpoint(page->owner, &event),
 							   "reconcile");
 }
 
 /*
- * It came by webhook, and was held for its mode: if that is right by now it is
- * brought in as what was missing is.
+ * The event came by webhook and was held because of its mode.  If the mode is
+ * right by now it is released like a missing event.
  */
 static bool
-bring_back(EventPage *page, const char *id, const StoredEventSummary *gist)
+release_held(EventPage *page, const char *id, const StoredEventSummary *summary)
 {
-	StoredEvent *stored = replay_lock(id, gist->account);
+	StoredEvent *stored = replay_lock(id, summary->account);
 
 	return stored != NULL && held_is(stored) &&
 		   held_release(stored, page->part->account, "reconcile") == NULL;
 }
 
 /*
- * A connected account's own list leaves out what a webhook says: whose event it
- * is.  Handlers, and all who read the inbox, must find it in both.
+ * In a connected account's own list an event lacks the "account" or "context"
+ * that a webhook delivery has.  It is added, so that handlers and queries find it
+ * in both.
  */
 static PageElement
 as_delivered(const EventPage *page, const PageElement *element)
@@ -260,52 +243,47 @@ as_delivered(const EventPage *page, const PageElement *element)
 }
 
 static void
-take_element(EventPage *page, const PageElement *listed)
+process_element(EventPage *page, const PageElement *listed)
 {
 	PageElement delivered = as_delivered(page, listed);
 	const PageElement *element = &delivered;
 	WebhookDelivery delivery = {element->bytes, element->length, page->endpoint,
 								page->owner, page->part->account};
-	StoredEventSummary gist;
+	StoredEventSummary summary;
 
 	page->last = event_peek_id(listed->bytes, listed->length);
 	page->part->objects++;
-	if (event_lookup_find(page->look, page->last, &delivery, &gist))
+	if (event_lookup_find(page->lookup, page->last, &delivery, &summary))
 	{
-		note_time(page, gist.has_created, gist.created);
-		note_type(page, &gist);
-		if (gist.held && bring_back(page, page->last, &gist))
+		note_time(page, summary.has_created, summary.created);
+		note_type(page, &summary);
+		if (summary.held && release_held(page, page->last, &summary))
 			page->part->missing++;
 	}
-	else if (bring_in(page, element))
+	else if (store_missing(page, element))
 		page->part->missing++;
 }
 
-/* Types of events that come by webhook, for missing ones to be judged by. */
+/*
+ * Record types of events that come by webhook: only missing events of such types
+ * are reported.
+ */
 static void
-remember_types(const List *types)
+record_webhook_types(const List *types)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.webhook_type (type) VALUES ($1)"
-		" ON CONFLICT DO NOTHING",
-		1,
-		{TEXTOID}};
+		" ON CONFLICT DO NOTHING"};
 	ListCell *cell;
 
-	SPI_connect();
 	foreach(cell, types)
-	{
-		Datum value = CStringGetTextDatum(lfirst(cell));
-
-		engine_run(&insert, &value, NULL, SPI_OK_INSERT);
-	}
-	SPI_finish();
+		(void) statement_exec(&insert, ARGS(arg_text(lfirst(cell))));
 }
 
-/* ---- where it goes on ---- */
+/* ---- cursor and progress ---- */
 
 static void
-set_progress(Part *part, const EventPage *page)
+update_events_progress(Part *part, const EventPage *page)
 {
 	double whole = (double) (part->until - part->since);
 
@@ -314,21 +292,27 @@ set_progress(Part *part, const EventPage *page)
 }
 
 static void
-move_cursor(Part *part, const EventPage *page)
+move_events_cursor(Part *part, const EventPage *page)
 {
 	if (page->last == NULL ||
 		(part->cursor != NULL && strcmp(page->last, part->cursor) == 0) ||
 		part_cursor_repeats(part, page->last))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("Stripe's list of events does not go on: its pages end "
-						"with the same event"),
+				 errmsg("Stripe's list of events does not end: pages repeat "
+						"the same event"),
 				 answer_is_invalid()));
 	part_set_cursor(part, page->last);
 }
 
+/*
+ * Process a page.  The part is finished when an event older than the range is
+ * listed, or the list ends.  If the job was extended since the request, or the
+ * page has only events that are too young, the list is requested again with the
+ * new range.
+ */
 static void
-events_take(Part *part, const ApiCall *call)
+events_process(Part *part, const ApiCall *call)
 {
 	EventPage page = {
 		.part = part, .owner = account_owner(part->account), .oldest = DT_NOEND};
@@ -339,28 +323,27 @@ events_take(Part *part, const ApiCall *call)
 	ListCell *cell;
 
 	set_range(part, call);
-	page.endpoint = endpoint_of(page.owner, &(Event){0});
-	page.look = event_lookup_begin();
+	page.endpoint = only_endpoint(page.owner, &(Event){0});
+	page.lookup = event_lookup_begin();
 	foreach(cell, elements)
-		take_element(&page, lfirst(cell));
-	event_lookup_end(page.look);
+		process_element(&page, lfirst(cell));
+	event_lookup_end(page.lookup);
 	if (page.types != NIL)
-		remember_types(page.types);
-	set_progress(part, &page);
+		record_webhook_types(page.types);
+	update_events_progress(part, &page);
 	part->pages++;
 	if (page.oldest < part->since || (!has_more && listed_since <= part->since))
 		missing_events_finish(part, call->as_of);
 	else if (has_more && !(begins && page.oldest > part->until))
-		move_cursor(part, &page);
-	/* else again: a list that has been widened, or without what is too young */
+		move_events_cursor(part, &page);
 	else if (!has_more && page.last != NULL)
 		part_set_cursor(part, page.last);
 }
 
-/* A run that has failed goes on when Stripe may have forgotten its cursor. */
+/* When a failed part is resumed, Stripe may no longer have its cursor's event. */
 const PartKind part_events = {.name = "events",
 							  .path = events_path,
-							  .process = events_take,
+							  .process = events_process,
 							  .skip = unread_skip,
 							  .skipped = unread_report_skipped,
 							  .ended = unread_part_ended,

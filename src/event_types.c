@@ -2,67 +2,73 @@
  * event_types.c
  *		Which types of events an endpoint at Stripe should be subscribed to.
  *
- * Two questions.  What to subscribe to (generous: every type that there is a
- * table for, that a handler's or an alert's pattern fits); and what is missing
- * if it isn't subscribed to (strict: types whose table has had something in it,
- * and those that a handler or an alert names).
+ * There are two sets.  A new endpoint is subscribed to every type that fills a
+ * mirror table or matches the pattern of a handler or an alert.  An existing
+ * endpoint is reported if it lacks a type that is needed: one whose mirror table
+ * has ever had a row, or that a handler or an alert names in full.
  */
 #include "sync.h"
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-typedef struct Wish
+typedef struct EventTypeEntry
 {
-	const char *type; /* of an event */
-	bool has_table;
+	const char *type;
+	bool has_table; /* its events fill a mirror table */
 	bool wanted;
-} Wish;
+} EventTypeEntry;
 
-typedef struct WishList
+typedef struct EventTypeSet
 {
-	Wish *wishes; /* by type */
+	EventTypeEntry *entries; /* sorted by type */
 	int count;
-} WishList;
+} EventTypeSet;
 
-/* Stripe waits for what an endpoint that gets it says: only for who asks. */
+/*
+ * Stripe waits for the endpoint's decision on this type, and declines the
+ * authorization without one.  So it is never subscribed to unless it is named.
+ */
 static bool
-is_for_who_asks(const char *type)
+is_only_by_name(const char *type)
 {
 	return strcmp(type, "issuing_authorization.request") == 0;
 }
 
-/* customer.source.* can carry an account: that fills no list of accounts. */
+/*
+ * Do events of that type fill the type's mirror table?  Events customer.source.*
+ * can carry an account, which is not a reason to subscribe to them for accounts.
+ */
 static bool
-is_of(const char *event_type, const CatalogType *type)
+event_fills_table(const char *event_type, const CatalogType *type)
 {
-	return type->table != NULL && !is_for_who_asks(event_type) &&
+	return type->table != NULL && !is_only_by_name(event_type) &&
 		   (strcmp(type->object, "account") != 0 ||
 			strncmp(event_type, "account.", strlen("account.")) == 0);
 }
 
-/* ---- the list of all ---- */
+/* ---- all types ---- */
 
 static int
-compare_wishes(const void *a, const void *b)
+compare_entries(const void *a, const void *b)
 {
-	return strcmp(((const Wish *) a)->type, ((const Wish *) b)->type);
+	return strcmp(((const EventTypeEntry *) a)->type,
+				  ((const EventTypeEntry *) b)->type);
 }
 
-static Wish *
-find_wish(const WishList *list, const char *type)
+static EventTypeEntry *
+find_entry(const EventTypeSet *set, const char *type)
 {
-	Wish key = {.type = type};
+	EventTypeEntry key = {.type = type};
 
-	return bsearch(&key, list->wishes, list->count, sizeof(Wish),
-				   compare_wishes);
+	return bsearch(&key, set->entries, set->count, sizeof(EventTypeEntry),
+				   compare_entries);
 }
 
 static int
@@ -75,27 +81,37 @@ count_types(void)
 	return count;
 }
 
-/* Each type of event once, none wanted yet. */
 static void
-list_all(WishList *list)
+mark_types_with_table(EventTypeSet *set)
+{
+	for (int i = 0; i < catalog_ntypes; i++)
+		for (int j = 0; j < catalog_types[i].nevent_types; j++)
+		{
+			const char *type = catalog_types[i].event_types[j];
+
+			if (event_fills_table(type, &catalog_types[i]))
+				find_entry(set, type)->has_table = true;
+		}
+}
+
+/* All types of events, each once, none of them wanted. */
+static void
+init_set(EventTypeSet *set)
 {
 	int room = count_types();
 	int count = 0;
 
-	list->wishes = palloc0(room * sizeof(Wish));
+	set->entries = palloc0(room * sizeof(EventTypeEntry));
 	for (int i = 0; i < catalog_ntypes; i++)
 		for (int j = 0; j < catalog_types[i].nevent_types; j++)
-			list->wishes[count++].type = catalog_types[i].event_types[j];
-	qsort(list->wishes, count, sizeof(Wish), compare_wishes);
-	list->count = 0;
+			set->entries[count++].type = catalog_types[i].event_types[j];
+	qsort(set->entries, count, sizeof(EventTypeEntry), compare_entries);
+	set->count = 0;
 	for (int i = 0; i < count; i++)
-		if (list->count == 0 || compare_wishes(&list->wishes[list->count - 1],
-											   &list->wishes[i]) != 0)
-			list->wishes[list->count++] = list->wishes[i];
-	for (int i = 0; i < catalog_ntypes; i++)
-		for (int j = 0; j < catalog_types[i].nevent_types; j++)
-			if (is_of(catalog_types[i].event_types[j], &catalog_types[i]))
-				find_wish(list, catalog_types[i].event_types[j])->has_table = true;
+		if (set->count == 0 || compare_entries(&set->entries[set->count - 1],
+											   &set->entries[i]) != 0)
+			set->entries[set->count++] = set->entries[i];
+	mark_types_with_table(set);
 }
 
 bool
@@ -108,19 +124,22 @@ event_type_is_known(const char *type)
 	return false;
 }
 
-/* ---- what is wanted ---- */
+/* ---- wanted types ---- */
 
 static void
-want_type(WishList *list, const CatalogType *type)
+want_events_of(EventTypeSet *set, const CatalogType *type)
 {
 	for (int i = 0; i < type->nevent_types; i++)
-		if (is_of(type->event_types[i], type))
-			find_wish(list, type->event_types[i])->wanted = true;
+		if (event_fills_table(type->event_types[i], type))
+			find_entry(set, type->event_types[i])->wanted = true;
 }
 
-/* Has it ever had a row?  No right to read it is needed for that. */
+/*
+ * Has the table ever had a row?  Judged by its size, which needs no right to read
+ * it; a relation of another kind is taken to have rows.
+ */
 static bool
-has_content(Oid relid)
+has_had_rows(Oid relid)
 {
 	Relation relation = try_relation_open(relid, AccessShareLock);
 	bool has;
@@ -134,108 +153,101 @@ has_content(Oid relid)
 }
 
 static void
-want_tables(WishList *list, bool with_content)
+want_mirror_tables(EventTypeSet *set, bool only_with_rows)
 {
 	static EngineStatement select = {
-		"SELECT table_name FROM stripe_sync.mirror_table"};
+		"SELECT table_name::text FROM stripe_sync.mirror_table"};
 	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
+	Rows rows;
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; OidIsValid(namespace) && i < SPI_processed; i++)
+	rows_open(&rows, &select, NO_ARGS);
+	while (OidIsValid(namespace) && rows_next(&rows))
 	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-								  1);
+		char *name = rows_text(&rows);
 		const CatalogType *type = catalog_find_table(name);
 		Oid relid = get_relname_relid(name, namespace);
 
 		if (type != NULL && OidIsValid(relid) &&
-			(!with_content || has_content(relid)))
-			want_type(list, type);
+			(!only_with_rows || has_had_rows(relid)))
+			want_events_of(set, type);
 	}
+	rows_close(&rows);
 }
 
-/* A name is asked for; what a pattern fits may be. */
 static void
-want_pattern(WishList *list, const char *pattern, bool names_only)
+want_pattern(EventTypeSet *set, const char *pattern, bool names_only)
 {
-	Wish *one = find_wish(list, pattern);
+	EventTypeEntry *named = find_entry(set, pattern);
 
-	if (one != NULL)
-		one->wanted = true;
-	for (int i = 0; !names_only && i < list->count; i++)
-		if (!is_for_who_asks(list->wishes[i].type) &&
-			event_type_fits(list->wishes[i].type, pattern))
-			list->wishes[i].wanted = true;
+	if (named != NULL)
+		named->wanted = true;
+	for (int i = 0; !names_only && i < set->count; i++)
+		if (!is_only_by_name(set->entries[i].type) &&
+			event_type_fits(set->entries[i].type, pattern))
+			set->entries[i].wanted = true;
 }
 
 static void
-want_patterns(WishList *list, bool names_only)
+want_patterns(EventTypeSet *set, bool names_only)
 {
 	static EngineStatement select = {
 		"SELECT event_type FROM stripe_sync.handler"
 		" UNION SELECT event_type FROM stripe_sync.alert"
 		" UNION SELECT closed_by FROM stripe_sync.alert"
 		"  WHERE closed_by IS NOT NULL"};
+	Rows rows;
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		want_pattern(
-			list, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
-			names_only);
-}
-
-static void
-list_wanted(WishList *list, bool strict)
-{
-	SPI_connect();
-	want_tables(list, strict);
-	want_patterns(list, strict);
-	SPI_finish();
+	rows_open(&rows, &select, NO_ARGS);
+	while (rows_next(&rows))
+		want_pattern(set, rows_text(&rows), names_only);
+	rows_close(&rows);
 }
 
 /*
- * What to subscribe to, of char *.  The one name "*" where there is a table for
- * everything: types that come to Stripe later are then among them.  Within the
- * engine's scope.
+ * The types to subscribe a new endpoint to, as a list of char *.  It is the one
+ * name "*" if there is a table for everything, so that types are included which
+ * Stripe adds later.  Runs in the engine's scope.
  */
 List *
 event_types_to_subscribe(void)
 {
 	bool everything = true;
 	List *types = NIL;
-	WishList list;
+	EventTypeSet set;
 
-	list_all(&list);
-	list_wanted(&list, false);
-	for (int i = 0; i < list.count; i++)
+	init_set(&set);
+	want_mirror_tables(&set, false);
+	want_patterns(&set, false);
+	for (int i = 0; i < set.count; i++)
 	{
-		const Wish *wish = &list.wishes[i];
+		const EventTypeEntry *entry = &set.entries[i];
 
-		if (wish->wanted)
-			types = lappend(types, pstrdup(wish->type));
-		if (is_for_who_asks(wish->type) ? wish->wanted
-										: wish->has_table && !wish->wanted)
+		if (entry->wanted)
+			types = lappend(types, pstrdup(entry->type));
+		if (is_only_by_name(entry->type) ? entry->wanted
+										 : entry->has_table && !entry->wanted)
 			everything = false;
 	}
 	return everything ? list_make1(pstrdup("*")) : types;
 }
 
-/* Whose events are missed if they don't come, of char *; likewise. */
+/* The types that an endpoint must not lack, as a list of char *; likewise. */
 List *
 event_types_needed(void)
 {
 	List *types = NIL;
-	WishList list;
+	EventTypeSet set;
 
-	list_all(&list);
-	list_wanted(&list, true);
-	for (int i = 0; i < list.count; i++)
-		if (list.wishes[i].wanted)
-			types = lappend(types, pstrdup(list.wishes[i].type));
+	init_set(&set);
+	want_mirror_tables(&set, true);
+	want_patterns(&set, true);
+	for (int i = 0; i < set.count; i++)
+		if (set.entries[i].wanted)
+			types = lappend(types, pstrdup(set.entries[i].type));
 	return types;
 }
 
-/* As a text[]. */
+/* A list of char * as a text[] */
 Datum
 event_types_array(List *types)
 {

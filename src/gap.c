@@ -1,30 +1,31 @@
 /*
  * gap.c
- *		The end of a run through a list of events: what was missing falls due,
- *		is counted and told of.
+ *		The end of a list of events: missing events are made due, counted and
+ *		reported, and the account's watermark is moved.
+ *
+ * All of it runs in the transaction of the list's last page.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-
-/* What was missing, of types that the endpoint should have sent. */
-typedef struct Gap
+/* The missing events of an account */
+typedef struct MissingEvents
 {
-	int64 all; /* others as well */
-	int64 missing;
-	char *first; /* ids, or NULL */
+	int64 all;		/* of any type */
+	int64 expected; /* of types that come by webhook */
+	char *first;	/* id of the first expected one, or NULL */
 	char *last;
 	TimestampTz first_at;
 	TimestampTz last_at;
-} Gap;
+} MissingEvents;
 
-/* ---- what falls due ---- */
+/* ---- making them due ---- */
+
+#define SECOND_DIGITS 12
 
 /*
- * All that this and broken runs have stored of an account, in the events' own
- * order.  Of types: how many, and the first and the last as "seconds id".
+ * Makes all events due that this job and earlier ones have stored for the
+ * account.  The due times are a microsecond apart, in the events' own order.
+ * The first and last event are returned as SECOND_DIGITS digits and the id.
  */
 static const char *const release_sql =
 	"WITH o AS (SELECT e.id, e.account, pg_catalog.row_number() OVER"
@@ -44,56 +45,48 @@ static const char *const release_sql =
 	"   pg_catalog.max(pg_catalog.lpad(r.second::text, 12, '0') || r.id COLLATE \"C\") AS last"
 	"  FROM released r GROUP BY r.type) t";
 
-#define SECOND_DIGITS 12
-
+/* Split a text "seconds id".  Returns NULL if it is NULL. */
 static char *
-read_bound(int column, MemoryContext context, TimestampTz *at)
+read_bound(const char *bound, TimestampTz *at)
 {
-	char *bound = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							   column);
-
 	*at = DT_NOBEGIN;
 	if (bound == NULL || strlen(bound) <= SECOND_DIGITS)
 		return NULL;
 	*at = time_t_to_timestamptz(
 		(pg_time_t) strtoll(pnstrdup(bound, SECOND_DIGITS), NULL, 10));
-	return MemoryContextStrdup(context, bound + SECOND_DIGITS);
+	return pstrdup(bound + SECOND_DIGITS);
 }
 
-static Gap
-release_pending(const char *account)
+static MissingEvents
+release_events(const char *account)
 {
-	static EngineStatement release = {NULL, 2, {TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(account),
-					  TimestampTzGetDatum(GetCurrentTimestamp())};
-	MemoryContext context = CurrentMemoryContext;
-	Gap gap = {0};
-	bool isnull;
+	static EngineStatement release = {NULL};
+	MissingEvents events = {0};
+	Rows rows;
 
 	release.sql = release_sql;
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_SELECT);
-	gap.all = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull));
-	if (isnull)
-		gap.all = 0;
-	gap.missing = DatumGetInt64(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	gap.first = read_bound(3, context, &gap.first_at);
-	gap.last = read_bound(4, context, &gap.last_at);
-	SPI_finish();
+	rows_open(&rows, &release,
+			  ARGS(arg_text(account), arg_time(GetCurrentTimestamp())));
+	if (rows_next(&rows))
+	{
+		events.all = rows_int8(&rows, 0);
+		events.expected = rows_int8(&rows, 0);
+		events.first = read_bound(rows_text(&rows), &events.first_at);
+		events.last = read_bound(rows_text(&rows), &events.last_at);
+	}
+	rows_close(&rows);
 	slots_wake();
-	return gap;
+	return events;
 }
 
-/* ---- what comes by webhook ---- */
+/* ---- types that come by webhook ---- */
 
 /*
- * Before the first run that finds something missing nothing has been learned
- * from the list: a part of the inbox says what has come.
+ * If no type has been recorded yet, record those of a sample of the inbox.
+ * event_list.c records them only from events that it finds in the list.
  */
 static void
-learn_types(void)
+record_types_of_inbox(void)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.webhook_type (type)"
@@ -104,15 +97,14 @@ learn_types(void)
 		"   AND NOT EXISTS (SELECT FROM stripe_sync.webhook_type)"
 		" ON CONFLICT DO NOTHING"};
 
-	SPI_connect();
-	engine_run(&insert, NULL, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(&insert, NO_ARGS);
 }
 
-/* ---- what is kept and told ---- */
+/* ---- recording and reporting ---- */
 
+/* A part that was resumed may have found missing events before. */
 static void
-note_gap(const Part *part, const Gap *gap)
+record_in_part(const Part *part, const MissingEvents *events)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.job_part SET"
@@ -120,80 +112,70 @@ note_gap(const Part *part, const Gap *gap)
 		" gap_first_at = LEAST(gap_first_at, $4),"
 		" gap_last = CASE WHEN gap_last_at >= $6 THEN gap_last ELSE $5 END,"
 		" gap_last_at = GREATEST(gap_last_at, $6)"
-		" WHERE job = $1 AND part = $2",
-		6,
-		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {
-		Int64GetDatum(part->job),		 Int32GetDatum(part->number),
-		CStringGetTextDatum(gap->first), TimestampTzGetDatum(gap->first_at),
-		CStringGetTextDatum(gap->last),	 TimestampTzGetDatum(gap->last_at)};
+		" WHERE job = $1 AND part = $2"};
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(
+		&update, ARGS(arg_int8(part->job), arg_int4(part->number),
+					  arg_text(events->first), arg_time(events->first_at),
+					  arg_text(events->last), arg_time(events->last_at)));
 }
 
 static void
-report_gap(const Part *part, const Gap *gap)
+report_missing_events(const Part *part, const MissingEvents *events)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_build_object('id', $1, 'job', $1, 'missing', $2,"
 		" 'account', $3, 'first', $4, 'last', $5,"
 		" 'first_at', EXTRACT(epoch FROM $6)::bigint,"
-		" 'last_at', EXTRACT(epoch FROM $7)::bigint)",
-		7,
-		{INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-		 TIMESTAMPTZOID}};
-	Datum values[] = {
-		Int64GetDatum(part->job),			Int64GetDatum(gap->missing),
-		CStringGetTextDatum(part->account), CStringGetTextDatum(gap->first),
-		CStringGetTextDatum(gap->last),		TimestampTzGetDatum(gap->first_at),
-		TimestampTzGetDatum(gap->last_at)};
+		" 'last_at', EXTRACT(epoch FROM $7)::bigint)"};
 
-	alert_system("system.reconcile_missing", engine_jsonb(&build, values, NULL));
+	alert_system(
+		"system.reconcile_missing",
+		statement_jsonb(&build,
+						ARGS(arg_int8(part->job), arg_int8(events->expected),
+							 arg_text(part->account), arg_text(events->first),
+							 arg_text(events->last), arg_time(events->first_at),
+							 arg_time(events->last_at))));
 }
 
 /*
- * Only as far as there is no hole below: to where the last run ended, to where
- * Stripe's list does, or as far as a first run goes.
+ * Move the account's watermark to the end of the range, if the range begins at or
+ * before the watermark, at the beginning of Stripe's list, or, without a
+ * watermark, where a first job begins.  Otherwise there would be a gap below it.
  */
 static void
-raise_watermark(const Part *part)
+advance_watermark(const Part *part)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.watermark AS w (account, at)"
 		" SELECT $1, $2 WHERE $3 <= GREATEST($4, COALESCE("
 		"  (SELECT o.at FROM stripe_sync.watermark o WHERE o.account = $1), $5))"
-		" ON CONFLICT (account) DO UPDATE SET at = GREATEST(w.at, excluded.at)",
-		5,
-		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		 TIMESTAMPTZOID}};
+		" ON CONFLICT (account) DO UPDATE SET at = GREATEST(w.at, excluded.at)"};
 	TimestampTz start = part->until + RECONCILE_YOUNG;
-	Datum values[] = {CStringGetTextDatum(part->account),
-					  TimestampTzGetDatum(part->until),
-					  TimestampTzGetDatum(part->since),
-					  TimestampTzGetDatum(start - STRIPE_KEEPS),
-					  TimestampTzGetDatum(start - RECONCILE_AT_FIRST)};
 
-	SPI_connect();
-	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(
+		&upsert, ARGS(arg_text(part->account), arg_time(part->until),
+					  arg_time(part->since), arg_time(start - STRIPE_KEEPS),
+					  arg_time(start - RECONCILE_AT_FIRST)));
 }
 
-/* The bottom of an account's list has been reached; "now" is by Stripe's clock. */
+/*
+ * The part has read its whole range.  "now" is by Stripe's clock.  If reading
+ * took longer than the interval of reconciliation, the next job is run at once.
+ */
 void
 missing_events_finish(Part *part, TimestampTz now)
 {
-	Gap gap;
+	MissingEvents events;
 
-	learn_types();
-	gap = release_pending(part->account);
-	part->repaired += gap.all;
-	raise_watermark(part);
-	if (gap.first != NULL && gap.last != NULL)
+	record_types_of_inbox();
+	events = release_events(part->account);
+	part->repaired += events.all;
+	advance_watermark(part);
+	if (events.first != NULL && events.last != NULL)
 	{
-		note_gap(part, &gap);
-		report_gap(part, &gap);
+		record_in_part(part, &events);
+		report_missing_events(part, &events);
 	}
 	if (now - RECONCILE_YOUNG - part->until >
 		guc_reconcile_interval * USECS_PER_SEC)
@@ -201,24 +183,20 @@ missing_events_finish(Part *part, TimestampTz now)
 	part->finished = true;
 }
 
-/* What a run has stored, and will not come to release: it was called off. */
+/*
+ * PartKind.cancelled: make the events due that the job has stored, since it will
+ * not reach the end of its range.
+ */
 void
 missing_events_release_job(int64 job)
 {
 	static EngineStatement select = {
 		"SELECT DISTINCT account FROM stripe_sync.job_part"
-		" WHERE job = $1 AND kind = 'events'",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(job);
-	SPITupleTable *rows;
-	uint64 count;
+		" WHERE job = $1 AND kind = 'events'"};
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	rows = SPI_tuptable;
-	count = SPI_processed;
-	for (uint64 i = 0; i < count; i++)
-		(void) release_pending(SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
-	SPI_finish();
+	rows_open(&rows, &select, ARGS(arg_int8(job)));
+	while (rows_next(&rows))
+		(void) release_events(rows_text(&rows));
+	rows_close(&rows);
 }

@@ -129,9 +129,9 @@ raise_not_cancellable(int64 job)
 
 	if (state == NULL)
 		job_raise_missing(job);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot cancel job " INT64_FORMAT ": it is %s", job, state)));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("cannot cancel job " INT64_FORMAT ": it is %s", job,
+						   state)));
 }
 
 /*

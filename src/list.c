@@ -1,91 +1,24 @@
 /*
  * list.c
- *		Whole lists of objects, page by page, into the mirror.
+ *		Writes lists of objects into the mirror, page by page.
  *
- * A "list" is one of an account's: /v1/customers.  A "rest" is one of which an
- * object carries the beginning, as the page's own url has it.  The cursor is
- * the last id that is in the mirror.  list_parents.c reads lists, too.
+ * A "list" is a list of an account: /v1/customers.  A "rest" is a list whose
+ * beginning an object carries; its path is the "url" of that page.  Lists of
+ * another object are in list_parents.c.
+ *
+ * The cursor is the last id of the last page that was written.  A page is
+ * written in a subtransaction of the answer's transaction, together with the
+ * cursor.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "utils/builtins.h"
-
-#include "text.h"
-
 #define MAX_NOTED	5	/* rows of a page that could not be written */
-#define MAX_URL		512 /* of the rest of a page */
-#define MAX_SECONDS INT64CONST(100000000000) /* of a time that is one */
-
-/* ---- the request ---- */
-
-/* A full stop is encoded, too: ".." would be another path. */
-static bool
-stays_in_path(unsigned char c)
-{
-	return text_is_unreserved(c) && c != '.' && c != '~';
-}
-
-/* What is from outside is one segment of a path, or one value, and no more. */
-void
-path_append(StringInfo path, const char *text)
-{
-	text_append_percent_encoded(path, text, stays_in_path);
-}
-
-/* A path of the catalog's, with an object's id in its {id}. */
-char *
-path_fill(const char *pattern, const char *id)
-{
-	const char *hole = strchr(pattern, '{');
-	StringInfoData path;
-
-	initStringInfo(&path);
-	if (hole == NULL)
-	{
-		appendStringInfoString(&path, pattern);
-		return path.data;
-	}
-	appendBinaryStringInfo(&path, pattern, (int) (hole - pattern));
-	path_append(&path, id);
-	appendStringInfoString(&path, strchr(hole, '}') + 1);
-	return path.data;
-}
-
-/* Which page of a list: behind the cursor, from its beginning without one. */
-void
-path_append_page(StringInfo path, const Part *part)
-{
-	appendStringInfo(path, "%climit=%d",
-					 strchr(path->data, '?') != NULL ? '&' : '?', part->limit);
-	if (part->cursor != NULL && part->cursor[0] != '\0')
-	{
-		appendStringInfoString(path, "&starting_after=");
-		path_append(path, part->cursor);
-	}
-}
-
-char *
-object_list_path(const Part *part)
-{
-	StringInfoData path;
-
-	initStringInfo(&path);
-	appendStringInfoString(
-		&path,
-		path_fill(part->list_path, part->parent_id ? part->parent_id : ""));
-	path_append_page(&path, part);
-	if (part->since != DT_NOBEGIN && part->kind == &part_list)
-		appendStringInfo(&path, "&created[gte]=%lld",
-						 (long long) timestamptz_to_time_t(part->since));
-	return path.data;
-}
+#define MAX_URL		512 /* bytes, of the rest of a page */
+#define MAX_SECONDS INT64CONST(100000000000) /* a later time is not believed */
 
 /* ---- the page ---- */
 
-/* Whose list is it?  "" where it is nobody's. */
+/* The id of the object that the list belongs to, "" for a list of the account */
 static const char *
 list_parent(const Part *part)
 {
@@ -96,11 +29,11 @@ list_parent(const Part *part)
 }
 
 /*
- * What the mirror calls an object of a list: as in a page of its parent's, where
- * it has one.  A list of an account's has each object once.
+ * Set the id that an object of a list has in the mirror.  In a list that belongs
+ * to a parent it is made as in an embedded page of that parent.
  */
 static void
-name_element(FetchedObject *fetched, ChildKeys *keys)
+set_element_id(FetchedObject *fetched, ChildKeys *keys)
 {
 	PageChild child;
 
@@ -114,7 +47,7 @@ name_element(FetchedObject *fetched, ChildKeys *keys)
 	}
 }
 
-/* NULL, and a note, for what isn't an object that the mirror could hold. */
+/* Returns NULL, and adds a note, for what the mirror can't hold. */
 static FetchedObject *
 read_element(Part *part, const PageElement *element, ChildKeys *keys,
 			 TimestampTz as_of)
@@ -124,18 +57,18 @@ read_element(Part *part, const PageElement *element, ChildKeys *keys,
 
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
 	{
-		part_note(part, "an element of a page cannot be read as jsonb");
+		part_note(part, "an element of a page could not be read as jsonb");
 		return NULL;
 	}
 	fetched->object = &document->root;
 	fetched->type = child_type(fetched->object);
 	if (fetched->type != NULL && fetched->type->table != NULL)
-		name_element(fetched, keys);
+		set_element_id(fetched, keys);
 	if (fetched->id == NULL)
 	{
 		part_note(
 			part,
-			"an element of a page is no object with an id, of a type that the catalog knows");
+			"an element of a page is not an object of a known type with an id");
 		return NULL;
 	}
 	fetched->account = part->account;
@@ -168,8 +101,9 @@ is_written(const FetchedObject *fetched)
 }
 
 /*
- * The rows that could not be written, as far as somebody wants to read them.
- * Types that have no table are left out; not so the type that was asked for.
+ * Add notes about the first rows that could not be written.  Objects without a
+ * mirror table are not mentioned unless they are of the list's own type.  If no
+ * object of the page could be written, the page is put off as a whole.
  */
 static void
 note_failures(Part *part, List *objects)
@@ -199,9 +133,9 @@ note_failures(Part *part, List *objects)
 }
 
 /*
- * A row that could not be written is read again by itself, and the list goes
- * on.  Where objects of its type can't be asked for by their id, the page is
- * read again.
+ * Have the objects that could not be written read again, each by itself, so that
+ * the list goes on.  Raises an error, so that the page is read again, if objects
+ * of the type can't be retrieved by their id.
  */
 void
 object_list_retry_rows(const Part *part, List *objects)
@@ -223,9 +157,9 @@ object_list_retry_rows(const Part *part, List *objects)
 	}
 }
 
-/* ---- pages that objects carry the beginning of ---- */
+/* ---- the rest of embedded pages ---- */
 
-/* From outside: a path of the API's, and nothing else. */
+/* The url comes from outside: it must be a path of the API and nothing else. */
 static bool
 is_list_url(const char *url)
 {
@@ -234,11 +168,13 @@ is_list_url(const char *url)
 					   "0123456789_-/?=&.[]%") == strlen(url);
 }
 
-/* Of an object that is asked for: as of when it must be. */
+/*
+ * Add a part that reads the rest of a page.  For an object that was requested by
+ * itself, it takes over the time that the answer must be as of.
+ */
 static void
 add_rest(const Part *part, const FetchedObject *fetched, const char *url)
 {
-	TimestampTz wanted = part->kind->one_object ? part->since : DT_NOBEGIN;
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account, list_path, since)"
@@ -246,30 +182,24 @@ add_rest(const Part *part, const FetchedObject *fetched, const char *url)
 		"  nullif($7, '-infinity')"
 		"  FROM stripe_sync.job_part WHERE job = $1"
 		" ON CONFLICT (job, account, kind, list_path)"
-		"  WHERE list_path IS NOT NULL DO NOTHING",
-		7,
-		{INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job),
-					  Int32GetDatum(part->priority),
-					  CStringGetTextDatum(fetched->type->object),
-					  CStringGetTextDatum(fetched->id),
-					  CStringGetTextDatum(part->account),
-					  CStringGetTextDatum(url),
-					  TimestampTzGetDatum(wanted)};
+		"  WHERE list_path IS NOT NULL DO NOTHING"};
+	TimestampTz as_of = part->kind->one_object ? part->since : DT_NOBEGIN;
 
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+	(void) statement_exec(
+		&insert, ARGS(arg_int8(part->job), arg_int4(part->priority),
+					  arg_text(fetched->type->object), arg_text(fetched->id),
+					  arg_text(part->account), arg_text(url), arg_time(as_of)));
 }
 
 /*
- * What an object does not carry whole is read as a part of the same job; what
- * such a part brings is not looked into further.
+ * Add a part to the job for each embedded page of the object that is not
+ * complete.  Not done for objects of such a part itself.
  */
 void
 object_list_add_rests(Part *part, const FetchedObject *fetched)
 {
 	if (part->kind == &part_rest)
 		return;
-	SPI_connect();
 	for (int i = 0; i < fetched->type->npages; i++)
 	{
 		const CatalogPage *page = &fetched->type->pages[i];
@@ -278,7 +208,7 @@ object_list_add_rests(Part *part, const FetchedObject *fetched)
 		char *url;
 
 		if (i > 0 && strcmp(page->field, page[-1].field) == 0)
-			continue; /* of several types, one list */
+			continue; /* the same list, for another type of its elements */
 		list = object_page(fetched->object, page->field, &complete);
 		url = list != NULL && !complete ? json_get_string(list, "url") : NULL;
 		if (url != NULL && is_list_url(url))
@@ -287,17 +217,16 @@ object_list_add_rests(Part *part, const FetchedObject *fetched)
 			part_note(
 				part,
 				psprintf(
-					"%s %s: its %s are cut short, and it does not say where the rest is",
+					"%s %s: its %s are incomplete, and the page has no url for the rest",
 					fetched->type->object, fetched->id, page->field));
 	}
-	SPI_finish();
 }
 
-/* ---- where it goes on ---- */
+/* ---- cursor and progress ---- */
 
-/* Of an object whose id isn't its first field. */
+/* The id of an element in which it isn't the first field */
 static char *
-key_of(const PageElement *element)
+parsed_id(const PageElement *element)
 {
 	Jsonb *document = json_parse(element->bytes, element->length);
 
@@ -306,27 +235,27 @@ key_of(const PageElement *element)
 			   : NULL;
 }
 
-/* Behind the page that was read, though its last element may be unreadable. */
+/* Move the cursor to the page's last element, even if that is unreadable. */
 static void
-move_cursor(Part *part, List *elements)
+move_list_cursor(Part *part, List *elements)
 {
 	const PageElement *last = elements != NIL ? llast(elements) : NULL;
 	char *id = last != NULL ? event_peek_id(last->bytes, last->length) : NULL;
 
 	if (last != NULL && id == NULL)
-		id = key_of(last);
+		id = parsed_id(last);
 	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
 		part_cursor_repeats(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 			 errmsg(
-				 "the list does not end: Stripe says that there is more, and lists the same again, or nothing"),
+				 "the list does not end: a page has \"has_more\" true, and nothing but objects already listed"),
 			 answer_is_invalid()));
 	part_set_cursor(part, id);
 }
 
-/* When an object was made, by itself; DT_NOBEGIN where it doesn't say. */
+/* The object's "created", DT_NOBEGIN if it has none */
 TimestampTz
 object_created(JsonbContainer *object)
 {
@@ -340,9 +269,12 @@ object_created(JsonbContainer *object)
 	return time_t_to_timestamptz((pg_time_t) seconds);
 }
 
-/* Newest first: how far down to the oldest there can be? */
+/*
+ * Lists are newest first, so the progress is how far back the page's last object
+ * is, of the time to the oldest object that there can be.
+ */
 static void
-show_progress(Part *part, List *objects)
+update_list_progress(Part *part, List *objects)
 {
 	TimestampTz bottom = part->since != DT_NOBEGIN ? part->since : part->oldest;
 	TimestampTz created = objects != NIL
@@ -355,7 +287,10 @@ show_progress(Part *part, List *objects)
 									(double) (part->until - bottom));
 }
 
-/* Writes a page; true when the list goes on behind it. */
+/*
+ * Write a page into the mirror.  Returns true if the list has more pages; the
+ * cursor is then moved.  Runs in the engine's scope.
+ */
 bool
 object_list_write_page(Part *part, const ApiCall *call)
 {
@@ -374,12 +309,16 @@ object_list_write_page(Part *part, const ApiCall *call)
 	if (part->until == DT_NOBEGIN || call->as_of < part->until)
 		part->until = call->as_of;
 	if (has_more)
-		move_cursor(part, elements);
-	show_progress(part, objects);
+		move_list_cursor(part, elements);
+	update_list_progress(part, objects);
 	return has_more;
 }
 
-/* A table that was dropped and made anew has nothing of the pages before. */
+/*
+ * Was the mirror table dropped and created anew since the last page?  Then it has
+ * nothing of the pages before, and the list must be read from the top.  Notes the
+ * present table.
+ */
 bool
 object_list_table_changed(Part *part)
 {
@@ -393,7 +332,7 @@ object_list_table_changed(Part *part)
 }
 
 static void
-list_take(Part *part, const ApiCall *call)
+list_process(Part *part, const ApiCall *call)
 {
 	if (object_list_table_changed(part) && part->cursor != NULL)
 		part_restart(part);
@@ -401,26 +340,31 @@ list_take(Part *part, const ApiCall *call)
 		part->finished = true;
 }
 
-/* Whose object is gone meanwhile, or whose page had a wrong url: that's that. */
+/*
+ * If the object was deleted since, or the page's url is wrong, the part is done
+ * all the same.
+ */
 static void
-rest_take(Part *part, const ApiCall *call)
+rest_process(Part *part, const ApiCall *call)
 {
-	part->finished = call->verdict != API_OK || !object_list_write_page(part, call);
+	part->finished = call->verdict != API_OK ||
+					 !object_list_write_page(part, call);
 	if (call->verdict == API_REFUSED)
 	{
-		char *said = psprintf("%s: %s", part->list_path, call->error);
+		char *error = psprintf("%s: %s", part->list_path, call->error);
 
 		part_note(part, psprintf("%s %s: %s", part->object_type,
-								 part->object_id, said));
-		unread_rest_refused(part, said);
+								 part->object_id, error));
+		unread_rest_refused(part, error);
 	}
 	else if (part->finished)
-		unread_object_read(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
+		unread_object_read(part, part->until != DT_NOBEGIN ? part->until
+														   : call->as_of);
 }
 
-/* An object that can be read by its id is, later. */
+/* An object that can be retrieved by its id is requested again, later. */
 static void
-list_pass_over(Part *part, const char *id, const ApiCall *call)
+list_skip(Part *part, const char *id, const ApiCall *call)
 {
 	const CatalogType *type = part_type(part);
 
@@ -432,14 +376,14 @@ list_pass_over(Part *part, const char *id, const ApiCall *call)
 }
 
 static void
-list_passed_over(const Part *part, char *id)
+list_report_skipped(const Part *part, char *id)
 {
 	if (!catalog_is_retrievable(part_type(part)))
 		unread_report_skipped(part, id);
 }
 
 static void
-rest_pass_over(Part *part, const char *id, const ApiCall *call)
+rest_skip(Part *part, const char *id, const ApiCall *call)
 {
 	unread_note_object(part, part->list_path, id, call);
 }
@@ -447,9 +391,9 @@ rest_pass_over(Part *part, const char *id, const ApiCall *call)
 const PartKind part_list = {
 	.name = "list",
 	.path = object_list_path,
-	.process = list_take,
-	.skip = list_pass_over,
-	.skipped = list_passed_over,
+	.process = list_process,
+	.skip = list_skip,
+	.skipped = list_report_skipped,
 	.ended = backfill_part_ended,
 	.restart_on = CURSOR_REFUSED,
 	.shrinks = true,
@@ -457,8 +401,8 @@ const PartKind part_list = {
 const PartKind part_rest = {
 	.name = "rest",
 	.path = object_list_path,
-	.process = rest_take,
-	.skip = rest_pass_over,
+	.process = rest_process,
+	.skip = rest_skip,
 	.skipped = unread_report_skipped_rest,
 	.ended = unread_part_ended,
 	.restart_on = CURSOR_REFUSED,

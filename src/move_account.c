@@ -1,16 +1,15 @@
 /*
  * move_account.c
- *		An account gets another name, with all that there is of it.
+ *		move_account(): renames an account in all tables.
  *
- * What belongs to it (account.c) is found in the tables themselves: the
- * extension's that have a column "account", and the mirror's.  All of it is
- * moved in the caller's transaction; a row that would have another's key ends
- * it.
+ * The accounts that belong to it (account.c) are found in the tables themselves:
+ * the extension's tables with a column "account", and the mirror's.  All rows are
+ * moved in the caller's transaction; a unique violation rolls everything back.
  *
- * Locks, in this order: open jobs, of which parts in hand are taken from their
- * holders; the inbox, against all who store or change events; set-up of
- * endpoints.  So nothing of the old name comes afterwards: who receives looks at
- * the endpoint behind the inbox's lock.
+ * Locks, in this order: open jobs, whose running parts are taken from their
+ * holders; the inbox, against sessions that store or change events; the set-up of
+ * endpoints.  A session that receives an event reads the endpoint after locking
+ * the inbox, so none stores a row with the old name afterwards.
  */
 #include "mirror.h"
 
@@ -24,13 +23,13 @@
 #include "account.h"
 #include "secret.h"
 
-/* Accounts, and what they become. */
+/* The accounts that are renamed, and their new names */
 typedef struct Move
 {
 	const char *old;
 	const char *new;
-	List *from; /* of char * */
-	List *to;
+	List *from; /* of char *, old and what belongs to it */
+	List *to;	/* of char *, in the same order */
 	uint64 rows;
 } Move;
 
@@ -47,44 +46,41 @@ text_array(List *texts)
 		construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The strings that a statement has returned. */
+/* The first column of all rows that a statement returns, as a list of char * */
 static List *
-returned_texts(MemoryContext context)
+select_texts(EngineStatement *select)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
 	List *texts = NIL;
+	Rows rows;
 
-	for (uint64 i = 0; i < SPI_processed; i++)
-		texts = lappend(texts, SPI_getvalue(SPI_tuptable->vals[i],
-											SPI_tuptable->tupdesc, 1));
-	MemoryContextSwitchTo(old);
+	rows_open(&rows, select, NO_ARGS);
+	while (rows_next(&rows))
+		texts = lappend(texts, rows_text(&rows));
+	rows_close(&rows);
 	return texts;
 }
 
 /* ---- which tables, which accounts ---- */
 
-/* Ours that have the column; a key can't be moved by a statement. */
+/*
+ * The extension's tables with a column "account", "endpoint" first.  Keys are
+ * moved by api_key_move(), as no statement may have them as parameters.
+ */
 static List *
-our_tables(void)
+tables_with_account(void)
 {
 	static EngineStatement select = {
-		"SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
-		" JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid"
-		" JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
-		"  AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'"
-		" JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid"
-		"  AND x.extname OPERATOR(pg_catalog.=) 'stripe_sync'"
-		" WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND a.attname OPERATOR(pg_catalog.=) 'account'"
-		"  AND c.relname OPERATOR(pg_catalog.<>) 'api_key'"
-		" ORDER BY c.relname OPERATOR(pg_catalog.<>) 'endpoint', c.relname"};
-	MemoryContext context = CurrentMemoryContext;
-	List *tables;
+		"SELECT c.relname::text FROM pg_catalog.pg_class c"
+		" JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
+		" JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass"
+		"  AND d.objid = c.oid AND d.deptype = 'e'"
+		" JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid"
+		"  AND x.extname = 'stripe_sync'"
+		" WHERE c.relkind = 'r' AND a.attname = 'account'"
+		"  AND c.relname <> 'api_key'"
+		" ORDER BY c.relname <> 'endpoint', c.relname"};
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	tables = returned_texts(context);
-	SPI_finish();
-	return tables;
+	return select_texts(&select);
 }
 
 static bool
@@ -98,7 +94,10 @@ has_text(List *texts, const char *text)
 	return false;
 }
 
-/* An endpoint's account has its connected ones with it, but for those of others. */
+/*
+ * Is the account renamed too?  An endpoint's account is renamed together with its
+ * connected accounts, but not with those of another endpoint's account.
+ */
 static bool
 belongs(const Move *move, const char *account)
 {
@@ -121,23 +120,27 @@ add_account(Move *move, const char *account)
 		move->to, account_join(move->new, account_below(account, move->old)));
 }
 
-/* In one of our own tables, or in the keys. */
+/* Add the accounts in one of the extension's tables. */
 static void
-find_in_ours(Move *move, const char *table)
+find_in_table(Move *move, const char *table)
 {
 	char *sql = psprintf("SELECT DISTINCT account FROM stripe_sync.%s",
 						 quote_identifier(table));
 	MemoryContext context = CurrentMemoryContext;
-	List *accounts;
-	ListCell *cell;
 
 	SPI_connect();
 	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "\"%s\" failed", sql);
-	accounts = returned_texts(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char *account = SPI_getvalue(SPI_tuptable->vals[i],
+									 SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		add_account(move, account);
+		MemoryContextSwitchTo(old);
+	}
 	SPI_finish();
-	foreach(cell, accounts)
-		add_account(move, lfirst(cell));
 }
 
 static void
@@ -147,8 +150,8 @@ find_accounts(Move *move, List *tables)
 
 	add_account(move, move->old);
 	foreach(cell, tables)
-		find_in_ours(move, lfirst(cell));
-	find_in_ours(move, "api_key");
+		find_in_table(move, lfirst(cell));
+	find_in_table(move, "api_key");
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		MirrorTable *table = catalog_types[i].table != NULL
@@ -165,9 +168,12 @@ find_accounts(Move *move, List *tables)
 
 /* ---- locks ---- */
 
-/* What is in hand goes back: its holder finds that it isn't his any more. */
+/*
+ * Lock all open jobs and take running parts of the accounts from their holders,
+ * who find that out when they write the answer.
+ */
 static void
-take_jobs(const Move *move)
+release_running_parts(const Move *move)
 {
 	static EngineStatement lock = {
 		"SELECT j.id FROM stripe_sync.job_record j WHERE EXISTS"
@@ -176,15 +182,11 @@ take_jobs(const Move *move)
 	static EngineStatement release = {
 		"UPDATE stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
 		" lease_backend_start = NULL, lease_server_start = NULL"
-		" WHERE state = 'running' AND account = ANY ($1)",
-		1,
-		{TEXTARRAYOID}};
-	Datum accounts = text_array(move->from);
+		" WHERE state = 'running' AND account = ANY ($1)"};
 
-	SPI_connect();
-	engine_run(&lock, NULL, NULL, SPI_OK_SELECT);
-	engine_run(&release, &accounts, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(&lock, NO_ARGS);
+	(void) statement_exec(
+		&release, ARGS(arg_datum(TEXTARRAYOID, text_array(move->from))));
 }
 
 static void
@@ -193,20 +195,18 @@ lock_inbox(void)
 	static EngineStatement lock = {
 		"LOCK TABLE stripe_sync.event IN EXCLUSIVE MODE"};
 
-	SPI_connect();
-	engine_run(&lock, NULL, NULL, SPI_OK_UTILITY);
-	SPI_finish();
+	(void) statement_exec(&lock, NO_ARGS);
 }
 
 /* ---- moving ---- */
 
 static void
-move_ours(Move *move, const char *table)
+move_table(Move *move, const char *table)
 {
 	char *sql = psprintf(
 		"UPDATE stripe_sync.%s t SET account = m.b"
 		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) m (a, b)"
-		" WHERE t.account OPERATOR(pg_catalog.=) m.a",
+		" WHERE t.account = m.a",
 		quote_identifier(table));
 	Oid types[] = {TEXTARRAYOID, TEXTARRAYOID};
 	Datum values[] = {text_array(move->from), text_array(move->to)};
@@ -220,8 +220,8 @@ move_ours(Move *move, const char *table)
 }
 
 /*
- * Account objects: of one's own, or of an endpoint's with a word, all of them;
- * else the account itself.
+ * Objects of type "account" are in the mirror under the account that lists them.
+ * All of them are moved if that account is renamed, else the account's own.
  */
 static void
 move_account_objects(Move *move, MirrorTable *table)
@@ -268,18 +268,18 @@ static void
 move_body(void *arg)
 {
 	Move *move = arg;
-	List *tables = our_tables();
+	List *tables = tables_with_account();
 	ListCell *cell;
 
 	find_accounts(move, tables);
-	take_jobs(move);
+	release_running_parts(move);
 	lock_inbox();
 	advisory_lock(ADVISORY_ENDPOINT, 0);
 	move->from = move->to = NIL;
-	find_accounts(move, tables); /* none can come any more */
+	find_accounts(move, tables); /* the locks keep others from being added */
 	foreach(cell, tables)
 	{
-		move_ours(move, lfirst(cell));
+		move_table(move, lfirst(cell));
 		if (strcmp(lfirst(cell), "endpoint") == 0)
 			endpoint_mode_check(NULL, move->new);
 	}
@@ -290,34 +290,38 @@ move_body(void *arg)
 /* ---- SQL ---- */
 
 static void
-check_names(const char *old, const char *new)
+check_account_names(const char *old, const char *new)
 {
 	const char *below;
 
 	if (strcmp(old, new) == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("that is the account's name already")));
+						errmsg("the new name is the same as the old one")));
 	below = strchr(new, '/');
 	account_check_endpoints(below != NULL ? pnstrdup(new, below - new) : new);
 	if (below != NULL && !account_is_stripes(below + 1))
-		account_check_endpoints(new); /* which raises */
+		account_check_endpoints(new); /* raises an error */
 }
 
 compat_noreturn static void
-refuse_collision(const Move *move, const ErrorData *error)
+raise_collision(const Move *move, const ErrorData *error)
 {
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_DUPLICATE_OBJECT),
-		 errmsg("%s has something of the same as %s, nothing was moved",
+		 errmsg("%s already has some of the rows of %s, nothing was moved",
 				account_words(move->new), account_words(move->old)),
 		 error->detail ? errdetail("%s", error->detail) : 0,
-		 errhint("Delete what is there twice (%s.%s), or choose another name.",
-				 error->schema_name ? error->schema_name : "",
-				 error->table_name ? error->table_name : "")));
+		 errhint(
+			 "Delete the rows that exist twice in %s.%s, or choose another name.",
+			 error->schema_name ? error->schema_name : "",
+			 error->table_name ? error->table_name : "")));
 }
 
-/* move_account(old, new): how many rows */
+/*
+ * move_account(old, new): returns the number of rows.  Raises 22023 for a name
+ * that an account cannot have, 42710 if rows of both accounts have the same key.
+ */
 ENGINE_FUNCTION(stripe_sync_move_account)
 {
 	Move move = {0};
@@ -328,17 +332,17 @@ ENGINE_FUNCTION(stripe_sync_move_account)
 	argument_required(fcinfo, 1, "the account's new name");
 	move.old = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	move.new = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	check_names(move.old, move.new);
+	check_account_names(move.old, move.new);
 	scope = role_enter_engine();
 	if (!subtransaction_run(move_body, &move, NULL, &error))
 	{
 		if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
-			refuse_collision(&move, error);
+			raise_collision(&move, error);
 		ReThrowError(error);
 	}
 	if (move.rows == 0)
 		ereport(NOTICE,
-				(errmsg("there is nothing of %s", account_words(move.old))));
+				(errmsg("there are no rows of %s", account_words(move.old))));
 	journal_note("account.moved", move.new,
 				 psprintf("from %s", account_words(move.old)));
 	guard_note();

@@ -24,7 +24,7 @@ page_tries(const Part *part)
 	if (!part->kind->shrinks)
 		return 0;
 	return part->pages_before_growth > 0 && part->limit > 1 ? 1
-															 : SAME_SIZE_TRIES;
+															: SAME_SIZE_TRIES;
 }
 
 /* A later object has been read, so the skipped ones stay unread. */
@@ -99,9 +99,8 @@ page_shrink_or_skip(Part *part, const ApiCall *call)
 		shrink(part);
 		return true;
 	}
-	id = part->kind->skip != NULL
-			 ? list_page_first_id(call->body, call->length)
-			 : NULL;
+	id = part->kind->skip != NULL ? list_page_first_id(call->body, call->length)
+								  : NULL;
 	if (id != NULL && part->unreadable < MAX_UNREADABLE &&
 		(part->cursor == NULL || strcmp(part->cursor, id) != 0))
 	{

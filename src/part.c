@@ -171,19 +171,18 @@ part_write(Part *part, const Outcome *outcome)
 		" mirror_table = $15, tries = $18"
 		" WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $16"
 		" AND lease_backend_start = $17"};
-	bool is_ours =
-		statement_exec(
-			&update,
-			ARGS(arg_int8(part->job), arg_int4(part->number),
-				 arg_text(outcome->state), arg_time(outcome->due),
-				 arg_text(outcome->error), arg_text(part->cursor),
-				 arg_text(part->parent_id), arg_time(part->until),
-				 arg_text(part->note), arg_int8(part->pages),
-				 arg_int8(part->objects), arg_int8(part->missing),
-				 arg_int8(part->repaired), arg_float8(part->progress),
-				 arg_oid(part->mirror_table), arg_int4(MyProcPid),
-				 arg_time(MyStartTimestamp), arg_int4(part->tries),
-				 arg_bool(part->no_progress))) > 0;
+	bool is_ours = statement_exec(
+					   &update,
+					   ARGS(arg_int8(part->job), arg_int4(part->number),
+							arg_text(outcome->state), arg_time(outcome->due),
+							arg_text(outcome->error), arg_text(part->cursor),
+							arg_text(part->parent_id), arg_time(part->until),
+							arg_text(part->note), arg_int8(part->pages),
+							arg_int8(part->objects), arg_int8(part->missing),
+							arg_int8(part->repaired), arg_float8(part->progress),
+							arg_oid(part->mirror_table), arg_int4(MyProcPid),
+							arg_time(MyStartTimestamp), arg_int4(part->tries),
+							arg_bool(part->no_progress))) > 0;
 
 	part_reset_results(part);
 	return is_ours;

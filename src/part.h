@@ -92,10 +92,7 @@ typedef struct Outcome
 	FailureCause cause;
 } Outcome;
 
-/*
- * A kind of part: constant data and callbacks.  Callbacks that access the
- * database run in the engine's scope.
- */
+/* A kind of part.  Callbacks that access the database run in the engine's scope. */
 typedef struct PartKind
 {
 	const char *name;

@@ -86,8 +86,7 @@ part_claim(int first, int last, int most, void (*add)(Part *part))
 		claim.sql = claim_sql();
 	rows_open(&rows, &claim,
 			  ARGS(arg_int4(most), arg_int4(MyProcPid),
-				   arg_time(MyStartTimestamp), arg_int4(first),
-				   arg_int4(last)));
+				   arg_time(MyStartTimestamp), arg_int4(first), arg_int4(last)));
 	while (rows_next(&rows))
 	{
 		Part *part = part_read(&rows);

@@ -75,8 +75,7 @@ poll_kind(const PartKind *kind)
 	PollCall call = {kind, GetCurrentTimestamp() + USECS_PER_SEC};
 	ErrorData *error;
 
-	if (!subtransaction_run(poll_body, &call, subtransaction_excuse_all,
-							&error) &&
+	if (!subtransaction_run(poll_body, &call, subtransaction_excuse_all, &error) &&
 		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),

@@ -8,8 +8,6 @@
  */
 #include "jobs_internal.h"
 
-
-#include "lease_holder.h"
 #include "lease_holder.h"
 #include "pass.h"
 #include "worker_transaction.h"
@@ -58,10 +56,9 @@ release_lease(const Lease *lease)
 		"  WHERE job = $1 AND part = $2 AND state = 'running' AND lease_pid = $3"
 		"   AND lease_backend_start = $4 FOR UPDATE SKIP LOCKED)"};
 
-	(void) statement_exec(&release,
-						  ARGS(arg_int8(lease->job), arg_int4(lease->part),
-							   arg_int4(lease->pid),
-							   arg_time(lease->backend_start)));
+	(void) statement_exec(
+		&release, ARGS(arg_int8(lease->job), arg_int4(lease->part),
+					   arg_int4(lease->pid), arg_time(lease->backend_start)));
 }
 
 /*

@@ -1,139 +1,132 @@
 /*
  * reconcile.c
- *		Runs that compare Stripe's list of events with the inbox: asked for, or
- *		by themselves.  How the list is read: event_list.c.
+ *		Creates the jobs that compare Stripe's list of events with the inbox, for
+ *		reconcile() and by schedule.  event_list.c reads the list.
  *
- * A run has a part for each account.  How far down it goes is in the job, as
- * seconds back from the time at which it begins by Stripe's clock, and in its
- * parts, as the time up to which the inbox is known to be complete: the farther
- * counts, and it is looked up with every page, so that a run that is under way
- * can be widened.
+ * A job has a part for each account.  How far back it reads is stored in the job,
+ * as seconds before its start by Stripe's clock, and in its parts, as the
+ * account's watermark: the time up to which the inbox is known to be complete.
+ * The earlier of both counts.  It is read again with every page, so a running job
+ * can be extended.
  *
- * A run that has failed is not over: when the next is due it goes on, where it
- * was.  The watermark stands still until then.
+ * At most one such job waits or runs (job_record_reconcile_idx).  A job that has
+ * failed is resumed where it was when the next one is due; until then the
+ * watermark is not moved.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-
 #include "pass.h"
+#include "worker_transaction.h"
 
-#define LOOK_EVERY (60 * USECS_PER_SEC)
+#define CHECK_INTERVAL (60 * USECS_PER_SEC)
 
-/* ---- a run is made ---- */
+/* ---- jobs ---- */
 
-/* Stripe may refuse an account that is connected no more. */
+/*
+ * Parts of connected accounts are optional: Stripe refuses an account that has
+ * been disconnected.
+ */
 static void
-add_part(int64 job, int number, const char *account, bool from_watermark)
+add_events_part(int64 job, int number, const char *account, bool from_watermark)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part (job, part, kind, priority, account, since, optional)"
 		" SELECT $1, $2, 'events', $4, $3,"
 		"  (SELECT w.at - $5 * interval '1 second' FROM stripe_sync.watermark w"
-		"    WHERE w.account = $3 AND $6), $7",
-		7,
-		{INT8OID, INT4OID, TEXTOID, INT4OID, INT4OID, BOOLOID, BOOLOID}};
-	Datum values[] = {Int64GetDatum(job),
-					  Int32GetDatum(number),
-					  CStringGetTextDatum(account),
-					  Int32GetDatum(PRIORITY_RECONCILE),
-					  Int32GetDatum(RECONCILE_OVERLAP / USECS_PER_SEC),
-					  BoolGetDatum(from_watermark),
-					  BoolGetDatum(!api_key_is_own(account))};
+		"    WHERE w.account = $3 AND $6), $7"};
 
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+	(void) statement_exec(
+		&insert,
+		ARGS(arg_int8(job), arg_int4(number), arg_text(account),
+			 arg_int4(PRIORITY_RECONCILE),
+			 arg_int4((int32) (RECONCILE_OVERLAP / USECS_PER_SEC)),
+			 arg_bool(from_watermark), arg_bool(!api_key_is_own(account))));
 }
 
 /*
- * Seconds back; 0: from where the last run ended.  Answers 0 when there is one
- * already.
+ * Create a job that reads so many seconds back; 0: from the watermarks.  Returns
+ * 0 if another session has just created one.
  */
 static int64
-create_run(int64 seconds)
+create_reconcile_job(int64 seconds)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_record (kind, arguments)"
 		" SELECT 'reconcile', CASE WHEN $1 > 0"
 		"  THEN pg_catalog.jsonb_build_object('seconds', $1) END"
-		" ON CONFLICT DO NOTHING RETURNING id",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(seconds);
+		" ON CONFLICT DO NOTHING RETURNING id"};
 	List *accounts = api_accounts();
+	int64 job = statement_int8(0, &insert, ARGS(arg_int8(seconds)));
 	int number = 0;
 	ListCell *cell;
-	int64 job;
 
-	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
-	if (SPI_processed == 0)
+	if (job == 0)
 		return 0;
-	job = DatumGetInt64(engine_value());
 	foreach(cell, accounts)
-		add_part(job, ++number, lfirst(cell), seconds == 0);
+		add_events_part(job, ++number, lfirst(cell), seconds == 0);
 	job_note_created(job, "reconcile");
 	slots_wake();
 	return job;
 }
 
-/* What has been read of it already goes on below. */
+/*
+ * Have the job read further back.  Parts that have ended continue below what they
+ * have read.
+ */
 static void
-widen_run(int64 job, int64 seconds)
+extend_job(int64 job, int64 seconds)
 {
 	static EngineStatement widen = {
 		"UPDATE stripe_sync.job_record SET arguments ="
 		" pg_catalog.jsonb_build_object('seconds', $2)"
-		" WHERE id = $1 AND COALESCE((arguments->>'seconds')::bigint, 0) < $2",
-		2,
-		{INT8OID, INT8OID}};
+		" WHERE id = $1 AND COALESCE((arguments->>'seconds')::bigint, 0) < $2"};
 	static EngineStatement reopen = {
 		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0, tries = 0,"
 		" due_at = pg_catalog.clock_timestamp()"
-		" WHERE job = $1 AND state IN ('done', 'failed', 'skipped')",
-		1,
-		{INT8OID}};
-	Datum values[] = {Int64GetDatum(job), Int64GetDatum(seconds)};
+		" WHERE job = $1 AND state IN ('done', 'failed', 'skipped')"};
 
-	engine_run(&widen, values, NULL, SPI_OK_UPDATE);
-	if (SPI_processed > 0)
-		engine_run(&reopen, values, NULL, SPI_OK_UPDATE);
+	if (statement_exec(&widen, ARGS(arg_int8(job), arg_int8(seconds))) > 0)
+		(void) statement_exec(&reopen, ARGS(arg_int8(job)));
 	slots_wake();
 }
 
-/* One that waits or runs, or 0. */
+/* The job that waits or runs, now locked, or 0 */
 static int64
-find_run(void)
+find_open_job(void)
 {
 	static EngineStatement select = {
 		"SELECT id FROM stripe_sync.job_record"
 		" WHERE kind = 'reconcile' AND state IN ('waiting', 'running')"
 		" FOR UPDATE"};
 
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0 ? DatumGetInt64(engine_value()) : 0;
+	return statement_int8(0, &select, NO_ARGS);
 }
 
-/* ---- asked for ---- */
+/* ---- reconcile() ---- */
 
+/* Another session's job may have ended before it is locked: then try again. */
 static int64
-ask_for_run(int64 seconds)
+extend_or_create_job(int64 seconds)
 {
 	int64 job;
 
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		job = find_run();
+		job = find_open_job();
 		if (job != 0)
-			widen_run(job, seconds);
+			extend_job(job, seconds);
 		else
-			job = create_run(seconds);
-	} while (job == 0); /* somebody else's may be over again by now */
+			job = create_reconcile_job(seconds);
+	} while (job == 0);
 	return job;
 }
 
-/* reconcile(since): a job */
+/*
+ * reconcile(since): returns the job.  "since" is at most 30 days, for which
+ * Stripe lists events.  Raises 22023 for an interval that is not positive, 55000
+ * without a key.
+ */
 ENGINE_FUNCTION(stripe_sync_reconcile)
 {
 	RoleScope scope;
@@ -148,69 +141,61 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 	seconds = endpoint_seconds(PG_GETARG_INTERVAL_P(0));
 	if (seconds > STRIPE_KEEPS / USECS_PER_SEC)
 		ereport(NOTICE,
-				(errmsg("Stripe lists the events of 30 days, no more"),
+				(errmsg("Stripe lists only the events of the last 30 days"),
 				 errhint("SELECT stripe_sync.backfill() reads the objects "
 						 "themselves.")));
 	seconds = Max(1, Min(seconds, STRIPE_KEEPS / USECS_PER_SEC));
 	scope = role_enter_engine();
 	api_key_require();
-	SPI_connect();
-	job = ask_for_run(seconds);
-	SPI_finish();
+	job = extend_or_create_job(seconds);
 	guard_note();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }
 
-/* ---- by itself ---- */
+/* ---- the schedule ---- */
 
-/* The first run of reconcile comes one interval after the key. */
+/* Schedule the first job one interval after the first key was set. */
 void
 reconcile_schedule_first(void)
 {
 	static EngineStatement schedule = {
 		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
 		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
-		" ON CONFLICT (one) DO NOTHING",
-		1,
-		{INT4OID}};
-	Datum interval = Int32GetDatum(guc_reconcile_interval);
+		" ON CONFLICT (one) DO NOTHING"};
 
-	SPI_connect();
-	engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(&schedule, ARGS(arg_int4(guc_reconcile_interval)));
 }
 
-/* When it is due: from the last run on, so that nothing is left out. */
+/*
+ * Is a job due?  If so, the next one is scheduled.  A time further away than the
+ * interval, because that was shortened or the clock set back, is due too.
+ */
 static bool
-take_turn(void)
+claim_schedule(void)
 {
 	static EngineStatement take = {
 		"UPDATE stripe_sync.reconcile_schedule SET next_at ="
 		" pg_catalog.clock_timestamp() + $1 * interval '1 second'"
 		" WHERE next_at <= pg_catalog.clock_timestamp()"
-		"  OR next_at > pg_catalog.clock_timestamp() + $1 * interval '1 second'",
-		1,
-		{INT4OID}};
-	Datum value = Int32GetDatum(guc_reconcile_interval);
+		"  OR next_at > pg_catalog.clock_timestamp() + $1 * interval '1 second'"};
 
-	engine_run(&take, &value, NULL, SPI_OK_UPDATE);
-	return SPI_processed > 0;
+	return statement_exec(&take, ARGS(arg_int4(guc_reconcile_interval))) > 0;
 }
 
 static TimestampTz
-next_turn(void)
+next_scheduled(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(next_at) FROM stripe_sync.reconcile_schedule"};
 
-	return engine_first_time(&select);
+	return statement_time(DT_NOEND, &select, NO_ARGS);
 }
 
-/* The last run, if it has failed, goes on where it was. */
+/* Resume the last job if it has failed. */
 static bool
-resume_failed(void)
+resume_failed_job(void)
 {
 	static EngineStatement reopen_job = {
 		"UPDATE stripe_sync.job_record SET state = 'waiting', finished_at = NULL,"
@@ -220,49 +205,47 @@ resume_failed(void)
 		" AND state = 'failed' RETURNING id"};
 	static EngineStatement reopen_parts = {
 		"UPDATE stripe_sync.job_part SET state = 'waiting', attempts = 0, tries = 0,"
-		" due_at = pg_catalog.clock_timestamp() WHERE job = $1 AND state = 'failed'",
-		1,
-		{INT8OID}};
-	Datum job;
+		" due_at = pg_catalog.clock_timestamp() WHERE job = $1 AND state = 'failed'"};
+	int64 job = statement_int8(0, &reopen_job, NO_ARGS);
 
-	engine_run(&reopen_job, NULL, NULL, SPI_OK_UPDATE_RETURNING);
-	if (SPI_processed == 0)
+	if (job == 0)
 		return false;
-	job = engine_value();
-	engine_run(&reopen_parts, &job, NULL, SPI_OK_UPDATE);
+	(void) statement_exec(&reopen_parts, ARGS(arg_int8(job)));
 	return true;
 }
 
-/* What a run began too long ago to know is read at once. */
+/*
+ * Have the next job run now: the one that has just ended began so long ago that
+ * newer events have not been compared.
+ */
 void
 reconcile_run_soon(void)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.reconcile_schedule SET next_at = pg_catalog.clock_timestamp()"};
 
-	SPI_connect();
-	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(&update, NO_ARGS);
 	slots_wake();
 }
 
-/* False when none is due; *next is when one will be. */
+/*
+ * Create the scheduled job if it is due, in a transaction of its own.  Returns
+ * false if it isn't; *next is when to call it again, a minute at most, since a
+ * new key or the end of a pause doesn't wake the worker.
+ */
 bool
 reconcile_schedule(TimestampTz *next)
 {
 	bool due = false;
 
 	worker_begin();
-	/* a key, an end of a pause: nobody tells us of those */
-	*next = GetCurrentTimestamp() + LOOK_EVERY;
+	*next = GetCurrentTimestamp() + CHECK_INTERVAL;
 	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
 	{
-		SPI_connect();
-		due = take_turn();
-		if (due && find_run() == 0 && !resume_failed())
-			(void) create_run(0);
-		*next = Min(*next, next_turn());
-		SPI_finish();
+		due = claim_schedule();
+		if (due && find_open_job() == 0 && !resume_failed_job())
+			(void) create_reconcile_job(0);
+		*next = Min(*next, next_scheduled());
 	}
 	worker_commit();
 	return due;

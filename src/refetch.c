@@ -1,20 +1,30 @@
 /*
  * refetch.c
- *		One object is read again: because somebody asks, or the mirror does.
+ *		Reads single objects again: for refetch(), and for the mirror, which
+ *		records in stripe_sync.reread what it needs.
+ *
+ * At most one part that has not been started exists for an object
+ * (job_part_object_idx), so that a burst of requests is one read.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 #include "account.h"
 
-#define MAX_ID		512
-#define AT_ONCE		100
-#define AGAIN_AFTER (2 * USECS_PER_SEC)
+#define MAX_ID			512 /* bytes */
+#define MAX_MOVED		100 /* rows of reread in one transaction */
+#define RETRY_TOO_EARLY (2 * USECS_PER_SEC)
 
-/* ---- asked for ---- */
+/* The object that refetch() is called for */
+typedef struct ObjectName
+{
+	char *type;
+	char *id;
+	char *account;
+} ObjectName;
+
+/* ---- refetch ---- */
 
 static const CatalogType *
 retrievable_type(const char *name)
@@ -25,7 +35,7 @@ retrievable_type(const char *name)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("objects of type \"%s\" cannot be read by their id", name),
+			 errmsg("objects of type \"%s\" cannot be retrieved by id", name),
 			 type == NULL
 				 ? errhint("%s", object_type_hint(name))
 				 : errhint(
@@ -33,27 +43,27 @@ retrievable_type(const char *name)
 	return type;
 }
 
-/* One that waits is joined: a burst of requests is one. */
+/* The job with a waiting part for the object, or 0 */
 static int64
-find_waiting(Datum *values)
+find_waiting_job(const ObjectName *object)
 {
 	static EngineStatement select = {
 		"SELECT job FROM stripe_sync.job_part WHERE kind = 'object'"
 		" AND state = 'waiting' AND object_type = $1 AND object_id = $2"
-		" AND account = $3",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
+		" AND account = $3"};
 
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	return SPI_processed == 0 ? 0 : DatumGetInt64(engine_value());
+	return statement_int8(0, &select,
+						  ARGS(arg_text(object->type), arg_text(object->id),
+							   arg_text(object->account)));
 }
 
 /*
- * Who asks for what was put off wants it now.  The job's row first, as
- * everywhere; what the worker has in hand at the moment is left.
+ * Make a part that was put off due now, and return its job, or 0 if there is
+ * none.  Locks the job's row before the part's; rows that the worker has locked
+ * are skipped.
  */
 static int64
-hurry(Datum *values)
+make_due_now(const ObjectName *object)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.job_part p SET due_at = pg_catalog.clock_timestamp()"
@@ -63,116 +73,132 @@ hurry(Datum *values)
 		"    AND w.object_type = $1 AND w.object_id = $2 AND w.account = $3"
 		"    AND w.due_at > pg_catalog.clock_timestamp()"
 		"   LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) d"
-		" WHERE p.job = d.job AND p.part = d.part RETURNING p.job",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
+		" WHERE p.job = d.job AND p.part = d.part RETURNING p.job"};
+	int64 job = statement_int8(0, &update,
+							   ARGS(arg_text(object->type), arg_text(object->id),
+									arg_text(object->account)));
 
-	engine_run(&update, values, NULL, SPI_OK_UPDATE_RETURNING);
-	if (SPI_processed == 0)
-		return 0;
-	slots_wake();
-	return DatumGetInt64(engine_value());
+	if (job != 0)
+		slots_wake();
+	return job;
 }
 
-/* A job without parts would never be over. */
+/* Delete a job without parts: it would never end.  Returns whether it was. */
 static bool
-drop_if_empty(int64 job)
+delete_if_empty(int64 job)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.job_record j WHERE j.id = $1 AND NOT EXISTS"
-		" (SELECT FROM stripe_sync.job_part p WHERE p.job = j.id)",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(job);
+		" (SELECT FROM stripe_sync.job_part p WHERE p.job = j.id)"};
 
-	engine_run(&drop, &value, NULL, SPI_OK_DELETE);
-	return SPI_processed > 0;
+	return statement_exec(&drop, ARGS(arg_int8(job))) > 0;
 }
 
-/* 0 when another session has asked for the same meanwhile. */
+/* Create a job; 0 if another session has just requested the same object. */
 static int64
-add_object(Datum *object)
+create_refetch_job(const ObjectName *object)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account)"
-		" VALUES ($4, 1, 'object', $5, $1, $2, $3) ON CONFLICT DO NOTHING",
-		5,
-		{TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID}};
+		" VALUES ($4, 1, 'object', $5, $1, $2, $3) ON CONFLICT DO NOTHING"};
 	int64 job = job_create("refetch");
-	Datum values[] = {object[0], object[1], object[2], Int64GetDatum(job),
-					  Int32GetDatum(PRIORITY_REFETCH)};
 
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	return drop_if_empty(job) ? 0 : job;
+	(void) statement_exec(&insert,
+						  ARGS(arg_text(object->type), arg_text(object->id),
+							   arg_text(object->account), arg_int8(job),
+							   arg_int4(PRIORITY_REFETCH)));
+	return delete_if_empty(job) ? 0 : job;
 }
 
 /*
- * An object that is the only one of its kind has no id of its own; of others an
- * empty one would be a list.
+ * An object of which an account has only one has no id.  For other types an empty
+ * id would request a list.
  */
 static void
-check_object(const CatalogType *type, const char *id)
+check_object_id(const CatalogType *type, const char *id)
 {
-	bool wants = strchr(type->retrieve_path, '{') != NULL &&
-				 strcmp(type->object, "account") != 0;
+	bool needs_id = strchr(type->retrieve_path, '{') != NULL &&
+					strcmp(type->object, "account") != 0;
 
-	if (wants && id[0] == '\0')
+	if (needs_id && id[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an object of type \"%s\" has an id", type->object),
+				 errmsg("the id of an object of type \"%s\" cannot be empty",
+						type->object),
 				 errhint("For example: refetch('customer', 'cus_1').")));
 	if (strchr(type->retrieve_path, '{') == NULL && id[0] != '\0')
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an account has just one \"%s\", without an id",
-							   type->object),
-						errhint("refetch('%s', '')", type->object)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("object type \"%s\" has a single object without an id",
+						type->object),
+				 errhint("Use refetch('%s', '').", type->object)));
 	if (strlen(id) > MAX_ID)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an id has %d bytes at most", MAX_ID)));
+						errmsg("an id cannot be longer than %d bytes", MAX_ID)));
 }
 
-/* refetch(object_type, object_id, account): a job */
-ENGINE_FUNCTION(stripe_sync_refetch)
+static ObjectName
+object_argument(FunctionCallInfo fcinfo)
 {
-	Datum values[3];
-	RoleScope scope;
-	int64 job;
-
-	for (int i = 0; i < lengthof(values); i++)
-	{
+	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("type, id and account of an object cannot be NULL"),
 					 errhint("For example: refetch('customer', 'cus_1').")));
-		values[i] = PG_GETARG_DATUM(i);
-	}
-	check_object(retrievable_type(TextDatumGetCString(values[0])),
-				 TextDatumGetCString(values[1]));
+	return (ObjectName){text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						text_to_cstring(PG_GETARG_TEXT_PP(2))};
+}
+
+/*
+ * A part that another session has created may have ended before it is found, so
+ * the search is repeated until one is found or created.
+ */
+static int64
+find_or_create_job(const ObjectName *object)
+{
+	int64 job;
+
+	while ((job = make_due_now(object)) == 0 &&
+		   (job = find_waiting_job(object)) == 0 &&
+		   (job = create_refetch_job(object)) == 0)
+		CHECK_FOR_INTERRUPTS();
+	return job;
+}
+
+/*
+ * refetch(object_type, object_id, account): returns the job.  Raises 22023 for a
+ * type that can't be retrieved by id, or a wrong id; 55000 without a key.
+ */
+ENGINE_FUNCTION(stripe_sync_refetch)
+{
+	ObjectName object = object_argument(fcinfo);
+	RoleScope scope;
+	int64 job;
+
+	check_object_id(retrievable_type(object.type), object.id);
 	scope = role_enter_engine();
-	account_check(TextDatumGetCString(values[2]));
+	account_check(object.account);
 	api_key_require();
-	api_key_require_for(TextDatumGetCString(values[2]));
-	SPI_connect();
-	while ((job = hurry(values)) == 0 && (job = find_waiting(values)) == 0 &&
-		   (job = add_object(values)) == 0)
-		CHECK_FOR_INTERRUPTS(); /* that one may be gone again by now */
-	SPI_finish();
+	api_key_require_for(object.account);
+	job = find_or_create_job(&object);
 	guard_note();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }
 
-/* ---- the mirror asks ---- */
+/* ---- requests of the mirror ---- */
 
 /*
- * A part that was put off goes on when it is due, and answers what is asked for
- * meanwhile, too.
+ * Create parts for the rows of stripe_sync.reread that are due.  A part of the
+ * object that was put off, or has not been started, is reused: it then requires
+ * the later of both times.
  */
 static void
-move_due(void)
+add_parts_for_reread(void)
 {
 	static EngineStatement move = {
 		"WITH asked AS (UPDATE ONLY stripe_sync.reread SET state = 'asked'"
@@ -196,23 +222,20 @@ move_due(void)
 		" ON CONFLICT (object_type, object_id, account)"
 		"  WHERE kind = 'object' AND state = 'waiting' AND attempts = 0"
 		"  DO UPDATE SET since = GREATEST(p.since, excluded.since),"
-		"   tries = GREATEST(p.tries, excluded.tries)",
-		3,
-		{INT8OID, INT4OID, INT4OID}};
+		"   tries = GREATEST(p.tries, excluded.tries)"};
 	int64 job = job_create("refetch");
-	Datum values[] = {Int64GetDatum(job), Int32GetDatum(AT_ONCE),
-					  Int32GetDatum(PRIORITY_REFETCH)};
 
-	engine_run(&move, values, NULL, SPI_OK_INSERT);
-	(void) drop_if_empty(job);
+	(void) statement_exec(&move, ARGS(arg_int8(job), arg_int4(MAX_MOVED),
+									  arg_int4(PRIORITY_REFETCH)));
+	(void) delete_if_empty(job);
 }
 
 /*
- * What the mirror wants read again becomes parts of a job; when the next is
- * due.  Within an SPI connection of the caller's.
+ * PartKind.poll.  Returns when the next row of stripe_sync.reread is due; a tenth
+ * of a second after some were, because there may be more, or locked ones.
  */
 static TimestampTz
-reread_to_parts(void)
+poll_reread(void)
 {
 	static EngineStatement select = {
 		"SELECT due_at FROM stripe_sync.reread WHERE state = 'waiting'"
@@ -222,18 +245,14 @@ reread_to_parts(void)
 
 	if (!api_key_is_set())
 		return DT_NOEND;
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return DT_NOEND;
-	due = DatumGetTimestampTz(engine_value());
+	due = statement_time(DT_NOEND, &select, NO_ARGS);
 	if (due > now)
 		return due;
-	move_due();
-	/* some may be left, or somebody else's at the moment */
+	add_parts_for_reread();
 	return now + USECS_PER_SEC / 10;
 }
 
-/* ---- fetched object ---- */
+/* ---- parts that read one object ---- */
 
 static char *
 object_path(const Part *part)
@@ -242,12 +261,13 @@ object_path(const Part *part)
 
 	if (part->object_id[0] == '\0' && strcmp(type->object, "account") == 0)
 		return pstrdup(OWN_ACCOUNT);
-	return path_fill(type->retrieve_path, part->object_id);
+	return api_path_with_id(type->retrieve_path, part->object_id);
 }
 
 /*
- * What Stripe has of an object: false when it has it no more, which 404 says,
- * or the answer.
+ * Read an object from an answer.  Returns false if it was deleted, which a 404 or
+ * "deleted" in the answer says.  Raises an error, marked as an invalid answer, if
+ * the answer is not a JSON object.
  */
 bool
 object_of_answer(const ApiCall *call, FetchedObject *fetched)
@@ -260,17 +280,17 @@ object_of_answer(const ApiCall *call, FetchedObject *fetched)
 		return false;
 	document = json_parse(call->body, (int) call->length);
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("Stripe's answer is no object"), answer_is_invalid()));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("Stripe's answer is not a JSON object"),
+						answer_is_invalid()));
 	fetched->object = &document->root;
 	return !json_get(fetched->object, "deleted", &deleted) ||
 		   deleted.type != jbvBool || !deleted.val.boolean;
 }
 
-/* What was not asked for must not be written over what was. */
+/* Another object than the requested one must not be written in its place. */
 static void
-check_answer(const Part *part, const FetchedObject *fetched)
+check_is_requested(const Part *part, const FetchedObject *fetched)
 {
 	char *type = json_get_string(fetched->object, "object");
 	char *id = object_key(fetched->type, fetched->object);
@@ -278,17 +298,20 @@ check_answer(const Part *part, const FetchedObject *fetched)
 	if (type == NULL || strcmp(type, fetched->type->object) != 0 || id == NULL ||
 		(part->object_id[0] != '\0' && strcmp(id, part->object_id) != 0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's answer is another object than %s "
-							   "\"%s\"",
+						errmsg("Stripe's answer is not %s \"%s\"",
 							   part->object_type, part->object_id),
 						answer_is_invalid()));
 }
 
-/* Too early to decide between the events that it was asked for. */
+/*
+ * If the answer is as of an earlier time than was required, it can't decide
+ * between the events because of which it was requested: request it again.
+ */
 static void
-ask_once_more(const Part *part, const CatalogType *type, TimestampTz as_of)
+request_again_if_too_early(const Part *part, const CatalogType *type,
+						   TimestampTz as_of)
 {
-	TimestampTz due = GetCurrentTimestamp() + AGAIN_AFTER;
+	TimestampTz due = GetCurrentTimestamp() + RETRY_TOO_EARLY;
 
 	if (as_of < part->since)
 		refetch_request_add(type, part->object_id, part->account,
@@ -298,7 +321,7 @@ ask_once_more(const Part *part, const CatalogType *type, TimestampTz as_of)
 }
 
 static void
-object_take(Part *part, const ApiCall *call)
+object_process(Part *part, const ApiCall *call)
 {
 	FetchedObject fetched = {.type = retrievable_type(part->object_type),
 							 .id = part->object_id,
@@ -316,9 +339,9 @@ object_take(Part *part, const ApiCall *call)
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's answer has no id"), answer_is_invalid()));
 	if (alive)
-		check_answer(part, &fetched);
+		check_is_requested(part, &fetched);
 	fetched_apply(&fetched);
-	ask_once_more(part, fetched.type, call->as_of);
+	request_again_if_too_early(part, fetched.type, call->as_of);
 	if (alive)
 		object_list_add_rests(part, &fetched);
 	unread_object_read(part, call->as_of);
@@ -329,17 +352,17 @@ object_take(Part *part, const ApiCall *call)
 const PartKind part_object = {
 	.name = "object",
 	.path = object_path,
-	.process = object_take,
+	.process = object_process,
 	.ended = unread_part_ended,
-	.cancelled = unread_job_cancelled, /* parts "rest" of the job, too */
-	.poll = reread_to_parts,
+	.cancelled = unread_job_cancelled, /* for parts "rest" of the job too */
+	.poll = poll_reread,
 	.accepts = API_BIT(API_GONE),
 	.one_object = true,
-	/* of two answers at a time none could tell which is the later */
+	/* it could not be told which of two concurrent answers is the later one */
 	.one_at_a_time = true,
 };
 
-/* What a backfill reads of an account beside lists. */
+/* For a backfill: what an account has one of, and the account itself */
 static char *
 single_path(const Part *part)
 {
@@ -349,7 +372,7 @@ single_path(const Part *part)
 const PartKind part_single = {
 	.name = "single",
 	.path = single_path,
-	.process = object_take,
+	.process = object_process,
 	.ended = unread_part_ended,
 	.one_object = true,
 };

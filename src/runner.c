@@ -18,11 +18,11 @@
 #include "pass.h"
 #include "worker_transaction.h"
 
-#define MAX_PARTS			  6
-#define MAX_BACKFILL_PARTS	  4
-#define DELAY_AFTER_ERROR	  (5 * USECS_PER_SEC)
-#define LOCK_RETRY_DELAY	  (200 * 1000) /* microseconds */
-#define PAUSE_CHECK_INTERVAL  USECS_PER_SEC
+#define MAX_PARTS			   6
+#define MAX_BACKFILL_PARTS	   4
+#define DELAY_AFTER_ERROR	   (5 * USECS_PER_SEC)
+#define LOCK_RETRY_DELAY	   (200 * 1000) /* microseconds */
+#define PAUSE_CHECK_INTERVAL   USECS_PER_SEC
 #define DELAY_AFTER_CONTENTION USECS_PER_SEC
 
 /* The parts that this process has claimed */

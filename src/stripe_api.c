@@ -167,8 +167,9 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 													: API_AGAIN;
 	/* the answer had begun, or may have been too long */
 	call->incomplete = answer->fault == HTTP_TIMEOUT ||
-				   answer->fault == HTTP_TOO_LARGE ||
-				   (answer->fault == HTTP_CONNECTION && answer->status == 200);
+					   answer->fault == HTTP_TOO_LARGE ||
+					   (answer->fault == HTTP_CONNECTION &&
+						answer->status == 200);
 	if (api_is_dated(answer))
 		call->as_of = answer_as_of(answer);
 	strlcpy(call->code, codes[answer->fault], sizeof(call->code));

@@ -41,11 +41,10 @@ record_failed_write(const Part *part, const Outcome *outcome, bool is_dead)
 		"  state = CASE WHEN r.after <= excluded.after THEN excluded.state ELSE r.state END"};
 
 	(void) statement_exec(
-		&upsert,
-		ARGS(arg_text(part->object_type), arg_text(part->object_id),
-			 arg_text(part->account), arg_time(part->since),
-			 arg_text(outcome->error), arg_int4(part->tries),
-			 arg_text(is_dead ? "dead" : "asked")));
+		&upsert, ARGS(arg_text(part->object_type), arg_text(part->object_id),
+					  arg_text(part->account), arg_time(part->since),
+					  arg_text(outcome->error), arg_int4(part->tries),
+					  arg_text(is_dead ? "dead" : "asked")));
 }
 
 /* Returns true if the mirror had requested the object. */
@@ -144,7 +143,8 @@ report_failure(const Part *part, const char *error)
 /* ---- objects that can't be read even by themselves ---- */
 
 void
-unread_note_object(Part *part, const char *what, const char *id, const ApiCall *call)
+unread_note_object(Part *part, const char *what, const char *id,
+				   const ApiCall *call)
 {
 	part_note(part, psprintf("%s %s could not be read, even by itself: %s",
 							 what, id, call->error));
@@ -154,7 +154,8 @@ unread_note_object(Part *part, const char *what, const char *id, const ApiCall *
 void
 unread_skip(Part *part, const char *id, const ApiCall *call)
 {
-	unread_note_object(part, part->object_type ? part->object_type : "event", id, call);
+	unread_note_object(part, part->object_type ? part->object_type : "event",
+					   id, call);
 }
 
 static const char *const unreadable = "it could not be read, even by itself";
@@ -182,7 +183,7 @@ unread_report_skipped_rest(const Part *part, char *id)
 
 /* Record a part that is put off or has failed, and report it if it is final. */
 static void
-record_failure(const Part *part, const Outcome *outcome)
+record_part_failure(const Part *part, const Outcome *outcome)
 {
 	bool is_dead = strcmp(outcome->state, "failed") == 0;
 	bool is_reported = is_dead && outcome->cause == CAUSE_DATABASE;
@@ -212,7 +213,7 @@ unread_rest_refused(const Part *part, const char *error)
 void
 unread_part_ended(const Part *part, const Outcome *outcome)
 {
-	record_failure(part, outcome);
+	record_part_failure(part, outcome);
 	if (strcmp(outcome->state, "done") == 0)
 		recovered_reading(part->object_type ? part->object_type
 											: part->kind->name);

@@ -97,7 +97,7 @@ vanished_path(const Part *part)
 {
 	const CatalogType *type = part_type(part);
 
-	return path_fill(type->retrieve_path, part->parent_id);
+	return api_path_with_id(type->retrieve_path, part->parent_id);
 }
 
 /* Note that Stripe refused one object; fail the part after many in succession. */

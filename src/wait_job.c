@@ -71,8 +71,8 @@ show_bar(const JobStatus *status)
 		bar[i] = i < full ? '#' : ' ';
 	bar[BAR_WIDTH] = '\0';
 	ereport(NOTICE, (errmsg("[%s] %3.0f %%, %lld objects, %.0f/s%s", bar,
-							status->progress * 100,
-							(long long) status->objects, status->rate, left)));
+							status->progress * 100, (long long) status->objects,
+							status->rate, left)));
 }
 
 static bool

@@ -1,38 +1,34 @@
 /*
  * watch.c
- *		The webhook endpoints that there are at Stripe are read now and then, and
- *		what is wrong with one's own is told, once.
+ *		Reads the webhook endpoints at Stripe by schedule, so that problems of the
+ *		installation's own ones are reported (watch_judge.c).
  *
- * Which are one's own?  Those that create_webhook_endpoint() has made, as long
- * as their names are in stripe_sync.endpoint; what stands at the same URL after
- * they were deleted; where none was made, the only one that there is.  Of
- * several that others made nobody can tell: something is wrong when none of
- * them would do.
+ * Its own endpoints are those that create_webhook_endpoint() has created, while
+ * their names are in stripe_sync.endpoint; after one was deleted, another at the
+ * same URL; if none was created that way, the only one that there is.  If there
+ * are several of which none was created here, it is not known which are its own;
+ * a problem is reported only if none of them is suitable.
  *
- * A reading is a job of one part, page by page into watched_endpoint; with the
- * last page all are judged, under a lock of that table.  What has changed since
- * it was last told is a system event: system.endpoint_changed, and
- * system.endpoint_well for what is over.
+ * Each reading is a job with a part for each account of an endpoint.  Its pages
+ * are written to stripe_sync.watched_endpoint, and with the last page all rows
+ * of the account are judged, under a lock of that table.
  */
 #include "sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 
 #include "pass.h"
+#include "worker_transaction.h"
 
-#define KIND		"watch_endpoints"
-#define SOON		60			 /* seconds, from when a key is set */
-#define REFUSED_FOR SECS_PER_DAY /* until it is asked for again */
-#define MAX_ID		63			 /* it may have to be an endpoint's name */
+#define KIND				"watch_endpoints"
+#define DELAY_AFTER_KEY		60			 /* seconds, after a key was set */
+#define DELAY_AFTER_REFUSAL SECS_PER_DAY /* after Stripe refused the list */
+#define MAX_ID				63			 /* it may become an endpoint's name */
 
-/* ---- an endpoint as Stripe shows it ---- */
+/* ---- an endpoint in an answer ---- */
 
 static bool
-is_id(const char *id)
+is_endpoint_id(const char *id)
 {
 	return id != NULL && strncmp(id, "we_", 3) == 0 && strlen(id) <= MAX_ID &&
 		   strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -52,7 +48,7 @@ are_strings(const JsonbValue *value)
 	return true;
 }
 
-/* Does it have what we go by? */
+/* Does the document have the fields that are used, of the right types? */
 bool
 webhook_endpoint_is_valid(Jsonb *document)
 {
@@ -60,16 +56,19 @@ webhook_endpoint_is_valid(Jsonb *document)
 	JsonbValue value;
 
 	return root != NULL && JB_ROOT_IS_OBJECT(document) &&
-		   is_id(json_get_string(root, "id")) &&
+		   is_endpoint_id(json_get_string(root, "id")) &&
 		   json_get_string(root, "url") != NULL &&
 		   json_get_string(root, "status") != NULL &&
 		   json_get(root, "livemode", &value) && value.type == jbvBool &&
 		   json_get(root, "enabled_events", &value) && are_strings(&value);
 }
 
-/* False when this job has noted it before. */
-static bool
-note(const Part *part, Jsonb *document)
+/*
+ * Write an endpoint to stripe_sync.watched_endpoint.  Returns false if this job
+ * has written it before.
+ */
+bool
+webhook_endpoint_note(const Part *part, Jsonb *document)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.watched_endpoint AS w (id, account, url, livemode,"
@@ -83,142 +82,110 @@ note(const Part *part, Jsonb *document)
 		"  api_version = excluded.api_version,"
 		"  enabled_events = excluded.enabled_events,"
 		"  seen_at = excluded.seen_at, seen_by = excluded.seen_by"
-		"  WHERE w.seen_by IS DISTINCT FROM excluded.seen_by",
-		3,
-		{JSONBOID, TEXTOID, INT8OID}};
-	Datum values[] = {JsonbPGetDatum(document),
-					  CStringGetTextDatum(part->account),
-					  Int64GetDatum(part->job)};
-	bool fresh;
+		"  WHERE w.seen_by IS DISTINCT FROM excluded.seen_by"};
 
-	SPI_connect();
-	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
-	fresh = SPI_processed > 0;
-	SPI_finish();
-	return fresh;
+	return statement_exec(&upsert,
+						  ARGS(arg_jsonb(document), arg_text(part->account),
+							   arg_int8(part->job))) > 0;
 }
 
-void
-webhook_endpoint_note(const Part *part, Jsonb *document)
-{
-	(void) note(part, document);
-}
-
-/* The name that its secret is kept under; NULL: it isn't. */
+/*
+ * The endpoint's name in stripe_sync.endpoint, or NULL if it has none.  Locks its
+ * row.
+ */
 const char *
 webhook_endpoint_name(const char *account, const char *id)
 {
 	static EngineStatement select = {
 		"SELECT endpoint FROM stripe_sync.watched_endpoint"
-		" WHERE account = $1 AND id = $2 AND endpoint IS NOT NULL FOR UPDATE",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(account), CStringGetTextDatum(id)};
-	MemoryContext context = CurrentMemoryContext;
-	char *name = NULL;
+		" WHERE account = $1 AND id = $2 AND endpoint IS NOT NULL FOR UPDATE"};
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		name = MemoryContextStrdup(
-			context,
-			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
-	return name;
+	return statement_text(&select, ARGS(arg_text(account), arg_text(id)));
 }
 
+/* Note that the part's job created the endpoint, and its name. */
 void
 webhook_endpoint_set_name(const Part *part, const char *id, const char *name)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.watched_endpoint SET endpoint = $3, job = $4"
-		" WHERE account = $1 AND id = $2",
-		4,
-		{TEXTOID, TEXTOID, TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(part->account),
-					  CStringGetTextDatum(id), CStringGetTextDatum(name),
-					  Int64GetDatum(part->job)};
+		" WHERE account = $1 AND id = $2"};
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(&update, ARGS(arg_text(part->account), arg_text(id),
+										arg_text(name), arg_int8(part->job)));
 }
 
-/* ---- when ---- */
+/* ---- the schedule ---- */
 
-/* A new key may see what the old one did not. */
+/* Read the endpoints soon: a new key may have other permissions. */
 void
 endpoint_watch_soon(void)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint_watch (next_at)"
 		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
-		" ON CONFLICT (one) DO UPDATE SET next_at = excluded.next_at",
-		1,
-		{INT4OID}};
-	Datum value = Int32GetDatum(SOON);
+		" ON CONFLICT (one) DO UPDATE SET next_at = excluded.next_at"};
 
-	SPI_connect();
-	engine_run(&upsert, &value, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(&upsert, ARGS(arg_int4(DELAY_AFTER_KEY)));
 }
 
+/* Is a reading due?  If so, the next one is scheduled. */
 static bool
-take_turn(void)
+claim_watch_schedule(void)
 {
 	static EngineStatement take = {
 		"UPDATE stripe_sync.endpoint_watch SET next_at ="
 		" pg_catalog.clock_timestamp() + $1 * interval '1 second'"
 		" WHERE next_at <= pg_catalog.clock_timestamp() OR next_at >"
-		"  pg_catalog.clock_timestamp() + GREATEST($1, $2) * interval '1 second'",
-		2,
-		{INT4OID, INT4OID}};
-	Datum values[] = {Int32GetDatum(guc_reconcile_interval),
-					  Int32GetDatum(REFUSED_FOR)};
+		"  pg_catalog.clock_timestamp() + GREATEST($1, $2) * interval '1 second'"};
 
-	engine_run(&take, values, NULL, SPI_OK_UPDATE);
-	return SPI_processed > 0;
+	return statement_exec(&take, ARGS(arg_int4(guc_reconcile_interval),
+									  arg_int4(DELAY_AFTER_REFUSAL))) > 0;
 }
 
 static TimestampTz
-next_turn(void)
+next_watch(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.min(next_at) FROM stripe_sync.endpoint_watch"};
 
-	return engine_first_time(&select);
+	return statement_time(DT_NOEND, &select, NO_ARGS);
 }
 
-/* One at a time; what an earlier one found is in watched_endpoint. */
+/*
+ * Create a job unless one waits or runs.  Earlier jobs are deleted: their results
+ * are in watched_endpoint.
+ */
 static void
-add_job(void)
+create_watch_job(void)
 {
 	static EngineStatement open = {
 		"SELECT FROM stripe_sync.job_record WHERE kind = '" KIND "'"
 		" AND state IN ('waiting', 'running')"};
 	static EngineStatement clean = {
 		"DELETE FROM stripe_sync.job_record WHERE kind = '" KIND "'"};
-	/* a connected account has none of ours */
+	/* connected accounts have no endpoints of their own here */
 	static EngineStatement parts = {
 		"INSERT INTO stripe_sync.job_part (job, part, kind, priority, account)"
 		" SELECT $1, pg_catalog.row_number() OVER (ORDER BY k.account), 'endpoints', $2,"
 		"  k.account FROM stripe_sync.api_key k WHERE k.account = ''"
-		"   OR k.account IN (SELECT e.account FROM stripe_sync.endpoint e)",
-		2,
-		{INT8OID, INT4OID}};
-	Datum values[] = {0, Int32GetDatum(PRIORITY_RECONCILE)};
+		"   OR k.account IN (SELECT e.account FROM stripe_sync.endpoint e)"};
+	int64 job;
 
-	engine_run(&open, NULL, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	if (statement_exec(&open, NO_ARGS) > 0)
 		return;
-	engine_run(&clean, NULL, NULL, SPI_OK_DELETE);
-	values[0] = Int64GetDatum(job_create(KIND));
-	engine_run(&parts, values, NULL, SPI_OK_INSERT);
-	if (SPI_processed == 0) /* a job without parts would never be over */
-		engine_run(&clean, NULL, NULL, SPI_OK_DELETE);
+	(void) statement_exec(&clean, NO_ARGS);
+	job = job_create(KIND);
+	if (statement_exec(&parts,
+					   ARGS(arg_int8(job), arg_int4(PRIORITY_RECONCILE))) == 0)
+		(void) statement_exec(&clean, NO_ARGS); /* it would never end */
 }
 
-/* As often as events are reconciled; false when nothing is due before *next. */
+/*
+ * Create the scheduled job if it is due, in a transaction of its own: as often as
+ * events are reconciled.  Returns false if it isn't due; *next is when to call it
+ * again.
+ */
 bool
 watch_schedule(TimestampTz *next)
 {
@@ -228,18 +195,16 @@ watch_schedule(TimestampTz *next)
 	*next = DT_NOEND;
 	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
 	{
-		SPI_connect();
-		due = take_turn();
+		due = claim_watch_schedule();
 		if (due)
-			add_job();
-		*next = next_turn();
-		SPI_finish();
+			create_watch_job();
+		*next = next_watch();
 	}
 	worker_commit();
 	return due;
 }
 
-/* ---- reading ---- */
+/* ---- parts "endpoints" ---- */
 
 static char *
 endpoints_path(const Part *part)
@@ -248,49 +213,45 @@ endpoints_path(const Part *part)
 
 	initStringInfo(&path);
 	appendStringInfoString(&path, "/v1/webhook_endpoints");
-	path_append_page(&path, part);
+	api_path_append_page(&path, part);
 	return path.data;
 }
 
-/* A key that may not isn't asked with all day long. */
+/*
+ * The key has no permission to read endpoints: note it, and try again a day
+ * later.  The part is done, because the permission is optional.
+ */
 static void
-note_refusal(Part *part, const ApiCall *call)
+note_no_permission(Part *part, const ApiCall *call)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.endpoint_watch SET error = $1,"
-		" next_at = pg_catalog.clock_timestamp() + $2 * interval '1 second'",
-		2,
-		{TEXTOID, INT4OID}};
-	Datum values[] = {CStringGetTextDatum(call->error),
-					  Int32GetDatum(REFUSED_FOR)};
+		" next_at = pg_catalog.clock_timestamp() + $2 * interval '1 second'"};
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(
+		&update, ARGS(arg_text(call->error), arg_int4(DELAY_AFTER_REFUSAL)));
 	part_note(part, call->error);
 	part->finished = true;
 }
 
 static void
-note_reading(void)
+note_endpoints_read(void)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.endpoint_watch"
 		" SET read_at = pg_catalog.clock_timestamp(), error = NULL"};
 
-	SPI_connect();
-	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	(void) statement_exec(&update, NO_ARGS);
 }
 
-/* The last id of a page, *fresh when the page has brought anything. */
+/* Write a page.  Returns its last id; *any_new is false if all were known. */
 static char *
-take_page(Part *part, List *elements, bool *fresh)
+write_endpoints(Part *part, List *elements, bool *any_new)
 {
 	char *last = NULL;
 	ListCell *cell;
 
-	*fresh = false;
+	*any_new = false;
 	foreach(cell, elements)
 	{
 		const PageElement *element = lfirst(cell);
@@ -298,42 +259,43 @@ take_page(Part *part, List *elements, bool *fresh)
 
 		if (!webhook_endpoint_is_valid(document))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-							errmsg("Stripe lists what is no webhook endpoint"),
+							errmsg("invalid webhook endpoint in Stripe's list"),
 							answer_is_invalid()));
 		last = json_get_string(&document->root, "id");
-		if (note(part, document))
-			*fresh = true;
+		if (webhook_endpoint_note(part, document))
+			*any_new = true;
 		part->objects++;
 	}
 	return last;
 }
 
+/* A page that has no endpoint but known ones ends the part: the list repeats. */
 static void
-endpoints_take(Part *part, const ApiCall *call)
+endpoints_process(Part *part, const ApiCall *call)
 {
 	bool has_more;
-	bool fresh;
+	bool any_new;
 	List *elements;
 	char *last;
 
 	if (call->verdict == API_FORBIDDEN)
 	{
-		note_refusal(part, call);
+		note_no_permission(part, call);
 		return;
 	}
 	elements = list_page_read(call->body, call->length, &has_more);
-	last = take_page(part, elements, &fresh);
+	last = write_endpoints(part, elements, &any_new);
 	part->pages++;
 	if (!has_more)
 	{
 		endpoint_watch_judge(part);
-		note_reading();
+		note_endpoints_read();
 		part->finished = true;
 	}
-	else if (!fresh)
+	else if (!any_new)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's list of webhook endpoints does not go "
-							   "on: a page has nothing new"),
+						errmsg("Stripe's list of webhook endpoints does not end: "
+							   "a page has nothing new"),
 						answer_is_invalid()));
 	else
 		part_set_cursor(part, last);
@@ -341,7 +303,7 @@ endpoints_take(Part *part, const ApiCall *call)
 
 const PartKind part_endpoints = {.name = "endpoints",
 								 .path = endpoints_path,
-								 .process = endpoints_take,
+								 .process = endpoints_process,
 								 .ended = unread_part_ended,
 								 .accepts = API_BIT(API_FORBIDDEN),
 								 .shrinks = true};

@@ -1,29 +1,43 @@
 /*
  * watch_judge.c
- *		What is wrong with the endpoints at Stripe, and what of it is told.
+ *		Judges the webhook endpoints at Stripe, and reports problems.
  *
- * See watch.c for which of them are one's own.  A trouble is told when it comes,
- * once; more types that are missing are told anew.  While no alert wants to
- * know nothing counts as told.
+ * watch.c says which endpoints are the installation's own.  A problem is reported
+ * once, as system.endpoint_changed, and its end as system.endpoint_well; missing
+ * types are reported again when there are more of them.  While no alert rule
+ * matches, nothing is recorded as reported, so that a rule that is added later
+ * gets the present problems.
+ *
+ * The table is locked so that two jobs don't judge at the same time.
  */
 #include "sync.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 
 #define CHANGED "system.endpoint_changed"
 #define WELL	"system.endpoint_well"
 
-/* $1 job, $2 account, $3 mode, $4 version, $5 types that are needed */
-#define ARGUMENTS 5
-#define ARGUMENT_TYPES                                                         \
-	{                                                                          \
-		INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTARRAYOID                       \
-	}
+/* What the statements below are run for: their $1 to $5 */
+typedef struct JudgedAccount
+{
+	int64 job;
+	const char *account;
+	bool livemode;
+	const char *version;
+	Datum types; /* text[], that are needed */
+} JudgedAccount;
 
-/* One without a version has the account's own, which nobody tells: it is let be. */
+#define JUDGED_ARGS(judged)                                                    \
+	arg_int8((judged)->job), arg_text((judged)->account),                      \
+		arg_bool((judged)->livemode), arg_text((judged)->version),             \
+		arg_datum(TEXTARRAYOID, (judged)->types)
+
+/*
+ * w: the endpoints of the account and mode; "made": created here, "there": seen
+ * by this job.  ours: the installation's own; missed: the needed types that none
+ * of them is subscribed to.  The version of an endpoint without one is that of
+ * the account, which is not known, so it is not judged.
+ */
 #define FOUND                                                                  \
 	"WITH w AS MATERIALIZED (SELECT w.id, w.url, w.status, w.enabled_events,"  \
 	"   w.api_version, e.name IS NOT NULL AS made,"                            \
@@ -49,12 +63,12 @@ lock_watched(void)
 	static EngineStatement lock = {
 		"LOCK TABLE stripe_sync.watched_endpoint IN SHARE ROW EXCLUSIVE MODE"};
 
-	engine_run(&lock, NULL, NULL, SPI_OK_UTILITY);
+	(void) statement_exec(&lock, NO_ARGS);
 }
 
-/* Of each endpoint, those that aren't one's own included: they have none. */
+/* Set the problems of each endpoint; those that are not our own have none. */
 static void
-find_troubles(Datum *values)
+judge_endpoints(const JudgedAccount *judged)
 {
 	static EngineStatement update = {
 		FOUND
@@ -68,18 +82,18 @@ find_troubles(Datum *values)
 		"   CASE WHEN o.id = missed.told_of AND missed.types <> '{}' THEN 'types' END],"
 		"   NULL) AS trouble"
 		"  FROM w CROSS JOIN missed LEFT JOIN ours o ON o.id = w.id) f"
-		" WHERE x.id = f.id AND x.account = $2",
-		ARGUMENTS, ARGUMENT_TYPES};
+		" WHERE x.id = f.id AND x.account = $2"};
 
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	(void) statement_exec(&update, ARGS(JUDGED_ARGS(judged)));
 }
 
 /*
- * Of all together: where none was made by us and there isn't just one, does any
- * do?  Only whoever has set up an endpoint of that mode expects one.
+ * If it is not known which endpoints are our own: is at least one suitable?  Only
+ * judged if stripe_sync.endpoint has an endpoint of that mode.  The result is in
+ * the account's row with an empty id.
  */
 static void
-find_want(Datum *values)
+judge_all_together(const JudgedAccount *judged)
 {
 	static EngineStatement upsert = {
 		FOUND
@@ -92,15 +106,17 @@ find_want(Datum *values)
 		"     AND ('*' = ANY (w.enabled_events) OR w.enabled_events @> $5))"
 		"  THEN ARRAY['none'] ELSE '{}' END FROM n"
 		" ON CONFLICT (id, account) DO UPDATE SET livemode = excluded.livemode,"
-		"  trouble = excluded.trouble",
-		ARGUMENTS, ARGUMENT_TYPES};
+		"  trouble = excluded.trouble"};
 
-	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
+	(void) statement_exec(&upsert, ARGS(JUDGED_ARGS(judged)));
 }
 
-/* Objects of events: of what has come since it was told, or of what is over. */
+/*
+ * The objects of the system events to raise, as a list of Jsonb: for problems
+ * that have not been reported ("changed"), or reported ones that have ended.
+ */
 static List *
-find_news(Datum *values, bool changed, MemoryContext context)
+find_unreported(const JudgedAccount *judged, bool changed)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.jsonb_build_object("
@@ -112,7 +128,7 @@ find_news(Datum *values, bool changed, MemoryContext context)
 		"  'reason', CASE t.trouble"
 		"   WHEN 'gone' THEN w.url || ' (' || w.id || ') was deleted at Stripe'"
 		"   WHEN 'disabled' THEN w.url || ' (' || w.id ||"
-		"     ') is disabled: nothing comes through it'"
+		"     ') is disabled: Stripe sends no events to it'"
 		"   WHEN 'version' THEN pg_catalog.format('%s (%s) sends events of API"
 		" version %s, not %s', w.url, w.id, w.api_version, $4)"
 		"   WHEN 'types' THEN pg_catalog.format('%s (%s) is not subscribed to %s,"
@@ -121,8 +137,8 @@ find_news(Datum *values, bool changed, MemoryContext context)
 		"     CASE WHEN pg_catalog.cardinality(w.missing_types) > 8 THEN"
 		"      pg_catalog.format(' and %s more',"
 		"       pg_catalog.cardinality(w.missing_types) - 8) ELSE '' END)"
-		"   ELSE pg_catalog.format('Stripe has %s, and none is enabled, of API"
-		" version %s and subscribed to what is needed',"
+		"   ELSE pg_catalog.format('Stripe has %s, but none is enabled, of API"
+		" version %s and subscribed to the needed types',"
 		"     (SELECT pg_catalog.count(*) FROM stripe_sync.watched_endpoint o"
 		"       WHERE o.id <> '' AND o.account = w.account"
 		"         AND o.livemode = w.livemode AND o.seen_by = $1), $4) END)"
@@ -131,54 +147,46 @@ find_news(Datum *values, bool changed, MemoryContext context)
 		" WHERE w.account = $2 AND w.livemode = $3 AND CASE WHEN $6"
 		"  THEN t.trouble <> ALL (w.told)"
 		"   OR t.trouble = 'types' AND NOT w.missing_types <@ w.told_types"
-		"  ELSE t.trouble <> ALL (w.trouble) END ORDER BY w.id, 1",
-		6,
-		{INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTARRAYOID, BOOLOID}};
-	Datum all[ARGUMENTS + 1];
+		"  ELSE t.trouble <> ALL (w.trouble) END ORDER BY w.id, 1"};
 	List *objects = NIL;
-	MemoryContext old;
+	Rows rows;
 
-	memcpy(all, values, ARGUMENTS * sizeof(Datum));
-	all[ARGUMENTS] = BoolGetDatum(changed);
-	engine_run(&select, all, NULL, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		objects = lappend(
-			objects, DatumGetJsonbPCopy(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 1,
-													  &(bool){false})));
-	MemoryContextSwitchTo(old);
+	rows_open(&rows, &select, ARGS(JUDGED_ARGS(judged), arg_bool(changed)));
+	while (rows_next(&rows))
+		objects = lappend(objects, rows_jsonb(&rows));
+	rows_close(&rows);
 	return objects;
 }
 
-/* What nobody wanted to know will be news to who does. */
+/*
+ * Record what is reported, and delete endpoints that no longer exist at Stripe
+ * unless they were created here.
+ */
 static void
-note_told(Datum *values)
+record_reported(const JudgedAccount *judged)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.watched_endpoint w SET told = CASE WHEN $4 THEN trouble"
+		"UPDATE stripe_sync.watched_endpoint w SET told = CASE WHEN $3 THEN trouble"
 		"   ELSE ARRAY(SELECT t FROM pg_catalog.unnest(told) t"
 		"     WHERE t = ANY (trouble)) END,"
-		"  told_types = CASE WHEN $4 THEN missing_types ELSE told_types END"
-		" WHERE w.account = $2 AND w.livemode = $3",
-		4,
-		{INT8OID, TEXTOID, BOOLOID, BOOLOID}};
+		"  told_types = CASE WHEN $3 THEN missing_types ELSE told_types END"
+		" WHERE w.account = $1 AND w.livemode = $2"};
 	static EngineStatement clean = {
 		"DELETE FROM stripe_sync.watched_endpoint w USING stripe_sync.job_record j"
 		" WHERE j.id = $1 AND w.account = $2 AND w.livemode = $3 AND w.id <> ''"
 		"  AND w.seen_by <> $1 AND w.seen_at < j.started_at AND NOT EXISTS"
-		"  (SELECT FROM stripe_sync.endpoint e WHERE e.name = w.endpoint)",
-		3,
-		{INT8OID, TEXTOID, BOOLOID}};
-	Datum told[] = {values[0], values[1], values[2],
-					BoolGetDatum(alert_wanted(CHANGED))};
+		"  (SELECT FROM stripe_sync.endpoint e WHERE e.name = w.endpoint)"};
 
-	engine_run(&update, told, NULL, SPI_OK_UPDATE);
-	engine_run(&clean, values, NULL, SPI_OK_DELETE);
+	(void) statement_exec(&update, ARGS(arg_text(judged->account),
+										arg_bool(judged->livemode),
+										arg_bool(alert_wanted(CHANGED))));
+	(void) statement_exec(&clean,
+						  ARGS(arg_int8(judged->job), arg_text(judged->account),
+							   arg_bool(judged->livemode)));
 }
 
 static void
-tell(const char *type, List *objects)
+raise_events(const char *type, List *objects)
 {
 	ListCell *cell;
 
@@ -186,27 +194,27 @@ tell(const char *type, List *objects)
 		alert_system(type, lfirst(cell));
 }
 
-/* With the last page, in its transaction. */
+/*
+ * Judge the endpoints of the part's account, in the transaction of the last page
+ * of their list.
+ */
 void
 endpoint_watch_judge(const Part *part)
 {
-	MemoryContext context = CurrentMemoryContext;
-	Datum values[ARGUMENTS] = {Int64GetDatum(part->job),
-							   CStringGetTextDatum(part->account),
-							   BoolGetDatum(api_key_opens_live(part->key)),
-							   CStringGetTextDatum(api_version_name()),
-							   event_types_array(event_types_needed())};
+	JudgedAccount judged = {.job = part->job,
+							.account = part->account,
+							.livemode = api_key_opens_live(part->key),
+							.version = api_version_name(),
+							.types = event_types_array(event_types_needed())};
 	List *changed;
-	List *well;
+	List *ended;
 
-	SPI_connect();
 	lock_watched();
-	find_troubles(values);
-	find_want(values);
-	changed = find_news(values, true, context);
-	well = find_news(values, false, context);
-	note_told(values);
-	SPI_finish();
-	tell(WELL, well);
-	tell(CHANGED, changed);
+	judge_endpoints(&judged);
+	judge_all_together(&judged);
+	changed = find_unreported(&judged, true);
+	ended = find_unreported(&judged, false);
+	record_reported(&judged);
+	raise_events(WELL, ended);
+	raise_events(CHANGED, changed);
 }
