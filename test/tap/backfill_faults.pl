@@ -79,7 +79,7 @@ sub rows { return shop("SELECT count(*) FROM stripe.$_[0]"); }
 $stripe->fill($_, 450, seed => 3) for qw(customer product invoice coupon);
 refused('stripe_sync.backfill()', qr/55000.*no key.*HINT: .*set_api_key/s, 'without a key');
 shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
-refused(q{stripe_sync.backfill(ARRAY['custommer'])}, qr/22023.*"custommer" are in no list.*HINT: .*object_type/s, 'a type that there is not');
+refused(q{stripe_sync.backfill(ARRAY['custommer'])}, qr/22023.*no list of objects of type "custommer".*HINT: .*object_type/s, 'a type that there is not');
 refused(q{stripe_sync.backfill(ARRAY['mandate'])}, qr/22023.*"mandate"/s, 'a type that Stripe does not list');
 refused(q{stripe_sync.backfill(ARRAY[NULL])}, qr/22004/s, 'no type');
 refused(q{stripe_sync.backfill('{}')}, qr/22023/s, 'no types');
@@ -135,7 +135,7 @@ sub one_is_bad
 	return $result;
 }
 
-one_is_bad('no page at all', { page => { data => undef } }, qr/no page of a list/);
+one_is_bad('no page at all', { page => { data => undef } }, qr/could not parse list page/);
 one_is_bad('a list that never ends, without objects', { endless => 'empty' }, qr/does not end/);
 is(rows('customers'), 450, 'what it had is there');
 $row = one_is_bad('a list that never ends, the same again', { endless => 'same' }, qr/does not end/);
@@ -185,14 +185,14 @@ shop(q{SELECT count(*) FROM stripe_sync.create_tables(ARRAY['topup'])});
 $stripe->fault({ wrong_length => 1 }, path => '^/v1/topups$', query => StripeStub::pages_with(12, -1, @topups));
 $stripe->fault({ status => 500 }, path => "^/v1/topups/$topups[12]");
 $row = over(begin('topup'), 'one object that does not come, even alone', state => 'done', objects => 29);
-like($row->{error}, qr/\Atopup $topups[12] could not be read, not even alone: connection: [^\n]*\z/, 'is noted');
+like($row->{error}, qr/\Atopup $topups[12] could not be read, even by itself: connection: [^\n]*\z/, 'is noted');
 is(rows('topups'), 29, 'all others are there');
 is(shop(q{SELECT object_id || ' ' || field FROM stripe_sync.verify_mirror(ARRAY['topup'])}), "$topups[12] (incomplete)", 'the mirror knows what it lacks');
 $stripe->clear_faults;
 make_due();
 ok($node->poll_query_until('shop', 'SELECT count(*) = 30 FROM stripe.topups'), 'and it is read by itself');
 shop('DROP TABLE stripe.topups; TRUNCATE stripe_sync.job_record CASCADE');
-$row = one_is_bad('pages that break off, whatever their size', { malformed_json => TRUE }, qr{/v1/customers: 22P02: Stripe's answer is no page of a list: it was cut short}, skip => 2);
+$row = one_is_bad('pages that break off, whatever their size', { malformed_json => TRUE }, qr{/v1/customers: 22P02: could not parse list page: it is truncated}, skip => 2);
 $stripe->clear_faults;
 over(begin(qw(customer product)), 'and when they do no more', state => 'done');
 is(rows('customers'), 450, 'nothing has been passed over');
@@ -214,7 +214,7 @@ ok($node->poll_query_until('shop', 'SELECT count(*) = 0 FROM stripe_sync.reread'
 $stripe->fault({ first_object => { id => undef } }, path => '^/v1/customers$', times => 1);
 shop('TRUNCATE stripe.customers');
 $row = over(begin('customer'), 'an object without an id', state => 'done');
-like($row->{error}, qr/no object with an id/, 'is noted');
+like($row->{error}, qr/not an object of a known type with an id/, 'is noted');
 is(rows('customers'), 449, 'and costs itself alone');
 
 # ---- what is listed by parent, what is cut short, what is single ----

@@ -97,7 +97,7 @@ for my $wrong ('"true"', 'null', '1')
 {
 	empty();
 	$stripe->fault({ page => { has_more => json_value($wrong) } }, path => '^/v1/customers$');
-	like(over(begin('customer'), "has_more is $wrong", state => 'failed')->{error}, qr/has_more is neither true nor false/, 'is said');
+	like(over(begin('customer'), "has_more is $wrong", state => 'failed')->{error}, qr/"has_more" is not a single boolean/, 'is said');
 }
 
 empty();

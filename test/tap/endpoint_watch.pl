@@ -114,14 +114,14 @@ shop('SET client_min_messages = warning; SELECT stripe_sync.add_endpoint(' . lit
 reading('none at Stripe');
 is(trouble(), ' none', 'none at Stripe: it is seen');
 shop(q{SELECT count(*) FROM stripe_sync.add_default_alerts('ops')});
-tells('none at Stripe', ' none', qr/:warning: .*Webhook endpoint at Stripe:\*? Stripe has 0, and none is enabled/);
+tells('none at Stripe', ' none', qr/:warning: .*Webhook endpoint at Stripe:\*? Stripe has 0, but none is enabled/);
 
 # ---- one ----
 
 my $one = endpoint();
 recovers('one endpoint, and all is well');
 change($one, status => 'disabled');
-tells('disabled', "$one disabled", qr{https://shop\.example/1 \(\Q$one\E\) is disabled: nothing comes through it\. Mend it in Stripe's dashboard});
+tells('disabled', "$one disabled", qr{https://shop\.example/1 \(\Q$one\E\) is disabled: Stripe sends no events to it\. Mend it in Stripe's dashboard});
 change($one, status => 'enabled');
 recovers('enabled again');
 change($one, status => 'disabled');
@@ -158,7 +158,7 @@ recovers('all are subscribed to');
 my $two = endpoint(enabled_events => ['charge.failed']);
 recovers('one of two would do');
 change($one, status => 'disabled');
-tells('none of two would do', ' none', qr/Stripe has 2, and none is enabled, of API version \Q$version\E and subscribed/);
+tells('none of two would do', ' none', qr/Stripe has 2, but none is enabled, of API version \Q$version\E and subscribed/);
 change($two, enabled_events => ['*']);
 recovers('the other does');
 remove($one, $two);
@@ -211,9 +211,9 @@ sub fails
 	return;
 }
 
-fails('a list that does not end', { endless => 'same' }, qr/does not go on/);
-fails('empty pages without an end', { endless => 'empty' }, qr/does not go on/);
-fails('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
+fails('a list that does not end', { endless => 'same' }, qr/does not end/);
+fails('empty pages without an end', { endless => 'empty' }, qr/does not end/);
+fails('a malformed page', { malformed_json => TRUE }, qr/could not parse list page/);
 fails('what is no endpoint', { first_object => { enabled_events => 'x' } }, qr/no webhook endpoint/);
 fails('a key that is gone', { status => 401 }, qr/401/);
 $stripe->fault({ status => 500 }, path => LIST, times => 2);

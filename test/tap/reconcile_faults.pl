@@ -111,14 +111,14 @@ sub fails
 	return;
 }
 
-fails('a malformed page', { malformed_json => TRUE }, qr/no page of a list/);
-fails('a page without data', { page => { data => undef } }, qr/no page of a list/);
-fails('a list that does not end', { endless => 'same' }, qr/does not go on/);
-fails('empty pages', { endless => 'empty' }, qr/does not go on/);
+fails('a malformed page', { malformed_json => TRUE }, qr/could not parse list page/);
+fails('a page without data', { page => { data => undef } }, qr/could not parse list page/);
+fails('a list that does not end', { endless => 'same' }, qr/does not end/);
+fails('empty pages', { endless => 'empty' }, qr/does not end/);
 fails('a redirection', { redirect => 'https://example.com/' }, qr/302/);
 fails('an error that stays', { status => 400 }, qr/400/);
 $stripe->fault({ first_object => { id => undef } }, path => '^/v1/events', times => 1);
-like(reconciled('what is no event', state => 'done')->{error}, qr/is no event/, 'what is no event: is left out, and said');
+like(reconciled('what is no event', state => 'done')->{error}, qr/is not an event/, 'what is no event: is left out, and said');
 $stripe->clear_faults;
 $stripe->fault({ repeat => 3 }, path => '^/v1/events');
 reconciled('pages that overlap', state => 'done', missing => 0);
@@ -143,8 +143,8 @@ shop(q{
 $stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => StripeStub::pages_with(105, 99, @listed));
 my $lost = $listed[105];
 my $broken = reconciled('an event that does not come, even alone', state => 'done', objects => 599);
-is($broken->{error}, "event $lost could not be read, not even alone: the answer was cut short", 'is named');
-like(shop(q{SELECT payload->>'text' FROM stripe_sync.message}), qr/event $lost: it could not be read, not even alone\. It is given up until .*`SELECT stripe_sync\.reconcile\(\)`/, 'and told');
+is($broken->{error}, "event $lost could not be read, even by itself: the answer was cut short", 'is named');
+like(shop(q{SELECT payload->>'text' FROM stripe_sync.message}), qr/event $lost: it could not be read, even by itself\. It is not tried again until .*`SELECT stripe_sync\.reconcile\(\)`/, 'and told');
 shop(q{SELECT stripe_sync.drop_alert('failing'); SELECT stripe_sync.drop_destination('ops'); SELECT stripe_sync.resume('slack')});
 $stripe->clear_faults;
 $stripe->fault({ malformed_json => TRUE }, path => '^/v1/events', query => 'limit=(1[3-9]|[2-9]\d|\d{3})\b');
@@ -259,7 +259,7 @@ watermark_is('40 days');
 interval_is('1s');
 ok($node->poll_query_until('shop', q{SELECT count(*) > 0 FROM stripe_sync.job WHERE state = 'done' AND error ~ 'older than the 30 days'}), 'what Stripe lists no more is said in the job');
 interval_is('0');
-like(slurp_file($node->logfile), qr/WARNING: .*more than 30 days ago.*\n.*HINT: .*backfill/, 'and in the log, with what to do');
+like(slurp_file($node->logfile), qr/WARNING: .*older than 30 days.*\n.*HINT: .*backfill/, 'and in the log, with what to do');
 is(shop(q{SELECT at > now() - interval '1 hour' FROM stripe_sync.watermark}), 't', 'once');
 my ($ret, $out, $err) = $node->psql('shop', q{SELECT stripe_sync.reconcile('31 days')});
 like($err, qr/NOTICE: .*30 days.*\nHINT: .*backfill/, 'who asks for more is told');

@@ -378,7 +378,7 @@ deny('customer');
 make_due();
 becomes(wish('cus_denied', 'tries = 1'), 'what the mirror wants is put off');
 shop(q{SELECT stripe_sync.cancel_job(job) FROM stripe_sync.job_part WHERE object_id = 'cus_denied' AND state = 'waiting'});
-like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 1 given up job \d+ was called off/, 'and called off: it is incomplete for all that');
+like(incomplete(), qr/\Acustomer cus_denied \(incomplete\) 1 given up job \d+ was cancelled/, 'and called off: it is incomplete for all that');
 let();
 over(refetch('customer', 'cus_denied'), 'refetch()', state => 'done', error => undef);
 eventually('makes it whole', sub { incomplete() eq '' });
@@ -393,7 +393,7 @@ make_due();
 like(over($job, 'the second', state => 'failed')->{error}, qr/customer cus_1: P0001: not now/, 'it is given up, and the job says why');
 like(incomplete(), qr/\Acustomer cus_1 \(incomplete\) 2 given up customer cus_1: P0001/, 'so does verify_mirror()');
 is(shop(q{SELECT payload->>'text' FROM stripe_sync.message WHERE alert = 'failing'}),
-	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is given up until somebody mends it and runs `SELECT stripe_sync.refetch('customer', 'cus_1', '')`.}, 'system.event_failed tells which object, why, and what to run');
+	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is not tried again until somebody corrects the cause and runs `SELECT stripe_sync.refetch('customer', 'cus_1', '')`.}, 'system.event_failed tells which object, why, and what to run');
 let();
 over(refetch('customer', 'cus_1'), 'once it is mended, refetch()', state => 'done', error => undef);
 eventually('makes it whole', sub { incomplete() eq '' });

@@ -117,19 +117,19 @@ like(signed('evt_2', 'whsec_other'), qr/ERROR/, 'and no other');
 
 my ($ret, $out, $err) = $node->psql('shop', 'SELECT stripe_sync.create_webhook_endpoint(' . literal($url) . q{, '{invoice.paid,customer.created}')});
 is($out, $job, 'a URL that one was made for answers the same job');
-like($err, qr/NOTICE: .*already: we_\w+, kept as endpoint "default"/, 'and says so, with its name here');
+like($err, qr/NOTICE: .*already exists: we_\w+, stored as endpoint "default"/, 'and says so, with its name here');
 (undef, undef, $err) = $node->psql('shop', "CALL stripe_sync.wait_job($job)");
-like($err, qr/NOTICE: .*is kept as endpoint "default"$/m, 'who waits for the job is told the name');
+like($err, qr/NOTICE: .*is stored as endpoint "default"$/m, 'who waits for the job is told the name');
 raises('SELECT stripe_sync.create_webhook_endpoint(' . literal($url) . q{, '{charge.failed}')}, qr/42710.*HINT: .*dashboard/s, 'with other types it is refused');
 is(scalar(posts()), 1, 'and Stripe was asked once');
 my $second = 'https://shop.example/second';
 ($ret, my $next, $err) = $node->psql('shop', 'SELECT stripe_sync.create_webhook_endpoint(' . literal($second) . q{, '{*}')});
-like($err, qr/NOTICE: .*named by its id \(we_\.\.\.\).*HINT: .*wait_job\($next\) tells the name/s, 'another URL: it is said that default is taken');
+like($err, qr/NOTICE: .*named by its id \(we_\.\.\.\).*HINT: .*wait_job\($next\) shows the name/s, 'another URL: it is said that default is taken');
 $row = over($next, 'another URL');
 my ($other) = at_stripe($second);
 (undef, undef, $err) = $node->psql('shop', "CALL stripe_sync.wait_job($next)");
-like($err, qr/NOTICE: .*is kept as endpoint "$other->{id}"\nHINT: .*webhook\(payload, headers, '$other->{id}'\)/, 'another URL: who waits is told the name, and where to give it');
-like(slurp_file($node->logfile), qr/LOG:  webhook endpoint $other->{id} was made at Stripe, its secret is kept as endpoint "$other->{id}"/, 'another URL: the log has it too');
+like($err, qr/NOTICE: .*is stored as endpoint "$other->{id}"\nHINT: .*webhook\(payload, headers, '$other->{id}'\)/, 'another URL: who waits is told the name, and where to give it');
+like(slurp_file($node->logfile), qr/LOG:  webhook endpoint $other->{id} was created at Stripe, its secret is stored as endpoint "$other->{id}"/, 'another URL: the log has it too');
 is($row->{result}{endpoint}, $other->{id}, 'another URL: named by its id, as default is taken');
 is(signed('evt_3', $stripe->secret_of($other->{id}), $other->{id}), 'applied', 'another URL: its events are received under that name');
 is(signed('evt_4', $stripe->secret_of($made->{id})), 'applied', 'another URL: the first one keeps its secret');
@@ -185,7 +185,7 @@ is(scalar(grep { keys %$_ > 1 } values %keys), 0, 'each is the same request with
 my $at = 'https://shop.example/spoilt';
 $stripe->fault({ malformed_json => TRUE, deliver => TRUE }, method => 'POST', path => PATH, times => 1);
 $job = create($at, q{'{invoice.paid}'});
-ok($node->poll_query_until('shop', "SELECT error LIKE '%no webhook endpoint with its secret%' FROM stripe_sync.job WHERE id = $job"), 'an answer that cannot be read: it is said');
+ok($node->poll_query_until('shop', "SELECT error LIKE '%not a webhook endpoint with its secret%' FROM stripe_sync.job WHERE id = $job"), 'an answer that cannot be read: it is said');
 hasten();
 is(over($job, 'and asked for again')->{state} . at_stripe($at), 'done1', 'and once more it is one');
 
@@ -198,7 +198,7 @@ like(over(create('https://shop.example/bad', q{'{invoice.paid}'}), 'a 400')->{er
 shop('SELECT stripe_sync.set_api_key(' . literal(READER) . ')');
 $row = over(create('https://shop.example/reader', q{'{invoice.paid}'}), 'a key that may only read');
 is("$row->{state} " . at_stripe('https://shop.example/reader'), 'failed 0', 'a key that may only read makes none');
-like($row->{error}, qr/403.*must be allowed to write webhook endpoints.*add_endpoint/, 'and what to do is said');
+like($row->{error}, qr/403.*must have permission to write webhook endpoints.*add_endpoint/, 'and what to do is said');
 shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
 
 # ---- the other mode ----
@@ -265,7 +265,7 @@ shop(q{SELECT stripe_sync.pause('stripe')});
 $job = create('https://shop.example/yesterday', q{'{invoice.paid}'});
 shop("UPDATE stripe_sync.job_record SET started_at = now() - interval '1 day', state = 'running' WHERE id = $job");
 shop(q{SELECT stripe_sync.resume('stripe')});
-like(over($job, 'begun a day ago')->{error}, qr/not known whether Stripe made.*dashboard/, 'what was begun a day ago is not asked again: Stripe forgets the key');
+like(over($job, 'begun a day ago')->{error}, qr/not known whether Stripe created.*dashboard/, 'what was begun a day ago is not asked again: Stripe forgets the key');
 is(scalar(at_stripe('https://shop.example/yesterday')), 0, 'and is not made');
 
 # ---- the worker watches ----
