@@ -57,7 +57,7 @@ api_key_wrong_mode(const char *key, const char *account)
 		key_live == live)
 		return NULL;
 	return psprintf(
-		"the key is a %s key, but the endpoint of %s accepts %s events",
+		"the key is a %s key, but the endpoint of %s takes %s events",
 		key_live ? "live" : "test", account_words(account_owner(account)),
 		live ? "live" : "test");
 }
@@ -215,9 +215,9 @@ hint_to_set_key(const char *account)
 	char *owner = account_owner(account);
 
 	if (owner[0] == '\0')
-		return "There is no Stripe API key: call stripe_sync.set_api_key().";
+		return "There is no key for Stripe's API: call stripe_sync.set_api_key().";
 	return psprintf(
-		"There is no Stripe API key for account \"%s\": call stripe_sync.set_api_key('rk_...', %s).",
+		"There is no key for Stripe's API for account \"%s\": call stripe_sync.set_api_key('rk_...', %s).",
 		owner, quote_literal_cstr(owner));
 }
 
@@ -284,10 +284,11 @@ void
 api_key_require_for(const char *account)
 {
 	if (!api_key_reaches(account))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("there is no Stripe API key to read %s with",
-							   account_words(account)),
-						errhint("%s", hint_to_set_key(account))));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no key for Stripe's API to read %s with",
+						account_words(account)),
+				 errhint("%s", hint_to_set_key(account))));
 }
 
 /* Raise 55000 if there is no key at all. */
@@ -297,7 +298,7 @@ api_key_require(void)
 	if (!api_key_is_set())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no Stripe API key is set"),
+				 errmsg("there is no key for Stripe's API"),
 				 errhint("SELECT stripe_sync.set_api_key('rk_live_...')")));
 }
 

@@ -176,10 +176,9 @@ has_right_mode(EventPage *page, const Event *event)
 	if (++page->refused <= MAX_NOTED)
 		part_note(
 			page->part,
-			psprintf(
-				"%s is a %s event, but the account's endpoint accepts %s ones",
-				event->id, event->livemode ? "live" : "test",
-				live ? "live" : "test"));
+			psprintf("%s is a %s event, but the account's endpoint takes %s ones",
+					 event->id, event->livemode ? "live" : "test",
+					 live ? "live" : "test"));
 	return false;
 }
 

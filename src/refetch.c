@@ -297,10 +297,11 @@ check_is_requested(const Part *part, const FetchedObject *fetched)
 
 	if (type == NULL || strcmp(type, fetched->type->object) != 0 || id == NULL ||
 		(part->object_id[0] != '\0' && strcmp(id, part->object_id) != 0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-						errmsg("Stripe's answer is not %s \"%s\"",
-							   part->object_type, part->object_id),
-						answer_is_invalid()));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("Stripe's answer is another object, not %s \"%s\"",
+						part->object_type, part->object_id),
+				 answer_is_invalid()));
 }
 
 /*

@@ -51,7 +51,7 @@ shop('SELECT stripe_sync.set_api_key(' . literal(KEY) . ')');
 refused(q{SELECT stripe_sync.refetch('custommer', 'cus_1')}, qr/22023.*custommer.*HINT: .*object_type/s, 'a type that there is not');
 refused(q{SELECT stripe_sync.refetch('invoiceitem', NULL)}, qr/22004/, 'nothing');
 refused(q{SELECT stripe_sync.refetch('discount', 'di_1')}, qr/22023/, 'a type that cannot be retrieved');
-refused(q{SELECT stripe_sync.refetch('customer', '')}, qr/22023.*has an id/, 'an empty id, which would be a list');
+refused(q{SELECT stripe_sync.refetch('customer', '')}, qr/22023.*cannot be empty/, 'an empty id, which would be a list');
 refused(q{SELECT stripe_sync.refetch('balance', 'x')}, qr/22023.*HINT: .*refetch\('balance', ''\)/s, 'an id of what is there once');
 refused(q{SELECT stripe_sync.refetch('customer', repeat('x', 513))}, qr/22023.*512/, 'an id that is none');
 refused(q{SELECT stripe_sync.refetch('customer', 'cus_1', 'cus_1')}, qr/22023.*acct_/, 'an account that is none');
