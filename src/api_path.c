@@ -59,20 +59,3 @@ api_path_append_page(StringInfo path, const Part *part)
 		api_path_append(path, part->cursor);
 	}
 }
-
-/* PartKind.path of lists of objects */
-char *
-object_list_path(const Part *part)
-{
-	StringInfoData path;
-
-	initStringInfo(&path);
-	appendStringInfoString(
-		&path, api_path_with_id(part->list_path,
-								part->parent_id ? part->parent_id : ""));
-	api_path_append_page(&path, part);
-	if (part->since != DT_NOBEGIN && part->kind == &part_list)
-		appendStringInfo(&path, "&created[gte]=%lld",
-						 (long long) timestamptz_to_time_t(part->since));
-	return path.data;
-}

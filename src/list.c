@@ -16,6 +16,25 @@
 #define MAX_URL		512 /* bytes, of the rest of a page */
 #define MAX_SECONDS INT64CONST(100000000000) /* a later time is not believed */
 
+/* ---- the request ---- */
+
+/* PartKind.path of lists of objects */
+char *
+object_list_path(const Part *part)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfoString(
+		&path, api_path_with_id(part->list_path,
+								part->parent_id ? part->parent_id : ""));
+	api_path_append_page(&path, part);
+	if (part->since != DT_NOBEGIN && part->kind == &part_list)
+		appendStringInfo(&path, "&created[gte]=%lld",
+						 (long long) timestamptz_to_time_t(part->since));
+	return path.data;
+}
+
 /* ---- the page ---- */
 
 /* The id of the object that the list belongs to, "" for a list of the account */
@@ -217,7 +236,7 @@ object_list_add_rests(Part *part, const FetchedObject *fetched)
 			part_note(
 				part,
 				psprintf(
-					"%s %s: its %s are incomplete, and the page has no url for the rest",
+					"%s %s: its %s are incomplete, and the page has no usable url for the rest",
 					fetched->type->object, fetched->id, page->field));
 	}
 }

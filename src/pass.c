@@ -129,7 +129,7 @@ look_at_all(void)
 {
 	for (int i = 0; i < lengthof(parts); i++)
 		parts[i].next = DT_NOBEGIN;
-	runner_look();
+	runner_claim_soon();
 }
 
 /* A clock that was set back would have us wait for what is long over. */
@@ -174,7 +174,7 @@ pass_woken(void)
 
 	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
 	parts[PART_JOB].next = DT_NOBEGIN;
-	runner_look();
+	runner_claim_soon();
 	for (int i = 0; i < lengthof(unhurried); i++)
 		parts[unhurried[i]].next = Min(parts[unhurried[i]].next, soon);
 }
@@ -195,7 +195,7 @@ pass_turn(TimestampTz *next)
 		return busy;
 	stirs = busy;
 	mind_the_clock(now);
-	if (runner_is_called())
+	if (runner_has_news())
 		parts[PART_JOB].next = DT_NOBEGIN;
 	for (int i = 0; i < lengthof(parts); i++)
 		if (now >= parts[i].next && parts[i].turn(&parts[i].next))
@@ -208,7 +208,7 @@ pass_turn(TimestampTz *next)
 	if (stirs)
 	{
 		parts[PART_CLAIM].next = DT_NOBEGIN;
-		runner_look();
+		runner_claim_soon();
 	}
 	*next = sender_next();
 	for (int i = 0; i < lengthof(parts); i++)
@@ -247,7 +247,7 @@ pass_land(long milliseconds, void (*interrupts)(void))
 	TimestampTz next;
 
 	closed = true;
-	runner_drop();
+	runner_release_all();
 	sender_close();
 	while (!sender_idle() && GetCurrentTimestamp() < until)
 	{
@@ -264,6 +264,6 @@ pass_land(long milliseconds, void (*interrupts)(void))
 void
 pass_finish(void)
 {
-	runner_drop();
+	runner_release_all();
 	sender_release_all();
 }

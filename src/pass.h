@@ -22,10 +22,10 @@ extern void escalate_end_windows(void);
 
 /* False when nothing is due before *next. */
 extern bool runner_turn(TimestampTz *next, bool *stirs);
-extern void runner_look(void);
-extern bool runner_is_called(void);
+extern void runner_claim_soon(void);
+extern bool runner_has_news(void);
 extern bool runner_idle(void);
-extern void runner_drop(void);
+extern void runner_release_all(void);
 
 /* ---- in reclaim.c ---- */
 extern void runner_reclaim(void);

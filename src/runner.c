@@ -172,7 +172,7 @@ claim_due_parts(void)
 
 /* Something was committed that may have made parts due. */
 void
-runner_look(void)
+runner_claim_soon(void)
 {
 	claim_requested = true;
 }
@@ -375,7 +375,7 @@ runner_turn(TimestampTz *next, bool *stirs)
 
 /* Has an answer arrived that is to be written? */
 bool
-runner_is_called(void)
+runner_has_news(void)
 {
 	return client_has_news();
 }
@@ -388,7 +388,7 @@ runner_idle(void)
 
 /* Release all parts; requests whose answers are missing are made again. */
 void
-runner_drop(void)
+runner_release_all(void)
 {
 	release_all_parts(0);
 }

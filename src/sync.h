@@ -44,9 +44,9 @@ extern void kinds_init(void); /* registers all of them */
 extern void api_path_append(StringInfo path, const char *text);
 extern char *api_path_with_id(const char *pattern, const char *id);
 extern void api_path_append_page(StringInfo path, const Part *part);
-extern char *object_list_path(const Part *part);
 
 /* ---- in list.c ---- */
+extern char *object_list_path(const Part *part);
 extern bool object_list_write_page(Part *part, const ApiCall *call);
 extern bool object_list_table_changed(Part *part);
 extern TimestampTz object_created(JsonbContainer *object);

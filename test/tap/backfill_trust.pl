@@ -117,7 +117,7 @@ cmp_ok(shop("SELECT count(*) FROM stripe_sync.job_part WHERE job = $row->{id}"),
 $stripe->clear_faults;
 $stripe->fault({ first_object => { subscriptions => { object => 'list', has_more => TRUE, url => 'https://evil.example/', data => [] } } }, path => '^/v1/customers$');
 $row = over(begin('customer'), 'a page whose rest is elsewhere', state => 'done');
-like($row->{error}, qr/subscriptions are cut short/, 'is noted, and not asked for');
+like($row->{error}, qr/subscriptions are incomplete/, 'is noted, and not asked for');
 
 # ---- created_since, and lists by parent ----
 

@@ -214,7 +214,7 @@ sub fails
 fails('a list that does not end', { endless => 'same' }, qr/does not end/);
 fails('empty pages without an end', { endless => 'empty' }, qr/does not end/);
 fails('a malformed page', { malformed_json => TRUE }, qr/could not parse list page/);
-fails('what is no endpoint', { first_object => { enabled_events => 'x' } }, qr/no webhook endpoint/);
+fails('what is no endpoint', { first_object => { enabled_events => 'x' } }, qr/invalid webhook endpoint/);
 fails('a key that is gone', { status => 401 }, qr/401/);
 $stripe->fault({ status => 500 }, path => LIST, times => 2);
 recovers('a 500');
