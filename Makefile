@@ -92,8 +92,9 @@ OBJS = \
 	src/reread.o \
 	src/timed.o \
 	src/handler.o \
+	src/handler_call.o \
 	src/handler_setup.o \
-	src/test_handler.o \
+	src/handler_trial.o \
 	src/held.o \
 	src/replay.o \
 	src/refused_delivery.o \
@@ -120,10 +121,15 @@ OBJS = \
 	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/default_alerts.o \
 	src/outbox_hooks.o \
-	src/group.o \
+	src/incident_key.o \
+	src/alerted.o \
 	src/burst.o \
+	src/incident_row.o \
 	src/incident.o \
+	src/incident_close.o \
+	src/incident_text.o \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
@@ -135,8 +141,8 @@ OBJS = \
 	src/template_filter.o \
 	src/template_link.o \
 	src/money.o \
-	src/blocks.o \
-	src/blocks_fit.o \
+	src/block_kit.o \
+	src/block_limits.o \
 	src/outbox.o \
 	src/claim.o \
 	src/flight.o \
@@ -174,7 +180,7 @@ OBJS = \
 	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
-	src/escalate.o \
+	src/escalation.o \
 	src/silence.o \
 	src/prune.o \
 	src/backup.o \
