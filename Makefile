@@ -141,6 +141,8 @@ OBJS = \
 	src/template_filter.o \
 	src/template_link.o \
 	src/money.o \
+	src/mrkdwn.o \
+	src/block_json.o \
 	src/block_kit.o \
 	src/block_limits.o \
 	src/outbox.o \

@@ -294,7 +294,7 @@ incident_queue_closed(const Incident *incident, const Event *event)
 							 GetCurrentTimestamp(), event);
 	}
 	text = psprintf(":white_check_mark: Resolved by `%s`%s: %s",
-					blocks_escape(event->type), times,
+					mrkdwn_escape(event->type), times,
 					incident_first_line(incident));
 	if (!webhook || !flood_at(incident->destination, 0))
 		reply(incident, text, event);

@@ -34,7 +34,7 @@ incident_first_line(const Incident *incident)
 {
 	const char *text = incident->text;
 
-	return blocks_cut(pnstrdup(text, strcspn(text, "\n")), FIRST_LINE);
+	return mrkdwn_cut(pnstrdup(text, strcspn(text, "\n")), FIRST_LINE);
 }
 
 /* Append to the status line, with a separator; nothing for NULL or "". */
@@ -94,7 +94,7 @@ status_line(const Incident *incident, const IncidentCounts *counts)
 	if (!is_for_customer(incident))
 		append_status(
 			&status,
-			blocks_escape(incident->alert[0] == '@' ? "" : incident->alert));
+			mrkdwn_escape(incident->alert[0] == '@' ? "" : incident->alert));
 	append_status(&status, incident->footer);
 	return status.len > 0 ? status.data : NULL;
 }
@@ -111,14 +111,14 @@ headline(const Incident *incident, const IncidentCounts *counts)
 	if (strcmp(incident->kind, "rollup") == 0)
 		return psprintf(
 			"*%lld more* of `%s` since %s, for example:\n%s",
-			(long long) counts->opening, blocks_escape(incident->alert),
+			(long long) counts->opening, mrkdwn_escape(incident->alert),
 			slack_date(incident->opened_at), incident_first_line(incident));
 	if (strcmp(incident->kind, "digest") == 0)
 		return psprintf("*More than %d alerts in an hour:* %lld more since %s, "
 						"counted here instead of sent: %s",
 						guc_max_alerts_per_hour, (long long) counts->opening,
 						slack_date(incident->opened_at),
-						blocks_escape(alerted_count_by_rule(incident->id)));
+						mrkdwn_escape(alerted_count_by_rule(incident->id)));
 	return incident->text;
 }
 

@@ -161,8 +161,8 @@ extern void argument_required(FunctionCallInfo fcinfo, int number,
 typedef enum AdvisoryKind
 {
 	ADVISORY_CHILDREN = 1, /* a parent's name, one of 1,024: children.c */
-	ADVISORY_GROUP,		   /* an alert's group: group.c */
-	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
+	ADVISORY_GROUP,		   /* an alert's group: incident_key.c */
+	ADVISORY_DESTINATION,  /* messages to it are counted: incident_key.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
@@ -519,25 +519,27 @@ extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 
-/* ---- in template.c: {{path | filter}} and what stands for it ---- */
-extern void template_check(const char *text); /* raises 22023 */
-extern char *template_render(const char *text, Event *event);
+/* ---- in template_parse.c, template.c, template_blocks.c ---- */
+extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+extern char *template_render(const char *text, Event *event);
 extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 
-/* ---- in money.c: minor units, as people write them ---- */
+/* ---- in money.c: amounts in minor units, as people write them ---- */
 extern char *money_format(int64 amount, const char *currency);
 
-/* ---- in blocks.c: Block Kit, within Slack's sizes ---- */
-extern char *blocks_escape(const char *text);
-extern char *blocks_cut(const char *mrkdwn, int characters);
+/* ---- in mrkdwn.c: Slack's markup ---- */
+extern char *mrkdwn_escape(const char *text);
+extern char *mrkdwn_cut(const char *mrkdwn, int characters);
+
+/* ---- in block_limits.c, block_kit.c: payloads within Slack's limits ---- */
 extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
 
-/* An alert's message: what happened, and a line of how it stands. */
+/* An alert's message */
 typedef struct MessageParts
 {
 	const char *text;	  /* mrkdwn, escaped */
-	Jsonb *blocks;		  /* the author's, instead of a section, or NULL */
+	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
 	const char *severity; /* info, warning, critical; NULL: none */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
 	bool resolved;
@@ -592,10 +594,7 @@ typedef struct Outgoing
 /* The message's id; 0 when one with its key, or such a change, waits already. */
 extern int64 outbox_enqueue(const Outgoing *outgoing);
 
-/*
- * Set by alert_init().  They run in the engine's scope; destination_dropped
- * runs within the caller's SPI connection.
- */
+/* Set by alert_init().  They run in the engine's scope. */
 typedef struct OutboxHooks
 {
 	/* The current payload of an incident's message, NULL: as it was queued */

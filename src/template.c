@@ -55,7 +55,7 @@ value_safe(const Render *render, const TemplateValue *value)
 
 		text = psprintf("%.*s…", kept, text);
 	}
-	return blocks_escape(text);
+	return mrkdwn_escape(text);
 }
 
 static char *

@@ -183,7 +183,7 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 		value->kind = VALUE_MARKUP;
 		value->text = psprintf(
 			"<%s|%s>", url,
-			blocks_escape(blocks_cut(text, TEMPLATE_VALUE_CHARS)));
+			mrkdwn_escape(mrkdwn_cut(text, TEMPLATE_VALUE_CHARS)));
 	}
 }
 
