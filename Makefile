@@ -136,6 +136,8 @@ OBJS = \
 	src/trouble.o \
 	src/recovered.o \
 	src/template.o \
+	src/template_blocks.o \
+	src/template_preview.o \
 	src/template_parse.o \
 	src/template_path.o \
 	src/template_filter.o \

@@ -105,7 +105,8 @@ push_body(JsonbInState *state, const MessageParts *parts, const char *head,
 	}
 	if (text == NULL || mrkdwn_is_blank(text))
 		text = "(none)";
-	blocks_push_section(state, mrkdwn_cut(psprintf("%s%s", head, text), MAX_SECTION));
+	blocks_push_section(state,
+						mrkdwn_cut(psprintf("%s%s", head, text), MAX_SECTION));
 }
 
 /* Escape each line; the line breaks stay. */
@@ -137,7 +138,8 @@ blocks_plain(const char *text, Jsonb *blocks)
 	JsonbInState state = {0};
 
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
-	blocks_push_string(&state, "text", mrkdwn_cut(escape_lines(text), MAX_FALLBACK));
+	blocks_push_string(&state, "text",
+					   mrkdwn_cut(escape_lines(text), MAX_FALLBACK));
 	if (blocks != NULL && !blocks_are_none(blocks))
 	{
 		blocks_push_key(&state, "blocks");

@@ -24,9 +24,9 @@ const BlocksRoom blocks_room = {50, 13200};
 
 typedef enum SizeKind
 {
-	LIMIT_TEXT, /* cut, with "…" at its end */
-	LIMIT_NAME, /* cut; Slack only returns it */
-	LIMIT_URL,	/* left out if too long: half an address leads elsewhere */
+	LIMIT_TEXT,		 /* cut, with "…" at its end */
+	LIMIT_NAME,		 /* cut; Slack only returns it */
+	LIMIT_URL,		 /* left out if too long: half an address leads elsewhere */
 	LIMIT_NEEDED_URL /* left out with the object that it is a field of */
 } SizeKind;
 
@@ -254,7 +254,7 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 			cut_string(value, LIMIT_TEXT, characters ? characters : 3000));
 	else if (value->type == jbvString && limit != NULL)
 		blocks_push_text(&fit->state, WJB_VALUE,
-					cut_string(value, limit->kind, limit->characters));
+						 cut_string(value, limit->kind, limit->characters));
 	else
 		compat_push_jsonb(&fit->state, WJB_VALUE, value);
 }
@@ -393,7 +393,7 @@ blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 			continue;
 		}
 		fitted = fit_block_in(block->val.binary.data,
-						 room.characters - (last ? 0 : NOTE_SIZE));
+							  room.characters - (last ? 0 : NOTE_SIZE));
 		full = fitted == NULL;
 		if (full)
 			continue;

@@ -1,9 +1,9 @@
 /*
  * template_filter.c
- *		Filters: what a value goes through before it is put into a message.
+ *		Filters, which convert a value before it is put into a message.
  *
- * A value that a filter can't make sense of is left as it is, and a missing one
- * stays missing: an alert must go out whatever Stripe sends.
+ * A filter leaves a value that it can't convert unchanged, and a missing one
+ * missing: an alert must be sent whatever Stripe sends.
  */
 #include "template.h"
 
@@ -21,7 +21,7 @@ set_text(TemplateValue *value, char *text)
 	value->text = text;
 }
 
-/* What the value is as text by now; NULL when there is none, or markup. */
+/* The value as text; NULL if it is missing, or markup already. */
 static char *
 text_of(TemplateValue *value)
 {
@@ -30,7 +30,7 @@ text_of(TemplateValue *value)
 	return value->kind == VALUE_TEXT ? value->text : NULL;
 }
 
-/* A whole number, or a string of one (Stripe's decimals). */
+/* An integer, or a string with one: Stripe sends decimals as strings. */
 static bool
 integer_of(const TemplateValue *value, int64 *number)
 {
@@ -51,6 +51,7 @@ integer_of(const TemplateValue *value, int64 *number)
 	return errno == 0 && end != text && *end == '\0';
 }
 
+/* A number, or a string with one */
 static bool
 is_number(const TemplateValue *value)
 {
@@ -72,7 +73,10 @@ is_currency_code(const char *text)
 				  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3;
 }
 
-/* The currency of an amount: named, at a path, or of what is around it. */
+/*
+ * The currency of an amount: a code (money:eur), the value of a path
+ * (money:presentment_currency), or that of the enclosing object; NULL if unknown.
+ */
 static char *
 currency_of(Render *render, const TemplateFilter *filter,
 			const TemplateValue *value)
@@ -90,8 +94,9 @@ currency_of(Render *render, const TemplateFilter *filter,
 }
 
 /*
- * An amount whose currency isn't known, or that has a fraction of a minor unit
- * (a price's unit_amount_decimal), says what it is rather than mislead.
+ * money, money:CURRENCY.  An amount of unknown currency, or with a fraction of a
+ * minor unit (a price's unit_amount_decimal), is shown in minor units and says
+ * so.
  */
 static void
 apply_money(Render *render, const TemplateFilter *filter, TemplateValue *value)
@@ -112,7 +117,10 @@ apply_money(Render *render, const TemplateFilter *filter, TemplateValue *value)
 
 /* ---- times ---- */
 
-/* Slack shows a time in each reader's own zone, and the text where it can't. */
+/*
+ * A time in seconds since 1970.  Slack shows it in the reader's time zone; where
+ * there is no markup it is text, in UTC.
+ */
 static void
 set_time(Render *render, TemplateValue *value, const char *slack_format,
 		 const char *format)
@@ -149,6 +157,7 @@ apply_day(Render *render, const TemplateFilter *filter, TemplateValue *value)
 
 /* ---- links ---- */
 
+/* The label: the id, or the value of the path (link:number). */
 static char *
 link_text(Render *render, const TemplateFilter *filter, const char *id)
 {
@@ -160,7 +169,7 @@ link_text(Render *render, const TemplateFilter *filter, const char *id)
 	return named.kind == VALUE_JSON ? template_text(&named.json) : pstrdup(id);
 }
 
-/* Where markup isn't understood: the text alone, or the address alone. */
+/* link, link:LABEL: without markup the label alone, in an address the URL. */
 static void
 apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -214,7 +223,7 @@ apply_default(Render *render, const TemplateFilter *filter, TemplateValue *value
 		set_text(value, filter->argument);
 }
 
-/* How many an array, or one of Stripe's lists, has; "10+" when it has more. */
+/* Elements of an array or of a list of Stripe's; "10+" if has_more is set. */
 static void
 apply_count(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -250,6 +259,7 @@ static const TemplateFilterKind kinds[] = {
 	{"default", ARGUMENT_TEXT, apply_default},
 };
 
+/* NULL if there is no such filter. */
 const TemplateFilterKind *
 template_filter_kind(const char *name)
 {
@@ -259,7 +269,7 @@ template_filter_kind(const char *name)
 	return NULL;
 }
 
-/* All of them, for a hint. */
+/* The names of all filters, for a hint */
 const char *
 template_filter_names(void)
 {
