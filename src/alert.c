@@ -127,17 +127,36 @@ lock_body(void *arg)
 	role_leave(&scope);
 }
 
+/* The event as the rule sees it.  One without "created" happens now. */
+static Occurrence
+occurrence_of(const Alert *alert, Event *event)
+{
+	return (Occurrence){.alert = alert,
+						.event = event,
+						.group = alert->group,
+						.destination = alert->destination,
+						.class = burst_class(alert, event),
+						.created = event->has_created ? event->created
+													  : GetCurrentTimestamp()};
+}
+
+/*
+ * Open, count or close.  The statements are planned for indexes, because their
+ * plans are kept and may be made while the tables are empty.
+ */
 static void
 apply_body(void *arg)
 {
 	Application *application = arg;
 	RoleScope scope = role_enter_engine();
 	int nest = engine_plan_for_indexes();
+	Occurrence occurrence = occurrence_of(application->alert,
+										  application->event);
 
-	if (application->alert->closes)
-		incident_closing(application->alert, application->event);
+	if (occurrence.alert->closes)
+		incident_closing(&occurrence);
 	else
-		incident_opening(application->alert, application->event);
+		incident_opening(&occurrence);
 	engine_plan_as_before(nest);
 	role_leave(&scope);
 }

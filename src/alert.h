@@ -167,9 +167,8 @@ extern void incident_queue_repeated(const Incident *incident, bool again,
 extern void incident_queue_closed(const Incident *incident, const Event *event);
 
 /* ---- in incident.c, incident_close.c: a rule is applied to an event ---- */
-extern Occurrence occurrence_of(const Alert *alert, Event *event);
-extern void incident_opening(const Alert *alert, Event *event);
-extern void incident_closing(const Alert *alert, Event *event);
+extern void incident_opening(const Occurrence *occurrence);
+extern void incident_closing(const Occurrence *occurrence);
 
 /* ---- in incident_end.c: closed without an event ---- */
 extern void incident_end_group_changed(const char *alert);

@@ -199,38 +199,24 @@ count_again(const Occurrence *occurrence, int64 id)
 	incident_queue_repeated(&incident, again, occurrence->event);
 }
 
-/* The event as the rule sees it.  One without "created" happens now. */
-Occurrence
-occurrence_of(const Alert *alert, Event *event)
-{
-	return (Occurrence){.alert = alert,
-						.event = event,
-						.group = alert->group,
-						.destination = alert->destination,
-						.class = burst_class(alert, event),
-						.created = event->has_created ? event->created
-													  : GetCurrentTimestamp()};
-}
-
 /*
  * Apply a rule to an event that it matches.  One that is older than the event
  * that closed its group is noted, so that it is not looked at again, and opens
  * nothing.
  */
 void
-incident_opening(const Alert *alert, Event *event)
+incident_opening(const Occurrence *occurrence)
 {
-	Occurrence occurrence = occurrence_of(alert, event);
 	int64 open;
 
-	if (alerted_before(&occurrence))
+	if (alerted_before(occurrence))
 		return;
-	incident_close_expired(&occurrence);
-	open = incident_find_open(&occurrence);
-	if (alerted_closed_since(&occurrence))
-		alerted_insert(&occurrence, 0, false);
+	incident_close_expired(occurrence);
+	open = incident_find_open(occurrence);
+	if (alerted_closed_since(occurrence))
+		alerted_insert(occurrence, 0, false);
 	else if (open != 0)
-		count_again(&occurrence, open);
+		count_again(occurrence, open);
 	else
-		open_for(&occurrence);
+		open_for(occurrence);
 }

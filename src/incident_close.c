@@ -67,23 +67,22 @@ close_in_collector(const Occurrence *occurrence, int64 id)
 
 /* Apply a rule to an event whose type fits closed_by. */
 void
-incident_closing(const Alert *alert, Event *event)
+incident_closing(const Occurrence *occurrence)
 {
-	Occurrence occurrence = occurrence_of(alert, event);
 	int64 open;
 	int64 collector;
 
-	if (alerted_before(&occurrence) || fails_again(event, false))
+	if (alerted_before(occurrence) || fails_again(occurrence->event, false))
 		return;
-	incident_close_expired(&occurrence);
-	open = incident_find_open(&occurrence);
-	collector = open == 0 ? alerted_find_collector(&occurrence) : 0;
-	if (open != 0 && alerted_opened_since(&occurrence, open))
+	incident_close_expired(occurrence);
+	open = incident_find_open(occurrence);
+	collector = open == 0 ? alerted_find_collector(occurrence) : 0;
+	if (open != 0 && alerted_opened_since(occurrence, open))
 		return; /* it came late: the failure is newer */
-	if (open != 0 || collector != 0 || alert->group_by != NULL)
-		alerted_insert(&occurrence, open != 0 ? open : collector, true);
+	if (open != 0 || collector != 0 || occurrence->alert->group_by != NULL)
+		alerted_insert(occurrence, open != 0 ? open : collector, true);
 	if (open != 0)
-		close_incident(&occurrence, open);
+		close_incident(occurrence, open);
 	else if (collector != 0)
-		close_in_collector(&occurrence, collector);
+		close_in_collector(occurrence, collector);
 }
