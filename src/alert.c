@@ -8,8 +8,8 @@
  * others.  If one fails the step fails and is run again; the rules that
  * succeeded count the event once (alerted.c).
  *
- * The jsonpaths of a rule are evaluated under a time limit, with the caller's
- * rights and settings; all else runs in the engine's scope.
+ * The jsonpaths of a rule are evaluated under a time limit (timed.c) and run no
+ * SQL; all else runs in the engine's scope.
  */
 #include "stripe_sync.h"
 

@@ -36,13 +36,13 @@ read_rule(Rows *row)
 }
 
 static int
-compare_names(const ListCell *a, const ListCell *b)
+compare_rules(const ListCell *a, const ListCell *b)
 {
 	return strcmp(((Alert *) lfirst(a))->name, ((Alert *) lfirst(b))->name);
 }
 
 static SetupCache rules = {
-	.table = "alert", .read = read_rule, .compare = compare_names};
+	.table = "alert", .read = read_rule, .compare = compare_rules};
 
 /* Does an event of this type close incidents of the rule (closed_by)? */
 bool

@@ -78,7 +78,7 @@ head_of(const MessageParts *parts)
  * user's own don't say that the incident is resolved, so this line does.
  */
 static char *
-status_line(const MessageParts *parts)
+context_text(const MessageParts *parts)
 {
 	const char *mark = "";
 
@@ -166,7 +166,7 @@ blocks_message(const MessageParts *given)
 
 	if (parts.blocks != NULL && blocks_are_none(parts.blocks))
 		parts.blocks = NULL;
-	status = status_line(&parts);
+	status = context_text(&parts);
 	if (status != NULL)
 	{
 		room.blocks--;

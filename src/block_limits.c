@@ -103,7 +103,7 @@ find_limit(const char *type, const JsonbValue *key)
 
 /* Is it an address that is blank or too long? */
 static bool
-is_left_out(const SizeLimit *limit, const JsonbValue *value)
+is_invalid_url(const SizeLimit *limit, const JsonbValue *value)
 {
 	char *text;
 
@@ -151,7 +151,7 @@ is_unusable(const JsonbValue *object)
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		if (limit != NULL && limit->kind == LIMIT_NEEDED_URL &&
-			is_left_out(limit, &value))
+			is_invalid_url(limit, &value))
 			return true;
 		if (is_named(&key, "elements") && value.type == jbvBinary &&
 			JsonContainerIsArray(value.val.binary.data) &&
@@ -240,7 +240,7 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 	const SizeLimit *limit = find_limit(type, key);
 	bool is_text = is_text_object(type) && is_named(key, "text");
 
-	if (is_left_out(limit, value) || is_unusable(value))
+	if (is_invalid_url(limit, value) || is_unusable(value))
 		return;
 	compat_push_jsonb(&fit->state, WJB_KEY, key);
 	if (json_is_object(value))

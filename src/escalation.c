@@ -132,7 +132,7 @@ escalate_end_windows(void)
 
 /* When the next repetition is due; DT_NOEND if none is. */
 static TimestampTz
-next_due(void)
+next_escalation(void)
 {
 	static EngineStatement select = {
 		"SELECT escalate_at FROM stripe_sync.incident_record"
@@ -155,7 +155,7 @@ escalate_due(TimestampTz *next)
 	foreach(cell, guc_escalate_after > 0 ? ids : NIL)
 		repeat_incident(*(int64 *) lfirst(cell));
 	/* one that is due still is locked by another session */
-	*next = Max(next_due(), GetCurrentTimestamp() + USECS_PER_SEC);
+	*next = Max(next_escalation(), GetCurrentTimestamp() + USECS_PER_SEC);
 	engine_plan_as_before(nest);
 	return ids != NIL;
 }

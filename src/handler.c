@@ -42,13 +42,13 @@ read_handler(Rows *row)
 }
 
 static int
-compare_names(const ListCell *a, const ListCell *b)
+compare_handlers(const ListCell *a, const ListCell *b)
 {
 	return strcmp(((Handler *) lfirst(a))->name, ((Handler *) lfirst(b))->name);
 }
 
 static SetupCache handlers = {
-	.table = "handler", .read = read_handler, .compare = compare_names};
+	.table = "handler", .read = read_handler, .compare = compare_handlers};
 
 static Handler *
 copy_handler(const Handler *handler)

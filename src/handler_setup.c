@@ -20,7 +20,7 @@
 
 /* Argument "number" as text.  Raises 22004 if it is NULL. */
 static char *
-required_text(FunctionCallInfo fcinfo, int number, const char *what)
+handler_required_text(FunctionCallInfo fcinfo, int number, const char *what)
 {
 	if (PG_ARGISNULL(number))
 		ereport(
@@ -34,7 +34,7 @@ required_text(FunctionCallInfo fcinfo, int number, const char *what)
 
 /* Raise 22023 for a name that a step of every event has, or an empty one. */
 static void
-check_names(const char *name, const char *event_type)
+check_handler_names(const char *name, const char *event_type)
 {
 	if (name[0] == '\0' || strlen(name) > 63)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -131,8 +131,8 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 		" role = excluded.role, search_path = excluded.search_path,"
 		" path_owners = excluded.path_owners, deferred = excluded.deferred,"
 		" stopped_at = NULL"};
-	char *name = required_text(fcinfo, 0, "name");
-	char *event_type = required_text(fcinfo, 1, "event type");
+	char *name = handler_required_text(fcinfo, 0, "name");
+	char *event_type = handler_required_text(fcinfo, 1, "event type");
 	char *owner;
 	char *function = check_function(
 		PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2), &owner);
@@ -141,7 +141,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 	NotedPath *path = path_resolved();
 	RoleScope scope;
 
-	check_names(name, event_type);
+	check_handler_names(name, event_type);
 	scope = role_enter_engine();
 	if (!is_registered(name, event_type))
 		event_type_remark(event_type, false);
@@ -170,7 +170,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 {
 	static EngineStatement delete = {
 		"DELETE FROM stripe_sync.handler WHERE name = $1"};
-	char *name = required_text(fcinfo, 0, "name");
+	char *name = handler_required_text(fcinfo, 0, "name");
 	RoleScope scope = role_enter_engine();
 
 	if (statement_exec(&delete, ARGS(arg_text(name))) == 0)

@@ -56,7 +56,7 @@ is_resolved(const Incident *incident)
 }
 
 static bool
-is_single(const Incident *incident)
+is_single_incident(const Incident *incident)
 {
 	return strcmp(incident->kind, "single") == 0;
 }
@@ -76,19 +76,19 @@ is_for_customer(const Incident *incident)
  * rule, and a link to the event.  NULL if there is nothing to say.
  */
 static char *
-status_line(const Incident *incident, const IncidentCounts *counts)
+incident_status(const Incident *incident, const IncidentCounts *counts)
 {
 	StringInfoData status;
 
 	initStringInfo(&status);
-	if (is_single(incident) && counts->opening > 1)
+	if (is_single_incident(incident) && counts->opening > 1)
 		append_status(&status, psprintf("%lld times, last %s",
 										(long long) counts->opening,
 										slack_date(counts->last_at)));
 	if (is_resolved(incident))
 		append_status(&status,
 					  psprintf("Resolved %s", slack_date(incident->closed_at)));
-	if (!is_single(incident) && counts->closing > 0)
+	if (!is_single_incident(incident) && counts->closing > 0)
 		append_status(&status, psprintf("%lld of them resolved since",
 										(long long) counts->closing));
 	if (!is_for_customer(incident))
@@ -103,7 +103,7 @@ status_line(const Incident *incident, const IncidentCounts *counts)
 static char *
 headline(const Incident *incident, const IncidentCounts *counts)
 {
-	if (!is_single(incident) && is_for_customer(incident))
+	if (!is_single_incident(incident) && is_for_customer(incident))
 		return psprintf("*%lld more* since %s, for example:\n%s",
 						(long long) counts->opening,
 						slack_date(incident->opened_at),
@@ -133,7 +133,7 @@ incident_payload(const Incident *incident, const char *method)
 	MessageParts parts = {.text = headline(incident, &counts),
 						  .blocks = incident->blocks,
 						  .severity = incident->severity,
-						  .status = status_line(incident, &counts),
+						  .status = incident_status(incident, &counts),
 						  .resolved = is_resolved(incident),
 						  .is_update = strcmp(method, "update") == 0};
 

@@ -52,7 +52,7 @@ read_object_body(void *arg)
 
 /* An object of the mirror, read once for a message; NULL if not found. */
 static Jsonb *
-read_object(Render *render, const CatalogType *type, const char *id)
+mirror_object(Render *render, const CatalogType *type, const char *id)
 {
 	MirrorFinding *finding;
 	ListCell *cell;
@@ -113,7 +113,7 @@ find_by_prefix(Render *render, const char *id)
 
 		if (type->id_prefix != NULL && strlen(type->id_prefix) == length &&
 			strncmp(id, type->id_prefix, length) == 0 && has_rows_by_id(type))
-			data = read_object(render, type, id);
+			data = mirror_object(render, type, id);
 	}
 	return data;
 }
@@ -132,7 +132,7 @@ find_by_field(Render *render, const char *field, const char *id)
 		field += *field == '_';
 		type = catalog_find(field, strlen(field));
 		if (has_rows_by_id(type))
-			return read_object(render, type, id);
+			return mirror_object(render, type, id);
 	}
 	return NULL;
 }

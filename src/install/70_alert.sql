@@ -1,4 +1,4 @@
-/* ---- alerts: which events make which message; incidents ---- */
+/* ---- alerts: rules and incidents ---- */
 
 CREATE TABLE stripe_sync.alert (
 	name			text PRIMARY KEY,
@@ -13,7 +13,7 @@ CREATE TABLE stripe_sync.alert (
 	blocks			jsonb,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE stripe_sync.alert IS 'Rules: which events make which message for which destination';
+COMMENT ON TABLE stripe_sync.alert IS 'Rules of alerts: which events are posted as which message to which destination';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.alert
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
 
@@ -41,16 +41,16 @@ CREATE TABLE stripe_sync.incident_record (
 );
 CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account)
 	WHERE state = 'open' AND kind = 'single';
--- several may be opened at once: nobody waits for who opens one
+-- not unique: transactions that open one at the same time must not wait for each other
 CREATE INDEX incident_collecting_idx ON stripe_sync.incident_record (kind, alert, group_key)
 	WHERE state = 'open' AND kind <> 'single';
 CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destination, opened_at);
 CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
-COMMENT ON TABLE stripe_sync.incident_record IS 'What alerts have opened; read the view stripe_sync.incident';
-COMMENT ON COLUMN stripe_sync.incident_record.class IS 'The step that fails, for what alerts say of failing events: coalesce_burst counts for each; else empty';
+COMMENT ON TABLE stripe_sync.incident_record IS 'Incidents that alerts have opened; the view stripe_sync.incident shows them with their counts';
+COMMENT ON COLUMN stripe_sync.incident_record.class IS 'The step that fails, for incidents of failing events; else empty. coalesce_burst counts each class separately';
 
--- Which rule has seen which event: an event alerts once, whatever is replayed.
+-- Which rule has counted which event: once, however often the event is delivered or replayed.
 CREATE TABLE stripe_sync.alerted (
 	event_id	text NOT NULL,
 	account		text NOT NULL,
@@ -64,9 +64,9 @@ CREATE TABLE stripe_sync.alerted (
 );
 CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, closes, at) WHERE incident IS NOT NULL;
 CREATE INDEX alerted_group_idx ON stripe_sync.alerted (alert, group_key, account, created);
--- whether it is closed must not cost more the more often it has happened
+-- the search for a closing event must not read all the opening ones of the group
 CREATE INDEX alerted_closes_idx ON stripe_sync.alerted (alert, group_key, account, created) WHERE closes;
-COMMENT ON TABLE stripe_sync.alerted IS 'Which alert has seen which event, and to what incident it counts';
+COMMENT ON TABLE stripe_sync.alerted IS 'Which alert has counted which event, and to which incident';
 
 CREATE VIEW stripe_sync.incident AS
 SELECT i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.severity, i.state,
@@ -76,9 +76,9 @@ SELECT i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.severity,
 		 WHERE a.incident OPERATOR(pg_catalog.=) i.id AND a.closes) AS resolved,
 	   i.text, i.event_id, i.message_id, i.opened_at, i.window_until, i.closed_at, i.closed_by, i.escalated_at
   FROM stripe_sync.incident_record i;
-COMMENT ON VIEW stripe_sync.incident IS 'What alerts have opened, how often it happened, and what closed it';
-COMMENT ON COLUMN stripe_sync.incident.count IS 'Events that it stands for';
-COMMENT ON COLUMN stripe_sync.incident.resolved IS 'Events that closed it, or some of a roll-up or digest';
+COMMENT ON VIEW stripe_sync.incident IS 'Incidents that alerts have opened: how many events each counts, and what closed it';
+COMMENT ON COLUMN stripe_sync.incident.count IS 'Number of events that opened or repeated it';
+COMMENT ON COLUMN stripe_sync.incident.resolved IS 'Number of events that closed it or, of a roll-up or digest, groups in it';
 COMMENT ON COLUMN stripe_sync.incident.kind IS 'single; rollup (past coalesce_burst); digest (past max_alerts_per_hour)';
 
 CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination text, template text,
@@ -88,16 +88,16 @@ CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination te
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_alert';
 COMMENT ON FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, jsonpath, interval, text, text, jsonb) IS
-'Makes a rule: an event whose type fits event_type (* allowed; also system.…) and whose JSON fits condition opens an incident, a message made of template ({{path | filter}}) for a destination or ''@customer''. Events with the same group_by (the object''s id by default) are one incident, counted for coalesce_for; an event that fits closed_by resolves it. severity is info, warning or critical. A known name is replaced. SY005 when there is no such destination.';
+'Makes a rule: an event whose type matches event_type (* allowed; also system.…) and that meets condition opens an incident, which is posted to a destination or to ''@customer'' as a message rendered from template ({{path | filter}}). Events with the same group_by (by default the object''s id) are one incident; within coalesce_for they are only counted. An event whose type matches closed_by resolves it. severity is info, warning or critical. An existing rule of this name is replaced. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_alert(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_alert';
 COMMENT ON FUNCTION stripe_sync.drop_alert(text) IS
-'Forgets a rule; its incidents and messages stay. SY005 when there is no such alert.';
+'Drops a rule; its incidents and messages stay. Raises SY005 if there is no such alert.';
 
 CREATE FUNCTION stripe_sync.add_default_alerts(destination text) RETURNS SETOF text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_default_alerts';
 COMMENT ON FUNCTION stripe_sync.add_default_alerts(text) IS
-'Makes the rules that every paid product wants, for one destination, and answers their names. Rules of these names are replaced.';
+'Makes the rules that every paid product wants, for one destination, and returns their names. Existing rules of these names are replaced.';

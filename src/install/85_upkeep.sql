@@ -1,6 +1,6 @@
-/* ---- upkeep: noticing silence, pruning, notes of backups ---- */
+/* ---- upkeep: detection of silence, pruning, notes of backups ---- */
 
--- What is usual for an endpoint, a row for each 24 hours, for noticing silence.
+-- The history from which the usual time between an endpoint's events is learned.
 CREATE TABLE stripe_sync.pulse (
 	endpoint	text NOT NULL,
 	day			timestamptz NOT NULL,
@@ -10,8 +10,8 @@ CREATE TABLE stripe_sync.pulse (
 	last_at		timestamptz NOT NULL,
 	PRIMARY KEY (endpoint, day)
 );
-COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by spans of 24 hours';
-COMMENT ON COLUMN stripe_sync.pulse.day IS 'When the 24 hours begin; they are counted from the endpoint''s first event on';
+COMMENT ON TABLE stripe_sync.pulse IS 'Number of events of an endpoint and the longest time without one, for each 24 hours';
+COMMENT ON COLUMN stripe_sync.pulse.day IS 'Start of the 24 hours, which are counted from the endpoint''s first event on';
 
 CREATE TABLE stripe_sync.backup_note (
 	at			timestamptz NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE stripe_sync.backup_note (
 );
 COMMENT ON TABLE stripe_sync.backup_note IS 'Backups that somebody noted with note_backup()';
 
--- A row for every endpoint whose history is in pulse.
+-- A row for each endpoint whose history is in pulse.
 CREATE TABLE stripe_sync.silence (
 	endpoint	text PRIMARY KEY,
 	since		timestamptz,
@@ -30,16 +30,16 @@ CREATE TABLE stripe_sync.silence (
 	server_start	timestamptz NOT NULL DEFAULT pg_catalog.pg_postmaster_start_time(),
 	up_since	timestamptz
 );
-COMMENT ON TABLE stripe_sync.silence IS 'Endpoints of which no event has come for longer than usual, so that each silence is told once';
-COMMENT ON COLUMN stripe_sync.silence.since IS 'When the last event came; NULL while it isn''t silent, as are the others';
-COMMENT ON COLUMN stripe_sync.silence.usual IS 'The longest time without an event in the two weeks before';
-COMMENT ON COLUMN stripe_sync.silence.server_start IS 'The start of the server that was seen last';
-COMMENT ON COLUMN stripe_sync.silence.up_since IS 'Since when events could come, silence is counted from then at the earliest; NULL when the server wasn''t started since the endpoint is known';
+COMMENT ON TABLE stripe_sync.silence IS 'Endpoints, and since when each has received no events, so that a silence is reported once';
+COMMENT ON COLUMN stripe_sync.silence.since IS 'Time of the last event before the silence; NULL, as are usual and noticed_at, while there is none';
+COMMENT ON COLUMN stripe_sync.silence.usual IS 'Longest time without an event in the two weeks before the silence';
+COMMENT ON COLUMN stripe_sync.silence.server_start IS 'Start time of the server at the last check';
+COMMENT ON COLUMN stripe_sync.silence.up_since IS 'Start time of the server, from which a silence is counted at the earliest; NULL if the server was not started since the endpoint was added';
 
 CREATE FUNCTION stripe_sync.silence_check() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_silence_check';
-COMMENT ON FUNCTION stripe_sync.silence_check() IS 'Internal: notices endpoints that have fallen silent, as the worker does every minute';
+COMMENT ON FUNCTION stripe_sync.silence_check() IS 'Internal: detects endpoints that receive no events for longer than usual; the worker calls it every minute';
 
 CREATE FUNCTION stripe_sync.prune(before interval DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
