@@ -41,6 +41,7 @@ OBJS = \
 	src/advisory.o \
 	src/grant.o \
 	src/argument.o \
+	src/backoff.o \
 	src/level.o \
 	src/subtransaction.o \
 	src/worker_transaction.o \
@@ -49,7 +50,6 @@ OBJS = \
 	src/secret_kind.o \
 	src/secret_row.o \
 	src/refusal.o \
-	src/backoff.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \
@@ -68,28 +68,40 @@ OBJS = \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
-	src/value.o \
+	src/object_key.o \
+	src/object_page.o \
+	src/column_value.o \
 	src/mirror_schema.o \
 	src/mirror_columns.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table_note.o \
-	src/table.o \
+	src/table_relation.o \
+	src/table_policy.o \
+	src/table_bind.o \
+	src/table_cache.o \
 	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \
-	src/life.o \
-	src/history.o \
-	src/order.o \
+	src/life_cycle.o \
 	src/row.o \
-	src/mirror_row.o \
+	src/mirror_state.o \
+	src/mirror_direct.o \
 	src/mirror_sql.o \
-	src/mirror.o \
-	src/reading.o \
-	src/reading_row.o \
+	src/mirror_row.o \
+	src/event_history.o \
+	src/newest.o \
+	src/fetched_note.o \
+	src/left_out.o \
+	src/precedence.o \
+	src/fetched_gone.o \
+	src/fetched_row.o \
+	src/children_locks.o \
 	src/children.o \
-	src/fold.o \
-	src/reread.o \
+	src/late_children.o \
+	src/refetch_request.o \
+	src/mirror.o \
+	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
 	src/handler_call.o \
@@ -112,6 +124,7 @@ OBJS = \
 	src/explain.o \
 	src/verify_keys.o \
 	src/verify_lacking.o \
+	src/verify_row.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
@@ -163,14 +176,19 @@ OBJS = \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
-	src/page_size.o \
 	src/caller.o \
 	src/job.o \
+	src/part_kind.o \
 	src/part.o \
+	src/cursor.o \
+	src/page_size.o \
 	src/outcome.o \
-	src/unread.o \
 	src/runner.o \
 	src/reclaim.o \
+	src/kinds.o \
+	src/set_api_key.o \
+	src/unread.o \
+	src/backfill_order.o \
 	src/reconcile.o \
 	src/event_list.o \
 	src/gap.o \

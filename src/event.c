@@ -199,7 +199,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 		event->unmirrored = psprintf(
 			"object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
 			event->object_type);
-	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
+	else if ((event->object_id = object_key(type, event->object)) == NULL)
 		read_nameless(event, type);
 	else if (!event->has_created)
 		event->unmirrored =

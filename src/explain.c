@@ -95,8 +95,9 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 static void
 tell_decision(StringInfo out, const Event *event, const char *account)
 {
-	History *history = history_read(event->catalog, event->object_id, account);
-	Verdict verdict = order_newest(history);
+	EventHistory *history = fetched_note_read_history(
+		event->catalog, event->object_id, account);
+	Verdict verdict = newest_find(history);
 	int n = list_length(history->versions);
 
 	if (n == 1)
@@ -117,7 +118,7 @@ tell_decision(StringInfo out, const Event *event, const char *account)
 static void
 show_row(StringInfo out, const Event *event, const char *account)
 {
-	MirrorTable *table = table_find(event->catalog, TABLE_READ);
+	MirrorTable *table = table_cache_find(event->catalog, TABLE_READ);
 	MirrorState state;
 
 	if (table == NULL)
@@ -234,7 +235,7 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	}
 	if (event.catalog != NULL)
 	{
-		const char *account = snapshot_account(event.catalog, event.account);
+		const char *account = object_account(event.catalog, event.account);
 
 		tell_decision(&out, &event, account);
 		tell_mirror(&out, &event, account);

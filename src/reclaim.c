@@ -2,7 +2,7 @@
  * reclaim.c
  *		Parts of jobs whose holder is dead, or has forgotten them, are due again.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -6,7 +6,7 @@
 #ifndef STRIPE_SYNC_SIMULATE_H
 #define STRIPE_SYNC_SIMULATE_H
 
-#include "stripe_api.h"
+#include "mirror.h"
 
 /* ---- in fixture.c: objects and stories that are compiled in ---- */
 
@@ -46,7 +46,7 @@ extern char *fixture_random(void);
 /* ---- in predecessor.c: what a simulated event follows ---- */
 typedef struct Predecessor
 {
-	History *history;		/* of the object */
+	EventHistory *history;	/* of the object */
 	MirrorState row;		/* as the mirror has it */
 	JsonbContainer *now;	/* the object as it is, or NULL */
 	JsonbContainer *before; /* as the event comes upon it, or NULL */

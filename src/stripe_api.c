@@ -239,3 +239,28 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 		call->as_of = as_of(answer);
 	}
 }
+
+/* ---- answers that raise an error ---- */
+
+static bool useless = false;
+
+/*
+ * In an ereport(): the error is about the answer itself, and the same request
+ * would be answered the same again.
+ */
+int
+answer_is_useless(void)
+{
+	useless = true;
+	return 0;
+}
+
+/* Was the last error about the answer itself?  Asked once: it is forgotten. */
+bool
+answer_was_useless(void)
+{
+	bool was = useless;
+
+	useless = false;
+	return was;
+}

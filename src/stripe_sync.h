@@ -36,19 +36,11 @@
 #include "backoff.h"
 #include "catalog.h"
 #include "compat.h"
+#include "error_codes.h"
 #include "refusal.h"
 #include "statement.h"
 #include "subtransaction.h"
 #include "worker_transaction.h"
-
-/* SQLSTATEs of our own: see "Errors" in the documentation */
-#define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
-#define ERRCODE_SIGNATURE_MISFIT	 MAKE_SQLSTATE('S', 'Y', '0', '0', '2')
-#define ERRCODE_SIGNATURE_TOO_OLD	 MAKE_SQLSTATE('S', 'Y', '0', '0', '3')
-#define ERRCODE_NO_EVENT			 MAKE_SQLSTATE('S', 'Y', '0', '0', '4')
-#define ERRCODE_NO_SUCH_NAME		 MAKE_SQLSTATE('S', 'Y', '0', '0', '5')
-#define ERRCODE_WRONG_MODE			 MAKE_SQLSTATE('S', 'Y', '0', '0', '6')
-#define ERRCODE_NO_SECRET			 MAKE_SQLSTATE('S', 'Y', '0', '0', '7')
 
 #define ENGINE_EXTENSION "stripe_sync"
 #define ENGINE_SCHEMA	 "stripe_sync"
@@ -140,7 +132,6 @@ extern void engine_init(void);
 extern uint64 engine_generation(void);
 
 /* ---- in own.c: which objects are the extension's own ---- */
-struct Refusal;
 
 extern Oid engine_relation(const char *name); /* a table, or an index of one */
 extern Oid engine_extension(void);
@@ -358,6 +349,16 @@ extern bool event_type_fits(const char *type, const char *pattern);
 extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
+
+/* ---- in object_key.c: what identifies an object ---- */
+extern char *object_key(const CatalogType *type, JsonbContainer *object);
+extern char *account_of_accounts(const char *path);
+extern const char *object_account(const CatalogType *type, const char *account);
+
+/* ---- in object_page.c: pages embedded in an object ---- */
+extern JsonbContainer *object_page_of(const JsonbValue *value);
+extern JsonbContainer *object_page(JsonbContainer *object, const char *field,
+								   bool *complete);
 
 /* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */

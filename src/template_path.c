@@ -40,7 +40,7 @@ static void
 read_object_body(void *arg)
 {
 	MirrorFinding *finding = arg;
-	MirrorTable *table = table_find(finding->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(finding->type, TABLE_READ);
 	MirrorState state;
 
 	/* alerts read all tables, a preview those that its caller can select from */
@@ -67,7 +67,7 @@ mirror_object(Render *render, const CatalogType *type, const char *id)
 	finding = palloc0(sizeof(MirrorFinding));
 	finding->type = type;
 	finding->id = id;
-	finding->account = snapshot_account(type, render->event->account);
+	finding->account = object_account(type, render->event->account);
 	finding->reader = render->reader;
 	if (!subtransaction_run(read_object_body, finding, NULL, &error))
 		finding->data = NULL;
