@@ -161,6 +161,7 @@ extern Jsonb *incident_payload(const Incident *incident, const char *method);
 /* ---- in incident_message.c: its messages are queued ---- */
 extern char *incident_thread(int64 id);
 extern char *incident_escalation_thread(int64 id);
+extern Jsonb *incident_render(int64 id, int64 message, const char *method);
 extern int64 incident_post(const Incident *incident, const char *account);
 extern void incident_queue_repeated(const Incident *incident, bool again,
 									const Event *event);
@@ -171,6 +172,8 @@ extern void incident_opening(const Occurrence *occurrence);
 extern void incident_closing(const Occurrence *occurrence);
 
 /* ---- in incident_end.c: closed without an event ---- */
+extern void incident_end_all(text *destination);
+extern void incident_end_disabled(text *destination);
 extern void incident_end_group_changed(const char *alert);
 
 #endif /* STRIPE_SYNC_ALERT_H */

@@ -1,6 +1,9 @@
 /*
  * block_json.c
  *		Pieces of Block Kit, appended to a jsonb value that is being built.
+ *
+ * Texts are not copied until the value is complete, so they must stay until
+ * then.  None is checked against Slack's limits here.
  */
 #include "blocks.h"
 
@@ -16,6 +19,7 @@ blocks_push_text(JsonbInState *state, JsonbIteratorToken token, const char *text
 	compat_push_jsonb(state, token, &value);
 }
 
+/* A key; its value follows. */
 void
 blocks_push_key(JsonbInState *state, const char *key)
 {
@@ -54,6 +58,7 @@ push_mrkdwn(JsonbInState *state, const char *text)
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
+/* A block with a text of its own */
 void
 blocks_push_section(JsonbInState *state, const char *text)
 {
@@ -64,6 +69,7 @@ blocks_push_section(JsonbInState *state, const char *text)
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
+/* A block with one line of small text */
 void
 blocks_push_context(JsonbInState *state, const char *text)
 {

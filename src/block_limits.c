@@ -84,6 +84,7 @@ is_named(const JsonbValue *key, const char *name)
 		   memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
+/* The limit of a field of an object of that type; NULL if there is none. */
 static const SizeLimit *
 find_limit(const char *type, const JsonbValue *key)
 {
@@ -216,6 +217,7 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 
 /* ---- objects ---- */
 
+/* Does an object of that type have a "text" that is shown? */
 static bool
 is_text_object(const char *type)
 {
@@ -223,6 +225,7 @@ is_text_object(const char *type)
 		   (strcmp(type, "mrkdwn") == 0 || strcmp(type, "plain_text") == 0);
 }
 
+/* The limit in characters; of a section's text also that of this rebuild */
 static int
 section_limit(const Fit *fit, const SizeLimit *limit)
 {
@@ -308,6 +311,7 @@ check_block(const JsonbValue *block, int position)
 		invalid_blocks(psprintf("Element %d has no string \"type\".", position));
 }
 
+/* Rebuild a block; the text of a section is cut to "section_text". */
 static Jsonb *
 fit_block(JsonbContainer *block, int section_text)
 {
@@ -349,6 +353,7 @@ fit_block_in(JsonbContainer *block, int room)
 	return block_size(fitted) <= room ? fitted : NULL;
 }
 
+/* Append a block as an element of the array. */
 static void
 push_block(JsonbInState *state, Jsonb *block)
 {

@@ -479,7 +479,7 @@ extern void record_run(struct StringInfoData *runs, const char *handler,
 extern void record_runs(const Event *event, struct StringInfoData *runs,
 						bool is_new);
 
-/* ---- in handler.c: the user's functions ---- */
+/* ---- in handler.c, handler_call.c: the user's functions ---- */
 typedef struct Handler
 {
 	char *name;
@@ -607,11 +607,13 @@ typedef struct OutboxHooks
 
 extern const OutboxHooks *outbox_hooks;
 
-/* ---- in alert.c and incident.c: events to messages ---- */
+/* ---- in alert_rule.c, alert.c: rules are applied to events ---- */
 #define STEP_ALERTS "alerts"
 
 extern bool alert_wanted(const char *event_type);
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
+
+/* ---- in system_event.c: events of the extension itself ---- */
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_system_within(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,
@@ -627,10 +629,6 @@ extern char *trouble_group(const char *step, const char *sqlstate,
 
 extern bool recovered_tell(void);
 extern void recovered_reading(const char *object_type);
-
-extern void incident_end_all(text *destination);
-extern void incident_end_disabled(text *destination);
-extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
 
 /* ---- in outbox_hooks.c ---- */
 extern void alert_init(void);

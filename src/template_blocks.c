@@ -60,6 +60,7 @@ render_string(Render *render, JsonbValue *value, TemplateTarget target)
 	value->val.string.len = strlen(value->val.string.val);
 }
 
+/* Append a value or an element, rendered if it is a string. */
 static void
 render_value(Render *render, JsonbInState *state, JsonbIteratorToken token,
 			 JsonbValue *value, TemplateTarget target)
@@ -74,6 +75,7 @@ render_value(Render *render, JsonbInState *state, JsonbIteratorToken token,
 	compat_push_jsonb(state, token, value);
 }
 
+/* Append an object; its keys are not rendered. */
 static void
 render_object(Render *render, JsonbInState *state, JsonbContainer *object)
 {
@@ -94,6 +96,7 @@ render_object(Render *render, JsonbInState *state, JsonbContainer *object)
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
+/* Append an array or object.  The depth is a user's, so the stack is checked. */
 static void
 render_container(Render *render, JsonbInState *state, JsonbContainer *container)
 {

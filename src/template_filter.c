@@ -12,7 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 
-#define LAST_SECOND INT64CONST(253402300799) /* of the year 9999 */
+/* Of the year 9999: a greater number is no time, and is left as it is. */
+#define LAST_SECOND INT64CONST(253402300799)
 
 static void
 set_text(TemplateValue *value, char *text)
@@ -143,12 +144,14 @@ set_time(Render *render, TemplateValue *value, const char *slack_format,
 						   slack_format, text);
 }
 
+/* date: with hours and minutes */
 static void
 apply_date(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
 	set_time(render, value, "{date_short_pretty} {time}", "%Y-%m-%d %H:%M UTC");
 }
 
+/* day: the date alone */
 static void
 apply_day(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -198,6 +201,7 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 
 /* ---- text ---- */
 
+/* upper, lower: by the rules of the database's collation */
 static void
 apply_upper(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -216,6 +220,7 @@ apply_lower(Render *render, const TemplateFilter *filter, TemplateValue *value)
 		set_text(value, str_tolower(text, strlen(text), DEFAULT_COLLATION_OID));
 }
 
+/* default:TEXT replaces a missing value, by the rest after the colon. */
 static void
 apply_default(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -246,7 +251,7 @@ apply_count(Render *render, const TemplateFilter *filter, TemplateValue *value)
 								 has_more ? "+" : ""));
 }
 
-/* ---- by name ---- */
+/* ---- the filters ---- */
 
 static const TemplateFilterKind kinds[] = {
 	{"money", ARGUMENT_PATH, apply_money},

@@ -5,6 +5,13 @@
  * A template is parsed when it is set up, where an error is raised with its
  * position, and again each time that it is rendered: it is short, and alerts are
  * rare.
+ *
+ *	placeholder	{{ path [or path]... [| filter]... }}
+ *	path		part[.part]...
+ *	part		letters, digits, _ and -, or any characters in double quotes
+ *	filter		name[:argument], an argument ends at the next | or }}
+ *
+ * Text outside of placeholders is copied as it is.
  */
 #include "template.h"
 
