@@ -12,6 +12,7 @@
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
+#	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
 .DEFAULT_GOAL = all
@@ -45,11 +46,14 @@ OBJS = \
 	src/level.o \
 	src/subtransaction.o \
 	src/worker_transaction.o \
+	src/hmac.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \
 	src/secret_row.o \
 	src/refusal.o \
+	src/text.o \
+	src/lease_holder.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \
@@ -162,7 +166,8 @@ OBJS = \
 	src/block_limits.o \
 	src/outbox.o \
 	src/claim.o \
-	src/flight.o \
+	src/prepare.o \
+	src/delivery.o \
 	src/sender.o \
 	src/url.o \
 	src/transfer.o \
@@ -170,8 +175,9 @@ OBJS = \
 	src/http_answer.o \
 	src/sockets.o \
 	src/slack.o \
+	src/slack_answer.o \
 	src/settle.o \
-	src/lease.o \
+	src/release.o \
 	src/retry.o \
 	src/api_key.o \
 	src/stripe_api.o \
@@ -261,7 +267,7 @@ PROVE_TESTS = \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
-	test/tap/flight.pl \
+	test/tap/sender.pl \
 	test/tap/interference.pl \
 	test/tap/attack_scope.pl \
 	test/tap/attack_objects.pl \
@@ -286,11 +292,12 @@ PROVE_TESTS = \
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
+	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh \
+	extra:test/extra/demo.sh
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
-	guard level answers alert delivery flight interference thread crash reconcile \
+	guard level answers alert delivery sender interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
 
@@ -298,7 +305,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker refusal scope guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker refusal scope guard level upgrade delivery sender crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
@@ -333,7 +340,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -371,6 +378,9 @@ bench-record:
 
 fuzz:
 	@test/fuzz/run
+
+reference:
+	@test/reference
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)

@@ -83,7 +83,7 @@ stop_waiting(const char *id, const char *account)
 
 /* Is it stored already?  Then the receipt is filled in. */
 static bool
-known_delivery(const Delivery *delivery, Receipt *receipt)
+known_delivery(const WebhookDelivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
 	EventLookup *look = event_lookup_begin();
@@ -258,7 +258,7 @@ inbox_receive(const char *payload, int length, text *signature,
 			  const char *endpoint_name, const char *source, Receipt *receipt,
 			  Refusal *refusal)
 {
-	Delivery delivery = {payload, length, endpoint_name, NULL, NULL};
+	WebhookDelivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
 

@@ -57,14 +57,14 @@ static int64
 queue_message(const Incident *incident, const char *method, Jsonb *payload,
 			  TimestampTz due, const Event *event)
 {
-	Outgoing message = {.destination = incident->destination,
-						.method = method,
-						.payload = payload,
-						.thread = incident_thread(incident->id),
-						.due_at = due,
-						.event_id = event ? event->id : incident->event_id,
-						.account = event ? event->account : NULL,
-						.incident = incident->id};
+	NewMessage message = {.destination = incident->destination,
+						  .method = method,
+						  .payload = payload,
+						  .thread = incident_thread(incident->id),
+						  .due_at = due,
+						  .event_id = event ? event->id : incident->event_id,
+						  .account = event ? event->account : NULL,
+						  .incident = incident->id};
 
 	if (strcmp(method, "summary") == 0 ||
 		(strcmp(method, "post") == 0 && is_webhook(incident->destination)))
@@ -79,15 +79,15 @@ queue_message(const Incident *incident, const char *method, Jsonb *payload,
 int64
 incident_post(const Incident *incident, const char *account)
 {
-	Outgoing message = {.destination = incident->destination,
-						.method = "post",
-						.payload = incident_payload(incident, "post"),
-						.thread = incident_thread(incident->id),
-						.due_at = GetCurrentTimestamp(),
-						.event_id = incident->event_id,
-						.account = account,
-						.alert = incident->alert,
-						.incident = incident->id};
+	NewMessage message = {.destination = incident->destination,
+						  .method = "post",
+						  .payload = incident_payload(incident, "post"),
+						  .thread = incident_thread(incident->id),
+						  .due_at = GetCurrentTimestamp(),
+						  .event_id = incident->event_id,
+						  .account = account,
+						  .alert = incident->alert,
+						  .incident = incident->id};
 	int64 id = outbox_enqueue(&message);
 
 	incident_set_message(incident->id, id);
@@ -259,14 +259,14 @@ reply_where_escalated(const Incident *incident, const char *text,
 {
 	char *thread = incident_escalation_thread(incident->id);
 	MessageParts parts = {.text = text};
-	Outgoing message = {.method = "post",
-						.destination = escalated_to(incident, thread),
-						.payload = blocks_message(&parts),
-						.thread = thread,
-						.due_at = GetCurrentTimestamp(),
-						.event_id = event->id,
-						.account = event->account,
-						.incident = incident->id};
+	NewMessage message = {.method = "post",
+						  .destination = escalated_to(incident, thread),
+						  .payload = blocks_message(&parts),
+						  .thread = thread,
+						  .due_at = GetCurrentTimestamp(),
+						  .event_id = event->id,
+						  .account = event->account,
+						  .incident = incident->id};
 
 	if (message.destination != NULL)
 		(void) outbox_enqueue(&message);

@@ -25,6 +25,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "text.h"
+
 #define MAX_MESSAGE 1024 /* bytes */
 #define MAX_CONTEXT 2048
 
@@ -45,8 +47,7 @@ enum
 static Datum
 clipped(const char *text, int most)
 {
-	return text != NULL ? CStringGetTextDatum(engine_clip(text, most))
-						: (Datum) 0;
+	return text != NULL ? CStringGetTextDatum(text_clip(text, most)) : (Datum) 0;
 }
 
 /*

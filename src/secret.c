@@ -170,6 +170,31 @@ secret_read(const text *stored, SecretBuffer *buffer, char **trouble)
 					 trouble);
 }
 
+/*
+ * The same as a string for a URL or an HTTP header, in the caller's buffer,
+ * which the caller wipes; false with *trouble, a sentence.
+ */
+bool
+secret_read_word(const text *stored, char *buffer, size_t size, char **trouble)
+{
+	SecretBuffer secret;
+	int length = secret_read(stored, &secret, trouble);
+	bool usable = false;
+
+	if (length >= (int) size)
+		*trouble = psprintf("It is longer than %zu bytes.", size - 1);
+	else if (length > 0 && !secret_is_word(secret.bytes, length))
+		*trouble = "It has a space, or what isn't ASCII, in it.";
+	else if (length > 0)
+	{
+		memcpy(buffer, secret.bytes, length);
+		buffer[length] = '\0';
+		usable = true;
+	}
+	secret_wipe(&secret);
+	return usable;
+}
+
 /* Are they the same?  In a time that doesn't tell how far they are. */
 bool
 secret_same(const text *a, const text *b)

@@ -20,6 +20,8 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "text.h"
+
 #define MAX_NOTE 2000 /* bytes of a message or a context */
 
 Step *
@@ -87,16 +89,15 @@ note_failure(const Step *step, const ErrorData *error, StringInfo notes)
 		appendStringInfoChar(notes, '\n');
 	appendStringInfo(notes, "%s: %s: %s", step->name,
 					 unpack_sql_state(error->sqlerrcode),
-					 engine_clip(error->message, MAX_NOTE));
+					 text_clip(error->message, MAX_NOTE));
 	if (error->detail)
 		appendStringInfo(notes, "\nDETAIL: %s",
-						 engine_clip(error->detail, MAX_NOTE));
+						 text_clip(error->detail, MAX_NOTE));
 	if (error->hint)
-		appendStringInfo(notes, "\nHINT: %s",
-						 engine_clip(error->hint, MAX_NOTE));
+		appendStringInfo(notes, "\nHINT: %s", text_clip(error->hint, MAX_NOTE));
 	if (error->context)
 		appendStringInfo(notes, "\nCONTEXT: %s",
-						 engine_clip(error->context, MAX_NOTE));
+						 text_clip(error->context, MAX_NOTE));
 }
 
 /* It had no try. */

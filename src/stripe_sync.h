@@ -117,7 +117,6 @@ extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
 extern Datum engine_value(void);
 extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 						   const char *nulls);
-extern char *engine_clip(const char *text, int most);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
 extern int engine_plan_for_indexes(void);
@@ -309,20 +308,20 @@ typedef struct StoredEventSummary
 } StoredEventSummary;
 
 /* A delivery, or an event of a list, that may be stored already. */
-typedef struct Delivery
+typedef struct WebhookDelivery
 {
 	const char *payload;
 	int length;
 	const char *endpoint; /* or NULL */
 	const char *own;	  /* the endpoint's account */
 	const char *account;  /* the event's; NULL: the payload names it */
-} Delivery;
+} WebhookDelivery;
 
 typedef struct EventLookup EventLookup;
 
 extern EventLookup *event_lookup_begin(void);
 extern bool event_lookup_find(EventLookup *lookup, const char *id,
-							  const Delivery *delivery,
+							  const WebhookDelivery *delivery,
 							  StoredEventSummary *summary);
 extern void event_lookup_end(EventLookup *lookup);
 
@@ -578,7 +577,7 @@ extern void rotated_forget(text *name);
 extern void rotated_check(void);
 
 /* ---- in outbox.c: what is owed to Slack, stored with what owes it ---- */
-typedef struct Outgoing
+typedef struct NewMessage
 {
 	const char *destination;
 	const char *method; /* post, update, summary, test */
@@ -590,10 +589,10 @@ typedef struct Outgoing
 	const char *account;
 	const char *alert;
 	int64 incident; /* 0: none */
-} Outgoing;
+} NewMessage;
 
 /* The message's id; 0 when one with its key, or such a change, waits already. */
-extern int64 outbox_enqueue(const Outgoing *outgoing);
+extern int64 outbox_enqueue(const NewMessage *message);
 
 /* Set by alert_init().  They run in the engine's scope. */
 typedef struct OutboxHooks
