@@ -111,10 +111,10 @@ run_front()						# name path command
 # The first python3 that has the modules: it need not be the first in PATH.
 find_python()					# modules
 {
-	local python
+	local python IFS=,
 
 	for python in python3 /usr/bin/python3; do
-		if "$python" -c "import ${*// /, }" 2>/dev/null; then
+		if "$python" -c "import $*" 2>/dev/null; then
 			say "$python"
 			return
 		fi
@@ -222,7 +222,7 @@ front_php()
 # An application of the least that Laravel asks for, with Debian's packages of it
 front_laravel()
 {
-	local site=$WORK/laravel laravel=/usr/share/php/Illuminate/Foundation/autoload.php
+	local site=$WORK/laravel laravel=/usr/share/php/Illuminate/autoload.php
 
 	if ! php -r "exit(extension_loaded('pdo_pgsql') && is_file('$laravel') ? 0 : 1);" 2>/dev/null; then
 		skip "no php with pdo_pgsql and Laravel" Laravel
