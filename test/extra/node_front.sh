@@ -86,7 +86,7 @@ front_file()					# name file path
 
 front_next()
 {
-	local site=$WORK/next name=next
+	local site=$WORK/next name=next next=$WORK/next/node_modules/next/dist/bin/next
 
 	mkdir -p "$site/app/stripe/webhook"
 	if ! packages_install "$site" next react react-dom pg; then
@@ -102,13 +102,13 @@ front_next()
 	LAYOUT
 	echo 'export default function Page() { return null; }' >"$site/app/page.js"
 	export NEXT_TELEMETRY_DISABLED=1
-	if ! (cd "$site" && timeout 400 npx --no-install next build) >"$WORK/next.log" 2>&1 </dev/null; then
+	if ! (cd "$site" && timeout 400 node "$next" build) >"$WORK/next.log" 2>&1 </dev/null; then
 		ok 1 "$name: builds"
 		tail -n 20 "$WORK/next.log" | sed 's/^/# /'
 		return
 	fi
 	ok 0 "$name: builds"
-	front_start node "$site/node_modules/next/dist/bin/next" start "$site" -H 127.0.0.1 -p "$PORT"
+	front_start node "$next" start "$site" -H 127.0.0.1
 	check "$name" /stripe/webhook
 	front_stop
 }
