@@ -86,10 +86,10 @@ front_file()					# name file path
 
 front_next()
 {
-	local site=$WORK/next name=next next=$WORK/next/node_modules/next/dist/bin/next
+	local site=$WORK/site name=next next=$WORK/site/node_modules/next/dist/bin/next
 
 	mkdir -p "$site/app/stripe/webhook"
-	if ! packages_install "$site" next react react-dom pg; then
+	if ! packages_install "$site" next@^16 react@^19 react-dom@^19 pg@^8; then
 		skip "npm cannot install next" "$name"
 		return
 	fi
