@@ -3,14 +3,14 @@
 # links.sh: the documents' links lead somewhere, every page can be reached from
 # the README, and the README is short.
 #
-# Of each Markdown file that git knows: a relative link names a file that is
+# Of each Markdown file: a relative link names a file that is
 # there, and an anchor a heading of it, by the rules by which GitHub makes
 # anchors.  Links to other sites are not followed.
 #
 # Prints TAP.
 
 set -euo pipefail
-cd "${STRIPE_SYNC_LINKS:-$(dirname "$0")/../..}"
+cd "$(dirname "$0")/../.."
 
 MAX_LINES=350
 MAX_BYTES=28000
