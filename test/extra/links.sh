@@ -122,7 +122,7 @@ find . -name '*.md' -not -path '*/.git/*' -not -path '*/node_modules/*' -print0 
 		ok("the links of $file lead somewhere", @faults);
 	}
 	ok("the README links every page of doc/",
-		map { "not $_" } grep { m{^doc/.*\.md$} && !$shown{$_} } @files);
+		map { "it does not link $_" } grep { m{^doc/.*\.md$} && !$shown{$_} } @files);
 
 	open my $in, "<:raw", "README.md" or die "README.md: $!\n";
 	my @lines = <$in>;
