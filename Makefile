@@ -248,7 +248,7 @@ PROVE_TESTS = \
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
 	backfill_again cancel worker endpoint_watch storm)) \
-	$(patsubst %, extra:test/extra/%.sh, node_front fronts stripe_stub)
+	$(patsubst %,extra:test/extra/%.sh, node_front fronts stripe_stub)
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
