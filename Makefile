@@ -292,8 +292,8 @@ PROVE_TESTS = \
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh \
-	extra:test/extra/demo.sh
+	backfill_again cancel worker endpoint_watch storm)) \
+	$(patsubst %,extra:test/extra/%.sh, node_front fronts stripe_stub demo)
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \

@@ -28,6 +28,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 #define STATEMENT_MAX_ARGS 24
 
