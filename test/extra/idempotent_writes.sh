@@ -140,6 +140,9 @@ check_page()
 	block 'sql.*' >"$WORK/page.sql"
 	psql -X -q -v ON_ERROR_STOP=1 -f "$WORK/page.sql" >"$WORK/page.log" 2>&1 ||
 		{ cat "$WORK/page.log" >&2; die "the page's SQL fails"; }
+	is "$(sql "SELECT count(*) FROM late_fee")" 0 "what the page tries is rolled back"
+	payment_fails in_late >/dev/null
+	payment_fails in_late >/dev/null
 	is "$(fee in_late)" "open waiting tries 0" "two failed attempts to collect an invoice ask for one fee"
 }
 
