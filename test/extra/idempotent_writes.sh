@@ -165,8 +165,8 @@ check_crash()
 	program_kill
 	is "$(fee in_crash), $(charged in_crash)" "open waiting tries 1, 1 500" \
 		"killed between the request and the mark: charged, and the row doesn't say so"
-	program_start sender.mjs
 	due_now in_crash
+	program_start sender.mjs
 	await "charged settled tries 2" fee in_crash || true
 	program_kill
 	is "$(fee in_crash), $(charged in_crash)" "charged settled tries 2, 1 500" "sent again, and charged once"
