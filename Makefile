@@ -64,7 +64,8 @@ OBJS = \
 	src/event_store.o \
 	src/inbox.o \
 	src/step.o \
-	src/record.o \
+	src/event_error.o \
+	src/handler_run.o \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \

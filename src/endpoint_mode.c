@@ -44,8 +44,8 @@ set_mode(Endpoint *endpoint, bool live)
 	if (!find_account_mode(endpoint->account, &endpoint->livemode))
 		endpoint->livemode = live;
 	endpoint->has_livemode = endpoint->mode_learned = true;
-	statement_exec(&update, ARGS(arg_text(endpoint->name),
-								 arg_bool(endpoint->livemode)));
+	statement_exec(
+		&update, ARGS(arg_text(endpoint->name), arg_bool(endpoint->livemode)));
 }
 
 /* ---- the verdict ---- */
@@ -128,9 +128,10 @@ endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
 {
 	(void) refuse(
 		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
-		psprintf("event \"%s\" is a %s event, but endpoint \"%s\" takes %s events",
-				 event->id, mode_name(event->livemode), endpoint->name,
-				 mode_name(endpoint->livemode)),
+		psprintf(
+			"event \"%s\" is a %s event, but endpoint \"%s\" takes %s events",
+			event->id, mode_name(event->livemode), endpoint->name,
+			mode_name(endpoint->livemode)),
 		NULL,
 		"Stripe sends test events to live Connect endpoints as well; answer 200 and drop the event, as webhook() does.");
 	refusal->live = event->livemode;

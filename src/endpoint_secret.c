@@ -57,8 +57,7 @@ read_secret_rows(const char *name)
 	HeapTuple tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		rows = lappend(rows,
-					   read_secret_row(tuple, RelationGetDescr(relation)));
+		rows = lappend(rows, read_secret_row(tuple, RelationGetDescr(relation)));
 	engine_scan_end(scan, relation, snapshot);
 	return rows;
 }

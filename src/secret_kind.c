@@ -123,8 +123,7 @@ slack_token_remark(const text *token)
 		ereport(
 			NOTICE,
 			(errhidestmt(true),
-			 errmsg(
-				 "the token does not begin with \"xoxb-\", as bot tokens do"),
+			 errmsg("the token does not begin with \"xoxb-\", as bot tokens do"),
 			 errhint("Copy the \"Bot User OAuth Token\" from the Slack app's "
 					 "page \"OAuth & Permissions\".")));
 }

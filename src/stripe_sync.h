@@ -465,13 +465,15 @@ extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
 						const char *hint, ErrorData **error);
 extern void timed_check(void);
 
-/* ---- in record.c: what failed of an event, which handlers ran ---- */
+/* ---- in event_error.c: what failed of an event ---- */
 extern void record_failure(const Event *event, const char *step,
 						   const ErrorData *error);
 extern void record_recovery(const Event *event, const char *step);
 extern void record_handler_dropped(text *handler);
 extern bool record_is_failing(const char *step, const char *sqlstate,
 							  const char *event_type, const char *account);
+
+/* ---- in handler_run.c: which handlers ran on an event ---- */
 extern void record_run(struct StringInfoData *runs, const char *handler,
 					   TimestampTz started, double milliseconds,
 					   const ErrorData *error);
