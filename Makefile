@@ -62,8 +62,8 @@ OBJS = \
 	src/event_name.o \
 	src/inbox_table.o \
 	src/event_store.o \
-	src/inbox.o \
-	src/step.o \
+	src/receive.o \
+	src/steps.o \
 	src/event_error.o \
 	src/handler_run.o \
 	src/catalog.o \
@@ -150,7 +150,7 @@ OBJS = \
 	src/slack.o \
 	src/settle.o \
 	src/lease.o \
-	src/retry.o \
+	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
