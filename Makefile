@@ -63,7 +63,9 @@ OBJS = \
 	src/inbox_table.o \
 	src/event_store.o \
 	src/receive.o \
+	src/step_list.o \
 	src/steps.o \
+	src/step_outcome.o \
 	src/event_error.o \
 	src/handler_run.o \
 	src/catalog.o \

@@ -1,35 +1,40 @@
 /*
- * retry.c
- *		Events of which something is due: a step that has failed, or a deferred
- *		handler.
+ * due_events.c
+ *		Runs the next step of events that are due: a step that has failed, or a
+ *		deferred handler.  Called by the worker and work().
  *
- * Each takes two transactions.  The first counts the attempt and puts the next
- * one off, so that a crash can't repeat it at once for ever; the second runs
- * the step and says what became of it.
+ * Each event takes two transactions:
+ *
+ *	claim	locks the row, chooses one step, counts its attempt and sets the time
+ *			of the next one by the backoff.  A crash after the commit costs that
+ *			attempt, and can't repeat it at once for ever.
+ *	run		locks the row again, runs the step unless another session has run it
+ *			meanwhile, and writes the outcome.
+ *
+ * So a handler shares its transaction with no other handler.
  */
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "pass.h"
 
-/* An event of which something is due, with its attempt counted. */
-typedef struct Claim
+/* A due event, and the step whose attempt was counted */
+typedef struct DueEvent
 {
 	char *id;
 	char *account;
-	Step *step; /* to run now; NULL: all are dead */
-} Claim;
+	Step *step; /* NULL: none may run */
+} DueEvent;
 
 static MemoryContext claim_memory = NULL;
 
 /*
- * The step whose turn it is: the mirror before all handlers, else the one with
- * the fewest tries; alerts wait for nobody.  A handler that is held comes after
- * those that can run.  NULL when all are dead.
+ * The step to run next: the mirror before all handlers, else the one with the
+ * fewest tries.  Alerts don't wait for the mirror.  A handler that is held comes
+ * last.  NULL if all steps are dead.
  */
 static Step *
 choose_step(List *todo)
@@ -53,37 +58,39 @@ choose_step(List *todo)
 	return chosen != NULL ? chosen : held;
 }
 
-/* Find the event that is due the longest, and that nobody else is at. */
+/* Lock the event that has been due for longest and that no session has locked. */
 static bool
-find_due(Claim *claim)
+lock_due(DueEvent *claim)
 {
 	static EngineStatement select = {
 		"SELECT id, account FROM stripe_sync.event"
-		" WHERE next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+		" WHERE next_attempt_at <= pg_catalog.clock_timestamp()"
 		" ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"};
 	int nest = engine_plan_for_indexes();
+	MemoryContext old = MemoryContextSwitchTo(claim_memory);
 	bool found;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	found = SPI_processed > 0;
+	rows_open(&rows, &select, NO_ARGS);
+	found = rows_next(&rows);
 	if (found)
 	{
-		MemoryContext old = MemoryContextSwitchTo(claim_memory);
-
-		claim->id = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-								 1);
-		claim->account = SPI_getvalue(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, 2);
-		MemoryContextSwitchTo(old);
+		claim->id = rows_text(&rows);
+		claim->account = rows_text(&rows);
 	}
-	SPI_finish();
+	rows_close(&rows);
+	MemoryContextSwitchTo(old);
 	engine_plan_as_before(nest);
 	return found;
 }
 
+/*
+ * Choose the step and count its attempt.  The outcome written is the one that
+ * holds if the second transaction never ends: failed, or dead if this is the
+ * last attempt.
+ */
 static void
-count_attempt(Claim *claim)
+count_attempt(DueEvent *claim)
 {
 	StoredEvent *stored = replay_lock(claim->id, claim->account);
 	Step *step = choose_step(stored->todo);
@@ -101,37 +108,33 @@ count_attempt(Claim *claim)
 		claim->step = step_make(step->name, step->tries);
 	}
 	MemoryContextSwitchTo(old);
-	/* should this be the last try and never come back, it is dead */
 	step_settle(&run,
 				strcmp(step_status(&run), "dead") == 0 ? "dead" : stored->status,
 				1);
 }
 
-/* When the next event falls due. */
+/* When the next event is due; DT_NOEND: none is. */
 static TimestampTz
-find_next(void)
+next_due_time(void)
 {
 	static EngineStatement select = {
 		"SELECT next_attempt_at FROM stripe_sync.event"
 		" WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1"};
-	TimestampTz next = DT_NOEND;
 	int nest = engine_plan_for_indexes();
+	TimestampTz next = statement_time(DT_NOEND, &select, NO_ARGS);
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		next = DatumGetTimestampTz(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
-	SPI_finish();
 	engine_plan_as_before(nest);
 	return next;
 }
 
-/* Run the claimed step, unless somebody has run it meanwhile. */
+/*
+ * Run the claimed step.  If its tries have changed, another session has run it
+ * meanwhile, and nothing is done.
+ */
 static void
-run_body(void *arg)
+run_step_body(void *arg)
 {
-	Claim *claim = arg;
+	DueEvent *claim = arg;
 	StoredEvent *stored = replay_lock(claim->id, claim->account);
 	List *steps = NIL;
 	List *rest = NIL;
@@ -153,119 +156,115 @@ run_body(void *arg)
 	(void) replay_run(stored, steps, rest, 0);
 }
 
-/* What the step of a claim has come to, when it is undone with all of its turn. */
-typedef struct Undone
+/* An event, and the error that rolled back the subtransaction that ran it */
+typedef struct FailedTurn
 {
-	Claim *claim;
+	DueEvent *claim;
 	ErrorData *error;
-} Undone;
+} FailedTurn;
 
-/* As after a step that fails by itself: the event, event_error, alerts. */
+/* Record it as the failure of a step is: in event_error, and for alerts. */
 static void
-tell_undone(void *arg)
+record_failed_turn(void *arg)
 {
-	Undone *undone = arg;
-	StoredEvent *stored = replay_lock(undone->claim->id, undone->claim->account);
+	FailedTurn *failed = arg;
+	StoredEvent *stored = replay_lock(failed->claim->id, failed->claim->account);
 	StepRun run = {0};
 
 	if (stored == NULL)
 		return;
 	run.event = &stored->event;
-	step_failed(&run, undone->claim->step, undone->error);
+	step_failed(&run, failed->claim->step, failed->error);
 	trouble_tell(&run);
 }
 
+/*
+ * Run the claimed step.  Errors that receive() would not catch (except
+ * cancellation and shutdown) end this attempt only: it is counted already, and
+ * other due events must not wait for it.
+ */
 static void
-run_claim(Claim *claim)
+run_claimed(DueEvent *claim)
 {
-	static EngineStatement note = {
-		"UPDATE stripe_sync.event SET error = $3"
-		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
-	Undone undone = {claim, NULL};
+	static EngineStatement note = {"UPDATE stripe_sync.event SET error = $3"
+								   " WHERE id = $1 AND account = $2"};
+	FailedTurn failed = {claim, NULL};
 	ErrorData *ignored;
 
-	/* the attempt is counted already: what ends it must not end the others' */
-	if (!subtransaction_run(run_body, claim, subtransaction_excuse_all,
-							&undone.error))
-	{
-		Datum values[] = {CStringGetTextDatum(claim->id),
-						  CStringGetTextDatum(claim->account),
-						  CStringGetTextDatum(psprintf(
-							  "%s: %s: %s", claim->step->name,
-							  unpack_sql_state(undone.error->sqlerrcode),
-							  undone.error->message))};
-
-		SPI_connect();
-		engine_run(&note, values, NULL, SPI_OK_UPDATE);
-		SPI_finish();
-		(void) subtransaction_run(tell_undone, &undone,
-								  subtransaction_excuse_all, &ignored);
-	}
+	if (subtransaction_run(run_step_body, claim, subtransaction_excuse_all,
+						   &failed.error))
+		return;
+	statement_exec(
+		&note, ARGS(arg_text(claim->id), arg_text(claim->account),
+					arg_text(psprintf("%s: %s: %s", claim->step->name,
+									  unpack_sql_state(failed.error->sqlerrcode),
+									  failed.error->message))));
+	(void) subtransaction_run(record_failed_turn, &failed,
+							  subtransaction_excuse_all, &ignored);
 }
 
-/* An event that can't even be read: which step fails, nobody knows. */
+/* The event could not be read, so the failure is not attributed to a step. */
 static void
-record_put_off(void *arg)
+record_unreadable(void *arg)
 {
-	Undone *undone = arg;
+	FailedTurn *failed = arg;
 	Event event = {
-		.id = undone->claim->id, .account = undone->claim->account, .type = ""};
+		.id = failed->claim->id, .account = failed->claim->account, .type = ""};
 
-	record_failure(&event, "", undone->error);
+	record_failure(&event, "", failed->error);
 }
 
-/* Whatever is wrong with it, it must not hold up those behind it. */
+/* Retry an event that could not be claimed in an hour: others must not wait. */
 static void
-put_off(Claim *claim, ErrorData *error)
+postpone(DueEvent *claim, ErrorData *error)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.event SET error = $3,"
-		" next_attempt_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '1 hour'"
-		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
-	Datum values[] = {
-		CStringGetTextDatum(claim->id), CStringGetTextDatum(claim->account),
-		CStringGetTextDatum(psprintf(
-			"%s: %s", unpack_sql_state(error->sqlerrcode), error->message))};
-	Undone undone = {claim, error};
+		" next_attempt_at = pg_catalog.clock_timestamp() + interval '1 hour'"
+		" WHERE id = $1 AND account = $2"};
+	FailedTurn failed = {claim, error};
 	ErrorData *ignored;
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-	(void) subtransaction_run(record_put_off, &undone,
+	statement_exec(
+		&update,
+		ARGS(arg_text(claim->id), arg_text(claim->account),
+			 arg_text(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+							   error->message))));
+	(void) subtransaction_run(record_unreadable, &failed,
 							  subtransaction_excuse_all, &ignored);
 }
 
 static void
-count_body(void *arg)
+count_attempt_body(void *arg)
 {
 	count_attempt(arg);
 }
 
-/* True when there is one to run. */
+/* Returns false if no event is due.  Sets claim->step if a step is to be run. */
 static bool
-take_due(Claim *claim)
+claim_due(DueEvent *claim)
 {
 	ErrorData *error;
 
-	if (!find_due(claim))
+	if (!lock_due(claim))
 		return false;
-	if (!subtransaction_run(count_body, claim, subtransaction_excuse_all, &error))
+	if (!subtransaction_run(count_attempt_body, claim,
+							subtransaction_excuse_all, &error))
 	{
 		claim->step = NULL;
-		put_off(claim, error);
+		postpone(claim, error);
 	}
 	return true;
 }
 
+/*
+ * Process one due event, in transactions of its own.  Returns false if there is
+ * nothing to do until *next: then system.event_recovered is considered too.
+ */
 bool
 retry_turn(TimestampTz *next)
 {
-	Claim claim = {0};
+	DueEvent claim = {0};
 	bool told = false;
 
 	if (claim_memory == NULL)
@@ -273,10 +272,10 @@ retry_turn(TimestampTz *next)
 			TopMemoryContext, "stripe_sync retry", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(claim_memory);
 	worker_begin();
-	if (!take_due(&claim))
+	if (!claim_due(&claim))
 	{
-		/* what is due and not found is somebody else's at the moment */
-		*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
+		/* an event that is due now is locked by another session: retry in 1 s */
+		*next = Max(next_due_time(), GetCurrentTimestamp() + USECS_PER_SEC);
 		told = recovered_tell();
 	}
 	worker_commit();
@@ -285,7 +284,7 @@ retry_turn(TimestampTz *next)
 	if (claim.step != NULL)
 	{
 		worker_begin();
-		run_claim(&claim);
+		run_claimed(&claim);
 		worker_commit();
 	}
 	return true;

@@ -1,27 +1,25 @@
 /*
- * inbox.c
- *		Verify, store once, apply: in the caller's one transaction.
+ * receive.c
+ *		receive(): verify, store once and apply an event, in the caller's
+ *		transaction.
  *
- * The row of an event is inserted with the outcome it will have if nothing
- * fails, and written again only when the outcome is another.  Its key makes a
- * second delivery wait for the first: if that commits the second is a
- * duplicate, if it rolls back the second applies.
+ * The event's row is inserted with the outcome that it has if no step fails, and
+ * updated only if the outcome differs, so an ordinary event costs one row
+ * version.  The primary key makes a second delivery of an event wait for the
+ * transaction of the first: if that commits the second is a duplicate, if it
+ * rolls back the second is stored and applied.
+ *
+ * Everything here runs in the engine's scope; each step enters the scope that it
+ * needs.  An error that no step catches rolls back the event too, and Stripe
+ * sends it again.
  */
 #include "stripe_sync.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "access/table.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "account.h"
 #include "refused.h"
@@ -29,12 +27,12 @@
 /* ---- store ---- */
 
 /*
- * Insert the event with the outcome that it has if nothing fails; "waiting" are
- * the steps for later.  False if it is stored already.
+ * Insert the event with the outcome that it has if no step fails; "waiting" are
+ * the steps left to the worker.  Returns false if it is stored already.
  */
 static bool
-store(const Event *event, const char *endpoint, const char *source,
-	  const char *status, List *waiting)
+store_foreseen(const Event *event, const char *endpoint, const char *source,
+			   const char *status, List *waiting)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	EventOutcome outcome = {.status = status,
@@ -53,48 +51,44 @@ store(const Event *event, const char *endpoint, const char *source,
 }
 
 /*
- * What a run of reconcile has brought waits for the run's end, which may be long
- * in coming when it fails.  Once it has come by webhook, too, it is due: Stripe
- * is told that we have it, and won't send it again.
+ * Make an event due that a reconcile run has stored.  It would be applied when
+ * the run ends, which can take long if the run fails; but now it was delivered
+ * too, and as Stripe gets a 200 it won't send it again.  SKIP LOCKED: the end of
+ * the run, which holds the row, makes it due as well.
  */
 static void
-stop_waiting(const char *id, const char *account)
+make_due(const char *id, const char *account)
 {
 	static EngineStatement update = {
 		"WITH waiting AS (SELECT e.id, e.account FROM stripe_sync.event e"
-		"  WHERE e.id OPERATOR(pg_catalog.=) $1"
-		"   AND e.account OPERATOR(pg_catalog.=) $2"
-		"   AND e.status OPERATOR(pg_catalog.=) 'pending'"
-		"   AND e.next_attempt_at IS NULL"
-		"   AND e.todo OPERATOR(pg_catalog.<>) '{}' FOR UPDATE SKIP LOCKED)"
+		"  WHERE e.id = $1 AND e.account = $2 AND e.status = 'pending'"
+		"   AND e.next_attempt_at IS NULL AND e.todo <> '{}'"
+		"  FOR UPDATE SKIP LOCKED)"
 		" UPDATE stripe_sync.event e SET next_attempt_at = pg_catalog.clock_timestamp()"
-		"  FROM waiting w WHERE e.id OPERATOR(pg_catalog.=) w.id"
-		"   AND e.account OPERATOR(pg_catalog.=) w.account",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
+		"  FROM waiting w WHERE e.id = w.id AND e.account = w.account"};
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	if (SPI_processed > 0)
+	if (statement_exec(&update, ARGS(arg_text(id), arg_text(account))) > 0)
 		slots_wake();
-	SPI_finish();
 }
 
-/* Is it stored already?  Then the receipt is filled in. */
+/*
+ * Is the delivery stored already?  Then fills in the receipt.  Also does what a
+ * second delivery means for the stored event: one that waits is made due, one
+ * that is held is applied if its endpoint's mode has been corrected.
+ */
 static bool
-known_delivery(const Delivery *delivery, Receipt *receipt)
+receive_known(const Delivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
-	EventLookup *look = event_lookup_begin();
-	StoredEventSummary gist = {0};
-	bool known = event_lookup_find(look, id, delivery, &gist);
+	EventLookup *lookup = event_lookup_begin();
+	StoredEventSummary stored = {0};
+	bool known = event_lookup_find(lookup, id, delivery, &stored);
 
-	event_lookup_end(look);
-	if (known && gist.waits)
-		stop_waiting(id, gist.account);
-	if (known && gist.held)
-		*receipt = replay_held(id, gist.account);
+	event_lookup_end(lookup);
+	if (known && stored.waits)
+		make_due(id, stored.account);
+	if (known && stored.held)
+		*receipt = replay_held(id, stored.account);
 	else if (known)
 		*receipt = (Receipt){id, "duplicate", NULL};
 	return known;
@@ -102,6 +96,10 @@ known_delivery(const Delivery *delivery, Receipt *receipt)
 
 /* ---- apply ---- */
 
+/*
+ * The steps to run now.  Deferred and stopped handlers are appended to *waiting,
+ * with no try counted.
+ */
 static List *
 first_steps(const Event *event, List *handlers, List **waiting)
 {
@@ -125,7 +123,8 @@ first_steps(const Event *event, List *handlers, List **waiting)
 }
 
 /*
- * Store an event that has been verified, and apply it.
+ * Store an event that has been verified, and apply it.  The receipt's status is
+ * "duplicate" if another session has stored it meanwhile.
  */
 static Receipt
 store_and_apply(Event *event, const char *endpoint, const char *source)
@@ -136,9 +135,9 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	List *steps = first_steps(event, handler_matching(event->type), &waiting);
 	StepRun run = {.event = event};
 
-	if (!store(event, endpoint, source, foreseen, waiting))
+	if (!store_foreseen(event, endpoint, source, foreseen, waiting))
 	{
-		stop_waiting(event->id, event->account);
+		make_due(event->id, event->account);
 		return receipt;
 	}
 	if (event->catalog == NULL)
@@ -157,7 +156,7 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	return receipt;
 }
 
-/* Every step is still to be run: when, whoever stores it says later. */
+/* All steps of an event that is stored without applying it: no try is made. */
 List *
 inbox_all_steps(const Event *event)
 {
@@ -172,8 +171,9 @@ inbox_all_steps(const Event *event)
 }
 
 /*
- * Store an event that was read from Stripe's list, to be applied when it is
- * made due.  False when it is there already.
+ * Store an event that was read from Stripe's list; it is applied when the
+ * reconcile run makes it due.  Returns false if it is stored already.  Raises
+ * 55000 if the inbox can't be written.
  */
 bool
 inbox_store_pending(const Event *event, const char *endpoint, const char *source)
@@ -192,8 +192,9 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 }
 
 /*
- * Store an event that is held for its mode.  It isn't about any object of the
- * account's until it is released: its object_id is NULL.
+ * Store an event that is held because of its mode (endpoint_mode.c).  Its
+ * object_id is NULL until it is released, so that it is not among the events
+ * that decide an object's newest state.  Returns false if it is stored already.
  */
 bool
 inbox_store_held(const Event *event, const char *endpoint, const char *source)
@@ -204,27 +205,31 @@ inbox_store_held(const Event *event, const char *endpoint, const char *source)
 	return event_store(event, endpoint, source, &outcome);
 }
 
+/* Checked before the signature: the HMAC of a huge body is not for free. */
 static bool
 check_size(int length, Refusal *refusal)
 {
 	if (length == 0)
 		return refuse(refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
-					  "the payload is no Stripe event", "It is empty.",
-					  "Pass the request's body exactly as it came.");
+					  "the payload is not a Stripe event", "It is empty.",
+					  "Pass the request's body unchanged.");
 	if (length > guc_max_payload)
 		return refuse(
 			refusal, FAULT_TOO_LARGE, ERRCODE_NO_EVENT,
 			"the payload is too large",
 			psprintf("It has %d bytes; stripe_sync.max_payload allows %d.",
 					 length, guc_max_payload),
-			"Raise stripe_sync.max_payload if Stripe really sends such events.");
+			"Increase stripe_sync.max_payload if Stripe sends such events.");
 	return true;
 }
 
-/* An event that has been read: false when it is refused for its mode. */
+/*
+ * Apply or hold a verified event, by its mode.  Returns false with the refusal
+ * (SY006) if the endpoint doesn't take that mode.
+ */
 static bool
-take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
-	 Refusal *refusal)
+receive_new(Event *event, Endpoint *endpoint, const char *source,
+			Receipt *receipt, Refusal *refusal)
 {
 	ModeVerdict verdict = endpoint_mode_judge(endpoint, event);
 
@@ -247,11 +252,13 @@ take(Event *event, Endpoint *endpoint, const char *source, Receipt *receipt,
 }
 
 /*
- * Receive a delivery: false, with the refusal filled in, when nothing is
- * stored.  Runs in the engine's RoleScope.
+ * Receive a delivery: verify it, and store and apply the event unless it is
+ * stored already.  "source" is webhook or simulate.  Returns false with the
+ * refusal (SY001 to SY007, 55000) if nothing was stored.  Runs in the engine's
+ * scope.
  *
- * The endpoint is looked at when the inbox is locked: move_account(), which
- * locks it as well, may have given it another account meanwhile.
+ * The inbox is locked before the endpoint is read: move_account(), which locks
+ * the inbox as well, may be giving it another account.
  */
 bool
 inbox_receive(const char *payload, int length, text *signature,
@@ -269,17 +276,17 @@ inbox_receive(const char *payload, int length, text *signature,
 		!inbox_table_fits(refusal))
 		return false;
 	delivery.own = endpoint.account;
-	if (known_delivery(&delivery, receipt))
+	if (receive_known(&delivery, receipt))
 		return true;
 	if (!event_read(payload, length, &event, refusal))
 		return false;
 	event.account = account_join(endpoint.account, event.named);
-	return take(&event, &endpoint, source, receipt, refusal);
+	return receive_new(&event, &endpoint, source, receipt, refusal);
 }
 
 /* ---- SQL ---- */
 
-/* (event_id, status, detail); the row type is looked up once a query. */
+/* The row (event_id, status, detail).  Its type is cached in fn_extra. */
 Datum
 inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
 {
@@ -304,7 +311,12 @@ inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
-/* receive(payload, signature, endpoint), payload being bytea or text */
+/*
+ * receive(payload, signature, endpoint), payload being bytea or text: the same
+ * bytes in a UTF8 database.  Callable at the catalog level before this
+ * library's, so that deliveries are stored between a restart and ALTER EXTENSION
+ * UPDATE.
+ */
 ENGINE_FUNCTION_FROM(stripe_sync_receive, CATALOG_LEVEL - 1)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);

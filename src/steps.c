@@ -1,87 +1,102 @@
 /*
- * step.c
- *		The parts of applying an event: the mirror, each handler, alerts.
+ * steps.c
+ *		Runs the steps of an event: the mirror, each handler, the alerts.
  *
- * Each runs in a subtransaction of its own.  What fails is undone, noted on
- * the event and alone run again; a step that has failed max_attempts times is
- * dead, and so is the event, while its other steps go on.  Handlers wait until
- * the mirror has succeeded or is dead.
+ * Each runs in a subtransaction of its own.  A step that fails is rolled back,
+ * recorded (on the event, in event_error, for alerts) and run again by itself
+ * later; a step that has failed max_attempts times is dead, and so is the event,
+ * while its other steps go on.  Handlers wait until the mirror has succeeded or
+ * is dead.
+ *
+ * Errors that say nothing about the event are not caught (is_uncatchable() in
+ * subtransaction.c): they roll back the caller's transaction, event included.
  */
 #include "mirror.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "portability/instr_time.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define MAX_NOTE 2000 /* bytes of a message or a context */
 
-Step *
-step_make(const char *name, int tries)
-{
-	Step *step = palloc(sizeof(Step));
+/* ---- what failed ---- */
 
-	step->name = pstrdup(name);
-	step->tries = tries;
-	return step;
+#define STATEMENT_BEGIN "SQL statement \""
+#define MIRROR_TABLE	" " MIRROR_SCHEMA "."
+
+/* A context line that quotes a statement of the mirror: with parameters, on a table of it. */
+static bool
+is_mirror_statement(const char *line)
+{
+	size_t length = strlen(line);
+
+	return strncmp(line, STATEMENT_BEGIN, strlen(STATEMENT_BEGIN)) == 0 &&
+		   line[length - 1] == '"' && strstr(line, MIRROR_TABLE) != NULL &&
+		   strstr(line, "$1") != NULL;
 }
 
-bool
-step_is_dead(const Step *step)
+/* "while writing stripe.invoices for invoice in_1" */
+static void
+append_mirror_context(StringInfo out, const char *line, const Event *event)
 {
-	return step->tries >= guc_max_attempts;
+	const char *verb = line + strlen(STATEMENT_BEGIN);
+	const char *table = strstr(line, MIRROR_TABLE) + 1;
+
+	appendStringInfo(out, "while %s %.*s",
+					 strncmp(verb, "SELECT", strlen("SELECT")) == 0 ? "reading"
+																	: "writing",
+					 (int) strcspn(table, " \""), table);
+	if (event->object_id != NULL)
+		appendStringInfo(out, " for %s %s", event->object_type,
+						 event->object_id);
 }
 
-/* Handlers wait until the mirror has succeeded or is dead; alerts don't. */
-bool
-step_waits(const Step *step)
+/*
+ * The context of an error in the mirror step.  SPI adds the statement, which
+ * names every column of the table; that is replaced by the table and the object.
+ */
+static char *
+mirror_context(const char *context, const Event *event)
 {
-	return strcmp(step->name, STEP_MIRROR) != 0 &&
-		   strcmp(step->name, STEP_ALERTS) != 0;
-}
+	StringInfoData out;
+	char *lines = pstrdup(context);
+	char *next;
 
-/* Is the mirror among these, and not dead? */
-bool
-step_blocks(List *todo)
-{
-	ListCell *cell;
-
-	foreach(cell, todo)
+	initStringInfo(&out);
+	for (char *line = lines; line != NULL; line = next)
 	{
-		Step *step = lfirst(cell);
-
-		if (strcmp(step->name, STEP_MIRROR) == 0 && !step_is_dead(step))
-			return true;
+		if ((next = strchr(line, '\n')) != NULL)
+			*next++ = '\0';
+		if (out.len > 0)
+			appendStringInfoChar(&out, '\n');
+		if (is_mirror_statement(line))
+			append_mirror_context(&out, line, event);
+		else
+			appendStringInfoString(&out, line);
 	}
-	return false;
+	return out.data;
 }
 
-/* Is it a handler that doesn't run until somebody registers it again? */
-HandlerHold
-step_hold(const Step *step)
-{
-	return step_waits(step) ? handler_hold(step->name) : HANDLER_RUNS;
-}
-
-/* Keep that it failed: on the event, in event_error, and for alerts. */
+/*
+ * Record that a step has failed: in event_error, and in run->failures for
+ * trouble_tell().  Shortens the error's context.
+ */
 void
 step_failed(StepRun *run, const Step *step, ErrorData *error)
 {
 	StepFailure *failure = palloc(sizeof(StepFailure));
 
+	if (error->context != NULL && strcmp(step->name, STEP_MIRROR) == 0)
+		error->context = mirror_context(error->context, run->event);
 	*failure = (StepFailure){step->name, step->tries, error};
 	run->failures = lappend(run->failures, failure);
 	record_failure(run->event, step->name, error);
 }
 
+/* Append the failure as stripe_sync.event.error shows it. */
 static void
-note_failure(const Step *step, const ErrorData *error, StringInfo notes)
+append_note(StringInfo notes, const Step *step, const ErrorData *error)
 {
 	if (notes->len > 0)
 		appendStringInfoChar(notes, '\n');
@@ -99,7 +114,9 @@ note_failure(const Step *step, const ErrorData *error, StringInfo notes)
 						 engine_clip(error->context, MAX_NOTE));
 }
 
-/* It had no try. */
+/* ---- one step ---- */
+
+/* Leave it to do, and take back the try that the caller has counted. */
 static void
 leave_untried(StepRun *run, Step *step)
 {
@@ -115,7 +132,7 @@ mirror_body(void *arg)
 	run->mirrored = mirror_apply(run->event, &run->detail);
 }
 
-/* A handler's turn; true as well when it was dropped since. */
+/* Returns true if it succeeded, or was dropped since it was queued. */
 static bool
 run_handler(StepRun *run, const Step *step, StringInfo runs, ErrorData **error)
 {
@@ -137,14 +154,17 @@ run_handler(StepRun *run, const Step *step, StringInfo runs, ErrorData **error)
 	return done;
 }
 
-/* Had it failed before?  A first run has no past, nor has a first try. */
+/* Can it have failed before?  Not when the event is new, nor in a first try. */
 static bool
 may_recover(const StepRun *run)
 {
 	return run->received_at != 0 && run->claimed != 1;
 }
 
-/* Run one step; true when there is nothing left to do of it. */
+/*
+ * Run one step.  Returns true if it is done, else adds it to run->todo.  A
+ * handler whose function belongs to another role now fails without a try.
+ */
 static bool
 run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 {
@@ -167,8 +187,8 @@ run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 		record_recovery(run->event, step->name);
 	if (done)
 		return true;
-	note_failure(step, error, notes);
 	step_failed(run, step, error);
+	append_note(notes, step, error);
 	if (hold == HANDLER_ANOTHERS)
 		leave_untried(run, step);
 	else
@@ -176,7 +196,9 @@ run_step(StepRun *run, Step *step, StringInfo notes, StringInfo runs)
 	return false;
 }
 
-/* Will code of another role's run, which may write? */
+/* ---- all of them ---- */
+
+/* Will code of other roles run, with the right to write? */
 static bool
 enters_scope(const StepRun *run, List *steps)
 {
@@ -194,11 +216,12 @@ enters_scope(const StepRun *run, List *steps)
 }
 
 /*
- * Run these steps, in order.  Their tries count this one already.  Those that
- * are left stand in run->todo afterwards.
+ * Run these steps, in order.  The caller has counted this try in each of them.
+ * Those that are not done are in run->todo afterwards, and the failures in
+ * run->error and run->failures.
  *
- * What the caller has deferred is fired first where it must be (deferred.c):
- * what that raises is the caller's, and no failure of the event's.
+ * Triggers that the caller has deferred fire first if a step enters a scope of
+ * another role (deferred.c): their errors are the caller's, not a step's.
  */
 void
 step_run(StepRun *run, List *steps)
@@ -225,166 +248,4 @@ step_run(StepRun *run, List *steps)
 	if (notes.len > 0)
 		run->error = notes.data;
 	record_runs(run->event, &runs, run->received_at == 0);
-}
-
-/* What the event is, when this much is left to do. */
-const char *
-step_status(const StepRun *run)
-{
-	bool failed = false;
-	ListCell *cell;
-
-	foreach(cell, run->todo)
-	{
-		Step *step = lfirst(cell);
-
-		if (step_is_dead(step))
-			return "dead";
-		failed = failed || step->tries > 0 ||
-				 step_hold(step) == HANDLER_ANOTHERS;
-	}
-	return failed || run->mirrored == NULL ? "failed" : run->mirrored;
-}
-
-/* Without tries to count: after as long again as the event is here. */
-static int64
-backoff_by_age(const StepRun *run)
-{
-	int64 age = run->received_at == 0 ? 0
-									  : GetCurrentTimestamp() - run->received_at;
-
-	return Min(Max(age, BACKOFF_FIRST), BACKOFF_MOST);
-}
-
-/* When is the next try due?  False when nothing is left that may be tried. */
-static bool
-step_due(const StepRun *run, TimestampTz *due)
-{
-	bool blocked = step_blocks(run->todo);
-	bool held = false;
-	int tries = -1;
-	int64 delay;
-	ListCell *cell;
-
-	foreach(cell, run->todo)
-	{
-		Step *step = lfirst(cell);
-
-		if (step_is_dead(step) || (blocked && step_waits(step)))
-			continue;
-		if (step_hold(step) != HANDLER_RUNS)
-			held = true;
-		else
-			tries = tries < 0 ? step->tries : Min(tries, step->tries);
-	}
-	if (tries < 0 && !held)
-		return false;
-	/* what merely waits, and what has its turn after the one just claimed */
-	delay = tries == 0 || tries < run->claimed
-				? 0
-				: backoff_delay(tries, BACKOFF_FIRST, BACKOFF_MOST);
-	if (tries < 0)
-		delay = backoff_by_age(run);
-	else if (held)
-		delay = Min(delay, backoff_by_age(run));
-	*due = GetCurrentTimestamp() + delay;
-	return true;
-}
-
-/* The column todo. */
-Datum
-step_names(List *steps)
-{
-	Datum *names = palloc(sizeof(Datum) * Max(list_length(steps), 1));
-	int n = 0;
-	ListCell *cell;
-
-	foreach(cell, steps)
-		names[n++] = CStringGetTextDatum(((Step *) lfirst(cell))->name);
-	return PointerGetDatum(
-		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/* The column tries: step by step. */
-Datum
-step_tries(List *steps)
-{
-	StringInfoData json;
-	ListCell *cell;
-
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
-	foreach(cell, steps)
-	{
-		Step *step = lfirst(cell);
-
-		if (json.len > 1)
-			appendStringInfoChar(&json, ',');
-		escape_json(&json, step->name);
-		appendStringInfo(&json, ":%d", step->tries);
-	}
-	appendStringInfoChar(&json, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
-}
-
-/* The row that holds the event has another key. */
-static void
-event_is_damaged(const Event *event)
-{
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_DATA_CORRUPTED),
-		 errmsg(
-			 "no row of the inbox has the id \"%s\" and account \"%s\" that its payload names",
-			 event->id, event->account),
-		 errhint(
-			 "The row was altered by hand, or damaged. Compare id and account of stripe_sync.event with the payload.")));
-}
-
-/*
- * Write on the event what became of it.  "attempts" are those to count now.
- */
-void
-step_settle(const StepRun *run, const char *status, int attempts)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.event SET status = $3, mirrored = $4, todo = $5, tries = $6,"
-		" next_attempt_at = $7, error = $8,"
-		" attempts = attempts OPERATOR(pg_catalog.+) $9,"
-		" applied_at = CASE WHEN $4 IS NULL THEN NULL"
-		"   ELSE COALESCE(applied_at, pg_catalog.clock_timestamp()) END"
-		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
-		9,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID,
-		 TIMESTAMPTZOID, TEXTOID, INT4OID}};
-	TimestampTz due = 0;
-	bool is_due = step_due(run, &due);
-	Datum values[] = {CStringGetTextDatum(run->event->id),
-					  CStringGetTextDatum(run->event->account),
-					  CStringGetTextDatum(status),
-					  run->mirrored ? CStringGetTextDatum(run->mirrored)
-									: (Datum) 0,
-					  step_names(run->todo),
-					  step_tries(run->todo),
-					  TimestampTzGetDatum(due),
-					  run->error ? CStringGetTextDatum(run->error) : (Datum) 0,
-					  Int32GetDatum(attempts)};
-	char nulls[] = {' ',
-					' ',
-					' ',
-					run->mirrored ? ' ' : 'n',
-					' ',
-					' ',
-					is_due ? ' ' : 'n',
-					run->error ? ' ' : 'n',
-					' ',
-					'\0'};
-
-	SPI_connect();
-	engine_run(&update, values, nulls, SPI_OK_UPDATE);
-	if (SPI_processed != 1)
-		event_is_damaged(run->event);
-	SPI_finish();
-	if (is_due)
-		slots_wake();
 }
