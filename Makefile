@@ -130,8 +130,8 @@ OBJS = \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
-	src/trouble.o \
-	src/recovered.o \
+	src/failed_events.o \
+	src/recovered_events.o \
 	src/template.o \
 	src/template_parse.o \
 	src/template_path.o \

@@ -175,7 +175,7 @@ record_failed_turn(void *arg)
 		return;
 	run.event = &stored->event;
 	step_failed(&run, failed->claim->step, failed->error);
-	trouble_tell(&run);
+	failures_report(&run);
 }
 
 /*
@@ -262,7 +262,7 @@ claim_due(DueEvent *claim)
  * nothing to do until *next: then system.event_recovered is considered too.
  */
 bool
-retry_turn(TimestampTz *next)
+due_events_turn(TimestampTz *next)
 {
 	DueEvent claim = {0};
 	bool told = false;
@@ -276,7 +276,7 @@ retry_turn(TimestampTz *next)
 	{
 		/* an event that is due now is locked by another session: retry in 1 s */
 		*next = Max(next_due_time(), GetCurrentTimestamp() + USECS_PER_SEC);
-		told = recovered_tell();
+		told = recoveries_report();
 	}
 	worker_commit();
 	if (claim.id == NULL)

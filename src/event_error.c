@@ -9,7 +9,7 @@
  * never write rows of one event at a time.  A row's state:
  *
  *	failing		the step has not succeeded since
- *	recovered	it has; recovered.c has not considered it yet
+ *	recovered	it has; recovered_events.c has not considered it yet
  *	settled		it has, and system.event_recovered was raised or was not due
  */
 #include "stripe_sync.h"
@@ -60,7 +60,7 @@ record_failure(const Event *event, const char *step, const ErrorData *error)
 
 /*
  * Record that a step that had failed has succeeded.  The worker is woken to see
- * whether that ends what an alert was raised for (recovered.c).
+ * whether that ends what an alert was raised for (recovered_events.c).
  */
 void
 record_recovery(const Event *event, const char *step)

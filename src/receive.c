@@ -152,7 +152,7 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	if (strcmp(receipt.status, foreseen) != 0 || run.error != NULL ||
 		(run.mirrored == NULL || strcmp(run.mirrored, foreseen) != 0))
 		step_settle(&run, receipt.status, 0);
-	trouble_tell(&run);
+	failures_report(&run);
 	return receipt;
 }
 

@@ -89,7 +89,7 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 		(has_failed_step(run.todo) || strcmp(receipt.status, "failed") == 0))
 		run.error = former; /* of a step that was not run now */
 	step_settle(&run, receipt.status, attempts);
-	trouble_tell(&run);
+	failures_report(&run);
 	return receipt;
 }
 

@@ -80,7 +80,7 @@ mirror_context(const char *context, const Event *event)
 
 /*
  * Record that a step has failed: in event_error, and in run->failures for
- * trouble_tell().  Shortens the error's context.
+ * failures_report().  Shortens the error's context.
  */
 void
 step_failed(StepRun *run, const Step *step, ErrorData *error)

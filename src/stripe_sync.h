@@ -624,15 +624,15 @@ extern void alert_system_within(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,
 						 Jsonb *object, bool wait);
 
-/* ---- in trouble.c: what has failed is told to who asked for it ---- */
-extern void trouble_tell(const StepRun *run);
-extern char *trouble_group(const char *step, const char *sqlstate,
+/* ---- in failed_events.c: system.event_failed, system.event_dead ---- */
+extern void failures_report(const StepRun *run);
+extern char *failure_group(const char *step, const char *sqlstate,
 						   const char *event_type);
 
-/* ---- in recovered.c: all of what was told together has gone through ---- */
+/* ---- in recovered_events.c: system.event_recovered ---- */
 #define EVENT_RECOVERED "system.event_recovered"
 
-extern bool recovered_tell(void);
+extern bool recoveries_report(void);
 extern void recovered_reading(const char *object_type);
 
 extern void incident_end_all(text *destination);
