@@ -1,7 +1,7 @@
-/* ---- refused deliveries: what was refused, how often, why ---- */
+/* ---- refused deliveries: how many, when, why ---- */
 
--- A row for each endpoint and code, so its size hangs on the set-up, not on what
--- comes.  '' stands for all names that no endpoint has.
+-- A row for each endpoint and code, so its size does not depend on what is sent.
+-- '' stands for all names that no endpoint has.
 CREATE TABLE stripe_sync.refusal_record (
 	endpoint	text NOT NULL,
 	code		text NOT NULL,
@@ -12,10 +12,10 @@ CREATE TABLE stripe_sync.refusal_record (
 	logged_at	timestamptz,
 	PRIMARY KEY (endpoint, code)
 );
-COMMENT ON TABLE stripe_sync.refusal_record IS 'Refused deliveries as they are written down once a minute; read the view stripe_sync.refusal';
-COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'When the server''s log told of one last';
+COMMENT ON TABLE stripe_sync.refusal_record IS 'Counts of refused deliveries, written once a minute; read the view stripe_sync.refusal';
+COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'When one was last written to the server''s log';
 
--- What alerts go by: see refused_watch.c.
+-- The state from which system.deliveries_refused is raised: see refused_watch.c.
 CREATE TABLE stripe_sync.refusal_watch (
 	endpoint		text PRIMARY KEY,
 	likely			timestamptz[] NOT NULL DEFAULT '{}',
@@ -26,19 +26,19 @@ CREATE TABLE stripe_sync.refusal_watch (
 	told			text,
 	told_at			timestamptz
 );
-COMMENT ON TABLE stripe_sync.refusal_watch IS 'Which refused deliveries alerts have been told of';
-COMMENT ON COLUMN stripe_sync.refusal_watch.likely IS 'The last three that look like Stripe''s, the newest first';
-COMMENT ON COLUMN stripe_sync.refusal_watch.live_at IS 'The last event of live mode that was refused by its mode';
-COMMENT ON COLUMN stripe_sync.refusal_watch.no_secret_at IS 'The last one that came while there was no secret to be used';
-COMMENT ON COLUMN stripe_sync.refusal_watch.accepted_at IS 'The last one that was accepted, as far as it was noticed in memory';
-COMMENT ON COLUMN stripe_sync.refusal_watch.told IS 'What is told and not over: mode, secret, refused; NULL: nothing';
+COMMENT ON TABLE stripe_sync.refusal_watch IS 'State of the reports of refused deliveries, by endpoint';
+COMMENT ON COLUMN stripe_sync.refusal_watch.likely IS 'Times of the last three that probably came from Stripe, the newest first';
+COMMENT ON COLUMN stripe_sync.refusal_watch.live_at IS 'When a live event was last refused because of its mode';
+COMMENT ON COLUMN stripe_sync.refusal_watch.no_secret_at IS 'When one was last refused for lack of a usable secret';
+COMMENT ON COLUMN stripe_sync.refusal_watch.accepted_at IS 'When one was last accepted, as noted in shared memory';
+COMMENT ON COLUMN stripe_sync.refusal_watch.told IS 'The report that is open: mode, secret or refused; NULL: none';
 
 CREATE FUNCTION stripe_sync.refusals(OUT endpoint text, OUT code text, OUT events bigint,
 	OUT first_at timestamptz, OUT last_at timestamptz, OUT last_detail text) RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
 	AS 'MODULE_PATHNAME', 'stripe_sync_refusals';
 COMMENT ON FUNCTION stripe_sync.refusals() IS
-'Refused deliveries that are counted and not written down yet, for the view stripe_sync.refusal';
+'Refused deliveries that were counted but not written to the table yet, for the view stripe_sync.refusal';
 
 CREATE VIEW stripe_sync.refusal AS
 SELECT nullif(r.endpoint, '') AS endpoint, r.code, pg_catalog.sum(r.events)::bigint AS events,
@@ -51,5 +51,5 @@ SELECT nullif(r.endpoint, '') AS endpoint, r.code, pg_catalog.sum(r.events)::big
 		  FROM stripe_sync.refusals() m) r
  GROUP BY r.endpoint, r.code;
 COMMENT ON VIEW stripe_sync.refusal IS
-'Deliveries that were refused, by endpoint and code (see "Errors" in the documentation): how many, when, and why the last one was. Never a payload.';
-COMMENT ON COLUMN stripe_sync.refusal.endpoint IS 'NULL: a name that no endpoint has';
+'Refused deliveries by endpoint and code (see "Errors" in the documentation): how many, when, and the reason of the last one. Never a payload.';
+COMMENT ON COLUMN stripe_sync.refusal.endpoint IS 'NULL: names that no endpoint has';
