@@ -230,7 +230,7 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 		psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
 		set->trouble,
 		set->trouble != NULL
-			? "Make the file readable by the server's operating system user. It is read at every use."
+			? "It must be a regular file that the server's operating system user can read. It is read at every use."
 			: psprintf(
 				  "Add one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
 				  quote_literal_cstr(endpoint)));
