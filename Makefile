@@ -62,6 +62,7 @@ OBJS = \
 	src/event_name.o \
 	src/inbox_table.o \
 	src/event_store.o \
+	src/receipt.o \
 	src/receive.o \
 	src/step_list.o \
 	src/steps.o \

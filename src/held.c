@@ -97,7 +97,7 @@ held_release(StoredEvent *stored, const char *listed, const char *source)
 
 	if (reason != NULL)
 		return reason;
-	stored->todo = inbox_all_steps(event);
+	stored->todo = steps_all(event);
 	stored->mirrored = event->catalog != NULL ? NULL : "ignored";
 	stored->status = "pending";
 	statement_exec(

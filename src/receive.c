@@ -97,32 +97,6 @@ receive_known(const Delivery *delivery, Receipt *receipt)
 /* ---- apply ---- */
 
 /*
- * The steps to run now.  Deferred and stopped handlers are appended to *waiting,
- * with no try counted.
- */
-static List *
-first_steps(const Event *event, List *handlers, List **waiting)
-{
-	List *steps = NIL;
-	ListCell *cell;
-
-	if (event->catalog != NULL || event->holder != NULL)
-		steps = lappend(steps, step_make(STEP_MIRROR, 1));
-	foreach(cell, handlers)
-	{
-		Handler *handler = lfirst(cell);
-
-		if (handler->deferred || handler->stopped)
-			*waiting = lappend(*waiting, step_make(handler->name, 0));
-		else
-			steps = lappend(steps, step_make(handler->name, 1));
-	}
-	if (alert_wanted(event->type))
-		steps = lappend(steps, step_make(STEP_ALERTS, 1));
-	return steps;
-}
-
-/*
  * Store an event that has been verified, and apply it.  The receipt's status is
  * "duplicate" if another session has stored it meanwhile.
  */
@@ -132,7 +106,7 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	Receipt receipt = {event->id, "duplicate", NULL};
 	const char *foreseen = event->catalog != NULL ? "applied" : "ignored";
 	List *waiting = NIL;
-	List *steps = first_steps(event, handler_matching(event->type), &waiting);
+	List *steps = steps_first(event, &waiting);
 	StepRun run = {.event = event};
 
 	if (!store_foreseen(event, endpoint, source, foreseen, waiting))
@@ -156,20 +130,6 @@ store_and_apply(Event *event, const char *endpoint, const char *source)
 	return receipt;
 }
 
-/* All steps of an event that is stored without applying it: no try is made. */
-List *
-inbox_all_steps(const Event *event)
-{
-	List *waiting = NIL;
-	List *steps = first_steps(event, handler_matching(event->type), &waiting);
-	ListCell *cell;
-
-	steps = list_concat(steps, waiting);
-	foreach(cell, steps)
-		((Step *) lfirst(cell))->tries = 0;
-	return steps;
-}
-
 /*
  * Store an event that was read from Stripe's list; it is applied when the
  * reconcile run makes it due.  Returns false if it is stored already.  Raises
@@ -178,7 +138,7 @@ inbox_all_steps(const Event *event)
 bool
 inbox_store_pending(const Event *event, const char *endpoint, const char *source)
 {
-	List *steps = inbox_all_steps(event);
+	List *steps = steps_all(event);
 	EventOutcome outcome = {
 		.status = "pending",
 		.mirrored = event->catalog == NULL ? "ignored" : NULL,
@@ -285,31 +245,6 @@ inbox_receive(const char *payload, int length, text *signature,
 }
 
 /* ---- SQL ---- */
-
-/* The row (event_id, status, detail).  Its type is cached in fn_extra. */
-Datum
-inbox_receipt_datum(FunctionCallInfo fcinfo, const Receipt *receipt)
-{
-	TupleDesc desc = fcinfo->flinfo->fn_extra;
-	Datum values[] = {CStringGetTextDatum(receipt->event_id),
-					  CStringGetTextDatum(receipt->status),
-					  receipt->detail ? CStringGetTextDatum(receipt->detail)
-									  : (Datum) 0};
-	bool nulls[] = {false, false, receipt->detail == NULL};
-
-	if (desc == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		level_check_columns(desc, lengthof(values));
-		desc = BlessTupleDesc(desc);
-		fcinfo->flinfo->fn_extra = desc;
-		MemoryContextSwitchTo(old);
-	}
-	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
-}
 
 /*
  * receive(payload, signature, endpoint), payload being bytea or text: the same

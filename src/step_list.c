@@ -67,6 +67,48 @@ step_hold(const Step *step)
 	return step_waits(step) ? handler_hold(step->name) : HANDLER_RUNS;
 }
 
+/* ---- the steps of an event ---- */
+
+/*
+ * The steps to run now.  Deferred and stopped handlers are appended to *waiting,
+ * with no try counted.
+ */
+List *
+steps_first(const Event *event, List **waiting)
+{
+	List *steps = NIL;
+	ListCell *cell;
+
+	if (event->catalog != NULL || event->holder != NULL)
+		steps = lappend(steps, step_make(STEP_MIRROR, 1));
+	foreach(cell, handler_matching(event->type))
+	{
+		Handler *handler = lfirst(cell);
+
+		if (handler->deferred || handler->stopped)
+			*waiting = lappend(*waiting, step_make(handler->name, 0));
+		else
+			steps = lappend(steps, step_make(handler->name, 1));
+	}
+	if (alert_wanted(event->type))
+		steps = lappend(steps, step_make(STEP_ALERTS, 1));
+	return steps;
+}
+
+/* All steps of an event that is stored without applying it: no try is made. */
+List *
+steps_all(const Event *event)
+{
+	List *waiting = NIL;
+	List *steps = steps_first(event, &waiting);
+	ListCell *cell;
+
+	steps = list_concat(steps, waiting);
+	foreach(cell, steps)
+		((Step *) lfirst(cell))->tries = 0;
+	return steps;
+}
+
 /* ---- columns ---- */
 
 /* The column todo, text[] */

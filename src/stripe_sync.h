@@ -404,10 +404,12 @@ extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
 extern bool inbox_store_held(const Event *event, const char *endpoint,
 							 const char *source);
-extern List *inbox_all_steps(const Event *event);
+
 extern bool inbox_receive(const char *payload, int length, text *signature,
 						  const char *endpoint, const char *source,
 						  Receipt *receipt, Refusal *refusal);
+
+/* ---- in receipt.c: the result row of receive() ---- */
 extern Datum inbox_receipt_datum(FunctionCallInfo fcinfo,
 								 const Receipt *receipt);
 
@@ -433,6 +435,8 @@ extern bool step_is_dead(const Step *step);
 extern bool step_waits(const Step *step);
 extern bool step_blocks(List *todo);
 extern HandlerHold step_hold(const Step *step);
+extern List *steps_first(const Event *event, List **waiting);
+extern List *steps_all(const Event *event);
 extern Datum step_names(List *steps);
 extern Datum step_tries(List *steps);
 extern List *step_list_read(ArrayType *todo, Jsonb *tries);
