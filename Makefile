@@ -12,6 +12,7 @@
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
+#	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
 .DEFAULT_GOAL = all
@@ -41,15 +42,18 @@ OBJS = \
 	src/advisory.o \
 	src/grant.o \
 	src/argument.o \
+	src/backoff.o \
 	src/level.o \
 	src/subtransaction.o \
 	src/worker_transaction.o \
+	src/hmac.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \
 	src/secret_row.o \
 	src/refusal.o \
-	src/backoff.o \
+	src/text.o \
+	src/lease_holder.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \
@@ -72,28 +76,40 @@ OBJS = \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
-	src/value.o \
+	src/object_key.o \
+	src/object_page.o \
+	src/column_value.o \
 	src/mirror_schema.o \
 	src/mirror_columns.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table_note.o \
-	src/table.o \
+	src/table_relation.o \
+	src/table_policy.o \
+	src/table_bind.o \
+	src/table_cache.o \
 	src/child_key.o \
 	src/snapshot.o \
 	src/describe.o \
-	src/life.o \
-	src/history.o \
-	src/order.o \
+	src/life_cycle.o \
 	src/row.o \
-	src/mirror_row.o \
+	src/mirror_state.o \
+	src/mirror_direct.o \
 	src/mirror_sql.o \
-	src/mirror.o \
-	src/reading.o \
-	src/reading_row.o \
+	src/mirror_row.o \
+	src/event_history.o \
+	src/newest.o \
+	src/fetched_note.o \
+	src/left_out.o \
+	src/precedence.o \
+	src/fetched_gone.o \
+	src/fetched_row.o \
+	src/children_locks.o \
 	src/children.o \
-	src/fold.o \
-	src/reread.o \
+	src/late_children.o \
+	src/refetch_request.o \
+	src/mirror.o \
+	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
 	src/handler_setup.o \
@@ -115,6 +131,7 @@ OBJS = \
 	src/explain.o \
 	src/verify_keys.o \
 	src/verify_lacking.o \
+	src/verify_row.o \
 	src/verify_mirror.o \
 	src/destination.o \
 	src/destination_setup.o \
@@ -143,7 +160,8 @@ OBJS = \
 	src/blocks_fit.o \
 	src/outbox.o \
 	src/claim.o \
-	src/flight.o \
+	src/prepare.o \
+	src/delivery.o \
 	src/sender.o \
 	src/url.o \
 	src/transfer.o \
@@ -151,20 +169,26 @@ OBJS = \
 	src/http_answer.o \
 	src/sockets.o \
 	src/slack.o \
+	src/slack_answer.o \
 	src/settle.o \
-	src/lease.o \
+	src/release.o \
 	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
-	src/page_size.o \
 	src/caller.o \
 	src/job.o \
+	src/part_kind.o \
 	src/part.o \
+	src/cursor.o \
+	src/page_size.o \
 	src/outcome.o \
-	src/unread.o \
 	src/runner.o \
 	src/reclaim.o \
+	src/kinds.o \
+	src/set_api_key.o \
+	src/unread.o \
+	src/backfill_order.o \
 	src/reconcile.o \
 	src/event_list.o \
 	src/gap.o \
@@ -237,7 +261,7 @@ PROVE_TESTS = \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
-	test/tap/flight.pl \
+	test/tap/sender.pl \
 	test/tap/interference.pl \
 	test/tap/attack_scope.pl \
 	test/tap/attack_objects.pl \
@@ -262,11 +286,12 @@ PROVE_TESTS = \
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
+	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh \
+	extra:test/extra/demo.sh
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
-	guard level answers alert delivery flight interference thread crash reconcile \
+	guard level answers alert delivery sender interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
 
@@ -274,7 +299,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker refusal scope guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker refusal scope guard level upgrade delivery sender crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
@@ -309,7 +334,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -347,6 +372,9 @@ bench-record:
 
 fuzz:
 	@test/fuzz/run
+
+reference:
+	@test/reference
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)

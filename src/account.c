@@ -132,18 +132,6 @@ account_stripe_id(const char *path)
 	return is_acct(last) ? last : "";
 }
 
-/*
- * Account objects have no account of their own, however they came: only the
- * word of the endpoint keeps those of test and live apart.
- */
-char *
-account_of_accounts(const char *path)
-{
-	if (strncmp(path, ACCT, strlen(ACCT)) == 0)
-		return pstrdup("");
-	return pnstrdup(path, strcspn(path, "/"));
-}
-
 /* The account as messages name it. */
 const char *
 account_words(const char *account)

@@ -15,7 +15,6 @@ extern const char *account_below(const char *path, const char *own);
 extern char *account_join(const char *own, const char *named);
 extern char *account_above(const char *path);
 extern const char *account_stripe_id(const char *path);
-extern char *account_of_accounts(const char *path);
 extern const char *account_words(const char *account);
 extern bool account_has_endpoint(const char *account, bool *has_mode,
 								 bool *live);

@@ -2,7 +2,7 @@
  * account_age.c
  *		How far back an account's lists can go, for who wants to see progress.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -25,7 +25,7 @@ age_take(Part *part, const ApiCall *call)
 		{INT8OID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {Int64GetDatum(part->job),
 					  CStringGetTextDatum(part->account), 0};
-	Reading account = {0};
+	FetchedObject account = {0};
 	TimestampTz created;
 
 	part->finished = true;
@@ -44,5 +44,6 @@ const PartKind part_age = {
 	.name = "age",
 	.path = age_path,
 	.take = age_take,
+	.ended = backfill_part_ended,
 	.takes = API_BIT(API_REFUSED) | API_BIT(API_GONE) | API_BIT(API_FORBIDDEN),
 };

@@ -20,31 +20,6 @@
 #include "account.h"
 #include "secret.h"
 
-#define MODE_LENGTH (sizeof("sk_org_live_") - 1)
-
-static bool
-has_prefix(const text *value, const char *prefix)
-{
-	return VARSIZE_ANY_EXHDR(value) > strlen(prefix) &&
-		   memcmp(VARDATA_ANY(value), prefix, strlen(prefix)) == 0;
-}
-
-/* A publishable key or a signing secret is a common mistake. */
-static void
-check_key(const text *key)
-{
-	if (secret_check_file(key))
-		return;
-	if (!secret_is_word(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) ||
-		!(has_prefix(key, "sk_") || has_prefix(key, "rk_")))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("the key cannot be a secret or restricted key of Stripe's"),
-			 errhint(
-				 "It begins with \"rk_\" (best: restricted, read-only) or \"sk_\". Copy it from Stripe, or give file:/absolute/path.")));
-}
-
 /* ---- the mode of a key ---- */
 
 /* Is it plain to see, and which is it?  sk_live_..., rk_test_..., sk_org_live_... */
@@ -63,9 +38,12 @@ key_mode(const char *key, bool *live)
 	return *live || strncmp(mode, "test_", strlen("test_")) == 0;
 }
 
-/* Why a key must not read the account's objects, or NULL. */
-static char *
-wrong_mode(const char *key, const char *account)
+/*
+ * Why a key must not read the account's objects, or NULL.  Of the key its first
+ * API_KEY_MODE bytes are enough.
+ */
+char *
+api_key_wrong_mode(const char *key, const char *account)
 {
 	bool key_live;
 	bool live;
@@ -79,49 +57,14 @@ wrong_mode(const char *key, const char *account)
 		live ? "live" : "test");
 }
 
-/* That of a file is looked at when it is used. */
-static void
-check_mode(const text *key, const char *account)
-{
-	char *trouble;
+/* ---- as it is stored ---- */
 
-	if (secret_check_file(key))
-		return;
-	/* no more of it than says so */
-	trouble = wrong_mode(
-		pnstrdup(VARDATA_ANY(key), Min(VARSIZE_ANY_EXHDR(key), MODE_LENGTH)),
-		account);
-	if (trouble != NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("%s", trouble),
-			 errhint(
-				 "Give the key of that mode; or say with add_endpoint(..., livemode => ...) what the endpoint takes, or with set_api_key(..., account) whose key it is.")));
-}
-
-/* ---- set_api_key ---- */
-
-/* The first run of reconcile comes one interval after the key. */
-static void
-schedule_reconcile(void)
-{
-	static EngineStatement schedule = {
-		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
-		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
-		" ON CONFLICT (one) DO NOTHING",
-		1,
-		{INT4OID}};
-	Datum interval = Int32GetDatum(guc_reconcile_interval);
-
-	SPI_connect();
-	engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
-	SPI_finish();
-}
-
-/* Who sets an account's key at the same time waits, and replaces it. */
-static void
-store_key(text *account, text *key)
+/*
+ * NULL: the account has none any more.  Who sets an account's key at the same
+ * time waits, and replaces it.
+ */
+void
+api_key_store(text *account, text *key)
 {
 	Datum values[] = {PointerGetDatum(account), PointerGetDatum(key)};
 	bool nulls[] = {false, false};
@@ -130,34 +73,8 @@ store_key(text *account, text *key)
 				  hash_bytes((unsigned char *) VARDATA_ANY(account),
 							 VARSIZE_ANY_EXHDR(account)));
 	secret_delete("api_key", account);
-	if (key == NULL)
-		return;
-	secret_insert("api_key", lengthof(values), values, nulls);
-	schedule_reconcile();
-	watch_soon();
-}
-
-/* set_api_key(key, account) */
-SECRET_FUNCTION(stripe_sync_set_api_key)
-{
-	text *key = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	text *account = PG_ARGISNULL(1) ? cstring_to_text("") : PG_GETARG_TEXT_PP(1);
-	RoleScope scope;
-
 	if (key != NULL)
-		check_key(key);
-	scope = role_enter_engine();
-	account_check(text_to_cstring(account));
-	if (key != NULL)
-		check_mode(key, text_to_cstring(account));
-	store_key(account, key);
-	journal_note_text(key ? "key.set" : "key.removed", account, NULL);
-	guard_note();
-	slots_wake();
-	role_leave(&scope);
-	if (key != NULL)
-		secret_warn_file(key);
-	PG_RETURN_VOID();
+		secret_insert("api_key", lengthof(values), values, nulls);
 }
 
 /* False when the account has none. */
@@ -188,46 +105,27 @@ api_key_move(const char *old, const char *new)
 
 /* ---- the key of an account ---- */
 
-static bool
-usable(const SecretBuffer *secret, int length, char *buffer, size_t size,
-	   char **trouble)
-{
-	if (length <= 0)
-		return false;
-	if (length >= size || !secret_is_word(secret->bytes, length))
-	{
-		*trouble = "It has a space, or what isn't ASCII, in it.";
-		return false;
-	}
-	memcpy(buffer, secret->bytes, length);
-	buffer[length] = '\0';
-	return true;
-}
-
 /* False, with *trouble, when it can't be used; *found says whether there is one. */
 static bool
 read_key(const char *account, char *buffer, size_t size, bool *found,
 		 char **trouble)
 {
-	SecretBuffer secret;
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, account,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
-	int length = 0;
-	bool good;
+	bool usable = false;
 	bool isnull;
 
 	*found = HeapTupleIsValid(tuple);
 	if (*found)
-		length = secret_read(DatumGetTextPP(heap_getattr(
-								 tuple, 2, RelationGetDescr(relation), &isnull)),
-							 &secret, trouble);
+		usable = secret_read_word(
+			DatumGetTextPP(
+				heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull)),
+			buffer, size, trouble);
 	engine_scan_end(scan, relation, snapshot);
-	good = *found && usable(&secret, length, buffer, size, trouble);
-	secret_wipe(&secret);
-	return good;
+	return usable;
 }
 
 static bool
@@ -336,7 +234,7 @@ api_key_load(const char *account, char *buffer, size_t size, ApiTarget *target,
 	*trouble = no_key(account);
 	if (holder == NULL || !read_key(holder, buffer, size, &found, trouble))
 		return false;
-	wrong = wrong_mode(buffer, account);
+	wrong = api_key_wrong_mode(buffer, account);
 	if (wrong != NULL)
 	{
 		*trouble = psprintf("Nothing is read: %s.", wrong);

@@ -8,7 +8,7 @@
  * there are for each object of another type, one after the other.  Nothing of
  * this is asked for here: runner.c does that.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

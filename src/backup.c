@@ -1,11 +1,10 @@
 /*
  * backup.c
- *		What people say of their backups, for doctor() to know.
+ *		note_backup(): records that a backup was made.
  */
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 #define MAX_NOTES 100
@@ -20,44 +19,38 @@ check_note(FunctionCallInfo fcinfo)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("at cannot be NULL")));
 	at = PG_GETARG_TIMESTAMPTZ(0);
-	/* the clock of who made the backup may be ahead of ours, but not by much */
+	/* the clock of the host that made the backup may be somewhat ahead */
 	if (TIMESTAMP_NOT_FINITE(at) ||
 		at > GetCurrentTimestamp() + SECS_PER_HOUR * USECS_PER_SEC)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a backup must have been made in the past"),
-						errhint("Note it when it is done; at is when.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time of a backup cannot be in the future"),
+				 errhint("Call note_backup() when the backup has ended.")));
 	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) > MAX_WHAT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("what cannot be longer than %d bytes", MAX_WHAT)));
 }
 
-/* note_backup(at, what): the last hundred are kept */
+/* note_backup(at, what): keeps the last MAX_NOTES notes */
 ENGINE_FUNCTION(stripe_sync_note_backup)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.backup_note (at, what) VALUES ($1, $2)"
-		" ON CONFLICT (at, what) DO UPDATE SET noted_at = excluded.noted_at",
-		2,
-		{TIMESTAMPTZOID, TEXTOID}};
+		" ON CONFLICT (at, what) DO UPDATE SET noted_at = excluded.noted_at"};
 	static EngineStatement forget = {
 		"DELETE FROM stripe_sync.backup_note WHERE (at, what) IN ("
 		"  SELECT n.at, n.what FROM stripe_sync.backup_note n"
-		"  ORDER BY n.at DESC, n.what OFFSET $1)",
-		1,
-		{INT8OID}};
-	Datum keep[] = {Int64GetDatum(MAX_NOTES)};
-	Datum values[2];
+		"  ORDER BY n.at DESC, n.what OFFSET $1)"};
+	StatementArg what;
 	RoleScope scope;
 
 	check_note(fcinfo);
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = PG_ARGISNULL(1) ? CStringGetTextDatum("") : PG_GETARG_DATUM(1);
+	what = PG_ARGISNULL(1) ? arg_text("") : arg_of_call(fcinfo, 1, TEXTOID);
 	scope = role_enter_engine();
-	SPI_connect();
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	engine_run(&forget, keep, NULL, SPI_OK_DELETE);
-	SPI_finish();
+	(void) statement_exec(&insert,
+						  ARGS(arg_of_call(fcinfo, 0, TIMESTAMPTZOID), what));
+	(void) statement_exec(&forget, ARGS(arg_int8(MAX_NOTES)));
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

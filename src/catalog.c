@@ -62,6 +62,31 @@ catalog_field(const CatalogType *type, const char *name)
 	return NULL;
 }
 
+/* Can an object of the type be requested by its id, and be stored? */
+bool
+catalog_is_retrievable(const CatalogType *type)
+{
+	return type->table != NULL && type->retrieve_path != NULL &&
+		   strcmp(type->api, "v1") == 0;
+}
+
+/* The type that a page lists. */
+const CatalogType *
+catalog_page_type(const CatalogPage *page)
+{
+	return catalog_find(page->child, strlen(page->child));
+}
+
+/*
+ * Is a child that a complete page leaves out deleted?  A customer's page of
+ * subscriptions lists only the current ones: a canceled one is not deleted.
+ */
+bool
+catalog_page_sweeps(const CatalogPage *page)
+{
+	return strcmp(page->child, "subscription") != 0;
+}
+
 /* The kind's name in object_types.json */
 const char *
 catalog_kind_name(FieldKind kind)

@@ -78,10 +78,13 @@ extern const char *const catalog_api_version;
 
 extern const CatalogType *catalog_find(const char *object, size_t length);
 extern const CatalogType *catalog_find_table(const char *table);
+extern bool catalog_is_retrievable(const CatalogType *type);
 extern const char *catalog_kind_name(FieldKind kind);
 /* Says pg_catalog where a search_path could find another type of that name. */
 extern const char *catalog_kind_sqltype(FieldKind kind);
 extern const CatalogField *catalog_field(const CatalogType *type,
 										 const char *name);
+extern const CatalogType *catalog_page_type(const CatalogPage *page);
+extern bool catalog_page_sweeps(const CatalogPage *page);
 
 #endif /* STRIPE_SYNC_CATALOG_H */

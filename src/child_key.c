@@ -1,26 +1,26 @@
 /*
  * child_key.c
- *		What tells the children of one page apart.
+ *		Unique keys of the children of one page.
  *
- * A child's row is found by its id.  Two kinds of ids aren't enough for that:
+ * A child's row is found by its id.  Two kinds of ids are not unique:
  *
- * - Those of an invoice's lines in older API versions.  Before 2018-05-21 a
+ * - Ids of an invoice's lines in older API versions.  Before 2018-05-21 a
  *	 subscription's line had the subscription's id, on each of its invoices, and
  *	 an invoice item's line the item's; until 2019-12-03 two lines of one invoice
- *	 could have the same "sli_...".  Later renderings of those versions have a
- *	 "unique_id", which is the id of today's versions: it is taken.  Without it
+ *	 could have the same "sli_...".  Later responses of those versions have a
+ *	 "unique_id", which is the id in today's versions: it is used.  Without it
  *	 the id is made unique with the invoice's: "in_1/sub_1".
- * - One that a page has twice, whatever the type: the second is
+ * - An id that a page has twice, whatever the type: the second becomes
  *	 "<parent>/<id>/2".  Two elements of a page are never one row.
  *
- * Such lines don't say whose they are, either: what the mirror keeps of them
- * names the invoice, so that they are swept when a later page leaves them out.
+ * Such lines do not name their invoice either: it is added to what the mirror
+ * stores, so that they are swept when a later page leaves them out.
  */
 #include "mirror.h"
 
 #define LINE "line_item"
 
-/* The type of an object, if the catalog knows it. */
+/* The type of an object; NULL if it is not in the catalog. */
 const CatalogType *
 child_type(JsonbContainer *object)
 {
@@ -34,35 +34,35 @@ child_type(JsonbContainer *object)
 /* ---- ids ---- */
 
 static bool
-begins_with(const char *text, const char *prefix)
+has_prefix(const char *text, const char *prefix)
 {
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Ids of lines that were another object's, or not unique. */
+/* Is it the id of a line that belongs to another object, or is not unique? */
 static bool
 is_old_line_id(const char *id)
 {
 	static const char *const prefixes[] = {"sub_", "su_", "ii_", "sli_"};
 
 	for (int i = 0; i < lengthof(prefixes); i++)
-		if (begins_with(id, prefixes[i]))
+		if (has_prefix(id, prefixes[i]))
 			return true;
 	return false;
 }
 
-/* An id is below its parent's once it has been made unique. */
+/* The id made unique with its parent's id, if it is not already. */
 static char *
 below(const char *parent_id, const char *id)
 {
 	char *prefix = psprintf("%s/", parent_id);
 
-	if (parent_id[0] == '\0' || begins_with(id, prefix))
+	if (parent_id[0] == '\0' || has_prefix(id, prefix))
 		return pstrdup(id);
 	return psprintf("%s%s", prefix, id);
 }
 
-/* NULL where there is none. */
+/* The key of an invoice's line; NULL if it has none. */
 static char *
 line_key(JsonbContainer *line, const char *parent_id)
 {
@@ -91,7 +91,10 @@ is_taken(const ChildKeys *keys, const CatalogType *type, const char *id)
 	return false;
 }
 
-/* The id as it is, or the first that is free below the parent's. */
+/*
+ * The id itself, or the first that is not taken among those made with the
+ * parent's id.
+ */
 static char *
 free_key(const ChildKeys *keys, const CatalogType *type, char *id)
 {
@@ -102,7 +105,7 @@ free_key(const ChildKeys *keys, const CatalogType *type, char *id)
 	return id;
 }
 
-/* ---- what is kept ---- */
+/* ---- stored content ---- */
 
 static bool
 says(JsonbContainer *object, const char *field)
@@ -113,7 +116,7 @@ says(JsonbContainer *object, const char *field)
 }
 
 static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
+push_text(JsonbInState *state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue value = {.type = jbvString};
 
@@ -138,15 +141,15 @@ with_field(JsonbContainer *object, const char *field, const char *text)
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		compat_push_jsonb(&state, WJB_VALUE, &value);
 	}
-	push_string(&state, WJB_KEY, field);
-	push_string(&state, WJB_VALUE, text);
+	push_text(&state, WJB_KEY, field);
+	push_text(&state, WJB_VALUE, text);
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return &JsonbValueToJsonb(state.result)->root;
 }
 
 /*
- * What the mirror keeps of a child: of a line with the invoice, and with the
- * subscription that its id was.
+ * The content that the mirror stores for a child: a line with its invoice, and
+ * with the subscription whose id it has.
  */
 JsonbContainer *
 child_content(const CatalogType *type, JsonbContainer *line,
@@ -159,15 +162,15 @@ child_content(const CatalogType *type, JsonbContainer *line,
 	id = json_get_string(line, "id");
 	if (parent_id[0] != '\0' && !says(line, "invoice"))
 		line = with_field(line, "invoice", parent_id);
-	if (id != NULL && begins_with(id, "sub_") && strchr(id, '/') == NULL &&
+	if (id != NULL && has_prefix(id, "sub_") && strchr(id, '/') == NULL &&
 		!says(line, "subscription"))
 		line = with_field(line, "subscription", id);
 	return line;
 }
 
 /*
- * The next element of a page; all of them are to be taken, in their order.
- * False for what has no row.
+ * Take the next element of a page; all elements must be taken, in their order.
+ * Returns false for an element that has no row.
  */
 bool
 child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)
@@ -179,7 +182,7 @@ child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)
 	if (type == NULL || type->table == NULL)
 		return false;
 	id = strcmp(type->object, LINE) == 0 ? line_key(element, keys->parent_id)
-										 : snapshot_key(type, element);
+										 : object_key(type, element);
 	if (id == NULL || id[0] == '\0')
 		return false;
 	taken = palloc(sizeof(PageChild));
@@ -191,7 +194,7 @@ child_take(ChildKeys *keys, JsonbContainer *element, PageChild *child)
 	return true;
 }
 
-/* All children of a page that snapshot_page() has found, of PageChild. */
+/* All children of a page that object_page() has found, of PageChild. */
 List *
 child_list(const char *parent_id, JsonbContainer *page)
 {

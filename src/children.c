@@ -3,40 +3,18 @@
  *		Pages of children: a subscription's items, an invoice's lines.
  *
  * A child's row follows the newest of its parent's snapshots.  Its content is
- * that of the last snapshot that lists it, or of an own event as late or later;
+ * that of the last snapshot that lists it, or of an own event that is not older;
  * it has a tombstone from the first complete page after that which leaves it
- * out.  Here the parent's event is the newest: list the children, sweep the
- * others.  Where it came late, or shares its second with others, fold.c does
- * the same over the parent's stored events.
+ * out.  Here the parent's event is the newest: its children are listed, the
+ * others are swept.  If it arrives late, or in the same second as others,
+ * late_children.c does the same over the parent's stored events.
  */
 #include "mirror.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "common/hashfn.h"
-
-/* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 3
-
-/*
- * Does a page say of what it leaves out that it is gone?  A customer's page of
- * subscriptions lists the current ones only; a cancelled one isn't deleted.
- */
-bool
-children_page_sweeps(const CatalogPage *page)
-{
-	return strcmp(page->child, "subscription") != 0;
-}
-
-/* The type that a page lists. */
-const CatalogType *
-children_type(const CatalogPage *page)
-{
-	return catalog_find(page->child, strlen(page->child));
-}
 
 static SnapshotRow *
 child_row(const CatalogType *type, char *id, const char *account, RowPart part)
@@ -45,7 +23,7 @@ child_row(const CatalogType *type, char *id, const char *account, RowPart part)
 
 	row->type = type;
 	row->id = id;
-	row->account = snapshot_account(type, account);
+	row->account = object_account(type, account);
 	row->part = part;
 	return row;
 }
@@ -95,7 +73,7 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 }
 
 /*
- * The child's column that names its parent; NULL when there is none, or the
+ * The column of the child that names its parent; NULL if there is none, or the
  * user has dropped it.
  */
 const char *
@@ -111,14 +89,16 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
 	Datum values[] = {CStringGetTextDatum(parent_id),
-					  CStringGetTextDatum(snapshot_account(child, account))};
+					  CStringGetTextDatum(object_account(child, account))};
 	MemoryContext context = CurrentMemoryContext;
-	MirrorTable *table = table_find(child, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child, TABLE_WRITE);
 	RoleScope scope;
 
 	if (table == NULL)
 		return found;
-	/* a column may be of a type of the owner's, whose code is his */
+	/*
+	 * a column may have a type of the owner's, whose code runs with his rights
+	 */
 	scope = role_enter_reading(table->owner, table->search_path);
 	SPI_connect();
 	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
@@ -142,7 +122,7 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, JsonbContainer *parent,
 				 const char *account, List *found)
 {
-	JsonbContainer *former = snapshot_page(parent, page->field, NULL);
+	JsonbContainer *former = object_page(parent, page->field, NULL);
 	ListCell *cell;
 
 	if (former == NULL)
@@ -161,16 +141,16 @@ children_in_page(const CatalogPage *page, const CatalogType *child,
 /* ---- the parent's event is the newest ---- */
 
 /*
- * Children that the parent's events before "since" list, back to the last
- * complete page: for those that don't name their parent.
+ * Children that the parent's versions before "since" list, back to the last
+ * complete page.  For children that do not name their parent.
  */
 List *
-children_listed_before(History *history, const CatalogPage *page,
+children_listed_before(EventHistory *history, const CatalogPage *page,
 					   const CatalogType *child, const char *account,
 					   TimestampTz since, List *found)
 {
 	TimestampTz complete_at = PG_INT64_MIN;
-	List *snapshots = history_snapshots(history);
+	List *snapshots = event_history_snapshots(history);
 
 	for (int i = list_length(snapshots) - 1; i >= 0; i--)
 	{
@@ -182,40 +162,39 @@ children_listed_before(History *history, const CatalogPage *page,
 			continue;
 		if (version->created < complete_at)
 			break;
-		object = history_event(version)->object;
-		if (snapshot_page(object, page->field, &complete) == NULL)
+		object = version_event(version)->object;
+		if (object_page(object, page->field, &complete) == NULL)
 			continue;
 		found = children_in_page(page, child, history->id, object, account,
 								 found);
 		if (complete)
-			complete_at = version->created; /* its second is read whole */
+			complete_at = version->created; /* all versions of that second are read */
 	}
 	return found;
 }
 
-/* What a page without names of the parent listed when it was last complete. */
+/* The children that the page listed when it was last complete. */
 static List *
 children_of_former(Event *event, const CatalogPage *page,
 				   const CatalogType *child, Jsonb *before, List *found)
 {
-	const char *account = snapshot_account(event->catalog, event->account);
+	const char *account = object_account(event->catalog, event->account);
 	bool complete;
 
 	if (before == NULL)
 		return found;
 	found = children_in_page(page, child, event->object_id, &before->root,
 							 event->account, found);
-	if (snapshot_page(&before->root, page->field, &complete) != NULL && complete)
+	if (object_page(&before->root, page->field, &complete) != NULL && complete)
 		return found;
 	return children_listed_before(
-		history_read(event->catalog, event->object_id, account), page, child,
-		event->account, event->created, found);
+		fetched_note_read_history(event->catalog, event->object_id, account),
+		page, child, event->account, event->created, found);
 }
 
 /*
- * Add to the rows of a snapshot the children that it no longer lists.
- * "before" is the parent's former snapshot, for children that don't name their
- * parent.
+ * Add the children that a snapshot no longer lists to its rows.  "before" is
+ * the parent's former snapshot, for children that do not name their parent.
  */
 List *
 children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
@@ -225,13 +204,13 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	for (int i = 0; i < event->catalog->npages; i++)
 	{
 		const CatalogPage *page = &event->catalog->pages[i];
-		const CatalogType *child = children_type(page);
+		const CatalogType *child = catalog_page_type(page);
 		MirrorTable *table;
 		bool complete;
 
-		if (!children_page_sweeps(page) ||
-			snapshot_page(event->object, page->field, &complete) == NULL ||
-			!complete || (table = table_find(child, TABLE_WRITE)) == NULL)
+		if (!catalog_page_sweeps(page) ||
+			object_page(event->object, page->field, &complete) == NULL ||
+			!complete || (table = table_cache_find(child, TABLE_WRITE)) == NULL)
 			continue;
 		if (children_back(page, table) == NULL)
 			all = children_of_former(event, page, child, before, all);
@@ -250,11 +229,13 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 	bool known;
 
 	return row->state.event_id == NULL ||
-		   history_event_is_own(row->state.event_id, row->account, type,
+		   event_history_is_own(row->state.event_id, row->account, type,
 								row->id, &known);
 }
 
-/* Ended by an event of its own: no event's page brings it back. */
+/*
+ * Was the child deleted by its own event?  Then no event's page brings it back.
+ */
 bool
 children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 {
@@ -263,7 +244,7 @@ children_row_is_dead(const MirrorRow *row, const CatalogType *type)
 		   children_row_is_own(row, type);
 }
 
-/* May a listing as of "created" replace what the row holds? */
+/* May a page as of "created" replace the row's content? */
 static bool
 children_listing_wins(const MirrorRow *row, const CatalogType *type,
 					  TimestampTz created)
@@ -274,60 +255,62 @@ children_listing_wins(const MirrorRow *row, const CatalogType *type,
 		return true;
 	if (children_row_is_own(row, type))
 		return false;
-	/* what another object's event merely filled in gives way to any page */
+	/* a row filled from another object's event gives way to any page */
 	return row->state.as_of == created ||
-		   !mirror_listed_by(row->state.event_id, row->account, type, row->id);
+		   !precedence_listed_by(row->state.event_id, row->account, type,
+								 row->id);
 }
 
+/* Write a child that an event's page lists, unless the row holds a newer state. */
 void
-children_write(MirrorPass *pass, SnapshotRow *child,
+children_write(OpenTables *tables, SnapshotRow *child,
 			   const MirrorContent *content)
 {
-	MirrorTable *table = table_find(child->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
+	int tries = 0;
 
-	if (content->event_id == NULL)
+	while (table != NULL && retry_race(&tries))
 	{
-		reading_child(pass, child, content);
-		return;
-	}
-	for (int race = 0; table != NULL && race < MAX_RACES; race++)
-	{
-		MirrorRow *row = mirror_lock(pass, table, child->id, child->account,
+		MirrorRow *row = mirror_lock(tables, table, child->id, child->account,
 									 false);
 
 		if (row->state.found &&
 			!children_listing_wins(row, child->type, content->as_of))
 			return;
+		fetched_note_replaced(row, content);
 		if (mirror_write(row, content))
 			return;
 	}
 }
 
-/* A child that the newest snapshot of its parent lists. */
+/* Write a child that the newest snapshot of its parent lists. */
 void
-children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+children_list(OpenTables *tables, Event *event, SnapshotRow *child,
 			  bool parent_is_new)
 {
 	MirrorContent content = {child->object, event->created, event->id, false, 0};
 
-	/* children of a new parent, that have no events of their own, are new */
+	/* a child without events of its own is new if its parent is new */
 	if (parent_is_new && child->type->nevent_types == 0)
 	{
-		MirrorTable *table = table_find(child->type, TABLE_WRITE);
+		MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 
 		if (table == NULL ||
-			mirror_write(mirror_missing(pass, table, child->id, child->account),
+			mirror_write(mirror_missing(tables, table, child->id, child->account),
 						 &content))
 			return;
 	}
-	children_write(pass, child, &content);
+	children_write(tables, child, &content);
 }
 
-/* A child that the newest snapshot of its parent leaves out. */
+/*
+ * Set the tombstone of a child that the newest snapshot of its parent leaves
+ * out.
+ */
 void
-children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
+children_sweep(OpenTables *tables, Event *event, SnapshotRow *child)
 {
-	MirrorTable *table = table_find(child->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(child->type, TABLE_WRITE);
 	MirrorState state;
 	MirrorRow *row;
 
@@ -335,103 +318,10 @@ children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child)
 		!mirror_peek(table, child->id, child->account, &state, NULL) ||
 		state.deleted)
 		return;
-	row = mirror_lock(pass, table, child->id, child->account, false);
+	row = mirror_lock(tables, table, child->id, child->account, false);
 	if (row->state.found && !row->state.deleted &&
 		(row->state.as_of < event->created ||
 		 (row->state.as_of == event->created &&
 		  !children_row_is_own(row, child->type))))
 		mirror_set_deleted(row, true, event->created);
-}
-
-/* ---- a parent and its children's own events, one after the other ---- */
-
-#define LOCKS 1024 /* all that one transaction can hold of them */
-
-typedef struct LockSet
-{
-	bool wanted[LOCKS];
-} LockSet;
-
-static void
-add_lock(LockSet *set, const CatalogType *parent, const char *id,
-		 const char *account)
-{
-	char *name = psprintf("%s/%s/%s", parent->object, id,
-						  snapshot_account(parent, account));
-
-	set->wanted[hash_bytes((unsigned char *) name, strlen(name)) % LOCKS] = true;
-	pfree(name);
-}
-
-/* May a page in this object sweep a child that has events of its own? */
-static bool
-sweeps_others(const CatalogType *type, JsonbContainer *object)
-{
-	for (int i = 0; i < type->npages; i++)
-		if (type->pages[i].back != NULL &&
-			children_page_sweeps(&type->pages[i]) &&
-			children_type(&type->pages[i])->nevent_types > 0 &&
-			json_get_object(object, type->pages[i].field) != NULL)
-			return true;
-	return false;
-}
-
-static void
-add_parents(LockSet *set, Event *event)
-{
-	for (int i = 0; i < catalog_ntypes; i++)
-	{
-		const CatalogType *parent = &catalog_types[i];
-
-		for (int j = 0; j < parent->npages; j++)
-		{
-			const CatalogPage *page = &parent->pages[j];
-			JsonbValue json;
-			Datum value;
-
-			if (page->back != NULL && children_page_sweeps(page) &&
-				strcmp(page->child, event->catalog->object) == 0 &&
-				json_get(event->object, page->back, &json) &&
-				value_from_json(KIND_REFERENCE, &json, &value))
-				add_lock(set, parent, TextDatumGetCString(value),
-						 event->account);
-		}
-	}
-}
-
-/* Such a table may be somewhere else, where a row's lock ends before we commit. */
-static bool
-is_written_by_sql(const CatalogType *type)
-{
-	MirrorTable *table = table_find(type, TABLE_WRITE);
-
-	return table != NULL && !table->plain;
-}
-
-/*
- * A page that leaves a child out, and an own event of that child, must see each
- * other: both lock the parent's name, before any row.  So do the events of an
- * object whose row is written by SQL.  Names share a fixed number of locks, so
- * that many events in one transaction don't use them up.
- */
-void
-children_lock(List *events)
-{
-	LockSet *set = palloc0(sizeof(LockSet));
-	ListCell *cell;
-
-	foreach(cell, events)
-	{
-		Event *event = lfirst(cell);
-
-		if (sweeps_others(event->catalog, event->object) ||
-			is_written_by_sql(event->catalog))
-			add_lock(set, event->catalog, event->object_id, event->account);
-		if (event->catalog->nevent_types > 0)
-			add_parents(set, event);
-	}
-	for (int i = 0; i < LOCKS; i++)
-		if (set->wanted[i])
-			advisory_lock(ADVISORY_CHILDREN, i);
-	pfree(set);
 }

@@ -108,7 +108,7 @@ append_column(StringInfo sql, const Builder *builder, const CatalogField *field)
 {
 	appendStringInfo(sql, "%s %s", quote_identifier(field->name),
 					 catalog_kind_sqltype(field->kind));
-	if (builder->lz4 && value_type(field->kind) == JSONBOID)
+	if (builder->lz4 && column_value_type(field->kind) == JSONBOID)
 		appendStringInfoString(sql, " COMPRESSION lz4");
 }
 
@@ -117,7 +117,7 @@ is_joined(const CatalogField *field)
 {
 	for (int i = 0; i < lengthof(joined); i++)
 		if (strcmp(joined[i], field->name) == 0)
-			return value_type(field->kind) == TEXTOID;
+			return column_value_type(field->kind) == TEXTOID;
 	return false;
 }
 
@@ -153,7 +153,7 @@ store_inline(const CatalogType *type, List *columns)
 	foreach(cell, columns)
 	{
 		CatalogField *field = lfirst(cell);
-		Oid type_oid = value_type(field->kind);
+		Oid type_oid = column_value_type(field->kind);
 
 		if (type_oid == JSONBOID || type_oid == TEXTOID)
 			appendStringInfo(&sql, ", ALTER %s SET STORAGE MAIN",
@@ -228,7 +228,7 @@ warn_policed(const CatalogType *type, Oid relid)
 			(errmsg(
 				 "row security is forced on %s.%s: rows that it hides from the table's owner are NULL in new columns",
 				 MIRROR_SCHEMA, type->table),
-			 errhint("%s", mirror_policy_hint(type, owner))));
+			 errhint("%s", table_policy_hint(type, owner))));
 }
 
 /* Add the columns that the table, which is locked, lacks. */

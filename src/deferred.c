@@ -1,25 +1,24 @@
 /*
  * deferred.c
- *		Deferred triggers are fired by whom they belong to.
+ *		Fires deferred triggers with the rights of the role that queued them.
  *
- * Left alone they would fire at COMMIT as whoever is current then (before
- * PostgreSQL 18): code in a scope could so borrow the rights of the session's
- * user.  So a writing scope fires them before it ends, and what the caller had
- * deferred is fired before the first writing scope, as the caller.  Afterwards
- * constraints are deferred or not as they were declared: what the caller itself
- * had said with SET CONSTRAINTS is not kept.
+ * Before PostgreSQL 18 they fire at COMMIT as the user that is current then, so
+ * code in a scope could use the rights of the session's user.  Therefore a
+ * writing scope fires its deferred triggers before it ends, and those that the
+ * caller has queued are fired before the first writing scope, as the caller.
+ * Afterwards constraints are deferred or immediate as declared: an earlier SET
+ * CONSTRAINTS of the caller is not kept.
  */
 #include "scope.h"
 
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-/* Deferrable constraints of this database, until pg_constraint changes. */
+/* Deferrable constraints of this database, read again when pg_constraint changes */
 static MemoryContext constraint_memory = NULL;
 static List *initially_deferred = NIL; /* of RangeVar */
 static bool any_deferrable = false;
@@ -31,53 +30,48 @@ constraints_forget(Datum arg, int cacheid, uint32 hash)
 	constraints_known = false;
 }
 
-/*
- * Read which constraints can be deferred at all.  Most databases have few, so
- * that most events need not care.
- */
+/* Read which constraints are deferrable.  Most databases have none or few. */
 static void
 constraints_load(void)
 {
 	static EngineStatement select = {
-		/* a name that is shared with one that isn't can't be set by name */
+		/* SET CONSTRAINTS fails on a name that a non-deferrable one shares */
 		"SELECT n.nspname, c.conname, c.condeferred AND NOT EXISTS"
 		"   (SELECT FROM pg_catalog.pg_constraint o"
-		"     WHERE o.connamespace OPERATOR(pg_catalog.=) c.connamespace"
-		"       AND o.conname OPERATOR(pg_catalog.=) c.conname AND NOT o.condeferrable)"
+		"     WHERE o.connamespace = c.connamespace"
+		"       AND o.conname = c.conname AND NOT o.condeferrable)"
 		"  FROM pg_catalog.pg_constraint c"
-		"  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
+		"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
 		" WHERE c.condeferrable"};
 	RoleScope scope = role_enter_engine();
 	MemoryContext old;
+	Rows rows;
 
 	if (constraint_memory == NULL)
 		constraint_memory = AllocSetContextCreate(
 			TopMemoryContext, "stripe_sync constraints", ALLOCSET_SMALL_SIZES);
-	constraints_known = true; /* an invalidation from here on counts */
+	constraints_known = true; /* an invalidation during the query resets it */
 	initially_deferred = NIL;
 	MemoryContextReset(constraint_memory);
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	any_deferrable = SPI_processed > 0;
 	old = MemoryContextSwitchTo(constraint_memory);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select, NO_ARGS);
+	any_deferrable = rows.count > 0;
+	while (rows_next(&rows))
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
+		char *schema = rows_text(&rows);
+		char *name = rows_text(&rows);
 
-		if (strcmp(SPI_getvalue(row, desc, 3), "t") == 0)
-			initially_deferred = lappend(
-				initially_deferred,
-				makeRangeVar(SPI_getvalue(row, desc, 1),
-							 SPI_getvalue(row, desc, 2), -1));
+		if (rows_bool(&rows, false))
+			initially_deferred = lappend(initially_deferred,
+										 makeRangeVar(schema, name, -1));
 	}
+	rows_close(&rows);
 	MemoryContextSwitchTo(old);
-	SPI_finish();
 	role_leave(&scope);
 }
 
-/* Can anything be deferred in this database? */
+/* Does this database have any deferrable constraint? */
 bool
 deferred_possible(void)
 {
@@ -107,9 +101,9 @@ defer_body(void *arg)
 }
 
 /*
- * Constraints are set by name, and somebody may just be renaming one or its
- * schema: then all are read again.  Whoever renames on and on leaves them
- * immediate in this transaction, which is no reason to fail.
+ * Constraints are set by name, and another session may rename one or its schema
+ * at the same time: then all are read again, twice at most.  If that fails too,
+ * they stay immediate in this transaction, which is no error.
  */
 static void
 defer_as_declared(void)
@@ -127,8 +121,8 @@ defer_as_declared(void)
 }
 
 /*
- * Fire what deferred triggers wait, as the role that is current now.  A trigger
- * that defers again is refused (scope_guard.c), so nothing is left.
+ * Fire all queued deferred triggers as the current role.  scope_guard.c refuses
+ * a trigger that defers again, so none is left afterwards.
  */
 void
 deferred_fire(void)
@@ -142,9 +136,8 @@ deferred_fire(void)
 }
 
 /*
- * In a function that ANALYZE, REINDEX or REFRESH MATERIALIZED VIEW runs as a
- * table's owner, say: what waits is of whoever gave the command, and nothing of
- * the owner's is to fire that.
+ * A function that ANALYZE, REINDEX or REFRESH MATERIALIZED VIEW runs as the
+ * table's owner must not fire triggers that the command's user has queued.
  */
 static void
 check_unrestricted(void)
@@ -160,10 +153,11 @@ check_unrestricted(void)
 }
 
 /*
- * Fire what the caller had deferred, before code of others runs: else that
- * code's scope would fire it with rights that are not the caller's.  Whoever
- * enters a writing scope sees to it; what must not catch the caller's errors
- * calls it before.
+ * Fire the triggers that the caller has queued, as the caller, before another
+ * role's code runs: otherwise the scope of that code would fire them with its
+ * role's rights.  role_enter_writing() calls this.  A caller that catches
+ * errors of the scope calls it first, because errors of these triggers are not
+ * the event's.
  */
 void
 deferred_fire_callers(void)

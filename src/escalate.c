@@ -63,7 +63,7 @@ escalate(int64 id)
 	Incident incident;
 	Destination destination;
 	MessageParts parts = {.severity = "critical"};
-	Outgoing message = {
+	NewMessage message = {
 		.method = "post", .due_at = GetCurrentTimestamp(), .incident = id};
 
 	if (!incident_read(id, &incident) ||

@@ -214,7 +214,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 		event->unmirrored = psprintf(
 			"object type \"%s\" has no table, as it occurs only in events; read it from stripe_sync.event.payload",
 			event->object_type);
-	else if ((event->object_id = snapshot_key(type, event->object)) == NULL)
+	else if ((event->object_id = object_key(type, event->object)) == NULL)
 		read_nameless(event, type);
 	else if (!event->has_created)
 		event->unmirrored =

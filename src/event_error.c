@@ -16,6 +16,8 @@
 
 #include "catalog/pg_type.h"
 
+#include "text.h"
+
 #define MAX_MESSAGE 1024 /* bytes */
 #define MAX_CONTEXT 2048
 
@@ -23,7 +25,7 @@
 static char *
 clipped(const char *text, int most)
 {
-	return text != NULL ? engine_clip(text, most) : NULL;
+	return text != NULL ? text_clip(text, most) : NULL;
 }
 
 /*

@@ -12,7 +12,7 @@
  * it falls due in the events' own order, and is applied as any other retry.  So
  * nothing that a webhook has meanwhile brought is touched.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -264,8 +264,8 @@ take_element(EventPage *page, const PageElement *listed)
 {
 	PageElement delivered = as_delivered(page, listed);
 	const PageElement *element = &delivered;
-	Delivery delivery = {element->bytes, element->length, page->endpoint,
-						 page->owner, page->part->account};
+	WebhookDelivery delivery = {element->bytes, element->length, page->endpoint,
+								page->owner, page->part->account};
 	StoredEventSummary gist;
 
 	page->last = event_peek_id(listed->bytes, listed->length);
@@ -318,7 +318,7 @@ move_cursor(Part *part, const EventPage *page)
 {
 	if (page->last == NULL ||
 		(part->cursor != NULL && strcmp(page->last, part->cursor) == 0) ||
-		list_goes_round(part, page->last))
+		part_goes_round(part, page->last))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's list of events does not go on: its pages end "
@@ -361,7 +361,11 @@ events_take(Part *part, const ApiCall *call)
 const PartKind part_events = {.name = "events",
 							  .path = events_path,
 							  .take = events_take,
+							  .pass_over = unread_pass_over,
+							  .passed_over = unread_passed_over,
+							  .ended = unread_over,
+							  .cancelled = gap_release,
 							  .cursor_may_go = CURSOR_MISSING,
 							  .quiet = true,
 							  .shrinks = true,
-							  .passes_over = true};
+							  .again = "SELECT stripe_sync.reconcile()"};

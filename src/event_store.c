@@ -188,7 +188,7 @@ read_summary(TupleTableSlot *row, StoredEventSummary *summary)
  * account.
  */
 static bool
-is_same_delivery(TupleTableSlot *row, const Delivery *delivery,
+is_same_delivery(TupleTableSlot *row, const WebhookDelivery *delivery,
 				 const char *named)
 {
 	char *endpoint = slot_text(row, EVENT_ENDPOINT);
@@ -209,8 +209,8 @@ is_same_delivery(TupleTableSlot *row, const Delivery *delivery,
  * event_peek_id(); if it is NULL, returns false.  Fills in *summary if found.
  */
 bool
-event_lookup_find(EventLookup *lookup, const char *id, const Delivery *delivery,
-				  StoredEventSummary *summary)
+event_lookup_find(EventLookup *lookup, const char *id,
+				  const WebhookDelivery *delivery, StoredEventSummary *summary)
 {
 	char *named = NULL; /* by the payload */
 	const char *account = delivery->account;

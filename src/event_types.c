@@ -7,7 +7,7 @@
  * if it isn't subscribed to (strict: types whose table has had something in it,
  * and those that a handler or an alert names).
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "access/relation.h"
 #include "catalog/namespace.h"

@@ -93,8 +93,9 @@ append_arrival(StringInfo out, const Event *event, const EventRow *row)
 static void
 append_decision(StringInfo out, const Event *event, const char *account)
 {
-	History *history = history_read(event->catalog, event->object_id, account);
-	Verdict verdict = order_newest(history);
+	EventHistory *history = fetched_note_read_history(
+		event->catalog, event->object_id, account);
+	Verdict verdict = newest_find(history);
 	int n = list_length(history->versions);
 
 	if (n == 1)
@@ -115,7 +116,7 @@ append_decision(StringInfo out, const Event *event, const char *account)
 static void
 append_row(StringInfo out, const Event *event, const char *account)
 {
-	MirrorTable *table = table_find(event->catalog, TABLE_READ);
+	MirrorTable *table = table_cache_find(event->catalog, TABLE_READ);
 	MirrorState state;
 
 	if (table == NULL)
@@ -233,7 +234,7 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	}
 	if (event.catalog != NULL)
 	{
-		const char *account = snapshot_account(event.catalog, event.account);
+		const char *account = object_account(event.catalog, event.account);
 
 		append_decision(&out, &event, account);
 		append_mirror(&out, &event, account);

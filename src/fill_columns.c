@@ -37,7 +37,7 @@ fill_sql(const CatalogType *type, List *columns, Oid **types)
 	{
 		CatalogField *field = lfirst(cell);
 
-		(*types)[n++] = value_type(field->kind);
+		(*types)[n++] = column_value_type(field->kind);
 		appendStringInfo(&sql, "%s%s = $%d", n > 1 ? ", " : "",
 						 quote_identifier(field->name), n);
 	}
@@ -67,8 +67,9 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 		CatalogField *field = list_nth(columns, i);
 		bool found;
 
-		found = value_take(derived_find(type->table, field->name), field->name,
-						   field->kind, &data->root, &values[i]);
+		found = column_value_take(derived_find(type->table, field->name),
+								  field->name, field->kind, &data->root,
+								  &values[i]);
 		nulls[i] = found ? ' ' : 'n';
 	}
 	for (int i = 0; i < 2; i++)

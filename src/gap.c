@@ -3,7 +3,7 @@
  *		The end of a run through a list of events: what was missing falls due,
  *		is counted and told of.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

@@ -1,21 +1,20 @@
 /*
  * grant.c
- *		Who may do what: the grades of roles, granted and taken back.
+ *		SQL functions that grant and revoke the grades of roles.
  *
- * GRANT is text that names what it grants.  That text is in functions that only
- * the extension's owner may call (src/install/90_grants.sql); these here call
- * them, in the engine's scope, once ENGINE_FUNCTION() has found that schema
- * stripe_sync is the extension's own.
+ * The GRANT statements name their objects, so they are in SQL functions that
+ * only the extension's owner may call (src/install/grants.sql).  The functions
+ * here call those in the engine's scope, after ENGINE_FUNCTION() has checked
+ * that schema stripe_sync is the extension's own.
  */
 #include "mirror.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
-/* The role that is given, which must be there. */
+/* The role in the first argument; an error if there is none. */
 static Oid
 grantee(FunctionCallInfo fcinfo)
 {
@@ -26,73 +25,64 @@ grantee(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role with OID %u does not exist", PG_GETARG_OID(0)),
-				 errhint("CREATE ROLE it first.")));
+				 errhint("Create it with CREATE ROLE.")));
 	return PG_GETARG_OID(0);
 }
 
-static Datum
+static StatementArg
 quoted_name(Oid role)
 {
-	return CStringGetTextDatum(quote_identifier(GetUserNameFromId(role, false)));
+	return arg_text(quote_identifier(GetUserNameFromId(role, false)));
 }
 
 static void
 grant_grade(const char *grade, Oid role)
 {
-	static EngineStatement grant = {
-		"SELECT stripe_sync.grant_grade($1, $2)", 2, {TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(grade), quoted_name(role)};
+	static EngineStatement grant = {"SELECT stripe_sync.grant_grade($1, $2)"};
 
-	engine_run(&grant, values, NULL, SPI_OK_SELECT);
+	(void) statement_exec(&grant, ARGS(arg_text(grade), quoted_name(role)));
 }
 
-/* The mark by which stripe_sync.mirror_reader knows the role. */
+/* Let the view stripe_sync.mirror_reader show the role. */
 static void
 mark_reader(Oid role)
 {
-	static EngineStatement mark = {
-		"SELECT stripe_sync.mark_mirror_reader($1)", 1, {TEXTOID}};
-	Datum values[] = {quoted_name(role)};
+	static EngineStatement mark = {"SELECT stripe_sync.mark_mirror_reader($1)"};
 
-	engine_run(&mark, values, NULL, SPI_OK_SELECT);
+	(void) statement_exec(&mark, ARGS(quoted_name(role)));
 }
 
-/* Within an SPI connection of the caller's. */
 static void
 grant_tables(void)
 {
 	static EngineStatement grant = {"SELECT stripe_sync.grant_mirror_tables()"};
 
-	engine_run(&grant, NULL, NULL, SPI_OK_SELECT);
+	(void) statement_exec(&grant, NO_ARGS);
 }
 
-/* Who may read the mirror may read the tables that were just made. */
+/* Grant the readers of the mirror SELECT on tables that were just made. */
 void
 mirror_grant_tables(void)
 {
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
 	grant_tables();
-	SPI_finish();
 	role_leave(&scope);
 }
 
-/* All grades that are named, up to NULL, and the mirror where one of them reads. */
+/* Grant the grades, a list that ends with NULL; "read" includes the mirror. */
 static void
 grant_grades(FunctionCallInfo fcinfo, const char *const *grades)
 {
 	Oid role = grantee(fcinfo);
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
 	for (; *grades != NULL; grades++)
 	{
 		grant_grade(*grades, role);
 		if (strcmp(*grades, "read") == 0)
 			grant_tables();
 	}
-	SPI_finish();
 	role_leave(&scope);
 }
 
@@ -110,23 +100,21 @@ ENGINE_FUNCTION(stripe_sync_grant_read)
 	PG_RETURN_VOID();
 }
 
-/* grant_admin(role): whoever may add a handler sees every event anyway */
+/* grant_admin(role): includes read, because a handler sees every event anyway */
 ENGINE_FUNCTION(stripe_sync_grant_admin)
 {
 	grant_grades(fcinfo, (const char *const[]){"admin", "read", NULL});
 	PG_RETURN_VOID();
 }
 
-/* grant_mirror(role): its tables, whenever they are made, and nothing else */
+/* grant_mirror(role): the tables of the mirror, also later ones, and no more */
 ENGINE_FUNCTION(stripe_sync_grant_mirror)
 {
 	Oid role = grantee(fcinfo);
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
 	mark_reader(role);
 	grant_tables();
-	SPI_finish();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -138,37 +126,31 @@ stop_handlers(Oid role)
 {
 	static EngineStatement stop = {
 		"UPDATE stripe_sync.handler SET stopped_at = pg_catalog.now()"
-		" WHERE role OPERATOR(pg_catalog.=) $1 AND stopped_at IS NULL"
-		" RETURNING name",
-		1,
-		{TEXTOID}};
+		" WHERE role = $1 AND stopped_at IS NULL RETURNING name"};
 	char *name = GetUserNameFromId(role, false);
-	Datum value = CStringGetTextDatum(name);
+	Rows rows;
 
-	engine_run(&stop, &value, NULL, SPI_OK_UPDATE_RETURNING);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &stop, ARGS(arg_text(name)));
+	while (rows_next(&rows))
 		ereport(
 			NOTICE,
 			(errmsg("handler \"%s\" ran as role \"%s\" and is stopped",
-					SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
-					name),
+					rows_text(&rows), name),
 			 errhint(
-				 "Events wait for it. Let a role register it again with stripe_sync.add_handler(), or forget it with stripe_sync.drop_handler().")));
+				 "Its events stay pending until stripe_sync.add_handler() registers it again or stripe_sync.drop_handler() drops it.")));
+	rows_close(&rows);
 }
 
-/* revoke_all(role): and its handlers are stopped */
+/* revoke_all(role): also stops the role's handlers */
 ENGINE_FUNCTION(stripe_sync_revoke_all)
 {
-	static EngineStatement revoke = {
-		"SELECT stripe_sync.revoke_grades($1)", 1, {REGROLEOID}};
+	static EngineStatement revoke = {"SELECT stripe_sync.revoke_grades($1)"};
 	Oid role = grantee(fcinfo);
-	Datum value = ObjectIdGetDatum(role);
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
-	engine_run(&revoke, &value, NULL, SPI_OK_SELECT);
+	(void) statement_exec(&revoke,
+						  ARGS(arg_datum(REGROLEOID, ObjectIdGetDatum(role))));
 	stop_handlers(role);
-	SPI_finish();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -1,20 +1,22 @@
 /*
  * guard.c
- *		May this database send and call out?
+ *		Whether this database may send messages and call Stripe.
  *
- * A copy must not: its original does already.  The first set-up call notes the
- * server's system identifier and the database's oid in stripe_sync.identity,
- * which a dump and a template copy carry along; only a database whose one note
- * is its own may send.
+ * A copy of a database must not, because its original does.  The first set-up
+ * call inserts the server's system identifier and the database's OID into
+ * stripe_sync.identity.  A dump and CREATE DATABASE ... TEMPLATE copy that row,
+ * so only a database whose single row names itself may send.
  *
- * A whole server that was restored has the original's identifier.  It is told
- * by how it starts: from a backup.  That is kept in a file of the data
- * directory that holds a name for this restore; a note is good when it was
- * made in the same restore (or, without a file, in none).  So activate()
- * speaks for its database alone, the file needs never be removed, and a copy
- * of an activated server, such as its standby, is as active as the server.
- * What was started without the library preloaded has nobody to notice, and a
- * snapshot of the disk can't be told at all: stripe_sync.outbound is for those.
+ * A restored server has the same system identifier as the original.  It is
+ * recognized when it starts from a backup: then guard_init() writes a file into
+ * the data directory that holds a random name for this restore.  A row is valid
+ * if it was inserted during the same restore (or, without a file, during none).
+ * So activate() holds for its own database only, the file never has to be
+ * removed, and a copy of an activated server, such as its standby, is as active
+ * as the server.
+ *
+ * Not recognized: a server that first starts without the library preloaded, and
+ * a snapshot of the disk.  Set stripe_sync.outbound to off on those.
  */
 #include "stripe_sync.h"
 
@@ -23,7 +25,6 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "common/file_perm.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
@@ -41,7 +42,7 @@
 static char restore[2 * RESTORE_SIZE + 1] = "";
 static bool restore_known = false;
 
-/* What the tables said, as of a generation of the set-up */
+/* What the tables contained at this generation of the set-up */
 static uint64 state_as_of = 0;
 static OutboundState state = OUTBOUND_UNNOTED;
 static uint64 paused_as_of = 0;
@@ -58,7 +59,7 @@ file_exists(const char *path)
 	return stat(path, &status) == 0;
 }
 
-/* A standby has a backup's label too, but its signal beside it. */
+/* A standby has a backup label too, but also its own signal file. */
 static bool
 starts_from_backup(void)
 {
@@ -66,7 +67,7 @@ starts_from_backup(void)
 		   (file_exists(BACKUP_LABEL_FILE) && !file_exists(STANDBY_SIGNAL_FILE));
 }
 
-/* Written so that it is there, whole, after a crash, or not at all. */
+/* After a crash the file is either complete or absent. */
 static bool
 write_restore(void)
 {
@@ -96,7 +97,7 @@ name_restore(void)
 		sprintf(restore + 2 * i, "%02x", bytes[i]);
 }
 
-/* A file that can't be read is a restore of which nothing more is known. */
+/* A file that can't be read counts as a restore with an unknown name. */
 static void
 read_restore(void)
 {
@@ -117,7 +118,7 @@ read_restore(void)
 		restore[length] = '\0';
 }
 
-/* In the postmaster, whose children inherit what it finds here. */
+/* Runs in the postmaster; its children inherit the result. */
 void
 guard_init(void)
 {
@@ -134,15 +135,15 @@ guard_init(void)
 			(errcode_for_file_access(),
 			 errmsg("could not write file \"%s\": %m", RESTORE_FILE),
 			 errdetail(
-				 "It notes that this server starts from a backup, so that its copies of messages aren't sent again."),
+				 "The file records that this server starts from a backup, so that copies of messages aren't sent."),
 			 errhint(
-				 "Mend it, or take stripe_sync out of \"shared_preload_libraries\".")));
+				 "Make the data directory writable, or remove stripe_sync from \"shared_preload_libraries\".")));
 	ereport(
 		LOG,
 		(errmsg(
 			 "stripe_sync sends nothing from this server: it starts from a backup"),
 		 errhint(
-			 "Call stripe_sync.activate() in each database that is to send.")));
+			 "Call stripe_sync.activate() in each database that should send.")));
 }
 
 static const char *
@@ -153,40 +154,27 @@ current_restore(void)
 	return restore;
 }
 
-/* ---- the notes ---- */
+/* ---- stripe_sync.identity ---- */
 
-/* Columns of stripe_sync.identity */
-enum
-{
-	IDENTITY_SYSTEM = 1,
-	IDENTITY_DATABASE,
-	IDENTITY_RESTORE
-};
-
-static bool
-note_is_ours(HeapTuple tuple, TupleDesc desc)
-{
-	bool isnull;
-
-	return (uint64) DatumGetInt64(
-			   heap_getattr(tuple, IDENTITY_SYSTEM, desc, &isnull)) ==
-			   GetSystemIdentifier() &&
-		   DatumGetObjectId(heap_getattr(tuple, IDENTITY_DATABASE, desc,
-										 &isnull)) == MyDatabaseId;
-}
-
-static bool
-note_is_of_restore(HeapTuple tuple, TupleDesc desc)
-{
-	bool isnull;
-	Datum value = heap_getattr(tuple, IDENTITY_RESTORE, desc, &isnull);
-
-	return strcmp(isnull ? "" : TextDatumGetCString(value),
-				  current_restore()) == 0;
-}
-
+/* What one row of stripe_sync.identity says of this database */
 static OutboundState
-read_notes(void)
+judge_identity(HeapTuple tuple, TupleDesc desc)
+{
+	Rows row = rows_of_tuple(tuple, desc);
+	uint64 system = (uint64) rows_int8(&row, 0);
+	Oid database = rows_oid(&row);
+	char *of_restore = rows_text(&row);
+
+	if (system != GetSystemIdentifier() || database != MyDatabaseId)
+		return OUTBOUND_COPY;
+	if (strcmp(of_restore ? of_restore : "", current_restore()) != 0)
+		return OUTBOUND_RESTORED;
+	return OUTBOUND_ON;
+}
+
+/* Several rows are those of several databases: this one is a copy. */
+static OutboundState
+read_identity(void)
 {
 	Relation relation = table_open(engine_relation("identity"), AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -196,18 +184,14 @@ read_notes(void)
 	HeapTuple tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		if (found != OUTBOUND_UNNOTED ||
-			!note_is_ours(tuple, RelationGetDescr(relation)))
-			found = OUTBOUND_COPY;
-		else if (note_is_of_restore(tuple, RelationGetDescr(relation)))
-			found = OUTBOUND_ON;
-		else
-			found = OUTBOUND_RESTORED;
+		found = found != OUTBOUND_UNNOTED
+					? OUTBOUND_COPY
+					: judge_identity(tuple, RelationGetDescr(relation));
 	engine_scan_end(scan, relation, snapshot);
 	return found;
 }
 
-/* Needs a transaction; costs nothing while the set-up stays as it was. */
+/* Needs a transaction.  The state is cached until the set-up changes. */
 OutboundState
 guard_state(void)
 {
@@ -215,13 +199,13 @@ guard_state(void)
 
 	if (state_as_of != now)
 	{
-		state = read_notes();
+		state = read_identity();
 		state_as_of = now;
 	}
 	return guc_outbound ? state : OUTBOUND_OFF;
 }
 
-/* Was this very database set up, whether or not it may send?  As guard_state(). */
+/* Was this database set up, rather than the one it is a copy of? */
 bool
 guard_is_original(void)
 {
@@ -229,7 +213,7 @@ guard_is_original(void)
 	return state == OUTBOUND_ON || state == OUTBOUND_RESTORED;
 }
 
-/* For the log and for people; the sentence goes on from "nothing is sent:" */
+/* The reason that follows "nothing is sent from this database:" */
 const char *
 guard_reason(OutboundState what)
 {
@@ -254,16 +238,11 @@ insert_note(void)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.identity (system_identifier, database, restore)"
-		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-		3,
-		{INT8OID, OIDOID, TEXTOID}};
-	Datum values[] = {Int64GetDatum((int64) GetSystemIdentifier()),
-					  ObjectIdGetDatum(MyDatabaseId),
-					  CStringGetTextDatum(current_restore())};
+		" VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"};
 
-	SPI_connect();
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	(void) statement_exec(&insert, ARGS(arg_int8((int64) GetSystemIdentifier()),
+										arg_oid(MyDatabaseId),
+										arg_text(current_restore())));
 }
 
 const char *
@@ -271,10 +250,10 @@ guard_remedy(OutboundState what)
 {
 	return what == OUTBOUND_OFF
 			   ? "Set stripe_sync.outbound to on."
-			   : "If it is to send in the original's place, call stripe_sync.activate().";
+			   : "If this database should send in place of the original, call stripe_sync.activate().";
 }
 
-/* Somebody sets up, or calls, what will not be sent. */
+/* Warn a caller whose messages will not be sent. */
 void
 guard_warn(OutboundState what)
 {
@@ -286,13 +265,13 @@ guard_warn(OutboundState what)
 }
 
 /*
- * Every set-up call, in the engine's scope: the first one says which database
- * this is.
+ * Called by every set-up function, in the engine's scope.  The first call
+ * records the identity of this database.
  */
 void
 guard_note(void)
 {
-	OutboundState found = read_notes();
+	OutboundState found = read_identity();
 
 	if (found == OUTBOUND_UNNOTED)
 		insert_note();
@@ -300,22 +279,15 @@ guard_note(void)
 		guard_warn(found);
 }
 
-/* How many messages will go out now, as far as one cares to count */
+/* Messages that will be sent now, counted up to 10000 */
 static int64
 count_waiting(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.count(*) FROM (SELECT FROM stripe_sync.message"
-		" WHERE state OPERATOR(pg_catalog.=) 'waiting' LIMIT 10000) AS m"};
-	bool isnull;
-	int64 count;
+		" WHERE state = 'waiting' LIMIT 10000) AS m"};
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
-	return count;
+	return statement_int8(0, &select, NO_ARGS);
 }
 
 /* activate(): this database may send, whatever it was copied from. */
@@ -325,9 +297,7 @@ ENGINE_FUNCTION(stripe_sync_activate)
 	RoleScope scope = role_enter_engine();
 	int64 waiting;
 
-	SPI_connect();
-	engine_run(&forget, NULL, NULL, SPI_OK_DELETE);
-	SPI_finish();
+	(void) statement_exec(&forget, NO_ARGS);
 	insert_note();
 	journal_note("activate", NULL, NULL);
 	waiting = count_waiting();
@@ -362,9 +332,8 @@ read_pauses(void)
 	paused_slack = paused_stripe = false;
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool isnull;
-		char *what = TextDatumGetCString(
-			heap_getattr(tuple, 1, RelationGetDescr(relation), &isnull));
+		Rows row = rows_of_tuple(tuple, RelationGetDescr(relation));
+		char *what = rows_text(&row);
 
 		paused_slack |= strcmp(what, "slack") == 0;
 		paused_stripe |= strcmp(what, "stripe") == 0;
@@ -394,29 +363,23 @@ guard_lets(const char *what)
 	return guard_state() == OUTBOUND_ON && !guard_paused(what);
 }
 
-/* Runs a statement on what pause() or resume() was told. */
+/* Run a statement with the argument of pause() or resume(). */
 static void
-set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, int expected,
-		  const char *word)
+set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, const char *word)
 {
 	char *what = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	RoleScope scope;
-	Datum values[1];
 
 	if (what == NULL ||
 		(strcmp(what, "slack") != 0 && strcmp(what, "stripe") != 0 &&
 		 strcmp(what, "all") != 0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						what ? errmsg("\"%s\" cannot be paused", what)
-							 : errmsg("what is paused cannot be NULL"),
+							 : errmsg("what cannot be NULL"),
 						errhint("Give 'slack', 'stripe' or 'all'.")));
-	values[0] = CStringGetTextDatum(what);
 	scope = role_enter_engine();
-	SPI_connect();
-	engine_run(statement, values, NULL, expected);
-	if (SPI_processed > 0)
+	if (statement_exec(statement, ARGS(arg_text(what))) > 0)
 		journal_note(word, what, NULL);
-	SPI_finish();
 	role_leave(&scope);
 	slots_wake();
 }
@@ -427,12 +390,9 @@ ENGINE_FUNCTION(stripe_sync_pause)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.pause (what)"
 		" SELECT w FROM (VALUES ('slack'), ('stripe')) AS v (w)"
-		"  WHERE $1 OPERATOR(pg_catalog.=) w OR $1 OPERATOR(pg_catalog.=) 'all'"
-		" ON CONFLICT DO NOTHING",
-		1,
-		{TEXTOID}};
+		"  WHERE $1 = w OR $1 = 'all' ON CONFLICT DO NOTHING"};
 
-	set_pause(fcinfo, &insert, SPI_OK_INSERT, "pause");
+	set_pause(fcinfo, &insert, "pause");
 	PG_RETURN_VOID();
 }
 
@@ -440,11 +400,8 @@ ENGINE_FUNCTION(stripe_sync_pause)
 ENGINE_FUNCTION(stripe_sync_resume)
 {
 	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.pause"
-		" WHERE what OPERATOR(pg_catalog.=) $1 OR $1 OPERATOR(pg_catalog.=) 'all'",
-		1,
-		{TEXTOID}};
+		"DELETE FROM stripe_sync.pause WHERE what = $1 OR $1 = 'all'"};
 
-	set_pause(fcinfo, &drop, SPI_OK_DELETE, "resume");
+	set_pause(fcinfo, &drop, "resume");
 	PG_RETURN_VOID();
 }

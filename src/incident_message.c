@@ -283,14 +283,14 @@ static int64
 enqueue(const Incident *incident, const char *method, Jsonb *payload,
 		TimestampTz due, const Event *event)
 {
-	Outgoing message = {.destination = incident->destination,
-						.method = method,
-						.payload = payload,
-						.thread = incident_thread(incident->id),
-						.due_at = due,
-						.event_id = event ? event->id : incident->event_id,
-						.account = event ? event->account : NULL,
-						.incident = incident->id};
+	NewMessage message = {.destination = incident->destination,
+						  .method = method,
+						  .payload = payload,
+						  .thread = incident_thread(incident->id),
+						  .due_at = due,
+						  .event_id = event ? event->id : incident->event_id,
+						  .account = event ? event->account : NULL,
+						  .incident = incident->id};
 
 	if (strcmp(method, "summary") == 0 ||
 		(strcmp(method, "post") == 0 && is_webhook(incident->destination)))
@@ -306,15 +306,15 @@ incident_post(const Incident *incident, const char *account)
 		"UPDATE stripe_sync.incident_record SET message_id = $2 WHERE id = $1",
 		2,
 		{INT8OID, INT8OID}};
-	Outgoing message = {.destination = incident->destination,
-						.method = "post",
-						.payload = render(incident, "post"),
-						.thread = incident_thread(incident->id),
-						.due_at = GetCurrentTimestamp(),
-						.event_id = incident->event_id,
-						.account = account,
-						.alert = incident->alert,
-						.incident = incident->id};
+	NewMessage message = {.destination = incident->destination,
+						  .method = "post",
+						  .payload = render(incident, "post"),
+						  .thread = incident_thread(incident->id),
+						  .due_at = GetCurrentTimestamp(),
+						  .event_id = incident->event_id,
+						  .account = account,
+						  .alert = incident->alert,
+						  .incident = incident->id};
 	int64 id = outbox_enqueue(&message);
 	Datum values[] = {Int64GetDatum(incident->id), Int64GetDatum(id)};
 
@@ -497,13 +497,13 @@ reply_elsewhere(const Incident *incident, const char *text, const Event *event)
 					  CStringGetTextDatum(thread)};
 	MemoryContext context = CurrentMemoryContext;
 	MessageParts parts = {.text = text};
-	Outgoing message = {.method = "post",
-						.payload = blocks_message(&parts),
-						.thread = thread,
-						.due_at = GetCurrentTimestamp(),
-						.event_id = event->id,
-						.account = event->account,
-						.incident = incident->id};
+	NewMessage message = {.method = "post",
+						  .payload = blocks_message(&parts),
+						  .thread = thread,
+						  .due_at = GetCurrentTimestamp(),
+						  .event_id = event->id,
+						  .account = event->account,
+						  .incident = incident->id};
 
 	SPI_connect();
 	engine_run(&select, values, NULL, SPI_OK_SELECT);

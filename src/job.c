@@ -4,7 +4,7 @@
  *
  * How their parts are worked at is runner.c's.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -72,28 +72,6 @@ job_lock(int64 job)
 	locked = SPI_processed > 0;
 	SPI_finish();
 	return locked;
-}
-
-/* Parts that waited for this one; what is to be compared with a list needs it. */
-void
-job_unblock(const Part *part, const char *state)
-{
-	static EngineStatement release = {
-		"UPDATE stripe_sync.job_part SET due_at = pg_catalog.clock_timestamp(),"
-		" until = CASE WHEN kind = 'vanished' THEN $4 ELSE until END,"
-		" state = CASE WHEN kind = 'vanished' AND $3 <> 'done' THEN 'skipped' ELSE 'waiting' END"
-		" WHERE job = $1 AND after_part = $2 AND state = 'blocked'",
-		4,
-		{INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(part->job), Int32GetDatum(part->number),
-					  CStringGetTextDatum(state),
-					  TimestampTzGetDatum(part->until)};
-
-	if (part->kind != &part_list && part->kind != &part_age)
-		return; /* nothing waits for others */
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
 }
 
 /* With a key that is no good nothing else of the job need be asked for. */
@@ -205,8 +183,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 	engine_run(&parts, &value, NULL, SPI_OK_UPDATE);
 	note_job("job.cancelled", PG_GETARG_INT64(0), NULL);
 	SPI_finish();
-	unread_cancelled(PG_GETARG_INT64(0));
-	gap_release(PG_GETARG_INT64(0));
+	part_kinds_cancelled(PG_GETARG_INT64(0));
 	slots_wake();
 	role_leave(&scope);
 	PG_RETURN_VOID();

@@ -1,39 +1,25 @@
 /*
  * journal.c
- *		What was set, switched and stopped, when and by whom, in
- *		stripe_sync.journal: known when it is over.
+ *		Records set-up changes and switches in stripe_sync.journal: what, when
+ *		and by whom.
  *
- * An entry commits or rolls back with what it tells.  Equal entries within an
- * hour are one row with a count; a row that somebody else has locked is left
- * alone and another is made, so that nobody waits for the journal.
+ * An entry commits or rolls back with the change that it records.  Equal
+ * entries within an hour are one row with a count.  A row that another
+ * transaction has locked is not waited for: a new row is inserted instead.
  */
 #include "stripe_sync.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 #define MAX_DETAIL 1024 /* bytes */
 
-/* Arguments of the statements below. */
-enum
-{
-	ARG_WHAT,
-	ARG_REF,
-	ARG_BY,
-	ARG_DETAIL,
-	ARG_ANY_DETAIL,
-	NARGS
-};
-
-#define ARG_TYPES                                                              \
-	{                                                                          \
-		TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID                            \
-	}
-
+/* Count the entry in an equal one of the last hour.  False if there is none. */
 static bool
-count_row(Datum *values, const char *nulls)
+count_entry(const char *what, const char *ref, const char *by,
+			const char *detail, bool any_detail)
 {
 	static EngineStatement count = {
 		"UPDATE stripe_sync.journal SET count = count + 1, detail = $4,"
@@ -42,67 +28,65 @@ count_row(Datum *values, const char *nulls)
 		"  WHERE j.at > pg_catalog.clock_timestamp() - interval '1 hour'"
 		"   AND j.what = $1 AND j.ref IS NOT DISTINCT FROM $2 AND j.by = $3"
 		"   AND ($5 OR j.detail IS NOT DISTINCT FROM $4)"
-		"  ORDER BY j.at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)",
-		NARGS, ARG_TYPES};
+		"  ORDER BY j.at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)"};
 
-	engine_run(&count, values, nulls, SPI_OK_UPDATE);
-	return SPI_processed > 0;
+	return statement_exec(&count,
+						  ARGS(arg_text(what), arg_text(ref), arg_text(by),
+							   arg_text(detail), arg_bool(any_detail))) > 0;
 }
 
 static void
-insert_row(Datum *values, const char *nulls)
+insert_entry(const char *what, const char *ref, const char *by,
+			 const char *detail)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.journal (what, ref, by, detail, at, last_at)"
-		" SELECT $1, $2, $3, $4, c.now, c.now FROM pg_catalog.clock_timestamp() AS c (now)",
-		NARGS - 1,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+		" SELECT $1, $2, $3, $4, c.now, c.now FROM pg_catalog.clock_timestamp() AS c (now)"};
 
-	engine_run(&insert, values, nulls, SPI_OK_INSERT);
+	(void) statement_exec(&insert, ARGS(arg_text(what), arg_text(ref),
+										arg_text(by), arg_text(detail)));
 }
 
+/* The role that called the extension, or "worker" */
 static char *
-whose_doing(void)
+entry_author(void)
 {
 	return slots_is_worker() ? pstrdup("worker")
 							 : GetUserNameFromId(role_caller(), false);
 }
 
 static void
-note(const char *what, const char *ref, const char *detail, bool any_detail)
+write_entry(const char *what, const char *ref, const char *detail,
+			bool any_detail)
 {
-	Datum values[NARGS] = {
-		[ARG_WHAT] = CStringGetTextDatum(what),
-		[ARG_REF] = ref ? CStringGetTextDatum(ref) : (Datum) 0,
-		[ARG_BY] = CStringGetTextDatum(whose_doing()),
-		[ARG_DETAIL] = detail
-						   ? CStringGetTextDatum(engine_clip(detail, MAX_DETAIL))
-						   : (Datum) 0,
-		[ARG_ANY_DETAIL] = BoolGetDatum(any_detail)};
-	char nulls[] = {' ', ref ? ' ' : 'n', ' ', detail ? ' ' : 'n', ' ', '\0'};
+	char *by = entry_author();
+	char *cut = detail != NULL ? text_clip(detail, MAX_DETAIL) : NULL;
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
-	if (!count_row(values, nulls))
-		insert_row(values, nulls);
-	SPI_finish();
+	if (!count_entry(what, ref, by, cut, any_detail))
+		insert_entry(what, ref, by, cut);
 	role_leave(&scope);
 }
 
+/*
+ * Record "what" (such as "endpoint.added") about "ref".  ref and detail may be
+ * NULL.  Entries that differ in their detail are rows of their own.
+ */
 void
 journal_note(const char *what, const char *ref, const char *detail)
 {
-	note(what, ref, detail, false);
+	write_entry(what, ref, detail, false);
 }
 
 void
 journal_note_text(const char *what, text *ref, const char *detail)
 {
-	note(what, text_to_cstring(ref), detail, false);
+	write_entry(what, text_to_cstring(ref), detail, false);
 }
 
+/* The same, but entries with different details are one row with the last one. */
 void
 journal_count(const char *what, const char *ref, const char *detail)
 {
-	note(what, ref, detail, true);
+	write_entry(what, ref, detail, true);
 }

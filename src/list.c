@@ -6,12 +6,14 @@
  * object carries the beginning, as the page's own url has it.  The cursor is
  * the last id that is in the mirror.  list_parents.c reads lists, too.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+
+#include "text.h"
 
 #define MAX_NOTED	5	/* rows of a page that could not be written */
 #define MAX_URL		512 /* of the rest of a page */
@@ -19,17 +21,18 @@
 
 /* ---- the request ---- */
 
+/* A full stop is encoded, too: ".." would be another path. */
+static bool
+stays_in_path(unsigned char c)
+{
+	return text_is_unreserved(c) && c != '.' && c != '~';
+}
+
 /* What is from outside is one segment of a path, or one value, and no more. */
 void
 path_append(StringInfo path, const char *text)
 {
-	for (; *text != '\0'; text++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				   "0123456789_-",
-				   *text) != NULL)
-			appendStringInfoChar(path, *text);
-		else
-			appendStringInfo(path, "%%%02X", (unsigned char) *text);
+	text_append_percent_encoded(path, text, stays_in_path);
 }
 
 /* A path of the catalog's, with an object's id in its {id}. */
@@ -97,71 +100,71 @@ list_parent(const Part *part)
  * it has one.  A list of an account's has each object once.
  */
 static void
-name_element(Reading *reading, ChildKeys *keys)
+name_element(FetchedObject *fetched, ChildKeys *keys)
 {
 	PageChild child;
 
 	if (keys->parent_id[0] == '\0')
-		reading->id = snapshot_key(reading->type, reading->object);
-	else if (child_take(keys, reading->object, &child))
+		fetched->id = object_key(fetched->type, fetched->object);
+	else if (child_take(keys, fetched->object, &child))
 	{
-		reading->id = child.id;
-		reading->object = child_content(child.type, child.object,
+		fetched->id = child.id;
+		fetched->object = child_content(child.type, child.object,
 										keys->parent_id);
 	}
 }
 
 /* NULL, and a note, for what isn't an object that the mirror could hold. */
-static Reading *
+static FetchedObject *
 read_element(Part *part, const PageElement *element, ChildKeys *keys,
 			 TimestampTz as_of)
 {
 	Jsonb *document = json_parse(element->bytes, element->length);
-	Reading *reading = palloc0(sizeof(Reading));
+	FetchedObject *fetched = palloc0(sizeof(FetchedObject));
 
 	if (document == NULL || !JB_ROOT_IS_OBJECT(document))
 	{
 		part_note(part, "an element of a page cannot be read as jsonb");
 		return NULL;
 	}
-	reading->object = &document->root;
-	reading->type = child_type(reading->object);
-	if (reading->type != NULL && reading->type->table != NULL)
-		name_element(reading, keys);
-	if (reading->id == NULL)
+	fetched->object = &document->root;
+	fetched->type = child_type(fetched->object);
+	if (fetched->type != NULL && fetched->type->table != NULL)
+		name_element(fetched, keys);
+	if (fetched->id == NULL)
 	{
 		part_note(
 			part,
 			"an element of a page is no object with an id, of a type that the catalog knows");
 		return NULL;
 	}
-	reading->account = part->account;
-	reading->as_of = as_of;
-	return reading;
+	fetched->account = part->account;
+	fetched->as_of = as_of;
+	return fetched;
 }
 
 static List *
 read_elements(Part *part, List *elements, TimestampTz as_of)
 {
 	ChildKeys keys = {list_parent(part), NIL};
-	List *readings = NIL;
+	List *objects = NIL;
 	ListCell *cell;
 
 	foreach(cell, elements)
 	{
-		Reading *reading = read_element(part, lfirst(cell), &keys, as_of);
+		FetchedObject *fetched = read_element(part, lfirst(cell), &keys, as_of);
 
-		if (reading != NULL)
-			readings = lappend(readings, reading);
+		if (fetched != NULL)
+			objects = lappend(objects, fetched);
 	}
-	return readings;
+	return objects;
 }
 
 static bool
-is_written(const Reading *reading)
+is_written(const FetchedObject *fetched)
 {
-	return strcmp(reading->status, "failed") != 0 &&
-		   strcmp(reading->status, "ignored") != 0;
+	return strcmp(fetched->status, "failed") != 0 &&
+		   strcmp(fetched->status, "ignored") != 0;
 }
 
 /*
@@ -169,30 +172,30 @@ is_written(const Reading *reading)
  * Types that have no table are left out; not so the type that was asked for.
  */
 static void
-note_failures(Part *part, List *readings)
+note_failures(Part *part, List *objects)
 {
 	int failed = 0;
 	ListCell *cell;
 
-	foreach(cell, readings)
+	foreach(cell, objects)
 	{
-		const Reading *reading = lfirst(cell);
+		const FetchedObject *fetched = lfirst(cell);
 
-		if (is_written(reading) ||
-			(strcmp(reading->status, "ignored") == 0 &&
-			 strcmp(reading->type->object, part->object_type) != 0))
+		if (is_written(fetched) ||
+			(strcmp(fetched->status, "ignored") == 0 &&
+			 strcmp(fetched->type->object, part->object_type) != 0))
 			continue;
 		if (++failed <= MAX_NOTED)
-			part_note(part, psprintf("%s %s: %s", reading->type->object,
-									 reading->id, reading->detail));
+			part_note(part, psprintf("%s %s: %s", fetched->type->object,
+									 fetched->id, fetched->detail));
 	}
 	if (failed > MAX_NOTED)
 		part_note(part,
 				  psprintf("and %d more of the same page", failed - MAX_NOTED));
-	if (failed > 1 && failed == list_length(readings))
+	if (failed > 1 && failed == list_length(objects))
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 						errmsg("no object of a page could be written: %s",
-							   ((Reading *) linitial(readings))->detail)));
+							   ((FetchedObject *) linitial(objects))->detail)));
 }
 
 /*
@@ -201,22 +204,22 @@ note_failures(Part *part, List *readings)
  * read again.
  */
 void
-list_put_off_rows(const Part *part, List *readings)
+list_put_off_rows(const Part *part, List *objects)
 {
 	ListCell *cell;
 
-	foreach(cell, readings)
+	foreach(cell, objects)
 	{
-		const Reading *reading = lfirst(cell);
+		const FetchedObject *fetched = lfirst(cell);
 
-		if (strcmp(reading->status, "failed") != 0)
+		if (strcmp(fetched->status, "failed") != 0)
 			continue;
-		if (!type_is_retrievable(reading->type))
+		if (!catalog_is_retrievable(fetched->type))
 			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-							errmsg("%s %s: %s", reading->type->object,
-								   reading->id, reading->detail)));
-		reread_put_off(reading->type, reading->id, part->account,
-					   reading->as_of, reading->detail);
+							errmsg("%s %s: %s", fetched->type->object,
+								   fetched->id, fetched->detail)));
+		refetch_request_retry(fetched->type, fetched->id, part->account,
+							  fetched->as_of, fetched->detail);
 	}
 }
 
@@ -233,9 +236,9 @@ is_list_url(const char *url)
 
 /* Of an object that is asked for: as of when it must be. */
 static void
-add_rest(const Part *part, const Reading *reading, const char *url)
+add_rest(const Part *part, const FetchedObject *fetched, const char *url)
 {
-	TimestampTz wanted = part->kind == &part_object ? part->since : DT_NOBEGIN;
+	TimestampTz wanted = part->kind->one_object ? part->since : DT_NOBEGIN;
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.job_part"
 		" (job, part, kind, priority, object_type, object_id, account, list_path, since)"
@@ -248,8 +251,8 @@ add_rest(const Part *part, const Reading *reading, const char *url)
 		{INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {Int64GetDatum(part->job),
 					  Int32GetDatum(part->priority),
-					  CStringGetTextDatum(reading->type->object),
-					  CStringGetTextDatum(reading->id),
+					  CStringGetTextDatum(fetched->type->object),
+					  CStringGetTextDatum(fetched->id),
 					  CStringGetTextDatum(part->account),
 					  CStringGetTextDatum(url),
 					  TimestampTzGetDatum(wanted)};
@@ -262,75 +265,35 @@ add_rest(const Part *part, const Reading *reading, const char *url)
  * such a part brings is not looked into further.
  */
 void
-list_add_rests(Part *part, const Reading *reading)
+list_add_rests(Part *part, const FetchedObject *fetched)
 {
 	if (part->kind == &part_rest)
 		return;
 	SPI_connect();
-	for (int i = 0; i < reading->type->npages; i++)
+	for (int i = 0; i < fetched->type->npages; i++)
 	{
-		const CatalogPage *page = &reading->type->pages[i];
+		const CatalogPage *page = &fetched->type->pages[i];
 		bool complete = true;
 		JsonbContainer *list;
 		char *url;
 
 		if (i > 0 && strcmp(page->field, page[-1].field) == 0)
 			continue; /* of several types, one list */
-		list = snapshot_page(reading->object, page->field, &complete);
+		list = object_page(fetched->object, page->field, &complete);
 		url = list != NULL && !complete ? json_get_string(list, "url") : NULL;
 		if (url != NULL && is_list_url(url))
-			add_rest(part, reading, url);
+			add_rest(part, fetched, url);
 		else if (!complete)
 			part_note(
 				part,
 				psprintf(
 					"%s %s: its %s are cut short, and it does not say where the rest is",
-					reading->type->object, reading->id, page->field));
+					fetched->type->object, fetched->id, page->field));
 	}
 	SPI_finish();
 }
 
 /* ---- where it goes on ---- */
-
-static void
-begin_lap(Part *part)
-{
-	if (part->tortoise != NULL)
-		pfree(part->tortoise);
-	part->tortoise = NULL;
-	part->steps = 0;
-	part->lap = 1;
-}
-
-/* From the top: that it goes by the same ids again is no circle. */
-void
-list_begin_again(Part *part)
-{
-	part_set_cursor(part, NULL);
-	begin_lap(part);
-}
-
-/*
- * Does the list go round in a circle?  Brent's way of finding out: a cursor is
- * kept and compared with those that follow, for twice as many each time.
- */
-bool
-list_goes_round(Part *part, const char *last)
-{
-	if (part->lap == 0)
-		begin_lap(part);
-	if (part->tortoise != NULL && strcmp(part->tortoise, last) == 0)
-		return true;
-	if (++part->steps >= part->lap)
-	{
-		if (part->tortoise != NULL)
-			pfree(part->tortoise);
-		part->tortoise = MemoryContextStrdup(part->memory, last);
-		part->steps = 0;
-		part->lap *= 2;
-	}
-	return false;
-}
 
 /* Of an object whose id isn't its first field. */
 static char *
@@ -353,7 +316,7 @@ move_cursor(Part *part, List *elements)
 	if (last != NULL && id == NULL)
 		id = key_of(last);
 	if (id == NULL || (part->cursor != NULL && strcmp(part->cursor, id) == 0) ||
-		list_goes_round(part, id))
+		part_goes_round(part, id))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -379,12 +342,12 @@ list_created(JsonbContainer *object)
 
 /* Newest first: how far down to the oldest there can be? */
 static void
-show_progress(Part *part, List *readings)
+show_progress(Part *part, List *objects)
 {
 	TimestampTz bottom = part->since != DT_NOBEGIN ? part->since : part->oldest;
-	TimestampTz created = readings != NIL
+	TimestampTz created = objects != NIL
 							  ? list_created(
-									((Reading *) llast(readings))->object)
+									((FetchedObject *) llast(objects))->object)
 							  : DT_NOBEGIN;
 
 	if (bottom != DT_NOBEGIN && bottom < part->until && created != DT_NOBEGIN)
@@ -398,21 +361,21 @@ list_take_page(Part *part, const ApiCall *call)
 {
 	bool has_more;
 	List *elements = page_read(call->body, call->length, &has_more);
-	List *readings = read_elements(part, elements, call->as_of);
+	List *objects = read_elements(part, elements, call->as_of);
 	ListCell *cell;
 
-	mirror_read_page(readings);
-	note_failures(part, readings);
-	list_put_off_rows(part, readings);
-	foreach(cell, readings)
+	fetched_apply_page(objects);
+	note_failures(part, objects);
+	list_put_off_rows(part, objects);
+	foreach(cell, objects)
 		list_add_rests(part, lfirst(cell));
 	part->pages++;
-	part->objects += list_length(readings);
+	part->objects += list_length(objects);
 	if (part->until == DT_NOBEGIN || call->as_of < part->until)
 		part->until = call->as_of;
 	if (has_more)
 		move_cursor(part, elements);
-	show_progress(part, readings);
+	show_progress(part, objects);
 	return has_more;
 }
 
@@ -420,7 +383,7 @@ list_take_page(Part *part, const ApiCall *call)
 bool
 list_has_new_table(Part *part)
 {
-	MirrorTable *table = table_find(part_type(part), TABLE_WRITE);
+	MirrorTable *table = table_cache_find(part_type(part), TABLE_WRITE);
 	Oid former = part->mirror_table;
 
 	if (table == NULL)
@@ -433,7 +396,7 @@ static void
 list_take(Part *part, const ApiCall *call)
 {
 	if (list_has_new_table(part) && part->cursor != NULL)
-		list_begin_again(part);
+		part_restart(part);
 	else if (!list_take_page(part, call))
 		part->finished = true;
 }
@@ -455,20 +418,51 @@ rest_take(Part *part, const ApiCall *call)
 		unread_done(part, part->until != DT_NOBEGIN ? part->until : call->as_of);
 }
 
+/* An object that can be read by its id is, later. */
+static void
+list_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	const CatalogType *type = part_type(part);
+
+	unread_pass_over(part, id, call);
+	if (catalog_is_retrievable(type))
+		refetch_request_retry(type, id, part->account,
+							  call->as_of != 0 ? call->as_of : DT_NOBEGIN,
+							  call->trouble);
+}
+
+static void
+list_passed_over(const Part *part, char *id)
+{
+	if (!catalog_is_retrievable(part_type(part)))
+		unread_passed_over(part, id);
+}
+
+static void
+rest_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	unread_note(part, part->list_path, id, call);
+}
+
 const PartKind part_list = {
 	.name = "list",
 	.path = list_path,
 	.take = list_take,
+	.pass_over = list_pass_over,
+	.passed_over = list_passed_over,
+	.ended = backfill_part_ended,
 	.cursor_may_go = CURSOR_REFUSED,
 	.shrinks = true,
-	.passes_over = true,
 };
 const PartKind part_rest = {
 	.name = "rest",
 	.path = list_path,
 	.take = rest_take,
+	.pass_over = rest_pass_over,
+	.passed_over = unread_passed_over_rest,
+	.ended = unread_over,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED),
 	.shrinks = true,
-	.passes_over = true,
+	.one_object = true,
 };

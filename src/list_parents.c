@@ -6,7 +6,7 @@
  * Parents are those that the mirror has, in the order of their ids.  The cursor
  * is within the list of parent_id, and empty when that one is done.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -36,7 +36,7 @@ set_next_parent(Part *part)
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->parent_id ? part->parent_id : ""),
-		CStringGetTextDatum(snapshot_account(parent, part->account)),
+		CStringGetTextDatum(object_account(parent, part->account)),
 		TimestampTzGetDatum(part->since)};
 	char *sql = psprintf(
 		"SELECT id FROM %s.%s WHERE id OPERATOR(pg_catalog.>) $1"
@@ -72,7 +72,7 @@ children_next(Part *part)
 		set_next_parent(part);
 	else /* of this one alone */
 		part_set_parent(part, part->parent_id == NULL ? part->object_id : NULL);
-	list_begin_again(part);
+	part_restart(part);
 	part->restarted = false;
 	part->ready = part->parent_id != NULL;
 	part->finished = !part->ready;
@@ -153,8 +153,10 @@ const PartKind part_children = {
 	.path = list_path,
 	.take = children_take,
 	.next = children_next,
+	.pass_over = unread_pass_over,
+	.passed_over = unread_passed_over,
+	.ended = unread_over,
 	.cursor_may_go = CURSOR_REFUSED,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 	.shrinks = true,
-	.passes_over = true,
 };

@@ -1,220 +1,99 @@
 /*
  * mirror.c
- *		An event's snapshot goes into the mirror.
+ *		Applies an event's snapshot to the mirror.
  *
  * Rows are locked and written in one order: (rank of the type, id).  The own
- * row comes before its pages' children, and whether the event's snapshot is the
- * newest is decided while the own row is locked.  In the usual case, a snapshot
- * later than what the row holds, the row itself tells; in every other one the
- * set of stored events does (order.c).  What is read from the API comes in by
- * reading.c.
+ * row comes before the children of its pages, and whether the event's snapshot
+ * is the newest is decided while the own row is locked.  Usually the snapshot is
+ * later than the row, and the row alone decides; otherwise the object's stored
+ * events do (newest.c).  Objects fetched from the API are applied by fetched.c.
  */
 #include "mirror.h"
 
 #include "utils/builtins.h"
 
-/* Losing the race for a new row over and over means something else is wrong. */
-#define MAX_RACES 3
-
 typedef enum OwnVerdict
 {
-	OWN_NEWEST,	 /* written; its pages are the newest too */
-	OWN_SETTLED, /* decided from the set: pages must be folded */
-	OWN_STALE,	 /* likewise, and it isn't the newest */
-	OWN_RACE	 /* somebody else has just inserted the row */
+	OWN_NEWEST,	 /* written; its pages are the newest as well */
+	OWN_SETTLED, /* decided by the stored events: children are late */
+	OWN_STALE,	 /* likewise, and another snapshot is the newest */
+	OWN_RACE	 /* another session has just inserted the row */
 } OwnVerdict;
 
-typedef struct OwnPass
+typedef struct OwnRow
 {
-	MirrorPass *pass;
+	OpenTables *tables;
 	Event *event;
 	MirrorTable *table;
 	const char *account;
 	bool wants_data; /* the former snapshot is needed for a sweep */
 	bool was_new;
-	Jsonb *before;	  /* the former snapshot */
-	History *history; /* when the set was asked */
+	Jsonb *before;		   /* the former snapshot */
+	EventHistory *history; /* NULL: it was not needed */
 	char *detail;
-} OwnPass;
+} OwnRow;
 
-/* An object that says of itself that it is deleted, or whose event says so. */
+/* Insert the row of an object that has no other stored event. */
 static bool
-tells_deletion(const char *event_type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	return event_type_deletes(event_type) ||
-		   (json_get(object, "deleted", &value) && value.type == jbvBool &&
-			value.val.boolean);
-}
-
-MirrorContent
-mirror_content(Event *event)
-{
-	MirrorContent content = {
-		.object = event->object,
-		.as_of = event->created,
-		.event_id = event->id,
-		.deleted = tells_deletion(event->type, event->object),
-		.deleted_at = event->created,
-	};
-
-	return content;
-}
-
-/* The first event of the object, as far as the mirror knows. */
-static bool
-insert_own(OwnPass *own, MirrorRow *row)
+insert_own(OwnRow *own, MirrorRow *row)
 {
 	Event *event = own->event;
-	MirrorContent content = mirror_content(event);
+	MirrorContent content = precedence_content(event);
 
 	if (!content.deleted)
-		content.deleted = fold_swept(
+		content.deleted = left_out_since(
 			event->catalog, event->object_id, event->account, event->object,
 			event->created, TABLE_WRITE, &content.deleted_at);
 	return mirror_write(row, &content);
 }
 
-/* Does the page of another object's event list this one? */
-bool
-mirror_listed_by(const char *event_id, const char *account,
-				 const CatalogType *type, const char *id)
-{
-	Event event;
-
-	if (strcmp(event_id, FILLED_BY_READING) == 0 ||
-		!event_load(event_id, account, &event) || event.catalog == NULL)
-		return false;
-	for (int i = 0; i < event.catalog->npages; i++)
-	{
-		JsonbContainer *page = snapshot_page(
-			event.object, event.catalog->pages[i].field, NULL);
-
-		if (page != NULL &&
-			child_is_listed(event.object_id, page, type->object, id))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Does the row hold something newer than the newest own event?  It may come
- * from a reading, from a parent's page, or from an own event since pruned.
- */
-bool
-mirror_state_is_newer(const MirrorState *state, const History *history,
-					  const Version *newest)
-{
-	bool known;
-
-	if (state->event_id == NULL)
-		return state->as_of >= newest->created;
-	if (strcmp(state->event_id, FILLED_BY_READING) == 0 ||
-		history_find(history, state->event_id) != NULL)
-		return false;
-	(void) history_event_is_own(state->event_id, history->account,
-								history->type, history->id, &known);
-	if (!known)
-		return state->as_of >= newest->created;
-	/* a deletion of the object's own ends its life: no page brings it back */
-	return (!event_type_deletes(newest->event_type) ||
-			history_alive_at(history) >= newest->created) &&
-		   state->as_of > newest->created &&
-		   mirror_listed_by(state->event_id, history->account, history->type,
-							history->id);
-}
-
-/* Can the object be a child that names its parent? */
-static bool
-has_parents(const CatalogType *type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	for (int i = 0; i < catalog_ntypes; i++)
-		for (int j = 0; j < catalog_types[i].npages; j++)
-		{
-			const CatalogPage *page = &catalog_types[i].pages[j];
-
-			if (page->back != NULL && strcmp(page->child, type->object) == 0 &&
-				json_get(object, page->back, &value))
-				return true;
-		}
-	return false;
-}
-
-/*
- * What becomes of a tombstone when the newest snapshot is alive?  A page of the
- * parent's that is later than the snapshot and leaves the object out puts one
- * on it; the object's own deletion is over.
- */
-void
-mirror_find_tombstone(const MirrorState *state, const History *history,
-					  const char *account, TableUse use, MirrorContent *content)
-{
-	Version *written = state->event_id ? history_find(history, state->event_id)
-									   : NULL;
-
-	if (content->deleted)
-		return;
-	if (has_parents(history->type, content->object))
-		content->deleted = fold_swept(history->type, history->id, account,
-									  content->object, content->as_of, use,
-									  &content->deleted_at);
-	else if (state->deleted && state->deleted_at > content->as_of &&
-			 !(written != NULL && event_type_deletes(written->event_type)))
-	{
-		content->deleted = true;
-		content->deleted_at = state->deleted_at;
-	}
-}
-
 static void
-ask_when_ambiguous(OwnPass *own, const Verdict *verdict)
+ask_when_ambiguous(OwnRow *own, const Verdict *verdict)
 {
 	if (verdict->ambiguous)
-		reread_ask_after(own->event->catalog, own->event->object_id,
-						 own->account,
-						 "the order of events within one second is ambiguous",
-						 verdict->newest->created);
+		refetch_request_add_after(
+			own->event->catalog, own->event->object_id, own->account,
+			"the order of events within one second is ambiguous",
+			verdict->newest->created);
 }
 
 /*
- * The history of the row's object, with the reading that the row may hold.  Of
- * types without pages nobody asks what the reading showed.
+ * The history of the row's object, with the fetched object that the row may
+ * hold.  For types without pages the content of the fetched object is not
+ * needed.
  */
-static History *
-read_history(OwnPass *own, MirrorRow *row)
+static EventHistory *
+read_own_history(OwnRow *own, MirrorRow *row)
 {
 	const CatalogType *type = own->event->catalog;
-	History *history = history_read(type, own->event->object_id, own->account);
+	EventHistory *history = fetched_note_read_history(
+		type, own->event->object_id, own->account);
 	MirrorState ignored;
 
-	if (!row->state.found || !reading_is_alive(&row->state))
+	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state))
 		return history;
 	if (row->data == NULL && type->npages > 0)
 		(void) mirror_peek(row->table, row->id, row->account, &ignored,
 						   &row->data);
-	history_add_reading(history, row->state.as_of,
-						row->data != NULL ? &row->data->root : NULL);
+	event_history_add_row(history, &row->state, row->data);
 	return history;
 }
 
-/* Decide from the set of stored events, and make the row what it says. */
+/* Decide by the stored events which snapshot is the newest, and write it. */
 static OwnVerdict
-settle_own(OwnPass *own, MirrorRow *row)
+settle_own(OwnRow *own, MirrorRow *row)
 {
 	Event *event = own->event;
 	Verdict verdict;
 
-	own->history = read_history(own, row);
+	own->history = read_own_history(own, row);
 	if (own->history->versions == NIL)
 		elog(ERROR, "event \"%s\" is not in the inbox", event->id);
-	verdict = order_newest(own->history);
+	verdict = newest_find(own->history);
 	if (row->state.found &&
-		mirror_state_is_newer(&row->state, own->history, verdict.newest))
+		precedence_state_is_newer(&row->state, own->history, verdict.newest))
 	{
-		reading_settle_gone(row, own->history, verdict.newest);
+		fetched_gone_settle(row, own->history, verdict.newest);
 		own->detail = psprintf("the mirror holds a newer state of %s",
 							   event->object_id);
 		return OWN_STALE;
@@ -223,10 +102,11 @@ settle_own(OwnPass *own, MirrorRow *row)
 		strcmp(row->state.event_id, verdict.newest->event_id) != 0 ||
 		strcmp(verdict.newest->event_id, event->id) == 0)
 	{
-		MirrorContent content = mirror_content(history_event(verdict.newest));
+		MirrorContent content = precedence_content(version_event(verdict.newest));
 
-		mirror_find_tombstone(&row->state, own->history, event->account,
-							  TABLE_WRITE, &content);
+		precedence_find_tombstone(&row->state, own->history, event->account,
+								  TABLE_WRITE, &content);
+		fetched_note_replaced(row, &content);
 		if (!mirror_write(row, &content))
 			return OWN_RACE;
 	}
@@ -246,19 +126,21 @@ plainly_newer(const MirrorRow *row, const Event *event)
 }
 
 static OwnVerdict
-try_own(OwnPass *own)
+try_own(OwnRow *own)
 {
 	Event *event = own->event;
-	bool first = !history_has_other(event->catalog, event->object_id,
-									own->account, event->id);
+	bool first = !event_history_has_other(event->catalog, event->object_id,
+										  own->account, event->id);
 	MirrorRow *row;
 
-	/* what nothing is known of is most likely not there: insert, then look */
+	/*
+	 * an object without other events probably has no row: try to insert first
+	 */
 	own->was_new = true;
-	if (first && insert_own(own, mirror_missing(own->pass, own->table,
+	if (first && insert_own(own, mirror_missing(own->tables, own->table,
 												event->object_id, own->account)))
 		return OWN_NEWEST;
-	row = mirror_lock(own->pass, own->table, event->object_id, own->account,
+	row = mirror_lock(own->tables, own->table, event->object_id, own->account,
 					  own->wants_data);
 	own->before = row->data;
 	own->was_new = !row->state.found;
@@ -266,7 +148,7 @@ try_own(OwnPass *own)
 		return first ? OWN_RACE : settle_own(own, row);
 	if (plainly_newer(row, event))
 	{
-		MirrorContent content = mirror_content(event);
+		MirrorContent content = precedence_content(event);
 
 		(void) mirror_write(row, &content);
 		return OWN_NEWEST;
@@ -275,17 +157,21 @@ try_own(OwnPass *own)
 }
 
 static OwnVerdict
-apply_own(OwnPass *own)
+apply_own(OwnRow *own)
 {
 	OwnVerdict verdict = OWN_RACE;
+	int tries = 0;
 
-	for (int race = 0; verdict == OWN_RACE && race < MAX_RACES; race++)
+	while (verdict == OWN_RACE && retry_race(&tries))
 		verdict = try_own(own);
-	/* a user's trigger that keeps the row out looks like an endless race */
+	/* not written after all tries: see retry_race() */
 	return verdict == OWN_RACE ? OWN_NEWEST : verdict;
 }
 
-/* Has an own event, a reading or a page written the row, or something newer? */
+/*
+ * Does the row hold something newer, or the object's own event, a fetched
+ * object or a page?
+ */
 static bool
 keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 			   const Event *event)
@@ -295,23 +181,24 @@ keeps_out_fill(const MirrorState *state, const SnapshotRow *fill,
 		(state->as_of == event->created &&
 		 strcmp(state->event_id, event->id) > 0))
 		return true;
-	return history_has_other(fill->type, fill->id, fill->account, "") ||
-		   mirror_listed_by(state->event_id, fill->account, fill->type,
-							fill->id);
+	return event_history_has_other(fill->type, fill->id, fill->account, "") ||
+		   precedence_listed_by(state->event_id, fill->account, fill->type,
+								fill->id);
 }
 
 /*
- * An object embedded in another's event fills a row that no event of its own,
- * no page and no reading has written; one that is there with the same content
- * is not even locked.
+ * Write an object that is embedded in another object's event.  It replaces only
+ * a row that no own event, no page and no fetched object has written; a row
+ * with the same content is not even locked.
  */
 void
-mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
+mirror_fill(OpenTables *tables, Event *event, SnapshotRow *fill)
 {
-	MirrorTable *table = table_find(fill->type, TABLE_WRITE);
-	MirrorContent content = mirror_content(event);
+	MirrorTable *table = table_cache_find(fill->type, TABLE_WRITE);
+	MirrorContent content = precedence_content(event);
 	MirrorState state;
 	Jsonb *data;
+	int tries = 0;
 
 	if (table == NULL)
 		return;
@@ -321,9 +208,9 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 		((data != NULL && json_same(&data->root, fill->object)) ||
 		 keeps_out_fill(&state, fill, event)))
 		return;
-	for (int race = 0; race < MAX_RACES; race++)
+	while (retry_race(&tries))
 	{
-		MirrorRow *row = mirror_lock(pass, table, fill->id, fill->account,
+		MirrorRow *row = mirror_lock(tables, table, fill->id, fill->account,
 									 false);
 
 		if ((row->state.found && keeps_out_fill(&row->state, fill, event)) ||
@@ -332,7 +219,7 @@ mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill)
 	}
 }
 
-/* Has the object a page of children that don't name their parent? */
+/* Does the object have a page of children that do not name their parent? */
 static bool
 pages_need_before(const Event *event)
 {
@@ -341,16 +228,16 @@ pages_need_before(const Event *event)
 		const CatalogPage *page = &event->catalog->pages[i];
 		MirrorTable *table;
 
-		if (snapshot_page(event->object, page->field, NULL) == NULL)
+		if (object_page(event->object, page->field, NULL) == NULL)
 			continue;
-		table = table_find(children_type(page), TABLE_WRITE);
+		table = table_cache_find(catalog_page_type(page), TABLE_WRITE);
 		if (table != NULL && children_back(page, table) == NULL)
 			return true;
 	}
 	return false;
 }
 
-/* Ask for the rest of pages that were cut short. */
+/* Request the rest of pages that are cut short. */
 void
 mirror_ask_for_rest(Event *event)
 {
@@ -358,54 +245,57 @@ mirror_ask_for_rest(Event *event)
 	{
 		bool complete;
 
-		if (snapshot_page(event->object, event->catalog->pages[i].field,
-						  &complete) != NULL &&
+		if (object_page(event->object, event->catalog->pages[i].field,
+						&complete) != NULL &&
 			!complete)
 		{
-			reread_ask_after(event->catalog, event->object_id,
-							 snapshot_account(event->catalog, event->account),
-							 "an embedded page was cut short", event->created);
+			refetch_request_add_after(
+				event->catalog, event->object_id,
+				object_account(event->catalog, event->account),
+				"an embedded page was cut short", event->created);
 			return;
 		}
 	}
 }
 
-/* After the own row: children, sweeps and fills, in the order of locks. */
+/*
+ * Write the rows after the own one: children, sweeps and fills, in lock order.
+ */
 static void
-apply_rest(OwnPass *own, List *rows, OwnVerdict verdict)
+apply_rest(OwnRow *own, List *rows, OwnVerdict verdict)
 {
 	bool lists = verdict == OWN_NEWEST && !event_type_deletes(own->event->type);
-	Fold *fold = NULL;
+	LateChildren *late = NULL;
 	ListCell *cell;
 
 	if (lists)
 		rows = children_to_sweep(own->event, rows, own->was_new, own->before);
 	else if (own->history != NULL)
 	{
-		fold = fold_begin(own->pass, own->history, own->event->account,
-						  own->event->created);
-		rows = fold_rows(fold, rows);
+		late = late_children_begin(own->tables, own->history,
+								   own->event->account, own->event->created);
+		rows = late_children_rows(late, rows);
 	}
 	foreach(cell, rows)
 	{
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && lists)
-			children_list(own->pass, own->event, row, own->was_new);
+			children_list(own->tables, own->event, row, own->was_new);
 		else if (row->part == PART_SWEEP)
-			children_sweep(own->pass, own->event, row);
-		else if (row->part == PART_FOLD)
-			fold_child(fold, row);
+			children_sweep(own->tables, own->event, row);
+		else if (row->part == PART_LATE)
+			late_children_write(late, row);
 		else if (row->part == PART_FILL)
-			mirror_fill(own->pass, own->event, row);
+			mirror_fill(own->tables, own->event, row);
 	}
 	if (verdict != OWN_STALE)
 		mirror_ask_for_rest(own->event);
 }
 
-/* Fills that come before the own row; returns the rows after it. */
+/* Write the fills before the own row, in lock order; returns the other rows. */
 static List *
-fill_before_own(MirrorPass *pass, Event *event, List *rows)
+fill_before_own(OpenTables *tables, Event *event, List *rows)
 {
 	List *rest = NIL;
 	bool before = true;
@@ -418,76 +308,67 @@ fill_before_own(MirrorPass *pass, Event *event, List *rows)
 		if (row->part == PART_OWN)
 			before = false;
 		else if (before && row->part == PART_FILL)
-			mirror_fill(pass, event, row);
+			mirror_fill(tables, event, row);
 		else
 			rest = lappend(rest, row);
 	}
 	return rest;
 }
 
-/* What is said where a type has no table in this database. */
-char *
-mirror_lacks_table(const CatalogType *type)
-{
-	return psprintf(
-		"there is no table %s.%s: call stripe_sync.create_tables(ARRAY[%s])",
-		MIRROR_SCHEMA, type->table, quote_literal_cstr(type->object));
-}
-
-/* Of an object that has no row itself. */
+/* Write what is embedded in an object that has no row itself. */
 static const char *
 fill_embedded(Event *event, char **detail)
 {
-	MirrorPass pass = {NIL};
+	OpenTables tables = {NIL};
 	ListCell *cell;
 
 	foreach(cell,
 			snapshot_rows(event->holder, "", event->account, event->object))
 		if (((SnapshotRow *) lfirst(cell))->part == PART_FILL)
-			mirror_fill(&pass, event, lfirst(cell));
-	mirror_pass_end(&pass);
+			mirror_fill(&tables, event, lfirst(cell));
+	mirror_close_tables(&tables);
 	*detail = event->unmirrored;
 	return "ignored";
 }
 
 /*
- * Bring the event's object into the mirror.  Returns the event's status:
- * "applied", "stale" or "ignored"; *detail says why it isn't applied.
+ * Apply the event's object to the mirror.  Returns the event's status:
+ * "applied", "stale" or "ignored"; *detail says why it is not applied.
  */
 const char *
 mirror_apply(Event *event, char **detail)
 {
-	MirrorPass pass = {NIL};
-	OwnPass own = {.pass = &pass, .event = event};
+	OpenTables tables = {NIL};
+	OwnRow own = {.tables = &tables, .event = event};
 	OwnVerdict verdict;
 	List *rest;
 
 	if (event->catalog == NULL)
 		return fill_embedded(event, detail);
-	own.table = table_find(event->catalog, TABLE_WRITE);
+	own.table = table_cache_find(event->catalog, TABLE_WRITE);
 	if (own.table == NULL)
 	{
 		*detail = psprintf("%s, then stripe_sync.replay(%s)",
-						   mirror_lacks_table(event->catalog),
+						   table_lacking(event->catalog),
 						   quote_literal_cstr(event->id));
 		return "ignored";
 	}
-	table_pin(own.table);
-	children_lock(list_make1(event));
-	own.account = snapshot_account(event->catalog, event->account);
+	table_cache_pin(own.table);
+	children_locks_take(list_make1(event));
+	own.account = object_account(event->catalog, event->account);
 	own.wants_data = pages_need_before(event);
-	rest = fill_before_own(&pass, event,
+	rest = fill_before_own(&tables, event,
 						   snapshot_rows(event->catalog, event->object_id,
 										 event->account, event->object));
 	verdict = apply_own(&own);
 	apply_rest(&own, rest, verdict);
-	mirror_pass_end(&pass);
-	table_unpin(own.table);
+	mirror_close_tables(&tables);
+	table_cache_unpin(own.table);
 	*detail = own.detail;
 	return verdict == OWN_STALE ? "stale" : "applied";
 }
 
-/* ---- whose code runs ---- */
+/* ---- does a user's code run? ---- */
 
 typedef struct ScopeQuestion
 {
@@ -498,8 +379,9 @@ typedef struct ScopeQuestion
 static bool
 runs_owners_code(const CatalogType *type)
 {
-	MirrorTable *table = type->table != NULL ? table_find(type, TABLE_WRITE)
-											 : NULL;
+	MirrorTable *table = type->table != NULL
+							 ? table_cache_find(type, TABLE_WRITE)
+							 : NULL;
 
 	return table != NULL && table->runs_code;
 }
@@ -511,7 +393,7 @@ may_run_owners_code(const CatalogType *type)
 	bool may = runs_owners_code(type);
 
 	for (int i = 0; !may && i < type->npages; i++)
-		may = runs_owners_code(children_type(&type->pages[i]));
+		may = runs_owners_code(catalog_page_type(&type->pages[i]));
 	return may;
 }
 
@@ -534,8 +416,8 @@ look_for_owners_code(void *arg)
 }
 
 /*
- * May code of a table's owner run when this event is applied?  Yes, when that
- * can't be told.
+ * May code of a table's owner run when this event is applied?  True if this
+ * cannot be determined.
  */
 bool
 mirror_enters_scope(Event *event)

@@ -1,7 +1,7 @@
 /*
  * mirror.h
- *		What the rooms of the mirror show each other: the rows that an object
- *		holds, which snapshot is the newest, rows written; readings of the API.
+ *		The mirror: its tables, the rows that an object holds, which snapshot of
+ *		an object is the newest, how rows are written.
  */
 #ifndef STRIPE_SYNC_MIRROR_H
 #define STRIPE_SYNC_MIRROR_H
@@ -16,7 +16,7 @@ typedef enum RowPart
 	PART_OWN,	/* the event's own object */
 	PART_CHILD, /* listed by one of its pages */
 	PART_SWEEP, /* no longer listed */
-	PART_FOLD,	/* listed or not by events since a late one */
+	PART_LATE,	/* listed or not by events since a late one */
 	PART_FILL	/* embedded or expanded, or below a child */
 } RowPart;
 
@@ -29,15 +29,10 @@ typedef struct SnapshotRow
 	JsonbContainer *object;
 } SnapshotRow;
 
-extern char *snapshot_key(const CatalogType *type, JsonbContainer *object);
-extern const char *snapshot_account(const CatalogType *type,
-									const char *account);
 extern List *snapshot_rows(const CatalogType *type, const char *id,
 						   const char *account, JsonbContainer *object);
 extern void snapshot_sort(List *rows);
 extern int snapshot_compare(const SnapshotRow *a, const SnapshotRow *b);
-extern JsonbContainer *snapshot_page(JsonbContainer *object, const char *field,
-									 bool *complete);
 
 /* ---- in child_key.c: what tells the children of one page apart ---- */
 typedef struct PageChild
@@ -64,56 +59,7 @@ extern JsonbContainer *child_content(const CatalogType *type,
 									 JsonbContainer *line,
 									 const char *parent_id);
 
-/* ---- in life.c: how far an object is in its life ---- */
-extern int life_step(const CatalogType *type, JsonbContainer *object);
-
-/* ---- in history.c: the stored events of one object ---- */
-typedef struct Version
-{
-	char *event_id;
-	char *event_account;
-	char *event_type;
-	TimestampTz created;
-	Event *event; /* read from the inbox when it is needed */
-} Version;		  /* event_id is NULL: a reading of the API, as of "created" */
-
-typedef struct History
-{
-	const CatalogType *type;
-	const char *id;
-	const char *account;
-	List *versions; /* of Version, by created, then id */
-	List *readings; /* of Version: what the API has shown alive, and when */
-} History;
-
-extern History *history_read(const CatalogType *type, const char *id,
-							 const char *account);
-extern void history_add_reading(History *history, TimestampTz as_of,
-								JsonbContainer *object);
-extern TimestampTz history_alive_at(const History *history);
-extern List *history_snapshots(const History *history);
-extern Event *history_event(Version *version);
-extern Version *history_find(const History *history, const char *event_id);
-extern bool history_event_is_own(const char *event_id, const char *account,
-								 const CatalogType *type, const char *id,
-								 bool *known);
-extern bool history_has_other(const CatalogType *type, const char *id,
-							  const char *account, const char *event_id);
-extern bool history_has_later(const CatalogType *type, const char *id,
-							  const char *account, TimestampTz than);
-
-/* ---- in order.c: which snapshot is the newest ---- */
-typedef struct Verdict
-{
-	Version *newest;
-	const char *rule; /* what decided, for people */
-	bool ambiguous;	  /* nothing but a convention decided */
-} Verdict;
-
-extern Verdict order_newest(History *history);
-extern List *order_since(History *history, TimestampTz since);
-
-/* ---- in value.c: a column's value, taken from an object ---- */
+/* ---- in column_value.c: a column's value, taken from an object ---- */
 typedef struct DerivedColumn
 {
 	const char *table;
@@ -125,11 +71,12 @@ typedef struct DerivedColumn
 extern const DerivedColumn derived_columns[];
 extern const int nderived_columns;
 extern const DerivedColumn *derived_find(const char *table, const char *name);
-extern bool value_take(const DerivedColumn *derived, const char *name,
-					   FieldKind kind, JsonbContainer *object, Datum *value);
-extern bool value_from_json(FieldKind kind, const JsonbValue *json,
-							Datum *value);
-extern Oid value_type(FieldKind kind);
+extern bool column_value_take(const DerivedColumn *derived, const char *name,
+							  FieldKind kind, JsonbContainer *object,
+							  Datum *value);
+extern bool column_value_from_json(FieldKind kind, const JsonbValue *json,
+								   Datum *value);
+extern Oid column_value_type(FieldKind kind);
 
 /* ---- in table_note.c: what create_tables() has noted of a table ---- */
 typedef struct TableNote
@@ -150,7 +97,7 @@ extern void table_note_write(const CatalogType *type,
 							 List *given_up);
 extern bool table_note_is(Oid relid);
 
-/* ---- in table.c: a mirror table as it stands in this database ---- */
+/* ---- in table_cache.c: a mirror table as it stands in this database ---- */
 typedef enum MetaColumn
 {
 	META_DATA,
@@ -211,35 +158,63 @@ typedef enum TableUse
 	TABLE_WRITE
 } TableUse;
 
-extern Oid table_lookup(const CatalogType *type);
-extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
-extern MirrorTable *table_find(const CatalogType *type, TableUse use);
-extern void table_check(MirrorTable *table);
-extern bool table_shows_all(const MirrorTable *table, Oid role);
-extern bool table_is_policed(const MirrorTable *table);
-extern bool table_has_column(const MirrorTable *table, const char *name);
+extern MirrorTable *table_cache_find(const CatalogType *type, TableUse use);
+extern void table_cache_check(MirrorTable *table);
+extern void table_cache_pin(MirrorTable *table);
+extern void table_cache_unpin(MirrorTable *table);
+extern void table_cache_init(void);
+
+/* ---- in table_bind.c: a table's definition, and the values of its columns ---- */
+extern MirrorTable *table_bind(const CatalogType *type, Oid relid);
 extern Oid table_meta_type(MetaColumn column);
-extern bool table_kind_fits(char relkind);
-extern void table_report_kind(int level, const CatalogType *type, char relkind);
+extern bool table_has_column(const MirrorTable *table, const char *name);
 extern void table_values(MirrorTable *table, JsonbContainer *object,
 						 Datum *values, bool *nulls);
-extern void table_init(void);
 
-extern void table_pin(MirrorTable *table);
-extern void table_unpin(MirrorTable *table);
+/* ---- in table_relation.c: the relation that has a mirror table's name ---- */
+extern Oid table_lookup(const CatalogType *type);
+extern Oid table_lock(const CatalogType *type, LOCKMODE mode);
+extern bool table_kind_fits(char relkind);
+extern void table_report_kind(int level, const CatalogType *type, char relkind);
+extern char *table_lacking(const CatalogType *type);
 
-/* ---- in mirror_row.c: one row of the mirror, locked, read and written ---- */
-#define FILLED_BY_READING "" /* embedded in another object that was read */
+/* ---- in table_policy.c: row security of a mirror table ---- */
+extern bool table_shows_all(const MirrorTable *table, Oid role);
+extern bool table_has_forced_policy(const MirrorTable *table);
+extern char *table_policy_hint(const CatalogType *type, Oid owner);
+
+/* ---- in mirror_state.c: the state that a row has in its own columns ---- */
+#define FILLED_BY_FETCHED "" /* embedded in another object that was fetched */
 
 typedef struct MirrorState
 {
 	bool found;
 	TimestampTz as_of;
-	char *event_id; /* NULL: read from Stripe's API; or FILLED_BY_READING */
+	char *event_id; /* NULL: fetched from Stripe's API; or FILLED_BY_FETCHED */
 	bool deleted;
 	TimestampTz deleted_at;
 } MirrorState;
 
+/* Values of the mirror's own columns, as they are stored. */
+typedef struct MetaValues
+{
+	Datum values[NMETA];
+	bool nulls[NMETA];
+} MetaValues;
+
+#define NSTATE_COLUMNS 4
+
+extern const MetaColumn mirror_state_columns[NSTATE_COLUMNS];
+
+extern int mirror_row_key(const MirrorTable *table, const char *id,
+						  const char *account, AttrNumber *attnums,
+						  Datum *values);
+extern void mirror_state_decode(const MetaValues *meta, MirrorState *state,
+								Jsonb **data);
+extern bool mirror_state_is_fetched_alive(const MirrorState *state);
+extern bool mirror_state_is_fetched_gone(const MirrorState *state);
+
+/* ---- in mirror_row.c: storage of one row: locked, read and written ---- */
 typedef struct MirrorRow
 {
 	MirrorTable *table;
@@ -247,16 +222,16 @@ typedef struct MirrorRow
 	const char *id;
 	const char *account;
 	MirrorState state; /* as locked */
-	Jsonb *data;	   /* as locked, when it was asked for */
+	Jsonb *data;	   /* as locked, if it was asked for */
 } MirrorRow;
 
 /* Tables opened for one event. */
-typedef struct MirrorPass
+typedef struct OpenTables
 {
-	List *tables; /* of OpenTable */
-} MirrorPass;
+	List *open; /* of OpenTable */
+} OpenTables;
 
-/* What a row is to become. */
+/* The new content of a row. */
 typedef struct MirrorContent
 {
 	JsonbContainer *object;
@@ -266,26 +241,33 @@ typedef struct MirrorContent
 	TimestampTz deleted_at;
 } MirrorContent;
 
-extern int mirror_row_key(const MirrorTable *table, const char *id,
-						  const char *account, AttrNumber *attnums,
-						  Datum *values);
-extern void mirror_pass_end(MirrorPass *pass);
-extern MirrorRow *mirror_lock(MirrorPass *pass, MirrorTable *table,
+extern void mirror_close_tables(OpenTables *tables);
+extern MirrorRow *mirror_lock(OpenTables *tables, MirrorTable *table,
 							  const char *id, const char *account,
 							  bool with_data);
-extern MirrorRow *mirror_missing(MirrorPass *pass, MirrorTable *table,
+extern MirrorRow *mirror_missing(OpenTables *tables, MirrorTable *table,
 								 const char *id, const char *account);
+extern bool mirror_row_has_data(const MirrorRow *row, JsonbContainer *object);
 extern bool mirror_write(MirrorRow *row, const MirrorContent *content);
 extern void mirror_set_deleted(MirrorRow *row, bool deleted,
 							   TimestampTz deleted_at);
 extern bool mirror_peek(MirrorTable *table, const char *id, const char *account,
 						MirrorState *state, Jsonb **data);
+extern bool retry_race(int *tries);
 
+/* ---- in mirror_direct.c: the same directly in a plain table ---- */
+extern void mirror_direct_lock(MirrorRow *row, bool with_data);
+extern bool mirror_direct_write(MirrorRow *row, const Datum *values,
+								const bool *nulls);
+extern void mirror_direct_set_deleted(MirrorRow *row, bool deleted,
+									  TimestampTz deleted_at);
+extern void mirror_direct_peek(MirrorTable *table, const char *id,
+							   const char *account, MirrorState *state,
+							   Jsonb **data);
 extern bool mirror_hides(MirrorTable *table, const char *id,
 						 const char *account);
 
-/* ---- in mirror_sql.c: the same by SQL, where a table isn't plain ---- */
-extern char *mirror_policy_hint(const CatalogType *type, Oid owner);
+/* ---- in mirror_sql.c: the same by SQL, where a table is not plain ---- */
 extern void mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 							const char *account, MirrorState *state,
 							Jsonb **data);
@@ -298,130 +280,203 @@ extern List *mirror_sql_accounts(MirrorTable *table);
 extern uint64 mirror_sql_move(MirrorTable *table, Datum from, Datum to,
 							  const char *id);
 
-/* ---- in mirror.c: an event's snapshot goes into the mirror ---- */
-extern const char *mirror_apply(Event *event, char **detail);
-extern bool mirror_enters_scope(Event *event);
-extern bool mirror_listed_by(const char *event_id, const char *account,
-							 const CatalogType *type, const char *id);
-extern MirrorContent mirror_content(Event *event);
-extern bool mirror_state_is_newer(const MirrorState *state,
-								  const History *history, const Version *newest);
-extern void mirror_find_tombstone(const MirrorState *state,
-								  const History *history, const char *account,
-								  TableUse use, MirrorContent *content);
-extern void mirror_fill(MirrorPass *pass, Event *event, SnapshotRow *fill);
-extern void mirror_ask_for_rest(Event *event);
-extern char *mirror_lacks_table(const CatalogType *type);
+/* ---- in life_cycle.c: how far an object is in its life ---- */
+extern int life_cycle_rank(const CatalogType *type, JsonbContainer *object);
 
-/* ---- in reading.c: what was read from Stripe's API goes into the mirror ---- */
-typedef struct Reading
+/* ---- in event_history.c: the stored events of one object ---- */
+typedef struct Version
+{
+	char *event_id;
+	char *event_account;
+	char *event_type;
+	TimestampTz created;
+	Event *event; /* read from the inbox when it is needed */
+} Version;		  /* event_id is NULL: fetched from the API, as of "created" */
+
+typedef struct EventHistory
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
-	JsonbContainer *object; /* NULL: there is none of that id (any more) */
-	TimestampTz as_of;		/* all that happened until then is in it */
-	bool asks_rest; /* of embedded pages that are cut short, by reread_ask() */
-	/* what became of it */
-	const char *status; /* "applied", "stale", "ignored", "failed" */
-	char *detail;		/* why it isn't applied */
-} Reading;
+	List *versions; /* of Version, by created, then id */
+	List *fetched;	/* of Version: what the API has returned alive, and when */
+} EventHistory;
 
-extern void mirror_read(Reading *reading);
-extern const char *mirror_read_gone(const CatalogType *type, const char *id,
-									const char *account, TimestampTz as_of);
-extern void mirror_read_page(List *readings);
+extern EventHistory *event_history_read(const CatalogType *type, const char *id,
+										const char *account);
+extern void event_history_add_fetched(EventHistory *history, TimestampTz as_of,
+									  JsonbContainer *object);
+extern void event_history_add_row(EventHistory *history,
+								  const MirrorState *state, const Jsonb *data);
+extern TimestampTz event_history_alive_at(const EventHistory *history);
+extern List *event_history_snapshots(const EventHistory *history);
+extern Event *version_event(Version *version);
+extern Version *event_history_find(const EventHistory *history,
+								   const char *event_id);
+extern bool event_history_is_own(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id,
+								 bool *known);
+extern bool event_history_has_other(const CatalogType *type, const char *id,
+									const char *account, const char *event_id);
+extern bool event_history_has_later(const CatalogType *type, const char *id,
+									const char *account, TimestampTz than);
 
-/* ---- in reading_row.c: one row and a reading of it ---- */
-typedef struct RowReading
+/* ---- in newest.c: which snapshot is the newest ---- */
+typedef struct Verdict
 {
-	MirrorPass *pass;
+	Version *newest;
+	const char *rule; /* what decided, for people */
+	bool ambiguous;	  /* nothing but a convention decided */
+} Verdict;
+
+extern Verdict newest_find(EventHistory *history);
+extern List *newest_order_since(EventHistory *history, TimestampTz since);
+
+/* ---- in fetched_note.c: fetched objects that the mirror has since replaced ---- */
+extern bool fetched_note_is_kept(const CatalogType *type);
+extern bool fetched_note_knows_more(const CatalogType *type,
+									JsonbContainer *object,
+									JsonbContainer *other);
+extern void fetched_note_write(const CatalogType *type, const char *id,
+							   const char *account, TimestampTz as_of,
+							   JsonbContainer *object);
+extern void fetched_note_replaced(MirrorRow *row, const MirrorContent *content);
+extern EventHistory *fetched_note_read_history(const CatalogType *type,
+											   const char *id,
+											   const char *account);
+
+/* ---- in left_out.c: children that their parent's pages no longer list ---- */
+extern bool left_out_first(const EventHistory *history, List *versions,
+						   const SnapshotRow *child, int after,
+						   TimestampTz as_of, bool own, TimestampTz *when);
+extern bool left_out_after(Event *listing, const SnapshotRow *child,
+						   MirrorContent *content);
+extern bool left_out_since(const CatalogType *type, const char *id,
+						   const char *account, JsonbContainer *object,
+						   TimestampTz created, TableUse use,
+						   TimestampTz *left_out_at);
+
+/* ---- in precedence.c: which of two known states a row takes ---- */
+extern MirrorContent precedence_content(Event *event);
+extern bool precedence_listed_by(const char *event_id, const char *account,
+								 const CatalogType *type, const char *id);
+extern bool precedence_state_is_newer(const MirrorState *state,
+									  const EventHistory *history,
+									  const Version *newest);
+extern void precedence_find_tombstone(const MirrorState *state,
+									  const EventHistory *history,
+									  const char *account, TableUse use,
+									  MirrorContent *content);
+
+/* ---- in fetched_gone.c: the row of an object that a fetch did not find ---- */
+extern MirrorContent
+fetched_gone_content(const MirrorRow *row, const EventHistory *history,
+					 Version *newest, JsonbContainer *shown,
+					 TimestampTz gone_at, TimestampTz missed_at);
+extern void fetched_gone_settle_missed(MirrorRow *row,
+									   const EventHistory *history,
+									   Version *newest, JsonbContainer *shown,
+									   TimestampTz missed_at);
+extern void fetched_gone_settle(MirrorRow *row, EventHistory *history,
+								Version *newest);
+
+/* ---- in fetched_row.c: a fetched object is applied to its row ---- */
+typedef struct FetchedRow
+{
+	OpenTables *tables;
 	const CatalogType *type;
 	const char *id;
-	const char *account; /* as given: a row of an account has none */
+	const char *account; /* as given: account objects have none */
 	MirrorContent content;
 	bool gone;
-	/* what was found */
+	/* set by fetched_row_apply() */
 	bool was_new;
 	Jsonb *before;
-	History *history; /* when the set was asked */
-	char *detail;	  /* why it isn't applied */
-} RowReading;
+	EventHistory *history; /* NULL: it was not needed */
+	char *detail;		   /* why the object is not applied */
+} FetchedRow;
 
-extern bool reading_is_alive(const MirrorState *state);
-extern bool reading_is_gone(const MirrorState *state);
-extern bool reading_same_data(const MirrorRow *row, JsonbContainer *object);
-extern void reading_keep_stored(const MirrorRow *row, Datum *values,
-								const bool *nulls);
-extern bool reading_row(RowReading *reading);
-extern void reading_child(MirrorPass *pass, SnapshotRow *child,
-						  const MirrorContent *content);
-extern void reading_settle_gone(MirrorRow *row, History *history,
-								Version *newest);
-extern bool reading_is_noted(const CatalogType *type);
-extern void reading_note(const CatalogType *type, const char *id,
-						 const char *account, TimestampTz as_of,
-						 JsonbContainer *object);
-extern void reading_replaced(MirrorRow *row, const MirrorContent *content);
-extern void reading_recall(History *history);
+extern bool fetched_row_apply(FetchedRow *fetched);
+extern void fetched_row_apply_child(OpenTables *tables, SnapshotRow *child,
+									const MirrorContent *content);
+
+/* ---- in children_locks.c: locks on the name of a parent ---- */
+extern void children_locks_take(List *events);
 
 /* ---- in children.c: pages of children, and their parents ---- */
-extern void children_lock(List *events);
-extern void children_list(MirrorPass *pass, Event *event, SnapshotRow *child,
+extern void children_list(OpenTables *tables, Event *event, SnapshotRow *child,
 						  bool parent_is_new);
 extern List *children_to_sweep(Event *event, List *rows, bool parent_is_new,
 							   Jsonb *before);
-extern void children_sweep(MirrorPass *pass, Event *event, SnapshotRow *child);
-extern const CatalogType *children_type(const CatalogPage *page);
-extern bool children_page_sweeps(const CatalogPage *page);
+extern void children_sweep(OpenTables *tables, Event *event, SnapshotRow *child);
 extern const char *children_back(const CatalogPage *page,
 								 const MirrorTable *table);
-extern void children_write(MirrorPass *pass, SnapshotRow *child,
+extern void children_write(OpenTables *tables, SnapshotRow *child,
 						   const MirrorContent *content);
 extern bool children_row_is_own(const MirrorRow *row, const CatalogType *type);
 extern bool children_row_is_dead(const MirrorRow *row, const CatalogType *type);
 extern List *children_by_back(const CatalogPage *page, const CatalogType *child,
 							  const char *parent_id, const char *account,
 							  List *found);
-extern List *children_listed_before(History *history, const CatalogPage *page,
+extern List *children_listed_before(EventHistory *history,
+									const CatalogPage *page,
 									const CatalogType *child,
 									const char *account, TimestampTz since,
 									List *found);
 
-/* ---- in fold.c: children of a parent whose event came late ---- */
-typedef struct Fold Fold;
+/* ---- in late_children.c: children of a parent whose event arrives late ---- */
+typedef struct LateChildren LateChildren;
 
-extern Fold *fold_begin(MirrorPass *pass, History *history, const char *account,
-						TimestampTz since);
-extern List *fold_rows(Fold *fold, List *rows);
-extern void fold_child(Fold *fold, const SnapshotRow *child);
-extern bool fold_tombstone(Event *listing, const SnapshotRow *child,
-						   MirrorContent *content);
-extern bool fold_swept(const CatalogType *type, const char *id,
-					   const char *account, JsonbContainer *object,
-					   TimestampTz created, TableUse use, TimestampTz *swept_at);
+extern LateChildren *late_children_begin(OpenTables *tables,
+										 EventHistory *history,
+										 const char *account, TimestampTz since);
+extern List *late_children_rows(LateChildren *late, List *rows);
+extern void late_children_write(LateChildren *late, const SnapshotRow *key);
 
-/* ---- in reread.c: objects that the mirror wants read again ---- */
-extern void reread_ask(const CatalogType *type, const char *id,
-					   const char *account, const char *reason,
-					   TimestampTz after, TimestampTz due);
-extern void reread_ask_after(const CatalogType *type, const char *id,
-							 const char *account, const char *reason,
-							 TimestampTz created);
-extern void reread_put_off(const CatalogType *type, const char *id,
-						   const char *account, TimestampTz as_of,
-						   const char *error);
+/* ---- in refetch_request.c: objects to be fetched from Stripe again ---- */
+extern void refetch_request_add(const CatalogType *type, const char *id,
+								const char *account, const char *reason,
+								TimestampTz after, TimestampTz due);
+extern void refetch_request_add_after(const CatalogType *type, const char *id,
+									  const char *account, const char *reason,
+									  TimestampTz created);
+extern void refetch_request_retry(const CatalogType *type, const char *id,
+								  const char *account, TimestampTz as_of,
+								  const char *error);
 
-/* An object that could not be read, or not written. */
-typedef struct RereadFailure
+/* An object that could not be fetched, or not be written. */
+typedef struct RefetchFailure
 {
 	char *object_type;
 	char *object_id;
 	char *account;
 	Jsonb *known; /* why, how often, and what to run */
-} RereadFailure;
+} RefetchFailure;
 
-extern List *reread_failed(Datum types);
+extern List *refetch_request_failed(Datum types);
+
+/* ---- in mirror.c: an event's snapshot is applied to the mirror ---- */
+extern const char *mirror_apply(Event *event, char **detail);
+extern bool mirror_enters_scope(Event *event);
+extern void mirror_fill(OpenTables *tables, Event *event, SnapshotRow *fill);
+extern void mirror_ask_for_rest(Event *event);
+
+/* ---- in fetched.c: objects fetched from Stripe's API are applied ---- */
+typedef struct FetchedObject
+{
+	const CatalogType *type;
+	const char *id;
+	const char *account;
+	JsonbContainer *object; /* NULL: it does not exist, or no longer */
+	TimestampTz as_of;		/* it contains all that happened until then */
+	bool asks_rest; /* of embedded pages that are cut short, by refetch_request_add() */
+	/* set by fetched_apply() */
+	const char *status; /* "applied", "stale", "ignored", "failed" */
+	char *detail;		/* why it isn't applied */
+} FetchedObject;
+
+extern void fetched_apply(FetchedObject *fetched);
+extern void fetched_apply_page(List *objects);
 
 /* ---- in mirror_columns.c: columns as the catalog has them, and as they are ---- */
 
@@ -458,24 +513,5 @@ extern void mirror_grant_tables(void);
 /* ---- in create_tables.c ---- */
 extern void tables_create_if_none(void);
 extern List *tables_wanted(ArrayType *names); /* NULL: all */
-
-/* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
-typedef struct ObjectKey
-{
-	char *id;
-	char *account;
-} ObjectKey;
-
-extern Datum verify_type_names(List *types);
-extern void verify_keys_in_inbox(List *types, int sample, List **keys);
-extern List *verify_sample(MirrorTable *table, List *all, int sample);
-
-/* ---- in verify_lacking.c: rows that are missing ---- */
-extern bool verify_may_be_hidden(MirrorTable *table, const char *id,
-								 const char *account);
-extern List *verify_lost_children(const CatalogType *type, const ObjectKey *key,
-								  Jsonb *data, List *types, Oid reader);
-extern List *verify_parents(List *types);
-extern void verify_incomplete(ReturnSetInfo *result, List *types);
 
 #endif /* STRIPE_SYNC_MIRROR_H */

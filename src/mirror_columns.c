@@ -70,7 +70,7 @@ compare_column(ColumnSet *set, const CatalogType *type, Oid relid,
 		set->missing = lappend(set->missing, field);
 		return;
 	}
-	fits = get_atttype(relid, attnum) == value_type(field->kind);
+	fits = get_atttype(relid, attnum) == column_value_type(field->kind);
 	was_ours = table_note_gave_up(note, field->name);
 	is_ours = !was_ours && (table_note_has(note, field->name) ||
 							strcmp(field->name, type->key) == 0);

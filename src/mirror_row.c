@@ -1,24 +1,27 @@
 /*
  * mirror_row.c
- *		One row of the mirror: locked, read and written.
+ *		Storage of one mirror row: locked, read and written.
  *
- * A plain table (table.c) is written straight.  Any other is written by SQL,
- * with the rights of its owner and the search_path it was made under, so that
- * a user's triggers, defaults, checks and row security do what they do; what
- * they defer fires before we go on.  Under REPEATABLE READ and SERIALIZABLE it
- * is SQL too: the server then raises 40001 where we would overwrite what the
- * transaction can't see, and Stripe sends again.
+ * A row of a plain table (table_bind.c) is written directly (mirror_direct.c).
+ * Rows of any other table are written by SQL (mirror_sql.c) with the rights of
+ * the table's owner and the search_path under which the table was made, so that
+ * a user's triggers, defaults, checks and row security take effect; deferred
+ * triggers fire before we go on.  Under REPEATABLE READ and SERIALIZABLE all
+ * rows are written by SQL: the server then raises 40001 where we would
+ * overwrite a row that the transaction cannot see, and Stripe sends the event
+ * again.
+ *
+ * What a row becomes is decided by the callers.
  */
 #include "mirror.h"
 
-#include "access/genam.h"
-#include "access/table.h"
 #include "access/toast_compression.h"
 #include "access/toast_internals.h"
 #include "access/xact.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
+#include "utils/datum.h"
+
+#define MAX_TRIES 3 /* to insert or lock a row */
 
 typedef struct OpenTable
 {
@@ -26,16 +29,16 @@ typedef struct OpenTable
 	RowTarget *target; /* NULL: written by SQL */
 } OpenTable;
 
-/* ---- tables of a pass ---- */
+/* ---- tables opened for one event ---- */
 
 static OpenTable *
-pass_open(MirrorPass *pass, MirrorTable *table)
+open_to_write(OpenTables *tables, MirrorTable *table)
 {
 	OpenTable *open;
 	ListCell *cell;
 
-	table_check(table);
-	foreach(cell, pass->tables)
+	table_cache_check(table);
+	foreach(cell, tables->open)
 	{
 		open = lfirst(cell);
 		if (open->table == table)
@@ -43,131 +46,58 @@ pass_open(MirrorPass *pass, MirrorTable *table)
 	}
 	open = palloc0(sizeof(OpenTable));
 	open->table = table;
-	table_pin(table);
+	table_cache_pin(table);
 	if (table->plain && !IsolationUsesXactSnapshot())
 		open->target = row_open(table->relid, table->key_index, table->natts);
-	pass->tables = lappend(pass->tables, open);
+	tables->open = lappend(tables->open, open);
 	return open;
 }
 
 void
-mirror_pass_end(MirrorPass *pass)
+mirror_close_tables(OpenTables *tables)
 {
 	ListCell *cell;
 
-	foreach(cell, pass->tables)
+	foreach(cell, tables->open)
 	{
 		OpenTable *open = lfirst(cell);
 
 		if (open->target != NULL)
 			row_close(open->target);
-		table_unpin(open->table);
+		table_cache_unpin(open->table);
 	}
-	list_free_deep(pass->tables);
-	pass->tables = NIL;
+	list_free_deep(tables->open);
+	tables->open = NIL;
 }
 
-/* ---- the key of a row ---- */
+/* ---- one row ---- */
 
-/* Columns of the primary key, and this row's values; returns how many. */
-int
-mirror_row_key(const MirrorTable *table, const char *id, const char *account,
-			   AttrNumber *attnums, Datum *values)
-{
-	int n = 0;
-
-	if (table->meta[META_KEY] != InvalidAttrNumber)
-	{
-		attnums[n] = table->meta[META_KEY];
-		values[n++] = CStringGetTextDatum(id);
-	}
-	attnums[n] = table->meta[META_ACCOUNT];
-	values[n++] = CStringGetTextDatum(account);
-	return n;
-}
-
-/* ---- straight ---- */
-
-static void
-straight_lock(MirrorRow *row, bool with_data)
-{
-	MirrorTable *table = row->table;
-	AttrNumber attnums[2];
-	Datum keys[2];
-	int n = mirror_row_key(table, row->id, row->account, attnums, keys);
-	bool isnull;
-	Datum value;
-
-	row->state.found = row_lock(row->target, n, keys);
-	if (!row->state.found)
-		return;
-	row->state.as_of = DatumGetTimestampTz(
-		row_get(row->target, table->meta[META_AS_OF], &isnull));
-	value = row_get(row->target, table->meta[META_EVENT_ID], &isnull);
-	row->state.event_id = isnull ? NULL : TextDatumGetCString(value);
-	value = row_get(row->target, table->meta[META_DELETED_AT], &isnull);
-	row->state.deleted = !isnull;
-	row->state.deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-	if (with_data)
-	{
-		value = row_get(row->target, table->meta[META_DATA], &isnull);
-		row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
-	}
-}
-
-static bool
-straight_write(MirrorRow *row, const Datum *values, const bool *nulls)
-{
-	if (!row->state.found)
-		return row_insert(row->target, values, nulls);
-	row_update(row->target, values, nulls);
-	return true;
-}
-
-static void
-straight_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
-{
-	MirrorTable *table = row->table;
-	Datum *values = palloc(table->natts * sizeof(Datum));
-	bool *nulls = palloc(table->natts * sizeof(bool));
-	int column = table->meta[META_DELETED_AT] - 1;
-
-	row_values(row->target, values, nulls);
-	values[column] = TimestampTzGetDatum(deleted_at);
-	nulls[column] = !deleted;
-	values[table->meta[META_SYNCED_AT] - 1] = TimestampTzGetDatum(
-		GetCurrentTimestamp());
-	row_update(row->target, values, nulls);
-}
-
-/* ---- either way ---- */
-
-/* A row that most likely isn't there, neither looked for nor locked. */
+/* A row that probably does not exist yet: it is neither read nor locked. */
 MirrorRow *
-mirror_missing(MirrorPass *pass, MirrorTable *table, const char *id,
+mirror_missing(OpenTables *tables, MirrorTable *table, const char *id,
 			   const char *account)
 {
 	MirrorRow *row = palloc0(sizeof(MirrorRow));
 
 	row->table = table;
-	row->target = pass_open(pass, table)->target;
+	row->target = open_to_write(tables, table)->target;
 	row->id = id;
 	row->account = account;
 	return row;
 }
 
 /*
- * Lock the row of an object, if there is one; waits for whoever writes it.
+ * Lock the row of an object, if there is one; waits for other writers of it.
  * "id" and "account" must outlive the row.
  */
 MirrorRow *
-mirror_lock(MirrorPass *pass, MirrorTable *table, const char *id,
+mirror_lock(OpenTables *tables, MirrorTable *table, const char *id,
 			const char *account, bool with_data)
 {
-	MirrorRow *row = mirror_missing(pass, table, id, account);
+	MirrorRow *row = mirror_missing(tables, table, id, account);
 
 	if (row->target != NULL)
-		straight_lock(row, with_data);
+		mirror_direct_lock(row, with_data);
 	else
 		mirror_sql_lock(row, with_data);
 	return row;
@@ -196,27 +126,59 @@ compressed_data(const MirrorTable *table, JsonbContainer *object)
 	return DatumGetPointer(smaller) != NULL ? smaller : data;
 }
 
+/* Does the locked row hold exactly this object? */
+bool
+mirror_row_has_data(const MirrorRow *row, JsonbContainer *object)
+{
+	Jsonb *data = json_standalone(object);
+	bool same = row->data != NULL && VARSIZE(row->data) == VARSIZE(data) &&
+				memcmp(row->data, data, VARSIZE(data)) == 0;
+
+	pfree(data);
+	return same;
+}
+
 /*
- * The whole object, to be written.  What a reading brings is what is there
- * already, as a rule.
+ * Keep the stored form of values that do not change, so that they are not
+ * compressed and toasted again.
+ */
+static void
+keep_stored(const MirrorRow *row, Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < row->table->ncolumns; i++)
+	{
+		AttrNumber attnum = row->table->columns[i].attnum;
+		bool isnull;
+		Datum stored = row_get(row->target, attnum, &isnull);
+
+		if (row->table->columns[i].kind >= KIND_EMBEDDED && !isnull &&
+			!nulls[attnum - 1] &&
+			datum_image_eq(stored, values[attnum - 1], false, -1))
+			values[attnum - 1] = stored;
+	}
+}
+
+/*
+ * The whole object, to be written.  A fetched object is usually the same as the
+ * stored one.
  */
 static Datum
-data_of(MirrorRow *row, const MirrorContent *content, Datum *values,
-		const bool *nulls)
+data_to_write(MirrorRow *row, const MirrorContent *content, Datum *values,
+			  const bool *nulls)
 {
 	bool isnull;
 
 	if (content->event_id != NULL || row->target == NULL || row->data == NULL ||
-		!reading_same_data(row, content->object))
+		!mirror_row_has_data(row, content->object))
 		return compressed_data(row->table, content->object);
-	reading_keep_stored(row, values, nulls);
+	keep_stored(row, values, nulls);
 	return row_get(row->target, row->table->meta[META_DATA], &isnull);
 }
 
 /*
- * Write the row that mirror_lock() locked, or insert the one it missed.
- * False when somebody else has inserted it meanwhile (or a user's trigger has
- * kept it out): lock again.
+ * Update the row that mirror_lock() found, or insert the one that it did not
+ * find.  Returns false when another session has inserted it since then, or a
+ * user's trigger has prevented the insert: the caller locks it again.
  */
 bool
 mirror_write(MirrorRow *row, const MirrorContent *content)
@@ -225,11 +187,10 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 	Datum *values = palloc0(table->natts * sizeof(Datum));
 	bool *nulls = palloc(table->natts * sizeof(bool));
 
-	reading_replaced(row, content);
 	memset(nulls, true, table->natts * sizeof(bool));
 	table_values(table, content->object, values, nulls);
-	set_meta(table, META_DATA, data_of(row, content, values, nulls), false,
-			 values, nulls);
+	set_meta(table, META_DATA, data_to_write(row, content, values, nulls),
+			 false, values, nulls);
 	set_meta(table, META_ACCOUNT, CStringGetTextDatum(row->account), false,
 			 values, nulls);
 	set_meta(table, META_DELETED_AT, TimestampTzGetDatum(content->deleted_at),
@@ -246,86 +207,23 @@ mirror_write(MirrorRow *row, const MirrorContent *content)
 		set_meta(table, META_KEY, CStringGetTextDatum(row->id), false, values,
 				 nulls);
 	if (row->target != NULL)
-		return straight_write(row, values, nulls);
+		return mirror_direct_write(row, values, nulls);
 	return mirror_sql_write(row, values, nulls);
 }
 
-/* Put a tombstone on the locked row, or take it away. */
+/* Set or remove the tombstone of the locked row. */
 void
 mirror_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 {
 	if (row->target != NULL)
-		straight_set_deleted(row, deleted, deleted_at);
+		mirror_direct_set_deleted(row, deleted, deleted_at);
 	else
 		mirror_sql_set_deleted(row, deleted, deleted_at);
 	row->state.deleted = deleted;
 	row->state.deleted_at = deleted_at;
 }
 
-static void
-read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
-		   MirrorState *state, Jsonb **data)
-{
-	bool isnull;
-	Datum value;
-
-	state->as_of = DatumGetTimestampTz(
-		heap_getattr(tuple, table->meta[META_AS_OF], desc, &isnull));
-	value = heap_getattr(tuple, table->meta[META_EVENT_ID], desc, &isnull);
-	state->event_id = isnull ? NULL : TextDatumGetCString(value);
-	value = heap_getattr(tuple, table->meta[META_DELETED_AT], desc, &isnull);
-	state->deleted = !isnull;
-	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-	value = heap_getattr(tuple, table->meta[META_DATA], desc, &isnull);
-	if (data != NULL)
-		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
-}
-
-static void
-straight_peek(MirrorTable *table, const char *id, const char *account,
-			  MirrorState *state, Jsonb **data)
-{
-	Relation relation = table_open(table->relid, NoLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	AttrNumber attnums[2];
-	Datum values[2];
-	ScanKeyData keys[2];
-	int n = mirror_row_key(table, id, account, attnums, values);
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	for (int i = 0; i < n; i++)
-	{
-		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ,
-					values[i]);
-		keys[i].sk_collation = TupleDescAttr(RelationGetDescr(relation),
-											 attnums[i] - 1)
-								   ->attcollation;
-	}
-	scan = systable_beginscan(relation, table->key_index, true, snapshot, n,
-							  keys);
-	tuple = systable_getnext(scan);
-	state->found = HeapTupleIsValid(tuple);
-	if (state->found)
-		read_tuple(table, tuple, RelationGetDescr(relation), state, data);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(relation, NoLock);
-}
-
-/* Is there a row that the policies of a table hide from its owner? */
-bool
-mirror_hides(MirrorTable *table, const char *id, const char *account)
-{
-	MirrorState state = {0};
-
-	if (!table_is_policed(table) || !table->can_be_scanned)
-		return false;
-	straight_peek(table, id, account, &state, NULL);
-	return state.found;
-}
-
-/* Look at a row without locking it, as committed now (or written by us). */
+/* Read a row without locking it, as committed now or written by us. */
 bool
 mirror_peek(MirrorTable *table, const char *id, const char *account,
 			MirrorState *state, Jsonb **data)
@@ -333,10 +231,21 @@ mirror_peek(MirrorTable *table, const char *id, const char *account,
 	memset(state, 0, sizeof(*state));
 	if (data != NULL)
 		*data = NULL;
-	table_check(table);
+	table_cache_check(table);
 	if (table->plain)
-		straight_peek(table, id, account, state, data);
+		mirror_direct_peek(table, id, account, state, data);
 	else
 		mirror_sql_read(table, SQL_PEEK, id, account, state, data);
 	return state->found;
+}
+
+/*
+ * Is there another try at a row that another session keeps inserting first?  A
+ * user's trigger that prevents the insert looks like a race that is always lost,
+ * so that the number of tries is limited.
+ */
+bool
+retry_race(int *tries)
+{
+	return (*tries)++ < MAX_TRIES;
 }

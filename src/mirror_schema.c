@@ -61,7 +61,7 @@ refuse_owner(Oid owner, Oid role)
 }
 
 static void
-refuse_table(const CatalogType *type, Oid owner)
+refuse_table_owner(const CatalogType *type, Oid owner)
 {
 	char *name = GetUserNameFromId(owner, false);
 
@@ -112,7 +112,7 @@ mirror_schema_check(const CatalogType *type, Oid relid, const TableNote *note)
 	if (!(noted && owner == table_owner) && !may_have_mirror(owner))
 		refuse_owner(owner, own_database_owner());
 	if (!noted && table_owner != owner && !may_have_mirror(table_owner))
-		refuse_table(type, table_owner);
+		refuse_table_owner(type, table_owner);
 }
 
 /* ---- made ---- */

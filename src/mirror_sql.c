@@ -1,21 +1,21 @@
 /*
  * mirror_sql.c
- *		One row of a mirror table that isn't plain, by SQL.
+ *		One row of a mirror table that is not plain, by SQL.
  *
- * The table is locked and bound (table.c).  Its owner's triggers, defaults,
- * checks and policies run with his rights and the search_path the table was made
- * under; what they defer fires before we go on.  Plans are kept with the table.
+ * The table is locked and its definition is read (table_cache.c).  Its owner's
+ * triggers, defaults, checks and policies run with his rights and the
+ * search_path under which the table was made; deferred triggers fire before we
+ * go on.  Plans are kept with the table.
  *
- * Where row security is forced, it holds for the owner, and so for us: a row that
- * it hides could not be kept up to date, and would be taken for a missing one.
- * That is an error.
+ * Forced row security applies to the owner, and so to the mirror.  A row that it
+ * hides could not be kept up to date and would seem to be missing: that is an
+ * error.
  */
 #include "mirror.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -61,7 +61,10 @@ append_where(StringInfo sql, const MirrorTable *table, int key_param,
 					 account_param);
 }
 
-/* The same for mirror_mirror_row_key()'s values, of which the first is "$first_param". */
+/*
+ * The same for the values of mirror_row_key(), the first of which is
+ * "$first_param".
+ */
 static void
 append_where_key(StringInfo sql, const MirrorTable *table, int first_param)
 {
@@ -101,8 +104,8 @@ insert_sql(const MirrorTable *table)
 }
 
 /*
- * A row keeps its key, and a distributed table refuses to be told so: the key's
- * columns are not set.
+ * The columns of the key never change.  They are not set, because a distributed
+ * table refuses an UPDATE that sets them.
  */
 static char *
 update_sql(const MirrorTable *table)
@@ -169,13 +172,13 @@ delete_sql(const MirrorTable *table)
 static Oid
 sql_column_type(const MirrorTable *table, int i)
 {
-	return i < table->ncolumns ? value_type(table->columns[i].kind)
+	return i < table->ncolumns ? column_value_type(table->columns[i].kind)
 							   : table_meta_type(i - table->ncolumns);
 }
 
 /*
- * The types of a statement's parameters: first what it writes, then the key.
- * They are those of the values that we pass, whatever the columns' may be.
+ * The types of a statement's parameters: first the columns that it writes, then
+ * the key.  They are the types of the values that we pass, not of the columns.
  */
 static Oid *
 param_types(const MirrorTable *table, MirrorSql sql, int nargs)
@@ -194,20 +197,9 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 	return types;
 }
 
-/* ---- row security that holds for the owner too ---- */
+/* ---- forced row security ---- */
 
-char *
-mirror_policy_hint(const CatalogType *type, Oid owner_id)
-{
-	const char *name = quote_identifier(type->table);
-	const char *owner = quote_identifier(GetUserNameFromId(owner_id, false));
-
-	return psprintf(
-		"The mirror is written as the table's owner, for whom row security holds because it is forced. ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
-		MIRROR_SCHEMA, name, MIRROR_SCHEMA, name, owner, owner);
-}
-
-/* A right that a policy denies is told with what to do about it. */
+/* Add a hint to errors that a policy causes. */
 static void
 add_policy_hint(void *arg)
 {
@@ -221,7 +213,7 @@ execute_policed(const MirrorTable *table, SPIPlanPtr plan, Datum *values,
 {
 	ErrorContextCallback callback = {
 		.callback = add_policy_hint,
-		.arg = mirror_policy_hint(table->type, table->owner),
+		.arg = table_policy_hint(table->type, table->owner),
 		.previous = error_context_stack};
 	int code;
 
@@ -239,7 +231,7 @@ refuse_hidden(const MirrorTable *table, const char *id)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("row security of %s.%s hides row \"%s\" from the table's owner",
 				MIRROR_SCHEMA, table->type->table, id),
-		 errhint("%s", mirror_policy_hint(table->type, table->owner))));
+		 errhint("%s", table_policy_hint(table->type, table->owner))));
 }
 
 /*
@@ -268,7 +260,7 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 				 SPI_result_code_string(SPI_result));
 		table->plans[sql] = plan;
 	}
-	if (table_is_policed(table))
+	if (table_has_forced_policy(table))
 		code = execute_policed(table, table->plans[sql], values, nulls);
 	else
 		code = SPI_execute_plan(table->plans[sql], values, nulls, false, 0);
@@ -278,26 +270,23 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 	return SPI_processed;
 }
 
-/* What peek_sql() selects. */
+/* Decode the row that peek_sql() selects. */
 static void
 read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
 {
-	bool isnull;
-	Datum value = engine_column(tuple, desc, 1, TIMESTAMPTZOID, &isnull);
+	MetaValues meta;
 
-	state->found = true;
-	state->as_of = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 2, TEXTOID, &isnull);
-	state->event_id = isnull ? NULL : TextDatumGetCString(value);
-	value = engine_column(tuple, desc, 3, TIMESTAMPTZOID, &isnull);
-	state->deleted = !isnull;
-	state->deleted_at = isnull ? 0 : DatumGetTimestampTz(value);
-	value = engine_column(tuple, desc, 4, JSONBOID, &isnull);
-	if (data != NULL)
-		*data = isnull ? NULL : DatumGetJsonbPCopy(value);
+	for (int i = 0; i < NSTATE_COLUMNS; i++)
+	{
+		MetaColumn column = mirror_state_columns[i];
+
+		meta.values[column] = engine_column(
+			tuple, desc, i + 1, table_meta_type(column), &meta.nulls[column]);
+	}
+	mirror_state_decode(&meta, state, data);
 }
 
-/* Read a row, and lock it if that is what "sql" says. */
+/* Read a row, and lock it if the statement is SQL_LOCK. */
 void
 mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 				const char *account, MirrorState *state, Jsonb **data)
@@ -320,7 +309,10 @@ mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 	role_leave(&scope);
 }
 
-/* What is not found may be hidden, or just have been inserted by another. */
+/*
+ * Lock a row.  One that is not found may be hidden by a policy, or may have
+ * just been inserted by another session.
+ */
 void
 mirror_sql_lock(MirrorRow *row, bool with_data)
 {
@@ -338,7 +330,7 @@ mirror_sql_lock(MirrorRow *row, bool with_data)
 		refuse_hidden(table, row->id);
 }
 
-/* Where no code runs, nothing that waits is fired for it. */
+/* If no user's code runs, no deferred triggers need to be fired. */
 static RoleScope
 sql_enter(const MirrorTable *table)
 {
@@ -393,7 +385,7 @@ mirror_sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 
 /* ---- whole accounts ---- */
 
-/* Whose rows are there, of char *. */
+/* The accounts that have rows in the table, of char *. */
 List *
 mirror_sql_accounts(MirrorTable *table)
 {
@@ -419,10 +411,7 @@ mirror_sql_accounts(MirrorTable *table)
 	return accounts;
 }
 
-/*
- * Rows of accounts become others'; "id" is that of the only one, or NULL.
- * Returns how many.
- */
+/* Move rows to other accounts; with "id" only that row. Returns how many. */
 uint64
 mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 {
@@ -437,15 +426,15 @@ mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 	RoleScope scope;
 	uint64 moved;
 
-	table_check(table);
-	if (table_is_policed(table))
+	table_cache_check(table);
+	if (table_has_forced_policy(table))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg(
 				 "row security of %s.%s may hide rows from the table's owner, which would not be moved",
 				 MIRROR_SCHEMA, table->type->table),
-			 errhint("%s", mirror_policy_hint(table->type, table->owner))));
+			 errhint("%s", table_policy_hint(table->type, table->owner))));
 	scope = sql_enter(table);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, id ? 3 : 2, types, values, NULL, false, 0) !=

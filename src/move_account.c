@@ -152,7 +152,8 @@ find_accounts(Move *move, List *tables)
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		MirrorTable *table = catalog_types[i].table != NULL
-								 ? table_find(&catalog_types[i], TABLE_WRITE)
+								 ? table_cache_find(&catalog_types[i],
+													TABLE_WRITE)
 								 : NULL;
 
 		if (table == NULL || strcmp(catalog_types[i].object, "account") == 0)
@@ -240,7 +241,8 @@ move_mirror(Move *move)
 	for (int i = 0; i < catalog_ntypes; i++)
 	{
 		MirrorTable *table = catalog_types[i].table != NULL
-								 ? table_find(&catalog_types[i], TABLE_WRITE)
+								 ? table_cache_find(&catalog_types[i],
+													TABLE_WRITE)
 								 : NULL;
 
 		if (table == NULL)

@@ -2,7 +2,7 @@
  * outcome.c
  *		What an answer that isn't good, or an error, makes of a part.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -88,7 +88,7 @@ outcome_is_restart(Part *part, const ApiCall *call)
 		part->kind->cursor_may_go < refusal || part->cursor == NULL ||
 		part->restarted)
 		return false;
-	list_begin_again(part);
+	part_restart(part);
 	return part->restarted = true;
 }
 
@@ -138,30 +138,12 @@ outcome_without_key(const Part *part)
 
 /* ---- errors ---- */
 
-static bool useless = false;
-
-int
-answer_is_useless(void)
-{
-	useless = true;
-	return 0;
-}
-
-bool
-answer_was_useless(void)
-{
-	bool was = useless;
-
-	useless = false;
-	return was;
-}
-
 /* As subtransaction_run(); afterwards it is known whether the answer was useless. */
 bool
 outcome_guard(void (*body)(void *), void *arg,
 			  bool (*excuse)(const ErrorData *), ErrorData **error)
 {
-	useless = false;
+	(void) answer_was_useless(); /* forgets what is set */
 	return subtransaction_run(body, arg, excuse, error);
 }
 

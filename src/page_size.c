@@ -8,7 +8,7 @@
  * over, when enough has come to tell which it is.  Pages grow again, the later
  * the oftener that was too early.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #define TRIES		 3	/* of the same, before less is asked for */
 #define MAX_PATIENCE 64 /* pages */
@@ -22,22 +22,13 @@ page_tries(const Part *part)
 	return part->patience > 0 && part->limit > 1 ? 1 : TRIES;
 }
 
-/* One of a list of the account's own is read again by its id. */
-static bool
-is_read_again(const Part *part)
-{
-	return part->kind == &part_list && type_is_retrievable(part_type(part));
-}
-
 /* What was passed over stays so, now that something behind it has come. */
 static void
 tell_of_passed(Part *part)
 {
 	for (int i = 0; i < part->unreadable; i++)
 	{
-		if (!is_read_again(part))
-			unread_passed_over(part, part->passed[i],
-							   "it could not be read, not even alone");
+		part->kind->passed_over(part, part->passed[i]);
 		pfree(part->passed[i]);
 	}
 	part->unreadable = 0;
@@ -76,15 +67,7 @@ shrink(Part *part)
 static void
 pass_over(Part *part, const char *id, const ApiCall *call)
 {
-	const char *what = part->object_type ? part->object_type : "event";
-
-	part_note(part, psprintf("%s %s could not be read, not even alone: %s",
-							 part->kind == &part_rest ? part->list_path : what,
-							 id, call->trouble));
-	if (is_read_again(part))
-		reread_put_off(part_type(part), id, part->account,
-					   call->as_of != 0 ? call->as_of : DT_NOBEGIN,
-					   call->trouble);
+	part->kind->pass_over(part, id, call);
 	if (part->unreadable == 0)
 		part_keep_cursor(part);
 	part->passed[part->unreadable++] = MemoryContextStrdup(part->memory, id);
@@ -108,8 +91,8 @@ page_get_smaller(Part *part, const ApiCall *call)
 		shrink(part);
 		return true;
 	}
-	id = part->kind->passes_over ? page_first_id(call->body, call->length)
-								 : NULL;
+	id = part->kind->pass_over != NULL ? page_first_id(call->body, call->length)
+									   : NULL;
 	if (id != NULL && part->unreadable < MAX_UNREADABLE &&
 		(part->cursor == NULL || strcmp(part->cursor, id) != 0))
 	{

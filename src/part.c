@@ -6,7 +6,7 @@
  * A part is its holder's from when it is claimed; what the holder has in hand
  * is written with every answer, in the answer's transaction.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -19,20 +19,6 @@
 #include "secret.h"
 
 #define MAX_NOTE 2000 /* bytes of notes about one answer */
-
-static const PartKind *const kinds[] = {
-	&part_object,	 &part_single,		&part_events,	&part_age,
-	&part_list,		 &part_rest,		&part_children, &part_vanished,
-	&part_endpoints, &part_new_endpoint};
-
-static const PartKind *
-find_kind(const char *name)
-{
-	for (int i = 0; i < lengthof(kinds); i++)
-		if (strcmp(kinds[i]->name, name) == 0)
-			return kinds[i];
-	elog(ERROR, "there is no kind of part \"%s\"", name);
-}
 
 /* ---- in hand ---- */
 
@@ -51,8 +37,8 @@ part_type(const Part *part)
 }
 
 /* A part lives as long as a list is long: nothing may be left behind. */
-static void
-set_string(Part *part, char **place, const char *value)
+void
+part_set_string(Part *part, char **place, const char *value)
 {
 	char *copy = value ? MemoryContextStrdup(part->memory, value) : NULL;
 
@@ -72,34 +58,15 @@ part_load_key(Part *part)
 
 	if (part->key != NULL)
 		OPENSSL_cleanse(part->key, strlen(part->key));
-	set_string(part, &part->key, found ? buffer : NULL);
-	set_string(part, &part->trouble, found ? NULL : trouble);
+	part_set_string(part, &part->key, found ? buffer : NULL);
+	part_set_string(part, &part->trouble, found ? NULL : trouble);
 	OPENSSL_cleanse(buffer, sizeof(buffer));
-}
-
-void
-part_set_cursor(Part *part, const char *cursor)
-{
-	set_string(part, &part->cursor, cursor);
-}
-
-/* Where it was before what it may have to come back to. */
-void
-part_keep_cursor(Part *part)
-{
-	set_string(part, &part->sound_cursor, part->cursor);
-}
-
-void
-part_return_to_cursor(Part *part)
-{
-	set_string(part, &part->cursor, part->sound_cursor);
 }
 
 void
 part_set_parent(Part *part, const char *id)
 {
-	set_string(part, &part->parent_id, id);
+	part_set_string(part, &part->parent_id, id);
 }
 
 /* It never goes back. */
@@ -119,7 +86,7 @@ part_note(Part *part, const char *note)
 		return;
 	both = part->note != NULL ? psprintf("%s\n%s", part->note, note)
 							  : pstrdup(note);
-	set_string(part, &part->note, both);
+	part_set_string(part, &part->note, both);
 	pfree(both);
 }
 
@@ -176,7 +143,7 @@ part_read(HeapTuple row, TupleDesc desc)
 	part->memory = memory;
 	part->job = DatumGetInt64(next_datum(&reader, 0));
 	part->number = DatumGetInt32(next_datum(&reader, 0));
-	part->kind = find_kind(next_text(&reader));
+	part->kind = part_kind_find(next_text(&reader));
 	part->priority = DatumGetInt32(next_datum(&reader, 0));
 	part->object_type = next_text(&reader);
 	part->object_id = next_text(&reader);
@@ -309,30 +276,11 @@ part_release_all(TimestampTz due)
 	SPI_finish();
 }
 
-/* Where a part is, before what may fail; within the transaction's memory. */
-PartMark
-part_mark(const Part *part)
-{
-	return (PartMark){part->cursor ? pstrdup(part->cursor) : NULL,
-					  part->parent_id ? pstrdup(part->parent_id) : NULL,
-					  part->until, part->progress};
-}
-
-void
-part_restore(Part *part, const PartMark *mark)
-{
-	part_set_cursor(part, mark->cursor);
-	part_set_parent(part, mark->parent_id);
-	part->until = mark->until;
-	part->progress = mark->progress;
-	part_forget(part);
-}
-
 /* What the last answer came to: it was written, or undone. */
 void
 part_forget(Part *part)
 {
 	part->pages = part->objects = part->missing = part->repaired = 0;
 	part->finished = part->stays = false;
-	set_string(part, &part->note, NULL);
+	part_set_string(part, &part->note, NULL);
 }

@@ -24,7 +24,7 @@ static void
 read_row_body(void *arg)
 {
 	RowRead *read = arg;
-	MirrorTable *table = table_find(read->type, TABLE_WRITE);
+	MirrorTable *table = table_cache_find(read->type, TABLE_WRITE);
 
 	if (table != NULL)
 		(void) mirror_peek(table, read->id, read->account, read->row,
@@ -36,7 +36,7 @@ read_row_body(void *arg)
  * step of the simulated event will meet it and report it.
  */
 static Jsonb *
-read_row(const History *history, MirrorState *row)
+read_row(const EventHistory *history, MirrorState *row)
 {
 	RowRead read = {history->type, history->id, history->account, row, NULL};
 	ErrorData *error;
@@ -49,7 +49,7 @@ read_row(const History *history, MirrorState *row)
 static JsonbContainer *
 content(Version *version)
 {
-	return history_event(version)->object;
+	return version_event(version)->object;
 }
 
 /*
@@ -66,9 +66,9 @@ find_now(Predecessor *found, Jsonb *data)
 		found->now = &data->root;
 	if (found->history->versions == NIL)
 		return;
-	verdict = order_newest(found->history);
+	verdict = newest_find(found->history);
 	if (found->row.found &&
-		mirror_state_is_newer(&found->row, found->history, verdict.newest))
+		precedence_state_is_newer(&found->row, found->history, verdict.newest))
 		return;
 	found->now = content(verdict.newest);
 	if (!found->row.found)
@@ -90,13 +90,13 @@ until_then(List *versions, TimestampTz until)
 
 /* The object's state at a time, by its events; NULL if there is none before. */
 static JsonbContainer *
-state_at(const History *history, TimestampTz until)
+state_at(const EventHistory *history, TimestampTz until)
 {
-	History former = *history;
+	EventHistory former = *history;
 
 	former.versions = until_then(history->versions, until);
-	former.readings = until_then(history->readings, until);
-	return former.versions == NIL ? NULL : content(order_newest(&former).newest);
+	former.fetched = until_then(history->fetched, until);
+	return former.versions == NIL ? NULL : content(newest_find(&former).newest);
 }
 
 /*
@@ -110,11 +110,10 @@ predecessor_find(const CatalogType *type, const char *id, const char *account,
 	Predecessor *found = palloc0(sizeof(Predecessor));
 	Jsonb *data;
 
-	found->history = history_read(type, id, snapshot_account(type, account));
+	found->history = fetched_note_read_history(type, id,
+											   object_account(type, account));
 	data = read_row(found->history, &found->row);
-	if (found->row.found && reading_is_alive(&found->row))
-		history_add_reading(found->history, found->row.as_of,
-							data != NULL ? &data->root : NULL);
+	event_history_add_row(found->history, &found->row, data);
 	find_now(found, data);
 	found->before = until == DT_NOEND ? found->now
 									  : state_at(found->history, until);
@@ -132,8 +131,8 @@ predecessor_is_none(const Predecessor *predecessor)
 TimestampTz
 predecessor_last(const Predecessor *predecessor)
 {
-	const History *history = predecessor->history;
-	TimestampTz last = history_alive_at(history);
+	const EventHistory *history = predecessor->history;
+	TimestampTz last = event_history_alive_at(history);
 
 	if (history->versions != NIL)
 		last = Max(last, ((Version *) llast(history->versions))->created);
@@ -172,13 +171,13 @@ bool
 predecessor_is_followed(const Predecessor *predecessor, Event *event)
 {
 	const MirrorState *row = &predecessor->row;
-	History history = *predecessor->history;
+	EventHistory history = *predecessor->history;
 	Verdict verdict;
 
 	if (row->found && row->event_id == NULL && row->as_of >= event->created)
 		return false;
 	history.versions = with_event(history.versions, event);
-	verdict = order_newest(&history);
+	verdict = newest_find(&history);
 	return !verdict.ambiguous &&
 		   strcmp(verdict.newest->event_id, event->id) == 0;
 }

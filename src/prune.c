@@ -1,17 +1,17 @@
 /*
  * prune.c
- *		What is settled and old goes.
+ *		Deletes finished rows that are older than stripe_sync.retention.
  *
- * Never what waits, has failed or is dead, and nothing younger than 35 days:
- * Stripe lists events for 30, and one that was forgotten would come back as
- * missing.  The mirror stays; its rows may then name events that are gone.
+ * Rows that are waiting, failed or dead are never deleted, nor any younger than
+ * 35 days: Stripe lists events for 30 days, and reconcile would store a deleted
+ * one again as missing.  The mirror is not pruned; its rows may name events
+ * that no longer exist.
  *
- * The order is: messages, then incidents that no message names, then events
- * with what failed and ran of them, then the notes of which alert has seen which
- * event.  Those notes stay as long
- * as the event could be replayed, or the incident counts them.  Jobs that are
- * over go with their parts; requests to Stripe after two weeks.  What was counted
- * of refused deliveries goes when the last of them is that old.
+ * The order is: messages, incidents that no message refers to, finished jobs
+ * with their parts, counts of refused deliveries, journal, events with their
+ * errors and handler runs, and last stripe_sync.alerted, whose rows are kept
+ * while the event can be replayed or the incident exists.  Requests to Stripe's
+ * API are deleted after two weeks, whatever the retention.
  */
 #include "stripe_sync.h"
 
@@ -27,89 +27,89 @@
 #define CALL_DAYS	 14
 
 static const char *const message_batch =
-	"WITH old AS (DELETE FROM stripe_sync.message WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"WITH old AS (DELETE FROM stripe_sync.message WHERE id = ANY (ARRAY("
 	"  SELECT m.id FROM stripe_sync.message m"
-	"   WHERE m.settled_at OPERATOR(pg_catalog.<) $1"
-	"     AND m.state OPERATOR(pg_catalog.=) ANY ('{sent,dead,cancelled}')"
+	"   WHERE m.settled_at < $1"
+	"     AND m.state = ANY ('{sent,dead,cancelled}')"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
-	"       WHERE i.id OPERATOR(pg_catalog.=) m.incident AND i.state OPERATOR(pg_catalog.=) 'open')"
+	"       WHERE i.id = m.incident AND i.state = 'open')"
 	"   ORDER BY m.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
 	" RETURNING id), gone AS (DELETE FROM stripe_sync.delivery d USING old"
-	"   WHERE d.message_id OPERATOR(pg_catalog.=) old.id)"
+	"   WHERE d.message_id = old.id)"
 	" SELECT 1 FROM old";
 
 static const char *const incident_batch =
-	"DELETE FROM stripe_sync.incident_record WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"DELETE FROM stripe_sync.incident_record WHERE id = ANY (ARRAY("
 	"  SELECT i.id FROM stripe_sync.incident_record i"
-	"   WHERE i.closed_at OPERATOR(pg_catalog.<) $1 AND i.state OPERATOR(pg_catalog.<>) 'open'"
+	"   WHERE i.closed_at < $1 AND i.state <> 'open'"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.message m"
-	"       WHERE m.incident OPERATOR(pg_catalog.=) i.id)"
+	"       WHERE m.incident = i.id)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /*
- * A deferred handler may wait on an event that is applied otherwise.  And what
- * is decided when an unsettled event is run at last is decided from the events
- * of its object: they stay as long as it does.  A ctid is one row of one table:
- * hence ONLY.
+ * An applied event may still have a deferred handler to run (todo).  An event
+ * that is not applied yet is compared with the stored events of its object, so
+ * these are kept as long as it is.  ONLY, because a ctid is unique only within
+ * one table.
  */
 static const char *const event_batch =
-	"WITH old AS (DELETE FROM ONLY stripe_sync.event WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"WITH old AS (DELETE FROM ONLY stripe_sync.event WHERE ctid = ANY (ARRAY("
 	"  SELECT e.ctid FROM ONLY stripe_sync.event e"
-	"   WHERE e.received_at OPERATOR(pg_catalog.<) $1"
-	"     AND e.status OPERATOR(pg_catalog.=) ANY ('{applied,stale,ignored}')"
-	"     AND e.todo OPERATOR(pg_catalog.=) '{}' AND e.next_attempt_at IS NULL"
+	"   WHERE e.received_at < $1"
+	"     AND e.status = ANY ('{applied,stale,ignored}')"
+	"     AND e.todo = '{}' AND e.next_attempt_at IS NULL"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.event u"
-	"       WHERE u.object_id OPERATOR(pg_catalog.=) e.object_id"
-	"         AND u.status OPERATOR(pg_catalog.=) ANY ('{pending,failed,dead}'))"
+	"       WHERE u.object_id = e.object_id"
+	"         AND u.status = ANY ('{pending,failed,dead}'))"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING id, account),"
 	" errors AS (DELETE FROM stripe_sync.event_error r USING old"
-	"   WHERE r.event_id OPERATOR(pg_catalog.=) old.id AND r.account OPERATOR(pg_catalog.=) old.account),"
+	"   WHERE r.event_id = old.id AND r.account = old.account),"
 	" runs AS (DELETE FROM stripe_sync.handler_run r USING old"
-	"   WHERE r.event_id OPERATOR(pg_catalog.=) old.id AND r.account OPERATOR(pg_catalog.=) old.account)"
+	"   WHERE r.event_id = old.id AND r.account = old.account)"
 	" SELECT 1 FROM old";
 
 static const char *const journal_batch =
-	"DELETE FROM stripe_sync.journal WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"DELETE FROM stripe_sync.journal WHERE id = ANY (ARRAY("
 	"  SELECT j.id FROM stripe_sync.journal j"
-	"   WHERE j.at OPERATOR(pg_catalog.<) $1 ORDER BY j.at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+	"   WHERE j.at < $1 ORDER BY j.at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const alerted_batch =
-	"DELETE FROM ONLY stripe_sync.alerted WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"DELETE FROM ONLY stripe_sync.alerted WHERE ctid = ANY (ARRAY("
 	"  SELECT a.ctid FROM ONLY stripe_sync.alerted a"
-	"   WHERE a.at OPERATOR(pg_catalog.<) $1"
+	"   WHERE a.at < $1"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.event e"
-	"       WHERE e.id OPERATOR(pg_catalog.=) a.event_id AND e.account OPERATOR(pg_catalog.=) a.account)"
+	"       WHERE e.id = a.event_id AND e.account = a.account)"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
-	"       WHERE i.id OPERATOR(pg_catalog.=) a.incident)"
+	"       WHERE i.id = a.incident)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
-/* The last run of reconcile stays: should it have failed, it goes on. */
+/* The last reconcile job is kept: if it failed, the next one resumes it. */
 static const char *const job_batch =
-	"DELETE FROM stripe_sync.job_record WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"DELETE FROM stripe_sync.job_record WHERE id = ANY (ARRAY("
 	"  SELECT j.id FROM stripe_sync.job_record j"
-	"   WHERE j.finished_at OPERATOR(pg_catalog.<) $1"
-	"     AND j.state OPERATOR(pg_catalog.=) ANY ('{done,failed,cancelled}')"
-	"     AND j.id OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT pg_catalog.max(k.id)"
-	"       FROM stripe_sync.job_record k WHERE k.kind OPERATOR(pg_catalog.=) 'reconcile'))"
+	"   WHERE j.finished_at < $1"
+	"     AND j.state = ANY ('{done,failed,cancelled}')"
+	"     AND j.id <> ALL (ARRAY(SELECT pg_catalog.max(k.id)"
+	"       FROM stripe_sync.job_record k WHERE k.kind = 'reconcile'))"
 	"   ORDER BY j.finished_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const call_batch =
-	"DELETE FROM stripe_sync.api_call WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"DELETE FROM stripe_sync.api_call WHERE id = ANY (ARRAY("
 	"  SELECT c.id FROM stripe_sync.api_call c"
-	"   WHERE c.started_at OPERATOR(pg_catalog.<) $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
+	"   WHERE c.started_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const refusal_batch =
 	"DELETE FROM stripe_sync.refusal_record r USING (SELECT o.endpoint, o.code"
-	"   FROM stripe_sync.refusal_record o WHERE o.last_at OPERATOR(pg_catalog.<) $1"
-	/* what was told of is described once more when it is over */
+	"   FROM stripe_sync.refusal_record o WHERE o.last_at < $1"
+	/* the alert's closing message describes an open one again */
 	"    AND NOT EXISTS (SELECT FROM stripe_sync.refusal_watch w"
-	"     WHERE w.endpoint OPERATOR(pg_catalog.=) o.endpoint AND w.told IS NOT NULL)"
+	"     WHERE w.endpoint = o.endpoint AND w.told IS NOT NULL)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED) AS o"
-	" WHERE o.endpoint OPERATOR(pg_catalog.=) r.endpoint AND o.code OPERATOR(pg_catalog.=) r.code";
+	" WHERE o.endpoint = r.endpoint AND o.code = r.code";
 
 /*
- * Planned with the values: how many rows are that old is what the plan hangs
- * on, and a plan that doesn't know would read the whole inbox.
+ * Not an EngineStatement: planned with the values, because a generic plan, which
+ * doesn't know how many rows are that old, reads the whole inbox.
  */
 static int64
 delete_batch(const char *sql, TimestampTz before, int64 most, int expected)
@@ -128,21 +128,16 @@ delete_batch(const char *sql, TimestampTz before, int64 most, int expected)
 }
 
 static void
-forget_pulses(void)
+delete_pulses(void)
 {
 	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.pulse WHERE last_at OPERATOR(pg_catalog.<=) $1",
-		1,
-		{TIMESTAMPTZOID}};
-	Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp() -
-										  PULSE_DAYS * USECS_PER_DAY)};
+		"DELETE FROM stripe_sync.pulse WHERE last_at <= $1"};
 
-	SPI_connect();
-	engine_run(&drop, values, NULL, SPI_OK_DELETE);
-	SPI_finish();
+	(void) statement_exec(&drop, ARGS(arg_time(GetCurrentTimestamp() -
+											   PULSE_DAYS * USECS_PER_DAY)));
 }
 
-/* When what is to go was settled; false when nothing is. */
+/* Rows that were finished before *cutoff are deleted.  False: none are. */
 static bool
 find_cutoff(const Interval *before, TimestampTz *cutoff)
 {
@@ -156,7 +151,7 @@ find_cutoff(const Interval *before, TimestampTz *cutoff)
 	return true;
 }
 
-/* Whatever is set for events: the log of requests is long in no time. */
+/* The log of requests grows fast, so stripe_sync.retention doesn't apply. */
 static int64
 prune_calls(int64 most)
 {
@@ -165,7 +160,7 @@ prune_calls(int64 most)
 						SPI_OK_DELETE);
 }
 
-/* As many of each as may go at once; returns all, and *events of them. */
+/* Delete at most "most" rows of each kind.  Returns all; *events are those. */
 static int64
 prune_batch(TimestampTz before, int64 most, int64 *events)
 {
@@ -181,8 +176,8 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 }
 
 /*
- * For the worker: a batch that a short transaction can take.  Returns how many
- * rows went; there may be more until it is 0.
+ * For the worker: delete one batch, so that its transaction is short.  Returns
+ * the number of rows; there may be more until it is 0.
  */
 int64
 prune_some(const Interval *before)
@@ -196,12 +191,12 @@ prune_some(const Interval *before)
 	if (find_cutoff(before, &cutoff))
 		all += prune_batch(cutoff, BATCH, &events);
 	if (all == 0)
-		forget_pulses();
+		delete_pulses();
 	role_leave(&scope);
 	return all;
 }
 
-/* prune(before): all at once, being one transaction anyway */
+/* prune(before): all of it, since the call is one transaction */
 ENGINE_FUNCTION(stripe_sync_prune)
 {
 	Interval *before = PG_ARGISNULL(0) ? NULL : PG_GETARG_INTERVAL_P(0);
@@ -214,7 +209,7 @@ ENGINE_FUNCTION(stripe_sync_prune)
 	(void) prune_calls(PG_INT64_MAX);
 	if (find_cutoff(before, &cutoff))
 		(void) prune_batch(cutoff, PG_INT64_MAX, &events);
-	forget_pulses();
+	delete_pulses();
 	role_leave(&scope);
 	PG_RETURN_INT64(events);
 }

@@ -77,7 +77,7 @@ make_due(const char *id, const char *account)
  * that is held is applied if its endpoint's mode has been corrected.
  */
 static bool
-receive_known(const Delivery *delivery, Receipt *receipt)
+receive_known(const WebhookDelivery *delivery, Receipt *receipt)
 {
 	char *id = event_peek_id(delivery->payload, delivery->length);
 	EventLookup *lookup = event_lookup_begin();
@@ -225,7 +225,7 @@ inbox_receive(const char *payload, int length, text *signature,
 			  const char *endpoint_name, const char *source, Receipt *receipt,
 			  Refusal *refusal)
 {
-	Delivery delivery = {payload, length, endpoint_name, NULL, NULL};
+	WebhookDelivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
 

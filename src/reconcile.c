@@ -12,7 +12,7 @@
  * A run that has failed is not over: when the next is due it goes on, where it
  * was.  The watermark stands still until then.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -164,6 +164,23 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 }
 
 /* ---- by itself ---- */
+
+/* The first run of reconcile comes one interval after the key. */
+void
+reconcile_begin(void)
+{
+	static EngineStatement schedule = {
+		"INSERT INTO stripe_sync.reconcile_schedule (next_at)"
+		" VALUES (pg_catalog.clock_timestamp() + $1 * interval '1 second')"
+		" ON CONFLICT (one) DO NOTHING",
+		1,
+		{INT4OID}};
+	Datum interval = Int32GetDatum(guc_reconcile_interval);
+
+	SPI_connect();
+	engine_run(&schedule, &interval, NULL, SPI_OK_INSERT);
+	SPI_finish();
+}
 
 /* When it is due: from the last run on, so that nothing is left out. */
 static bool

@@ -2,7 +2,7 @@
  * refetch.c
  *		One object is read again: because somebody asks, or the mirror does.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -16,19 +16,12 @@
 
 /* ---- asked for ---- */
 
-bool
-type_is_retrievable(const CatalogType *type)
-{
-	return type->table != NULL && type->retrieve_path != NULL &&
-		   strcmp(type->api, "v1") == 0;
-}
-
 static const CatalogType *
 retrievable_type(const char *name)
 {
 	const CatalogType *type = catalog_find(name, strlen(name));
 
-	if (type == NULL || !type_is_retrievable(type))
+	if (type == NULL || !catalog_is_retrievable(type))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -218,7 +211,7 @@ move_due(void)
  * What the mirror wants read again becomes parts of a job; when the next is
  * due.  Within an SPI connection of the caller's.
  */
-TimestampTz
+static TimestampTz
 reread_to_parts(void)
 {
 	static EngineStatement select = {
@@ -240,7 +233,7 @@ reread_to_parts(void)
 	return now + USECS_PER_SEC / 10;
 }
 
-/* ---- reading ---- */
+/* ---- fetched object ---- */
 
 static char *
 object_path(const Part *part)
@@ -257,12 +250,12 @@ object_path(const Part *part)
  * or the answer.
  */
 bool
-object_from(const ApiCall *call, Reading *reading)
+object_from(const ApiCall *call, FetchedObject *fetched)
 {
 	Jsonb *document;
 	JsonbValue deleted;
 
-	reading->object = NULL;
+	fetched->object = NULL;
 	if (call->verdict == API_GONE)
 		return false;
 	document = json_parse(call->body, (int) call->length);
@@ -270,19 +263,19 @@ object_from(const ApiCall *call, Reading *reading)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's answer is no object"), answer_is_useless()));
-	reading->object = &document->root;
-	return !json_get(reading->object, "deleted", &deleted) ||
+	fetched->object = &document->root;
+	return !json_get(fetched->object, "deleted", &deleted) ||
 		   deleted.type != jbvBool || !deleted.val.boolean;
 }
 
 /* What was not asked for must not be written over what was. */
 static void
-check_answer(const Part *part, const Reading *reading)
+check_answer(const Part *part, const FetchedObject *fetched)
 {
-	char *type = json_get_string(reading->object, "object");
-	char *id = snapshot_key(reading->type, reading->object);
+	char *type = json_get_string(fetched->object, "object");
+	char *id = object_key(fetched->type, fetched->object);
 
-	if (type == NULL || strcmp(type, reading->type->object) != 0 || id == NULL ||
+	if (type == NULL || strcmp(type, fetched->type->object) != 0 || id == NULL ||
 		(part->object_id[0] != '\0' && strcmp(id, part->object_id) != 0))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("Stripe's answer is another object than %s "
@@ -298,35 +291,36 @@ ask_once_more(const Part *part, const CatalogType *type, TimestampTz as_of)
 	TimestampTz due = GetCurrentTimestamp() + AGAIN_AFTER;
 
 	if (as_of < part->since)
-		reread_ask(type, part->object_id, part->account,
-				   "the answer was too early to tell", part->since, due);
+		refetch_request_add(type, part->object_id, part->account,
+							"the answer was too early to tell", part->since,
+							due);
 	unread_too_early(part, as_of, due);
 }
 
 static void
 object_take(Part *part, const ApiCall *call)
 {
-	Reading reading = {.type = retrievable_type(part->object_type),
-					   .id = part->object_id,
-					   .account = part->account,
-					   .as_of = call->as_of};
-	bool alive = object_from(call, &reading);
+	FetchedObject fetched = {.type = retrievable_type(part->object_type),
+							 .id = part->object_id,
+							 .account = part->account,
+							 .as_of = call->as_of};
+	bool alive = object_from(call, &fetched);
 
 	if (!alive && part->object_id[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 						errmsg("%s", call->trouble), answer_is_useless()));
 	if (alive && part->object_id[0] == '\0')
-		reading.id = snapshot_key(reading.type, reading.object);
-	if (reading.id == NULL)
+		fetched.id = object_key(fetched.type, fetched.object);
+	if (fetched.id == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("Stripe's answer has no id"), answer_is_useless()));
 	if (alive)
-		check_answer(part, &reading);
-	mirror_read(&reading);
-	ask_once_more(part, reading.type, call->as_of);
+		check_answer(part, &fetched);
+	fetched_apply(&fetched);
+	ask_once_more(part, fetched.type, call->as_of);
 	if (alive)
-		list_add_rests(part, &reading);
+		list_add_rests(part, &fetched);
 	unread_done(part, call->as_of);
 	part->pages = part->objects = 1;
 	part->finished = true;
@@ -336,7 +330,13 @@ const PartKind part_object = {
 	.name = "object",
 	.path = object_path,
 	.take = object_take,
+	.ended = unread_over,
+	.cancelled = unread_cancelled, /* parts "rest" of the job, too */
+	.poll = reread_to_parts,
 	.takes = API_BIT(API_GONE),
+	.one_object = true,
+	/* of two answers at a time none could tell which is the later */
+	.one_at_a_time = true,
 };
 
 /* What a backfill reads of an account beside lists. */
@@ -350,4 +350,6 @@ const PartKind part_single = {
 	.name = "single",
 	.path = single_path,
 	.take = object_take,
+	.ended = unread_over,
+	.one_object = true,
 };

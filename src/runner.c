@@ -6,10 +6,11 @@
  * transaction together with the part's cursor, so that a crash reads a page
  * twice at most; no transaction is open while an answer is waited for.
  */
-#include "stripe_api.h"
+#include "jobs_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -67,6 +68,27 @@ runner_has(int64 job, int number)
 	return find_in_hand(job, number) != NULL;
 }
 
+/* Of an object only one part is worked at, where its kind is one_at_a_time. */
+static char *
+exclusions(void)
+{
+	StringInfoData sql;
+	int count;
+	const PartKind *const *kinds = part_kinds(&count);
+
+	initStringInfo(&sql);
+	for (int i = 0; i < count; i++)
+		if (kinds[i]->one_at_a_time)
+			appendStringInfo(
+				&sql,
+				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
+				"     WHERE w.kind = %1$s AND r.kind = %1$s AND r.state = 'running'"
+				"      AND r.object_type = w.object_type AND r.object_id = w.object_id"
+				"      AND r.account = w.account)",
+				quote_literal_cstr(kinds[i]->name));
+	return sql.data;
+}
+
 /*
  * A job's row is locked before its parts are; what somebody has is left.  An
  * object that is being read is read again only afterwards, for all who ask.
@@ -100,15 +122,11 @@ claim_rows(int first, int last, int room)
 				"   WHERE j.state IN ('waiting', 'running')"
 				"    AND w.state = 'waiting' AND w.priority BETWEEN $4 AND $5"
 				"    AND w.due_at <= pg_catalog.clock_timestamp()"
-				/* of two answers at a time none could tell which is the later */
-				"    AND NOT EXISTS (SELECT FROM stripe_sync.job_part r"
-				"     WHERE w.kind = 'object' AND r.kind = 'object' AND r.state = 'running'"
-				"      AND r.object_type = w.object_type AND r.object_id = w.object_id"
-				"      AND r.account = w.account)"
+				"%s"
 				"   ORDER BY w.priority, w.due_at, w.part LIMIT $1"
 				"   FOR UPDATE SKIP LOCKED) d"
 				" WHERE p.job = d.job AND p.part = d.part RETURNING %s",
-				part_columns));
+				exclusions(), part_columns));
 	engine_run(&claim, values, NULL, SPI_OK_UPDATE_RETURNING);
 	rows = SPI_tuptable;
 	count = SPI_processed;
@@ -258,9 +276,8 @@ write_outcome(Part *part, const Outcome *outcome)
 		part_load_key(part); /* it may be another by now */
 		return true;
 	}
-	unread_over(part, outcome);
-	if (strcmp(outcome->state, "waiting") != 0)
-		job_unblock(part, outcome->state);
+	if (part->kind->ended != NULL)
+		part->kind->ended(part, outcome);
 	job_finish(part->job);
 	return false;
 }
@@ -482,30 +499,6 @@ load_keys(void)
 	}
 }
 
-static void
-reread_body(void *arg)
-{
-	SPI_connect();
-	*(TimestampTz *) arg = reread_to_parts();
-	SPI_finish();
-}
-
-/* Somebody's open transaction may be in the way: that is for later. */
-static TimestampTz
-take_rereads(void)
-{
-	TimestampTz due = GetCurrentTimestamp() + USECS_PER_SEC;
-	ErrorData *error;
-
-	if (!subtransaction_run(reread_body, &due, subtransaction_excuse_all,
-							&error) &&
-		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ereport(WARNING, (errcode(error->sqlerrcode),
-						  errmsg("what the mirror wants read waits: %s",
-								 error->message)));
-	return due;
-}
-
 /* False when nothing may be asked for: paused, or another server's copy. */
 static bool
 claim(void)
@@ -519,7 +512,7 @@ claim(void)
 	if (may && nparts < AT_ONCE)
 	{
 		int nest = engine_plan_in_haste();
-		TimestampTz reread_due = take_rereads();
+		TimestampTz poll_due = part_kinds_poll();
 
 		SPI_connect();
 		next_due = find_next();
@@ -529,7 +522,7 @@ claim(void)
 			/* what is still due somebody else has, and may let go of */
 			next_due = Max(find_next(), now + USECS_PER_SEC);
 		}
-		next_due = Min(next_due, reread_due);
+		next_due = Min(next_due, poll_due);
 		SPI_finish();
 		engine_plan_as_before(nest);
 		load_keys();

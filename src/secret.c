@@ -178,6 +178,31 @@ secret_read(const text *stored, SecretBuffer *buffer, char **trouble)
 					 trouble);
 }
 
+/*
+ * Read a stored secret as a string for a URL or an HTTP header.  Returns false
+ * with *trouble, a sentence.  The caller wipes the buffer.
+ */
+bool
+secret_read_word(const text *stored, char *buffer, size_t size, char **trouble)
+{
+	SecretBuffer secret;
+	int length = secret_read(stored, &secret, trouble);
+	bool usable = false;
+
+	if (length >= (int) size)
+		*trouble = psprintf("It is longer than %zu bytes.", size - 1);
+	else if (length > 0 && !secret_is_word(secret.bytes, length))
+		*trouble = "It contains a space or a character that is not ASCII.";
+	else if (length > 0)
+	{
+		memcpy(buffer, secret.bytes, length);
+		buffer[length] = '\0';
+		usable = true;
+	}
+	secret_wipe(&secret);
+	return usable;
+}
+
 /* Are they equal?  Compared in constant time. */
 bool
 secret_same(const text *a, const text *b)

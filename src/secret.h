@@ -37,6 +37,8 @@ enum SecretColumn
 extern void secret_hide(ErrorContextCallback *hider);
 extern void secret_unhide(const ErrorContextCallback *hider);
 extern int secret_read(const text *stored, SecretBuffer *buffer, char **trouble);
+extern bool secret_read_word(const text *stored, char *buffer, size_t size,
+							 char **trouble);
 extern void secret_wipe(SecretBuffer *buffer);
 extern bool secret_same(const text *a, const text *b);
 extern bool secret_is_word(const char *bytes, int length);

@@ -23,24 +23,15 @@
  *	 SIGNATURE_CANDIDATES_MAX, whatever a client sends.
  * - Keys and digests don't outlive the call, neither here nor in OpenSSL,
  *	 which clears what it frees.
- *
- * HMAC is put together from two runs of SHA-256 (RFC 2104): the prefix and the
- * payload are hashed where they lie, without a copy, it is the same code with
- * OpenSSL 1.1 and 3 and about half a microsecond cheaper than EVP_MAC, which
- * looks up its digest by name for each key.  The fuzzer checks it against
- * OpenSSL's own HMAC().
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
+#include "hmac.h"
 #include "signature.h"
-
-#define DIGEST_LENGTH 32 /* of SHA-256 */
-#define BLOCK_LENGTH  64 /* of SHA-256 */
 
 #define TIME_DIGITS_MAX 12
 #define TIME_MAX		INT64_C(999999999999)
@@ -70,33 +61,26 @@ typedef struct ParsedHeader
 	int64_t time;
 	bool has_v1; /* well-formed or not */
 	int ncandidates;
-	unsigned char candidates[SIGNATURE_CANDIDATES_MAX][DIGEST_LENGTH];
+	unsigned char candidates[SIGNATURE_CANDIDATES_MAX][HMAC_LENGTH];
 } ParsedHeader;
 
 static bool header_read(ParsedHeader *parsed, ByteSpan header);
 static bool element_read(ParsedHeader *parsed, ByteSpan element);
 static bool time_read(ParsedHeader *parsed, ByteSpan digits);
 static void candidate_read(ParsedHeader *parsed, ByteSpan hex);
-static bool hex_decode(unsigned char digest[DIGEST_LENGTH], ByteSpan hex);
+static bool hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex);
 static int hex_value(char c);
-static void hex_encode(char *hex, const unsigned char digest[DIGEST_LENGTH]);
+static void hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH]);
 static SignatureVerdict candidates_judge(const ParsedHeader *parsed,
 										 ByteSpan payload,
 										 const SignatureSecret *secrets,
 										 int nsecrets, int *which);
 static bool candidates_hold(const ParsedHeader *parsed,
-							const unsigned char digest[DIGEST_LENGTH]);
+							const unsigned char digest[HMAC_LENGTH]);
 static bool too_old(int64_t signed_at, int64_t now, int64_t tolerance);
-static bool payload_digest(unsigned char digest[DIGEST_LENGTH],
+static bool payload_digest(unsigned char digest[HMAC_LENGTH],
 						   const SignatureSecret *secret, ByteSpan time_digits,
 						   ByteSpan payload);
-static bool hmac_key_block(unsigned char block[BLOCK_LENGTH],
-						   const SignatureSecret *secret);
-static bool hmac_run(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-					 unsigned char digest[DIGEST_LENGTH], ByteSpan time_digits,
-					 ByteSpan payload);
-static bool hash_start(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-					   unsigned char pad);
 
 /* See signature.h. */
 SignatureVerdict
@@ -125,7 +109,7 @@ signature_sign(const void *payload, size_t payload_length,
 			   const SignatureSecret *secret, int64_t at,
 			   char header[SIGNATURE_HEADER_SIZE])
 {
-	unsigned char digest[DIGEST_LENGTH];
+	unsigned char digest[HMAC_LENGTH];
 	int length;
 	bool done;
 
@@ -223,12 +207,12 @@ candidate_read(ParsedHeader *parsed, ByteSpan hex)
 }
 
 static bool
-hex_decode(unsigned char digest[DIGEST_LENGTH], ByteSpan hex)
+hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex)
 {
-	if (hex.length != 2 * DIGEST_LENGTH)
+	if (hex.length != 2 * HMAC_LENGTH)
 		return false;
 
-	for (size_t i = 0; i < DIGEST_LENGTH; i++)
+	for (size_t i = 0; i < HMAC_LENGTH; i++)
 	{
 		int high = hex_value(hex.bytes[2 * i]);
 		int low = hex_value(hex.bytes[2 * i + 1]);
@@ -254,11 +238,11 @@ hex_value(char c)
 }
 
 static void
-hex_encode(char *hex, const unsigned char digest[DIGEST_LENGTH])
+hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH])
 {
 	static const char digits[] = "0123456789abcdef";
 
-	for (size_t i = 0; i < DIGEST_LENGTH; i++)
+	for (size_t i = 0; i < HMAC_LENGTH; i++)
 	{
 		*hex++ = digits[digest[i] >> 4];
 		*hex++ = digits[digest[i] & 0x0f];
@@ -274,7 +258,7 @@ static SignatureVerdict
 candidates_judge(const ParsedHeader *parsed, ByteSpan payload,
 				 const SignatureSecret *secrets, int nsecrets, int *which)
 {
-	unsigned char digest[DIGEST_LENGTH];
+	unsigned char digest[HMAC_LENGTH];
 	int fitting = -1;
 	bool broken = false;
 
@@ -300,12 +284,12 @@ candidates_judge(const ParsedHeader *parsed, ByteSpan payload,
 
 static bool
 candidates_hold(const ParsedHeader *parsed,
-				const unsigned char digest[DIGEST_LENGTH])
+				const unsigned char digest[HMAC_LENGTH])
 {
 	int fits = 0;
 
 	for (int i = 0; i < parsed->ncandidates; i++)
-		fits |= CRYPTO_memcmp(parsed->candidates[i], digest, DIGEST_LENGTH) == 0;
+		fits |= CRYPTO_memcmp(parsed->candidates[i], digest, HMAC_LENGTH) == 0;
 	return fits != 0;
 }
 
@@ -327,60 +311,12 @@ too_old(int64_t signed_at, int64_t now, int64_t tolerance)
  * HMAC-SHA256 over the time's digits, a full stop and the payload.
  */
 static bool
-payload_digest(unsigned char digest[DIGEST_LENGTH],
-			   const SignatureSecret *secret, ByteSpan time_digits,
-			   ByteSpan payload)
+payload_digest(unsigned char digest[HMAC_LENGTH], const SignatureSecret *secret,
+			   ByteSpan time_digits, ByteSpan payload)
 {
-	unsigned char block[BLOCK_LENGTH];
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	bool done;
+	const HmacPart parts[] = {{time_digits.bytes, time_digits.length},
+							  {".", 1},
+							  {payload.bytes, payload.length}};
 
-	done = context != NULL && hmac_key_block(block, secret) &&
-		   hmac_run(context, block, digest, time_digits, payload);
-	OPENSSL_cleanse(block, sizeof(block));
-	EVP_MD_CTX_free(context);
-	return done;
-}
-
-/* RFC 2104: a key longer than a block is hashed first, then filled up. */
-static bool
-hmac_key_block(unsigned char block[BLOCK_LENGTH], const SignatureSecret *secret)
-{
-	memset(block, 0, BLOCK_LENGTH);
-	if (secret->length > BLOCK_LENGTH)
-		return EVP_Digest(secret->bytes, secret->length, block, NULL,
-						  EVP_sha256(), NULL) == 1;
-	memcpy(block, secret->bytes, secret->length);
-	return true;
-}
-
-/* RFC 2104: H(key ^ opad, H(key ^ ipad, text)) */
-static bool
-hmac_run(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-		 unsigned char digest[DIGEST_LENGTH], ByteSpan time_digits,
-		 ByteSpan payload)
-{
-	return hash_start(context, block, 0x36) &&
-		   EVP_DigestUpdate(context, time_digits.bytes, time_digits.length) ==
-			   1 &&
-		   EVP_DigestUpdate(context, ".", 1) == 1 &&
-		   EVP_DigestUpdate(context, payload.bytes, payload.length) == 1 &&
-		   EVP_DigestFinal_ex(context, digest, NULL) == 1 &&
-		   hash_start(context, block, 0x36 ^ 0x5c) &&
-		   EVP_DigestUpdate(context, digest, DIGEST_LENGTH) == 1 &&
-		   EVP_DigestFinal_ex(context, digest, NULL) == 1;
-}
-
-/*
- * Begin a hash with the block XORed with "pad".  The block stays so: the
- * second run's pad takes the first one's out again.
- */
-static bool
-hash_start(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-		   unsigned char pad)
-{
-	for (size_t i = 0; i < BLOCK_LENGTH; i++)
-		block[i] ^= pad;
-	return EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
-		   EVP_DigestUpdate(context, block, BLOCK_LENGTH) == 1;
+	return hmac_sha256(secret->bytes, secret->length, parts, 3, digest);
 }

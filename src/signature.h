@@ -2,8 +2,8 @@
  * signature.h
  *		Stripe's webhook signatures: sign and verify.
  *
- * Pure C over OpenSSL's HMAC: no server header, no allocation, no error
- * raised, so that a fuzzer can run it without a server.
+ * Pure C over hmac.c: no server header, no error raised, so that a fuzzer can
+ * run it without a server.
  */
 #ifndef STRIPE_SYNC_SIGNATURE_H
 #define STRIPE_SYNC_SIGNATURE_H

@@ -83,7 +83,7 @@ find_object_id(const CatalogType *type, JsonbContainer *object)
 	if (type == NULL || type->key == NULL)
 		return NULL;
 	if (strcmp(type->key, "id") != 0 || json_get(object, "id", &ignored))
-		return snapshot_key(type, object);
+		return object_key(type, object);
 	return psprintf("%ssim_%s", type->id_prefix ? type->id_prefix : "",
 					fixture_random());
 }

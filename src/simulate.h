@@ -6,7 +6,7 @@
 #ifndef STRIPE_SYNC_SIMULATE_H
 #define STRIPE_SYNC_SIMULATE_H
 
-#include "stripe_api.h"
+#include "mirror.h"
 
 /* ---- in fixture.c: objects and stories that are compiled in ---- */
 
@@ -46,7 +46,7 @@ extern char *fixture_random(void);
 /* ---- in predecessor.c: the state that a simulated event follows ---- */
 typedef struct Predecessor
 {
-	History *history;		/* the object's stored events */
+	EventHistory *history;	/* the object's stored events */
 	MirrorState row;		/* the object's mirror row */
 	JsonbContainer *now;	/* the object's present state, or NULL */
 	JsonbContainer *before; /* its state at the event's time, or NULL */

@@ -1,17 +1,15 @@
 /*
  * snapshot.c
- *		The rows that one snapshot of an object holds: the object itself, the
- *		children that its pages list, and whole objects embedded anywhere.
+ *		The rows of one snapshot of an object: the object itself, the children
+ *		that its pages list, and whole objects embedded anywhere in it.
  *
- * The list is sorted by (rank of the type, id): the one order in which rows
+ * The list is in lock order, (rank of the type, id), the one order in which rows
  * are locked.  Ranks put the parent of a page before its children, so that the
- * own object is decided on before its children are touched.
+ * own row is decided before its children are written.
  */
 #include "mirror.h"
 
 #include "miscadmin.h"
-
-#include "account.h"
 
 typedef struct Collector
 {
@@ -21,37 +19,7 @@ typedef struct Collector
 
 static void collect_value(Collector *into, const JsonbValue *value);
 
-/*
- * The value of a type's key in an object: NULL when it has none.  Types with
- * one object an account have the key "".
- */
-char *
-snapshot_key(const CatalogType *type, JsonbContainer *object)
-{
-	JsonbValue value;
-
-	if (type->key == NULL)
-		return NULL;
-	if (type->key[0] == '\0')
-		return pstrdup("");
-	if (!json_get(object, type->key, &value))
-		return NULL;
-	if (json_is_object(&value))
-		return json_get_string(value.val.binary.data, "id");
-	if (value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-/* Accounts have no account of their own, however they came. */
-const char *
-snapshot_account(const CatalogType *type, const char *account)
-{
-	return strcmp(type->object, "account") == 0 ? account_of_accounts(account)
-												: account;
-}
-
-/* {"id", "object"} is only a pointer, and a deleted one tells nothing. */
+/* Is it more than a reference {"id", "object"}, and not a deleted object? */
 static bool
 is_whole(JsonbContainer *object)
 {
@@ -68,29 +36,10 @@ collect_row(Collector *into, const CatalogType *type, char *id, RowPart part,
 
 	row->type = type;
 	row->id = id;
-	row->account = snapshot_account(type, into->account);
+	row->account = object_account(type, into->account);
 	row->part = part;
 	row->object = object;
 	into->rows = lappend(into->rows, row);
-}
-
-/* A page, if the value is one. */
-static JsonbContainer *
-as_page(const JsonbValue *value)
-{
-	JsonbContainer *page;
-	JsonbValue kind;
-	JsonbValue data;
-
-	if (!json_is_object(value))
-		return NULL;
-	page = value->val.binary.data;
-	if (!json_get(page, "object", &kind) || kind.type != jbvString ||
-		kind.val.string.len != 4 || memcmp(kind.val.string.val, "list", 4) != 0 ||
-		!json_get(page, "data", &data) || data.type != jbvBinary ||
-		!JsonContainerIsArray(data.val.binary.data))
-		return NULL;
-	return page;
 }
 
 static void collect_fields(Collector *into, const char *id,
@@ -130,7 +79,9 @@ collect_page(Collector *into, const char *parent_id, JsonbContainer *page,
 	}
 }
 
-/* What an object holds; "listed" is what the elements of its pages are. */
+/*
+ * Collect what an object contains; "listed" is the part of its pages' elements.
+ */
 static void
 collect_fields(Collector *into, const char *id, JsonbContainer *object,
 			   RowPart listed)
@@ -145,7 +96,7 @@ collect_fields(Collector *into, const char *id, JsonbContainer *object,
 		JsonbContainer *page;
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		if ((page = as_page(&value)) != NULL)
+		if ((page = object_page_of(&value)) != NULL)
 			collect_page(into, id, page, listed);
 		else
 			collect_value(into, &value);
@@ -157,7 +108,7 @@ static void
 collect_object(Collector *into, JsonbContainer *object)
 {
 	const CatalogType *type = child_type(object);
-	char *id = type != NULL && type->table != NULL ? snapshot_key(type, object)
+	char *id = type != NULL && type->table != NULL ? object_key(type, object)
 												   : NULL;
 
 	if (id != NULL && id[0] != '\0' && is_whole(object))
@@ -181,7 +132,7 @@ collect_value(Collector *into, const JsonbValue *value)
 			collect_value(into, getIthJsonbValueFromContainer(container, i));
 }
 
-/* The order of locks. */
+/* Compare rows in lock order. */
 int
 snapshot_compare(const SnapshotRow *a, const SnapshotRow *b)
 {
@@ -200,7 +151,9 @@ compare_rows(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : (int) left->part - (int) right->part;
 }
 
-/* Of several mentions of one row the weightiest: own, listed, embedded. */
+/*
+ * Of several occurrences of one row keep the first of: own, listed, embedded.
+ */
 static List *
 sort_and_unite(List *rows)
 {
@@ -216,7 +169,7 @@ sort_and_unite(List *rows)
 	return result;
 }
 
-/* All rows of an object, the own one included, in the order of locks. */
+/* All rows of an object, its own included, in lock order. */
 List *
 snapshot_rows(const CatalogType *type, const char *id, const char *account,
 			  JsonbContainer *object)
@@ -228,31 +181,13 @@ snapshot_rows(const CatalogType *type, const char *id, const char *account,
 	return sort_and_unite(into.rows);
 }
 
-/*
- * The page in a field of an object, or NULL.  It is complete unless it
- * says that there is more.
- */
-JsonbContainer *
-snapshot_page(JsonbContainer *object, const char *field, bool *complete)
-{
-	JsonbContainer *page;
-	JsonbValue value;
-
-	if (!json_get(object, field, &value) || (page = as_page(&value)) == NULL)
-		return NULL;
-	if (complete != NULL)
-		*complete = !json_get(page, "has_more", &value) ||
-					(value.type == jbvBool && !value.val.boolean);
-	return page;
-}
-
 static int
 compare_places(const ListCell *a, const ListCell *b)
 {
 	return snapshot_compare(lfirst(a), lfirst(b));
 }
 
-/* Put rows in the order of locks. */
+/* Sort rows in lock order. */
 void
 snapshot_sort(List *rows)
 {

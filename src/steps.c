@@ -18,6 +18,8 @@
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 #define MAX_NOTE 2000 /* bytes of a message or a context */
 
 /* ---- what failed ---- */
@@ -102,16 +104,15 @@ append_note(StringInfo notes, const Step *step, const ErrorData *error)
 		appendStringInfoChar(notes, '\n');
 	appendStringInfo(notes, "%s: %s: %s", step->name,
 					 unpack_sql_state(error->sqlerrcode),
-					 engine_clip(error->message, MAX_NOTE));
+					 text_clip(error->message, MAX_NOTE));
 	if (error->detail)
 		appendStringInfo(notes, "\nDETAIL: %s",
-						 engine_clip(error->detail, MAX_NOTE));
+						 text_clip(error->detail, MAX_NOTE));
 	if (error->hint)
-		appendStringInfo(notes, "\nHINT: %s",
-						 engine_clip(error->hint, MAX_NOTE));
+		appendStringInfo(notes, "\nHINT: %s", text_clip(error->hint, MAX_NOTE));
 	if (error->context)
 		appendStringInfo(notes, "\nCONTEXT: %s",
-						 engine_clip(error->context, MAX_NOTE));
+						 text_clip(error->context, MAX_NOTE));
 }
 
 /* ---- one step ---- */

@@ -153,7 +153,7 @@ is_stored(const Story *story, JsonbContainer *object)
 	const CatalogType *type = catalog_find(name, strlen(name));
 
 	return !predecessor_is_none(
-		predecessor_find(type, snapshot_key(type, object),
+		predecessor_find(type, object_key(type, object),
 						 simulate_account(story->endpoint, ""), DT_NOEND));
 }
 

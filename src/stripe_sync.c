@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 
 #include "refused.h"
+#include "sync.h"
 
 COMPAT_MODULE_MAGIC("stripe_sync", STRIPE_SYNC_VERSION);
 
@@ -21,7 +22,8 @@ _PG_init(void)
 	guc_define();
 	role_init();
 	engine_init();
-	table_init();
+	table_cache_init();
+	kinds_init();
 	alert_init();
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{

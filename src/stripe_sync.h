@@ -36,19 +36,11 @@
 #include "backoff.h"
 #include "catalog.h"
 #include "compat.h"
+#include "error_codes.h"
 #include "refusal.h"
 #include "statement.h"
 #include "subtransaction.h"
 #include "worker_transaction.h"
-
-/* SQLSTATEs of our own: see "Errors" in the documentation */
-#define ERRCODE_SIGNATURE_UNREADABLE MAKE_SQLSTATE('S', 'Y', '0', '0', '1')
-#define ERRCODE_SIGNATURE_MISFIT	 MAKE_SQLSTATE('S', 'Y', '0', '0', '2')
-#define ERRCODE_SIGNATURE_TOO_OLD	 MAKE_SQLSTATE('S', 'Y', '0', '0', '3')
-#define ERRCODE_NO_EVENT			 MAKE_SQLSTATE('S', 'Y', '0', '0', '4')
-#define ERRCODE_NO_SUCH_NAME		 MAKE_SQLSTATE('S', 'Y', '0', '0', '5')
-#define ERRCODE_WRONG_MODE			 MAKE_SQLSTATE('S', 'Y', '0', '0', '6')
-#define ERRCODE_NO_SECRET			 MAKE_SQLSTATE('S', 'Y', '0', '0', '7')
 
 #define ENGINE_EXTENSION "stripe_sync"
 #define ENGINE_SCHEMA	 "stripe_sync"
@@ -125,7 +117,6 @@ extern Datum engine_column(HeapTuple tuple, TupleDesc desc, int column,
 extern Datum engine_value(void);
 extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 						   const char *nulls);
-extern char *engine_clip(const char *text, int most);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
 extern int engine_plan_for_indexes(void);
@@ -140,7 +131,6 @@ extern void engine_init(void);
 extern uint64 engine_generation(void);
 
 /* ---- in own.c: which objects are the extension's own ---- */
-struct Refusal;
 
 extern Oid engine_relation(const char *name); /* a table, or an index of one */
 extern Oid engine_extension(void);
@@ -318,20 +308,20 @@ typedef struct StoredEventSummary
 } StoredEventSummary;
 
 /* A delivery, or an event of a list, that may be stored already. */
-typedef struct Delivery
+typedef struct WebhookDelivery
 {
 	const char *payload;
 	int length;
 	const char *endpoint; /* or NULL */
 	const char *own;	  /* the endpoint's account */
 	const char *account;  /* the event's; NULL: the payload names it */
-} Delivery;
+} WebhookDelivery;
 
 typedef struct EventLookup EventLookup;
 
 extern EventLookup *event_lookup_begin(void);
 extern bool event_lookup_find(EventLookup *lookup, const char *id,
-							  const Delivery *delivery,
+							  const WebhookDelivery *delivery,
 							  StoredEventSummary *summary);
 extern void event_lookup_end(EventLookup *lookup);
 
@@ -358,6 +348,16 @@ extern bool event_type_fits(const char *type, const char *pattern);
 extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
+
+/* ---- in object_key.c: what identifies an object ---- */
+extern char *object_key(const CatalogType *type, JsonbContainer *object);
+extern char *account_of_accounts(const char *path);
+extern const char *object_account(const CatalogType *type, const char *account);
+
+/* ---- in object_page.c: pages embedded in an object ---- */
+extern JsonbContainer *object_page_of(const JsonbValue *value);
+extern JsonbContainer *object_page(JsonbContainer *object, const char *field,
+								   bool *complete);
 
 /* ---- in receive.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
@@ -586,7 +586,7 @@ extern void rotated_forget(text *name);
 extern void rotated_check(void);
 
 /* ---- in outbox.c: what is owed to Slack, stored with what owes it ---- */
-typedef struct Outgoing
+typedef struct NewMessage
 {
 	const char *destination;
 	const char *method; /* post, update, summary, test */
@@ -598,10 +598,10 @@ typedef struct Outgoing
 	const char *account;
 	const char *alert;
 	int64 incident; /* 0: none */
-} Outgoing;
+} NewMessage;
 
 /* The message's id; 0 when one with its key, or such a change, waits already. */
-extern int64 outbox_enqueue(const Outgoing *outgoing);
+extern int64 outbox_enqueue(const NewMessage *message);
 
 /*
  * Set by alert_init().  They run in the engine's scope; destination_dropped

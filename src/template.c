@@ -14,25 +14,15 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 /* ---- one placeholder ---- */
 
-/* The rest of an address: what would end it, or isn't of it, is encoded. */
-static char *
-url_encoded(const char *text)
+/* In the rest of an address: what would end it, or isn't part of one, doesn't. */
+static bool
+stays_in_address(unsigned char c)
 {
-	StringInfoData out;
-
-	initStringInfo(&out);
-	for (; *text != '\0'; text++)
-	{
-		unsigned char c = (unsigned char) *text;
-
-		if (c <= ' ' || c == 0x7F || strchr("<>\"|", c) != NULL)
-			appendStringInfo(&out, "%%%02X", c);
-		else
-			appendStringInfoChar(&out, c);
-	}
-	return out.data;
+	return c > ' ' && c != 0x7F && strchr("<>\"|", c) == NULL;
 }
 
 static char *
@@ -47,7 +37,7 @@ value_safe(const Render *render, const TemplateValue *value)
 	if (value->kind == VALUE_JSON)
 		text = template_text(&value->json);
 	if (render->target == TARGET_URL)
-		return url_encoded(text);
+		return text_percent_encode(text, stays_in_address);
 	if (pg_mbstrlen(text) > TEMPLATE_VALUE_CHARS)
 	{
 		int kept = pg_mbcharcliplen(text, strlen(text),

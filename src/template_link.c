@@ -8,6 +8,7 @@
 #include "template.h"
 
 #include "account.h"
+#include "text.h"
 
 #define DASHBOARD "https://dashboard.stripe.com/"
 
@@ -81,24 +82,13 @@ payment_of(Render *render, const char *id, JsonbContainer *holder)
 	return NULL;
 }
 
-/* Anything may stand in an id that users choose. */
+/* Any character can stand in an id that users choose, and any number of them. */
 static char *
 percent_encoded(const char *text)
 {
-	StringInfoData out;
+	char *start = pnstrdup(text, TEMPLATE_VALUE_CHARS);
 
-	initStringInfo(&out);
-	for (; *text != '\0' && out.len < 3 * TEMPLATE_VALUE_CHARS; text++)
-	{
-		unsigned char c = (unsigned char) *text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			(c >= '0' && c <= '9') || strchr("-_.~", c) != NULL)
-			appendStringInfoChar(&out, c);
-		else
-			appendStringInfo(&out, "%%%02X", c);
-	}
-	return out.data;
+	return text_percent_encode(start, text_is_unreserved);
 }
 
 /*

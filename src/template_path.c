@@ -36,7 +36,7 @@ static void
 peek_body(void *arg)
 {
 	MirrorFinding *finding = arg;
-	MirrorTable *table = table_find(finding->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(finding->type, TABLE_READ);
 	MirrorState state;
 
 	/* an alert may read all; who tries a template what he could select */
@@ -63,7 +63,7 @@ peek(Render *render, const CatalogType *type, const char *id)
 	finding = palloc0(sizeof(MirrorFinding));
 	finding->type = type;
 	finding->id = id;
-	finding->account = snapshot_account(type, render->event->account);
+	finding->account = object_account(type, render->event->account);
 	finding->reader = render->reader;
 	if (!subtransaction_run(peek_body, finding, NULL, &error))
 		finding->data = NULL;

@@ -7,7 +7,7 @@
  * the rest of its pages.  What could not be written is "asked" as long as its
  * part is put off, and "dead" when that is given up.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -17,10 +17,8 @@
 static bool
 reads_object(const Part *part)
 {
-	return part->object_id != NULL &&
-		   (part->kind == &part_object || part->kind == &part_single ||
-			part->kind == &part_rest) &&
-		   type_is_retrievable(part_type(part));
+	return part->object_id != NULL && part->kind->one_object &&
+		   catalog_is_retrievable(part_type(part));
 }
 
 /* ---- what is kept ---- */
@@ -125,8 +123,8 @@ what_to_run(const Part *part)
 						quote_literal_cstr(part->object_type),
 						quote_literal_cstr(part->object_id),
 						quote_literal_cstr(part->account));
-	if (part->kind == &part_events)
-		return pstrdup("SELECT stripe_sync.reconcile()");
+	if (part->kind->again != NULL)
+		return pstrdup(part->kind->again);
 	if (part->object_type != NULL)
 		return psprintf("SELECT stripe_sync.backfill(ARRAY[%s])",
 						quote_literal_cstr(part->object_type));
@@ -164,6 +162,43 @@ tell(const Part *part, const char *error)
 	alert_system("system.event_failed", engine_jsonb(&build, values, nulls));
 }
 
+/* ---- objects that do not come whole even alone ---- */
+
+void
+unread_note(Part *part, const char *what, const char *id, const ApiCall *call)
+{
+	part_note(part, psprintf("%s %s could not be read, not even alone: %s",
+							 what, id, call->trouble));
+}
+
+/* A PartKind's pass_over */
+void
+unread_pass_over(Part *part, const char *id, const ApiCall *call)
+{
+	unread_note(part, part->object_type ? part->object_type : "event", id, call);
+}
+
+static const char *const not_even_alone = "it could not be read, not even alone";
+
+/* A PartKind's passed_over: it isn't asked for again by itself. */
+void
+unread_passed_over(const Part *part, char *id)
+{
+	Part told = *part;
+
+	told.object_id = id;
+	if (told.object_type == NULL)
+		told.object_type = pstrdup("event");
+	tell(&told, not_even_alone);
+}
+
+/* The same, of a list that is a part of the object object_id. */
+void
+unread_passed_over_rest(const Part *part, char *id)
+{
+	tell(part, not_even_alone);
+}
+
 /* ---- what the runner says ---- */
 
 /* A part that is put off, or has failed. */
@@ -181,19 +216,6 @@ failed(const Part *part, const Outcome *outcome)
 		told |= give_up(part, outcome->error);
 	if (told)
 		tell(part, outcome->error);
-}
-
-/* What did not come whole even alone, and isn't asked for again by itself. */
-void
-unread_passed_over(const Part *part, char *id, const char *error)
-{
-	Part told = *part;
-
-	if (part->kind != &part_rest)
-		told.object_id = id;
-	if (told.object_type == NULL)
-		told.object_type = pstrdup("event");
-	tell(&told, error);
 }
 
 /* The rest of a page that Stripe won't show. */

@@ -7,7 +7,7 @@
  * an event brought since as of a later one: whatever is older, the list did not
  * have.  The mirror is looked through in slices, a slice at a time.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -20,12 +20,11 @@
 MirrorTable *
 mirror_table_to_read(const CatalogType *type)
 {
-	MirrorTable *table = table_find(type, TABLE_READ);
+	MirrorTable *table = table_cache_find(type, TABLE_READ);
 
 	if (table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("%s", mirror_lacks_table(type)), answer_is_useless()));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("%s", table_lacking(type)), answer_is_useless()));
 	return table;
 }
 
@@ -42,7 +41,7 @@ look_at_slice(Part *part)
 	Oid types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID};
 	Datum values[] = {
 		CStringGetTextDatum(part->cursor ? part->cursor : ""),
-		CStringGetTextDatum(snapshot_account(type, part->account)),
+		CStringGetTextDatum(object_account(type, part->account)),
 		TimestampTzGetDatum(part->until), Int32GetDatum(SLICE),
 		CStringGetTextDatum(api_key_opens_live(part->key) ? "true" : "false")};
 	bool has_mode = table_has_column(table, "livemode");
@@ -104,19 +103,19 @@ note_refusal(Part *part, const ApiCall *call)
 static void
 look_at_answer(Part *part, const ApiCall *call)
 {
-	Reading reading = {.type = part_type(part),
-					   .id = part->parent_id,
-					   .account = part->account,
-					   .as_of = call->as_of};
+	FetchedObject fetched = {.type = part_type(part),
+							 .id = part->parent_id,
+							 .account = part->account,
+							 .as_of = call->as_of};
 
 	part->refusals = 0;
-	if (!object_from(call, &reading))
+	if (!object_from(call, &fetched))
 		part->repaired++;
-	mirror_read_page(list_make1(&reading));
-	if (strcmp(reading.status, "failed") == 0)
+	fetched_apply_page(list_make1(&fetched));
+	if (strcmp(fetched.status, "failed") == 0)
 		part_note(part, psprintf("%s %s: %s", part->object_type,
-								 part->parent_id, reading.detail));
-	list_put_off_rows(part, list_make1(&reading));
+								 part->parent_id, fetched.detail));
+	list_put_off_rows(part, list_make1(&fetched));
 }
 
 static void
@@ -136,5 +135,6 @@ const PartKind part_vanished = {
 	.path = vanished_path,
 	.take = vanished_take,
 	.next = vanished_next,
+	.ended = unread_over,
 	.takes = API_BIT(API_GONE) | API_BIT(API_REFUSED) | API_BIT(API_FORBIDDEN),
 };

@@ -3,7 +3,7 @@
  *		Which objects verify_mirror() looks at: those with stored events and those
  *		with a row, a sample of each type.
  */
-#include "mirror.h"
+#include "verify_mirror.h"
 
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 
 static ObjectKey *
-read_key(HeapTuple tuple, TupleDesc desc)
+read_object_key(HeapTuple tuple, TupleDesc desc)
 {
 	ObjectKey *key = palloc(sizeof(ObjectKey));
 
@@ -36,8 +36,8 @@ verify_type_names(List *types)
 }
 
 /*
- * Objects of which events are stored: of each type a sample, in one walk over
- * the inbox.  "keys" has a list for each type of the catalog.
+ * Objects that have stored events: a sample of each type, in one scan of the
+ * inbox.  "keys" has a list for each type of the catalog.
  */
 void
 verify_keys_in_inbox(List *types, int sample, List **keys)
@@ -70,7 +70,7 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 		const CatalogType *type = catalog_find(object, strlen(object));
 
 		keys[type - catalog_types] = lappend(keys[type - catalog_types],
-											 read_key(tuple, desc));
+											 read_object_key(tuple, desc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -95,8 +95,8 @@ keys_in_table(MirrorTable *table, int sample, List **keys)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		*keys = lappend(*keys,
-						read_key(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+		*keys = lappend(*keys, read_object_key(SPI_tuptable->vals[i],
+											   SPI_tuptable->tupdesc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -113,7 +113,7 @@ compare_keys(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : strcmp(left->account, right->account);
 }
 
-/* Leave so many of them, chosen by chance, in their order. */
+/* Choose this number of keys at random, in their order. */
 static List *
 choose(List *keys, int sample)
 {
@@ -132,7 +132,7 @@ choose(List *keys, int sample)
 	return chosen;
 }
 
-/* Objects of which there is a row, or an event that should have made one. */
+/* Objects that have a row, or an event that should have made one. */
 List *
 verify_sample(MirrorTable *table, List *all, int sample)
 {

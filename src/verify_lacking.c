@@ -1,16 +1,16 @@
 /*
  * verify_lacking.c
- *		What the mirror lacks: rows of children, and what could not be read.
+ *		Rows of children that are missing, and objects that could not be fetched.
  *
- * Every child that an object's pages list has a row of its own.  Two elements of
- * a page that were merged into one row show as one that is missing.
+ * Every child that an object's pages list has a row of its own.  If two elements
+ * of a page were merged into one row, one is reported as missing.
  */
-#include "mirror.h"
+#include "verify_mirror.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"
 
-/* Is the child's type asked for?  NIL: all are. */
+/* Is the child's type requested? NIL: all are. */
 static bool
 is_wanted(List *types, const CatalogType *type)
 {
@@ -18,21 +18,24 @@ is_wanted(List *types, const CatalogType *type)
 }
 
 /*
- * Where row security holds for the table's owner, as whom we look: a row that
- * it hides is there all the same.  Some tables can't be looked into otherwise.
+ * May row security hide the row from the table's owner, with whose rights we
+ * read?  Some tables cannot be read otherwise.
  */
 bool
 verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
 {
-	return table_is_policed(table) &&
+	return table_has_forced_policy(table) &&
 		   (!table->can_be_scanned || mirror_hides(table, id, account));
 }
 
-/* Without a table, or where the reader isn't shown all rows, nobody can tell. */
+/*
+ * Unknown, and so false, without a table or if the caller may not read all
+ * rows.
+ */
 static bool
-is_lost(const SnapshotRow *child, Oid reader)
+is_missing(const SnapshotRow *child, Oid reader)
 {
-	MirrorTable *table = table_find(child->type, TABLE_READ);
+	MirrorTable *table = table_cache_find(child->type, TABLE_READ);
 	MirrorState state;
 
 	return table != NULL && table_shows_all(table, reader) &&
@@ -41,8 +44,8 @@ is_lost(const SnapshotRow *child, Oid reader)
 }
 
 /*
- * Those of a row's object that have none, of SnapshotRow.  An account's row
- * doesn't say whether it is one's own, and so not whose its children are.
+ * Children of a row's object that have no row, of SnapshotRow.  The row of an
+ * account does not say which account its children belong to.
  */
 List *
 verify_lost_children(const CatalogType *type, const ObjectKey *key, Jsonb *data,
@@ -58,7 +61,7 @@ verify_lost_children(const CatalogType *type, const ObjectKey *key, Jsonb *data,
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && is_wanted(types, row->type) &&
-			is_lost(row, reader))
+			is_missing(row, reader))
 			lost = lappend(lost, row);
 	}
 	return lost;
@@ -68,13 +71,14 @@ static bool
 lists_wanted(const CatalogType *parent, List *types)
 {
 	for (int i = 0; i < parent->npages; i++)
-		if (list_member_ptr(types, unconstify(CatalogType *,
-											  children_type(&parent->pages[i]))))
+		if (list_member_ptr(types,
+							unconstify(CatalogType *,
+									   catalog_page_type(&parent->pages[i]))))
 			return true;
 	return false;
 }
 
-/* Types that are not asked for, of which a page lists one that is. */
+/* Types that are not requested and have a page that lists one that is. */
 List *
 verify_parents(List *types)
 {
@@ -91,15 +95,15 @@ verify_parents(List *types)
 	return parents;
 }
 
-/* What the worker was to read again, and could not. */
+/* Report objects that the worker could not fetch again. */
 void
 verify_incomplete(ReturnSetInfo *result, List *types)
 {
 	ListCell *cell;
 
-	foreach(cell, reread_failed(verify_type_names(types)))
+	foreach(cell, refetch_request_failed(verify_type_names(types)))
 	{
-		RereadFailure *failure = lfirst(cell);
+		RefetchFailure *failure = lfirst(cell);
 		Datum values[] = {CStringGetTextDatum(failure->object_type),
 						  CStringGetTextDatum(failure->object_id),
 						  CStringGetTextDatum(failure->account),

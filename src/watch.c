@@ -14,7 +14,7 @@
  * it was last told is a system event: system.endpoint_changed, and
  * system.endpoint_well for what is over.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -342,5 +342,6 @@ endpoints_take(Part *part, const ApiCall *call)
 const PartKind part_endpoints = {.name = "endpoints",
 								 .path = endpoints_path,
 								 .take = endpoints_take,
+								 .ended = unread_over,
 								 .takes = API_BIT(API_FORBIDDEN),
 								 .shrinks = true};

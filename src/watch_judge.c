@@ -6,7 +6,7 @@
  * once; more types that are missing are told anew.  While no alert wants to
  * know nothing counts as told.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"

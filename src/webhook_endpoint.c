@@ -11,7 +11,7 @@
  * The answer shows the secret, once.  It is taken out of the answer's own bytes
  * before anything else reads them, and wiped when it is stored.
  */
-#include "stripe_api.h"
+#include "sync.h"
 
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -573,5 +573,6 @@ const PartKind part_new_endpoint = {.name = "new_endpoint",
 									.path = new_endpoint_path,
 									.post = new_endpoint_post,
 									.take = new_endpoint_take,
+									.ended = unread_over,
 									.takes = API_BIT(API_FORBIDDEN) |
 											 API_BIT(API_REFUSED)};

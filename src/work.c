@@ -1,10 +1,9 @@
 /*
  * work.c
- *		CALL work(): a pass of the worker in the foreground, until nothing is
- *		due.
+ *		CALL work(): the worker's loop in the foreground, until nothing is due.
  *
- * Each commit begins another transaction, as a procedure's must: while it
- * waits for the network that one is empty, without a snapshot or a lock.
+ * SPI_commit() begins the next transaction at once.  While the procedure waits
+ * for the network, that transaction is empty: it has no snapshot and no lock.
  */
 #include "stripe_sync.h"
 
@@ -71,12 +70,12 @@ work_until(TimestampTz until, MemoryContext memory)
 }
 
 static void
-mind_interrupts(void)
+check_interrupts(void)
 {
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Who calls it by hand is told why nothing is sent. */
+/* Tell the caller why nothing is sent. */
 static void
 warn_if_inactive(void)
 {
@@ -86,13 +85,15 @@ warn_if_inactive(void)
 }
 
 /*
- * An error must not leave messages leased to a session that lives on.  It may
- * have come from deeper levels of SPI, of which only ours can roll back.  Where
- * the library no longer fits the catalog nothing can be written: they stay
- * leased until the session ends or its next work() settles them.
+ * Release what this session has claimed, and raise the error again.  Messages
+ * must not stay leased to a session that goes on.
+ *
+ * The error may come from nested SPI connections, of which only the outermost
+ * can roll back.  If the library no longer matches the catalog, nothing can be
+ * written: the leases then last until the session ends or calls work() again.
  */
 static void
-let_go(MemoryContext memory)
+release_after_error(MemoryContext memory)
 {
 	ErrorData *error;
 
@@ -109,14 +110,14 @@ let_go(MemoryContext memory)
 	ReThrowError(error);
 }
 
-/* ---- a session that is told to end ---- */
+/* ---- a session that is terminated ---- */
 
 static const TransactionOwner exit_owner = {StartTransactionCommand,
 											CommitTransactionCommand, false};
 
-/* Its leases lapse with it; this spares the worker to find out. */
+/* The leases end with the session; releasing them saves the worker the search. */
 static void
-let_go_at_exit(int code, Datum arg)
+release_at_exit(int code, Datum arg)
 {
 	if (pass_idle())
 		return;
@@ -127,19 +128,19 @@ let_go_at_exit(int code, Datum arg)
 }
 
 static void
-let_go_when_told_to_end(void)
+register_exit_callback(void)
 {
 	static bool registered = false;
 
 	if (!registered)
-		before_shmem_exit(let_go_at_exit, (Datum) 0);
+		before_shmem_exit(release_at_exit, (Datum) 0);
 	registered = true;
 }
 
 /*
- * CALL work(max_time): must be called outside a transaction block, for it
- * commits after each thing.  What is in the air at max_time may still land, or
- * it would be sent twice: that takes http_timeout at most.
+ * CALL work(max_time): must be called outside a transaction block, because it
+ * commits after each step.  Requests that are in progress at max_time are waited
+ * for, at most stripe_sync.http_timeout: otherwise they would be sent again.
  */
 ENGINE_FUNCTION(stripe_sync_work)
 {
@@ -156,7 +157,7 @@ ENGINE_FUNCTION(stripe_sync_work)
 			 errmsg("stripe_sync.work() cannot run inside a transaction block"),
 			 errhint("CALL it by itself: it commits after each event.")));
 	until = deadline(fcinfo);
-	let_go_when_told_to_end();
+	register_exit_callback();
 	old = MemoryContextSwitchTo(memory);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	PG_TRY();
@@ -164,11 +165,11 @@ ENGINE_FUNCTION(stripe_sync_work)
 		pass_setup(&owner);
 		warn_if_inactive();
 		work_until(until, memory);
-		pass_land(guc_http_timeout, mind_interrupts);
+		pass_land(guc_http_timeout, check_interrupts);
 	}
 	PG_CATCH();
 	{
-		let_go(PortalContext);
+		release_after_error(PortalContext);
 	}
 	PG_END_TRY();
 	SPI_finish();

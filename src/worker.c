@@ -143,7 +143,7 @@ say_inactive(OutboundState state)
 			LOG,
 			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
 					get_database_name(MyDatabaseId), guard_reason(state)),
-			 errhint("If it is to send, call stripe_sync.activate() in it.")));
+			 errhint("If it should send, call stripe_sync.activate() in it.")));
 }
 
 /* Said once until it fits again, however often its worker starts. */

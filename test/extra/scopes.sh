@@ -62,14 +62,14 @@ only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
 	create_tables.c engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
-	silence.c vanished.c verify_keys.c verify_mirror.c
+	silence.c vanished.c verify_keys.c verify_mirror.c verify_row.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \
 	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
-	children.c fill_columns.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c
+	children.c fill_columns.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_row.c
 
-for file in children.c create_tables.c handler.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c; do
+for file in children.c create_tables.c handler.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
 	enters $file
 done
 

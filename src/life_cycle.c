@@ -1,7 +1,7 @@
 /*
- * life.c
- *		How far an object is in its life: the convention that decides between
- *		snapshots of one second when nothing better does.
+ * life_cycle.c
+ *		How far an object has come in its life cycle: the convention that decides
+ *		between snapshots of one second if nothing better does.
  */
 #include "mirror.h"
 
@@ -62,7 +62,10 @@ status_step(const char *object_type, const char *status)
 	return 0;
 }
 
-/* Flags and sums that only ever rise tell snapshots of one status apart. */
+/*
+ * Flags and sums that never decrease distinguish snapshots with the same
+ * status.
+ */
 static int
 progress(JsonbContainer *object)
 {
@@ -82,9 +85,12 @@ progress(JsonbContainer *object)
 	return steps;
 }
 
-/* Comparable among snapshots of one object only; 0 where nothing is known. */
+/*
+ * The rank of a snapshot, comparable only among snapshots of one object; 0 if
+ * nothing is known.
+ */
 int
-life_step(const CatalogType *type, JsonbContainer *object)
+life_cycle_rank(const CatalogType *type, JsonbContainer *object)
 {
 	char *status = json_get_string(object, "status");
 

@@ -1,39 +1,21 @@
 /*
- * table.c
- *		A mirror table as it stands in this database: which column takes what,
- *		who owns it, and whether it may be written straight.
- *
- * Read once a session and kept until the relation cache says that the table
- * has changed.  A table is locked as strongly as the step will need, then looked
- * at: what the cache says of a table that isn't locked may be over before it is
- * used.
+ * table_bind.c
+ *		Reads a mirror table as it stands in this database: which column takes
+ *		what, who owns it, and whether its rows may be written directly.
  */
 #include "mirror.h"
 
-#include "access/genam.h"
 #include "access/relation.h"
-#include "access/xlog.h"
-#include "catalog/index.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "nodes/primnodes.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
-#include "utils/snapmgr.h"
 
-/* Of a table that create_tables() has not noted: nothing of anybody's is found. */
+/* Of a table that create_tables() has not noted: no user schema is searched. */
 #define UNNOTED_PATH "pg_catalog, pg_temp"
-
-static MirrorTable **tables = NULL; /* by index of the type */
 
 static const struct
 {
@@ -48,37 +30,11 @@ static const struct
 	[META_SYNCED_AT] = {"_synced_at", TIMESTAMPTZOID},
 };
 
-/* What a column that we write must be. */
+/* The type that a column of the mirror's own must have. */
 Oid
 table_meta_type(MetaColumn column)
 {
 	return column == META_KEY ? TEXTOID : meta_columns[column].type;
-}
-
-static void
-table_drop(MirrorTable *table)
-{
-	for (int i = 0; i < NSQL; i++)
-		if (table->plans[i] != NULL)
-			SPI_freeplan(table->plans[i]);
-	MemoryContextDelete(table->memory);
-}
-
-/*
- * A pinned table outlives its invalidation: a trigger of the user's may have
- * received another event while the outer one is being written.  A pin that an
- * error left behind costs the memory of one table.
- */
-void
-table_pin(MirrorTable *table)
-{
-	table->pins++;
-}
-
-void
-table_unpin(MirrorTable *table)
-{
-	table->pins--;
 }
 
 static bool
@@ -169,7 +125,7 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute,
 		return false;
 	if (table_note_gave_up(note, name))
 	{
-		if (attribute->atttypid == value_type(column->kind))
+		if (attribute->atttypid == column_value_type(column->kind))
 			refuse_returned(table, name);
 		return false;
 	}
@@ -177,47 +133,8 @@ bind_column(MirrorTable *table, Form_pg_attribute attribute,
 	return true;
 }
 
-/* A view or a foreign table, say, of the name of a mirror table. */
-static const char *
-kind_name(char relkind)
-{
-	switch (relkind)
-	{
-		case RELKIND_VIEW:
-			return "a view";
-		case RELKIND_MATVIEW:
-			return "a materialized view";
-		case RELKIND_FOREIGN_TABLE:
-			return "a foreign table";
-		case RELKIND_SEQUENCE:
-			return "a sequence";
-		case RELKIND_COMPOSITE_TYPE:
-			return "a composite type";
-		default:
-			return "an index";
-	}
-}
-
-bool
-table_kind_fits(char relkind)
-{
-	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
-}
-
-/* Report, at this level, a relation of another kind in the place of a table. */
-void
-table_report_kind(int level, const CatalogType *type, char relkind)
-{
-	ereport(level,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("%s.%s is %s, the mirror needs a table", MIRROR_SCHEMA,
-					type->table, kind_name(relkind)),
-			 errhint("Rename it, then call stripe_sync.create_tables(ARRAY[%s]).",
-					 quote_literal_cstr(type->object))));
-}
-
 static void
-wrong_type(Relation relation, const char *column, Oid wanted)
+report_wrong_type(Relation relation, const char *column, Oid wanted)
 {
 	ereport(
 		ERROR,
@@ -240,7 +157,7 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 		if (strcmp(meta_columns[i].name, name) == 0)
 		{
 			if (attribute->atttypid != meta_columns[i].type)
-				wrong_type(relation, name, meta_columns[i].type);
+				report_wrong_type(relation, name, meta_columns[i].type);
 			table->meta[i] = attribute->attnum;
 			if (i == META_DATA)
 				table->data_compression = attribute->attcompression;
@@ -275,8 +192,9 @@ bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 			table->plain = false;
 			continue;
 		}
-		if (attribute->atttypid != value_type(column->kind))
-			wrong_type(relation, column->name, value_type(column->kind));
+		if (attribute->atttypid != column_value_type(column->kind))
+			report_wrong_type(relation, column->name,
+							  column_value_type(column->kind));
 		if (strcmp(column->name, table->type->key) == 0)
 			table->meta[META_KEY] = attribute->attnum;
 		table->ncolumns++;
@@ -374,7 +292,7 @@ owner_may_write(Oid relid, Oid owner)
 }
 
 /* Read the table, which is locked. */
-static MirrorTable *
+MirrorTable *
 table_bind(const CatalogType *type, Oid relid)
 {
 	MemoryContext memory = AllocSetContextCreate(
@@ -410,88 +328,7 @@ table_bind(const CatalogType *type, Oid relid)
 	return table;
 }
 
-/* The relation that has the name of the type's table now. */
-Oid
-table_lookup(const CatalogType *type)
-{
-	Oid namespace = get_namespace_oid(MIRROR_SCHEMA, true);
-
-	return OidIsValid(namespace) ? get_relname_relid(type->table, namespace)
-								 : InvalidOid;
-}
-
-/*
- * Lock the type's table, and look its name up again: while the lock was waited
- * for another may have got it.  The lock lasts to the transaction's end.
- */
-Oid
-table_lock(const CatalogType *type, LOCKMODE mode)
-{
-	Oid relid = table_lookup(type);
-
-	while (OidIsValid(relid))
-	{
-		Oid now;
-
-		LockRelationOid(relid, mode);
-		now = table_lookup(type);
-		if (now == relid)
-			break;
-		UnlockRelationOid(relid, mode);
-		relid = now;
-	}
-	return relid;
-}
-
-static LOCKMODE
-lock_for(TableUse use)
-{
-	return use == TABLE_WRITE && !RecoveryInProgress() ? RowExclusiveLock
-													   : AccessShareLock;
-}
-
-/*
- * The type's table, locked for what the step will do with it; NULL when this
- * database has none.  The first call of a step must name the strongest use: who
- * locks a table weakly first deadlocks with DDL on it.
- */
-MirrorTable *
-table_find(const CatalogType *type, TableUse use)
-{
-	int i = type - catalog_types;
-	Oid relid;
-
-	if (tables == NULL)
-		tables = MemoryContextAllocZero(TopMemoryContext,
-										catalog_ntypes * sizeof(MirrorTable *));
-	relid = table_lock(type, lock_for(use));
-	if (tables[i] != NULL && (!tables[i]->valid || tables[i]->relid != relid))
-	{
-		if (tables[i]->pins == 0)
-			table_drop(tables[i]);
-		tables[i] = NULL;
-	}
-	if (OidIsValid(relid) && tables[i] == NULL)
-		tables[i] = table_bind(type, relid);
-	return tables[i];
-}
-
-/* Could the role select every row of it? */
-bool
-table_shows_all(const MirrorTable *table, Oid role)
-{
-	return pg_class_aclcheck(table->relid, role, ACL_SELECT) == ACLCHECK_OK &&
-		   check_enable_rls(table->relid, role, true) != RLS_ENABLED;
-}
-
-/* Does row security hold for its owner too, as whom we read and write it? */
-bool
-table_is_policed(const MirrorTable *table)
-{
-	return check_enable_rls(table->relid, table->owner, true) == RLS_ENABLED;
-}
-
-/* Has it a column of this name that is the mirror's? */
+/* Does the table have a column of this name that belongs to the mirror? */
 bool
 table_has_column(const MirrorTable *table, const char *name)
 {
@@ -499,46 +336,6 @@ table_has_column(const MirrorTable *table, const char *name)
 		if (strcmp(table->columns[i].name, name) == 0)
 			return true;
 	return false;
-}
-
-static bool
-same_shape(const MirrorTable *a, const MirrorTable *b)
-{
-	if (a->owner != b->owner || a->runs_code != b->runs_code ||
-		a->plain != b->plain || a->natts != b->natts ||
-		a->ncolumns != b->ncolumns || a->key_index != b->key_index ||
-		memcmp(a->meta, b->meta, sizeof(a->meta)) != 0)
-		return false;
-	for (int i = 0; i < a->ncolumns; i++)
-		if (a->columns[i].attnum != b->columns[i].attnum ||
-			a->columns[i].kind != b->columns[i].kind)
-			return false;
-	return true;
-}
-
-/*
- * Is the table still as it was found?  Others can't have changed its shape, for
- * it is locked; code of a user's that this transaction runs can.
- */
-void
-table_check(MirrorTable *table)
-{
-	MirrorTable *now;
-	bool same;
-
-	if (table->valid)
-		return;
-	now = table_bind(table->type, table->relid);
-	same = same_shape(table, now);
-	table_drop(now);
-	if (!same)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("table %s.%s was changed while an event was written to it",
-					MIRROR_SCHEMA, table->type->table),
-			 errhint("Do not alter mirror tables in their own triggers.")));
-	table->valid = true;
 }
 
 /* jsonb keeps keys by length, then by bytes. */
@@ -580,31 +377,15 @@ table_values(MirrorTable *table, JsonbContainer *object, Datum *values,
 			break;
 		column = &table->columns[i];
 		if (compare_to_key(column->name, &key) == 0)
-			nulls[column->attnum - 1] = !value_from_json(
+			nulls[column->attnum - 1] = !column_value_from_json(
 				column->kind, &json, &values[column->attnum - 1]);
 	}
 	for (i = table->nfields; i < table->ncolumns; i++)
 	{
 		TableColumn *column = &table->columns[i];
 
-		nulls[column->attnum - 1] = !value_take(column->derived, column->name,
-												column->kind, object,
-												&values[column->attnum - 1]);
+		nulls[column->attnum - 1] = !column_value_take(
+			column->derived, column->name, column->kind, object,
+			&values[column->attnum - 1]);
 	}
-}
-
-static void
-table_forget(Datum arg, Oid relid)
-{
-	bool all = relid == InvalidOid || table_note_is(relid);
-
-	for (int i = 0; tables != NULL && i < catalog_ntypes; i++)
-		if (tables[i] != NULL && (all || tables[i]->relid == relid))
-			tables[i]->valid = false;
-}
-
-void
-table_init(void)
-{
-	CacheRegisterRelcacheCallback(table_forget, (Datum) 0);
 }

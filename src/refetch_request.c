@@ -1,12 +1,12 @@
 /*
- * reread.c
- *		Objects that the mirror wants read again from Stripe: those whose
- *		order within a second nothing told, pages that were cut short, and what
- *		was read and could not be written.
+ * refetch_request.c
+ *		Objects to be fetched from Stripe again: those whose order within a
+ *		second is ambiguous, those with pages that are cut short, and fetched
+ *		objects that could not be written.
  *
- * A row of stripe_sync.reread stays until the object has been read and written.
- * It is "waiting" until it is due, then "asked": a part of a job reads it
- * (refetch.c), and says here what became of it (unread.c).
+ * A row of stripe_sync.reread is kept until the object has been fetched and
+ * written.  Its state is "waiting" until it is due, then "asked": a part of a
+ * job fetches it (refetch.c) and records the result (unread.c).
  */
 #include "mirror.h"
 
@@ -14,18 +14,18 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-/* What Stripe answers then is as of the second that matters, or later. */
+/* After this delay a response of Stripe includes the events of that second. */
 #define SETTLED (3 * USECS_PER_SEC)
 
 /*
- * Ask once for an object, however often it is wanted.  The answer must be as of
- * a time of Stripe's clock, "after"; ours may be an hour off, so that no more
- * is made of it than how long there is to wait.  What was given up is tried
- * again from the beginning.
+ * Request an object; several requests for one object become one.  The response
+ * must be as of "after" or later, by Stripe's clock.  The local clock may be
+ * wrong by an hour, so it is used only for the time to wait.  A request that
+ * was given up starts again.
  */
 void
-reread_ask(const CatalogType *type, const char *id, const char *account,
-		   const char *reason, TimestampTz after, TimestampTz due)
+refetch_request_add(const CatalogType *type, const char *id, const char *account,
+					const char *reason, TimestampTz after, TimestampTz due)
 {
 	static EngineStatement ask = {
 		"INSERT INTO stripe_sync.reread AS r (object_type, object_id, account, reason, due_at, after)"
@@ -49,24 +49,26 @@ reread_ask(const CatalogType *type, const char *id, const char *account,
 	slots_wake();
 }
 
-/* It must be as of what comes after the second of an event. */
+/* The same for a state after the second of an event. */
 void
-reread_ask_after(const CatalogType *type, const char *id, const char *account,
-				 const char *reason, TimestampTz created)
+refetch_request_add_after(const CatalogType *type, const char *id,
+						  const char *account, const char *reason,
+						  TimestampTz created)
 {
 	TimestampTz soon = GetCurrentTimestamp() + SETTLED + USECS_PER_SEC;
 
-	reread_ask(type, id, account, reason, created + USECS_PER_SEC,
-			   Min(created + SETTLED, soon));
+	refetch_request_add(type, id, account, reason, created + USECS_PER_SEC,
+						Min(created + SETTLED, soon));
 }
 
 /*
- * What was read as of a time could not be written: it is read again, later.
- * One that is asked for already may have been asked before that time.
+ * Request an object again that was fetched as of a time and could not be
+ * written.  A request that is being processed may have been sent before that
+ * time.
  */
 void
-reread_put_off(const CatalogType *type, const char *id, const char *account,
-			   TimestampTz as_of, const char *error)
+refetch_request_retry(const CatalogType *type, const char *id,
+					  const char *account, TimestampTz as_of, const char *error)
 {
 	static EngineStatement put_off = {
 		"INSERT INTO stripe_sync.reread AS r"
@@ -94,11 +96,11 @@ reread_put_off(const CatalogType *type, const char *id, const char *account,
 }
 
 /*
- * What the mirror is known to lack: type, id, account, and what is known of it,
- * of these types, in the memory of the caller's.
+ * Objects of these types that could not be fetched or written, of
+ * RefetchFailure, in the caller's memory context.
  */
 List *
-reread_failed(Datum types)
+refetch_request_failed(Datum types)
 {
 	static EngineStatement select = {
 		"SELECT object_type, object_id, account, pg_catalog.jsonb_build_object("
@@ -120,7 +122,7 @@ reread_failed(Datum types)
 		HeapTuple row = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 		MemoryContext old = MemoryContextSwitchTo(context);
-		RereadFailure *failure = palloc(sizeof(RereadFailure));
+		RefetchFailure *failure = palloc(sizeof(RefetchFailure));
 		bool isnull;
 
 		failure->object_type = SPI_getvalue(row, desc, 1);

@@ -1,36 +1,39 @@
 /*
- * order.c
+ * newest.c
  *		Which snapshot of an object is the newest.
  *
- * Decided from the set of its stored events alone, so that any order of
- * arrival ends the same:
+ * This is decided by the set of its stored events alone, so that the order of
+ * arrival does not matter:
  *
- * 1. A later "created" is newer.  A deletion ends a life; only a creation in a
- *	  later second, or a later reading that shows the object alive, begins
+ * 1. A later "created" is newer.  A deletion ends a life of the object; only a
+ *	  creation in a later second, or a later fetch that finds the object, begins
  *	  another.
- * 2. Within one second creations are first and deletions last.  The rest
- *	  stands in the order in which each event's previous_attributes describe
- *	  the object before it, beginning from the last state before that second.
- *	  An event without previous_attributes doesn't say that it changed
- *	  anything: of several orders those count that leave the fewest changes
- *	  unexplained.
- * 3. Where that leaves no order, or several that end differently: the later
- *	  step of the object's life, then the greatest event id.
+ * 2. Within one second creations are first and deletions last.  The others are
+ *	  in the order in which each event's previous_attributes describe the object
+ *	  before it, beginning with the last state before that second.  An event
+ *	  without previous_attributes does not say what it changed: of several orders
+ *	  those with the fewest unexplained changes count.
+ * 3. If there is no such order, or several that end differently: the later step
+ *	  of the object's life cycle, then the greatest event id.
+ *
+ * An invoice that is paid at once has created, finalized, updated and paid in
+ * one second, and only updated has previous_attributes: so all orders of a
+ * second are compared, not neighbouring events.
  */
 #include "mirror.h"
 
-#define MAX_EVENTS	16 /* of one second, that are put in order */
-#define MAX_SECONDS 16 /* in a row that are told by the one before */
+#define MAX_EVENTS	16 /* of one second that are put in order */
+#define MAX_SECONDS 16 /* before it that are looked at for its start */
 #define NO_ORDER	1000
 
-/* The events of one second of one life. */
+/* The events of one second, of one life of the object. */
 typedef struct Second
 {
 	const CatalogType *type;
 	int count;
 	Version **versions;
-	JsonbContainer *start; /* the state before it, or NULL */
-	bool strict;		   /* previous_attributes explain all or nothing */
+	JsonbContainer *start; /* the state before the second, or NULL */
+	bool strict;		   /* previous_attributes must explain all changes */
 	int cost[MAX_EVENTS + 1][MAX_EVENTS]; /* row MAX_EVENTS: the start */
 	int16 *best; /* [mask * count + last]: least cost so far */
 	const char *rule;
@@ -41,15 +44,15 @@ static List *order_second(const CatalogType *type, List *versions, List *before,
 						  int depth, Verdict *verdict);
 
 static JsonbContainer *
-content(Version *version)
+version_object(Version *version)
 {
-	return history_event(version)->object;
+	return version_event(version)->object;
 }
 
 static bool
 same_content(Version *a, Version *b)
 {
-	return json_same(content(a), content(b));
+	return json_same(version_object(a), version_object(b));
 }
 
 /* Creations come first in their second, deletions last. */
@@ -61,19 +64,20 @@ phase(const Version *version)
 	return event_type_deletes(version->event_type) ? 2 : 1;
 }
 
-/* How many changes does it leave unexplained that "next" follows "before"? */
+/* How many changes are unexplained if "next" follows the state "before"? */
 static int
 step_cost(const Second *second, JsonbContainer *before, Version *next)
 {
-	JsonbContainer *previous = history_event(next)->previous;
-	bool same = json_same(content(next), before);
+	JsonbContainer *previous = version_event(next)->previous;
+	bool same = json_same(version_object(next), before);
 
 	if (previous == NULL || JsonContainerSize(previous) == 0)
 		return same ? 0 : 1;
-	if (second->strict ? json_overlay_same(content(next), previous, before)
-					   : json_describes(previous, before))
+	if (second->strict
+			? json_overlay_same(version_object(next), previous, before)
+			: json_describes(previous, before))
 		return 0;
-	return same ? 2 : NO_ORDER; /* the same change, told once more */
+	return same ? 2 : NO_ORDER; /* the same change once more */
 }
 
 static void
@@ -93,7 +97,7 @@ fill_costs(Second *second)
 				phase(second->versions[last]) > phase(version) ? NO_ORDER
 				: phase(version) == 2
 					? 0
-					: step_cost(second, content(second->versions[last]),
+					: step_cost(second, version_object(second->versions[last]),
 								version);
 		if (phase(version) > first)
 			second->cost[MAX_EVENTS][next] = NO_ORDER;
@@ -105,7 +109,9 @@ fill_costs(Second *second)
 	}
 }
 
-/* Least costs of all ways through all subsets, by the last event of the way. */
+/*
+ * The least cost of an order of each subset of the events, by its last event.
+ */
 static void
 find_ways(Second *second)
 {
@@ -135,12 +141,12 @@ find_ways(Second *second)
 		}
 }
 
-/* Later in life, then the greater id? */
+/* Is "a" newer by rule 3? */
 static bool
 beats(const Second *second, Version *a, Version *b)
 {
-	int step_a = life_step(second->type, content(a));
-	int step_b = life_step(second->type, content(b));
+	int step_a = life_cycle_rank(second->type, version_object(a));
+	int step_b = life_cycle_rank(second->type, version_object(b));
 
 	if (step_a != step_b)
 		return step_a > step_b;
@@ -148,8 +154,8 @@ beats(const Second *second, Version *a, Version *b)
 }
 
 /*
- * Of the ways through all events choose the end: -1 when there is no way.
- * Sets *several when ways of the same cost end differently.
+ * Choose the last event of the cheapest order of all events; -1 if there is no
+ * order.  Sets *several if orders of that cost end in different states.
  */
 static int
 choose_end(const Second *second, bool *several)
@@ -178,7 +184,7 @@ choose_end(const Second *second, bool *several)
 	return chosen;
 }
 
-/* Walk the least costs back from the end. */
+/* The cheapest order that ends with this event. */
 static List *
 trace_back(const Second *second, int end)
 {
@@ -253,7 +259,7 @@ by_description(Second *second, bool strict)
 	return trace_back(second, end);
 }
 
-/* Cut the versions of the last second off a list sorted by created. */
+/* Split the versions of the last second off a list sorted by "created". */
 static List *
 split_last_second(List *versions, List **before)
 {
@@ -270,8 +276,8 @@ split_last_second(List *versions, List **before)
 }
 
 /*
- * The last state of a list of versions that is sorted by created.  "depth" is
- * how many seconds have asked the one before them already.
+ * The last state of a list of versions sorted by "created".  "depth" is the
+ * number of later seconds for which it is computed.
  */
 static JsonbContainer *
 last_state(const CatalogType *type, List *versions, int depth)
@@ -283,7 +289,8 @@ last_state(const CatalogType *type, List *versions, int depth)
 	if (versions == NIL || depth > MAX_SECONDS)
 		return NULL;
 	second = split_last_second(versions, &before);
-	return content(llast(order_second(type, second, before, depth, &ignored)));
+	return version_object(
+		llast(order_second(type, second, before, depth, &ignored)));
 }
 
 static bool
@@ -338,17 +345,17 @@ order_second(const CatalogType *type, List *versions, List *before, int depth,
 }
 
 /*
- * The events that decide: when the object was read alive, those since then; a
- * deletion before that is over.
+ * The events that decide: those since the object was last fetched alive, if
+ * there are any.  A deletion before that no longer counts.
  */
 static List *
-deciding(const History *history)
+deciding(const EventHistory *history)
 {
-	TimestampTz alive_at = history_alive_at(history);
+	TimestampTz alive_at = event_history_alive_at(history);
 	List *since = NIL;
 	ListCell *cell;
 
-	if (history->readings == NIL)
+	if (history->fetched == NIL)
 		return history->versions;
 	foreach(cell, history->versions)
 		if (((Version *) lfirst(cell))->created > alive_at)
@@ -369,7 +376,7 @@ last_deletion(List *versions)
 	return found;
 }
 
-/* Versions of the life that is lived now; NIL when the object is dead. */
+/* The versions of the object's present life; NIL if it is deleted. */
 static List *
 living(List *versions, const Version *deletion)
 {
@@ -386,7 +393,7 @@ living(List *versions, const Version *deletion)
 			continue;
 		life = lappend(life, version);
 	}
-	/* of the first second of a new life nothing is lost */
+	/* all events of the first second of a new life belong to it */
 	if (deletion != NULL && life != NIL)
 	{
 		TimestampTz begin = ((Version *) linitial(life))->created;
@@ -399,9 +406,9 @@ living(List *versions, const Version *deletion)
 	return life;
 }
 
-/* The newest snapshot of an object with at least one stored event. */
+/* The newest snapshot of an object that has at least one stored event. */
 Verdict
-order_newest(History *history)
+newest_find(EventHistory *history)
 {
 	Verdict verdict = {0};
 	List *versions = deciding(history);
@@ -423,24 +430,25 @@ order_newest(History *history)
 	return verdict;
 }
 
-/* A reading comes after the events that are in it. */
+/* Insert a fetched version after the events that it contains. */
 static List *
-insert_reading(List *versions, Version *reading)
+insert_reading(List *versions, Version *fetched)
 {
 	int i = 0;
 
 	while (i < list_length(versions) &&
-		   ((Version *) list_nth(versions, i))->created <= reading->created)
+		   ((Version *) list_nth(versions, i))->created <= fetched->created)
 		i++;
-	return list_insert_nth(versions, i, reading);
+	return list_insert_nth(versions, i, fetched);
 }
 
 /*
- * All versions and readings from a time on, in their order; of a dead object,
- * or of former lives, those as well.  For the pages that they carry.
+ * All versions from a time on, fetched ones included, in their order; also
+ * those of a deleted object and of former lives, because of the pages that they
+ * contain.
  */
 List *
-order_since(History *history, TimestampTz since)
+newest_order_since(EventHistory *history, TimestampTz since)
 {
 	List *rest = list_copy(history->versions);
 	List *result = NIL;
@@ -455,7 +463,7 @@ order_since(History *history, TimestampTz since)
 			list_copy(order_second(history->type, second, rest, 0, &ignored)),
 			result);
 	}
-	foreach(cell, history->readings)
+	foreach(cell, history->fetched)
 		if (((Version *) lfirst(cell))->created >= since)
 			result = insert_reading(result, lfirst(cell));
 	return result;

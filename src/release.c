@@ -1,21 +1,20 @@
 /*
- * lease.c
- *		Leases: messages that somebody is sending, and what becomes of them when
- *		he doesn't any more.
+ * release.c
+ *		Releases the leases of messages that their holder doesn't send any more.
  *
- * A lease names its holder: process, the process's start, the server's start.
- * It has no time-out.  Message and attempt together are the lease's own name:
- * each claim counts one, so nobody takes or settles what has been claimed anew.
+ * A lease names its holder (lease_holder.c) and has no time limit.  Message and
+ * attempt identify a lease: each claim counts an attempt, so a message that has
+ * been claimed anew is neither released nor settled by its former holder.
  */
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "flight.h"
+#include "delivery.h"
+#include "lease_holder.h"
 
 static Lease *
 lease_make(int64 id, int attempt)
@@ -27,16 +26,16 @@ lease_make(int64 id, int attempt)
 }
 
 List *
-leases_of(const List *flights)
+delivery_leases(const List *deliveries)
 {
 	List *leases = NIL;
 	ListCell *cell;
 
-	foreach(cell, flights)
+	foreach(cell, deliveries)
 	{
-		const Flight *flight = lfirst(cell);
+		const Delivery *delivery = lfirst(cell);
 
-		leases = lappend(leases, lease_make(flight->id, flight->attempt));
+		leases = lappend(leases, lease_make(delivery->id, delivery->attempt));
 	}
 	return leases;
 }
@@ -96,7 +95,7 @@ outbox_release(const List *leases, bool sent)
 	slots_wake_other();
 }
 
-/* ---- of the dead ---- */
+/* ---- leases of dead holders ---- */
 
 static bool
 is_mine(const List *mine, int64 id)
@@ -104,29 +103,28 @@ is_mine(const List *mine, int64 id)
 	ListCell *cell;
 
 	foreach(cell, mine)
-		if (((Flight *) lfirst(cell))->id == id)
+		if (((Delivery *) lfirst(cell))->id == id)
 			return true;
 	return false;
 }
 
-/* Does who holds this lease still live, and know of it? */
+/* Does the holder of this lease live, and still send the message? */
 static bool
 is_held(HeapTuple row, TupleDesc desc, int64 id, const List *mine)
 {
 	bool isnull;
 	int pid = DatumGetInt32(SPI_getbinval(row, desc, 3, &isnull));
 	TimestampTz start = DatumGetTimestampTz(SPI_getbinval(row, desc, 4, &isnull));
+	bool this_server = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+	LeaseHolder holder = lease_holder(pid, start, this_server);
 
-	if (!DatumGetBool(SPI_getbinval(row, desc, 5, &isnull)))
-		return false; /* of a former life of the server */
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return is_mine(mine, id);
-	return compat_backend_lives(pid, start);
+	return holder == LEASE_HOLDER_OTHER ||
+		   (holder == LEASE_HOLDER_SELF && is_mine(mine, id));
 }
 
 /*
- * Leases of the dead lapse at once, by who they name and not by the clock;
- * "mine" are the flights that this process is at.
+ * Release the leases of holders that are gone; "mine" are the deliveries of this
+ * process.
  */
 void
 outbox_reclaim(const List *mine)
@@ -156,11 +154,11 @@ outbox_reclaim(const List *mine)
 	engine_plan_as_before(nest);
 }
 
-/* ---- what else nobody would see to ---- */
+/* ---- blocked messages that nothing unblocks ---- */
 
-/* A message may have been cancelled while another was told to wait for it. */
+/* A message may have been cancelled while another was blocked by it. */
 void
-outbox_heal(void)
+outbox_unblock_orphans(void)
 {
 	static EngineStatement unblock = {
 		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE id = ANY (ARRAY("

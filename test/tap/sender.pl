@@ -1,4 +1,4 @@
-# flight.pl
+# sender.pl
 #		What background workers that send HTTP have been seen to do wrong, and
 #		this one doesn't (but for what worker.pl and crash.pl show).
 
@@ -20,7 +20,7 @@ my $missing = SlackStub->missing;
 plan skip_all => $missing if $missing;
 
 my $slack = SlackStub->start;
-my $node = start_node('flight', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '10min'\n");
+my $node = start_node('sender', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '10min'\n");
 make_sender($node, 'one');
 add_webhook($node, 'one', $slack, 'hook', 1);
 add_webhook($node, 'one', $slack, 'slow', 2);

@@ -1,10 +1,11 @@
 /*
- * history.c
- *		The stored events of one object, as the inbox has them.
+ * event_history.c
+ *		The stored events of one object, read from the inbox.
  *
- * The set of these decides which snapshot is the newest, never who came first.
- * Only names and times are read at first; a payload when it is asked for.  With
- * them go the readings of the object that are known (reading.c).
+ * The set of these events decides which snapshot is the newest, not their order
+ * of arrival.  Only their names and times are read at first; a payload is read
+ * when it is needed.  Fetched versions of the object that are known are added
+ * by the callers (fetched_note.c).
  */
 #include "mirror.h"
 
@@ -27,11 +28,12 @@
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
 
 /*
- * A reading shows the object as of a time, and alive; of one that the mirror has
- * since replaced only its time and its complete pages are known.
+ * Add a fetched version: the object as of a time, when it existed.  Of one that
+ * the mirror has since replaced only the time and the complete pages are known.
  */
 void
-history_add_reading(History *history, TimestampTz as_of, JsonbContainer *object)
+event_history_add_fetched(EventHistory *history, TimestampTz as_of,
+						  JsonbContainer *object)
 {
 	Version *version = palloc0(sizeof(Version));
 
@@ -41,17 +43,28 @@ history_add_reading(History *history, TimestampTz as_of, JsonbContainer *object)
 	version->event->type = "";
 	version->event->created = as_of;
 	version->event->object = object;
-	history->readings = lappend(history->readings, version);
+	history->fetched = lappend(history->fetched, version);
 }
 
-/* When was the object last read alive?  DT_NOBEGIN when it never was. */
+/* The same for the fetched object that the object's row may hold. */
+void
+event_history_add_row(EventHistory *history, const MirrorState *state,
+					  const Jsonb *data)
+{
+	if (state->found && mirror_state_is_fetched_alive(state))
+		event_history_add_fetched(
+			history, state->as_of,
+			data != NULL ? unconstify(JsonbContainer *, &data->root) : NULL);
+}
+
+/* When was the object last fetched alive?  DT_NOBEGIN if it never was. */
 TimestampTz
-history_alive_at(const History *history)
+event_history_alive_at(const EventHistory *history)
 {
 	TimestampTz latest = DT_NOBEGIN;
 	ListCell *cell;
 
-	foreach(cell, history->readings)
+	foreach(cell, history->fetched)
 		latest = Max(latest, ((Version *) lfirst(cell))->created);
 	return latest;
 }
@@ -67,19 +80,19 @@ compare_created(const ListCell *a, const ListCell *b)
 	return (left->event_id == NULL) - (right->event_id == NULL);
 }
 
-/* Events and readings, by time. */
+/* Events and fetched versions, by time. */
 List *
-history_snapshots(const History *history)
+event_history_snapshots(const EventHistory *history)
 {
-	List *all = list_concat_copy(history->versions, history->readings);
+	List *all = list_concat_copy(history->versions, history->fetched);
 
-	if (history->readings != NIL)
+	if (history->fetched != NIL)
 		list_sort(all, compare_created);
 	return all;
 }
 
 static char *
-column_text(HeapTuple tuple, TupleDesc desc, int column)
+text_column(HeapTuple tuple, TupleDesc desc, int column)
 {
 	bool isnull;
 	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
@@ -93,17 +106,17 @@ read_version(HeapTuple tuple, TupleDesc desc)
 	Version *version = palloc0(sizeof(Version));
 	bool isnull;
 
-	version->event_id = column_text(tuple, desc, 1);
-	version->event_account = column_text(tuple, desc, 2);
-	version->event_type = column_text(tuple, desc, 3);
+	version->event_id = text_column(tuple, desc, 1);
+	version->event_account = text_column(tuple, desc, 2);
+	version->event_type = text_column(tuple, desc, 3);
 	version->created = DatumGetTimestampTz(
 		SPI_getbinval(tuple, desc, 4, &isnull));
 	return version;
 }
 
 /* Every stored event whose own object is this one. */
-History *
-history_read(const CatalogType *type, const char *id, const char *account)
+EventHistory *
+event_history_read(const CatalogType *type, const char *id, const char *account)
 {
 	static EngineStatement of_account = {
 		HISTORY_COLUMNS " AND account OPERATOR(pg_catalog.=) $3" HISTORY_ORDER,
@@ -111,11 +124,11 @@ history_read(const CatalogType *type, const char *id, const char *account)
 		{TEXTOID, TEXTOID, TEXTOID}};
 	static EngineStatement of_any = {
 		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}};
-	/* an account's events come as its own and as its platform's */
+	/* an account's events are delivered for itself and for its platform */
 	bool any = strcmp(type->object, "account") == 0;
 	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
 					  CStringGetTextDatum(account)};
-	History *history = palloc0(sizeof(History));
+	EventHistory *history = palloc0(sizeof(EventHistory));
 	MemoryContext context = CurrentMemoryContext;
 
 	history->type = type;
@@ -129,19 +142,21 @@ history_read(const CatalogType *type, const char *id, const char *account)
 		Version *version = read_version(SPI_tuptable->vals[i],
 										SPI_tuptable->tupdesc);
 
-		if (!any || strcmp(snapshot_account(type, version->event_account),
-						   account) == 0)
+		if (!any ||
+			strcmp(object_account(type, version->event_account), account) == 0)
 			history->versions = lappend(history->versions, version);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	reading_recall(history);
 	return history;
 }
 
-/* The event of a version, with its payload. */
+/*
+ * The event of a version; its payload is read from the inbox when it is first
+ * needed.
+ */
 Event *
-history_event(Version *version)
+version_event(Version *version)
 {
 	if (version->event == NULL)
 	{
@@ -155,7 +170,7 @@ history_event(Version *version)
 }
 
 Version *
-history_find(const History *history, const char *event_id)
+event_history_find(const EventHistory *history, const char *event_id)
 {
 	ListCell *cell;
 
@@ -166,12 +181,12 @@ history_find(const History *history, const char *event_id)
 }
 
 /*
- * Is the stored event one of the object's own?  An event id may come in two
- * accounts: the row's own account is asked first.  *known says whether the
- * inbox still has it.
+ * Is this stored event one of the object's own?  An event id may be stored for
+ * two accounts: the row's account is preferred.  *known says whether the inbox
+ * still has the event.
  */
 bool
-history_event_is_own(const char *event_id, const char *account,
+event_history_is_own(const char *event_id, const char *account,
 					 const CatalogType *type, const char *id, bool *known)
 {
 	static EngineStatement select = {
@@ -200,7 +215,7 @@ history_event_is_own(const char *event_id, const char *account,
 	return own;
 }
 
-/* Is a row of the index about the object, and not from this event? */
+/* Is this row of the inbox another event of the object? */
 static bool
 is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   const char *account, const char *event_id)
@@ -210,19 +225,21 @@ is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 
 	return !isnull &&
 		   strcmp(TextDatumGetCString(object_type), type->object) == 0 &&
-		   strcmp(snapshot_account(type,
-								   TextDatumGetCString(heap_getattr(
-									   tuple, EVENT_ACCOUNT, desc, &isnull))),
+		   strcmp(object_account(type, TextDatumGetCString(heap_getattr(
+										   tuple, EVENT_ACCOUNT, desc, &isnull))),
 				  account) == 0 &&
 		   strcmp(
 			   TextDatumGetCString(heap_getattr(tuple, EVENT_ID, desc, &isnull)),
 			   event_id) != 0;
 }
 
-/* Is an event of the object stored that is later than this?  One index probe. */
+/*
+ * Is an event of the object stored that is later than this time?  One index
+ * probe.
+ */
 bool
-history_has_later(const CatalogType *type, const char *id, const char *account,
-				  TimestampTz than)
+event_history_has_later(const CatalogType *type, const char *id,
+						const char *account, TimestampTz than)
 {
 	Relation relation = table_open(engine_relation("event"), AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -244,10 +261,10 @@ history_has_later(const CatalogType *type, const char *id, const char *account,
 	return found;
 }
 
-/* Is another event stored about the object?  One index probe. */
+/* Is another event of the object stored? One index probe. */
 bool
-history_has_other(const CatalogType *type, const char *id, const char *account,
-				  const char *event_id)
+event_history_has_other(const CatalogType *type, const char *id,
+						const char *account, const char *event_id)
 {
 	Relation relation;
 	Snapshot snapshot;

@@ -1,9 +1,9 @@
 /*
- * value.c
+ * column_value.c
  *		A column's value, taken from an object.
  *
- * A field that has changed its kind, or a number too large for its column,
- * fails nothing: the column is NULL, and _data has what Stripe said.
+ * A field whose kind has changed, or a number too large for its column, is not
+ * an error: the column is NULL, and _data has what Stripe sent.
  */
 #include "mirror.h"
 
@@ -20,7 +20,7 @@
 #define LAST_TIMESTAMP	INT64CONST(9224318015999)
 
 Oid
-value_type(FieldKind kind)
+column_value_type(FieldKind kind)
 {
 	switch (kind)
 	{
@@ -41,7 +41,10 @@ value_type(FieldKind kind)
 	}
 }
 
-/* Would numeric_in take this?  Plain notation of a sane length only. */
+/*
+ * Does numeric_in() accept this?  Only plain notation of limited length is
+ * taken.
+ */
 static bool
 is_plain_decimal(const char *text)
 {
@@ -114,9 +117,12 @@ take_reference(const JsonbValue *json, Datum *value)
 	return take_string(json, value);
 }
 
-/* False where the column is to be NULL. */
+/*
+ * Convert a JSON value to a column's type.  Returns false if the column is
+ * NULL.
+ */
 bool
-value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
+column_value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 {
 	int64 number;
 
@@ -168,7 +174,7 @@ at_path(JsonbContainer *object, const char *const *path, JsonbValue *value)
 static JsonbContainer *
 page_data(JsonbContainer *object, const char *field)
 {
-	JsonbContainer *page = snapshot_page(object, field, NULL);
+	JsonbContainer *page = object_page(object, field, NULL);
 	JsonbValue data;
 
 	if (page == NULL || !json_get(page, "data", &data))
@@ -183,7 +189,7 @@ take_invoice_subscription(JsonbContainer *object, JsonbValue *value)
 		   AT(object, value, "parent", "subscription_details", "subscription");
 }
 
-/* Of an invoice's payments the default one counts, else the first. */
+/* A field of an invoice's default payment, or of the first payment. */
 static bool
 take_invoice_payment(JsonbContainer *object, const char *field,
 					 JsonbValue *value)
@@ -285,7 +291,7 @@ take_only_item(JsonbContainer *object, const char *field, JsonbValue *value)
 	JsonbValue *item;
 
 	if (items == NULL || JsonContainerSize(items) != 1 ||
-		snapshot_page(object, "items", &complete) == NULL || !complete)
+		object_page(object, "items", &complete) == NULL || !complete)
 		return false;
 	item = getIthJsonbValueFromContainer(items, 0);
 	return json_is_object(item) && AT(item->val.binary.data, value, field);
@@ -317,7 +323,7 @@ const DerivedColumn derived_columns[] = {
 };
 const int nderived_columns = lengthof(derived_columns);
 
-/* The rule for a column that moved, or NULL. */
+/* The rule for a column whose field moved, or NULL. */
 const DerivedColumn *
 derived_find(const char *table, const char *name)
 {
@@ -328,14 +334,14 @@ derived_find(const char *table, const char *name)
 	return NULL;
 }
 
-/* A column's value; false where it is to be NULL. */
+/* The value of a column. Returns false if it is NULL. */
 bool
-value_take(const DerivedColumn *derived, const char *name, FieldKind kind,
-		   JsonbContainer *object, Datum *value)
+column_value_take(const DerivedColumn *derived, const char *name,
+				  FieldKind kind, JsonbContainer *object, Datum *value)
 {
 	JsonbValue json;
 	bool found = derived != NULL ? derived->take(object, &json)
 								 : json_get(object, name, &json);
 
-	return found && value_from_json(kind, &json, value);
+	return found && column_value_from_json(kind, &json, value);
 }

@@ -1,0 +1,118 @@
+/*
+ * mirror_direct.c
+ *		One row of a plain mirror table (table_bind.c), read and written
+ *		directly in the table and its indexes (row.c).
+ */
+#include "mirror.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+/* Lock the row, if there is one, and read its state. */
+void
+mirror_direct_lock(MirrorRow *row, bool with_data)
+{
+	AttrNumber attnums[2];
+	Datum keys[2];
+	int n = mirror_row_key(row->table, row->id, row->account, attnums, keys);
+	MetaValues meta;
+
+	if (!row_lock(row->target, n, keys))
+		return;
+	for (int i = 0; i < NSTATE_COLUMNS; i++)
+	{
+		MetaColumn column = mirror_state_columns[i];
+
+		if (column != META_DATA || with_data)
+			meta.values[column] = row_get(row->target, row->table->meta[column],
+										  &meta.nulls[column]);
+	}
+	mirror_state_decode(&meta, &row->state, with_data ? &row->data : NULL);
+}
+
+bool
+mirror_direct_write(MirrorRow *row, const Datum *values, const bool *nulls)
+{
+	if (!row->state.found)
+		return row_insert(row->target, values, nulls);
+	row_update(row->target, values, nulls);
+	return true;
+}
+
+void
+mirror_direct_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
+{
+	MirrorTable *table = row->table;
+	Datum *values = palloc(table->natts * sizeof(Datum));
+	bool *nulls = palloc(table->natts * sizeof(bool));
+	int column = table->meta[META_DELETED_AT] - 1;
+
+	row_values(row->target, values, nulls);
+	values[column] = TimestampTzGetDatum(deleted_at);
+	nulls[column] = !deleted;
+	values[table->meta[META_SYNCED_AT] - 1] = TimestampTzGetDatum(
+		GetCurrentTimestamp());
+	row_update(row->target, values, nulls);
+}
+
+static void
+read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
+		   MirrorState *state, Jsonb **data)
+{
+	MetaValues meta;
+
+	for (int i = 0; i < NSTATE_COLUMNS; i++)
+	{
+		MetaColumn column = mirror_state_columns[i];
+
+		meta.values[column] = heap_getattr(tuple, table->meta[column], desc,
+										   &meta.nulls[column]);
+	}
+	mirror_state_decode(&meta, state, data);
+}
+
+/* Read a row without locking it, as committed now or written by us. */
+void
+mirror_direct_peek(MirrorTable *table, const char *id, const char *account,
+				   MirrorState *state, Jsonb **data)
+{
+	Relation relation = table_open(table->relid, NoLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	AttrNumber attnums[2];
+	Datum values[2];
+	ScanKeyData keys[2];
+	int n = mirror_row_key(table, id, account, attnums, values);
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	for (int i = 0; i < n; i++)
+	{
+		ScanKeyInit(&keys[i], attnums[i], BTEqualStrategyNumber, F_TEXTEQ,
+					values[i]);
+		keys[i].sk_collation = TupleDescAttr(RelationGetDescr(relation),
+											 attnums[i] - 1)
+								   ->attcollation;
+	}
+	scan = systable_beginscan(relation, table->key_index, true, snapshot, n,
+							  keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		read_tuple(table, tuple, RelationGetDescr(relation), state, data);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, NoLock);
+}
+
+/* Is there a row that the table's policies hide from its owner? */
+bool
+mirror_hides(MirrorTable *table, const char *id, const char *account)
+{
+	MirrorState state = {0};
+
+	if (!table_has_forced_policy(table) || !table->can_be_scanned)
+		return false;
+	mirror_direct_peek(table, id, account, &state, NULL);
+	return state.found;
+}
