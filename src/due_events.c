@@ -265,7 +265,7 @@ bool
 due_events_turn(TimestampTz *next)
 {
 	DueEvent claim = {0};
-	bool told = false;
+	bool more = false;
 
 	if (claim_memory == NULL)
 		claim_memory = AllocSetContextCreate(
@@ -276,11 +276,11 @@ due_events_turn(TimestampTz *next)
 	{
 		/* an event that is due now is locked by another session: retry in 1 s */
 		*next = Max(next_due_time(), GetCurrentTimestamp() + USECS_PER_SEC);
-		told = recoveries_report();
+		more = recoveries_report();
 	}
 	worker_commit();
 	if (claim.id == NULL)
-		return told;
+		return more;
 	if (claim.step != NULL)
 	{
 		worker_begin();

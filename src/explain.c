@@ -68,6 +68,7 @@ time_words(TimestampTz at)
 	return pstrdup(timestamptz_to_str(at));
 }
 
+/* "evt_1 is an invoice.paid event about invoice in_1, ...  It was received ..." */
 static void
 append_arrival(StringInfo out, const Event *event, const EventRow *row)
 {
@@ -113,6 +114,7 @@ append_decision(StringInfo out, const Event *event, const char *account)
 			"Stripe does not say which of them is newer, so the rule may be wrong: the object is marked to be fetched again from Stripe.\n");
 }
 
+/* The object's row in the mirror: as of when, and from which event. */
 static void
 append_row(StringInfo out, const Event *event, const char *account)
 {
@@ -171,6 +173,7 @@ append_mirror(StringInfo out, const Event *event, const char *account)
 						 event->catalog->table, error->message);
 }
 
+/* The steps left to do, when the next attempt is due, and the last error. */
 static void
 append_todo(StringInfo out, const EventRow *row)
 {
@@ -214,7 +217,10 @@ append_held(StringInfo out, const Event *event, const EventRow *row)
 	return true;
 }
 
-/* explain_event(event_id).  Raises SY005 if there is no such event. */
+/*
+ * explain_event(event_id).  Raises SY005 if there is no such event.  If several
+ * accounts have an event of that id, it explains the first by account.
+ */
 ENGINE_FUNCTION(stripe_sync_explain_event)
 {
 	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));

@@ -36,6 +36,7 @@ typedef struct Draft
 	char *payload;
 } Draft;
 
+/* Seconds of Unix time, by the clock of now() */
 static int64
 now_seconds(void)
 {
@@ -155,6 +156,7 @@ append_member(StringInfo out, const char *name, Jsonb *value)
 	(void) JsonbToCString(out, &value->root, VARSIZE(value));
 }
 
+/* The event as Stripe serializes one, in the catalog's API version. */
 static char *
 build_payload(const Draft *draft)
 {
@@ -247,6 +249,11 @@ wait_for_clock(int64 seconds)
 
 /* ---- build, sign, receive ---- */
 
+/*
+ * Build the event by what is stored now.  The order of the calls matters: the
+ * time needs the predecessor, the object the time, previous_attributes the
+ * object.
+ */
 static void
 draft_event(Draft *draft, const Endpoint *endpoint)
 {

@@ -32,6 +32,7 @@ typedef struct Story
 
 /* ---- read a story ---- */
 
+/* An array that every story has; stories.json is wrong otherwise. */
 static JsonbContainer *
 get_array(JsonbContainer *object, const char *name)
 {
@@ -217,6 +218,7 @@ simulate_event(Story *story, JsonbContainer *step, JsonbContainer *event)
 			object_id);
 }
 
+/* All events of a step; its "ids" and "times" take precedence over the story's. */
 static void
 simulate_step(Story *story, JsonbContainer *step)
 {

@@ -78,6 +78,7 @@ push_member(JsonbInState *state, const char *key, const char *text)
 	compat_push_jsonb(state, WJB_VALUE, &value);
 }
 
+/* SY006 is 200, client faults 400 or 413, faults of this side 500. */
 static int
 http_status(const Refusal *refusal)
 {
