@@ -112,8 +112,9 @@ OBJS = \
 	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
+	src/handler_call.o \
 	src/handler_setup.o \
-	src/test_handler.o \
+	src/handler_trial.o \
 	src/held.o \
 	src/replay.o \
 	src/refused_delivery.o \
@@ -141,23 +142,32 @@ OBJS = \
 	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/default_alerts.o \
 	src/outbox_hooks.o \
-	src/group.o \
+	src/incident_key.o \
+	src/alerted.o \
 	src/burst.o \
+	src/incident_row.o \
 	src/incident.o \
+	src/incident_close.o \
+	src/incident_text.o \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
 	src/failed_events.o \
 	src/recovered_events.o \
 	src/template.o \
+	src/template_blocks.o \
+	src/template_preview.o \
 	src/template_parse.o \
 	src/template_path.o \
 	src/template_filter.o \
 	src/template_link.o \
 	src/money.o \
-	src/blocks.o \
-	src/blocks_fit.o \
+	src/mrkdwn.o \
+	src/block_json.o \
+	src/block_kit.o \
+	src/block_limits.o \
 	src/outbox.o \
 	src/claim.o \
 	src/prepare.o \
@@ -202,7 +212,7 @@ OBJS = \
 	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
-	src/escalate.o \
+	src/escalation.o \
 	src/silence.o \
 	src/prune.o \
 	src/backup.o \

@@ -156,7 +156,7 @@ ENGINE_FUNCTION(stripe_sync_notify)
 
 	check_present(message.destination, "destination", example);
 	check_present(text, "text", example);
-	if (blocks_is_blank(text)) /* Slack says no_text */
+	if (mrkdwn_is_blank(text)) /* Slack says no_text */
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a message's text cannot be empty"),
 						errhint("It is what notifications show, beside blocks "

@@ -12,7 +12,7 @@
 /* False when nothing is due; then *next is when something will be. */
 extern bool due_events_turn(TimestampTz *next);
 
-/* ---- in escalate.c: incidents by the clock ---- */
+/* ---- in escalation.c: incidents by the clock ---- */
 
 /* False when nothing is due; *next is when something will be. */
 extern bool escalate_due(TimestampTz *next);

@@ -78,6 +78,10 @@ extern StatementArg arg_of_call(FunctionCallInfo fcinfo, int number, Oid type);
 extern uint64 statement_exec(EngineStatement *statement,
 							 const StatementArg *args, int nargs);
 
+/* The same, planned for these arguments and not kept */
+extern uint64 statement_exec_once(const char *sql, const StatementArg *args,
+								  int nargs);
+
 /*
  * The first column of the first row, in the caller's memory.  NULL, or
  * "otherwise", if there is no row or the value is null.

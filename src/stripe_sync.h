@@ -151,8 +151,8 @@ extern void argument_required(FunctionCallInfo fcinfo, int number,
 typedef enum AdvisoryKind
 {
 	ADVISORY_CHILDREN = 1, /* a parent's name, one of 1,024: children.c */
-	ADVISORY_GROUP,		   /* an alert's group: group.c */
-	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
+	ADVISORY_GROUP,		   /* an alert's group: incident_key.c */
+	ADVISORY_DESTINATION,  /* messages to it are counted: incident_key.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
@@ -489,7 +489,7 @@ extern void record_run(struct StringInfoData *runs, const char *handler,
 extern void record_runs(const Event *event, struct StringInfoData *runs,
 						bool is_new);
 
-/* ---- in handler.c: the user's functions ---- */
+/* ---- in handler.c, handler_call.c: the user's functions ---- */
 typedef struct Handler
 {
 	char *name;
@@ -530,25 +530,27 @@ extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 
-/* ---- in template.c: {{path | filter}} and what stands for it ---- */
-extern void template_check(const char *text); /* raises 22023 */
-extern char *template_render(const char *text, Event *event);
+/* ---- in template_parse.c, template.c, template_blocks.c ---- */
+extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+extern char *template_render(const char *text, Event *event);
 extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 
-/* ---- in money.c: minor units, as people write them ---- */
+/* ---- in money.c: amounts in minor units, as people write them ---- */
 extern char *money_format(int64 amount, const char *currency);
 
-/* ---- in blocks.c: Block Kit, within Slack's sizes ---- */
-extern char *blocks_escape(const char *text);
-extern char *blocks_cut(const char *mrkdwn, int characters);
+/* ---- in mrkdwn.c: Slack's markup ---- */
+extern char *mrkdwn_escape(const char *text);
+extern char *mrkdwn_cut(const char *mrkdwn, int characters);
+
+/* ---- in block_limits.c, block_kit.c: payloads within Slack's limits ---- */
 extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
 
-/* An alert's message: what happened, and a line of how it stands. */
+/* An alert's message */
 typedef struct MessageParts
 {
 	const char *text;	  /* mrkdwn, escaped */
-	Jsonb *blocks;		  /* the author's, instead of a section, or NULL */
+	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
 	const char *severity; /* info, warning, critical; NULL: none */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
 	bool resolved;
@@ -603,10 +605,7 @@ typedef struct NewMessage
 /* The message's id; 0 when one with its key, or such a change, waits already. */
 extern int64 outbox_enqueue(const NewMessage *message);
 
-/*
- * Set by alert_init().  They run in the engine's scope; destination_dropped
- * runs within the caller's SPI connection.
- */
+/* Set by alert_init().  They run in the engine's scope. */
 typedef struct OutboxHooks
 {
 	/* The current payload of an incident's message, NULL: as it was queued */
@@ -618,11 +617,13 @@ typedef struct OutboxHooks
 
 extern const OutboxHooks *outbox_hooks;
 
-/* ---- in alert.c and incident.c: events to messages ---- */
+/* ---- in alert_rule.c, alert.c: rules are applied to events ---- */
 #define STEP_ALERTS "alerts"
 
 extern bool alert_wanted(const char *event_type);
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
+
+/* ---- in system_event.c: events of the extension itself ---- */
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_system_within(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,
@@ -638,10 +639,6 @@ extern char *failure_group(const char *step, const char *sqlstate,
 
 extern bool recoveries_report(void);
 extern void recovered_reading(const char *object_type);
-
-extern void incident_end_all(text *destination);
-extern void incident_end_disabled(text *destination);
-extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
 
 /* ---- in outbox_hooks.c ---- */
 extern void alert_init(void);
