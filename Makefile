@@ -66,9 +66,13 @@ OBJS = \
 	src/event_name.o \
 	src/inbox_table.o \
 	src/event_store.o \
-	src/inbox.o \
-	src/step.o \
-	src/record.o \
+	src/receipt.o \
+	src/receive.o \
+	src/step_list.o \
+	src/steps.o \
+	src/step_outcome.o \
+	src/event_error.o \
+	src/handler_run.o \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
@@ -150,8 +154,8 @@ OBJS = \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
-	src/trouble.o \
-	src/recovered.o \
+	src/failed_events.o \
+	src/recovered_events.o \
 	src/template.o \
 	src/template_blocks.o \
 	src/template_preview.o \
@@ -178,7 +182,7 @@ OBJS = \
 	src/slack_answer.o \
 	src/settle.o \
 	src/release.o \
-	src/retry.o \
+	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \

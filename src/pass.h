@@ -7,10 +7,10 @@
 
 #include "stripe_sync.h"
 
-/* ---- in retry.c: events of which something is due ---- */
+/* ---- in due_events.c: the next step of events that are due ---- */
 
 /* False when nothing is due; then *next is when something will be. */
-extern bool retry_turn(TimestampTz *next);
+extern bool due_events_turn(TimestampTz *next);
 
 /* ---- in escalation.c: incidents by the clock ---- */
 
