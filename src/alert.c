@@ -81,9 +81,8 @@ group_body(void *arg)
 static bool
 look_by_path(void (*body)(void *), Application *application, ErrorData **error)
 {
-	return timed_guard(body, application, "its jsonpath",
-					   "Write a condition or group_by that looks at less.",
-					   error);
+	return timed_run(body, application, "its jsonpath",
+					 "Write a condition or group_by that looks at less.", error);
 }
 
 /*
@@ -133,13 +132,13 @@ apply_body(void *arg)
 {
 	Application *application = arg;
 	RoleScope scope = role_enter_engine();
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 
 	if (application->alert->closes)
 		incident_closing(application->alert, application->event);
 	else
 		incident_opening(application->alert, application->event);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	role_leave(&scope);
 }
 

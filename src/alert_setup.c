@@ -195,7 +195,7 @@ ENGINE_FUNCTION(stripe_sync_add_alert)
 	}
 	scope = role_enter_engine();
 	check_destination(destination);
-	guard_note();
+	outbound_note_identity();
 	remark_types(values, nulls);
 	upsert_alert(values, nulls);
 	role_leave(&scope);
@@ -218,7 +218,7 @@ ENGINE_FUNCTION(stripe_sync_drop_alert)
 				 errmsg("there is no alert \"%s\"", TextDatumGetCString(value)),
 				 errhint("SELECT name FROM stripe_sync.alert shows all.")));
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -361,7 +361,7 @@ ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	scope = role_enter_engine();
 	check_destination(text_to_cstring(destination));
-	guard_note();
+	outbound_note_identity();
 	changed = !defaults_go_to(destination);
 	for (int i = 0; i < lengthof(defaults); i++)
 	{

@@ -542,13 +542,13 @@ outbox_claim(int room, ClaimOutlook *outlook)
 	List *flights = NIL;
 	List *gates;
 
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 
 	SPI_connect();
 	gates = find_gates(outlook);
 	if (gates != NIL && room > 0)
 		flights = keep_flights(claim_at(gates, room, outlook), context);
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return flights;
 }

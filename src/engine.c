@@ -161,20 +161,20 @@ engine_settings(bool haste)
 }
 
 int
-engine_plan_for_indexes(void)
+plan_for_indexes(void)
 {
 	return engine_settings(false);
 }
 
 /* The same, and no lock of a user's transaction is waited for very long. */
 int
-engine_plan_in_haste(void)
+plan_for_indexes_with_lock_timeout(void)
 {
 	return engine_settings(true);
 }
 
 void
-engine_plan_as_before(int nest)
+plan_settings_restore(int nest)
 {
 	AtEOXact_GUC(true, nest);
 }

@@ -10,7 +10,7 @@
 #include "utils/builtins.h"
 
 #include "alert.h"
-#include "pass.h"
+#include "loop.h"
 
 #define AT_ONCE 100
 
@@ -153,7 +153,7 @@ find_next(void)
 bool
 escalate_due(TimestampTz *next)
 {
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	List *ids = take_due();
 	ListCell *cell;
 
@@ -161,6 +161,6 @@ escalate_due(TimestampTz *next)
 		escalate(*(int64 *) lfirst(cell));
 	/* what is due and not taken is somebody else's at the moment */
 	*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return ids != NIL;
 }

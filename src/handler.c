@@ -273,7 +273,7 @@ handler_attempt(const Handler *handler, Event *event,
 	Call call = {handler, event, afterwards, arg};
 
 	CommandCounterIncrement(); /* it sees what was done before it */
-	return timed_guard(
+	return timed_run(
 		call_body, &call, "the handler",
 		"Register it with deferred => true and let it do less, or raise the time-out.",
 		error);

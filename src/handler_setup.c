@@ -96,7 +96,7 @@ hasten_waiting(Datum name)
 
 	engine_run(&update, &name, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /* Is it registered for these events already?  Within an SPI connection. */
@@ -154,7 +154,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
 	hasten_waiting(values[0]);
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -183,7 +183,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 		handler_missing(TextDatumGetCString(values[0]));
 	record_handler_dropped(DatumGetTextPP(values[0]));
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

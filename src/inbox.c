@@ -47,7 +47,7 @@ store(const Event *event, const char *endpoint, const char *source,
 	{
 		outcome.tries = step_tries(waiting);
 		outcome.due = now;
-		slots_wake();
+		worker_wake_at_commit();
 	}
 	return event_store(event, endpoint, source, &outcome);
 }
@@ -77,7 +77,7 @@ stop_waiting(const char *id, const char *account)
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
-		slots_wake();
+		worker_wake_at_commit();
 	SPI_finish();
 }
 

@@ -5,7 +5,7 @@
  * Which databases there are, pg_database says; whether one has the extension,
  * only a process in it can tell.  So a database that isn't known yet gets its
  * worker, which leaves again where there is nothing for it, and is left alone
- * from then on until somebody says "look" (leave.c, slots_wake).
+ * from then on until somebody says "look" (leave.c, worker_wake_at_commit).
  *
  * Background workers are few (max_worker_processes).  When not all databases
  * can have one they are served in turn: the worker that idles, else the one
@@ -369,7 +369,7 @@ tell_waiting(const Known *known)
 	slots_lock(LW_EXCLUSIVE);
 	slot = slot_find(known->database);
 	if (slot != NULL && slot->pid == 0)
-		slot_tell(slot, "waiting");
+		slot_set_state(slot, "waiting");
 	slots_unlock();
 }
 

@@ -310,7 +310,7 @@ static void
 before_commit(void)
 {
 	if (extension_touched && OidIsValid(get_extension_oid(ENGINE_SCHEMA, true)))
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 static void
@@ -332,14 +332,14 @@ leave_transaction_over(ResourceReleasePhase phase, bool commit, bool top,
 	if (held != NIL)
 		release_all();
 	if (commit && extension_touched)
-		slots_nudge(MyDatabaseId);
+		worker_wake(MyDatabaseId);
 	if (commit && database_changed)
-		slots_nudge_launcher();
+		launcher_wake();
 	extension_touched = database_changed = false;
 }
 
 void
-leave_init(void)
+database_ddl_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = leave_utility;

@@ -10,7 +10,7 @@
 #include "stripe_sync.h"
 
 #include "flight.h"
-#include "pass.h"
+#include "loop.h"
 #include "refused.h"
 
 #define CHORES_EVERY (60 * USECS_PER_SEC)
@@ -146,7 +146,7 @@ mind_the_clock(TimestampTz now)
 /* ---- what the worker and work() call ---- */
 
 void
-pass_setup(const TransactionOwner *owner)
+loop_setup(const TransactionOwner *owner)
 {
 	worker_transaction_setup(owner);
 	closed = false;
@@ -156,7 +156,7 @@ pass_setup(const TransactionOwner *owner)
 
 /* What is due, and when, may be another. */
 void
-pass_reloaded(void)
+loop_settings_changed(void)
 {
 	look_at_all();
 }
@@ -167,7 +167,7 @@ pass_reloaded(void)
  * from Stripe after its key was, so that can wait.
  */
 void
-pass_woken(void)
+loop_woken(void)
 {
 	static const int unhurried[] = {PART_ESCALATION, PART_RECONCILE, PART_WATCH};
 	TimestampTz soon = GetCurrentTimestamp() + USECS_PER_SEC;
@@ -185,7 +185,7 @@ pass_woken(void)
  * dead holder, or made room for more: those are looked for again.
  */
 bool
-pass_turn(TimestampTz *next)
+loop_run_once(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_settle();
@@ -218,7 +218,7 @@ pass_turn(TimestampTz *next)
 
 /* Nothing is claimed or in the air. */
 bool
-pass_idle(void)
+loop_is_idle(void)
 {
 	return sender_idle() && runner_idle();
 }
@@ -228,19 +228,19 @@ pass_idle(void)
  * destination that has something due?  Not beyond *until.
  */
 bool
-pass_awaits(TimestampTz *until)
+loop_has_pending(TimestampTz *until)
 {
 	*until = sender_next();
 	if (paced)
 		*until = Min(*until, parts[PART_CLAIM].next);
 	if (!runner_idle())
 		*until = Min(*until, parts[PART_JOB].next);
-	return paced || !pass_idle();
+	return paced || !loop_is_idle();
 }
 
 /* Begin nothing more, let what is in the air land, for so long, and let go. */
 void
-pass_land(long milliseconds, void (*interrupts)(void))
+loop_drain(long milliseconds, void (*interrupts)(void))
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													milliseconds);
@@ -252,17 +252,17 @@ pass_land(long milliseconds, void (*interrupts)(void))
 	while (!sender_idle() && GetCurrentTimestamp() < until)
 	{
 		interrupts();
-		if (!pass_turn(&next))
+		if (!loop_run_once(&next))
 			(void) http_wait(TimestampDifferenceMilliseconds(
 								 GetCurrentTimestamp(), Min(next, until)),
 							 compat_wait_event("StripeSyncLand"));
 	}
-	pass_finish();
+	loop_release_all();
 }
 
 /* Let go of everything, at once. */
 void
-pass_finish(void)
+loop_release_all(void)
 {
 	runner_drop();
 	sender_drop();

@@ -102,14 +102,14 @@ record_recovery(const Event *event, const char *step)
 	Datum values[] = {CStringGetTextDatum(event->id),
 					  CStringGetTextDatum(event->account),
 					  CStringGetTextDatum(step)};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 
 	SPI_connect();
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
-		slots_wake_other();
+		worker_wake_from_session();
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 }
 
 /* A handler is dropped: nothing of it fails any more.  Within SPI. */
@@ -126,7 +126,7 @@ record_handler_dropped(text *handler)
 
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /*
@@ -152,7 +152,7 @@ record_is_failing(const char *step, const char *sqlstate,
 		{TEXTOID}};
 	const char *texts[] = {step, sqlstate, event_type, account};
 	Datum values[lengthof(texts)];
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	bool found;
 
 	for (int i = 0; i < (sqlstate ? lengthof(texts) : 1); i++)
@@ -161,7 +161,7 @@ record_is_failing(const char *step, const char *sqlstate,
 	engine_run(sqlstate ? &of_group : &of_step, values, NULL, SPI_OK_SELECT);
 	found = SPI_processed > 0;
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }
 

@@ -120,9 +120,9 @@ recovered_tell(void)
 
 	if (!has_recovered())
 		return false;
-	nest = engine_plan_for_indexes();
+	nest = plan_for_indexes();
 	groups = take_recovered();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	foreach(cell, groups)
 	{
 		Recovered *group = lfirst(cell);
@@ -152,14 +152,14 @@ reading_is_told(const char *group, const char *object_type)
 		{TEXTOID, TEXTOID}};
 	Datum values[] = {CStringGetTextDatum(group),
 					  CStringGetTextDatum(object_type)};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	bool found;
 
 	SPI_connect();
 	engine_run(&select, values, NULL, SPI_OK_SELECT);
 	found = SPI_processed > 0;
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }
 

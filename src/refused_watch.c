@@ -238,7 +238,7 @@ forget(void)
 void
 refusals_judge(void)
 {
-	if (!guard_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
+	if (!outbound_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
 		return;
 	end_troubles();
 	if (alert_wanted(REFUSED))

@@ -191,7 +191,7 @@ void
 refusals_write(void)
 {
 	/* in a copy it would be in the way of the restore of what was dumped */
-	if (guard_is_original() && advisory_try_lock(ADVISORY_REFUSALS, 0))
+	if (outbound_is_original() && advisory_try_lock(ADVISORY_REFUSALS, 0))
 		write_all();
 }
 
@@ -249,7 +249,7 @@ refusal_write_now(const RefusalNote *note)
 	TimestampTz logged_at;
 	ErrorData *error;
 
-	if (XactReadOnly || RecoveryInProgress() || !guard_is_original())
+	if (XactReadOnly || RecoveryInProgress() || !outbound_is_original())
 		return true;
 	look(note, &last_at, &logged_at);
 	if (is_recent(last_at, now, WRITE_EVERY) ||

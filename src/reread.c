@@ -46,7 +46,7 @@ reread_ask(const CatalogType *type, const char *id, const char *account,
 	SPI_connect();
 	engine_run(&ask, values, NULL, SPI_OK_INSERT);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* It must be as of what comes after the second of an event. */
@@ -90,7 +90,7 @@ reread_put_off(const CatalogType *type, const char *id, const char *account,
 	SPI_connect();
 	engine_run(&put_off, values, NULL, SPI_OK_INSERT);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /*

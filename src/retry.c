@@ -14,7 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "pass.h"
+#include "loop.h"
 
 /* An event of which something is due, with its attempt counted. */
 typedef struct Claim
@@ -61,7 +61,7 @@ find_due(Claim *claim)
 		"SELECT id, account FROM stripe_sync.event"
 		" WHERE next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
 		" ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	bool found;
 
 	SPI_connect();
@@ -78,7 +78,7 @@ find_due(Claim *claim)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }
 
@@ -115,7 +115,7 @@ find_next(void)
 		"SELECT next_attempt_at FROM stripe_sync.event"
 		" WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1"};
 	TimestampTz next = DT_NOEND;
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
@@ -123,7 +123,7 @@ find_next(void)
 		next = DatumGetTimestampTz(SPI_getbinval(
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return next;
 }
 

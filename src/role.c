@@ -249,5 +249,5 @@ role_init(void)
 	RegisterSubXactCallback(subtransaction_end, NULL);
 	deferred_init();
 	leftover_init();
-	guard_scope_init();
+	scope_guard_init();
 }

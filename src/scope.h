@@ -66,7 +66,7 @@ extern void deferred_fire(void);
 extern void deferred_init(void);
 
 /* ---- in scope_guard.c ---- */
-extern void guard_scope_init(void);
+extern void scope_guard_init(void);
 
 /* ---- in scope_leftover.c ---- */
 extern void leftover_hide_cursors(void);

@@ -160,7 +160,7 @@ scope_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 }
 
 void
-guard_scope_init(void)
+scope_guard_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = scope_utility;

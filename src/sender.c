@@ -15,7 +15,7 @@
 #include <openssl/crypto.h>
 
 #include "flight.h"
-#include "pass.h"
+#include "loop.h"
 
 #define AHEAD		 4 /* claims are up to so many times the connections */
 #define SHARE		 4 /* of the connections a destination may have a quarter */
@@ -111,7 +111,7 @@ free_all(dlist_head *head)
 
 /* ---- sending ---- */
 
-static void flight_landed(HttpAnswer *answer);
+static void request_completed(HttpAnswer *answer);
 
 /* It comes back without having been sent. */
 static void
@@ -149,7 +149,7 @@ dispatch(Flight *flight)
 	}
 	initStringInfo(&body);
 	initStringInfo(&header);
-	request.landed = flight_landed;
+	request.completed = request_completed;
 	refusal = flight_request(flight, &request, &body, &header);
 	if (refusal != NULL)
 	{
@@ -222,7 +222,7 @@ forbids_more(const Flight *flight)
 
 /* Its answer has come, or won't. */
 static void
-flight_landed(HttpAnswer *answer)
+request_completed(HttpAnswer *answer)
 {
 	Flight *flight = answer->owner;
 
@@ -346,7 +346,7 @@ sender_settle(void)
 static bool
 may_send(void)
 {
-	return guard_lets("slack");
+	return outbound_allowed("slack");
 }
 
 /* What was claimed is ours once that is committed. */
@@ -440,7 +440,7 @@ sender_drop(void)
 		settle_one_by_one();
 	if (sender_idle())
 		return;
-	http_abandon(flight_landed);
+	http_abandon(request_completed);
 	worker_begin();
 	/* what then stays leased lapses with this process */
 	if (!subtransaction_run(release_body, NULL, subtransaction_excuse_all,

@@ -322,7 +322,7 @@ tell_destination(const Flight *flight)
 void
 outbox_settle(List *flights)
 {
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 	ListCell *cell;
 
 	SPI_connect();
@@ -333,6 +333,6 @@ outbox_settle(List *flights)
 	foreach(cell, flights)
 		tell_destination(lfirst(cell));
 	SPI_finish();
-	slots_wake_other(); /* who waits for its next try, or its thread's turn? */
-	engine_plan_as_before(nest);
+	worker_wake_from_session(); /* who waits for its next try, or its thread's turn? */
+	plan_settings_restore(nest);
 }

@@ -86,7 +86,7 @@ slot_make(Oid database)
 	{
 		memset(slot, 0, sizeof(*slot));
 		slot->database = database;
-		slot_tell(slot, "starting");
+		slot_set_state(slot, "starting");
 	}
 	return slot;
 }
@@ -99,7 +99,7 @@ slot_free(Slot *slot)
 }
 
 void
-slot_tell(Slot *slot, const char *state)
+slot_set_state(Slot *slot, const char *state)
 {
 	if (strcmp(slot->state, state) == 0)
 		return;
@@ -127,7 +127,7 @@ slot_wake(Slot *slot)
 }
 
 void
-slots_wake_launcher(void)
+launcher_set_latch(void)
 {
 	if (table->launcher_latch != NULL)
 		SetLatch(table->launcher_latch);
@@ -166,8 +166,8 @@ slot_detach(int code, Datum arg)
 	worker_slot->pid = 0;
 	worker_slot->latch = NULL;
 	worker_slot->wanted |= worker_slot->woken; /* too late for us */
-	slot_tell(worker_slot, "waiting");
-	slots_wake_launcher();
+	slot_set_state(worker_slot, "waiting");
+	launcher_set_latch();
 	slots_unlock();
 	ConditionVariableBroadcast(&table->left);
 }
@@ -206,7 +206,7 @@ slot_attach(Oid database)
 		slot->absent = slot->dismissed = false;
 		slot->next_due = 0;
 		slot->attached = GetCurrentTimestamp();
-		slot_tell(slot, "starting");
+		slot_set_state(slot, "starting");
 		worker_slot = slot;
 	}
 	slots_unlock();
@@ -217,18 +217,18 @@ slot_attach(Oid database)
 
 /* What the worker does, for the view; nothing in other processes. */
 void
-slots_report(const char *state)
+worker_report_state(const char *state)
 {
 	/* nobody else writes it while we are here */
 	if (worker_slot == NULL || strcmp(worker_slot->state, state) == 0)
 		return;
 	slots_lock(LW_EXCLUSIVE);
-	slot_tell(worker_slot, state);
+	slot_set_state(worker_slot, state);
 	slots_unlock();
 }
 
 bool
-slots_is_worker(void)
+process_is_worker(void)
 {
 	return worker_slot != NULL;
 }
@@ -237,17 +237,17 @@ slots_is_worker(void)
 
 /* When this transaction commits, its database's worker has something to do. */
 void
-slots_wake(void)
+worker_wake_at_commit(void)
 {
 	wake_at_commit = table != NULL;
 }
 
 /* The same for what the worker does as well, and then knows of. */
 void
-slots_wake_other(void)
+worker_wake_from_session(void)
 {
 	if (worker_slot == NULL)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /* The extension is in a database that has no worker: see to it. */
@@ -263,7 +263,7 @@ look_again(Oid database)
 		slot_wake(slot);
 		slot->look = slot->wanted = true;
 	}
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 
@@ -312,7 +312,7 @@ slots_transaction_over(ResourceReleasePhase phase, bool commit, bool top,
 
 /* Its extension may have gone: let the worker look around, if there is one. */
 void
-slots_nudge(Oid database)
+worker_wake(Oid database)
 {
 	Slot *slot;
 
@@ -325,10 +325,10 @@ slots_nudge(Oid database)
 
 /* There may be a database more, or less. */
 void
-slots_nudge_launcher(void)
+launcher_wake(void)
 {
 	slots_lock(LW_SHARED);
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 
@@ -357,7 +357,7 @@ slot_release(Oid database)
 	slot = slot_find(database);
 	if (slot != NULL && slot->holds > 0)
 		slot->holds--;
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 

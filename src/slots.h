@@ -65,17 +65,17 @@ extern Slot *slot_find(Oid database);
 extern Slot *slot_make(Oid database); /* NULL: all are in use */
 extern Slot *slot_at(int index);
 extern void slot_free(Slot *slot);
-extern void slot_tell(Slot *slot, const char *state);
+extern void slot_set_state(Slot *slot, const char *state);
 extern void slot_ask_to_leave(Slot *slot);
-extern void slots_wake_launcher(void);
+extern void launcher_set_latch(void);
 
 /* the launcher's, the worker's */
 extern void slots_attach_launcher(void);
 extern Slot *slot_attach(Oid database); /* NULL: not wanted here */
 
 /* sessions' */
-extern void slots_nudge(Oid database);
-extern void slots_nudge_launcher(void);
+extern void worker_wake(Oid database);
+extern void launcher_wake(void);
 extern void slot_hold(Oid database);
 extern void slot_release(Oid database);
 extern bool slot_wait_empty(Oid database, long milliseconds);

@@ -18,13 +18,13 @@ is_slack(const char *what)
 static bool
 find_guard(Standstill *standstill)
 {
-	OutboundState state = guard_state();
+	OutboundState state = outbound_state();
 
 	if (state == OUTBOUND_ON || state == OUTBOUND_UNNOTED)
 		return false;
 	standstill->reason = psprintf("nothing is sent from this database: %s",
-								  guard_reason(state));
-	standstill->hint = guard_remedy(state);
+								  outbound_reason(state));
+	standstill->hint = outbound_remedy(state);
 	standstill->work_helps = false;
 	return true;
 }
@@ -32,7 +32,7 @@ find_guard(Standstill *standstill)
 static bool
 find_pause(const char *what, Standstill *standstill)
 {
-	if (!guard_paused(what))
+	if (!outbound_paused(what))
 		return false;
 	standstill->reason = is_slack(what) ? "messages to Slack are paused"
 										: "requests to Stripe are paused";
@@ -67,13 +67,13 @@ standstill_find(const char *what, Standstill *standstill)
 		   find_no_worker(what, standstill);
 }
 
-/* For a call that has told of a copy, by guard_note(), already. */
+/* For a call that has told of a copy, by outbound_note_identity(), already. */
 void
 standstill_note(const char *what)
 {
 	Standstill standstill;
 
-	if ((guard_state() == OUTBOUND_OFF && find_guard(&standstill)) ||
+	if ((outbound_state() == OUTBOUND_OFF && find_guard(&standstill)) ||
 		find_pause(what, &standstill) || find_no_worker(what, &standstill))
 		ereport(NOTICE, (errmsg("%s", standstill.reason),
 						 errhint("%s", standstill.hint)));

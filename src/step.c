@@ -386,5 +386,5 @@ step_settle(const StepRun *run, const char *status, int attempts)
 		event_is_damaged(run->event);
 	SPI_finish();
 	if (is_due)
-		slots_wake();
+		worker_wake_at_commit();
 }

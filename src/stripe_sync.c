@@ -29,8 +29,8 @@ _PG_init(void)
 	{
 		slots_init();
 		refusals_init();
-		guard_init();
+		outbound_init();
 		launcher_init();
-		leave_init();
+		database_ddl_init();
 	}
 }

@@ -120,9 +120,9 @@ extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 extern char *engine_clip(const char *text, int most);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
-extern int engine_plan_for_indexes(void);
-extern int engine_plan_in_haste(void);
-extern void engine_plan_as_before(int nest);
+extern int plan_for_indexes(void);
+extern int plan_for_indexes_with_lock_timeout(void);
+extern void plan_settings_restore(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,
 							   Relation *relation, Snapshot *snapshot);
@@ -452,8 +452,8 @@ extern Datum step_names(List *steps);
 extern Datum step_tries(List *steps);
 
 /* ---- in timed.c ---- */
-extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
-						const char *hint, ErrorData **error);
+extern bool timed_run(void (*body)(void *), void *arg, const char *what,
+					  const char *hint, ErrorData **error);
 extern void timed_check(void);
 
 /* ---- in record.c: what failed of an event, which handlers ran ---- */
@@ -636,15 +636,15 @@ typedef enum OutboundState
 	OUTBOUND_UNNOTED   /* nothing was ever set up */
 } OutboundState;
 
-extern void guard_note(void); /* every set-up call */
-extern OutboundState guard_state(void);
-extern bool guard_is_original(void);
-extern const char *guard_reason(OutboundState state);
-extern const char *guard_remedy(OutboundState state);
-extern void guard_warn(OutboundState state);
-extern bool guard_paused(const char *what);
-extern bool guard_lets(const char *what);
-extern void guard_init(void); /* in the postmaster */
+extern void outbound_note_identity(void); /* every set-up call */
+extern OutboundState outbound_state(void);
+extern bool outbound_is_original(void);
+extern const char *outbound_reason(OutboundState state);
+extern const char *outbound_remedy(OutboundState state);
+extern void outbound_warn(OutboundState state);
+extern bool outbound_paused(const char *what);
+extern bool outbound_allowed(const char *what);
+extern void outbound_init(void); /* in the postmaster */
 
 /* ---- in journal.c: what was set, switched and stopped, and by whom ---- */
 extern void journal_note(const char *what, const char *ref, const char *detail);
@@ -654,10 +654,10 @@ extern void journal_count(const char *what, const char *ref, const char *detail)
 
 /* ---- in slots.c: what the workers share in memory ---- */
 extern void slots_init(void);
-extern bool slots_is_worker(void);
-extern void slots_wake(void);		/* when this transaction commits */
-extern void slots_wake_other(void); /* unless this is the worker */
-extern void slots_report(const char *state);
+extern bool process_is_worker(void);
+extern void worker_wake_at_commit(void);	/* when this transaction commits */
+extern void worker_wake_from_session(void); /* unless this is the worker */
+extern void worker_report_state(const char *state);
 
 /* ---- in standstill.c: what keeps work from being done by itself ---- */
 typedef struct Standstill
@@ -671,14 +671,14 @@ extern bool standstill_find(const char *what, Standstill *standstill);
 extern void standstill_note(const char *what);
 
 /* ---- in pass.c: the worker's work, wherever it runs ---- */
-extern void pass_setup(const TransactionOwner *owner);
-extern void pass_woken(void);			  /* something was committed */
-extern void pass_reloaded(void);		  /* settings are others */
-extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
-extern bool pass_awaits(TimestampTz *until);
-extern bool pass_idle(void); /* nothing in flight */
-extern void pass_land(long milliseconds, void (*interrupts)(void));
-extern void pass_finish(void); /* let go of what is claimed */
+extern void loop_setup(const TransactionOwner *owner);
+extern void loop_woken(void);				  /* something was committed */
+extern void loop_settings_changed(void);	  /* settings are others */
+extern bool loop_run_once(TimestampTz *next); /* false: nothing until next */
+extern bool loop_has_pending(TimestampTz *until);
+extern bool loop_is_idle(void); /* nothing in flight */
+extern void loop_drain(long milliseconds, void (*interrupts)(void));
+extern void loop_release_all(void); /* let go of what is claimed */
 
 /* ---- in silence.c, prune.c: what falls due by the clock ---- */
 extern void silence_check(void);
@@ -686,6 +686,6 @@ extern int64 prune_some(const Interval *before);
 
 /* ---- in launcher.c, worker.c, leave.c ---- */
 extern void launcher_init(void);
-extern void leave_init(void);
+extern void database_ddl_init(void);
 
 #endif /* STRIPE_SYNC_H */

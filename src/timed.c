@@ -106,8 +106,8 @@ explain(ErrorData *error, const char *what, const char *hint)
  * of what takes longer.
  */
 bool
-timed_guard(void (*body)(void *), void *arg, const char *what, const char *hint,
-			ErrorData **error)
+timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
+		  ErrorData **error)
 {
 	volatile bool done = false;
 

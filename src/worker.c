@@ -3,7 +3,7 @@
  *		The background process of one database: takes turns at what is due,
  *		and sleeps between them.
  *
- * It sleeps on its latch, which a commit sets (slots_wake), until the next
+ * It sleeps on its latch, which a commit sets (worker_wake_at_commit), until the next
  * thing falls due, 60 seconds at the most.  No transaction is open then.  What
  * fails in a turn is logged and never ends the process.
  */
@@ -26,7 +26,7 @@
 #include "utils/wait_event.h"
 
 #include "http.h"
-#include "pass.h"
+#include "loop.h"
 #include "slots.h"
 
 #define NAP			 60000 /* ms: what wakes nobody is found by then */
@@ -142,7 +142,7 @@ say_inactive(OutboundState state)
 		ereport(
 			LOG,
 			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
-					get_database_name(MyDatabaseId), guard_reason(state)),
+					get_database_name(MyDatabaseId), outbound_reason(state)),
 			 errhint("If it should send, call stripe_sync.activate() in it.")));
 }
 
@@ -208,8 +208,8 @@ refused_state(void)
 static const char *
 state_of(OutboundState state)
 {
-	bool slack = guard_paused("slack");
-	bool stripe = guard_paused("stripe");
+	bool slack = outbound_paused("slack");
+	bool stripe = outbound_paused("stripe");
 
 	switch (state)
 	{
@@ -242,9 +242,9 @@ look_around(void)
 		look_at_level();
 	if (here && fits)
 	{
-		OutboundState state = guard_state();
+		OutboundState state = outbound_state();
 
-		is_copy = !guard_is_original();
+		is_copy = !outbound_is_original();
 		idle_state = state_of(state);
 		say_inactive(state);
 	}
@@ -280,12 +280,12 @@ mind_interrupts(void)
 static void
 leave_in_peace(TimestampTz next)
 {
-	slots_report("leaving");
+	worker_report_state("leaving");
 	slot->dismissed = true;
 	if (fits && !slot->in_turn)
 		note_of_worker("worker.left", NULL, "it was asked to make way");
 	if (fits)
-		pass_land(LEAVE_WITHIN, mind_interrupts);
+		loop_drain(LEAVE_WITHIN, mind_interrupts);
 	slot->next_due = next;
 	(void) pgstat_report_stat(true);
 	ereport(DEBUG1,
@@ -326,7 +326,7 @@ reload_config(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		slot->woken = true;
-		pass_reloaded();
+		loop_settings_changed();
 	}
 }
 
@@ -344,7 +344,7 @@ look_if_woken(void)
 		return;
 	slot->woken = false; /* before looking: who commits later wakes again */
 	looked_at = now;
-	pass_woken();
+	loop_woken();
 }
 
 /* Do all that is due; the time of what is due next. */
@@ -358,7 +358,7 @@ take_turns(void)
 	reload_config();
 	if (!look_around())
 		leave_as_absent();
-	if (!fits && !pass_idle())
+	if (!fits && !loop_is_idle())
 		leave_as_unfit();
 	if (fits)
 		note_start();
@@ -366,10 +366,10 @@ take_turns(void)
 	while (more && !slot->leave)
 	{
 		look_if_woken();
-		slots_report("working");
+		worker_report_state("working");
 		pgstat_report_activity(STATE_RUNNING, "stripe_sync: working");
 		next = DT_NOEND;
-		more = pass_turn(&next);
+		more = loop_run_once(&next);
 		MemoryContextSwitchTo(turn_memory);
 		MemoryContextReset(turn_memory);
 		mind_interrupts();
@@ -439,7 +439,7 @@ take_guarded_turns(bool *failed)
 static void
 report_idle(const char *state)
 {
-	slots_report(state);
+	worker_report_state(state);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
 }
@@ -539,11 +539,11 @@ stripe_sync_worker_main(Datum arg)
 		leave_as_absent();
 	slots_lock(LW_EXCLUSIVE);
 	slot->present = true;
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 	ereport(DEBUG1,
 			(errmsg("stripe_sync worker of database %u starts", MyDatabaseId)));
-	pass_setup(&owner);
+	loop_setup(&owner);
 	for (;;)
 	{
 		bool failed;

@@ -2,8 +2,8 @@
  * pass.h
  *		Transactions of the worker's work, whoever does it.
  */
-#ifndef STRIPE_SYNC_PASS_H
-#define STRIPE_SYNC_PASS_H
+#ifndef STRIPE_SYNC_LOOP_H
+#define STRIPE_SYNC_LOOP_H
 
 #include "stripe_sync.h"
 
@@ -34,4 +34,4 @@ extern void runner_reclaim(void);
 extern bool reconcile_schedule(TimestampTz *next);
 extern bool watch_schedule(TimestampTz *next);
 
-#endif /* STRIPE_SYNC_PASS_H */
+#endif /* STRIPE_SYNC_LOOP_H */
