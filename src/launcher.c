@@ -167,10 +167,10 @@ note_end(Known *known, const Slot *slot, TimestampTz now)
 	pfree(known->handle);
 	known->handle = NULL;
 	known->served = now;
-	known->crowded = slot != NULL && slot->in_turn;
+	known->crowded = slot != NULL && slot->for_other;
 	known->next_due = slot != NULL ? slot->next_due : 0;
 	known->not_before = 0;
-	if ((slot != NULL && (slot->leave || slot->absent || slot->dismissed)) ||
+	if ((slot != NULL && (slot->leave || slot->absent || slot->orderly)) ||
 		lived(known, now) >= SHORT_LIFE)
 		known->deaths = 0;
 	else if (++known->deaths > 1)
@@ -190,9 +190,9 @@ read_slot(Known *known, Slot *slot)
 	}
 	known->present = slot->present;
 	known->wanted = slot->wanted;
-	if (slot->look)
+	if (slot->check)
 	{
-		slot->look = false;
+		slot->check = false;
 		known->absent = false;
 	}
 }
@@ -332,7 +332,7 @@ make_room(TimestampTz now)
 	}
 	if (victim != NULL)
 	{
-		victim->in_turn = true;
+		victim->for_other = true;
 		slot_ask_to_leave(victim);
 	}
 	slots_unlock();

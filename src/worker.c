@@ -105,12 +105,12 @@ note_start(void)
 	if (noted || is_copy)
 		return;
 	noted = true;
-	if (slot->past == PAST_DIED)
+	if (slot->last_end == END_BY_FAILURE)
 		note_of_worker("worker.failed", NULL,
 					   "its process ended: see the server's log");
-	if (slot->past == PAST_STOPPED)
+	if (slot->last_end == END_BY_SIGNAL)
 		note_of_worker("worker.left", NULL, "a signal told it to end");
-	if (slot->past != PAST_IN_TURN)
+	if (slot->last_end != END_FOR_OTHER)
 		note_of_worker("worker.started", NULL, NULL);
 }
 
@@ -135,10 +135,10 @@ say_inactive(OutboundState state)
 	bool told;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->told;
-	slot->told = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
+	told = slot->logged_inactive;
+	slot->logged_inactive = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
 	slots_unlock();
-	if (slot->told && !told)
+	if (slot->logged_inactive && !told)
 		ereport(
 			LOG,
 			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
@@ -153,8 +153,8 @@ say_unfit(const Refusal *refusal)
 	bool told;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->told_unfit;
-	slot->told_unfit = !fits;
+	told = slot->logged_unfit;
+	slot->logged_unfit = !fits;
 	slots_unlock();
 	if (!fits && !told)
 		ereport(LOG, (errmsg("stripe_sync does nothing in database \"%s\": %s",
@@ -281,8 +281,8 @@ static void
 leave_in_peace(TimestampTz next)
 {
 	worker_report_state("leaving");
-	slot->dismissed = true;
-	if (fits && !slot->in_turn)
+	slot->orderly = true;
+	if (fits && !slot->for_other)
 		note_of_worker("worker.left", NULL, "it was asked to make way");
 	if (fits)
 		loop_drain(LEAVE_WITHIN, mind_interrupts);
@@ -301,7 +301,7 @@ leave_in_peace(TimestampTz next)
 static void
 leave_as_unfit(void)
 {
-	slot->dismissed = true;
+	slot->orderly = true;
 	proc_exit(0);
 }
 
@@ -511,7 +511,7 @@ static void
 worker_die(SIGNAL_ARGS)
 {
 	if (slot != NULL)
-		slot->dismissed = true;
+		slot->orderly = true;
 	die(COMPAT_SIGNAL_ARGS);
 }
 
