@@ -116,10 +116,10 @@ static const char *
 type_hint(const Nearest *nearest)
 {
 	if (strchr(nearest->wanted, ',') != NULL)
-		return "Name one type, or a pattern: 'invoice.*'. For several, make several.";
+		return "Specify one type, or a pattern such as 'invoice.*'. Use a separate call for each type.";
 	if (nearest->name != NULL)
 		return psprintf("Did you mean \"%s\"?", nearest->name);
-	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 shows those of Stripe's that are known.";
+	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 lists the known types of Stripe.";
 }
 
 /* Report types that are never stored in the inbox, and so only alerts see. */
@@ -131,7 +131,7 @@ remark_alert_only(const char *type)
 		return false;
 	ereport(NOTICE,
 			(errmsg("events of type \"%s\" are never in the inbox", type),
-			 errhint("They are for alerts: stripe_sync.add_alert().")));
+			 errhint("Only alerts receive them: see stripe_sync.add_alert().")));
 	return true;
 }
 

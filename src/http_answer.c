@@ -69,7 +69,7 @@ answer_fail(AnswerReader *reader, HttpFault fault, const char *trouble)
 static void
 fail_too_large(AnswerReader *reader)
 {
-	answer_fail(reader, HTTP_TOO_LARGE, "the answer is larger than is read");
+	answer_fail(reader, HTTP_TOO_LARGE, "the response is too large");
 }
 
 static bool

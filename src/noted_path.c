@@ -254,13 +254,13 @@ raise_untrusted_schema(const NotedPath *path, Oid role, const char *schema,
 			 GetUserNameFromId(owner_of_schema(schema), true)),
 		 before != NULL
 			 ? errdetail(
-				   "It belonged to \"%s\" when the path was noted, and what is found in it runs with the rights of \"%s\".",
+				   "It belonged to \"%s\" when the search_path was stored. Objects in it would be used with the rights of \"%s\".",
 				   before, runs_as)
 			 : errdetail(
-				   "No owner of it was noted, and what is found in it runs with the rights of \"%s\".",
+				   "No owner was stored with the search_path. Objects in it would be used with the rights of \"%s\".",
 				   runs_as),
 		 errhint(
-			 "Run ALTER SCHEMA %s RENAME TO %s, or ALTER SCHEMA %s OWNER TO %s. Or SET search_path to schemas that \"%s\" may trust, and call %s again.",
+			 "Run ALTER SCHEMA %s RENAME TO %s, or ALTER SCHEMA %s OWNER TO %s. Or set search_path to schemas that \"%s\" can trust, and call %s again.",
 			 name, quote_identifier(psprintf("%s_other", schema)), name,
 			 quote_identifier(before != NULL ? before : runs_as), runs_as,
 			 path->renewal)));

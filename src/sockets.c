@@ -55,7 +55,7 @@ epoll_make(void)
 		ReleaseExternalFD();
 		errno = why;
 		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not watch connections: %m")));
+						errmsg("could not create epoll descriptor: %m")));
 	}
 }
 

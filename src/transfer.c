@@ -30,8 +30,8 @@ static const struct
 	{CURLE_SEND_ERROR, HTTP_CONNECTION, NULL},
 	{CURLE_RECV_ERROR, HTTP_CONNECTION, NULL},
 	{CURLE_ABORTED_BY_CALLBACK, HTTP_CONNECTION,
-	 "the connection was closed before an answer came"},
-	{CURLE_UNSUPPORTED_PROTOCOL, HTTP_CONNECTION, "the answer is not HTTP"},
+	 "the connection was closed before a response arrived"},
+	{CURLE_UNSUPPORTED_PROTOCOL, HTTP_CONNECTION, "the response is not HTTP"},
 	{CURLE_SSL_CONNECT_ERROR, HTTP_TLS, NULL},
 	{CURLE_PEER_FAILED_VERIFICATION, HTTP_TLS, NULL},
 	{CURLE_SSL_CACERT_BADFILE, HTTP_TLS, NULL},
@@ -56,7 +56,7 @@ socket_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 	if (transfer->plain && !address_is_loopback(&address->addr))
 	{
 		answer_fail(&transfer->reader, HTTP_REFUSED,
-					"plain http is for loopback alone");
+					"plain http is allowed only to loopback addresses");
 		return CURL_SOCKET_BAD;
 	}
 	return socket_make(address->family, address->socktype, address->protocol);

@@ -161,7 +161,7 @@ audience_refusal(const UrlParts *parts, HttpAudience audience)
 			break;
 		case HTTP_FROM_OUTSIDE:
 			if (host_is_local(parts->part[URL_HOST]))
-				return "Stripe cannot reach this host from outside. For development: stripe listen --forward-to that URL, and add_endpoint() with the secret that it prints.";
+				return "Stripe cannot reach this host. For development, run stripe listen --forward-to with this URL, and call add_endpoint() with the secret that it prints.";
 			break;
 	}
 	return NULL;
@@ -176,10 +176,10 @@ parts_refusal(const UrlParts *parts, HttpAudience audience)
 			!guc_allow_plain_http)
 			return "It does not begin with https://.";
 		if (!host_is_loopback(parts->part[URL_HOST]))
-			return "Plain http is for loopback alone.";
+			return "Plain http is allowed only to loopback addresses.";
 	}
 	if (parts->part[URL_USER] != NULL || parts->part[URL_PASSWORD] != NULL)
-		return "It holds a user's name or password.";
+		return "It contains a user name or a password.";
 	if (parts->part[URL_FRAGMENT] != NULL)
 		return "It has a fragment (#...).";
 	return audience_refusal(parts, audience);
@@ -194,7 +194,7 @@ http_refusal(const char *url, HttpAudience audience)
 	if (strlen(url) > MAX_URL)
 		return psprintf("It is longer than %d bytes.", MAX_URL);
 	if (!is_printable(url) || strchr(url, ' ') != NULL)
-		return pstrdup("It holds spaces or control characters.");
+		return pstrdup("It contains spaces or control characters.");
 	refusal = url_read(url, &parts) ? parts_refusal(&parts, audience)
 									: "It is not a URL.";
 	url_free(&parts);
@@ -207,12 +207,12 @@ request_refusal(const HttpRequest *request)
 {
 	if (strncasecmp(request->url, "https://", 8) != 0 &&
 		(!guc_allow_plain_http || strncasecmp(request->url, "http://", 7) != 0))
-		return "only https may be called";
+		return "only https URLs are allowed";
 	if (strcmp(request->method, "POST") != 0 &&
 		strcmp(request->method, "GET") != 0)
-		return "only POST and GET are made";
+		return "only POST and GET are supported";
 	for (int i = 0; i < HTTP_MAX_HEADERS && request->headers[i] != NULL; i++)
 		if (!is_printable(request->headers[i]))
-			return "a header has control characters";
+			return "a header contains control characters";
 	return NULL;
 }
