@@ -1,10 +1,10 @@
 /*
  * url.c
- *		Which URLs may be called, and which requests are made.
+ *		Which URLs and requests are allowed.
  *
- * A URL is taken apart by libcurl itself (http.c), so that what is judged here
- * is what will be called.  No reason given quotes the URL: its path may be a
- * secret, and a secret may have been given in place of it.
+ * A URL is parsed by libcurl (http.c), so that the parts checked here are those
+ * that it will use.  No message quotes the URL: its path may be a secret, or a
+ * secret may have been given in its place.
  */
 #include "stripe_sync.h"
 
@@ -17,7 +17,7 @@
 
 #define MAX_URL 2000
 
-/* A line's end in a header would begin another one. */
+/* A line break in a header would begin another header. */
 static bool
 is_printable(const char *text)
 {
@@ -59,7 +59,7 @@ v4_is_private(const char *host)
 		   bits >> 16 == 0xc0a8 || bits >> 16 == 0xa9fe;
 }
 
-/* Is it known only on this machine, or in this network? */
+/* Can only this machine or this network reach the host? */
 static bool
 host_is_local(const char *host)
 {
@@ -83,7 +83,7 @@ address_is_loopback(const struct sockaddr *address)
 		   IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
-/* One "host" or "host:port", blanks around it. */
+/* Does an entry, "host" or "host:port" with optional blanks, match the URL? */
 static bool
 host_fits(const char *entry, size_t length, const UrlParts *parts)
 {
@@ -201,7 +201,7 @@ http_refusal(const char *url, HttpAudience audience)
 	return refusal == NULL ? NULL : pstrdup(refusal);
 }
 
-/* What http_start() must not hand to libcurl, whoever asks for it. */
+/* Why http_start() refuses a request, NULL: it doesn't. */
 const char *
 request_refusal(const HttpRequest *request)
 {
