@@ -1,6 +1,6 @@
 /*
- * pass.h
- *		Transactions of the worker's work, whoever does it.
+ * loop.h
+ *		Tasks that the loop of the worker and of CALL work() runs.
  */
 #ifndef STRIPE_SYNC_LOOP_H
 #define STRIPE_SYNC_LOOP_H
