@@ -1,7 +1,7 @@
 /*
  * guc.c
- *		Settings.  All are the server's: whoever may only ingest can't change
- *		what becomes of an event.
+ *		Settings.  All are superuser-only, so that a role that may only receive
+ *		events can't change how they are processed.
  */
 #include "stripe_sync.h"
 
@@ -33,7 +33,10 @@ char *guc_ca_file;
 bool guc_outbound = true;
 bool guc_allow_plain_http = false;
 
-/* Stripe lists events for 30 days: one forgotten earlier would seem missing. */
+/*
+ * Stripe lists events for 30 days.  If one were deleted earlier, reconcile would
+ * store it again as missing.
+ */
 static bool
 check_retention(int *minutes, void **extra, GucSource source)
 {
@@ -44,7 +47,7 @@ check_retention(int *minutes, void **extra, GucSource source)
 	return false;
 }
 
-/* It becomes a header's value. */
+/* The value of a request header, so it must not contain a line break. */
 static bool
 check_api_version(char **version, void **extra, GucSource source)
 {
