@@ -115,7 +115,7 @@ journal_start(void)
 		journal_worker("worker.failed", NULL,
 					   "its process ended: see the server's log");
 	if (slot->last_end == END_BY_SIGNAL)
-		journal_worker("worker.left", NULL, "a signal told it to end");
+		journal_worker("worker.left", NULL, "it was terminated by a signal");
 	if (slot->last_end != END_FOR_OTHER)
 		journal_worker("worker.started", NULL, NULL);
 }
@@ -141,13 +141,13 @@ extension_is_here(void)
 static void
 log_inactive(OutboundState state)
 {
-	bool told;
+	bool logged;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->logged_inactive;
+	logged = slot->logged_inactive;
 	slot->logged_inactive = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
 	slots_unlock();
-	if (slot->logged_inactive && !told)
+	if (slot->logged_inactive && !logged)
 		ereport(
 			LOG,
 			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
@@ -159,13 +159,13 @@ log_inactive(OutboundState state)
 static void
 log_mismatch(const Refusal *refusal)
 {
-	bool told;
+	bool logged;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->logged_unfit;
+	logged = slot->logged_unfit;
 	slot->logged_unfit = !fits;
 	slots_unlock();
-	if (!fits && !told)
+	if (!fits && !logged)
 		ereport(LOG, (errmsg("stripe_sync does nothing in database \"%s\": %s",
 							 get_database_name(MyDatabaseId), refusal->message),
 					  errhint("%s", refusal->hint)));
