@@ -96,7 +96,7 @@ resume_job(int64 job)
 	(void) statement_exec(&new_tables, ARGS(arg_int8(job)));
 	(void) statement_exec(&dependent, ARGS(arg_int8(job)));
 	(void) statement_exec(&record, ARGS(arg_int8(job)));
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* Returns 0 if another session has just created the same job. */
@@ -108,7 +108,7 @@ create_backfill_job(const Jsonb *arguments)
 		" VALUES ('backfill', $1) ON CONFLICT DO NOTHING RETURNING id"};
 	int64 job = statement_int8(0, &insert, ARGS(arg_jsonb(arguments)));
 
-	slots_wake();
+	worker_wake_at_commit();
 	if (job != 0)
 		job_note_created(job, "backfill");
 	return job;
@@ -160,7 +160,7 @@ ENGINE_FUNCTION(stripe_sync_backfill)
 	scope = role_enter_engine();
 	api_key_require();
 	job = find_or_create_backfill(&plan, make_arguments(types, plan.since));
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

@@ -204,9 +204,9 @@ tell_off(const char *name, const char *reason, int64 waiting)
 	return psprintf(
 		"Slack destination *%s* was switched off: %s\n"
 		"%lld %s and will be sent when it is on again. To switch it on: `SELECT stripe_sync.enable_destination(%s)`",
-		blocks_escape(name), blocks_escape(reason), (long long) waiting,
+		mrkdwn_escape(name), mrkdwn_escape(reason), (long long) waiting,
 		waiting == 1 ? "message waits for it" : "messages wait for it",
-		blocks_escape(quote_literal_cstr(name)));
+		mrkdwn_escape(quote_literal_cstr(name)));
 }
 
 /*

@@ -75,7 +75,7 @@ release_events(const char *account)
 		events.last = read_bound(rows_text(&rows), &events.last_at);
 	}
 	rows_close(&rows);
-	slots_wake();
+	worker_wake_at_commit();
 	return events;
 }
 

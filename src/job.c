@@ -20,7 +20,7 @@ note_job(const char *what, int64 job, const char *detail)
 void
 job_note_created(int64 job, const char *kind)
 {
-	if (!slots_is_worker())
+	if (!process_is_worker())
 		note_job("job.made", job, kind);
 }
 
@@ -32,7 +32,7 @@ job_create(const char *kind)
 		"INSERT INTO stripe_sync.job_record (kind) VALUES ($1) RETURNING id"};
 	int64 job = statement_int8(0, &insert, ARGS(arg_text(kind)));
 
-	slots_wake();
+	worker_wake_at_commit();
 	job_note_created(job, kind);
 	return job;
 }
@@ -160,7 +160,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 	(void) statement_exec(&cancel_parts, ARGS(arg_int8(job)));
 	note_job("job.cancelled", job, NULL);
 	part_kinds_cancelled(job);
-	slots_wake();
+	worker_wake_at_commit();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

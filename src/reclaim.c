@@ -9,7 +9,7 @@
 #include "jobs_internal.h"
 
 #include "lease_holder.h"
-#include "pass.h"
+#include "loop.h"
 #include "worker_transaction.h"
 
 typedef struct Lease

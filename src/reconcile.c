@@ -15,7 +15,7 @@
  */
 #include "sync.h"
 
-#include "pass.h"
+#include "loop.h"
 #include "worker_transaction.h"
 
 #define CHECK_INTERVAL (60 * USECS_PER_SEC)
@@ -65,7 +65,7 @@ create_reconcile_job(int64 seconds)
 	foreach(cell, accounts)
 		add_events_part(job, ++number, lfirst(cell), seconds == 0);
 	job_note_created(job, "reconcile");
-	slots_wake();
+	worker_wake_at_commit();
 	return job;
 }
 
@@ -87,7 +87,7 @@ extend_job(int64 job, int64 seconds)
 
 	if (statement_exec(&widen, ARGS(arg_int8(job), arg_int8(seconds))) > 0)
 		(void) statement_exec(&reopen, ARGS(arg_int8(job)));
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* The job that waits or runs, now locked, or 0 */
@@ -148,7 +148,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 	scope = role_enter_engine();
 	api_key_require();
 	job = extend_or_create_job(seconds);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);
@@ -225,7 +225,7 @@ reconcile_run_soon(void)
 		"UPDATE stripe_sync.reconcile_schedule SET next_at = pg_catalog.clock_timestamp()"};
 
 	(void) statement_exec(&update, NO_ARGS);
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /*
@@ -240,7 +240,8 @@ reconcile_schedule(TimestampTz *next)
 
 	worker_begin();
 	*next = GetCurrentTimestamp() + CHECK_INTERVAL;
-	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && outbound_allowed("stripe") &&
+		api_key_is_set())
 	{
 		due = claim_schedule();
 		if (due && find_open_job() == 0 && !resume_failed_job())

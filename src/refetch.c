@@ -79,7 +79,7 @@ make_due_now(const ObjectName *object)
 									arg_text(object->account)));
 
 	if (job != 0)
-		slots_wake();
+		worker_wake_at_commit();
 	return job;
 }
 
@@ -184,7 +184,7 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 	api_key_require();
 	api_key_require_for(object.account);
 	job = find_or_create_job(&object);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

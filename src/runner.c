@@ -15,7 +15,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
-#include "pass.h"
+#include "loop.h"
 #include "worker_transaction.h"
 
 #define MAX_PARTS			   6
@@ -147,10 +147,10 @@ claim_due_parts(void)
 
 	worker_begin();
 	next_due = DT_NOEND;
-	allowed = guard_lets("stripe");
+	allowed = outbound_allowed("stripe");
 	if (allowed && nparts < MAX_PARTS)
 	{
-		int nest = engine_plan_in_haste();
+		int nest = plan_for_indexes_with_lock_timeout();
 		TimestampTz poll_due = part_kinds_poll();
 
 		next_due = find_next_due();
@@ -161,7 +161,7 @@ claim_due_parts(void)
 			next_due = Max(find_next_due(), now + DELAY_AFTER_CONTENTION);
 		}
 		next_due = Min(next_due, poll_due);
-		engine_plan_as_before(nest);
+		plan_settings_restore(nest);
 		load_keys();
 	}
 	worker_commit();

@@ -72,14 +72,14 @@ extern bool guc_allow_plain_http;
 
 extern void guc_define(void);
 
-/* ---- in noted_path.c: a search_path, and whose its schemas are ---- */
+/* ---- in noted_path.c: a stored search_path with the owners of its schemas ---- */
 typedef struct NotedPath
 {
-	char *names;   /* as search_path has them */
-	List *owners;  /* of char *, one a name; NULL where none is known */
-	char *holder;  /* what has it, for messages */
-	char *renewal; /* the function that notes it anew */
-	int sqlstate;  /* when a schema is a stranger's */
+	char *names;   /* in the syntax of search_path */
+	List *owners;  /* of char *, one for each name; NULL: unknown */
+	char *holder;  /* the object that it belongs to, for messages */
+	char *renewal; /* the function that stores it again, for hints */
+	int sqlstate;  /* of the error if the owner of a schema isn't trusted */
 } NotedPath;
 
 extern bool owner_is_trusted(Oid owner, const char *noted, Oid role);
@@ -92,7 +92,7 @@ extern bool path_holds(const NotedPath *path, Oid role);
 extern void path_check(const NotedPath *path, Oid role);
 extern char *path_in_force(const NotedPath *path, Oid role);
 
-/* ---- in role.c: whose rights, under which search_path ---- */
+/* ---- in role.c: scopes, which set rights and search_path ---- */
 typedef struct RoleScope
 {
 	int depth; /* its place in the stack */
@@ -102,10 +102,10 @@ extern RoleScope role_enter_engine(void);
 extern RoleScope role_enter_writing(Oid role, const NotedPath *search_path);
 extern RoleScope role_enter_reading(Oid role, const NotedPath *search_path);
 extern void role_leave(const RoleScope *scope);
-extern Oid role_caller(void); /* who has called us, in whatever scope we are */
+extern Oid role_caller(void); /* the role that has called the extension */
 extern void role_init(void);
 
-/* ---- in deferred.c: deferred triggers are fired by whom they belong to ---- */
+/* ---- in deferred.c: fires deferred triggers as the role that queued them ---- */
 extern bool deferred_possible(void);
 extern void deferred_fire_callers(void);
 
@@ -119,9 +119,9 @@ extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 						   const char *nulls);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
-extern int engine_plan_for_indexes(void);
-extern int engine_plan_in_haste(void);
-extern void engine_plan_as_before(int nest);
+extern int plan_for_indexes(void);
+extern int plan_for_indexes_with_lock_timeout(void);
+extern void plan_settings_restore(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,
 							   Relation *relation, Snapshot *snapshot);
@@ -151,8 +151,8 @@ extern void argument_required(FunctionCallInfo fcinfo, int number,
 typedef enum AdvisoryKind
 {
 	ADVISORY_CHILDREN = 1, /* a parent's name, one of 1,024: children.c */
-	ADVISORY_GROUP,		   /* an alert's group: group.c */
-	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
+	ADVISORY_GROUP,		   /* an alert's group: incident_key.c */
+	ADVISORY_DESTINATION,  /* messages to it are counted: incident_key.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
@@ -162,7 +162,7 @@ typedef enum AdvisoryKind
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
 extern bool advisory_try_lock(AdvisoryKind kind, uint32 key);
 
-/* ---- in row.c: one row of one table, written straight or by SQL ---- */
+/* ---- in row.c: writes one row directly into a table ---- */
 typedef struct RowTarget RowTarget;
 
 extern RowTarget *row_open(Oid relid, Oid key_index, int natts);
@@ -176,7 +176,7 @@ extern void row_values(RowTarget *target, Datum *values, bool *nulls);
 extern bool row_fires(Relation relation);
 extern void row_close(RowTarget *target);
 
-/* ---- in json.c: JSON from outside, made fit for jsonb ---- */
+/* ---- in json.c: parses JSON from outside ---- */
 extern Jsonb *json_parse(const char *bytes, int length);
 extern const char *json_skip(const char *p, const char *end);
 extern bool json_too_deep(const char *bytes, int length, int limit);
@@ -208,9 +208,9 @@ extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 						   int length, int64 at);
 
-/* ---- in level.c: does the library fit the catalog? ---- */
+/* ---- in level.c: does the library match the catalog? ---- */
 
-/* As src/install/00_header.sql has it: both rise with the catalog's changes. */
+/* The same as in src/install/00_header.sql; see level.c */
 #define CATALOG_LEVEL 1
 
 extern int level_found(void);
@@ -221,12 +221,12 @@ extern void level_check_columns(TupleDesc desc, int columns);
 
 /*
  * Begins a function that is called from SQL and uses the extension's tables:
- * the catalog's level is checked before an argument is read.
+ * the catalog level is checked before an argument is read.
  *
- * A function with PG_FUNCTION_INFO_V1() alone is called whatever the level is,
- * and receive at the level before.  Their arguments and the rows that they answer
- * must never change: a function that is to have others gets another name in C.
- * sql/level.sql lists them.
+ * A function with PG_FUNCTION_INFO_V1() alone works at any level, and receive()
+ * also at the previous one.  Their arguments and result columns must never
+ * change: a function with others must have another C name.  sql/level.sql lists
+ * them.
  */
 #define ENGINE_FUNCTION(name) ENGINE_FUNCTION_FROM(name, CATALOG_LEVEL)
 
@@ -359,7 +359,7 @@ extern JsonbContainer *object_page_of(const JsonbValue *value);
 extern JsonbContainer *object_page(JsonbContainer *object, const char *field,
 								   bool *complete);
 
-/* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
+/* ---- in receive.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
 enum EventColumn
 {
@@ -404,41 +404,55 @@ extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
 extern bool inbox_store_held(const Event *event, const char *endpoint,
 							 const char *source);
-extern List *inbox_all_steps(const Event *event);
+
 extern bool inbox_receive(const char *payload, int length, text *signature,
 						  const char *endpoint, const char *source,
 						  Receipt *receipt, Refusal *refusal);
+
+/* ---- in receipt.c: the result row of receive() ---- */
 extern Datum inbox_receipt_datum(FunctionCallInfo fcinfo,
 								 const Receipt *receipt);
 
-/* ---- in step.c: the parts of applying an event ---- */
+/* ---- in step_list.c: the steps of an event that are still to run ---- */
 #define STEP_MIRROR "mirror"
 
-/* What keeps a handler from running until it is registered again? */
+/* Why a handler does not run until it is registered again */
 typedef enum HandlerHold
 {
 	HANDLER_RUNS,
-	HANDLER_STOPPED, /* it waits */
+	HANDLER_STOPPED, /* by revoke_all(): it waits */
 	HANDLER_ANOTHERS /* its function or a schema is another role's: it fails */
 } HandlerHold;
 
-/* What is still to run of an event, as the inbox keeps it. */
 typedef struct Step
 {
-	char *name; /* STEP_MIRROR or a handler's name */
-	int tries;	/* made so far; 0: it merely waits */
+	char *name; /* STEP_MIRROR, STEP_ALERTS or a handler's name */
+	int tries;	/* made so far; 0: it has not run yet */
 } Step;
+
+extern Step *step_make(const char *name, int tries);
+extern bool step_is_dead(const Step *step);
+extern bool step_waits(const Step *step);
+extern bool step_blocks(List *todo);
+extern HandlerHold step_hold(const Step *step);
+extern List *steps_first(const Event *event, List **waiting);
+extern List *steps_all(const Event *event);
+extern Datum step_names(List *steps);
+extern Datum step_tries(List *steps);
+extern List *step_list_read(ArrayType *todo, Jsonb *tries);
+
+/* ---- in steps.c: run them ---- */
 
 typedef struct StepRun
 {
 	Event *event;
-	const char *mirrored; /* the mirror's verdict, NULL before it */
+	const char *mirrored; /* the mirror's verdict, NULL until it has run */
 	char *detail;
 	List *todo;				 /* of Step: what is left */
-	char *error;			 /* what failed in this run, or before it */
+	char *error;			 /* event.error: of this run or an earlier one */
 	List *failures;			 /* of StepFailure: what failed in this run */
-	int claimed;			 /* tries of the one step that work() has claimed */
-	TimestampTz received_at; /* 0: now */
+	int claimed;			 /* tries of the one step that was claimed, or 0 */
+	TimestampTz received_at; /* 0: stored in this transaction */
 } StepRun;
 
 typedef struct StepFailure
@@ -450,35 +464,32 @@ typedef struct StepFailure
 
 extern void step_run(StepRun *run, List *steps);
 extern void step_failed(StepRun *run, const Step *step, ErrorData *error);
-extern bool step_is_dead(const Step *step);
-extern bool step_waits(const Step *step);
-extern bool step_blocks(List *todo);
-extern HandlerHold step_hold(const Step *step);
+
+/* ---- in step_outcome.c: what has become of the event ---- */
 extern const char *step_status(const StepRun *run);
-extern Step *step_make(const char *name, int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
-extern Datum step_names(List *steps);
-extern Datum step_tries(List *steps);
 
 /* ---- in timed.c ---- */
-extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
-						const char *hint, ErrorData **error);
+extern bool timed_run(void (*body)(void *), void *arg, const char *what,
+					  const char *hint, ErrorData **error);
 extern void timed_check(void);
 
-/* ---- in record.c: what failed of an event, which handlers ran ---- */
+/* ---- in event_error.c: what failed of an event ---- */
 extern void record_failure(const Event *event, const char *step,
 						   const ErrorData *error);
 extern void record_recovery(const Event *event, const char *step);
 extern void record_handler_dropped(text *handler);
 extern bool record_is_failing(const char *step, const char *sqlstate,
 							  const char *event_type, const char *account);
+
+/* ---- in handler_run.c: which handlers ran on an event ---- */
 extern void record_run(struct StringInfoData *runs, const char *handler,
 					   TimestampTz started, double milliseconds,
 					   const ErrorData *error);
 extern void record_runs(const Event *event, struct StringInfoData *runs,
 						bool is_new);
 
-/* ---- in handler.c: the user's functions ---- */
+/* ---- in handler.c, handler_call.c: the user's functions ---- */
 typedef struct Handler
 {
 	char *name;
@@ -519,25 +530,27 @@ extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 
-/* ---- in template.c: {{path | filter}} and what stands for it ---- */
-extern void template_check(const char *text); /* raises 22023 */
-extern char *template_render(const char *text, Event *event);
+/* ---- in template_parse.c, template.c, template_blocks.c ---- */
+extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+extern char *template_render(const char *text, Event *event);
 extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 
-/* ---- in money.c: minor units, as people write them ---- */
+/* ---- in money.c: amounts in minor units, as people write them ---- */
 extern char *money_format(int64 amount, const char *currency);
 
-/* ---- in blocks.c: Block Kit, within Slack's sizes ---- */
-extern char *blocks_escape(const char *text);
-extern char *blocks_cut(const char *mrkdwn, int characters);
+/* ---- in mrkdwn.c: Slack's markup ---- */
+extern char *mrkdwn_escape(const char *text);
+extern char *mrkdwn_cut(const char *mrkdwn, int characters);
+
+/* ---- in block_limits.c, block_kit.c: payloads within Slack's limits ---- */
 extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
 
-/* An alert's message: what happened, and a line of how it stands. */
+/* An alert's message */
 typedef struct MessageParts
 {
 	const char *text;	  /* mrkdwn, escaped */
-	Jsonb *blocks;		  /* the author's, instead of a section, or NULL */
+	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
 	const char *severity; /* info, warning, critical; NULL: none */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
 	bool resolved;
@@ -592,10 +605,7 @@ typedef struct NewMessage
 /* The message's id; 0 when one with its key, or such a change, waits already. */
 extern int64 outbox_enqueue(const NewMessage *message);
 
-/*
- * Set by alert_init().  They run in the engine's scope; destination_dropped
- * runs within the caller's SPI connection.
- */
+/* Set by alert_init().  They run in the engine's scope. */
 typedef struct OutboxHooks
 {
 	/* The current payload of an incident's message, NULL: as it was queued */
@@ -607,30 +617,28 @@ typedef struct OutboxHooks
 
 extern const OutboxHooks *outbox_hooks;
 
-/* ---- in alert.c and incident.c: events to messages ---- */
+/* ---- in alert_rule.c, alert.c: rules are applied to events ---- */
 #define STEP_ALERTS "alerts"
 
 extern bool alert_wanted(const char *event_type);
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
+
+/* ---- in system_event.c: events of the extension itself ---- */
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_system_within(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,
 						 Jsonb *object, bool wait);
 
-/* ---- in trouble.c: what has failed is told to who asked for it ---- */
-extern void trouble_tell(const StepRun *run);
-extern char *trouble_group(const char *step, const char *sqlstate,
+/* ---- in failed_events.c: system.event_failed, system.event_dead ---- */
+extern void failures_report(const StepRun *run);
+extern char *failure_group(const char *step, const char *sqlstate,
 						   const char *event_type);
 
-/* ---- in recovered.c: all of what was told together has gone through ---- */
+/* ---- in recovered_events.c: system.event_recovered ---- */
 #define EVENT_RECOVERED "system.event_recovered"
 
-extern bool recovered_tell(void);
+extern bool recoveries_report(void);
 extern void recovered_reading(const char *object_type);
-
-extern void incident_end_all(text *destination);
-extern void incident_end_disabled(text *destination);
-extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
 
 /* ---- in outbox_hooks.c ---- */
 extern void alert_init(void);
@@ -639,55 +647,55 @@ extern void alert_init(void);
 typedef enum OutboundState
 {
 	OUTBOUND_ON,
-	OUTBOUND_OFF,	   /* stripe_sync.outbound */
-	OUTBOUND_COPY,	   /* the note is another database's */
-	OUTBOUND_RESTORED, /* the server began from a backup */
-	OUTBOUND_UNNOTED   /* nothing was ever set up */
+	OUTBOUND_OFF,	   /* stripe_sync.outbound is off */
+	OUTBOUND_COPY,	   /* the identity is that of another database */
+	OUTBOUND_RESTORED, /* the server was restored from a backup */
+	OUTBOUND_UNNOTED   /* nothing has been set up */
 } OutboundState;
 
-extern void guard_note(void); /* every set-up call */
-extern OutboundState guard_state(void);
-extern bool guard_is_original(void);
-extern const char *guard_reason(OutboundState state);
-extern const char *guard_remedy(OutboundState state);
-extern void guard_warn(OutboundState state);
-extern bool guard_paused(const char *what);
-extern bool guard_lets(const char *what);
-extern void guard_init(void); /* in the postmaster */
+extern void outbound_note_identity(void); /* called by every set-up function */
+extern OutboundState outbound_state(void);
+extern bool outbound_is_original(void);
+extern const char *outbound_reason(OutboundState state);
+extern const char *outbound_remedy(OutboundState state);
+extern void outbound_warn(OutboundState state);
+extern bool outbound_paused(const char *what);
+extern bool outbound_allowed(const char *what);
+extern void outbound_init(void); /* in the postmaster */
 
-/* ---- in journal.c: what was set, switched and stopped, and by whom ---- */
+/* ---- in journal.c: records set-up changes and who has made them ---- */
 extern void journal_note(const char *what, const char *ref, const char *detail);
 extern void journal_note_text(const char *what, text *ref, const char *detail);
-/* Equal whatever the detail, of which the last is kept. */
+/* Entries with different details are one row, with the last detail. */
 extern void journal_count(const char *what, const char *ref, const char *detail);
 
-/* ---- in slots.c: what the workers share in memory ---- */
+/* ---- in slots.c: shared memory of the workers ---- */
 extern void slots_init(void);
-extern bool slots_is_worker(void);
-extern void slots_wake(void);		/* when this transaction commits */
-extern void slots_wake_other(void); /* unless this is the worker */
-extern void slots_report(const char *state);
+extern bool process_is_worker(void);
+extern void worker_wake_at_commit(void);	/* when this transaction commits */
+extern void worker_wake_from_session(void); /* unless this is the worker */
+extern void worker_report_state(const char *state);
 
-/* ---- in standstill.c: what keeps work from being done by itself ---- */
+/* ---- in standstill.c: why the worker does nothing at present ---- */
 typedef struct Standstill
 {
 	const char *reason;
 	const char *hint;
-	bool work_helps; /* CALL work() does what no worker does */
+	bool work_helps; /* CALL work() would do it */
 } Standstill;
 
 extern bool standstill_find(const char *what, Standstill *standstill);
 extern void standstill_note(const char *what);
 
-/* ---- in pass.c: the worker's work, wherever it runs ---- */
-extern void pass_setup(const TransactionOwner *owner);
-extern void pass_woken(void);			  /* something was committed */
-extern void pass_reloaded(void);		  /* settings are others */
-extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
-extern bool pass_awaits(TimestampTz *until);
-extern bool pass_idle(void); /* nothing in flight */
-extern void pass_land(long milliseconds, void (*interrupts)(void));
-extern void pass_finish(void); /* let go of what is claimed */
+/* ---- in pass.c: the loop of the worker and of CALL work() ---- */
+extern void loop_setup(const TransactionOwner *owner);
+extern void loop_woken(void);
+extern void loop_settings_changed(void);
+extern bool loop_run_once(TimestampTz *next); /* false: nothing was due */
+extern bool loop_has_pending(TimestampTz *until);
+extern bool loop_is_idle(void);
+extern void loop_drain(long milliseconds, void (*interrupts)(void));
+extern void loop_release_all(void);
 
 /* ---- in silence.c, prune.c: what falls due by the clock ---- */
 extern void silence_check(void);
@@ -695,6 +703,6 @@ extern int64 prune_some(const Interval *before);
 
 /* ---- in launcher.c, worker.c, leave.c ---- */
 extern void launcher_init(void);
-extern void leave_init(void);
+extern void database_ddl_init(void);
 
 #endif /* STRIPE_SYNC_H */

@@ -137,7 +137,7 @@ report_failure(const Part *part, const char *error)
 						ARGS(arg_text(what), arg_text(part->object_id),
 							 arg_text(part->account), arg_int8(part->job),
 							 arg_text(error), arg_text(run), arg_text(remedy),
-							 arg_text(trouble_group("reading", NULL, what)))));
+							 arg_text(failure_group("reading", NULL, what)))));
 }
 
 /* ---- objects that can't be read even by themselves ---- */

@@ -17,7 +17,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "pass.h"
+#include "loop.h"
 #include "worker_transaction.h"
 
 #define KIND				"watch_endpoints"
@@ -193,7 +193,8 @@ watch_schedule(TimestampTz *next)
 
 	worker_begin();
 	*next = DT_NOEND;
-	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && outbound_allowed("stripe") &&
+		api_key_is_set())
 	{
 		due = claim_watch_schedule();
 		if (due)

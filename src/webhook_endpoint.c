@@ -218,7 +218,7 @@ create_endpoint_job(const EndpointRequest *request)
 	(void) statement_exec(&part,
 						  ARGS(arg_int8(job), arg_int4(PRIORITY_REFETCH)));
 	job_note_created(job, KIND);
-	slots_wake();
+	worker_wake_at_commit();
 	return job;
 }
 
@@ -290,7 +290,7 @@ SECRET_FUNCTION(stripe_sync_create_webhook_endpoint)
 						? PG_GETARG_DATUM(1)
 						: event_types_array(event_types_to_subscribe());
 	job = find_or_create_endpoint_job(&request);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

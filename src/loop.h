@@ -1,18 +1,18 @@
 /*
- * pass.h
- *		Transactions of the worker's work, whoever does it.
+ * loop.h
+ *		Tasks that the loop of the worker and of CALL work() runs.
  */
-#ifndef STRIPE_SYNC_PASS_H
-#define STRIPE_SYNC_PASS_H
+#ifndef STRIPE_SYNC_LOOP_H
+#define STRIPE_SYNC_LOOP_H
 
 #include "stripe_sync.h"
 
-/* ---- in retry.c: events of which something is due ---- */
+/* ---- in due_events.c: the next step of events that are due ---- */
 
 /* False when nothing is due; then *next is when something will be. */
-extern bool retry_turn(TimestampTz *next);
+extern bool due_events_turn(TimestampTz *next);
 
-/* ---- in escalate.c: incidents by the clock ---- */
+/* ---- in escalation.c: incidents by the clock ---- */
 
 /* False when nothing is due; *next is when something will be. */
 extern bool escalate_due(TimestampTz *next);
@@ -34,4 +34,4 @@ extern void runner_reclaim(void);
 extern bool reconcile_schedule(TimestampTz *next);
 extern bool watch_schedule(TimestampTz *next);
 
-#endif /* STRIPE_SYNC_PASS_H */
+#endif /* STRIPE_SYNC_LOOP_H */
