@@ -137,7 +137,7 @@ read_key(const char *account, char *buffer, size_t size, char **error)
 }
 
 static bool
-has_key(const char *account)
+account_has_key(const char *account)
 {
 	Relation relation;
 	Snapshot snapshot;
@@ -156,7 +156,7 @@ key_holder(const char *account)
 	char *owner = account_owner(account);
 	char *holder = pstrdup(account);
 
-	while (!has_key(holder))
+	while (!account_has_key(holder))
 	{
 		if (strcmp(holder, owner) == 0)
 			return NULL;
@@ -176,7 +176,7 @@ api_key_reaches(const char *account)
 bool
 api_key_is_own(const char *account)
 {
-	return has_key(account);
+	return account_has_key(account);
 }
 
 /* Do the account's events name it as "context"?  One event is enough to tell. */

@@ -206,7 +206,7 @@ add_lists(BackfillPlan *plan, bool nested)
 }
 
 static void
-add_account(BackfillPlan *plan, char *account)
+add_account_parts(BackfillPlan *plan, char *account)
 {
 	plan->account = account;
 	plan->connected = strcmp(account_owner(account), account) != 0;
@@ -231,5 +231,5 @@ backfill_add_parts(BackfillPlan *plan)
 	ListCell *cell;
 
 	foreach(cell, accounts)
-		add_account(plan, lfirst(cell));
+		add_account_parts(plan, lfirst(cell));
 }

@@ -321,7 +321,7 @@ client_send_due(TimestampTz *next)
 }
 
 static void
-free_all(dlist_head *head)
+free_call_list(dlist_head *head)
 {
 	while (!dlist_is_empty(head))
 		api_call_free(dlist_container(ApiCall, node, dlist_pop_head_node(head)));
@@ -342,16 +342,16 @@ void
 client_abandon(void)
 {
 	http_abandon(call_completed);
-	free_all(&queued);
-	free_all(&sent_calls);
-	free_all(&answered);
+	free_call_list(&queued);
+	free_call_list(&sent_calls);
+	free_call_list(&answered);
 	nsent = 0;
 }
 
 /* ---- the log ---- */
 
 static void
-write_entry(const LogEntry *entry)
+write_log_entry(const LogEntry *entry)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.api_call (job, method, path, account, attempt,"
@@ -379,7 +379,7 @@ client_write_log(void)
 		LogEntry *entry = dlist_container(LogEntry, node,
 										  dlist_pop_head_node(&log_entries));
 
-		write_entry(entry);
+		write_log_entry(entry);
 		pfree(entry);
 	}
 }

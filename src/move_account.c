@@ -34,7 +34,7 @@ typedef struct Move
 } Move;
 
 static Datum
-text_array(List *texts)
+make_text_array(List *texts)
 {
 	Datum *values = palloc(sizeof(Datum) * Max(list_length(texts), 1));
 	int n = 0;
@@ -110,7 +110,7 @@ belongs(const Move *move, const char *account)
 }
 
 static void
-add_account(Move *move, const char *account)
+add_moved_account(Move *move, const char *account)
 {
 	if (account == NULL || has_text(move->from, account) ||
 		!belongs(move, account))
@@ -137,7 +137,7 @@ find_in_table(Move *move, const char *table)
 									 SPI_tuptable->tupdesc, 1);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		add_account(move, account);
+		add_moved_account(move, account);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -148,7 +148,7 @@ find_accounts(Move *move, List *tables)
 {
 	ListCell *cell;
 
-	add_account(move, move->old);
+	add_moved_account(move, move->old);
 	foreach(cell, tables)
 		find_in_table(move, lfirst(cell));
 	find_in_table(move, "api_key");
@@ -162,7 +162,7 @@ find_accounts(Move *move, List *tables)
 		if (table == NULL || strcmp(catalog_types[i].object, "account") == 0)
 			continue;
 		foreach(cell, mirror_sql_accounts(table))
-			add_account(move, lfirst(cell));
+			add_moved_account(move, lfirst(cell));
 	}
 }
 
@@ -186,7 +186,7 @@ release_running_parts(const Move *move)
 
 	(void) statement_exec(&lock, NO_ARGS);
 	(void) statement_exec(
-		&release, ARGS(arg_datum(TEXTARRAYOID, text_array(move->from))));
+		&release, ARGS(arg_datum(TEXTARRAYOID, make_text_array(move->from))));
 }
 
 static void
@@ -209,7 +209,7 @@ move_table(Move *move, const char *table)
 		" WHERE t.account = m.a",
 		quote_identifier(table));
 	Oid types[] = {TEXTARRAYOID, TEXTARRAYOID};
-	Datum values[] = {text_array(move->from), text_array(move->to)};
+	Datum values[] = {make_text_array(move->from), make_text_array(move->to)};
 
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) !=
@@ -231,7 +231,8 @@ move_account_objects(Move *move, MirrorTable *table)
 	bool all = strcmp(linitial(from), move->old) == 0;
 
 	if (strcmp(linitial(from), linitial(to)) != 0)
-		move->rows += mirror_sql_move(table, text_array(from), text_array(to),
+		move->rows += mirror_sql_move(table, make_text_array(from),
+									  make_text_array(to),
 									  all ? NULL : account_stripe_id(move->old));
 }
 
@@ -250,8 +251,8 @@ move_mirror(Move *move)
 		if (strcmp(catalog_types[i].object, "account") == 0)
 			move_account_objects(move, table);
 		else
-			move->rows += mirror_sql_move(table, text_array(move->from),
-										  text_array(move->to), NULL);
+			move->rows += mirror_sql_move(table, make_text_array(move->from),
+										  make_text_array(move->to), NULL);
 		CHECK_FOR_INTERRUPTS();
 	}
 }

@@ -44,7 +44,7 @@ token_is(const JsonLexContext *lex, const char *text)
 
 /* Advance from a value's first token to the token after the value. */
 static void
-skip_value(JsonLexContext *lex)
+skip_json_value(JsonLexContext *lex)
 {
 	int depth = 0;
 
@@ -231,7 +231,7 @@ list_page_read(const char *bytes, size_t length, bool *has_more)
 			*has_more = lex->token_type == JSON_TOKEN_TRUE;
 			says_more = true;
 		}
-		skip_value(lex);
+		skip_json_value(lex);
 	} while (lex->token_type == JSON_TOKEN_COMMA);
 	if (lex->token_type != JSON_TOKEN_OBJECT_END || !has_data)
 		raise_malformed_page("it has no \"data\"");

@@ -139,7 +139,7 @@ check_object_id(const CatalogType *type, const char *id)
 }
 
 static ObjectName
-object_argument(FunctionCallInfo fcinfo)
+refetch_argument(FunctionCallInfo fcinfo)
 {
 	for (int i = 0; i < 3; i++)
 		if (PG_ARGISNULL(i))
@@ -174,7 +174,7 @@ find_or_create_job(const ObjectName *object)
  */
 ENGINE_FUNCTION(stripe_sync_refetch)
 {
-	ObjectName object = object_argument(fcinfo);
+	ObjectName object = refetch_argument(fcinfo);
 	RoleScope scope;
 	int64 job;
 

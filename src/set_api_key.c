@@ -13,7 +13,7 @@
 #include "secret.h"
 
 static bool
-has_prefix(const text *value, const char *prefix)
+key_has_prefix(const text *value, const char *prefix)
 {
 	return VARSIZE_ANY_EXHDR(value) > strlen(prefix) &&
 		   memcmp(VARDATA_ANY(value), prefix, strlen(prefix)) == 0;
@@ -26,7 +26,7 @@ check_key_format(const text *key)
 	if (secret_check_file(key))
 		return;
 	if (!secret_is_word(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) ||
-		!(has_prefix(key, "sk_") || has_prefix(key, "rk_")))
+		!(key_has_prefix(key, "sk_") || key_has_prefix(key, "rk_")))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),

@@ -154,7 +154,7 @@ answer_as_of(const HttpAnswer *answer)
 }
 
 static void
-judge_fault(ApiCall *call, const HttpAnswer *answer)
+judge_call_fault(ApiCall *call, const HttpAnswer *answer)
 {
 	static const char *const codes[] = {[HTTP_CONNECTION] = "connection",
 										[HTTP_TIMEOUT] = "timeout",
@@ -212,7 +212,7 @@ api_judge(ApiCall *call, const HttpAnswer *answer)
 	call->code[0] = call->error[0] = '\0';
 	call->incomplete = false;
 	if (answer->fault != HTTP_DONE)
-		judge_fault(call, answer);
+		judge_call_fault(call, answer);
 	else if (answer->status != 200)
 	{
 		read_error(call, &missing);

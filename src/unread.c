@@ -116,7 +116,7 @@ retry_sql(const Part *part)
 
 /* Raise the system event that reading the part's object has failed for good. */
 static void
-report_failure(const Part *part, const char *error)
+report_unread(const Part *part, const char *error)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
@@ -169,14 +169,14 @@ unread_report_skipped(const Part *part, char *id)
 	copy.object_id = id;
 	if (copy.object_type == NULL)
 		copy.object_type = pstrdup("event");
-	report_failure(&copy, unreadable);
+	report_unread(&copy, unreadable);
 }
 
 /* The same for the rest of a page: the object that is reported carries it. */
 void
 unread_report_skipped_rest(const Part *part, char *id)
 {
-	report_failure(part, unreadable);
+	report_unread(part, unreadable);
 }
 
 /* ---- outcomes ---- */
@@ -195,7 +195,7 @@ record_part_failure(const Part *part, const Outcome *outcome)
 	else if (is_dead && reads_object(part))
 		is_reported |= mark_dead(part, outcome->error);
 	if (is_reported)
-		report_failure(part, outcome->error);
+		report_unread(part, outcome->error);
 }
 
 /* Stripe refused the rest of a page. */
@@ -203,7 +203,7 @@ void
 unread_rest_refused(const Part *part, const char *error)
 {
 	if (reads_object(part) && mark_dead(part, error))
-		report_failure(part, error);
+		report_unread(part, error);
 }
 
 /*

@@ -76,14 +76,14 @@ show_bar(const JobStatus *status)
 }
 
 static bool
-has_ended(const JobStatus *status)
+job_has_ended(const JobStatus *status)
 {
 	return strcmp(status->state, "waiting") != 0 &&
 		   strcmp(status->state, "running") != 0;
 }
 
 static TimestampTz
-deadline(FunctionCallInfo fcinfo)
+wait_deadline(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(1))
 		return DT_NOEND;
@@ -136,10 +136,10 @@ poll_job(int64 job, JobStatus *last)
 	level_check(CATALOG_LEVEL); /* the extension may have been updated */
 	read_status(job, &now);
 	if (now.progress != last->progress || now.objects != last->objects ||
-		has_ended(&now))
+		job_has_ended(&now))
 		show_bar(&now);
 	*last = now;
-	if (!has_ended(&now))
+	if (!job_has_ended(&now))
 		return false;
 	if (strcmp(now.state, "done") != 0)
 		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
@@ -175,7 +175,7 @@ check_call(FunctionCallInfo fcinfo)
  */
 ENGINE_FUNCTION(stripe_sync_wait_job)
 {
-	TimestampTz until = deadline(fcinfo);
+	TimestampTz until = wait_deadline(fcinfo);
 	JobStatus last = {.progress = -1};
 	char standstill[256] = "";
 	int64 job;
