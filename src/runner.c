@@ -12,9 +12,6 @@
  */
 #include "jobs_internal.h"
 
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
-
 #include "loop.h"
 #include "worker_transaction.h"
 
