@@ -83,15 +83,17 @@ journal_worker(const char *what, const char *ref, const char *detail)
 		return;
 	PG_TRY();
 	{
-		transaction_begin();
+		worker_begin();
 		journal_count(what, ref, detail);
-		transaction_commit();
+		worker_commit();
 	}
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(turn_memory);
+		EmitErrorReport();
 		FlushErrorState();
+		worker_abort();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(turn_memory);
 		RESUME_INTERRUPTS();
