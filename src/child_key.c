@@ -16,7 +16,7 @@
  * Such lines do not name their invoice either: it is added to what the mirror
  * stores, so that they are swept when a later page leaves them out.
  */
-#include "mirror.h"
+#include "tables.h"
 
 #define LINE "line_item"
 

@@ -9,10 +9,8 @@
  * others are swept.  If it arrives late, or in the same second as others,
  * late_children.c does the same over the parent's stored events.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -64,8 +62,6 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 							  quote_identifier(child->key), MIRROR_SCHEMA,
 							  quote_identifier(child->table),
 							  quote_identifier(page->back));
-	statement->nargs = 2;
-	statement->types[0] = statement->types[1] = TEXTOID;
 	statements = lappend(lappend(statements, unconstify(CatalogPage *, page)),
 						 statement);
 	MemoryContextSwitchTo(old);
@@ -88,11 +84,9 @@ List *
 children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
-	Datum values[] = {CStringGetTextDatum(parent_id),
-					  CStringGetTextDatum(object_account(child, account))};
-	MemoryContext context = CurrentMemoryContext;
 	MirrorTable *table = table_cache_find(child, TABLE_WRITE);
 	RoleScope scope;
+	Rows rows;
 
 	if (table == NULL)
 		return found;
@@ -100,18 +94,17 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 	 * a column may have a type of the owner's, whose code runs with his rights
 	 */
 	scope = role_enter_reading(table->owner, table->search_path);
-	SPI_connect();
-	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(
+		&rows, back_statement(page, child),
+		ARGS(arg_text(parent_id), arg_text(object_account(child, account))));
+	while (rows_next(&rows))
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		char *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *id = rows_text(&rows);
 
 		if (!has_row(found, child, id))
 			found = lappend(found, child_row(child, id, account, PART_SWEEP));
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	role_leave(&scope);
 	return found;
 }

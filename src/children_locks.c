@@ -7,7 +7,7 @@
  * row is written by SQL lock its name as well.  Names share a fixed number of
  * locks, so that a transaction with many events does not exhaust the lock table.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "common/hashfn.h"
 #include "utils/builtins.h"

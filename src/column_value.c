@@ -5,7 +5,7 @@
  * A field whose kind has changed, or a number too large for its column, is not
  * an error: the column is NULL, and _data has what Stripe sent.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"

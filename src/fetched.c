@@ -13,7 +13,7 @@
  * Functions that take an event get a fetched object as an event without a type,
  * created at the time that the object is as of.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -357,9 +357,9 @@ fetched_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("this is no object of Stripe's that the mirror could hold"),
+			 errmsg("value is not an object of a known type"),
 			 errdetail(
-				 "It lacks an \"object\" that the catalog knows, or its id.")));
+				 "It must have an \"object\" that names a type of stripe_sync.object_type, and the key of that type.")));
 	fetched->account = account;
 	fetched->object = object;
 	fetched->as_of = as_of;
@@ -409,14 +409,10 @@ ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 	foreach(cell, objects)
 	{
 		FetchedObject *fetched = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(fetched->id),
-						  CStringGetTextDatum(fetched->status),
-						  fetched->detail != NULL
-							  ? CStringGetTextDatum(fetched->detail)
-							  : (Datum) 0};
-		bool nulls[] = {false, false, fetched->detail == NULL};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		result_add_row(result,
+					   ARGS(arg_text(fetched->id), arg_text(fetched->status),
+							arg_text(fetched->detail)));
 	}
 	PG_RETURN_NULL();
 }

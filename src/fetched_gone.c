@@ -2,7 +2,7 @@
  * fetched_gone.c
  *		The row of an object that a fetch from Stripe's API did not find.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "lib/stringinfo.h"
 #include "utils/json.h"

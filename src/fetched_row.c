@@ -7,7 +7,7 @@
  * the later is newer, in whatever order they arrive.  So _as_of rises even if
  * nothing else changes.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
@@ -74,7 +74,8 @@ write_newest(FetchedRow *fetched, MirrorRow *row, Version *newest)
 	const MirrorState *state = &row->state;
 	MirrorContent content;
 
-	fetched->detail = psprintf("%s is newer than the reading", newest->event_id);
+	fetched->detail = psprintf("%s is newer than the fetched object",
+							   newest->event_id);
 	if (state->found &&
 		(precedence_state_is_newer(state, fetched->history, newest) ||
 		 (state->event_id != NULL &&
@@ -95,7 +96,8 @@ lose_to_fetched(FetchedRow *fetched, MirrorRow *row, Version *newest)
 	bool last = !fetched->gone &&
 				as_of == event_history_alive_at(fetched->history);
 
-	fetched->detail = pstrdup("a later reading is in the mirror");
+	fetched->detail = pstrdup(
+		"the mirror holds an object that was fetched later");
 	fetched_gone_settle_missed(row, fetched->history, newest,
 							   last ? fetched->content.object : NULL,
 							   fetched->gone ? as_of : DT_NOEND);

@@ -5,7 +5,7 @@
  * The table is locked against everybody else.  Rows are addressed by their key:
  * in a partitioned table a ctid is one row of each partition.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -59,8 +59,10 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 	Datum *values = palloc(sizeof(Datum) * (n + 2));
 	char *nulls = palloc0(n + 3);
 	bool isnull;
-	Jsonb *data = DatumGetJsonbP(
-		engine_column(tuple, desc, 3, JSONBOID, &isnull));
+	Rows row = rows_of_tuple(tuple, desc);
+	Datum key = rows_datum(&row, TEXTOID, &isnull);
+	Datum account = rows_datum(&row, TEXTOID, &isnull);
+	Jsonb *data = DatumGetJsonbP(rows_datum(&row, JSONBOID, &isnull));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -72,11 +74,9 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 								  &values[i]);
 		nulls[i] = found ? ' ' : 'n';
 	}
-	for (int i = 0; i < 2; i++)
-	{
-		values[n + i] = engine_column(tuple, desc, i + 1, TEXTOID, &isnull);
-		nulls[n + i] = ' ';
-	}
+	values[n] = key;
+	values[n + 1] = account;
+	nulls[n] = nulls[n + 1] = ' ';
 	if (SPI_execute_plan(update, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not fill new columns of %s.%s", MIRROR_SCHEMA,
 			 type->table);

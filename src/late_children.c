@@ -6,7 +6,7 @@
  * The pages of the parent's stored events and known fetched versions are applied
  * in their order, from that second on.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 

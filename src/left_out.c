@@ -3,7 +3,7 @@
  *		Since when a child is deleted because its parent's pages no longer list
  *		it: the first complete page that leaves it out, by the parent's history.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 

@@ -3,7 +3,7 @@
  *		How far an object has come in its life cycle: the convention that decides
  *		between snapshots of one second if nothing better does.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #define MAX_STEPS 9
 

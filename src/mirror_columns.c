@@ -2,7 +2,7 @@
  * mirror_columns.c
  *		The columns that a mirror table should have, and those that it has.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"

@@ -3,7 +3,7 @@
  *		One row of a plain mirror table (table_bind.c), read and written
  *		directly in the table and its indexes (row.c).
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/genam.h"
 #include "access/table.h"

@@ -13,7 +13,7 @@
  *
  * What a row becomes is decided by the callers.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/toast_compression.h"
 #include "access/toast_internals.h"

@@ -5,7 +5,7 @@
  * Whoever owns the schema can drop the mirror's tables, put others in their place
  * and so read what is written to them.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -122,18 +122,14 @@ static bool
 owns_tables(Oid owner, Oid schema)
 {
 	static EngineStatement select = {
-		"SELECT COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
-		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
+		"SELECT pg_catalog.bool_and(c.relowner = $1)"
+		" FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
 		"   ON c.relname = m.table_name AND c.relnamespace = $2"
-		"  WHERE c.oid = m.relid OR m.owner = pg_catalog.pg_get_userbyid(c.relowner)), false)",
-		2,
-		{OIDOID, OIDOID}};
-	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};
+		" WHERE c.oid = m.relid OR m.owner = pg_catalog.pg_get_userbyid(c.relowner)"};
 	RoleScope scope = role_enter_engine();
 	bool owns;
 
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	owns = DatumGetBool(engine_value());
+	owns = statement_bool(false, &select, ARGS(arg_oid(owner), arg_oid(schema)));
 	role_leave(&scope);
 	return owns;
 }

@@ -11,7 +11,7 @@
  * hides could not be kept up to date and would seem to be missing: that is an
  * error.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -272,7 +272,7 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 
 /* Decode the row that peek_sql() selects. */
 static void
-read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
+read_selected(Rows *row, MirrorState *state, Jsonb **data)
 {
 	MetaValues meta;
 
@@ -280,8 +280,8 @@ read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
 	{
 		MetaColumn column = mirror_state_columns[i];
 
-		meta.values[column] = engine_column(
-			tuple, desc, i + 1, table_meta_type(column), &meta.nulls[column]);
+		meta.values[column] = rows_datum(row, table_meta_type(column),
+										 &meta.nulls[column]);
 	}
 	mirror_state_decode(&meta, state, data);
 }
@@ -301,8 +301,9 @@ mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 	if (sql_run(table, sql, n, keys, NULL) > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Rows row = rows_of_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 
-		read_selected(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, state, data);
+		read_selected(&row, state, data);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

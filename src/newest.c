@@ -20,7 +20,7 @@
  * one second, and only updated has previous_attributes: so all orders of a
  * second are compared, not neighbouring events.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #define MAX_EVENTS	16 /* of one second that are put in order */
 #define MAX_SECONDS 16 /* before it that are looked at for its start */

@@ -3,7 +3,7 @@
  *		Which of two known states of an object a row takes: the row's own, its
  *		newest event's, or that of a parent's page.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 /* Does the event delete the object, or its snapshot say that it is deleted? */
 static bool

@@ -7,7 +7,7 @@
  * are locked.  Ranks put the parent of a page before its children, so that the
  * own row is decided before its children are written.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "miscadmin.h"
 

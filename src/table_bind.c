@@ -3,7 +3,7 @@
  *		Reads a mirror table as it stands in this database: which column takes
  *		what, who owns it, and whether its rows may be written directly.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"

@@ -7,7 +7,7 @@
  * what the cache says of a table that is not locked may be out of date before
  * it is used.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/xlog.h"
 #include "executor/spi.h"

@@ -2,7 +2,7 @@
  * table_policy.c
  *		Row security of a mirror table.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "miscadmin.h"
 #include "utils/acl.h"

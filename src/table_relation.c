@@ -2,7 +2,7 @@
  * table_relation.c
  *		The relation that has the name of a mirror table.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"

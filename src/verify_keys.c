@@ -12,12 +12,12 @@
 #include "utils/builtins.h"
 
 static ObjectKey *
-read_object_key(HeapTuple tuple, TupleDesc desc)
+read_object_key(Rows *row)
 {
 	ObjectKey *key = palloc(sizeof(ObjectKey));
 
-	key->id = SPI_getvalue(tuple, desc, 1);
-	key->account = SPI_getvalue(tuple, desc, 2);
+	key->id = rows_text(row);
+	key->account = rows_text(row);
 	return key;
 }
 
@@ -47,33 +47,27 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 		" SELECT object_id, account, object_type, pg_catalog.row_number() OVER"
 		"   (PARTITION BY object_type ORDER BY pg_catalog.random()) AS n FROM ("
 		"  SELECT DISTINCT object_type, object_id,"
-		"    CASE WHEN object_type OPERATOR(pg_catalog.<>) 'account' THEN account"
+		"    CASE WHEN object_type <> 'account' THEN account"
 		/* as account_of_accounts() says */
 		"     WHEN pg_catalog.starts_with(account, 'acct_') THEN ''"
 		"     ELSE pg_catalog.split_part(account, '/', 1) END AS account"
-		"    FROM stripe_sync.event WHERE object_type OPERATOR(pg_catalog.=) ANY ($1)"
+		"    FROM stripe_sync.event WHERE object_type = ANY ($1)"
 		"     AND object_id IS NOT NULL AND created IS NOT NULL) o) r"
-		" WHERE n OPERATOR(pg_catalog.<=) $2",
-		2,
-		{TEXTARRAYOID, INT8OID}};
-	Datum values[] = {verify_type_names(types), Int64GetDatum(sample)};
-	MemoryContext context = CurrentMemoryContext;
+		" WHERE n <= $2"};
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select,
+			  ARGS(arg_datum(TEXTARRAYOID, verify_type_names(types)),
+				   arg_int8(sample)));
+	while (rows_next(&rows))
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
-		char *object = SPI_getvalue(tuple, desc, 3);
-		const CatalogType *type = catalog_find(object, strlen(object));
+		ObjectKey *key = read_object_key(&rows);
+		char *object = rows_text(&rows);
+		int i = catalog_find(object, strlen(object)) - catalog_types;
 
-		keys[type - catalog_types] = lappend(keys[type - catalog_types],
-											 read_object_key(tuple, desc));
-		MemoryContextSwitchTo(old);
+		keys[i] = lappend(keys[i], key);
 	}
-	SPI_finish();
+	rows_close(&rows);
 }
 
 static void
@@ -94,9 +88,9 @@ keys_in_table(MirrorTable *table, int sample, List **keys)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 
-		*keys = lappend(*keys, read_object_key(SPI_tuptable->vals[i],
-											   SPI_tuptable->tupdesc));
+		*keys = lappend(*keys, read_object_key(&row));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

@@ -7,9 +7,6 @@
  */
 #include "verify_mirror.h"
 
-#include "funcapi.h"
-#include "utils/builtins.h"
-
 /* Is the child's type requested? NIL: all are. */
 static bool
 is_wanted(List *types, const CatalogType *type)
@@ -104,14 +101,9 @@ verify_incomplete(ReturnSetInfo *result, List *types)
 	foreach(cell, refetch_request_failed(verify_type_names(types)))
 	{
 		RefetchFailure *failure = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(failure->object_type),
-						  CStringGetTextDatum(failure->object_id),
-						  CStringGetTextDatum(failure->account),
-						  CStringGetTextDatum("(incomplete)"),
-						  (Datum) 0,
-						  JsonbPGetDatum(failure->known)};
-		bool nulls[] = {false, false, false, false, true, false};
+		ObjectKey key = {failure->object_id, failure->account};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		verify_report(result, failure->object_type, &key, "(incomplete)", NULL,
+					  failure->known);
 	}
 }

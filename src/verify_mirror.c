@@ -30,22 +30,6 @@
 #define MAX_LOOKS 3 /* at a row that changes meanwhile */
 
 static void
-report(Inspection *in, const CatalogType *type, const ObjectKey *key,
-	   Datum field, Datum is, bool is_null, Datum must, bool must_null)
-{
-	Datum values[] = {CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(key->id),
-					  CStringGetTextDatum(key->account),
-					  field,
-					  is,
-					  must};
-	bool nulls[] = {false, false, false, false, is_null, must_null};
-
-	tuplestore_putvalues(in->result->setResult, in->result->setDesc, values,
-						 nulls);
-}
-
-static void
 report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 				   const RowValues *must)
 {
@@ -61,15 +45,12 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 			 in->table->type->table);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		Datum values[3];
-		bool nulls[3];
+		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		char *field = rows_text(&row);
+		Jsonb *stored = rows_jsonb(&row);
 
-		for (int j = 0; j < 3; j++)
-			values[j] = SPI_getbinval(tuple, desc, j + 1, &nulls[j]);
-		report(in, in->table->type, key, values[0], values[1], nulls[1],
-			   values[2], nulls[2]);
+		verify_report(in->result, in->table->type->object, key, field, stored,
+					  rows_jsonb(&row));
 	}
 	SPI_finish();
 	role_leave(&scope);
@@ -80,8 +61,8 @@ static void
 report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 			   JsonbContainer *object)
 {
-	report(in, type, key, CStringGetTextDatum("(row)"), (Datum) 0, true,
-		   JsonbPGetDatum(json_standalone(object)), false);
+	verify_report(in->result, type->object, key, "(row)", NULL,
+				  json_standalone(object));
 }
 
 /* ---- verifying ---- */
@@ -296,20 +277,15 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 static void
 report_table(const TypeCheck *check, const ErrorData *error)
 {
+	ObjectKey none = {"", ""};
 	StringInfoData json;
-	Datum values[] = {CStringGetTextDatum(check->type->object),
-					  CStringGetTextDatum(""),
-					  CStringGetTextDatum(""),
-					  CStringGetTextDatum("(table)"),
-					  (Datum) 0,
-					  (Datum) 0};
-	bool nulls[] = {false, false, false, false, false, true};
 
 	initStringInfo(&json);
 	escape_json(&json, error->message);
-	values[4] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
-	tuplestore_putvalues(check->result->setResult, check->result->setDesc,
-						 values, nulls);
+	verify_report(check->result, check->type->object, &none, "(table)",
+				  DatumGetJsonbP(
+					  DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data))),
+				  NULL);
 }
 
 /* verify_mirror(object_types, sample) */
@@ -327,7 +303,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 
 	if (sample < 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the sample must be of one object or more")));
+						errmsg("sample must be at least 1")));
 	InitMaterializedSRF(fcinfo, 0);
 	scope = role_enter_engine();
 	verify_keys_in_inbox(types, sample, keys);

@@ -8,6 +8,8 @@
 
 #include "mirror.h"
 
+#include "nodes/execnodes.h"
+
 /* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
 typedef struct ObjectKey
 {
@@ -15,6 +17,12 @@ typedef struct ObjectKey
 	char *account;
 } ObjectKey;
 
+/* ---- in verify_report.c: rows of the result ---- */
+extern void verify_report(struct ReturnSetInfo *result, const char *object_type,
+						  const ObjectKey *key, const char *field,
+						  const Jsonb *stored, const Jsonb *expected);
+
+/* ---- in verify_keys.c ---- */
 extern Datum verify_type_names(List *types);
 extern void verify_keys_in_inbox(List *types, int sample, List **keys);
 extern List *verify_sample(MirrorTable *table, List *all, int sample);

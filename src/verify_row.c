@@ -71,9 +71,10 @@ verify_row_fetch(Inspection *in, const ObjectKey *key, RowValues *row)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool isnull;
+		Rows selected = rows_of_tuple(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc);
 		HeapTupleHeader header = DatumGetHeapTupleHeaderCopy(
-			engine_column(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						  in->desc->tdtypeid, &isnull));
+			rows_datum(&selected, in->desc->tdtypeid, &isnull));
 		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),
 							   .t_data = header};
 
@@ -110,18 +111,7 @@ meta_set(const Inspection *in, RowValues *row, MetaColumn column, Datum value,
 MirrorState
 verify_row_state(const Inspection *in, const RowValues *row)
 {
-	MirrorState state;
-	MetaValues meta;
-
-	for (int i = 0; i < NSTATE_COLUMNS; i++)
-	{
-		MetaColumn column = mirror_state_columns[i];
-
-		meta.values[column] = meta_get(in, row, column);
-		meta.nulls[column] = meta_is_null(in, row, column);
-	}
-	mirror_state_decode(&meta, &state, NULL);
-	return state;
+	return mirror_state_of(in->table, row->values, row->nulls);
 }
 
 Jsonb *

@@ -8,7 +8,7 @@
  * later than the row, and the row alone decides; otherwise the object's stored
  * events do (newest.c).  Objects fetched from the API are applied by fetched.c.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
