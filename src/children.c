@@ -43,7 +43,10 @@ has_row(List *rows, const CatalogType *type, const char *id)
 
 /* ---- which rows the mirror has below a parent ---- */
 
-/* The statement that finds the children of one page, made once a session. */
+/*
+ * The statement that finds the children of one page, kept for the session.  It
+ * runs under the search_path of the table's owner: operators are qualified.
+ */
 static EngineStatement *
 back_statement(const CatalogPage *page, const CatalogType *child)
 {
@@ -80,6 +83,10 @@ children_back(const CatalogPage *page, const MirrorTable *table)
 	return page->back;
 }
 
+/*
+ * Add the children whose rows name this parent to "found".  Their table is read
+ * with its owner's rights, and not locked beyond the lock of the table.
+ */
 List *
 children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
@@ -90,9 +97,7 @@ children_by_back(const CatalogPage *page, const CatalogType *child,
 
 	if (table == NULL)
 		return found;
-	/*
-	 * a column may have a type of the owner's, whose code runs with his rights
-	 */
+	/* a column may have a type of the owner's, whose code runs in this scope */
 	scope = role_enter_reading(table->owner, table->search_path);
 	rows_open(
 		&rows, back_statement(page, child),
@@ -216,6 +221,7 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	return all;
 }
 
+/* Was the row written by an own event of the object, or by a fetch of it? */
 bool
 children_row_is_own(const MirrorRow *row, const CatalogType *type)
 {
@@ -227,7 +233,8 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 }
 
 /*
- * Was the child deleted by its own event?  Then no event's page brings it back.
+ * Was the child deleted by its own event?  Then a page in an event does not bring
+ * it back; only a fetch that finds it does.
  */
 bool
 children_row_is_dead(const MirrorRow *row, const CatalogType *type)

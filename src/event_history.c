@@ -99,7 +99,11 @@ read_version(Rows *row)
 	return version;
 }
 
-/* Every stored event whose own object is this one. */
+/*
+ * Every stored event whose own object is this one.  The statement's snapshot is
+ * taken now, after the caller has locked the row: a transaction that stored an
+ * event and has not committed will find the row as this one leaves it.
+ */
 EventHistory *
 event_history_read(const CatalogType *type, const char *id, const char *account)
 {
@@ -149,6 +153,7 @@ version_event(Version *version)
 	return version->event;
 }
 
+/* The version of this event, or NULL. */
 Version *
 event_history_find(const EventHistory *history, const char *event_id)
 {
@@ -184,7 +189,10 @@ event_history_is_own(const char *event_id, const char *account,
 	return own;
 }
 
-/* Is this row of the inbox another event of the object? */
+/*
+ * Is this row of the inbox an event of the object, other than "event_id"?  The
+ * index has only the object's id, which objects of other types may share.
+ */
 static bool
 is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   const char *account, const char *event_id)

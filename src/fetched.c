@@ -12,6 +12,9 @@
  *
  * Functions that take an event get a fetched object as an event without a type,
  * created at the time that the object is as of.
+ *
+ * Everything runs in the caller's transaction, in the engine's scope; a page in
+ * subtransactions (fetched_apply_page()).
  */
 #include "mirror_internal.h"
 
@@ -64,6 +67,7 @@ same_row(const SnapshotRow *a, const SnapshotRow *b)
 	return snapshot_compare(a, b) == 0 && strcmp(a->account, b->account) == 0;
 }
 
+/* Append a row; sort_rows() brings it into the lock order. */
 static void
 add_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
@@ -75,6 +79,7 @@ add_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 	page->grown = true;
 }
 
+/* The own row of an object that does not exist: it contains nothing else. */
 static SnapshotRow *
 gone_row(const Event *event)
 {
@@ -87,6 +92,7 @@ gone_row(const Event *event)
 	return row;
 }
 
+/* Add an object of the page, with all rows that it contains. */
 static void
 add_page_object(FetchedPage *page, FetchedObject *fetched)
 {
@@ -118,7 +124,7 @@ add_page_object(FetchedPage *page, FetchedObject *fetched)
 
 /* ---- one object of the page ---- */
 
-/* Children that the newest snapshot no longer lists. */
+/* Add children that the newest snapshot no longer lists; their ranks are later. */
 static void
 add_swept(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
@@ -130,7 +136,7 @@ add_swept(FetchedPage *page, PageObject *object, const FetchedRow *own)
 			add_row(page, object, lfirst(cell));
 }
 
-/* Children of a snapshot that is not the newest. */
+/* Add children of a snapshot that is not the newest; their ranks are later. */
 static void
 add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
@@ -143,6 +149,7 @@ add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 		add_row(page, object, lfirst(cell));
 }
 
+/* Write the own row of an object; its children are decided by the result. */
 static void
 apply_fetched_own(FetchedPage *page, PageObject *object)
 {
@@ -167,8 +174,9 @@ apply_fetched_own(FetchedPage *page, PageObject *object)
 		add_late(page, object, &own);
 }
 
+/* Write one row of the page, by what it is for its object. */
 static void
-apply_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
+apply_page_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
 	MirrorContent content = {.object = row->object,
 							 .as_of = object->event.created};
@@ -187,6 +195,7 @@ apply_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
 
 /* ---- a page ---- */
 
+/* The objects that exist, as events, for children_locks_take(). */
 static List *
 events_of(const FetchedPage *page)
 {
@@ -212,6 +221,10 @@ sort_rows(FetchedPage *page)
 	page->grown = false;
 }
 
+/*
+ * Write all rows.  Rows of a later rank may be added meanwhile, so that the rest
+ * is sorted again whenever a rank is done.
+ */
 static void
 apply_rows(FetchedPage *page)
 {
@@ -230,12 +243,13 @@ apply_rows(FetchedPage *page)
 		/* the same price is embedded in many of them */
 		if (former == NULL || entry->row->part != PART_FILL ||
 			!same_row(former, entry->row))
-			apply_part(page, entry->object, entry->row);
+			apply_page_row(page, entry->object, entry->row);
 		former = entry->row;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
+/* Request the rest of pages that are cut short, of objects that are the newest. */
 static void
 ask_for_rests(const FetchedPage *page)
 {
@@ -285,8 +299,9 @@ static void
 apply_in_own_memory(void *arg)
 {
 	List *objects = arg;
-	MemoryContext memory = AllocSetContextCreate(
-		CurrentMemoryContext, "stripe_sync reading", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
+												 "stripe_sync fetched objects",
+												 ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	ListCell *cell;
 
@@ -344,6 +359,7 @@ fetched_apply_page(List *objects)
 
 /* ---- SQL ---- */
 
+/* Raises 22023 if the value is not an object of a mirrored type with its key. */
 static FetchedObject *
 fetched_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 {

@@ -18,7 +18,10 @@ typedef enum RowVerdict
 	ROW_RACE
 } RowVerdict;
 
-/* May a fetched object replace the row, if no event of the object is later? */
+/*
+ * May a fetched object replace the row, if no event of the object is later?  Not
+ * if a later fetch, or a later page of a parent, has written it.
+ */
 static bool
 gives_way(const FetchedRow *fetched, const MirrorRow *row)
 {
@@ -104,6 +107,7 @@ lose_to_fetched(FetchedRow *fetched, MirrorRow *row, Version *newest)
 	return ROW_STALE;
 }
 
+/* The object's history, with the fetched objects of the row and of this fetch. */
 static void
 read_fetched_history(FetchedRow *fetched, MirrorRow *row)
 {
@@ -165,6 +169,7 @@ settle_fetched(FetchedRow *fetched, MirrorRow *row)
 	return verdict;
 }
 
+/* Decide and write while the row is locked. */
 static RowVerdict
 try_row(FetchedRow *fetched, MirrorTable *table)
 {

@@ -2,6 +2,9 @@
  * left_out.c
  *		Since when a child is deleted because its parent's pages no longer list
  *		it: the first complete page that leaves it out, by the parent's history.
+ *
+ * Only reads.  The parent's row is not locked: its name is (children_locks.c),
+ * so that no page of the parent is applied at the same time.
  */
 #include "mirror_internal.h"
 

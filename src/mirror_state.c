@@ -1,7 +1,10 @@
 /*
  * mirror_state.c
- *		The state that a mirror row has in its own columns: as of when, from
- *		which event, deleted or not.
+ *		The state that a mirror row has in the mirror's own columns: as of when,
+ *		from which event, deleted or not.
+ *
+ * A row is read in three ways (mirror_direct.c, mirror_sql.c, verify_row.c);
+ * all decode its state here.
  */
 #include "mirror_internal.h"
 

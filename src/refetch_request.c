@@ -6,7 +6,8 @@
  *
  * A row of stripe_sync.reread is kept until the object has been fetched and
  * written.  Its state is "waiting" until it is due, then "asked": a part of a
- * job fetches it (refetch.c) and records the result (unread.c).
+ * job fetches it (refetch.c) and records the result (unread.c).  A request
+ * commits with the transaction that needs it; the worker is woken then.
  */
 #include "mirror_internal.h"
 

@@ -1,12 +1,14 @@
 /*
  * table_note.c
- *		What create_tables() has noted of a mirror table: which one it is, whose,
- *		the search_path that it was made under, and which of its columns are the
- *		mirror's.
+ *		What create_tables() has noted of a mirror table: its OID, its owner, the
+ *		search_path under which its triggers run, and which of its columns are
+ *		the mirror's.
  *
- * A column that is not noted is the user's own, whatever its name: a later
- * catalog may have a field of that name.  A note that is written invalidates
- * the tables of all sessions (config_changed()).
+ * A column that is not noted is a user's, whatever its name: a later catalog may
+ * have a field of that name.  Notes are read with the newest snapshot and the
+ * rights of the extension.  Writing one invalidates the definitions of tables
+ * that other sessions have cached, when it is committed (the statement trigger
+ * config_changed() of stripe_sync.mirror_table).
  */
 #include "tables_internal.h"
 
@@ -69,7 +71,10 @@ read_note(Rows *row, TableNote *note)
 	note->given_up = names_of(rows_varlena(row, TEXTARRAYOID));
 }
 
-/* False, and nothing is known, where there is no note. */
+/*
+ * Read the note of a table of this name; false, and an empty note, if there is
+ * none.  It is allocated in the current memory context.
+ */
 bool
 table_note_read(const char *table, TableNote *note)
 {
@@ -103,14 +108,14 @@ is_in(List *names, const char *name)
 	return false;
 }
 
-/* Is a column of this name the mirror's, as far as is noted? */
+/* Is a column of this name the mirror's, by the note? */
 bool
 table_note_has(const TableNote *note, const char *column)
 {
 	return !note->lists_columns || is_in(note->columns, column);
 }
 
-/* Was it, until it got another type? */
+/* Was the column the mirror's, until it got another type? */
 bool
 table_note_gave_up(const TableNote *note, const char *column)
 {

@@ -1,7 +1,10 @@
 /*
  * verify_keys.c
- *		Which objects verify_mirror() looks at: those with stored events and those
- *		with a row, a sample of each type.
+ *		The objects that verify_mirror() verifies: those with stored events and
+ *		those with a row, a sample of each type.
+ *
+ * The inbox is read once for all types, with the engine's rights; each table is
+ * read with the rights of its owner.
  */
 #include "verify_mirror.h"
 
@@ -70,6 +73,10 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 	rows_close(&rows);
 }
 
+/*
+ * Add a sample of the table's rows to the keys.  Under the owner's search_path
+ * there is no operator in the statement to be looked up.
+ */
 static void
 keys_in_table(MirrorTable *table, int sample, List **keys)
 {
@@ -107,9 +114,12 @@ compare_keys(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : strcmp(left->account, right->account);
 }
 
-/* Choose this number of keys at random, in their order. */
+/*
+ * Choose this number of keys at random, in their order: each is taken with the
+ * probability that is left to it (selection sampling).
+ */
 static List *
-choose(List *keys, int sample)
+choose_keys(List *keys, int sample)
 {
 	List *chosen = NIL;
 	int rest = list_length(keys);
@@ -126,7 +136,10 @@ choose(List *keys, int sample)
 	return chosen;
 }
 
-/* Objects that have a row, or an event that should have made one. */
+/*
+ * A sample of the objects in "all" (with stored events) and in the table, each
+ * once, of ObjectKey in their order.
+ */
 List *
 verify_sample(MirrorTable *table, List *all, int sample)
 {
@@ -142,5 +155,5 @@ verify_sample(MirrorTable *table, List *all, int sample)
 		if (keys == NIL || compare_keys(&former, cell) != 0)
 			keys = lappend(keys, lfirst(cell));
 	}
-	return choose(keys, sample);
+	return choose_keys(keys, sample);
 }

@@ -64,6 +64,7 @@ verify_lost_children(const CatalogType *type, const ObjectKey *key, Jsonb *data,
 	return lost;
 }
 
+/* Does a page of this type list children of one of these types? */
 static bool
 lists_wanted(const CatalogType *parent, List *types)
 {
@@ -92,7 +93,7 @@ verify_parents(List *types)
 	return parents;
 }
 
-/* Report objects that the worker could not fetch again. */
+/* Report objects of these types that the worker could not fetch again. */
 void
 verify_incomplete(ReturnSetInfo *result, List *types)
 {

@@ -7,8 +7,13 @@
  * list must have a row (verify_lacking.c).  Objects that the mirror wants to
  * fetch again, and could not, are reported as incomplete.
  *
- * Nothing is locked: a row that changes while it is looked at is looked at
- * again.  Tables are read with the rights of their owners.
+ * No row is locked: one that differs is read again, and compared once more if it
+ * has changed meanwhile.  Tables are locked ACCESS SHARE, and read with the
+ * rights of their owners.
+ *
+ * The caller must be allowed to see all rows of a table.  If types are named, an
+ * error ends the call; else each type is verified in a subtransaction, and a
+ * table that cannot be used is reported.
  */
 #include "verify_mirror.h"
 
@@ -27,8 +32,9 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
-#define MAX_LOOKS 3 /* at a row that changes meanwhile */
+#define MAX_TRIES 3 /* to compare a row that changes meanwhile */
 
+/* Report each field that differs between two values of the row. */
 static void
 report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 				   const RowValues *must)
@@ -67,9 +73,9 @@ report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 
 /* ---- verifying ---- */
 
-/* Is the row unchanged since it was read? */
+/* Is the row, or its absence, unchanged since it was read? */
 static bool
-still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
+is_unchanged(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
 {
 	RowValues now;
 	bool found_now = verify_row_fetch(in, key, &now);
@@ -77,8 +83,9 @@ still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
 	return found_now == found && (!found || verify_row_same(in, row, &now));
 }
 
+/* Count a row that row security hides. */
 static bool
-may_be_hidden(Inspection *in, const ObjectKey *key)
+count_if_hidden(Inspection *in, const ObjectKey *key)
 {
 	if (!verify_may_be_hidden(in->table, key->id, key->account))
 		return false;
@@ -112,7 +119,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 
 	if (found)
 		state = verify_row_state(in, &is);
-	else if (may_be_hidden(in, key))
+	else if (count_if_hidden(in, key))
 		return true;
 	knowledge = verify_row_expect_content(in, key, &state, data, &content);
 	if (!found && knowledge < KNOWS_ALL)
@@ -123,7 +130,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 		if (verify_row_same(in, &is, &must))
 			return true;
 	}
-	if (!still_there(in, key, found, &is))
+	if (!is_unchanged(in, key, found, &is))
 		return false;
 	if (found)
 		report_differences(in, key, &is, &must);
@@ -132,6 +139,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 	return true;
 }
 
+/* Report children that the row's pages list and that have no row. */
 static void
 verify_children(Inspection *in, const ObjectKey *key)
 {
@@ -149,13 +157,14 @@ verify_children(Inspection *in, const ObjectKey *key)
 		SnapshotRow *row = lfirst(cell);
 		ObjectKey child = {row->id, unconstify(char *, row->account)};
 
-		if (still_there(in, key, true, &is))
+		if (is_unchanged(in, key, true, &is))
 			report_missing(in, row->type, &child, row->object);
 	}
 }
 
+/* Verify these objects of the table, each in memory that is freed after it. */
 static void
-inspect(Inspection *in, List *keys)
+verify_keys(Inspection *in, List *keys)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
 												 "stripe_sync verification",
@@ -165,9 +174,9 @@ inspect(Inspection *in, List *keys)
 
 	foreach(cell, keys)
 	{
-		for (int look = 0; in->children == NIL && look < MAX_LOOKS &&
-						   !verify_object(in, lfirst(cell));
-			 look++)
+		for (int tries = 0; in->children == NIL && tries < MAX_TRIES &&
+							!verify_object(in, lfirst(cell));
+			 tries++)
 			;
 		verify_children(in, lfirst(cell));
 		MemoryContextReset(memory);
@@ -189,6 +198,10 @@ typedef struct TypeCheck
 	bool found;
 } TypeCheck;
 
+/*
+ * Verify the type's table, which is locked.  The values of two rows are compared
+ * as jsonb by a statement, because columns may have any type.
+ */
 static void
 verify_table(const TypeCheck *check, MirrorTable *table)
 {
@@ -213,7 +226,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 		" WHERE a.value IS DISTINCT FROM b.value"
 		" ORDER BY COALESCE(a.key, b.key) COLLATE \"C\"",
 		2, types);
-	inspect(&in, verify_sample(table, check->keys, check->sample));
+	verify_keys(&in, verify_sample(table, check->keys, check->sample));
 	if (in.hidden > 0)
 		report_hidden(&in);
 	SPI_freeplan(in.fetch);

@@ -1,6 +1,6 @@
 /*
  * verify_mirror.h
- *		verify_mirror(): which objects it looks at, their rows as they are and
+ *		verify_mirror(): the objects that it verifies, their rows as they are and
  *		as they must be, and rows that are missing.
  */
 #ifndef STRIPE_SYNC_VERIFY_MIRROR_H
@@ -10,7 +10,7 @@
 
 #include "nodes/execnodes.h"
 
-/* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
+/* ---- in verify_keys.c: the objects that are verified ---- */
 typedef struct ObjectKey
 {
 	char *id;
@@ -45,12 +45,12 @@ typedef struct Inspection
 	TupleDesc desc;
 	struct _SPI_plan *fetch;
 	struct _SPI_plan *differences;
-	List *children; /* types whose rows alone are asked for; NIL: all, too */
-	Oid reader;		/* who is told */
+	List *children; /* verify only missing children of these types; NIL: all */
+	Oid reader;		/* the caller */
 	int hidden;		/* objects whose row the table's policies may hide */
 } Inspection;
 
-/* How much of a row's expected content is known. */
+/* How much of a row's expected content is known */
 typedef enum Knowledge
 {
 	KNOWS_OBJECT, /* or nothing */

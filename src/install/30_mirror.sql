@@ -10,18 +10,17 @@ CREATE TABLE stripe_sync.mirror_table (
 	given_up	text[]
 );
 COMMENT ON TABLE stripe_sync.mirror_table IS
-'Tables of schema stripe that create_tables() has made, and the search_path in force then';
-COMMENT ON COLUMN stripe_sync.mirror_table.path_owners IS 'Who owned the schemas of search_path then: its triggers are not run while one is another role''s, which is no superuser and has not the rights of the table''s owner';
-COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'The table that had the name then; another one after a restore';
-COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Who owned it then: tables that he owns after a restore are the mirror''s, too';
+'Tables of schema stripe that create_tables() has created, and the search_path then in force';
+COMMENT ON COLUMN stripe_sync.mirror_table.path_owners IS 'Owners of the schemas of search_path then. Triggers of the table are not run while one of the schemas belongs to another role, unless that role is a superuser or has the rights of the table''s owner';
+COMMENT ON COLUMN stripe_sync.mirror_table.relid IS 'OID of the table then; after a restore the table has another';
+COMMENT ON COLUMN stripe_sync.mirror_table.owner IS 'Owner of the table then; after a restore a table of this owner is the mirror''s';
 COMMENT ON COLUMN stripe_sync.mirror_table.given_up IS
-'Columns that held fields until somebody gave them another type: they are not written, and filled again once they are changed back';
+'Columns that held fields until their type was changed; they are not written until create_tables() has filled them again, after their type was changed back';
 COMMENT ON COLUMN stripe_sync.mirror_table.columns IS
-'Columns that hold an object''s fields; others are the user''s own, whatever their names. NULL: all that are named like a field';
+'Columns that hold an object''s fields; others are the user''s, whatever their names. NULL: all that are named like a field';
 
--- What the mirror's own row has no room for once something has replaced a
--- reading of the API: the last one that showed the object alive, and the last
--- one that had complete pages.
+-- Of an object fetched from Stripe's API, after something else has replaced it in
+-- the mirror: when it was last fetched alive, and its last complete pages.
 CREATE TABLE stripe_sync.reading (
 	object_type	text NOT NULL,
 	object_id	text NOT NULL,
@@ -32,15 +31,15 @@ CREATE TABLE stripe_sync.reading (
 	PRIMARY KEY (object_id, object_type, account)
 );
 COMMENT ON TABLE stripe_sync.reading IS
-'When an object was last read alive from Stripe''s API, if something has replaced that in the mirror since; of types that can be deleted or have pages of children';
-COMMENT ON COLUMN stripe_sync.reading.pages IS 'The complete pages that were read last, with the ids of the children alone';
+'When an object was last fetched from Stripe''s API and existed, if something has since replaced it in the mirror; for types that can be deleted or have pages of children';
+COMMENT ON COLUMN stripe_sync.reading.pages IS 'The complete pages that were fetched last, with only the ids of the children';
 
 CREATE FUNCTION stripe_sync.object_types(OUT object_type text, OUT table_name text, OUT key text,
 	OUT api text, OUT list_path text, OUT retrieve_path text, OUT id_prefix text,
 	OUT deletable boolean, OUT event_types text[], OUT fields jsonb) RETURNS SETOF record
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_object_types';
-COMMENT ON FUNCTION stripe_sync.object_types() IS 'The catalog of Stripe''s object types that is compiled in';
+COMMENT ON FUNCTION stripe_sync.object_types() IS 'The compiled-in catalog of Stripe''s object types';
 
 CREATE FUNCTION stripe_sync.catalog_api_version() RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -58,14 +57,14 @@ CREATE FUNCTION stripe_sync.create_tables(object_types text[] DEFAULT NULL)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_create_tables';
 COMMENT ON FUNCTION stripe_sync.create_tables(text[]) IS
-'Makes or extends the mirror''s tables in schema stripe, all of them by default; new columns are filled from _data, nothing is dropped. action is created, extended, unchanged, or conflict: a column of your own has a field''s name, it stays as it is and the mirror does not write it. They belong to the caller, or to the database''s owner when a superuser calls.';
+'Creates or extends the mirror''s tables in schema stripe, all of them by default; new columns are filled from _data, nothing is dropped. action is created, extended, unchanged, or conflict: a column that create_tables() did not create has a field''s name; it is neither changed nor written. Tables belong to the caller, or to the database''s owner if a superuser calls. Example: SELECT * FROM stripe_sync.create_tables(ARRAY[''customer'', ''invoice''])';
 
 CREATE FUNCTION stripe_sync.apply_reading(object jsonb, account text DEFAULT '',
 	as_of timestamptz DEFAULT pg_catalog.now()) RETURNS text
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_apply_reading';
 COMMENT ON FUNCTION stripe_sync.apply_reading(jsonb, text, timestamptz) IS
-'Internal: brings an object that was read from Stripe''s API into the mirror, as of a time up to which everything is in it. Returns applied, stale (the mirror holds something newer) or ignored (there is no table).';
+'Internal: applies an object fetched from Stripe''s API to the mirror. It contains everything that happened up to as_of. Returns applied, stale (the mirror holds a newer state) or ignored (there is no table). Errors: 22023 for a value that is no object of a known type.';
 
 CREATE FUNCTION stripe_sync.apply_reading_page(objects jsonb, account text DEFAULT '',
 	as_of timestamptz DEFAULT pg_catalog.now())
@@ -73,11 +72,11 @@ CREATE FUNCTION stripe_sync.apply_reading_page(objects jsonb, account text DEFAU
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_apply_reading_page';
 COMMENT ON FUNCTION stripe_sync.apply_reading_page(jsonb, text, timestamptz) IS
-'Internal: the same of an array of objects, in one subtransaction, or each in its own where that fails; then there is a status failed as well';
+'Internal: the same for an array of objects, in one subtransaction, or each in its own if that fails. status can also be failed.';
 
 CREATE FUNCTION stripe_sync.verify_mirror(object_types text[] DEFAULT NULL, sample int DEFAULT 1000)
 	RETURNS TABLE (object_type text, object_id text, account text, field text, mirror jsonb, expected jsonb)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_verify_mirror';
 COMMENT ON FUNCTION stripe_sync.verify_mirror(text[], int) IS
-'Rebuilds objects from the stored events and shows where the mirror differs, field by field; empty is good. Of each type that has a table at most so many objects, chosen by chance. Field (row) is a row that is missing. Whose newest state came from a parent''s page or from Stripe''s API is compared with its own _data. Repair: stripe_sync.replay(event_id), or stripe_sync.refetch().';
+'Rebuilds objects from the stored events and returns each field in which the mirror differs; no rows means no difference. Verifies at most sample objects of each type that has a table, chosen at random. Field (row) is a missing row, (incomplete) an object that could not be fetched, (table) a table that cannot be used. An object whose newest state came from a parent''s page or from Stripe''s API is compared with its own _data. To repair: stripe_sync.replay(event_id) or stripe_sync.refetch(). Errors: 42P01 if a named type has no table, 42501 if the caller may not see all rows.';
