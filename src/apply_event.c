@@ -8,9 +8,9 @@
  * later than the row, and the row alone decides; otherwise the object's stored
  * events do (newest.c).  Objects fetched from the API are applied by fetched.c.
  *
- * All of it runs in a subtransaction of the caller's (steps of an event), in the
- * engine's scope; the event is in the inbox already, so that a concurrent
- * transaction with another event of the object finds it once both are committed.
+ * All of it runs in a subtransaction of the caller's, in the engine's scope.  The
+ * event is in the inbox already: a concurrent transaction with another event of
+ * the object, which waits for the row's lock, finds it after that.
  */
 #include "mirror_internal.h"
 

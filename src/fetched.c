@@ -22,7 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* An object of the page. */
+/* An object of the page */
 typedef struct PageObject
 {
 	FetchedObject *fetched;
@@ -49,6 +49,7 @@ typedef struct FetchedPage
 
 /* ---- rows, in lock order ---- */
 
+/* In lock order; rows of one key by their account, then by their part. */
 static int
 compare_page_rows(const ListCell *a, const ListCell *b)
 {
@@ -212,7 +213,7 @@ events_of(const FetchedPage *page)
 	return events;
 }
 
-/* Sort the rows that have been added. */
+/* Sort the rows if some have been added.  Rows that are done stay in front. */
 static void
 sort_rows(FetchedPage *page)
 {
@@ -266,6 +267,7 @@ ask_for_rests(const FetchedPage *page)
 	}
 }
 
+/* Apply the objects of one page, whose "status" and "detail" are set. */
 static void
 apply_objects(List *objects)
 {
@@ -324,6 +326,7 @@ fetched_apply(FetchedObject *fetched)
 	apply_in_own_memory(list_make1(fetched));
 }
 
+/* Apply one object in a subtransaction; an error becomes its detail. */
 static void
 apply_alone(FetchedObject *fetched)
 {

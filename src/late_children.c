@@ -80,7 +80,10 @@ add_version(LateChildren *late, int i)
 	}
 }
 
-/* Children that have a row already may have to be swept as well. */
+/*
+ * Add children that have a row already, or that former versions list: they may
+ * have to be swept.
+ */
 static void
 add_present(LateChildren *late, TimestampTz since)
 {
@@ -126,7 +129,10 @@ write_listing(LateChildren *late, LateChild *child, SnapshotRow *listing, int at
 		children_write(late->tables, child->key, &content);
 }
 
-/* Does the row still name this parent? */
+/*
+ * Does the row still name this parent?  A child can be moved to another one, whose
+ * pages then decide.  True if it names none.
+ */
 static bool
 names_parent(LateChildren *late, const MirrorRow *row)
 {

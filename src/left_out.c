@@ -3,8 +3,8 @@
  *		Since when a child is deleted because its parent's pages no longer list
  *		it: the first complete page that leaves it out, by the parent's history.
  *
- * Only reads.  The parent's row is not locked: its name is (children_locks.c),
- * so that no page of the parent is applied at the same time.
+ * Only reads.  The parent's row is not locked.  Writers hold the lock of its name
+ * (children_locks.c), so that no page of it is applied at the same time.
  */
 #include "mirror_internal.h"
 

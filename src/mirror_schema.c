@@ -10,9 +10,7 @@
  * tables that are noted (table_note.c).  This is checked each time that a table
  * is created or bound.
  *
- * The checks read the system catalogs only and take no locks on the schema: its
- * owner can change afterwards, but then a role with the right to change it has
- * given it away.
+ * The checks read the system catalogs and take no lock on the schema.
  */
 #include "tables_internal.h"
 

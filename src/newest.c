@@ -259,7 +259,7 @@ by_life(Second *second)
 /*
  * Rule 2, by previous_attributes.  "strict": they must explain all that differs
  * between two states.  Otherwise it is enough that they agree with the state
- * before, as between snapshots of different API versions.  NIL: no order.
+ * before.  Returns NIL if there is no order.
  */
 static List *
 by_description(Second *second, bool strict)

@@ -167,16 +167,14 @@ report_wrong_type(Relation relation, const char *column, Oid wanted)
 }
 
 /*
- * Is it a column of the mirror's own state?  Of a type without a key "id" is
- * none.  The key itself is a field, and is set by bind_columns().
+ * Is it a column of the mirror's own state?  The key is not one of them: it is a
+ * field as well, and is set by bind_columns().
  */
 static bool
 bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 {
 	const char *name = NameStr(attribute->attname);
 
-	if (strcmp(name, "id") == 0 && table->type->key[0] == '\0')
-		return false;
 	for (int i = 0; i < lengthof(meta_columns); i++)
 		if (strcmp(meta_columns[i].name, name) == 0)
 		{

@@ -30,7 +30,7 @@ verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
  * rows.
  */
 static bool
-is_missing(const SnapshotRow *child, Oid reader)
+child_is_missing(const SnapshotRow *child, Oid reader)
 {
 	MirrorTable *table = table_cache_find(child->type, TABLE_READ);
 	MirrorState state;
@@ -58,7 +58,7 @@ verify_lost_children(const CatalogType *type, const ObjectKey *key, Jsonb *data,
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && is_wanted(types, row->type) &&
-			is_missing(row, reader))
+			child_is_missing(row, reader))
 			lost = lappend(lost, row);
 	}
 	return lost;

@@ -62,7 +62,7 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 	role_leave(&scope);
 }
 
-/* Report a missing row. */
+/* Report a missing row, with the object that it should hold. */
 static void
 report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 			   JsonbContainer *object)
@@ -75,7 +75,8 @@ report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 
 /* Is the row, or its absence, unchanged since it was read? */
 static bool
-is_unchanged(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
+row_is_unchanged(Inspection *in, const ObjectKey *key, bool found,
+				 RowValues *row)
 {
 	RowValues now;
 	bool found_now = verify_row_fetch(in, key, &now);
@@ -93,6 +94,7 @@ count_if_hidden(Inspection *in, const ObjectKey *key)
 	return true;
 }
 
+/* Report how many rows were not compared. */
 static void
 report_hidden(const Inspection *in)
 {
@@ -130,7 +132,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 		if (verify_row_same(in, &is, &must))
 			return true;
 	}
-	if (!is_unchanged(in, key, found, &is))
+	if (!row_is_unchanged(in, key, found, &is))
 		return false;
 	if (found)
 		report_differences(in, key, &is, &must);
@@ -157,7 +159,7 @@ verify_children(Inspection *in, const ObjectKey *key)
 		SnapshotRow *row = lfirst(cell);
 		ObjectKey child = {row->id, unconstify(char *, row->account)};
 
-		if (is_unchanged(in, key, true, &is))
+		if (row_is_unchanged(in, key, true, &is))
 			report_missing(in, row->type, &child, row->object);
 	}
 }
@@ -235,6 +237,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 	table_close(relation, NoLock);
 }
 
+/* Verify one type; it may be called in a subtransaction. */
 static void
 verify_type(void *arg)
 {
