@@ -12,6 +12,7 @@
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
+#	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
 .DEFAULT_GOAL = all
@@ -45,11 +46,14 @@ OBJS = \
 	src/level.o \
 	src/subtransaction.o \
 	src/worker_transaction.o \
+	src/hmac.o \
 	src/signature.o \
 	src/secret.o \
 	src/secret_kind.o \
 	src/secret_row.o \
 	src/refusal.o \
+	src/text.o \
+	src/lease_holder.o \
 	src/verify.o \
 	src/endpoint.o \
 	src/endpoint_setup.o \
@@ -62,9 +66,13 @@ OBJS = \
 	src/event_name.o \
 	src/inbox_table.o \
 	src/event_store.o \
-	src/inbox.o \
-	src/step.o \
-	src/record.o \
+	src/receipt.o \
+	src/receive.o \
+	src/step_list.o \
+	src/steps.o \
+	src/step_outcome.o \
+	src/event_error.o \
+	src/handler_run.o \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
@@ -105,8 +113,9 @@ OBJS = \
 	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
+	src/handler_call.o \
 	src/handler_setup.o \
-	src/test_handler.o \
+	src/handler_trial.o \
 	src/held.o \
 	src/replay.o \
 	src/refused_delivery.o \
@@ -135,26 +144,36 @@ OBJS = \
 	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/default_alerts.o \
 	src/outbox_hooks.o \
-	src/group.o \
+	src/incident_key.o \
+	src/alerted.o \
 	src/burst.o \
+	src/incident_row.o \
 	src/incident.o \
+	src/incident_close.o \
+	src/incident_text.o \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
-	src/trouble.o \
-	src/recovered.o \
+	src/failed_events.o \
+	src/recovered_events.o \
 	src/template.o \
+	src/template_blocks.o \
+	src/template_preview.o \
 	src/template_parse.o \
 	src/template_path.o \
 	src/template_filter.o \
 	src/template_link.o \
 	src/money.o \
-	src/blocks.o \
-	src/blocks_fit.o \
+	src/mrkdwn.o \
+	src/block_json.o \
+	src/block_kit.o \
+	src/block_limits.o \
 	src/outbox.o \
 	src/claim.o \
-	src/flight.o \
+	src/prepare.o \
+	src/delivery.o \
 	src/sender.o \
 	src/url.o \
 	src/transfer.o \
@@ -162,9 +181,10 @@ OBJS = \
 	src/http_answer.o \
 	src/sockets.o \
 	src/slack.o \
+	src/slack_answer.o \
 	src/settle.o \
-	src/lease.o \
-	src/retry.o \
+	src/release.o \
+	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
@@ -194,7 +214,7 @@ OBJS = \
 	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
-	src/escalate.o \
+	src/escalation.o \
 	src/silence.o \
 	src/prune.o \
 	src/backup.o \
@@ -253,7 +273,7 @@ PROVE_TESTS = \
 	test/tap/answers.pl \
 	test/tap/alert.pl \
 	test/tap/delivery.pl \
-	test/tap/flight.pl \
+	test/tap/sender.pl \
 	test/tap/interference.pl \
 	test/tap/attack_scope.pl \
 	test/tap/attack_objects.pl \
@@ -278,11 +298,12 @@ PROVE_TESTS = \
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh
+	backfill_again cancel worker endpoint_watch storm)) \
+	$(patsubst %,extra:test/extra/%.sh, node_front fronts stripe_stub demo)
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
-	guard level answers alert delivery flight interference thread crash reconcile \
+	guard level answers alert delivery sender interference thread crash reconcile \
 	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
 	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
 
@@ -290,7 +311,7 @@ SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker refusal scope guard level upgrade delivery flight crash backfill \
+	concurrency cancel dump worker refusal scope guard level upgrade delivery sender crash backfill \
 	attack_scope attack_objects attack_shape role_matrix legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
@@ -325,7 +346,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -363,6 +384,9 @@ bench-record:
 
 fuzz:
 	@test/fuzz/run
+
+reference:
+	@test/reference
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)

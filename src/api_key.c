@@ -105,46 +105,27 @@ api_key_move(const char *old, const char *new)
 
 /* ---- the key of an account ---- */
 
-static bool
-usable(const SecretBuffer *secret, int length, char *buffer, size_t size,
-	   char **trouble)
-{
-	if (length <= 0)
-		return false;
-	if (length >= size || !secret_is_word(secret->bytes, length))
-	{
-		*trouble = "It has a space, or what isn't ASCII, in it.";
-		return false;
-	}
-	memcpy(buffer, secret->bytes, length);
-	buffer[length] = '\0';
-	return true;
-}
-
 /* False, with *trouble, when it can't be used; *found says whether there is one. */
 static bool
 read_key(const char *account, char *buffer, size_t size, bool *found,
 		 char **trouble)
 {
-	SecretBuffer secret;
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan("api_key", "api_key_pkey", 1, account,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
-	int length = 0;
-	bool good;
+	bool usable = false;
 	bool isnull;
 
 	*found = HeapTupleIsValid(tuple);
 	if (*found)
-		length = secret_read(DatumGetTextPP(heap_getattr(
-								 tuple, 2, RelationGetDescr(relation), &isnull)),
-							 &secret, trouble);
+		usable = secret_read_word(
+			DatumGetTextPP(
+				heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull)),
+			buffer, size, trouble);
 	engine_scan_end(scan, relation, snapshot);
-	good = *found && usable(&secret, length, buffer, size, trouble);
-	secret_wipe(&secret);
-	return good;
+	return usable;
 }
 
 static bool

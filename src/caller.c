@@ -194,7 +194,7 @@ tries_of(const ApiCall *call)
 }
 
 static void
-call_landed(HttpAnswer *answer)
+call_completed(HttpAnswer *answer)
 {
 	ApiCall *call = answer->owner;
 
@@ -249,7 +249,7 @@ dispatch(ApiCall *call)
 						   .body = call->form,
 						   .max_answer = MAX_ANSWER,
 						   .timeout = guc_stripe_timeout,
-						   .landed = call_landed,
+						   .completed = call_completed,
 						   .owner = call};
 	StringInfoData buffers[API_HEADERS];
 	char *url = psprintf("%s%s", guc_stripe_api_base, call->path);
@@ -330,7 +330,7 @@ caller_has_news(void)
 void
 caller_drop(void)
 {
-	http_abandon(call_landed);
+	http_abandon(call_completed);
 	drop_all(&queued);
 	drop_all(&flying);
 	drop_all(&answered);

@@ -3,10 +3,10 @@
  *		Messages that may be sent now are claimed, with their attempt counted.
  *
  * A destination's row in destination_pace is locked first, and skipped where
- * somebody else holds it: who has it alone claims of that destination, so
+ * another session holds it: only the holder claims messages of that destination, so
  * pace and the order within a thread hold with any number of senders.  The
- * cost is that of one index probe for each destination with something
- * waiting, however much waits there.
+ * cost is one index probe for each destination with waiting messages, however
+ * many those are.
  */
 #include "stripe_sync.h"
 
@@ -19,20 +19,18 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include <openssl/crypto.h>
-
-#include "flight.h"
+#include "delivery.h"
 
 #define MAX_AHEAD	  16 /* messages of one destination in one claim */
 #define LONGEST_BLOCK (25 * USECS_PER_HOUR) /* Retry-After is a day at most */
 
-/* A destination with something waiting, and how many it may have now. */
-typedef struct Gate
+/* A destination whose first message is due, and how many may be claimed now. */
+typedef struct ReadyDestination
 {
-	char *destination;
+	char *name;
 	int allowed;
 	TimestampTz due_at; /* of its first message */
-} Gate;
+} ReadyDestination;
 
 /* ---- which destinations ---- */
 
@@ -67,52 +65,68 @@ pace_allows(TimestampTz next_at, TimestampTz now, TimestampTz *next)
 	return credit >= 1 ? (int) credit : 0;
 }
 
-static void
-look_at_head(HeapTuple row, TupleDesc desc, TimestampTz now, List **gates,
-			 ClaimOutlook *outlook)
+/*
+ * When the first message of a destination may be claimed, and how many may be
+ * now; *paced says that only the pace holds them back.  "row" is one of
+ * find_ready()'s.
+ */
+static TimestampTz
+ready_at(HeapTuple row, TupleDesc desc, TimestampTz now, int *allowed,
+		 bool *paced)
 {
 	TimestampTz due = column_time(row, desc, 2);
 	TimestampTz blocked = column_time(row, desc, 4);
 	TimestampTz next = DT_NOBEGIN;
-	Gate *gate;
-	int allowed;
 
+	*allowed = 0;
+	*paced = false;
 	if (blocked > now + LONGEST_BLOCK)
 		blocked = now; /* the clock was set back since */
 	if (due > now || blocked > now)
-	{
-		outlook->next = Min(outlook->next, Max(due, blocked));
-		return;
-	}
-	allowed = pace_allows(column_time(row, desc, 3), now, &next);
+		return Max(due, blocked);
+	*allowed = pace_allows(column_time(row, desc, 3), now, &next);
+	*paced = *allowed == 0;
+	return *paced ? next : now;
+}
+
+/* Add it to the list, or note in the outlook when it will be ready. */
+static void
+add_if_ready(HeapTuple row, TupleDesc desc, TimestampTz now, List **ready,
+			 ClaimOutlook *outlook)
+{
+	int allowed;
+	bool paced;
+	TimestampTz at = ready_at(row, desc, now, &allowed, &paced);
+	ReadyDestination *destination;
+
 	if (allowed == 0)
 	{
-		outlook->next = Min(outlook->next, next);
-		outlook->paced = true;
+		outlook->next = Min(outlook->next, at);
+		outlook->paced |= paced;
 		return;
 	}
-	gate = palloc(sizeof(Gate));
-	gate->destination = SPI_getvalue(row, desc, 1);
-	gate->allowed = Min(Min(allowed, MAX_AHEAD),
-						sender_room_for(gate->destination));
-	if (gate->allowed == 0)
-		return; /* until one of its has landed, which makes us look again */
-	gate->due_at = due;
-	*gates = lappend(*gates, gate);
+	destination = palloc(sizeof(ReadyDestination));
+	destination->name = SPI_getvalue(row, desc, 1);
+	destination->allowed = Min(Min(allowed, MAX_AHEAD),
+							   sender_room_for(destination->name));
+	destination->due_at = column_time(row, desc, 2);
+	/* without room: until one of its deliveries ends, which starts a new claim */
+	if (destination->allowed > 0)
+		*ready = lappend(*ready, destination);
 }
 
 static int
 compare_due(const ListCell *a, const ListCell *b)
 {
-	TimestampTz left = ((Gate *) lfirst(a))->due_at;
-	TimestampTz right = ((Gate *) lfirst(b))->due_at;
+	TimestampTz left = ((ReadyDestination *) lfirst(a))->due_at;
+	TimestampTz right = ((ReadyDestination *) lfirst(b))->due_at;
 
 	return left < right ? -1 : left > right;
 }
 
 /*
- * A destination was dropped while a message of its was being sent or queued,
- * which drop_destination() couldn't see.
+ * Cancel messages of a destination that was dropped while they were being sent
+ * or queued, which drop_destination() couldn't see.
  */
 static void
 cancel_orphans(List *destinations)
@@ -136,11 +150,11 @@ cancel_orphans(List *destinations)
 }
 
 /*
- * The first message that waits of each destination that is switched on: a
- * probe of message_due_idx for each, from one destination to the next.
+ * Destinations that are switched on and have a message that can be sent now,
+ * which takes a probe of message_due_idx for each, from one destination to the next.
  */
 static List *
-find_gates(ClaimOutlook *outlook)
+find_ready(ClaimOutlook *outlook)
 {
 	static EngineStatement select = {
 		"WITH RECURSIVE head AS ("
@@ -158,7 +172,7 @@ find_gates(ClaimOutlook *outlook)
 		"  LEFT JOIN stripe_sync.destination_pace p ON p.destination = d.name"
 		"  WHERE d.enabled IS NOT false"};
 	TimestampTz now = GetCurrentTimestamp();
-	List *gates = NIL;
+	List *ready = NIL;
 	List *orphans = NIL;
 
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
@@ -170,40 +184,43 @@ find_gates(ClaimOutlook *outlook)
 		if (SPI_getvalue(row, desc, 5) == NULL)
 			orphans = lappend(orphans, SPI_getvalue(row, desc, 1));
 		else
-			look_at_head(row, desc, now, &gates, outlook);
+			add_if_ready(row, desc, now, &ready, outlook);
 	}
 	cancel_orphans(orphans);
-	list_sort(gates, compare_due);
-	return gates;
+	list_sort(ready, compare_due);
+	return ready;
 }
 
 /* ---- their messages ---- */
 
-/* Destinations and limits, those due the longest first, "room" in all. */
+/* Names and limits, those due the longest first, "room" in all. */
 static int
-share_room(List *gates, int room, Datum *names, Datum *limits)
+share_room(List *ready, int room, Datum *names, Datum *limits)
 {
-	int each = Max(1, room / Max(1, list_length(gates)));
+	int each = Max(1, room / Max(1, list_length(ready)));
 	int n = 0;
 	ListCell *cell;
 
-	foreach(cell, gates)
+	foreach(cell, ready)
 	{
-		Gate *gate = lfirst(cell);
-		int limit = Min(Min(gate->allowed, each), room);
+		ReadyDestination *destination = lfirst(cell);
+		int limit = Min(Min(destination->allowed, each), room);
 
 		if (limit == 0)
 			break;
-		names[n] = CStringGetTextDatum(gate->destination);
+		names[n] = CStringGetTextDatum(destination->name);
 		limits[n++] = Int32GetDatum(limit);
 		room -= limit;
 	}
 	return n;
 }
 
-/* The destinations whose lock is had; rows of pace are made where missing. */
+/*
+ * Lock their rows of pace, made where missing.  Returns the destinations that
+ * no other session has locked, or 0 if there are none.
+ */
 static Datum
-lock_gates(Datum names)
+lock_destinations(Datum names)
 {
 	static EngineStatement make = {
 		"INSERT INTO stripe_sync.destination_pace (destination)"
@@ -229,8 +246,8 @@ lock_gates(Datum names)
 }
 
 /*
- * Claim: of a thread only the first that isn't settled, the others are set
- * aside until it is.  Columns are read by read_flight().
+ * Claim messages.  Of a thread only the first that isn't settled becomes
+ * "sending"; the others are blocked by it.  Columns are read by read_delivery().
  */
 static void
 claim_messages(Datum locked, Datum names, Datum limits)
@@ -271,138 +288,35 @@ claim_messages(Datum locked, Datum names, Datum limits)
 	engine_run(&claim, values, NULL, SPI_OK_UPDATE_RETURNING);
 }
 
-/* ---- what a flight needs besides ---- */
+/* ---- what was claimed ---- */
 
-/* Where in Slack the thread is: its first message that has a name there. */
-static void
-find_thread(Flight *flight, const char *thread)
+/* A row of claim_messages() */
+static Delivery *
+read_delivery(HeapTuple row, TupleDesc desc)
 {
-	static EngineStatement select = {
-		"SELECT t.slack_ts, t.slack_channel FROM"
-		" ((SELECT id, slack_ts, slack_channel FROM stripe_sync.message"
-		"   WHERE key = $2 AND destination = $1 AND slack_ts IS NOT NULL"
-		"     AND id <> $3)"
-		"  UNION ALL"
-		"  (SELECT id, slack_ts, slack_channel FROM stripe_sync.message"
-		"    WHERE destination = $1 AND thread = $2 AND method = 'post'"
-		"      AND slack_ts IS NOT NULL AND id <> $3 ORDER BY id LIMIT 1)) t"
-		" ORDER BY t.id LIMIT 1",
-		3,
-		{TEXTOID, TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(flight->destination),
-					  CStringGetTextDatum(thread), Int64GetDatum(flight->id)};
-
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return;
-	flight->thread_ts = MemoryContextStrdup(
-		flight->memory,
-		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	if (strcmp(flight->method, "update") == 0)
-	{
-		char *channel = SPI_getvalue(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, 2);
-
-		flight->update_ts = flight->thread_ts;
-		flight->thread_ts = NULL;
-		if (channel != NULL)
-			flight->channel = MemoryContextStrdup(flight->memory, channel);
-	}
-}
-
-/* An incident's own message says how it stands when it is sent, not before. */
-static void
-render_payload(Flight *flight, int64 incident)
-{
-	static EngineStatement keep = {
-		"UPDATE stripe_sync.message SET payload = $2 WHERE id = $1",
-		2,
-		{INT8OID, JSONBOID}};
-	Jsonb *payload = outbox_hooks->render(incident, flight->id, flight->method);
-	Datum values[] = {Int64GetDatum(flight->id), (Datum) 0};
-
-	if (payload == NULL)
-		return;
-	values[1] = JsonbPGetDatum(payload);
-	engine_run(&keep, values, NULL, SPI_OK_UPDATE);
-	flight->payload = MemoryContextStrdup(
-		flight->memory, JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
-}
-
-typedef struct Claimed
-{
-	Flight *flight;
-	char *thread;
-	int64 incident;
-} Claimed;
-
-static Claimed *
-read_claimed(HeapTuple row, TupleDesc desc)
-{
-	Claimed *claimed = palloc0(sizeof(Claimed));
-	Flight *flight = flight_make();
-	MemoryContext old = MemoryContextSwitchTo(flight->memory);
+	Delivery *delivery = delivery_make();
+	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
 	bool isnull;
 	Datum incident = SPI_getbinval(row, desc, 7, &isnull);
 
-	flight->id = DatumGetInt64(SPI_getbinval(row, desc, 1, &(bool){false}));
-	flight->attempt = DatumGetInt32(SPI_getbinval(row, desc, 2, &(bool){false}));
-	flight->destination = SPI_getvalue(row, desc, 3);
-	flight->method = SPI_getvalue(row, desc, 4);
-	flight->payload = SPI_getvalue(row, desc, 5);
+	delivery->id = DatumGetInt64(SPI_getbinval(row, desc, 1, &(bool){false}));
+	delivery->attempt = DatumGetInt32(
+		SPI_getbinval(row, desc, 2, &(bool){false}));
+	delivery->destination = SPI_getvalue(row, desc, 3);
+	delivery->method = SPI_getvalue(row, desc, 4);
+	delivery->payload = SPI_getvalue(row, desc, 5);
+	delivery->thread = SPI_getvalue(row, desc, 6);
+	delivery->incident = isnull ? 0 : DatumGetInt64(incident);
+	delivery->threaded = delivery->thread != NULL ||
+						 DatumGetBool(
+							 SPI_getbinval(row, desc, 9, &(bool){false}));
 	MemoryContextSwitchTo(old);
-	claimed->flight = flight;
-	claimed->thread = SPI_getvalue(row, desc, 6);
-	claimed->incident = isnull ? 0 : DatumGetInt64(incident);
-	flight->threaded = claimed->thread != NULL ||
-					   DatumGetBool(SPI_getbinval(row, desc, 9, &(bool){false}));
-	return claimed;
+	return delivery;
 }
 
+/* Count these messages, one destination each, for the pace of theirs. */
 static void
-render_body(void *arg)
-{
-	Claimed *claimed = arg;
-
-	render_payload(claimed->flight, claimed->incident);
-}
-
-/* One that can't be rendered must not hold up all that are claimed with it. */
-static void
-render_guarded(Claimed *claimed)
-{
-	ErrorData *error;
-
-	if (!subtransaction_run(render_body, claimed, subtransaction_excuse_all,
-							&error))
-		ereport(WARNING,
-				(errmsg("message " INT64_FORMAT " is sent as it was queued: %s",
-						claimed->flight->id, error->message)));
-}
-
-static void
-complete_flight(Claimed *claimed, const Destination *destination,
-				const char *secret, const char *trouble)
-{
-	Flight *flight = claimed->flight;
-
-	if (secret[0] != '\0')
-		flight->secret = MemoryContextStrdup(flight->memory, secret);
-	else
-		flight->trouble = MemoryContextStrdup(flight->memory, trouble);
-	flight->is_webhook = destination->is_webhook;
-	if (destination->channel != NULL)
-		flight->channel = MemoryContextStrdup(flight->memory,
-											  destination->channel);
-	if (claimed->thread != NULL && !flight->is_webhook)
-		find_thread(flight, claimed->thread);
-	if (claimed->incident != 0)
-		render_guarded(claimed);
-}
-
-/* What each destination's messages were, counted against its pace. */
-static void
-note_pace(Datum names)
+count_for_pace(Datum names)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination_pace p"
@@ -428,98 +342,58 @@ text_array(Datum *values, int n)
 		construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Rows of the claim to flights; those that were set aside are left out. */
+/* Messages that were set aside, behind another of their thread, are left out. */
 static List *
-take_claimed(void)
+read_deliveries(void)
 {
 	SPITupleTable *table = SPI_tuptable;
 	uint64 count = SPI_processed;
 	Datum *names = palloc(sizeof(Datum) * Max(count, 1));
-	List *claimed = NIL;
+	List *deliveries = NIL;
 	int n = 0;
 
 	for (uint64 i = 0; i < count; i++)
 	{
 		char *state = SPI_getvalue(table->vals[i], table->tupdesc, 8);
+		Delivery *delivery;
 
 		if (strcmp(state, "sending") != 0)
 			continue;
-		claimed = lappend(claimed, read_claimed(table->vals[i], table->tupdesc));
-		names[n++] = CStringGetTextDatum(
-			((Claimed *) llast(claimed))->flight->destination);
+		delivery = read_delivery(table->vals[i], table->tupdesc);
+		deliveries = lappend(deliveries, delivery);
+		names[n++] = CStringGetTextDatum(delivery->destination);
 	}
 	if (n > 0 && guc_slack_rate > 0)
-		note_pace(text_array(names, n));
-	return claimed;
+		count_for_pace(text_array(names, n));
+	return deliveries;
 }
 
-static int
-compare_destinations(const ListCell *a, const ListCell *b)
-{
-	const Flight *left = ((Claimed *) lfirst(a))->flight;
-	const Flight *right = ((Claimed *) lfirst(b))->flight;
-	int order = strcmp(left->destination, right->destination);
-
-	if (order != 0)
-		return order;
-	return left->id < right->id ? -1 : left->id > right->id;
-}
-
-/* Destinations are looked up, and their secrets read, once for all of theirs. */
+/* They outlive the transaction, which the caller commits. */
 static List *
-complete_flights(List *claimed)
-{
-	Destination destination = {0};
-	char secret[FLIGHT_SECRET_SIZE] = "";
-	char *trouble = NULL;
-	List *flights = NIL;
-	ListCell *cell;
-
-	list_sort(claimed, compare_destinations);
-	foreach(cell, claimed)
-	{
-		Claimed *one = lfirst(cell);
-		const char *name = one->flight->destination;
-
-		if (destination.name == NULL || strcmp(destination.name, name) != 0)
-		{
-			if (!destination_find(name, &destination))
-				elog(ERROR, "destination \"%s\" is gone", name);
-			if (!destination_secret(name, secret, sizeof(secret), &trouble))
-				secret[0] = '\0';
-		}
-		complete_flight(one, &destination, secret, trouble);
-		flights = lappend(flights, one->flight);
-	}
-	OPENSSL_cleanse(secret, sizeof(secret));
-	return flights;
-}
-
-/* The caller commits: only then they are its own, whatever becomes of it. */
-static List *
-keep_flights(List *flights, MemoryContext context)
+keep_deliveries(List *deliveries, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
-	List *kept = list_copy(flights);
+	List *kept = list_copy(deliveries);
 	ListCell *cell;
 
 	foreach(cell, kept)
-		MemoryContextSetParent(((Flight *) lfirst(cell))->memory,
+		MemoryContextSetParent(((Delivery *) lfirst(cell))->memory,
 							   TopMemoryContext);
 	MemoryContextSwitchTo(old);
 	return kept;
 }
 
 static List *
-claim_at(List *gates, int room, ClaimOutlook *outlook)
+claim_at(List *ready, int room, ClaimOutlook *outlook)
 {
-	Datum *names = palloc(sizeof(Datum) * list_length(gates));
-	Datum *limits = palloc(sizeof(Datum) * list_length(gates));
-	int n = share_room(gates, room, names, limits);
+	Datum *names = palloc(sizeof(Datum) * list_length(ready));
+	Datum *limits = palloc(sizeof(Datum) * list_length(ready));
+	int n = share_room(ready, room, names, limits);
 	Datum wanted = text_array(names, n);
-	Datum locked = lock_gates(wanted);
+	Datum locked = lock_destinations(wanted);
+	List *deliveries;
 
-	/* somebody else is at all of them: look again in a while */
+	/* other sessions hold every lock: try again in a second */
 	outlook->next = Min(outlook->next, GetCurrentTimestamp() + USECS_PER_SEC);
 	if (locked == (Datum) 0)
 		return NIL;
@@ -528,7 +402,9 @@ claim_at(List *gates, int room, ClaimOutlook *outlook)
 												   TYPALIGN_INT)));
 	if (SPI_processed > 0)
 		outlook->next = GetCurrentTimestamp(); /* there may be more */
-	return complete_flights(take_claimed());
+	deliveries = read_deliveries();
+	outbox_prepare(deliveries);
+	return deliveries;
 }
 
 /*
@@ -539,16 +415,16 @@ List *
 outbox_claim(int room, ClaimOutlook *outlook)
 {
 	MemoryContext context = CurrentMemoryContext;
-	List *flights = NIL;
-	List *gates;
+	List *deliveries = NIL;
+	List *ready;
 
 	int nest = engine_plan_in_haste();
 
 	SPI_connect();
-	gates = find_gates(outlook);
-	if (gates != NIL && room > 0)
-		flights = keep_flights(claim_at(gates, room, outlook), context);
+	ready = find_ready(outlook);
+	if (ready != NIL && room > 0)
+		deliveries = keep_deliveries(claim_at(ready, room, outlook), context);
 	SPI_finish();
 	engine_plan_as_before(nest);
-	return flights;
+	return deliveries;
 }

@@ -95,40 +95,24 @@ secret_missing(const char *name)
 bool
 destination_secret(const char *name, char *buffer, size_t size, char **trouble)
 {
-	SecretBuffer secret;
 	Relation relation;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan("destination_secret",
 								   "destination_secret_pkey", 1, name,
 								   &relation, &snapshot);
 	HeapTuple tuple = systable_getnext(scan);
+	bool usable = false;
 	bool isnull;
-	int length = 0;
 
 	if (!HeapTupleIsValid(tuple))
 		*trouble = secret_missing(name);
 	else
-		length = secret_read(DatumGetTextPP(heap_getattr(
-								 tuple, 2, RelationGetDescr(relation), &isnull)),
-							 &secret, trouble);
+		usable = secret_read_word(
+			DatumGetTextPP(
+				heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull)),
+			buffer, size, trouble);
 	engine_scan_end(scan, relation, snapshot);
-	if (length > 0 && !secret_is_word(secret.bytes, length))
-	{
-		*trouble = "It has a space, or what isn't ASCII, in it.";
-		length = 0;
-	}
-	else if (length >= size)
-	{
-		*trouble = psprintf("It is longer than %zu bytes.", size - 1);
-		length = 0;
-	}
-	if (length > 0)
-	{
-		memcpy(buffer, secret.bytes, length);
-		buffer[length] = '\0';
-	}
-	secret_wipe(&secret);
-	return length > 0;
+	return usable;
 }
 
 /* Switch it off unless it is already; *fallback is who is to be told. */
@@ -220,9 +204,9 @@ tell_off(const char *name, const char *reason, int64 waiting)
 	return psprintf(
 		"Slack destination *%s* was switched off: %s\n"
 		"%lld %s and will be sent when it is on again. To switch it on: `SELECT stripe_sync.enable_destination(%s)`",
-		blocks_escape(name), blocks_escape(reason), (long long) waiting,
+		mrkdwn_escape(name), mrkdwn_escape(reason), (long long) waiting,
 		waiting == 1 ? "message waits for it" : "messages wait for it",
-		blocks_escape(quote_literal_cstr(name)));
+		mrkdwn_escape(quote_literal_cstr(name)));
 }
 
 /*
@@ -238,9 +222,9 @@ destination_switch_off(const char *name, const char *reason)
 	if (mark_off(name, reason, &fallback))
 	{
 		int64 waiting = count_waiting(name);
-		Outgoing outgoing = {.destination = fallback,
-							 .method = "post",
-							 .due_at = GetCurrentTimestamp()};
+		NewMessage message = {.destination = fallback,
+							  .method = "post",
+							  .due_at = GetCurrentTimestamp()};
 		Jsonb *object;
 
 		ereport(
@@ -251,9 +235,9 @@ destination_switch_off(const char *name, const char *reason)
 				 "When it is mended: SELECT stripe_sync.enable_destination(%s).",
 				 quote_literal_cstr(name))));
 		describe_off(name, reason, waiting, tell_off(name, reason, waiting),
-					 &object, &outgoing.payload);
+					 &object, &message.payload);
 		if (fallback != NULL)
-			(void) outbox_enqueue(&outgoing);
+			(void) outbox_enqueue(&message);
 		journal_note("destination.off", name, reason);
 		outbox_hooks->destination_disabled(object);
 	}

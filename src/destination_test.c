@@ -89,7 +89,7 @@ destination_argument(FunctionCallInfo fcinfo)
 static int64
 queue_test(const char *name)
 {
-	Outgoing message = {
+	NewMessage message = {
 		.destination = name, .method = "test", .due_at = GetCurrentTimestamp()};
 	Destination destination;
 	RoleScope scope = role_enter_engine();

@@ -10,7 +10,6 @@
 #include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -98,18 +97,6 @@ engine_jsonb(EngineStatement *select, Datum *values, const char *nulls)
 	}
 	SPI_finish();
 	return selected;
-}
-
-/* As many bytes of a text at most, whole characters, with "..." where it is cut. */
-char *
-engine_clip(const char *text, int most)
-{
-	int length = strlen(text);
-
-	if (length <= most)
-		return pstrdup(text);
-	length = pg_mbcliplen(text, length, most - strlen("..."));
-	return psprintf("%s...", pnstrdup(text, length));
 }
 
 /* What such a statement says, DT_NOEND for NULL: when something is due. */

@@ -264,8 +264,8 @@ take_element(EventPage *page, const PageElement *listed)
 {
 	PageElement delivered = as_delivered(page, listed);
 	const PageElement *element = &delivered;
-	Delivery delivery = {element->bytes, element->length, page->endpoint,
-						 page->owner, page->part->account};
+	WebhookDelivery delivery = {element->bytes, element->length, page->endpoint,
+								page->owner, page->part->account};
 	StoredEventSummary gist;
 
 	page->last = event_peek_id(listed->bytes, listed->length);

@@ -13,7 +13,7 @@
  * - What libcurl calls neither pallocs nor raises.  Signals are blocked around
  *	 the calls of its multi interface, as the threads that resolve names
  *	 inherit the mask; nothing raises meanwhile.
- * - A transfer is idle, flying, ended, or the caller's.  libcurl queues none:
+ * - A transfer is idle, in progress, ended, or the caller's.  libcurl queues none:
  *	 what there is no room for is refused, so that the time-out counts from
  *	 the dispatch.
  * - A POST is sent once.  libcurl would send it again by itself where a kept
@@ -31,9 +31,9 @@
 static CURLM *multi = NULL;
 static CURLMcode multi_trouble = CURLM_OK;
 static int64 timer_due = -1; /* microseconds; -1: libcurl waits for none */
-static dlist_head flying = DLIST_STATIC_INIT(flying);
+static dlist_head in_progress = DLIST_STATIC_INIT(in_progress);
 static dlist_head ended = DLIST_STATIC_INIT(ended);
-static int nstarted = 0; /* flying and ended */
+static int nstarted = 0; /* in progress and ended */
 
 /* ---- what libcurl calls ---- */
 
@@ -99,12 +99,12 @@ multi_make(void)
 	return true;
 }
 
-/* With signals blocked.  libcurl is spoilt: what was flying has failed. */
+/* With signals blocked.  libcurl is spoilt: what was in progress has failed. */
 static void
 multi_fail(void)
 {
-	while (!dlist_is_empty(&flying))
-		end_transfer(dlist_head_element(Transfer, node, &flying),
+	while (!dlist_is_empty(&in_progress))
+		end_transfer(dlist_head_element(Transfer, node, &in_progress),
 					 HTTP_CONNECTION, curl_multi_strerror(multi_trouble));
 	curl_multi_cleanup(multi);
 	multi = NULL;
@@ -219,7 +219,7 @@ launch(const HttpRequest *request)
 		return false;
 	}
 	transfer->reader.answer.started = GetCurrentTimestamp();
-	dlist_push_tail(&flying, &transfer->node);
+	dlist_push_tail(&in_progress, &transfer->node);
 	nstarted++;
 	multi_drive(CURL_SOCKET_TIMEOUT, 0);
 	multi_collect(); /* it may have ended, and nothing else would wake us */
@@ -264,7 +264,7 @@ http_deliver(void)
 
 	multi_turn();
 	while ((answer = take()) != NULL)
-		answer->landed(answer);
+		answer->completed(answer);
 }
 
 void
@@ -275,7 +275,7 @@ http_free(HttpAnswer *answer)
 
 /* Take those of one asker's out of a list, unanswered. */
 static void
-abandon(dlist_head *head, HttpLanded landed)
+abandon(dlist_head *head, HttpCompleted completed)
 {
 	dlist_mutable_iter iter;
 
@@ -283,9 +283,9 @@ abandon(dlist_head *head, HttpLanded landed)
 	{
 		Transfer *transfer = dlist_container(Transfer, node, iter.cur);
 
-		if (transfer->reader.answer.landed != landed)
+		if (transfer->reader.answer.completed != completed)
 			continue;
-		if (head == &flying)
+		if (head == &in_progress)
 			end_transfer(transfer, HTTP_CONNECTION, "abandoned");
 		else
 		{
@@ -298,13 +298,13 @@ abandon(dlist_head *head, HttpLanded landed)
 
 /* A connection whose answer is outstanding is closed with its transfer. */
 void
-http_abandon(HttpLanded landed)
+http_abandon(HttpCompleted completed)
 {
 	sigset_t before = signals_block();
 
-	abandon(&flying, landed);
+	abandon(&in_progress, completed);
 	signals_restore(before);
-	abandon(&ended, landed);
+	abandon(&ended, completed);
 }
 
 /* Milliseconds until the caller's time or libcurl's is over; -1: neither. */

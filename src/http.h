@@ -27,7 +27,7 @@ typedef enum HttpFault
 struct HttpAnswer;
 
 /* What a request has come to, for who made it: who is called frees it. */
-typedef void (*HttpLanded)(struct HttpAnswer *answer);
+typedef void (*HttpCompleted)(struct HttpAnswer *answer);
 
 typedef struct HttpRequest
 {
@@ -39,13 +39,13 @@ typedef struct HttpRequest
 	size_t body_length;
 	size_t max_answer; /* bytes of a body that are read */
 	int timeout;	   /* milliseconds; 0: stripe_sync.http_timeout */
-	HttpLanded landed;
+	HttpCompleted completed;
 	void *owner; /* the caller's */
 } HttpRequest;
 
 typedef struct HttpAnswer
 {
-	HttpLanded landed;
+	HttpCompleted completed;
 	void *owner;
 	HttpFault fault;
 	char trouble[256]; /* libcurl's words, without the URL's path or a header */
@@ -79,7 +79,7 @@ extern bool http_start(const HttpRequest *request, char **trouble);
 extern void http_deliver(void); /* without waiting; what ended is told */
 extern char *http_keep_body(HttpAnswer *answer); /* the caller's to free() */
 extern void http_free(HttpAnswer *answer);
-extern void http_abandon(HttpLanded landed); /* drop all of one asker's */
+extern void http_abandon(HttpCompleted completed); /* drop all of one asker's */
 
 /*
  * Wait until the latch is set, a request has ended (true), or so many

@@ -28,7 +28,7 @@ answer_begin(AnswerReader *reader, const HttpRequest *request)
 {
 	memset(reader, 0, sizeof(*reader));
 	reader->answer.owner = request->owner;
-	reader->answer.landed = request->landed;
+	reader->answer.completed = request->completed;
 	reader->answer.date = reader->answer.should_retry = -1;
 	reader->most = request->max_answer;
 	reader->answer.retry_after = -1;

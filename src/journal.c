@@ -12,6 +12,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 #define MAX_DETAIL 1024 /* bytes */
 
 /* Count the entry in an equal one of the last hour.  False if there is none. */
@@ -58,7 +60,7 @@ write_entry(const char *what, const char *ref, const char *detail,
 			bool any_detail)
 {
 	char *by = entry_author();
-	char *cut = detail != NULL ? engine_clip(detail, MAX_DETAIL) : NULL;
+	char *cut = detail != NULL ? text_clip(detail, MAX_DETAIL) : NULL;
 	RoleScope scope = role_enter_engine();
 
 	if (!count_entry(what, ref, by, cut, any_detail))

@@ -13,23 +13,26 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 #define MAX_NOTED	5	/* rows of a page that could not be written */
 #define MAX_URL		512 /* of the rest of a page */
 #define MAX_SECONDS INT64CONST(100000000000) /* of a time that is one */
 
 /* ---- the request ---- */
 
+/* A full stop is encoded, too: ".." would be another path. */
+static bool
+stays_in_path(unsigned char c)
+{
+	return text_is_unreserved(c) && c != '.' && c != '~';
+}
+
 /* What is from outside is one segment of a path, or one value, and no more. */
 void
 path_append(StringInfo path, const char *text)
 {
-	for (; *text != '\0'; text++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				   "0123456789_-",
-				   *text) != NULL)
-			appendStringInfoChar(path, *text);
-		else
-			appendStringInfo(path, "%%%02X", (unsigned char) *text);
+	text_append_percent_encoded(path, text, stays_in_path);
 }
 
 /* A path of the catalog's, with an object's id in its {id}. */

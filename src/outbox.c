@@ -28,7 +28,7 @@ text_or_null(const char *text, char *null)
 
 /* Runs in the engine's scope. */
 int64
-outbox_enqueue(const Outgoing *outgoing)
+outbox_enqueue(const NewMessage *message)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.message"
@@ -40,19 +40,19 @@ outbox_enqueue(const Outgoing *outgoing)
 		{TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
 		 TEXTOID, TEXTOID, INT8OID}};
 	char nulls[11] = "          ";
-	Datum values[] = {CStringGetTextDatum(outgoing->destination),
-					  CStringGetTextDatum(outgoing->method),
-					  JsonbPGetDatum(outgoing->payload),
-					  text_or_null(outgoing->key, &nulls[3]),
-					  text_or_null(outgoing->thread, &nulls[4]),
-					  TimestampTzGetDatum(outgoing->due_at),
-					  text_or_null(outgoing->event_id, &nulls[6]),
-					  text_or_null(outgoing->account, &nulls[7]),
-					  text_or_null(outgoing->alert, &nulls[8]),
-					  Int64GetDatum(outgoing->incident)};
+	Datum values[] = {CStringGetTextDatum(message->destination),
+					  CStringGetTextDatum(message->method),
+					  JsonbPGetDatum(message->payload),
+					  text_or_null(message->key, &nulls[3]),
+					  text_or_null(message->thread, &nulls[4]),
+					  TimestampTzGetDatum(message->due_at),
+					  text_or_null(message->event_id, &nulls[6]),
+					  text_or_null(message->account, &nulls[7]),
+					  text_or_null(message->alert, &nulls[8]),
+					  Int64GetDatum(message->incident)};
 	int64 id = 0;
 
-	if (outgoing->incident == 0)
+	if (message->incident == 0)
 		nulls[9] = 'n';
 	SPI_connect();
 	engine_run(&insert, values, nulls, SPI_OK_INSERT_RETURNING);
@@ -61,7 +61,7 @@ outbox_enqueue(const Outgoing *outgoing)
 		id = DatumGetInt64(SPI_getbinval(
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
 		/* what is due later the worker finds by itself */
-		if (outgoing->due_at < GetCurrentTimestamp() + FOUND_BY_THEN)
+		if (message->due_at < GetCurrentTimestamp() + FOUND_BY_THEN)
 			slots_wake();
 	}
 	SPI_finish();
@@ -145,18 +145,18 @@ ENGINE_FUNCTION(stripe_sync_notify)
 	static const char example[] =
 		"SELECT stripe_sync.notify('ops', 'Order 17 was refunded');";
 	char *text = argument(fcinfo, 1);
-	Outgoing message = {.destination = argument(fcinfo, 0),
-						.method = "post",
-						.key = argument(fcinfo, 3),
-						.thread = argument(fcinfo, 4),
-						.due_at = check_due(fcinfo, 5)};
+	NewMessage message = {.destination = argument(fcinfo, 0),
+						  .method = "post",
+						  .key = argument(fcinfo, 3),
+						  .thread = argument(fcinfo, 4),
+						  .due_at = check_due(fcinfo, 5)};
 	Destination destination;
 	RoleScope scope;
 	int64 id;
 
 	check_present(message.destination, "destination", example);
 	check_present(text, "text", example);
-	if (blocks_is_blank(text)) /* Slack says no_text */
+	if (mrkdwn_is_blank(text)) /* Slack says no_text */
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a message's text cannot be empty"),
 						errhint("It is what notifications show, beside blocks "

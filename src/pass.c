@@ -9,7 +9,7 @@
  */
 #include "stripe_sync.h"
 
-#include "flight.h"
+#include "delivery.h"
 #include "pass.h"
 #include "refused.h"
 
@@ -26,7 +26,7 @@ static bool
 claim_turn(TimestampTz *next)
 {
 	ClaimOutlook outlook = {.next = DT_NOEND};
-	bool found = sender_claim(&outlook);
+	bool found = sender_claim_and_send(&outlook);
 
 	*next = outlook.next;
 	paced = outlook.paced;
@@ -63,7 +63,7 @@ chores_turn(TimestampTz *next)
 	sender_reclaim();
 	runner_reclaim();
 	worker_begin();
-	outbox_heal();
+	outbox_unblock_orphans();
 	worker_commit();
 	worker_begin();
 	escalate_end_windows();
@@ -116,7 +116,7 @@ static struct
 	bool (*turn)(TimestampTz *next);
 	TimestampTz next; /* when it is to be looked at */
 } parts[] = {[PART_CLAIM] = {claim_turn, 0},
-			 [PART_EVENT] = {retry_turn, 0},
+			 [PART_EVENT] = {due_events_turn, 0},
 			 [PART_JOB] = {job_turn, 0},
 			 [PART_RECONCILE] = {reconcile_schedule, 0},
 			 [PART_WATCH] = {watch_schedule, 0},
@@ -188,7 +188,7 @@ bool
 pass_turn(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool busy = sender_settle();
+	bool busy = sender_process_answers();
 
 	*next = sender_next();
 	if (closed)
@@ -216,7 +216,7 @@ pass_turn(TimestampTz *next)
 	return busy;
 }
 
-/* Nothing is claimed or in the air. */
+/* Nothing is claimed or in progress. */
 bool
 pass_idle(void)
 {
@@ -238,7 +238,7 @@ pass_awaits(TimestampTz *until)
 	return paced || !pass_idle();
 }
 
-/* Begin nothing more, let what is in the air land, for so long, and let go. */
+/* Begin nothing more, wait so long for requests in progress, and release the rest. */
 void
 pass_land(long milliseconds, void (*interrupts)(void))
 {
@@ -265,5 +265,5 @@ void
 pass_finish(void)
 {
 	runner_drop();
-	sender_drop();
+	sender_release_all();
 }

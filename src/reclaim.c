@@ -6,9 +6,9 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "lease_holder.h"
 #include "pass.h"
 
 /* Of a part: its job and number, its lease's pid and start of the process. */
@@ -17,12 +17,11 @@ holder_has_it(const Datum *lease, bool since_start)
 {
 	int pid = DatumGetInt32(lease[2]);
 	TimestampTz start = DatumGetTimestampTz(lease[3]);
+	LeaseHolder holder = lease_holder(pid, start, since_start);
 
-	if (!since_start)
-		return false;
-	if (pid == MyProcPid && start == MyStartTimestamp)
-		return runner_has(DatumGetInt64(lease[0]), DatumGetInt32(lease[1]));
-	return compat_backend_lives(pid, start);
+	return holder == LEASE_HOLDER_OTHER ||
+		   (holder == LEASE_HOLDER_SELF &&
+			runner_has(DatumGetInt64(lease[0]), DatumGetInt32(lease[1])));
 }
 
 /*

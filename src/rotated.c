@@ -20,7 +20,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-#include "flight.h"
+#include "delivery.h"
 
 #define DIGEST_SIZE 32 /* bytes of SHA-256 */
 
@@ -118,7 +118,7 @@ read_refused(void)
 static bool
 has_another(const Refused *refused)
 {
-	char secret[FLIGHT_SECRET_SIZE];
+	char secret[DELIVERY_SECRET_SIZE];
 	char *trouble;
 	bytea *digest = NULL;
 

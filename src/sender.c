@@ -1,11 +1,12 @@
 /*
  * sender.c
- *		Messages in the air: dispatched, their answers taken, settled.
+ *		Sends claimed messages and settles them.
  *
- * A flight is in one of these lists: fresh, until its claim is committed;
- * claimed, waiting for a connection; flying; landed, until it is settled;
- * recalled, until it is let go of unsent.  No transaction is open but where it
- * says so, and what failed to be settled or let go of stays in its list.
+ * A delivery is in one of these lists: uncommitted, until its claim commits;
+ * claimed, waiting for a connection; in_progress, its request sent; finished,
+ * until it is settled; withdrawn, until its lease is released unsent.  No
+ * transaction is open unless a comment says so.  A delivery that could not be
+ * settled or released stays in its list.
  */
 #include "stripe_sync.h"
 
@@ -14,73 +15,79 @@
 
 #include <openssl/crypto.h>
 
-#include "flight.h"
+#include "delivery.h"
 #include "pass.h"
 
 #define AHEAD		 4 /* claims are up to so many times the connections */
 #define SHARE		 4 /* of the connections a destination may have a quarter */
 #define SETTLE_AGAIN USECS_PER_SEC
 
-static dlist_head fresh = DLIST_STATIC_INIT(fresh);
+static dlist_head uncommitted = DLIST_STATIC_INIT(uncommitted);
 static dlist_head claimed = DLIST_STATIC_INIT(claimed);
-static dlist_head flying = DLIST_STATIC_INIT(flying);
-static dlist_head landed = DLIST_STATIC_INIT(landed);
-static dlist_head recalled = DLIST_STATIC_INIT(recalled);
+static dlist_head in_progress = DLIST_STATIC_INIT(in_progress);
+static dlist_head finished = DLIST_STATIC_INIT(finished);
+static dlist_head withdrawn = DLIST_STATIC_INIT(withdrawn);
 static int nclaimed = 0;
 static bool closed = false;			 /* nothing more is dispatched */
 static bool careful = false;		 /* settling all at once has failed */
 static TimestampTz settle_again = 0; /* when to try again */
 
-/* How many of a destination's are in the lists. */
-typedef struct InAir
+/* Number of a destination's deliveries in all lists but uncommitted. */
+typedef struct DestinationLoad
 {
 	char destination[NAMEDATALEN];
 	int count;
-} InAir;
+} DestinationLoad;
 
-static HTAB *in_air = NULL;
+static HTAB *loads = NULL;
 
 /* ---- the lists ---- */
 
-/* All of a list, for who wants to look at them. */
+/* The deliveries of a list, which keeps them. */
 static List *
 list_of(dlist_head *head)
 {
-	List *flights = NIL;
+	List *deliveries = NIL;
 	dlist_iter iter;
 
 	dlist_foreach(iter, head)
-		flights = lappend(flights, dlist_container(Flight, node, iter.cur));
-	return flights;
+	{
+		Delivery *delivery = dlist_container(Delivery, node, iter.cur);
+
+		deliveries = lappend(deliveries, delivery);
+	}
+	return deliveries;
 }
 
-static Flight *
+static Delivery *
 pop(dlist_head *head)
 {
-	return dlist_container(Flight, node, dlist_pop_head_node(head));
+	return dlist_container(Delivery, node, dlist_pop_head_node(head));
 }
 
 /* ---- how many of each destination ---- */
 
 static void
-in_air_make(void)
+make_loads(void)
 {
-	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(InAir)};
+	HASHCTL control = {.keysize = NAMEDATALEN,
+					   .entrysize = sizeof(DestinationLoad)};
 
-	if (in_air == NULL)
-		in_air = hash_create("stripe_sync destinations in the air", 64,
-							 &control, HASH_ELEM | HASH_STRINGS);
+	if (loads == NULL)
+		loads = hash_create("stripe_sync destinations with deliveries", 64,
+							&control, HASH_ELEM | HASH_STRINGS);
 }
 
 static void
-in_air_count(const Flight *flight, int change)
+count_load(const Delivery *delivery, int change)
 {
 	bool found;
-	InAir *entry = hash_search(in_air, flight->destination, HASH_ENTER, &found);
+	DestinationLoad *entry = hash_search(loads, delivery->destination,
+										 HASH_ENTER, &found);
 
 	entry->count = found ? entry->count + change : change;
 	if (entry->count <= 0)
-		(void) hash_search(in_air, flight->destination, HASH_REMOVE, NULL);
+		(void) hash_search(loads, delivery->destination, HASH_REMOVE, NULL);
 }
 
 /*
@@ -90,7 +97,7 @@ in_air_count(const Flight *flight, int change)
 int
 sender_room_for(const char *destination)
 {
-	InAir *entry = hash_search(in_air, destination, HASH_FIND, NULL);
+	DestinationLoad *entry = hash_search(loads, destination, HASH_FIND, NULL);
 	int most = Max(1, guc_max_connections / SHARE);
 
 	return Max(0, most - (entry != NULL ? entry->count : 0));
@@ -101,34 +108,35 @@ free_all(dlist_head *head)
 {
 	while (!dlist_is_empty(head))
 	{
-		Flight *flight = pop(head);
+		Delivery *delivery = pop(head);
 
-		if (head != &fresh)
-			in_air_count(flight, -1);
-		flight_free(flight);
+		if (head != &uncommitted)
+			count_load(delivery, -1);
+		delivery_free(delivery);
 	}
 }
 
 /* ---- sending ---- */
 
-static void flight_landed(HttpAnswer *answer);
+static void request_completed(HttpAnswer *answer);
 
-/* It comes back without having been sent. */
+/* End a delivery whose request was not sent. */
 static void
-land(Flight *flight, SlackVerdict verdict, const char *code, const char *why)
+finish_unsent(Delivery *delivery, SlackVerdict verdict, const char *code,
+			  const char *why)
 {
-	flight->judgement.verdict = verdict;
-	strlcpy(flight->judgement.code, code, sizeof(flight->judgement.code));
+	delivery->judgement.verdict = verdict;
+	strlcpy(delivery->judgement.code, code, sizeof(delivery->judgement.code));
 	if (why != NULL)
-		strlcpy(flight->response, why, sizeof(flight->response));
-	flight->finished = GetCurrentTimestamp();
-	if (flight->started == 0)
-		flight->started = flight->finished;
-	dlist_push_tail(&landed, &flight->node);
+		strlcpy(delivery->response, why, sizeof(delivery->response));
+	delivery->finished = GetCurrentTimestamp();
+	if (delivery->started == 0)
+		delivery->started = delivery->finished;
+	dlist_push_tail(&finished, &delivery->node);
 }
 
 static void
-dispatch(Flight *flight)
+dispatch(Delivery *delivery)
 {
 	HttpRequest request = {0};
 	StringInfoData body;
@@ -136,36 +144,37 @@ dispatch(Flight *flight)
 	char *refusal;
 	char *trouble = NULL;
 
-	if (strcmp(flight->method, "update") == 0 && flight->update_ts == NULL)
+	if (strcmp(delivery->method, "update") == 0 && delivery->update_ts == NULL)
 	{
-		flight->moot = true;
-		land(flight, SLACK_MESSAGE_BAD, "nothing_to_update", NULL);
+		delivery->cancelled = true;
+		finish_unsent(delivery, SLACK_MESSAGE_BAD, "nothing_to_update", NULL);
 		return;
 	}
-	if (flight->secret == NULL)
+	if (delivery->secret == NULL)
 	{
-		land(flight, SLACK_CREDENTIAL_DEAD, "no_secret", flight->trouble);
+		finish_unsent(delivery, SLACK_CREDENTIAL_DEAD, "no_secret",
+					  delivery->trouble);
 		return;
 	}
 	initStringInfo(&body);
 	initStringInfo(&header);
-	request.landed = flight_landed;
-	refusal = flight_request(flight, &request, &body, &header);
+	request.completed = request_completed;
+	refusal = delivery_request(delivery, &request, &body, &header);
 	if (refusal != NULL)
 	{
-		flight->trouble = MemoryContextStrdup(flight->memory, refusal);
-		land(flight, SLACK_DESTINATION_DEAD, "url_refused", refusal);
+		delivery->trouble = MemoryContextStrdup(delivery->memory, refusal);
+		finish_unsent(delivery, SLACK_DESTINATION_DEAD, "url_refused", refusal);
 	}
 	else if (http_start(&request, &trouble))
-		dlist_push_tail(&flying, &flight->node);
+		dlist_push_tail(&in_progress, &delivery->node);
 	else
-		land(flight, SLACK_RETRY, "connection", trouble);
+		finish_unsent(delivery, SLACK_RETRY, "connection", trouble);
 	OPENSSL_cleanse(header.data, header.maxlen);
 	pfree(header.data);
 	pfree(body.data);
 }
 
-/* Send what is claimed, as far as there are connections. */
+/* Send claimed deliveries while there are free connections. */
 static void
 dispatch_claimed(void)
 {
@@ -176,119 +185,120 @@ dispatch_claimed(void)
 	}
 }
 
-/* Take back what is claimed and not yet sent, of a destination or (NULL) all. */
+/* Withdraw claimed deliveries, of a destination or (NULL) of all. */
 static void
-recall(const char *destination)
+withdraw(const char *destination)
 {
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &claimed)
 	{
-		Flight *flight = dlist_container(Flight, node, iter.cur);
+		Delivery *delivery = dlist_container(Delivery, node, iter.cur);
 
-		if (destination != NULL && strcmp(flight->destination, destination) != 0)
+		if (destination != NULL &&
+			strcmp(delivery->destination, destination) != 0)
 			continue;
-		dlist_delete(&flight->node);
-		dlist_push_tail(&recalled, &flight->node);
+		dlist_delete(&delivery->node);
+		dlist_push_tail(&withdrawn, &delivery->node);
 		nclaimed--;
 	}
 }
 
-/* In a transaction of its own: what was not sent is due at once. */
+/* In a transaction of its own: the messages are due at once. */
 static void
-release_recalled(void)
+release_withdrawn(void)
 {
-	if (dlist_is_empty(&recalled))
+	if (dlist_is_empty(&withdrawn))
 		return;
 	worker_begin();
-	outbox_release(leases_of(list_of(&recalled)), false);
+	outbox_release(delivery_leases(list_of(&withdrawn)), false);
 	worker_commit();
-	free_all(&recalled);
+	free_all(&withdrawn);
 }
 
 /* ---- answers ---- */
 
-/* Slack wants nothing more of that destination for now. */
+/* Does Slack accept no more messages for this destination for now? */
 static bool
-forbids_more(const Flight *flight)
+forbids_more(const Delivery *delivery)
 {
-	SlackVerdict verdict = flight->judgement.verdict;
+	SlackVerdict verdict = delivery->judgement.verdict;
 
 	return verdict == SLACK_DESTINATION_DEAD ||
 		   verdict == SLACK_CREDENTIAL_DEAD ||
 		   (verdict == SLACK_RETRY &&
-			(flight->retry_after >= 0 || flight->status == 429));
+			(delivery->retry_after >= 0 || delivery->status == 429));
 }
 
-/* Its answer has come, or won't. */
+/* Called by http_deliver() with an answer, or a fault in its place. */
 static void
-flight_landed(HttpAnswer *answer)
+request_completed(HttpAnswer *answer)
 {
-	Flight *flight = answer->owner;
+	Delivery *delivery = answer->owner;
 
-	dlist_delete(&flight->node);
-	flight_judge(flight, answer);
+	dlist_delete(&delivery->node);
+	delivery_judge(delivery, answer);
 	http_free(answer);
-	if (flight_goes_on(flight))
+	if (delivery_goes_on(delivery))
 	{
-		dlist_push_head(&claimed, &flight->node);
+		dlist_push_head(&claimed, &delivery->node);
 		nclaimed++;
 		return;
 	}
-	if (forbids_more(flight))
-		recall(flight->destination);
-	dlist_push_tail(&landed, &flight->node);
+	if (forbids_more(delivery))
+		withdraw(delivery->destination);
+	dlist_push_tail(&finished, &delivery->node);
 }
 
 static void
 settle_together(void)
 {
 	worker_begin();
-	outbox_settle(list_of(&landed));
+	outbox_settle(list_of(&finished));
 	worker_commit();
-	free_all(&landed);
+	free_all(&finished);
 }
 
 static void
-settle_body(void *flight)
+settle_body(void *delivery)
 {
-	outbox_settle(list_make1(flight));
+	outbox_settle(list_make1(delivery));
 }
 
-/* One that can't be settled now stays, and is no other's trouble. */
+/* A delivery that fails to settle stays, and doesn't block the others. */
 static void
 settle_one_by_one(void)
 {
-	int n = list_length(list_of(&landed));
+	int n = list_length(list_of(&finished));
 
 	while (n-- > 0)
 	{
-		Flight *flight = dlist_head_element(Flight, node, &landed);
+		Delivery *delivery = dlist_head_element(Delivery, node, &finished);
 		ErrorData *error;
 		bool done;
 
 		worker_begin();
-		done = subtransaction_run(settle_body, flight,
+		done = subtransaction_run(settle_body, delivery,
 								  subtransaction_excuse_all, &error);
 		if (!done)
 			ereport(WARNING, (errmsg("message " INT64_FORMAT
 									 " could not be settled yet: %s",
-									 flight->id, error->message)));
+									 delivery->id, error->message)));
 		worker_commit();
-		dlist_delete(&flight->node);
+		dlist_delete(&delivery->node);
 		if (!done)
-			dlist_push_tail(&landed, &flight->node);
+			dlist_push_tail(&finished, &delivery->node);
 		else
 		{
-			in_air_count(flight, -1);
-			flight_free(flight);
+			count_load(delivery, -1);
+			delivery_free(delivery);
 		}
 	}
 }
 
-/* Should it fail, the next time is a careful one. */
+/* If it raises an error, the next call settles them one by one. */
 static void
-settle_landed(void)
+settle_finished(void)
 {
 	bool was_careful = careful;
 
@@ -297,7 +307,7 @@ settle_landed(void)
 		settle_one_by_one();
 	else
 		settle_together();
-	careful = !dlist_is_empty(&landed);
+	careful = !dlist_is_empty(&finished);
 	settle_again = GetCurrentTimestamp() + SETTLE_AGAIN;
 }
 
@@ -307,147 +317,147 @@ void
 sender_setup(void)
 {
 	closed = false;
-	in_air_make();
+	make_loads();
 	http_setup();
 }
 
 bool
 sender_idle(void)
 {
-	return dlist_is_empty(&claimed) && dlist_is_empty(&flying) &&
-		   dlist_is_empty(&landed) && dlist_is_empty(&recalled);
+	return dlist_is_empty(&claimed) && dlist_is_empty(&in_progress) &&
+		   dlist_is_empty(&finished) && dlist_is_empty(&withdrawn);
 }
 
-/* When is what failed to be settled to be tried again? */
+/* When to try again to settle what could not be settled. */
 TimestampTz
 sender_next(void)
 {
-	return dlist_is_empty(&landed) ? DT_NOEND : settle_again;
+	return dlist_is_empty(&finished) ? DT_NOEND : settle_again;
 }
 
 /*
- * Take the answers that have come, send what can be sent now, and settle what
- * has landed.  False when there was nothing to settle.
+ * Judge the answers that have come, send claimed deliveries, and settle finished
+ * ones.  False if there was nothing to settle.
  */
 bool
-sender_settle(void)
+sender_process_answers(void)
 {
-	http_deliver(); /* however busy we are, nobody else reads answers */
+	http_deliver(); /* always: nothing else reads answers */
 	dispatch_claimed();
-	release_recalled();
-	if (dlist_is_empty(&landed) ||
+	release_withdrawn();
+	if (dlist_is_empty(&finished) ||
 		(careful && GetCurrentTimestamp() < settle_again))
 		return false;
-	settle_landed();
+	settle_finished();
 	return true;
 }
 
-/* A copy of a database, or one that is paused, keeps what it owes. */
+/* Not in a copy of a database, nor while it is paused. */
 static bool
 may_send(void)
 {
 	return guard_lets("slack");
 }
 
-/* What was claimed is ours once that is committed. */
+/* The claim has committed: these messages are leased to this process. */
 static void
-keep_fresh(void)
+take_committed(void)
 {
-	while (!dlist_is_empty(&fresh))
+	while (!dlist_is_empty(&uncommitted))
 	{
-		Flight *flight = pop(&fresh);
+		Delivery *delivery = pop(&uncommitted);
 
-		in_air_count(flight, 1);
-		dlist_push_tail(&claimed, &flight->node);
+		count_load(delivery, 1);
+		dlist_push_tail(&claimed, &delivery->node);
 		nclaimed++;
 	}
 }
 
 /*
- * Claim what may be sent, in a transaction of its own, and send it.  False
- * when there was nothing, or no room for more.  What a commit that failed has
- * left behind was not claimed.
+ * Claim messages, in a transaction of its own, and send them.  False if there
+ * were none, or no room for more.  Deliveries left by a claim whose commit
+ * failed are freed: their messages were not claimed.
  */
 bool
-sender_claim(ClaimOutlook *outlook)
+sender_claim_and_send(ClaimOutlook *outlook)
 {
 	int room = AHEAD * guc_max_connections - nclaimed;
-	List *flights = NIL;
+	List *deliveries = NIL;
 	bool found;
 	bool may;
 	ListCell *cell;
 
 	if (nclaimed > guc_max_connections)
 		return false;
-	free_all(&fresh);
+	free_all(&uncommitted);
 	worker_begin();
 	may = may_send();
 	if (may)
-		flights = outbox_claim(room, outlook);
-	foreach(cell, flights)
-		dlist_push_tail(&fresh, &((Flight *) lfirst(cell))->node);
+		deliveries = outbox_claim(room, outlook);
+	foreach(cell, deliveries)
+		dlist_push_tail(&uncommitted, &((Delivery *) lfirst(cell))->node);
 	worker_commit();
-	found = !dlist_is_empty(&fresh);
-	keep_fresh();
+	found = !dlist_is_empty(&uncommitted);
+	take_committed();
 	if (!may)
-		recall(NULL);
+		withdraw(NULL);
 	dispatch_claimed();
-	release_recalled();
+	release_withdrawn();
 	return found;
 }
 
-/* In a transaction of its own: leases whose holder is dead, or has forgotten. */
+/* Release the leases of dead holders, in a transaction of its own. */
 void
 sender_reclaim(void)
 {
 	List *mine;
 
 	worker_begin();
-	mine = list_concat(list_of(&claimed), list_of(&flying));
-	mine = list_concat(mine, list_of(&recalled));
-	outbox_reclaim(list_concat(mine, list_of(&landed)));
+	mine = list_concat(list_of(&claimed), list_of(&in_progress));
+	mine = list_concat(mine, list_of(&withdrawn));
+	outbox_reclaim(list_concat(mine, list_of(&finished)));
 	worker_commit();
 }
 
-/* Nothing more is sent; what is in the air may land. */
+/* Send nothing more.  Requests in progress can still finish. */
 void
 sender_close(void)
 {
 	closed = true;
-	recall(NULL);
-	release_recalled();
+	withdraw(NULL);
+	release_withdrawn();
 }
 
 static void
 release_body(void *arg)
 {
-	outbox_release(leases_of(list_of(&flying)), true);
-	outbox_release(leases_of(list_of(&landed)), true);
+	outbox_release(delivery_leases(list_of(&in_progress)), true);
+	outbox_release(delivery_leases(list_of(&finished)), true);
 }
 
 /*
- * Let go of everything: what is still in the air, or could not be settled, is
- * due at once with its attempt counted.
+ * Release all leases: messages whose requests are in progress, or could not be
+ * settled, are due at once with their attempt counted.
  */
 void
-sender_drop(void)
+sender_release_all(void)
 {
 	ErrorData *error;
 
 	http_deliver();
 	sender_close();
-	if (!dlist_is_empty(&landed))
+	if (!dlist_is_empty(&finished))
 		settle_one_by_one();
 	if (sender_idle())
 		return;
-	http_abandon(flight_landed);
+	http_abandon(request_completed);
 	worker_begin();
-	/* what then stays leased lapses with this process */
+	/* leases that remain end with this process */
 	if (!subtransaction_run(release_body, NULL, subtransaction_excuse_all,
 							&error))
 		ereport(WARNING,
-				(errmsg("messages could not be let go of: %s", error->message)));
+				(errmsg("could not release messages: %s", error->message)));
 	worker_commit();
-	free_all(&flying);
-	free_all(&landed);
+	free_all(&in_progress);
+	free_all(&finished);
 }

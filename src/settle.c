@@ -1,11 +1,11 @@
 /*
  * settle.c
- *		What came of messages that were sent: their log, their state, and what
- *		it means for others.
+ *		Writes the results of deliveries: their log, their message's state, and
+ *		the consequences for other messages and for the destination.
  *
- * Those that ended together are settled together, in one transaction.  The
- * pace's lock of their destinations is taken first where one of a thread is
- * among them: claim.c decides under it which message waits for which.
+ * Deliveries that finished together are settled in one transaction.  If one is
+ * of a thread, its destination's row in destination_pace is locked first:
+ * claim.c decides under that lock which message blocks which.
  */
 #include "stripe_sync.h"
 
@@ -15,7 +15,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "flight.h"
+#include "delivery.h"
 
 #define DELIVERY_BACKOFF_FIRST USECS_PER_SEC
 #define DELIVERY_BACKOFF_MOST  (6 * USECS_PER_HOUR)
@@ -79,7 +79,7 @@ column_arrays(const Column *columns, int ncolumns, int n, Datum *values)
 /* ---- the log ---- */
 
 static void
-log_attempts(List *flights)
+log_attempts(List *deliveries)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.delivery (message_id, attempt, started_at,"
@@ -93,29 +93,30 @@ log_attempts(List *flights)
 	static const Oid types[] = {INT8OID,		INT4OID, TIMESTAMPTZOID,
 								TIMESTAMPTZOID, INT4OID, TEXTOID,
 								TEXTOID,		TEXTOID, TEXTOID};
-	int n = list_length(flights);
+	int n = list_length(deliveries);
 	Column columns[lengthof(types)];
 	Datum values[lengthof(types)];
 	ListCell *cell;
 
 	for (int i = 0; i < lengthof(types); i++)
 		column_make(&columns[i], types[i], n);
-	foreach(cell, flights)
+	foreach(cell, deliveries)
 	{
-		Flight *flight = lfirst(cell);
+		Delivery *delivery = lfirst(cell);
 		int i = foreach_current_index(cell);
 
-		column_put(&columns[0], i, true, Int64GetDatum(flight->id));
-		column_put(&columns[1], i, true, Int32GetDatum(flight->attempt));
-		column_put(&columns[2], i, true, TimestampTzGetDatum(flight->started));
-		column_put(&columns[3], i, true, TimestampTzGetDatum(flight->finished));
-		column_put(&columns[4], i, flight->status != 0,
-				   Int32GetDatum(flight->status));
-		column_put_text(&columns[5], i, flight->judgement.code);
+		column_put(&columns[0], i, true, Int64GetDatum(delivery->id));
+		column_put(&columns[1], i, true, Int32GetDatum(delivery->attempt));
+		column_put(&columns[2], i, true, TimestampTzGetDatum(delivery->started));
+		column_put(&columns[3], i, true,
+				   TimestampTzGetDatum(delivery->finished));
+		column_put(&columns[4], i, delivery->status != 0,
+				   Int32GetDatum(delivery->status));
+		column_put_text(&columns[5], i, delivery->judgement.code);
 		column_put_text(&columns[6], i,
-						slack_verdict_name(flight->judgement.verdict));
-		column_put_text(&columns[7], i, flight->request_id);
-		column_put_text(&columns[8], i, flight->response);
+						slack_verdict_name(delivery->judgement.verdict));
+		column_put_text(&columns[7], i, delivery->request_id);
+		column_put_text(&columns[8], i, delivery->response);
 	}
 	column_arrays(columns, lengthof(types), n, values);
 	engine_run(&insert, values, NULL, SPI_OK_INSERT);
@@ -131,18 +132,19 @@ next_try(int attempt)
 }
 
 static const char *
-next_state(const Flight *flight)
+next_state(const Delivery *delivery)
 {
-	if (flight->moot)
+	if (delivery->cancelled)
 		return "cancelled";
-	switch (flight->judgement.verdict)
+	switch (delivery->judgement.verdict)
 	{
 		case SLACK_SENT:
 			return "sent";
 		case SLACK_MESSAGE_BAD:
 			return "dead";
 		case SLACK_RETRY:
-			return flight->attempt >= guc_message_attempts ? "dead" : "waiting";
+			return delivery->attempt >= guc_message_attempts ? "dead"
+															 : "waiting";
 		case SLACK_DESTINATION_DEAD:
 		case SLACK_CREDENTIAL_DEAD:
 			break;
@@ -150,31 +152,31 @@ next_state(const Flight *flight)
 	return "waiting"; /* until the destination is switched on again */
 }
 
-/* Until when Slack has asked for silence; a second where it doesn't say. */
+/* Slack's Retry-After as a time; one second where it gives none. */
 static TimestampTz
-asked_until(const Flight *flight)
+asked_until(const Delivery *delivery)
 {
-	long seconds = flight->retry_after >= 0 ? flight->retry_after : 1;
+	long seconds = delivery->retry_after >= 0 ? delivery->retry_after : 1;
 
 	return GetCurrentTimestamp() + seconds * USECS_PER_SEC;
 }
 
 /*
- * When a message that goes on waiting is due again.  Slack may say "in a second"
- * for hours: its attempts last as long as without.
+ * When a message is due again.  Never earlier than by its backoff: Slack may
+ * answer "Retry-After: 1" for hours, which would use up all attempts.
  */
 static TimestampTz
-next_due(const Flight *flight)
+next_due(const Delivery *delivery)
 {
-	if (flight->judgement.verdict != SLACK_RETRY)
+	if (delivery->judgement.verdict != SLACK_RETRY)
 		return GetCurrentTimestamp();
-	if (flight->retry_after < 0)
-		return next_try(flight->attempt);
-	return Max(next_try(flight->attempt), asked_until(flight));
+	if (delivery->retry_after < 0)
+		return next_try(delivery->attempt);
+	return Max(next_try(delivery->attempt), asked_until(delivery));
 }
 
 static void
-write_states(List *flights)
+write_states(List *deliveries)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message m SET state = s.state, last_code = s.code,"
@@ -193,51 +195,52 @@ write_states(List *flights)
 		 TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}};
 	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
 								TEXTOID, TEXTOID, INT4OID};
-	int n = list_length(flights);
+	int n = list_length(deliveries);
 	Column columns[lengthof(types)];
 	Datum values[lengthof(types)];
 	ListCell *cell;
 
 	for (int i = 0; i < lengthof(types); i++)
 		column_make(&columns[i], types[i], n);
-	foreach(cell, flights)
+	foreach(cell, deliveries)
 	{
-		Flight *flight = lfirst(cell);
+		Delivery *delivery = lfirst(cell);
 		int i = foreach_current_index(cell);
 
-		column_put(&columns[0], i, true, Int64GetDatum(flight->id));
-		column_put_text(&columns[1], i, next_state(flight));
-		column_put_text(&columns[2], i, flight->judgement.code);
-		column_put(&columns[3], i, true, TimestampTzGetDatum(next_due(flight)));
-		column_put_text(&columns[4], i, flight->judgement.ts);
-		column_put_text(&columns[5], i, flight->judgement.channel);
-		column_put(&columns[6], i, true, Int32GetDatum(flight->attempt));
+		column_put(&columns[0], i, true, Int64GetDatum(delivery->id));
+		column_put_text(&columns[1], i, next_state(delivery));
+		column_put_text(&columns[2], i, delivery->judgement.code);
+		column_put(&columns[3], i, true,
+				   TimestampTzGetDatum(next_due(delivery)));
+		column_put_text(&columns[4], i, delivery->judgement.ts);
+		column_put_text(&columns[5], i, delivery->judgement.channel);
+		column_put(&columns[6], i, true, Int32GetDatum(delivery->attempt));
 	}
 	column_arrays(columns, lengthof(types), n, values);
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 }
 
-/* ---- what it means for others ---- */
+/* ---- other messages, and the destination ---- */
 
 static void
-lock_paces(List *flights)
+lock_paces(List *deliveries)
 {
 	static EngineStatement lock = {
 		"SELECT 1 FROM stripe_sync.destination_pace WHERE destination = ANY ($1)"
 		" ORDER BY destination FOR UPDATE",
 		1,
 		{TEXTARRAYOID}};
-	Datum *names = palloc(sizeof(Datum) * list_length(flights));
+	Datum *names = palloc(sizeof(Datum) * list_length(deliveries));
 	Datum value;
 	int n = 0;
 	ListCell *cell;
 
-	foreach(cell, flights)
+	foreach(cell, deliveries)
 	{
-		Flight *flight = lfirst(cell);
+		Delivery *delivery = lfirst(cell);
 
-		if (flight->threaded)
-			names[n++] = CStringGetTextDatum(flight->destination);
+		if (delivery->threaded)
+			names[n++] = CStringGetTextDatum(delivery->destination);
 	}
 	if (n == 0)
 		return;
@@ -247,8 +250,8 @@ lock_paces(List *flights)
 }
 
 /*
- * Those that waited for these have their turn; claim.c sets them aside again if
- * it must.  One that somebody is changing is left to outbox_heal().
+ * Unblock the messages that these have blocked; claim.c blocks them again if
+ * need be.  Rows that are locked are left to outbox_unblock_orphans().
  */
 void
 outbox_unblock(Datum ids)
@@ -264,75 +267,75 @@ outbox_unblock(Datum ids)
 }
 
 static void
-unblock_threads(List *flights)
+unblock_threads(List *deliveries)
 {
-	Datum *ids = palloc(sizeof(Datum) * list_length(flights));
+	Datum *ids = palloc(sizeof(Datum) * list_length(deliveries));
 	int n = 0;
 	ListCell *cell;
 
-	foreach(cell, flights)
+	foreach(cell, deliveries)
 	{
-		Flight *flight = lfirst(cell);
+		Delivery *delivery = lfirst(cell);
 
-		if (flight->threaded && strcmp(next_state(flight), "waiting") != 0)
-			ids[n++] = Int64GetDatum(flight->id);
+		if (delivery->threaded && strcmp(next_state(delivery), "waiting") != 0)
+			ids[n++] = Int64GetDatum(delivery->id);
 	}
 	if (n > 0)
 		outbox_unblock(PointerGetDatum(
 			construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE)));
 }
 
-/* Slack asks for silence: the whole destination keeps it. */
+/* Retry-After is for all messages of the destination. */
 static void
-block_destination(const Flight *flight)
+block_destination(const Delivery *delivery)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination_pace SET blocked_reason = $2,"
 		" blocked_until = GREATEST(blocked_until, $3) WHERE destination = $1",
 		3,
 		{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(flight->destination),
-					  CStringGetTextDatum(flight->judgement.code),
-					  TimestampTzGetDatum(asked_until(flight))};
+	Datum values[] = {CStringGetTextDatum(delivery->destination),
+					  CStringGetTextDatum(delivery->judgement.code),
+					  TimestampTzGetDatum(asked_until(delivery))};
 
 	engine_run(&update, values, NULL, SPI_OK_UPDATE);
 }
 
 static void
-tell_destination(const Flight *flight)
+apply_to_destination(const Delivery *delivery)
 {
-	bool is_dead = flight->judgement.verdict == SLACK_DESTINATION_DEAD ||
-				   flight->judgement.verdict == SLACK_CREDENTIAL_DEAD;
+	bool is_dead = delivery->judgement.verdict == SLACK_DESTINATION_DEAD ||
+				   delivery->judgement.verdict == SLACK_CREDENTIAL_DEAD;
 
-	if (flight->judgement.verdict == SLACK_CREDENTIAL_DEAD)
-		rotated_note(flight->destination, flight->secret);
+	if (delivery->judgement.verdict == SLACK_CREDENTIAL_DEAD)
+		rotated_note(delivery->destination, delivery->secret);
 	if (is_dead)
-		destination_switch_off(flight->destination,
-							   flight->trouble ? flight->trouble
-											   : flight->judgement.code);
-	else if (flight->judgement.verdict == SLACK_RETRY &&
-			 (flight->retry_after >= 0 || flight->status == 429))
-		block_destination(flight);
+		destination_switch_off(delivery->destination,
+							   delivery->trouble ? delivery->trouble
+												 : delivery->judgement.code);
+	else if (delivery->judgement.verdict == SLACK_RETRY &&
+			 (delivery->retry_after >= 0 || delivery->status == 429))
+		block_destination(delivery);
 }
 
 /*
- * Write what came of these flights, in a transaction of the caller's.  Runs in
- * the engine's scope.
+ * Settle deliveries, in the caller's transaction.  May switch destinations off.
+ * Runs in the engine's scope.
  */
 void
-outbox_settle(List *flights)
+outbox_settle(List *deliveries)
 {
 	int nest = engine_plan_in_haste();
 	ListCell *cell;
 
 	SPI_connect();
-	lock_paces(flights);
-	log_attempts(flights);
-	write_states(flights);
-	unblock_threads(flights);
-	foreach(cell, flights)
-		tell_destination(lfirst(cell));
+	lock_paces(deliveries);
+	log_attempts(deliveries);
+	write_states(deliveries);
+	unblock_threads(deliveries);
+	foreach(cell, deliveries)
+		apply_to_destination(lfirst(cell));
 	SPI_finish();
-	slots_wake_other(); /* who waits for its next try, or its thread's turn? */
+	slots_wake_other(); /* for messages due again, and unblocked ones */
 	engine_plan_as_before(nest);
 }

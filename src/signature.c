@@ -6,40 +6,32 @@
  * Stripe-Signature is a list of scheme=value, separated by commas; "t" is the
  * time of signing in Unix seconds, each "v1" is HMAC-SHA256 in hex, keyed with
  * the whole "whsec_..." string, over t's digits, a full stop and the body's
- * bytes as they came.  Several v1 come while a secret is being rolled.  Where
- * Stripe's own libraries differ from each other this is the stricter reading.
+ * bytes as they were sent.  There are several v1 while a secret is being
+ * rolled.  Where Stripe's own libraries differ, the stricter one is followed.
  *
  * Invariants:
  *
- * - The header is read before anything is computed, the signature is judged
- *	 before the age: an attacker learns nothing about the clock.
+ * - The header is parsed before anything is computed, and the signature is
+ *	 checked before the age: a forged request reveals nothing about the clock.
  * - Every candidate is compared with every secret's digest, in constant time
- *	 and without an early exit: time tells neither which one fits nor how far.
- * - What is compared is 32 bytes, never text: hex in either case, exactly 64
- *	 digits.  A v1 of any other form is one that doesn't fit.
- * - An empty payload and an empty secret fit nothing.
+ *	 and without an early exit: the time taken reveals neither which one
+ *	 matches nor how much of it.
+ * - 32 bytes are compared, never text: hex in either case, exactly 64 digits.
+ *	 A v1 of any other form does not match.
+ * - An empty payload and an empty secret match nothing.
  * - Work and memory are bounded by SIGNATURE_HEADER_MAX and
  *	 SIGNATURE_CANDIDATES_MAX, whatever a client sends.
  * - Keys and digests don't outlive the call, neither here nor in OpenSSL,
  *	 which clears what it frees.
- *
- * HMAC is put together from two runs of SHA-256 (RFC 2104): the prefix and the
- * payload are hashed where they lie, without a copy, it is the same code with
- * OpenSSL 1.1 and 3 and about half a microsecond cheaper than EVP_MAC, which
- * looks up its digest by name for each key.  The fuzzer checks it against
- * OpenSSL's own HMAC().
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
+#include "hmac.h"
 #include "signature.h"
-
-#define DIGEST_LENGTH 32 /* of SHA-256 */
-#define BLOCK_LENGTH  64 /* of SHA-256 */
 
 #define TIME_DIGITS_MAX 12
 #define TIME_MAX		INT64_C(999999999999)
@@ -59,41 +51,38 @@ typedef struct ByteSpan
 	size_t length;
 } ByteSpan;
 
-/* What a header says.  The digits of "t" are the header's own bytes. */
+/*
+ * A parsed header.  The digits of "t" point into the header: they are signed as
+ * they were sent.
+ */
 typedef struct ParsedHeader
 {
 	ByteSpan time_digits; /* bytes NULL: no t yet */
 	int64_t time;
 	bool has_v1; /* well-formed or not */
 	int ncandidates;
-	unsigned char candidates[SIGNATURE_CANDIDATES_MAX][DIGEST_LENGTH];
+	unsigned char candidates[SIGNATURE_CANDIDATES_MAX][HMAC_LENGTH];
 } ParsedHeader;
 
 static bool header_read(ParsedHeader *parsed, ByteSpan header);
 static bool element_read(ParsedHeader *parsed, ByteSpan element);
 static bool time_read(ParsedHeader *parsed, ByteSpan digits);
 static void candidate_read(ParsedHeader *parsed, ByteSpan hex);
-static bool hex_decode(unsigned char digest[DIGEST_LENGTH], ByteSpan hex);
+static bool hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex);
 static int hex_value(char c);
-static void hex_encode(char *hex, const unsigned char digest[DIGEST_LENGTH]);
+static void hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH]);
 static SignatureVerdict candidates_judge(const ParsedHeader *parsed,
 										 ByteSpan payload,
 										 const SignatureSecret *secrets,
 										 int nsecrets, int *which);
 static bool candidates_hold(const ParsedHeader *parsed,
-							const unsigned char digest[DIGEST_LENGTH]);
+							const unsigned char digest[HMAC_LENGTH]);
 static bool too_old(int64_t signed_at, int64_t now, int64_t tolerance);
-static bool payload_digest(unsigned char digest[DIGEST_LENGTH],
+static bool payload_digest(unsigned char digest[HMAC_LENGTH],
 						   const SignatureSecret *secret, ByteSpan time_digits,
 						   ByteSpan payload);
-static bool hmac_key_block(unsigned char block[BLOCK_LENGTH],
-						   const SignatureSecret *secret);
-static bool hmac_run(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-					 unsigned char digest[DIGEST_LENGTH], ByteSpan time_digits,
-					 ByteSpan payload);
-static bool hash_start(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-					   unsigned char pad);
 
+/* See signature.h. */
 SignatureVerdict
 signature_verify(const void *payload, size_t payload_length, const char *header,
 				 size_t header_length, const SignatureSecret *secrets,
@@ -114,12 +103,13 @@ signature_verify(const void *payload, size_t payload_length, const char *header,
 	return verdict;
 }
 
+/* See signature.h. */
 bool
 signature_sign(const void *payload, size_t payload_length,
 			   const SignatureSecret *secret, int64_t at,
 			   char header[SIGNATURE_HEADER_SIZE])
 {
-	unsigned char digest[DIGEST_LENGTH];
+	unsigned char digest[HMAC_LENGTH];
 	int length;
 	bool done;
 
@@ -136,9 +126,7 @@ signature_sign(const void *payload, size_t payload_length,
 	return done;
 }
 
-/*
- * Read a whole header.  False when it has no single plain t, or no v1=.
- */
+/* Parse a whole header.  Returns false unless it has exactly one plain t, and a v1=. */
 static bool
 header_read(ParsedHeader *parsed, ByteSpan header)
 {
@@ -165,8 +153,9 @@ header_read(ParsedHeader *parsed, ByteSpan header)
 }
 
 /*
- * Read one scheme=value.  A bare "t" is a time that can't be read; a bare "v1"
- * is no v1; other schemes (v0: the fake one on test events) say nothing.
+ * Parse one scheme=value.  A "t" without "=" makes the header invalid; a "v1"
+ * without "=" is ignored, and so are other schemes (v0 is a fake signature on
+ * test events).
  */
 static bool
 element_read(ParsedHeader *parsed, ByteSpan element)
@@ -184,8 +173,8 @@ element_read(ParsedHeader *parsed, ByteSpan element)
 }
 
 /*
- * The one time: (0|[1-9][0-9]{0,11}).  Two would let a reader that takes the
- * first and one that takes the last disagree on what was signed.
+ * The only time: (0|[1-9][0-9]{0,11}).  With two, a parser that takes the first
+ * and one that takes the last would disagree on what was signed.
  */
 static bool
 time_read(ParsedHeader *parsed, ByteSpan digits)
@@ -207,6 +196,7 @@ time_read(ParsedHeader *parsed, ByteSpan digits)
 	return true;
 }
 
+/* Malformed candidates, and those after SIGNATURE_CANDIDATES_MAX, are dropped. */
 static void
 candidate_read(ParsedHeader *parsed, ByteSpan hex)
 {
@@ -217,12 +207,12 @@ candidate_read(ParsedHeader *parsed, ByteSpan hex)
 }
 
 static bool
-hex_decode(unsigned char digest[DIGEST_LENGTH], ByteSpan hex)
+hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex)
 {
-	if (hex.length != 2 * DIGEST_LENGTH)
+	if (hex.length != 2 * HMAC_LENGTH)
 		return false;
 
-	for (size_t i = 0; i < DIGEST_LENGTH; i++)
+	for (size_t i = 0; i < HMAC_LENGTH; i++)
 	{
 		int high = hex_value(hex.bytes[2 * i]);
 		int low = hex_value(hex.bytes[2 * i + 1]);
@@ -248,11 +238,11 @@ hex_value(char c)
 }
 
 static void
-hex_encode(char *hex, const unsigned char digest[DIGEST_LENGTH])
+hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH])
 {
 	static const char digits[] = "0123456789abcdef";
 
-	for (size_t i = 0; i < DIGEST_LENGTH; i++)
+	for (size_t i = 0; i < HMAC_LENGTH; i++)
 	{
 		*hex++ = digits[digest[i] >> 4];
 		*hex++ = digits[digest[i] & 0x0f];
@@ -261,14 +251,14 @@ hex_encode(char *hex, const unsigned char digest[DIGEST_LENGTH])
 }
 
 /*
- * Does any candidate fit any secret?  All are tried, also once one has fitted;
- * of two secrets that fit (one given twice) *which is the first.
+ * Does any candidate match any secret?  All pairs are compared, also after a
+ * match.  If two secrets match (the same one twice), *which is the first.
  */
 static SignatureVerdict
 candidates_judge(const ParsedHeader *parsed, ByteSpan payload,
 				 const SignatureSecret *secrets, int nsecrets, int *which)
 {
-	unsigned char digest[DIGEST_LENGTH];
+	unsigned char digest[HMAC_LENGTH];
 	int fitting = -1;
 	bool broken = false;
 
@@ -294,18 +284,18 @@ candidates_judge(const ParsedHeader *parsed, ByteSpan payload,
 
 static bool
 candidates_hold(const ParsedHeader *parsed,
-				const unsigned char digest[DIGEST_LENGTH])
+				const unsigned char digest[HMAC_LENGTH])
 {
 	int fits = 0;
 
 	for (int i = 0; i < parsed->ncandidates; i++)
-		fits |= CRYPTO_memcmp(parsed->candidates[i], digest, DIGEST_LENGTH) == 0;
+		fits |= CRYPTO_memcmp(parsed->candidates[i], digest, HMAC_LENGTH) == 0;
 	return fits != 0;
 }
 
 /*
- * A time in the future is never too old, as in Stripe's own libraries.  Where
- * now - signed_at would overflow, now is far below zero: the same.
+ * A time in the future is never too old, as in Stripe's own libraries.  If
+ * now - signed_at overflows, "now" is far below zero: also in the future.
  */
 static bool
 too_old(int64_t signed_at, int64_t now, int64_t tolerance)
@@ -321,60 +311,12 @@ too_old(int64_t signed_at, int64_t now, int64_t tolerance)
  * HMAC-SHA256 over the time's digits, a full stop and the payload.
  */
 static bool
-payload_digest(unsigned char digest[DIGEST_LENGTH],
-			   const SignatureSecret *secret, ByteSpan time_digits,
-			   ByteSpan payload)
+payload_digest(unsigned char digest[HMAC_LENGTH], const SignatureSecret *secret,
+			   ByteSpan time_digits, ByteSpan payload)
 {
-	unsigned char block[BLOCK_LENGTH];
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	bool done;
+	const HmacPart parts[] = {{time_digits.bytes, time_digits.length},
+							  {".", 1},
+							  {payload.bytes, payload.length}};
 
-	done = context != NULL && hmac_key_block(block, secret) &&
-		   hmac_run(context, block, digest, time_digits, payload);
-	OPENSSL_cleanse(block, sizeof(block));
-	EVP_MD_CTX_free(context);
-	return done;
-}
-
-/* RFC 2104: a key longer than a block is hashed first, then filled up. */
-static bool
-hmac_key_block(unsigned char block[BLOCK_LENGTH], const SignatureSecret *secret)
-{
-	memset(block, 0, BLOCK_LENGTH);
-	if (secret->length > BLOCK_LENGTH)
-		return EVP_Digest(secret->bytes, secret->length, block, NULL,
-						  EVP_sha256(), NULL) == 1;
-	memcpy(block, secret->bytes, secret->length);
-	return true;
-}
-
-/* RFC 2104: H(key ^ opad, H(key ^ ipad, text)) */
-static bool
-hmac_run(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-		 unsigned char digest[DIGEST_LENGTH], ByteSpan time_digits,
-		 ByteSpan payload)
-{
-	return hash_start(context, block, 0x36) &&
-		   EVP_DigestUpdate(context, time_digits.bytes, time_digits.length) ==
-			   1 &&
-		   EVP_DigestUpdate(context, ".", 1) == 1 &&
-		   EVP_DigestUpdate(context, payload.bytes, payload.length) == 1 &&
-		   EVP_DigestFinal_ex(context, digest, NULL) == 1 &&
-		   hash_start(context, block, 0x36 ^ 0x5c) &&
-		   EVP_DigestUpdate(context, digest, DIGEST_LENGTH) == 1 &&
-		   EVP_DigestFinal_ex(context, digest, NULL) == 1;
-}
-
-/*
- * Begin a hash with the block XORed with "pad".  The block stays so: the
- * second run's pad takes the first one's out again.
- */
-static bool
-hash_start(EVP_MD_CTX *context, unsigned char block[BLOCK_LENGTH],
-		   unsigned char pad)
-{
-	for (size_t i = 0; i < BLOCK_LENGTH; i++)
-		block[i] ^= pad;
-	return EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
-		   EVP_DigestUpdate(context, block, BLOCK_LENGTH) == 1;
+	return hmac_sha256(secret->bytes, secret->length, parts, 3, digest);
 }

@@ -3,8 +3,8 @@
  *		Slack's answers, judged.
  *
  * An incoming webhook answers in plain text: "ok", or one code.  The Web API
- * answers 200 with a JSON object, whose "ok" is what counts.  Whatever the
- * body, 408, 429 and 5xx mean: later.
+ * answers 200 with a JSON object, whose "ok" is what counts;
+ * slack_answer.c reads it.  Whatever the body, 408, 429 and 5xx mean: later.
  *
  * Invariants:
  *
@@ -13,20 +13,12 @@
  * - An answer without a code need not be Slack's: a proxy or a gateway refuses
  *	 and redirects for reasons of its own, which pass.  Only 400 and 413 speak of
  *	 the message whoever says them.
- * - A body is read in one pass without recursion or allocation, and never
- *	 believed: it may be a proxy's page, cut short, or made to do harm.  JSON is
- *	 read to its end before a word of it counts.
  * - What is passed on (code, ts, channel) has letters, digits and "_.-" alone.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "slack.h"
-
-/* Slack's answers nest four deep; beyond this they are malformed. */
-#define MAX_DEPTH 256
-
-#define VALUE_SIZE 256 /* of a string that matters; the rest is cut off */
 
 typedef struct KnownCode
 {
@@ -115,30 +107,6 @@ static const KnownCode api_codes[] = {
 	{NULL, SLACK_MESSAGE_BAD, false},
 };
 
-/* What stands at the top level of an answer of the Web API. */
-typedef struct ApiAnswer
-{
-	bool has_ok;
-	bool ok;
-	char error[VALUE_SIZE];
-	char ts[VALUE_SIZE];
-	char channel[VALUE_SIZE];
-} ApiAnswer;
-
-/* Where the reading of a JSON text stands. */
-typedef struct Scan
-{
-	const char *at;
-	const char *end;
-	int depth;
-	unsigned char in_object[MAX_DEPTH / 8]; /* a bit for each level */
-	char key[VALUE_SIZE];					/* the last one read */
-} Scan;
-
-static void judge_webhook(int status, const char *body, size_t length,
-						  SlackJudgement *judgement);
-static void judge_api(int status, const char *body, size_t length,
-					  SlackJudgement *judgement);
 static void judge_status(int status, SlackJudgement *judgement);
 static bool status_means_later(int status);
 static SlackVerdict code_verdict(const KnownCode *known, const char *code,
@@ -151,34 +119,6 @@ static bool code_read(char code[SLACK_CODE_SIZE], const char *body,
 static bool is_slacks(const char *code);
 static bool is_plain(char c);
 static bool is_space(char c);
-static bool answer_read(ApiAnswer *answer, const char *body, size_t length);
-static void answer_forget(ApiAnswer *answer, const char *key);
-static void answer_note(ApiAnswer *answer, const char *key, const char *value);
-static bool scan_object(Scan *scan, ApiAnswer *answer);
-static bool scan_value(Scan *scan, ApiAnswer *answer, bool *opened);
-static bool scan_scalar(Scan *scan, ApiAnswer *answer);
-static bool scan_key(Scan *scan);
-static bool scan_open(Scan *scan, bool is_object);
-static bool scan_is_in_object(const Scan *scan);
-static bool scan_string(Scan *scan, char value[VALUE_SIZE]);
-static bool scan_escape(Scan *scan, char *c);
-static bool scan_unicode(Scan *scan, char *c);
-static bool scan_number(Scan *scan);
-static bool scan_digits(Scan *scan);
-static bool scan_word(Scan *scan, const char *word);
-static bool scan_char(Scan *scan, char c);
-static void scan_spaces(Scan *scan);
-
-void
-slack_judge(SlackMethod method, int status, const char *body, size_t length,
-			SlackJudgement *judgement)
-{
-	memset(judgement, 0, sizeof(*judgement));
-	if (method == SLACK_WEBHOOK)
-		judge_webhook(status, body, length, judgement);
-	else
-		judge_api(status, body, length, judgement);
-}
 
 const char *
 slack_verdict_name(SlackVerdict verdict)
@@ -200,15 +140,16 @@ slack_verdict_name(SlackVerdict verdict)
 }
 
 /* A code counts with whatever status it comes, as Slack has changed those. */
-static void
-judge_webhook(int status, const char *body, size_t length,
-			  SlackJudgement *judgement)
+void
+slack_judge_webhook(int status, const char *body, size_t length,
+					SlackJudgement *judgement)
 {
 	char code[SLACK_CODE_SIZE];
 	bool has_code = code_read(code, body, length);
 	bool known = false;
 	SlackVerdict verdict = SLACK_MESSAGE_BAD;
 
+	memset(judgement, 0, sizeof(*judgement));
 	if (has_code)
 		verdict = code_verdict(webhook_codes, code, &known);
 
@@ -226,32 +167,32 @@ judge_webhook(int status, const char *body, size_t length,
 		judge_status(status, judgement);
 }
 
-static void
-judge_api(int status, const char *body, size_t length, SlackJudgement *judgement)
+void
+slack_judge_api(int status, const SlackAnswer *answer, SlackJudgement *judgement)
 {
-	ApiAnswer answer;
-	bool readable = answer_read(&answer, body, length);
+	bool readable = answer->readable && answer->has_ok;
 	bool known;
 
-	if (status_means_later(status) && readable && answer.error[0] != '\0')
-		settle(judgement, SLACK_RETRY, answer.error);
+	memset(judgement, 0, sizeof(*judgement));
+	if (status_means_later(status) && readable && answer->error[0] != '\0')
+		settle(judgement, SLACK_RETRY, answer->error);
 	else if (status_means_later(status) || (!readable && status / 100 != 2))
 		judge_status(status, judgement);
 	else if (!readable)
 		settle(judgement, SLACK_RETRY, "malformed_answer");
-	else if (answer.ok)
+	else if (answer->ok)
 	{
 		settle(judgement, SLACK_SENT, "ok");
-		copy_plain(judgement->ts, sizeof(judgement->ts), answer.ts,
-				   strlen(answer.ts));
+		copy_plain(judgement->ts, sizeof(judgement->ts), answer->ts,
+				   strlen(answer->ts));
 		copy_plain(judgement->channel, sizeof(judgement->channel),
-				   answer.channel, strlen(answer.channel));
+				   answer->channel, strlen(answer->channel));
 	}
-	else if (answer.error[0] == '\0')
+	else if (answer->error[0] == '\0')
 		settle(judgement, SLACK_RETRY, "no_error_given");
 	else
-		settle(judgement, code_verdict(api_codes, answer.error, &known),
-			   answer.error);
+		settle(judgement, code_verdict(api_codes, answer->error, &known),
+			   answer->error);
 }
 
 /* The status is all there is, and may be anybody's. */
@@ -336,257 +277,4 @@ static bool
 is_space(char c)
 {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-/* ---- JSON ---- */
-
-/* True when the body is one JSON object that says whether it is ok. */
-static bool
-answer_read(ApiAnswer *answer, const char *body, size_t length)
-{
-	Scan scan = {.at = body, .end = body + length};
-
-	memset(answer, 0, sizeof(*answer));
-	scan_spaces(&scan);
-	if (!scan_char(&scan, '{') || !scan_open(&scan, true) ||
-		!scan_object(&scan, answer))
-		return false;
-	scan_spaces(&scan);
-	return scan.at == scan.end && answer->has_ok;
-}
-
-/* The last of several members of one name counts, as in jsonb. */
-static void
-answer_forget(ApiAnswer *answer, const char *key)
-{
-	answer_note(answer, key, "");
-	if (strcmp(key, "ok") == 0)
-		answer->has_ok = false;
-}
-
-static void
-answer_note(ApiAnswer *answer, const char *key, const char *value)
-{
-	if (strcmp(key, "error") == 0)
-		strcpy(answer->error, value);
-	else if (strcmp(key, "ts") == 0)
-		strcpy(answer->ts, value);
-	else if (strcmp(key, "channel") == 0)
-		strcpy(answer->channel, value);
-}
-
-/* From behind the outermost brace to behind the one that closes it. */
-static bool
-scan_object(Scan *scan, ApiAnswer *answer)
-{
-	bool opened = true; /* nothing but a brace or bracket is behind us */
-
-	while (scan->depth > 0)
-	{
-		bool in_object = scan_is_in_object(scan);
-
-		scan_spaces(scan);
-		if (scan_char(scan, in_object ? '}' : ']'))
-		{
-			scan->depth--;
-			opened = false;
-			continue;
-		}
-		if (!opened && !scan_char(scan, ','))
-			return false;
-		if (in_object && !scan_key(scan))
-			return false;
-		if (!scan_value(scan, answer, &opened))
-			return false;
-	}
-	return true;
-}
-
-/* A scalar, or the opening of what scan_object() goes on with. */
-static bool
-scan_value(Scan *scan, ApiAnswer *answer, bool *opened)
-{
-	if (scan->depth == 1)
-		answer_forget(answer, scan->key);
-	scan_spaces(scan);
-	*opened = true;
-	if (scan_char(scan, '{'))
-		return scan_open(scan, true);
-	if (scan_char(scan, '['))
-		return scan_open(scan, false);
-	*opened = false;
-	return scan_scalar(scan, answer);
-}
-
-static bool
-scan_scalar(Scan *scan, ApiAnswer *answer)
-{
-	char value[VALUE_SIZE];
-	bool is_true = scan_word(scan, "true");
-
-	if (is_true || scan_word(scan, "false"))
-	{
-		if (scan->depth == 1 && strcmp(scan->key, "ok") == 0)
-		{
-			answer->has_ok = true;
-			answer->ok = is_true;
-		}
-		return true;
-	}
-	if (scan_word(scan, "null"))
-		return true;
-	if (!scan_char(scan, '"'))
-		return scan_number(scan);
-	if (!scan_string(scan, value))
-		return false;
-	if (scan->depth == 1)
-		answer_note(answer, scan->key, value);
-	return true;
-}
-
-static bool
-scan_key(Scan *scan)
-{
-	scan_spaces(scan);
-	if (!scan_char(scan, '"') || !scan_string(scan, scan->key))
-		return false;
-	scan_spaces(scan);
-	return scan_char(scan, ':');
-}
-
-static bool
-scan_open(Scan *scan, bool is_object)
-{
-	unsigned char bit = (unsigned char) (1 << scan->depth % 8);
-	unsigned char *byte;
-
-	if (scan->depth == MAX_DEPTH)
-		return false;
-	byte = &scan->in_object[scan->depth / 8];
-	*byte = (unsigned char) (is_object ? *byte | bit : *byte & ~bit);
-	scan->depth++;
-	return true;
-}
-
-static bool
-scan_is_in_object(const Scan *scan)
-{
-	int level = scan->depth - 1;
-
-	return (scan->in_object[level / 8] >> level % 8 & 1) != 0;
-}
-
-/* From behind the opening quote to behind the closing one. */
-static bool
-scan_string(Scan *scan, char value[VALUE_SIZE])
-{
-	size_t length = 0;
-
-	while (scan->at < scan->end)
-	{
-		char c = *scan->at++;
-
-		if (c == '"')
-		{
-			value[length] = '\0';
-			return true;
-		}
-		if ((unsigned char) c < 0x20 || (c == '\\' && !scan_escape(scan, &c)))
-			return false;
-		if (length < VALUE_SIZE - 1)
-			value[length++] = c;
-	}
-	return false;
-}
-
-/* What isn't printable ASCII becomes "_": it would be shown as that anyway. */
-static bool
-scan_escape(Scan *scan, char *c)
-{
-	if (scan->at == scan->end)
-		return false;
-	*c = *scan->at++;
-	if (*c == 'u')
-		return scan_unicode(scan, c);
-	if (*c == '"' || *c == '\\' || *c == '/')
-		return true;
-	if (memchr("bfnrt", *c, 5) == NULL)
-		return false;
-	*c = '_';
-	return true;
-}
-
-static bool
-scan_unicode(Scan *scan, char *c)
-{
-	unsigned int code = 0;
-
-	for (int i = 0; i < 4; i++)
-	{
-		char digit = scan->at < scan->end ? *scan->at++ : '\0';
-
-		if (digit >= '0' && digit <= '9')
-			code = code * 16 + (unsigned int) (digit - '0');
-		else if ((digit | 0x20) >= 'a' && (digit | 0x20) <= 'f')
-			code = code * 16 + (unsigned int) ((digit | 0x20) - 'a') + 10;
-		else
-			return false;
-	}
-	*c = code >= 0x20 && code < 0x7f ? (char) code : '_';
-	return true;
-}
-
-static bool
-scan_number(Scan *scan)
-{
-	scan_char(scan, '-');
-	if (!scan_char(scan, '0') && !scan_digits(scan))
-		return false;
-	if (scan_char(scan, '.') && !scan_digits(scan))
-		return false;
-	if (scan_char(scan, 'e') || scan_char(scan, 'E'))
-	{
-		if (!scan_char(scan, '+'))
-			scan_char(scan, '-');
-		return scan_digits(scan);
-	}
-	return true;
-}
-
-static bool
-scan_digits(Scan *scan)
-{
-	const char *from = scan->at;
-
-	while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
-		scan->at++;
-	return scan->at > from;
-}
-
-static bool
-scan_word(Scan *scan, const char *word)
-{
-	size_t length = strlen(word);
-
-	if ((size_t) (scan->end - scan->at) < length ||
-		memcmp(scan->at, word, length) != 0)
-		return false;
-	scan->at += length;
-	return true;
-}
-
-static bool
-scan_char(Scan *scan, char c)
-{
-	if (scan->at == scan->end || *scan->at != c)
-		return false;
-	scan->at++;
-	return true;
-}
-
-static void
-scan_spaces(Scan *scan)
-{
-	while (scan->at < scan->end && is_space(*scan->at))
-		scan->at++;
 }

@@ -1,7 +1,7 @@
 /*
  * slack.h
- *		Slack's answers, judged.  Pure C, like signature.h: to be fuzzed
- *		without a server.
+ *		Slack's answers, judged.  slack.c is pure C, like signature.c: to be
+ *		fuzzed without a server.
  */
 #ifndef STRIPE_SYNC_SLACK_H
 #define STRIPE_SYNC_SLACK_H
@@ -18,14 +18,6 @@ typedef enum SlackVerdict
 	SLACK_CREDENTIAL_DEAD	/* the token or webhook is void */
 } SlackVerdict;
 
-typedef enum SlackMethod
-{
-	SLACK_WEBHOOK,		/* plain text answers */
-	SLACK_POST_MESSAGE, /* JSON, ok: false with 200 */
-	SLACK_UPDATE,
-	SLACK_AUTH_TEST
-} SlackMethod;
-
 #define SLACK_CODE_SIZE 128
 
 typedef struct SlackJudgement
@@ -36,12 +28,31 @@ typedef struct SlackJudgement
 	char channel[64];
 } SlackJudgement;
 
+#define SLACK_VALUE_SIZE 256 /* of a string that matters; the rest is cut off */
+
+/* What the top level of the Web API's answer says; "" for a missing string. */
+typedef struct SlackAnswer
+{
+	bool readable; /* the body is a JSON object */
+	bool has_ok;   /* with a boolean "ok" */
+	bool ok;
+	char error[SLACK_VALUE_SIZE];
+	char ts[SLACK_VALUE_SIZE];
+	char channel[SLACK_VALUE_SIZE];
+} SlackAnswer;
+
 /*
  * Judge an answer that came whole: HTTP status and body.  Faults of the
- * connection are the caller's: always SLACK_RETRY.
+ * connection are judged by the caller.
  */
-extern void slack_judge(SlackMethod method, int status, const char *body,
-						size_t length, SlackJudgement *judgement);
+extern void slack_judge_webhook(int status, const char *body, size_t length,
+								SlackJudgement *judgement);
+extern void slack_judge_api(int status, const SlackAnswer *answer,
+							SlackJudgement *judgement);
 extern const char *slack_verdict_name(SlackVerdict verdict);
+
+/* ---- in slack_answer.c, which is not pure C ---- */
+extern void slack_answer_read(SlackAnswer *answer, const char *body,
+							  size_t length);
 
 #endif /* STRIPE_SYNC_SLACK_H */

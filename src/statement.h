@@ -28,6 +28,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 #define STATEMENT_MAX_ARGS 24
 
@@ -79,6 +80,10 @@ extern StatementArg arg_of_call(FunctionCallInfo fcinfo, int number, Oid type);
 /* Returns the number of rows. */
 extern uint64 statement_exec(EngineStatement *statement,
 							 const StatementArg *args, int nargs);
+
+/* The same, planned for these arguments and not kept */
+extern uint64 statement_exec_once(const char *sql, const StatementArg *args,
+								  int nargs);
 
 /*
  * The first column of the first row, in the caller's memory.  NULL, or

@@ -14,6 +14,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "text.h"
+
 /* What Stripe says of an object that the key's mode does not have. */
 #define OTHER_MODE "a similar object exists in"
 
@@ -60,17 +62,6 @@ api_headers(const ApiCall *call, HttpRequest *request, StringInfo buffers,
 	}
 }
 
-/* What fits, and no part of a character. */
-static void
-clip(char *place, size_t size, const char *text)
-{
-	int length = pg_encoding_mbcliplen(PG_UTF8, text, (int) strlen(text),
-									   (int) size - 1);
-
-	memcpy(place, text, length);
-	place[length] = '\0';
-}
-
 static bool
 is_text(const ApiCall *call)
 {
@@ -95,11 +86,12 @@ read_error(ApiCall *call, bool *missing)
 			   (message == NULL || strstr(message, OTHER_MODE) == NULL);
 	if (code == NULL)
 		code = type;
-	clip(call->code, sizeof(call->code),
-		 code ? code : psprintf("http_%d", call->status));
-	clip(call->trouble, sizeof(call->trouble),
-		 psprintf("Stripe answered %d (%s)%s%s", call->status, call->code,
-				  message ? ": " : "", message ? message : ""));
+	text_clip_into(call->code, sizeof(call->code),
+				   code ? code : psprintf("http_%d", call->status));
+	text_clip_into(call->trouble, sizeof(call->trouble),
+				   psprintf("Stripe answered %d (%s)%s%s", call->status,
+							call->code, message ? ": " : "",
+							message ? message : ""));
 }
 
 /*
@@ -168,8 +160,8 @@ judge_fault(ApiCall *call, const HttpAnswer *answer)
 	if (api_is_dated(answer))
 		call->as_of = as_of(answer);
 	strlcpy(call->code, codes[answer->fault], sizeof(call->code));
-	clip(call->trouble, sizeof(call->trouble),
-		 psprintf("%s: %s", call->code, answer->trouble));
+	text_clip_into(call->trouble, sizeof(call->trouble),
+				   psprintf("%s: %s", call->code, answer->trouble));
 }
 
 /* Another try may bring something better. */

@@ -1,23 +1,24 @@
 /*
  * template_link.c
- *		Where an object is in Stripe's dashboard.
+ *		The address of an object in Stripe's dashboard.
  *
- * What has no page of its own there is looked for by the dashboard's search,
- * which knows every id.
+ * Objects without a page of their own get the dashboard's search, which finds
+ * any id.
  */
 #include "template.h"
 
 #include "account.h"
+#include "text.h"
 
 #define DASHBOARD "https://dashboard.stripe.com/"
 
 typedef struct DashboardPage
 {
 	const char *prefix; /* of the ids */
-	const char *page;	/* NULL: that of the payment it belongs to */
+	const char *page;	/* NULL: the page of its payment */
 } DashboardPage;
 
-/* A prefix that begins another comes after it. */
+/* The first prefix that fits counts, so "sub_sched_" comes before "sub_". */
 static const DashboardPage pages[] = {
 	{"acct_", "connect/accounts"},
 	{"ch_", "payments"},
@@ -57,6 +58,7 @@ find_page(const char *id)
 	return NULL;
 }
 
+/* Is it the object with that id, and not merely one that has it in a field? */
 static bool
 is_own_id(JsonbContainer *object, const char *id)
 {
@@ -65,7 +67,7 @@ is_own_id(JsonbContainer *object, const char *id)
 	return own != NULL && strcmp(own, id) == 0;
 }
 
-/* The id of the payment that a refund, a warning or a review belongs to. */
+/* The id of the payment of a refund, a warning or a review; NULL if unknown. */
 static char *
 payment_of(Render *render, const char *id, JsonbContainer *holder)
 {
@@ -81,29 +83,19 @@ payment_of(Render *render, const char *id, JsonbContainer *holder)
 	return NULL;
 }
 
-/* Anything may stand in an id that users choose. */
+/* Any character can stand in an id that users choose, and any number of them. */
 static char *
 percent_encoded(const char *text)
 {
-	StringInfoData out;
+	char *start = pnstrdup(text, TEMPLATE_VALUE_CHARS);
 
-	initStringInfo(&out);
-	for (; *text != '\0' && out.len < 3 * TEMPLATE_VALUE_CHARS; text++)
-	{
-		unsigned char c = (unsigned char) *text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			(c >= '0' && c <= '9') || strchr("-_.~", c) != NULL)
-			appendStringInfoChar(&out, c);
-		else
-			appendStringInfo(&out, "%%%02X", c);
-	}
-	return out.data;
+	return text_percent_encode(start, text_is_unreserved);
 }
 
 /*
- * The address of the object with that id; "holder" is the object that the id
- * is a field of, or NULL.  It needs no escaping.
+ * The address of the object with that id; "holder" is the object that has the
+ * id in a field, or NULL.  It needs no escaping.  The event's mode and account
+ * decide where in the dashboard it is.
  */
 char *
 template_link(Render *render, const char *id, JsonbContainer *holder)
@@ -122,7 +114,7 @@ template_link(Render *render, const char *id, JsonbContainer *holder)
 	}
 	initStringInfo(&url);
 	appendStringInfoString(&url, DASHBOARD);
-	/* a connected account's own page is its platform's */
+	/* the page of a connected account itself is in the platform's dashboard */
 	if (account_stripe_id(event->account)[0] != '\0' &&
 		strncmp(id, "acct_", 5) != 0)
 		appendStringInfo(&url, "%s/",

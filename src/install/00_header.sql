@@ -11,10 +11,11 @@ BEGIN
 	END IF;
 END $$;
 
--- CREATE EXTENSION takes a schema that is there already; every restore makes it
--- beforehand.  Its owner can rename it and make another of that name, and whoever
--- may create in it can put things beside ours.  So its owner must have the
--- installer's rights anyway, it must be empty, and nobody else keeps a right on it.
+-- CREATE EXTENSION uses a schema that already exists, and every restore creates it
+-- first.  Its owner can rename it and create another one of that name, and any role
+-- with CREATE on it can add objects to it.  So its owner must be a role whose
+-- privileges the installer has, it must be empty, and privileges on it are revoked
+-- from all other roles.
 DO $$
 DECLARE
 	schema pg_catalog.oid;
@@ -38,8 +39,8 @@ BEGIN
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA stripe_sync FROM %s CASCADE', grantee);
 	END LOOP;
-	-- relations, types, functions, operators, default privileges, ...; but for
-	-- the extension itself, which is in it as well
+	-- relations, types, functions, operators, default privileges, ...; all but
+	-- the extension itself
 	SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO held
 	  FROM pg_catalog.pg_depend AS d
 	 WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
@@ -57,26 +58,28 @@ BEGIN
 	END IF;
 END $$;
 
--- Functions come to be executable by PUBLIC: 90_grants.sql takes that away
--- again from all but the few that anybody may call.
+-- Functions are executable by PUBLIC when they are created: 90_grants.sql revokes
+-- that from all but those that every role may call.
 
-/* ---- the catalog's level ---- */
+/* ---- Catalog level ---- */
 
 CREATE FUNCTION stripe_sync.config_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'stripe_sync_config_changed';
-COMMENT ON FUNCTION stripe_sync.config_changed() IS 'Tells every session to read the set-up again';
+COMMENT ON FUNCTION stripe_sync.config_changed() IS
+'Internal trigger function: invalidates the configuration cached by every session';
 
--- What level.c compares with CATALOG_LEVEL in stripe_sync.h.  An upgrade script
--- that changes the catalog updates it.  The table itself must never change:
--- libraries of any age read it.  It is not dumped: a restore makes the catalog
--- anew, at the level of the script that does.
+-- level.c compares this with CATALOG_LEVEL in stripe_sync.h.  An upgrade script
+-- that changes the catalog updates it.  The table itself must never change, since
+-- libraries of all versions read it.  It is not dumped: a restore creates the
+-- objects of the script that is installed there, with that script's level.
 CREATE TABLE stripe_sync.catalog_level (
-	-- a key, for where all tables are published
+	-- a primary key, so that the table can be in a publication FOR ALL TABLES
 	level	integer PRIMARY KEY
 );
-COMMENT ON TABLE stripe_sync.catalog_level IS 'The level of what CREATE EXTENSION and ALTER EXTENSION UPDATE have made, which the library must fit';
+COMMENT ON TABLE stripe_sync.catalog_level IS 'Level of the SQL objects that CREATE EXTENSION and ALTER EXTENSION UPDATE created; the library works only with the level it was built for';
+COMMENT ON COLUMN stripe_sync.catalog_level.level IS 'Level of the SQL objects';
 INSERT INTO stripe_sync.catalog_level VALUES (1);
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.catalog_level
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
--- whatever session_replication_role the upgrade script runs under
+-- even if the upgrade script runs with session_replication_role = replica
 ALTER TABLE stripe_sync.catalog_level ENABLE ALWAYS TRIGGER config_changed;

@@ -1,4 +1,4 @@
-/* ---- endpoints: named sources of events, and their secrets ---- */
+/* ---- Endpoints and accounts ---- */
 
 CREATE TABLE stripe_sync.endpoint (
 	name		text PRIMARY KEY,
@@ -11,15 +11,17 @@ CREATE TABLE stripe_sync.endpoint (
 CREATE INDEX endpoint_account_idx ON stripe_sync.endpoint (account);
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.endpoint
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
-COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events; their secrets are elsewhere and not to be read';
-COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events it takes; NULL until it has stored one';
-COMMENT ON COLUMN stripe_sync.endpoint.account IS 'Whose events they are: empty for one''s own, else Stripe''s acct_... or a word; connected accounts are below it';
-COMMENT ON COLUMN stripe_sync.endpoint.mode_learned IS 'livemode is that of the first event, nobody has said it: events of the other mode are stored and ignored';
-COMMENT ON COLUMN stripe_sync.endpoint.tolerance IS 'Greatest age of a signature; NULL switches the check off';
+COMMENT ON TABLE stripe_sync.endpoint IS 'Named sources of events. Their signing secrets are in another table, on which no function grants privileges.';
+COMMENT ON COLUMN stripe_sync.endpoint.name IS 'Name, as passed to receive() and webhook()';
+COMMENT ON COLUMN stripe_sync.endpoint.livemode IS 'Mode of the events that the endpoint accepts; NULL until the first event is stored';
+COMMENT ON COLUMN stripe_sync.endpoint.tolerance IS 'Maximum age of a signature; NULL disables the check';
+COMMENT ON COLUMN stripe_sync.endpoint.created_at IS 'Time of the first add_endpoint() call';
+COMMENT ON COLUMN stripe_sync.endpoint.account IS 'Account whose events these are: empty for your own account, else acct_... or a name of your choice. Connected accounts are stored below it.';
+COMMENT ON COLUMN stripe_sync.endpoint.mode_learned IS 'True if livemode was taken from the first event instead of add_endpoint(). Events of the other mode are then stored with status ignored.';
 
--- Neither granted to anybody nor dumped.  As of all tables of secrets its rows are
--- inserted and deleted, never updated, and its key holds no secret: logical
--- decoding shows keys of deleted rows alone.
+-- Neither granted to any role nor dumped.  As in all tables of secrets, rows are
+-- inserted and deleted but never updated, and the key contains no secret, because
+-- logical decoding outputs the key of a deleted row.
 CREATE TABLE stripe_sync.endpoint_secret (
 	endpoint	text,
 	number		integer,
@@ -27,8 +29,8 @@ CREATE TABLE stripe_sync.endpoint_secret (
 	lapses_at	timestamptz,
 	PRIMARY KEY (endpoint, number)
 );
-COMMENT ON TABLE stripe_sync.endpoint_secret IS 'Signing secrets; one that was rotated away lapses';
-COMMENT ON COLUMN stripe_sync.endpoint_secret.number IS 'A new secret has a greater one than those that it replaces';
+COMMENT ON TABLE stripe_sync.endpoint_secret IS 'Signing secrets of endpoints; a secret replaced by rotate_endpoint_secret() expires';
+COMMENT ON COLUMN stripe_sync.endpoint_secret.number IS 'Newer secrets of an endpoint have greater numbers';
 
 CREATE FUNCTION stripe_sync.add_endpoint(name text, secret text,
 	livemode boolean DEFAULT NULL, tolerance interval DEFAULT '5 minutes',
@@ -36,26 +38,28 @@ CREATE FUNCTION stripe_sync.add_endpoint(name text, secret text,
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_endpoint';
 COMMENT ON FUNCTION stripe_sync.add_endpoint(text, text, boolean, interval, text) IS
-'Names a source of events and its signing secret ("whsec_...", or file:/absolute/path, read when used). livemode NULL takes the mode of the first event; tolerance NULL accepts any age; account keeps another Stripe account, a sandbox, or test beside live apart: "acct_..." or a word. Makes the mirror''s tables when there are none. A known name: livemode NULL and account '''' keep what is there, tolerance is replaced, another secret is 42710, another account 55000 once it has events. 22023 for endpoints of one account and different modes.';
+'Adds an endpoint, that is a named source of events, and its signing secret: whsec_..., or file:/absolute/path of a file that is read whenever the secret is needed. If livemode is NULL, the endpoint takes the mode of its first event. tolerance is the maximum age of a signature; NULL accepts any age. account separates the data of another Stripe account, of a sandbox, or of test mode: acct_... or a name of your choice. Creates the tables of the mirror if there are none. If the endpoint exists, tolerance is replaced, and livemode NULL and account '''' leave the current values unchanged. Raises 42710 if the endpoint has another secret, 55000 for another account if the endpoint has events, and 22023 if another endpoint of the same account has the other mode.';
 
 CREATE FUNCTION stripe_sync.move_account(old text, new text) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_move_account';
 COMMENT ON FUNCTION stripe_sync.move_account(text, text) IS
-'Gives an account another name, with all that there is of it and of accounts below it: endpoints, events, mirror, alerts, jobs, keys. Returns how many rows were moved; 42710, and nothing is moved, where there are some of the new name already.';
+'Renames an account in all stored data, together with the accounts below it: endpoints, events, mirror, alerts, jobs, and API keys. Returns the number of rows changed. Raises 42710, and changes nothing, if rows of the new name exist.';
 
 CREATE FUNCTION stripe_sync.rotate_endpoint_secret(name text, new_secret text,
 	keep_old interval DEFAULT '24 hours') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_rotate_endpoint_secret';
 COMMENT ON FUNCTION stripe_sync.rotate_endpoint_secret(text, text, interval) IS
-'Gives an endpoint a new secret; the old one is good for keep_old yet. SY005 when there is no such endpoint.';
+'Sets a new signing secret for an endpoint. The old secret remains valid for keep_old. Raises SY005 if there is no such endpoint.';
 
 CREATE FUNCTION stripe_sync.drop_endpoint(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_endpoint';
 COMMENT ON FUNCTION stripe_sync.drop_endpoint(text) IS
-'Forgets an endpoint and its secrets; its events stay. SY005 when there is no such endpoint.';
+'Removes an endpoint and its secrets. Its events are kept. Raises SY005 if there is no such endpoint.';
+
+/* ---- Signatures ---- */
 
 CREATE FUNCTION stripe_sync.verify_signature(payload bytea, signature text, secret text,
 	tolerance interval DEFAULT '5 minutes', at timestamptz DEFAULT pg_catalog.now()) RETURNS boolean
@@ -66,9 +70,9 @@ CREATE FUNCTION stripe_sync.verify_signature(payload text, signature text, secre
 	LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_verify_signature';
 COMMENT ON FUNCTION stripe_sync.verify_signature(bytea, text, text, interval, timestamptz) IS
-'True when the Stripe-Signature header fits the payload and is not older than tolerance (NULL: any age); raises SY001, SY002, SY003, SY004 or SY007 otherwise.';
+'Returns true if the Stripe-Signature header matches the payload and is not older than tolerance (NULL accepts any age). Otherwise raises SY001, SY002, SY003, SY004, or SY007.';
 COMMENT ON FUNCTION stripe_sync.verify_signature(text, text, text, interval, timestamptz) IS
-'As verify_signature(bytea, ...)';
+'Same as verify_signature(bytea, ...)';
 
 CREATE FUNCTION stripe_sync.sign(payload bytea, secret text,
 	at timestamptz DEFAULT pg_catalog.now()) RETURNS text
@@ -79,5 +83,6 @@ CREATE FUNCTION stripe_sync.sign(payload text, secret text,
 	LANGUAGE c STABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_sign';
 COMMENT ON FUNCTION stripe_sync.sign(bytea, text, timestamptz) IS
-'A Stripe-Signature header for tests and simulations: t=<seconds>,v1=<hex>';
-COMMENT ON FUNCTION stripe_sync.sign(text, text, timestamptz) IS 'As sign(bytea, ...)';
+'Returns a Stripe-Signature header (t=<seconds>,v1=<hex>) for the payload, for tests';
+COMMENT ON FUNCTION stripe_sync.sign(text, text, timestamptz) IS
+'Same as sign(bytea, ...)';

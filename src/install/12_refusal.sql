@@ -1,7 +1,7 @@
-/* ---- refused deliveries: what was refused, how often, why ---- */
+/* ---- Rejected webhook deliveries ---- */
 
--- A row for each endpoint and code, so its size hangs on the set-up, not on what
--- comes.  '' stands for all names that no endpoint has.
+-- One row per endpoint and code, so that the size does not depend on the number of
+-- deliveries.  '' stands for all names that no endpoint has.
 CREATE TABLE stripe_sync.refusal_record (
 	endpoint	text NOT NULL,
 	code		text NOT NULL,
@@ -12,10 +12,10 @@ CREATE TABLE stripe_sync.refusal_record (
 	logged_at	timestamptz,
 	PRIMARY KEY (endpoint, code)
 );
-COMMENT ON TABLE stripe_sync.refusal_record IS 'Refused deliveries as they are written down once a minute; read the view stripe_sync.refusal';
-COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'When the server''s log told of one last';
+COMMENT ON TABLE stripe_sync.refusal_record IS 'Counts of rejected webhook deliveries, written once a minute; the view stripe_sync.refusal adds those not yet written';
+COMMENT ON COLUMN stripe_sync.refusal_record.logged_at IS 'Time of the last entry in the server log';
 
--- What alerts go by: see refused_watch.c.
+-- State of the alerts: see refused_watch.c.
 CREATE TABLE stripe_sync.refusal_watch (
 	endpoint		text PRIMARY KEY,
 	likely			timestamptz[] NOT NULL DEFAULT '{}',
@@ -26,19 +26,19 @@ CREATE TABLE stripe_sync.refusal_watch (
 	told			text,
 	told_at			timestamptz
 );
-COMMENT ON TABLE stripe_sync.refusal_watch IS 'Which refused deliveries alerts have been told of';
-COMMENT ON COLUMN stripe_sync.refusal_watch.likely IS 'The last three that look like Stripe''s, the newest first';
-COMMENT ON COLUMN stripe_sync.refusal_watch.live_at IS 'The last event of live mode that was refused by its mode';
-COMMENT ON COLUMN stripe_sync.refusal_watch.no_secret_at IS 'The last one that came while there was no secret to be used';
-COMMENT ON COLUMN stripe_sync.refusal_watch.accepted_at IS 'The last one that was accepted, as far as it was noticed in memory';
-COMMENT ON COLUMN stripe_sync.refusal_watch.told IS 'What is told and not over: mode, secret, refused; NULL: nothing';
+COMMENT ON TABLE stripe_sync.refusal_watch IS 'State of the alerts about rejected webhook deliveries, one row per endpoint';
+COMMENT ON COLUMN stripe_sync.refusal_watch.likely IS 'Times of the last three rejected deliveries that look like Stripe''s, newest first';
+COMMENT ON COLUMN stripe_sync.refusal_watch.live_at IS 'Time of the last live mode event rejected because of its mode';
+COMMENT ON COLUMN stripe_sync.refusal_watch.no_secret_at IS 'Time of the last delivery while no secret was usable';
+COMMENT ON COLUMN stripe_sync.refusal_watch.accepted_at IS 'Time of the last accepted delivery, as far as it is known from shared memory';
+COMMENT ON COLUMN stripe_sync.refusal_watch.told IS 'Condition that is reported and not yet over: mode, secret, or refused; NULL if none';
 
 CREATE FUNCTION stripe_sync.refusals(OUT endpoint text, OUT code text, OUT events bigint,
 	OUT first_at timestamptz, OUT last_at timestamptz, OUT last_detail text) RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
 	AS 'MODULE_PATHNAME', 'stripe_sync_refusals';
 COMMENT ON FUNCTION stripe_sync.refusals() IS
-'Refused deliveries that are counted and not written down yet, for the view stripe_sync.refusal';
+'Returns the counts of rejected webhook deliveries that are not yet written to a table. Used by the view stripe_sync.refusal.';
 
 CREATE VIEW stripe_sync.refusal AS
 SELECT nullif(r.endpoint, '') AS endpoint, r.code, pg_catalog.sum(r.events)::bigint AS events,
@@ -50,6 +50,10 @@ SELECT nullif(r.endpoint, '') AS endpoint, r.code, pg_catalog.sum(r.events)::big
 		SELECT m.endpoint, m.code, m.events, m.first_at, m.last_at, m.last_detail
 		  FROM stripe_sync.refusals() m) r
  GROUP BY r.endpoint, r.code;
-COMMENT ON VIEW stripe_sync.refusal IS
-'Deliveries that were refused, by endpoint and code (see "Errors" in the documentation): how many, when, and why the last one was. Never a payload.';
-COMMENT ON COLUMN stripe_sync.refusal.endpoint IS 'NULL: a name that no endpoint has';
+COMMENT ON VIEW stripe_sync.refusal IS 'Rejected webhook deliveries by endpoint and error code: how many, when, and the reason of the last one. Payloads are not stored.';
+COMMENT ON COLUMN stripe_sync.refusal.endpoint IS 'Name of the endpoint; NULL counts deliveries to names that no endpoint has';
+COMMENT ON COLUMN stripe_sync.refusal.code IS 'SQLSTATE of the error';
+COMMENT ON COLUMN stripe_sync.refusal.events IS 'Number of rejected deliveries';
+COMMENT ON COLUMN stripe_sync.refusal.first_at IS 'Time of the first one';
+COMMENT ON COLUMN stripe_sync.refusal.last_at IS 'Time of the last one';
+COMMENT ON COLUMN stripe_sync.refusal.last_detail IS 'Reason of the last one';

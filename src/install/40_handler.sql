@@ -1,6 +1,6 @@
-/* ---- handlers: the user's functions that run on events ---- */
+/* ---- Handlers ---- */
 
--- Functions and roles by name: a dump carries them where they have other oids.
+-- Functions and roles are stored by name, because their OIDs differ after a restore.
 CREATE TABLE stripe_sync.handler (
 	name		text PRIMARY KEY,
 	event_type	text NOT NULL,
@@ -14,35 +14,35 @@ CREATE TABLE stripe_sync.handler (
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE stripe_sync.handler IS 'Functions that run on events, and the role each runs as';
-COMMENT ON COLUMN stripe_sync.handler.function_owner IS 'Who owned the function when it was registered: it runs while that is so, or its owner is a superuser or has the rights of the role';
-COMMENT ON COLUMN stripe_sync.handler.search_path IS 'As it resolved when it was registered, pg_temp last';
-COMMENT ON COLUMN stripe_sync.handler.path_owners IS 'Who owned the schemas of search_path then: it runs while that is so, as with function_owner';
-COMMENT ON COLUMN stripe_sync.handler.stopped_at IS 'Since when revoke_all() has stopped it; add_handler() starts it again';
+COMMENT ON COLUMN stripe_sync.handler.name IS 'Name of the handler';
+COMMENT ON COLUMN stripe_sync.handler.event_type IS 'Event type, or a pattern with *';
+COMMENT ON COLUMN stripe_sync.handler.function IS 'Function to run';
+COMMENT ON COLUMN stripe_sync.handler.function_owner IS 'Owner of the function when it was registered. The handler does not run if the owner has changed, unless the new owner is a superuser or has the privileges of role.';
+COMMENT ON COLUMN stripe_sync.handler.role IS 'Role that registered the handler; the function runs as this role';
+COMMENT ON COLUMN stripe_sync.handler.search_path IS 'search_path when it was registered, with pg_temp last; the function runs with it';
+COMMENT ON COLUMN stripe_sync.handler.path_owners IS 'Owners of the schemas in search_path when it was registered; checked as function_owner is';
+COMMENT ON COLUMN stripe_sync.handler.deferred IS 'True if the worker runs it after the event is committed';
+COMMENT ON COLUMN stripe_sync.handler.stopped_at IS 'Time when revoke_all() stopped the handler; add_handler() starts it again';
+COMMENT ON COLUMN stripe_sync.handler.created_at IS 'Time when it was registered';
 
 CREATE FUNCTION stripe_sync.add_handler(name text, event_type text, handler regproc,
 	deferred boolean DEFAULT false) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_handler';
 COMMENT ON FUNCTION stripe_sync.add_handler(text, text, regproc, boolean) IS
-'Registers a function (event jsonb) RETURNS void to run on each stored event whose type fits event_type (* allowed), once, in the event''s transaction, as the current role with its search_path of now. A deferred one runs after the commit. A known name is replaced.';
+'Registers a function (event jsonb) RETURNS void that runs once on each stored event whose type matches event_type, a type or a pattern with *. The function runs in the transaction that stores the event, as the current role and with the current search_path. If deferred is true, the worker runs it after that transaction is committed. A handler of the same name is replaced.';
 
 CREATE FUNCTION stripe_sync.drop_handler(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_handler';
 COMMENT ON FUNCTION stripe_sync.drop_handler(text) IS
-'Forgets a handler, and what is waiting for it. SY005 when there is no such handler.';
+'Removes a handler and its outstanding runs. Raises SY005 if there is no such handler.';
 
 CREATE FUNCTION stripe_sync.test_handler(name text, event_id text) RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_test_handler';
 COMMENT ON FUNCTION stripe_sync.test_handler(text, text) IS
-'Runs a handler on a stored event and rolls it back: what it raised, how long it took, which tables it wrote.';
-
-CREATE PROCEDURE stripe_sync.work(max_time interval DEFAULT '1 minute')
-	LANGUAGE c
-	AS 'MODULE_PATHNAME', 'stripe_sync_work';
-COMMENT ON PROCEDURE stripe_sync.work(interval) IS
-'One pass of the worker in the foreground: messages to Slack, retries of events, deferred handlers, jobs, reconciling, pruning, until nothing is due or max_time has passed. Commits after each.';
+'Runs a handler on a stored event and rolls it back. Returns the error if there was one, the run time, and the tables written.';
 
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.handler
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();

@@ -1,4 +1,4 @@
-/* ---- destinations: named places in Slack, and their secrets ---- */
+/* ---- Slack destinations ---- */
 
 CREATE TABLE stripe_sync.destination (
 	name			text PRIMARY KEY,
@@ -12,22 +12,27 @@ CREATE TABLE stripe_sync.destination (
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	refused			boolean NOT NULL DEFAULT false
 );
-COMMENT ON TABLE stripe_sync.destination IS 'Named places in Slack; what opens them is elsewhere and not to be read';
-COMMENT ON COLUMN stripe_sync.destination.kind IS 'webhook (an incoming webhook) or channel (a bot token posts to it)';
-COMMENT ON COLUMN stripe_sync.destination.enabled IS 'Off: its messages wait until enable_destination()';
-COMMENT ON COLUMN stripe_sync.destination.refused IS 'It is off because Slack refuses it, or its secret can''t be read: nobody has switched it off';
-COMMENT ON COLUMN stripe_sync.destination.fallback IS 'The destination that is told when this one is switched off';
-COMMENT ON COLUMN stripe_sync.destination.escalation IS 'The destination that a critical incident nobody has taken care of is repeated to';
+COMMENT ON TABLE stripe_sync.destination IS 'Named places in Slack. Their webhook URLs and tokens are in another table, on which no function grants privileges.';
+COMMENT ON COLUMN stripe_sync.destination.name IS 'Name of the destination';
+COMMENT ON COLUMN stripe_sync.destination.kind IS 'webhook (an incoming webhook) or channel (posted to with a bot token)';
+COMMENT ON COLUMN stripe_sync.destination.channel IS 'Slack channel, for kind channel';
+COMMENT ON COLUMN stripe_sync.destination.enabled IS 'False if it is disabled; its messages wait until enable_destination()';
+COMMENT ON COLUMN stripe_sync.destination.disabled_reason IS 'Why it is disabled';
+COMMENT ON COLUMN stripe_sync.destination.disabled_at IS 'Time when it was disabled';
+COMMENT ON COLUMN stripe_sync.destination.fallback IS 'Destination that is notified when this one is disabled automatically';
+COMMENT ON COLUMN stripe_sync.destination.escalation IS 'Destination to which critical incidents are repeated if they stay open';
+COMMENT ON COLUMN stripe_sync.destination.created_at IS 'Time when it was added';
+COMMENT ON COLUMN stripe_sync.destination.refused IS 'True if it was disabled automatically, because Slack rejected its URL or token or the secret could not be read';
 
--- Webhook URLs and bot tokens: neither granted to anybody nor dumped.
+-- Webhook URLs and bot tokens: neither granted to any role nor dumped.
 CREATE TABLE stripe_sync.destination_secret (
 	destination	text PRIMARY KEY,
 	secret		text NOT NULL
 );
-COMMENT ON TABLE stripe_sync.destination_secret IS 'The URL of a webhook, the token of a bot, or file:/path';
+COMMENT ON TABLE stripe_sync.destination_secret IS 'Webhook URL or bot token of each destination, or file:/path';
 
--- How fast a destination may be written to.  A row's lock is the right to
--- claim the destination's messages, and to say which of a thread is next.
+-- Rate limits.  Claiming messages of a destination, and choosing the next one of a
+-- thread, requires the lock on the destination's row.
 CREATE TABLE stripe_sync.destination_pace (
 	destination		text PRIMARY KEY,
 	next_at			timestamptz NOT NULL DEFAULT '-infinity',
@@ -36,17 +41,19 @@ CREATE TABLE stripe_sync.destination_pace (
 	refused_at		timestamptz,
 	refused			bytea
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE stripe_sync.destination_pace IS 'When a destination may have its next message';
-COMMENT ON COLUMN stripe_sync.destination_pace.next_at IS 'When the message after the last one would be due at an even pace';
-COMMENT ON COLUMN stripe_sync.destination_pace.blocked_until IS 'Slack has asked us to wait until then';
-COMMENT ON COLUMN stripe_sync.destination_pace.refused_at IS 'When it was switched off for a token or URL that is no good; NULL: it is on, or off for another reason';
-COMMENT ON COLUMN stripe_sync.destination_pace.refused IS 'A digest of that token or URL; NULL: there was none to be read';
+COMMENT ON TABLE stripe_sync.destination_pace IS 'Rate limiting state of each destination';
+COMMENT ON COLUMN stripe_sync.destination_pace.next_at IS 'Time at which the next message would be due at a steady rate';
+COMMENT ON COLUMN stripe_sync.destination_pace.blocked_until IS 'Slack asked to send nothing before this time';
+COMMENT ON COLUMN stripe_sync.destination_pace.refused_at IS 'Time when it was disabled because of an invalid token or URL; NULL if it is enabled or was disabled for another reason';
+COMMENT ON COLUMN stripe_sync.destination_pace.refused IS 'Digest of that token or URL; NULL if none could be read';
 
 CREATE TABLE stripe_sync.customer_route (
 	customer	text PRIMARY KEY,
 	destination	text NOT NULL
 );
-COMMENT ON TABLE stripe_sync.customer_route IS 'Where messages of alerts for "@customer" go';
+COMMENT ON TABLE stripe_sync.customer_route IS 'Destinations of messages from alerts for ''@customer'', by customer';
+COMMENT ON COLUMN stripe_sync.customer_route.customer IS 'Id of the customer (cus_...)';
+COMMENT ON COLUMN stripe_sync.customer_route.destination IS 'Name of the destination';
 
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.destination
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
@@ -55,52 +62,52 @@ CREATE FUNCTION stripe_sync.add_slack_webhook(destination text, url text) RETURN
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_slack_webhook';
 COMMENT ON FUNCTION stripe_sync.add_slack_webhook(text, text) IS
-'Names a place in Slack that an incoming webhook posts to: url is "https://hooks.slack.com/services/...", or file:/absolute/path, read when used. A known name is replaced, and switched on when something changed; so it is when Slack had refused the URL and its file holds another. A NOTICE says when nobody would be told that Slack refuses it. 22023 for a URL of another host.';
+'Adds a destination that posts to a Slack incoming webhook. url is https://hooks.slack.com/services/..., or file:/absolute/path of a file that is read whenever the URL is needed. A destination of the same name is replaced. It is enabled again if the URL changed, also if Slack had rejected the URL and the file now contains another one. A NOTICE is raised if no alert would report that Slack rejects it. Raises 22023 for a URL of a host not in stripe_sync.slack_hosts.';
 
 CREATE FUNCTION stripe_sync.add_slack_channel(destination text, channel text, token text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_slack_channel';
 COMMENT ON FUNCTION stripe_sync.add_slack_channel(text, text, text) IS
-'Names a channel of Slack (C0123456789 or #billing) that a bot posts to: token is "xoxb-...", or file:/absolute/path, read when used. It can thread and update, which webhooks can''t. A known name is replaced, and switched on when something changed; so it is when Slack had refused the token and its file holds another. A NOTICE says when nobody would be told that Slack refuses it.';
+'Adds a destination that posts to a Slack channel (C0123456789 or #billing) with a bot token. token is xoxb-..., or file:/absolute/path of a file that is read whenever the token is needed. Unlike webhooks, bots can post threads and update messages. A destination of the same name is replaced. It is enabled again if something changed, also if Slack had rejected the token and the file now contains another one. A NOTICE is raised if no alert would report that Slack rejects it.';
 
 CREATE FUNCTION stripe_sync.enable_destination(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_enable_destination';
 COMMENT ON FUNCTION stripe_sync.enable_destination(text) IS
-'Switches a destination on again; the messages that waited are sent. SY005 when there is none of that name.';
+'Enables a destination; its waiting messages are sent. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.disable_destination(name text, reason text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_disable_destination';
 COMMENT ON FUNCTION stripe_sync.disable_destination(text, text) IS
-'Switches a destination off; its messages wait. reason is shown; NULL is "switched off by hand". SY005 when there is none of that name.';
+'Disables a destination; its messages wait. reason is stored with it; NULL means "switched off by hand". Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_destination(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_destination';
 COMMENT ON FUNCTION stripe_sync.drop_destination(text) IS
-'Forgets a destination, its secret and its routes, and cancels its messages that wait (a NOTICE says how many). 2BP01 while alerts name it; SY005 when there is none of that name.';
+'Removes a destination, its secret, and its routes, and cancels its waiting messages; a NOTICE gives their number. Raises 2BP01 if alerts use it, SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.set_fallback(name text, fallback text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_set_fallback';
 COMMENT ON FUNCTION stripe_sync.set_fallback(text, text) IS
-'Names the destination that is told when this one had to be switched off; NULL is none. SY005 when either isn''t there.';
+'Sets the destination that is notified when this one is disabled automatically; NULL removes it. Raises SY005 if either does not exist.';
 
 CREATE FUNCTION stripe_sync.set_escalation(name text, second text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_set_escalation';
 COMMENT ON FUNCTION stripe_sync.set_escalation(text, text) IS
-'Names the destination that this one''s critical incidents are repeated to when nobody takes care of them; NULL is none. SY005 when either isn''t there.';
+'Sets the destination to which critical incidents of this one are repeated if they stay open for stripe_sync.escalate_after; NULL removes it. Raises SY005 if either does not exist.';
 
 CREATE FUNCTION stripe_sync.route_customer(customer text, destination text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_route_customer';
 COMMENT ON FUNCTION stripe_sync.route_customer(text, text) IS
-'Sends what alerts for ''@customer'' have to say about a customer (cus_...) to a destination. SY005 when there is no such destination.';
+'Sets the destination of messages about a customer (cus_...) from alerts for ''@customer''. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.unroute_customer(customer text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_unroute_customer';
 COMMENT ON FUNCTION stripe_sync.unroute_customer(text) IS
-'Takes a customer''s route away; alerts for ''@customer'' then say nothing of it.';
+'Removes the route of a customer. Alerts for ''@customer'' then send nothing about the customer.';

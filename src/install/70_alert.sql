@@ -1,4 +1,4 @@
-/* ---- alerts: which events make which message; incidents ---- */
+/* ---- Alerts and incidents ---- */
 
 CREATE TABLE stripe_sync.alert (
 	name			text PRIMARY KEY,
@@ -13,7 +13,18 @@ CREATE TABLE stripe_sync.alert (
 	blocks			jsonb,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE stripe_sync.alert IS 'Rules: which events make which message for which destination';
+COMMENT ON TABLE stripe_sync.alert IS 'Rules that turn events into messages';
+COMMENT ON COLUMN stripe_sync.alert.name IS 'Name of the alert';
+COMMENT ON COLUMN stripe_sync.alert.event_type IS 'Event type, or a pattern with *';
+COMMENT ON COLUMN stripe_sync.alert.destination IS 'Name of the destination, or @customer';
+COMMENT ON COLUMN stripe_sync.alert.template IS 'Template of the message';
+COMMENT ON COLUMN stripe_sync.alert.condition IS 'Condition on the event; NULL means no condition';
+COMMENT ON COLUMN stripe_sync.alert.group_by IS 'Path of the value by which events are grouped into incidents; NULL means the id of the object';
+COMMENT ON COLUMN stripe_sync.alert.coalesce_for IS 'Time during which events are counted in the same incident';
+COMMENT ON COLUMN stripe_sync.alert.closed_by IS 'Event type that resolves an incident, or a pattern with *';
+COMMENT ON COLUMN stripe_sync.alert.severity IS 'info, warning, or critical';
+COMMENT ON COLUMN stripe_sync.alert.blocks IS 'Template of the message''s blocks';
+COMMENT ON COLUMN stripe_sync.alert.created_at IS 'Time when the alert was added';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.alert
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
 
@@ -41,16 +52,16 @@ CREATE TABLE stripe_sync.incident_record (
 );
 CREATE UNIQUE INDEX incident_open_idx ON stripe_sync.incident_record (alert, group_key, account)
 	WHERE state = 'open' AND kind = 'single';
--- several may be opened at once: nobody waits for who opens one
+-- not unique: several can be opened concurrently, so that no session waits for another
 CREATE INDEX incident_collecting_idx ON stripe_sync.incident_record (kind, alert, group_key)
 	WHERE state = 'open' AND kind <> 'single';
 CREATE INDEX incident_alert_idx ON stripe_sync.incident_record (alert, destination, opened_at);
 CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
-COMMENT ON TABLE stripe_sync.incident_record IS 'What alerts have opened; read the view stripe_sync.incident';
-COMMENT ON COLUMN stripe_sync.incident_record.class IS 'The step that fails, for what alerts say of failing events: coalesce_burst counts for each; else empty';
+COMMENT ON TABLE stripe_sync.incident_record IS 'Incidents opened by alerts; the view stripe_sync.incident adds the counts';
+COMMENT ON COLUMN stripe_sync.incident_record.class IS 'For alerts about failing events, the step that fails, for which coalesce_burst is counted separately; otherwise empty';
 
--- Which rule has seen which event: an event alerts once, whatever is replayed.
+-- One row per alert and event, so that a replayed event does not alert again.
 CREATE TABLE stripe_sync.alerted (
 	event_id	text NOT NULL,
 	account		text NOT NULL,
@@ -64,9 +75,9 @@ CREATE TABLE stripe_sync.alerted (
 );
 CREATE INDEX alerted_incident_idx ON stripe_sync.alerted (incident, closes, at) WHERE incident IS NOT NULL;
 CREATE INDEX alerted_group_idx ON stripe_sync.alerted (alert, group_key, account, created);
--- whether it is closed must not cost more the more often it has happened
+-- so that looking for a closing event does not depend on the number of events
 CREATE INDEX alerted_closes_idx ON stripe_sync.alerted (alert, group_key, account, created) WHERE closes;
-COMMENT ON TABLE stripe_sync.alerted IS 'Which alert has seen which event, and to what incident it counts';
+COMMENT ON TABLE stripe_sync.alerted IS 'Events evaluated by alerts, and the incident each is counted in';
 
 CREATE VIEW stripe_sync.incident AS
 SELECT i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.severity, i.state,
@@ -76,10 +87,25 @@ SELECT i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.severity,
 		 WHERE a.incident OPERATOR(pg_catalog.=) i.id AND a.closes) AS resolved,
 	   i.text, i.event_id, i.message_id, i.opened_at, i.window_until, i.closed_at, i.closed_by, i.escalated_at
   FROM stripe_sync.incident_record i;
-COMMENT ON VIEW stripe_sync.incident IS 'What alerts have opened, how often it happened, and what closed it';
-COMMENT ON COLUMN stripe_sync.incident.count IS 'Events that it stands for';
-COMMENT ON COLUMN stripe_sync.incident.resolved IS 'Events that closed it, or some of a roll-up or digest';
-COMMENT ON COLUMN stripe_sync.incident.kind IS 'single; rollup (past coalesce_burst); digest (past max_alerts_per_hour)';
+COMMENT ON VIEW stripe_sync.incident IS 'Incidents opened by alerts: their state, number of events, and what resolved them';
+COMMENT ON COLUMN stripe_sync.incident.id IS 'Number of the incident';
+COMMENT ON COLUMN stripe_sync.incident.kind IS 'single; rollup (more than stripe_sync.coalesce_burst incidents of an alert); or digest (more than stripe_sync.max_alerts_per_hour messages)';
+COMMENT ON COLUMN stripe_sync.incident.alert IS 'Name of the alert';
+COMMENT ON COLUMN stripe_sync.incident.group_key IS 'Value of the alert''s group_by';
+COMMENT ON COLUMN stripe_sync.incident.account IS 'Account of the events';
+COMMENT ON COLUMN stripe_sync.incident.destination IS 'Name of the destination';
+COMMENT ON COLUMN stripe_sync.incident.severity IS 'info, warning, or critical';
+COMMENT ON COLUMN stripe_sync.incident.state IS 'open or closed';
+COMMENT ON COLUMN stripe_sync.incident.count IS 'Number of events in the incident';
+COMMENT ON COLUMN stripe_sync.incident.resolved IS 'Number of events that resolved it, or parts of a rollup or digest';
+COMMENT ON COLUMN stripe_sync.incident.text IS 'Text of the message';
+COMMENT ON COLUMN stripe_sync.incident.event_id IS 'Event that opened it';
+COMMENT ON COLUMN stripe_sync.incident.message_id IS 'Its message in stripe_sync.message';
+COMMENT ON COLUMN stripe_sync.incident.opened_at IS 'Time when it was opened';
+COMMENT ON COLUMN stripe_sync.incident.window_until IS 'Events until this time are counted in this incident';
+COMMENT ON COLUMN stripe_sync.incident.closed_at IS 'Time when it was closed';
+COMMENT ON COLUMN stripe_sync.incident.closed_by IS 'Event that closed it; NULL if no event did';
+COMMENT ON COLUMN stripe_sync.incident.escalated_at IS 'Time when it was repeated to the escalation destination';
 
 CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination text, template text,
 	condition jsonpath DEFAULT NULL, group_by jsonpath DEFAULT NULL,
@@ -88,16 +114,16 @@ CREATE FUNCTION stripe_sync.add_alert(name text, event_type text, destination te
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_alert';
 COMMENT ON FUNCTION stripe_sync.add_alert(text, text, text, text, jsonpath, jsonpath, interval, text, text, jsonb) IS
-'Makes a rule: an event whose type fits event_type (* allowed; also system.…) and whose JSON fits condition opens an incident, a message made of template ({{path | filter}}) for a destination or ''@customer''. Events with the same group_by (the object''s id by default) are one incident, counted for coalesce_for; an event that fits closed_by resolves it. severity is info, warning or critical. A known name is replaced. SY005 when there is no such destination.';
+'Adds an alert. An event whose type matches event_type (a type, also one of the extension''s own such as system.event_dead, or a pattern with *) and whose JSON matches condition opens an incident: a message, made from template ({{path | filter}}), to a destination or to ''@customer''. Events with the same value of group_by (by default the id of the object) belong to the same incident and are counted for coalesce_for. An event that matches closed_by resolves it. severity is info, warning, or critical. An alert of the same name is replaced. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.drop_alert(name text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_alert';
 COMMENT ON FUNCTION stripe_sync.drop_alert(text) IS
-'Forgets a rule; its incidents and messages stay. SY005 when there is no such alert.';
+'Removes an alert. Its incidents and messages are kept. Raises SY005 if there is no such alert.';
 
 CREATE FUNCTION stripe_sync.add_default_alerts(destination text) RETURNS SETOF text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_add_default_alerts';
 COMMENT ON FUNCTION stripe_sync.add_default_alerts(text) IS
-'Makes the rules that every paid product wants, for one destination, and answers their names. Rules of these names are replaced.';
+'Adds a standard set of alerts for one destination and returns their names. Alerts of the same names are replaced.';

@@ -1,7 +1,7 @@
-/* ---- the worker, and what it may do ---- */
+/* ---- Worker ---- */
 
--- Which database this is.  A copy brings the original's note, and so knows
--- that it is a copy.
+-- A copy of a database contains the row of the original, and is recognized as a
+-- copy by it.
 CREATE TABLE stripe_sync.identity (
 	system_identifier	bigint NOT NULL,
 	database			oid NOT NULL,
@@ -9,8 +9,11 @@ CREATE TABLE stripe_sync.identity (
 	noted_at			timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (system_identifier, database)
 );
-COMMENT ON TABLE stripe_sync.identity IS 'The server and database that were set up; only a database whose one note is its own sends';
-COMMENT ON COLUMN stripe_sync.identity.restore IS 'The restore from a backup that the server came from then, as in its file stripe_sync.inactive; empty: none';
+COMMENT ON TABLE stripe_sync.identity IS 'Server and database in which the extension was set up. Messages and requests are sent only if the table has one row and it matches.';
+COMMENT ON COLUMN stripe_sync.identity.system_identifier IS 'System identifier of the server';
+COMMENT ON COLUMN stripe_sync.identity.database IS 'OID of the database';
+COMMENT ON COLUMN stripe_sync.identity.restore IS 'Restore from a backup that the server came from at that time, as in its file stripe_sync.inactive; empty if none';
+COMMENT ON COLUMN stripe_sync.identity.noted_at IS 'Time when the row was written';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.identity
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
 
@@ -26,32 +29,38 @@ CREATE FUNCTION stripe_sync.activate() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_activate';
 COMMENT ON FUNCTION stripe_sync.activate() IS
-'Lets this database send to Slack and call Stripe, when it is a copy (restored, cloned, on a restored server) and takes the original''s place. Says how many messages wait. Other databases of the server are not touched.';
+'Permits a copy of a database (restored, cloned, or on a restored server) to send to Slack and to call Stripe, if it takes the place of the original. Reports the number of waiting messages. Other databases of the server are not affected.';
 
 CREATE FUNCTION stripe_sync.pause(what text DEFAULT 'all') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_pause';
 COMMENT ON FUNCTION stripe_sync.pause(text) IS
-'Stops what this database sends (''slack''), what it calls (''stripe''), or both (''all''), until resume(). What falls due meanwhile waits. 22023 for any other word.';
+'Stops messages to Slack (''slack''), requests to Stripe (''stripe''), or both (''all'') until resume(). What becomes due meanwhile waits. Raises 22023 for any other value.';
 
 CREATE FUNCTION stripe_sync.resume(what text DEFAULT 'all') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_resume';
 COMMENT ON FUNCTION stripe_sync.resume(text) IS
-'Ends what pause() began: ''slack'', ''stripe'' or ''all''. 22023 for any other word.';
+'Ends a pause of ''slack'', ''stripe'', or ''all''. Raises 22023 for any other value.';
+
+CREATE PROCEDURE stripe_sync.work(max_time interval DEFAULT '1 minute')
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'stripe_sync_work';
+COMMENT ON PROCEDURE stripe_sync.work(interval) IS
+'Does the worker''s tasks in the calling session until none is due or max_time has passed: sends messages to Slack, retries events, runs deferred handlers and jobs, reconciles, and prunes. Commits after each.';
 
 CREATE FUNCTION stripe_sync.workers(OUT pid integer, OUT database oid, OUT state text, OUT since timestamptz)
 	RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
 	AS 'MODULE_PATHNAME', 'stripe_sync_workers';
 COMMENT ON FUNCTION stripe_sync.workers() IS
-'What the view stripe_sync.worker shows; nothing when the library is not in shared_preload_libraries';
+'Returns the background workers. Used by the view stripe_sync.worker. Returns no rows if the library is not in shared_preload_libraries.';
 
 CREATE FUNCTION stripe_sync.worker_missing() RETURNS text
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'stripe_sync_worker_missing';
 COMMENT ON FUNCTION stripe_sync.worker_missing() IS
-'Why this database has no worker, for the view stripe_sync.worker; NULL when it has one, or will';
+'Returns why this database has no worker; NULL if it has one or one will be started. Used by the view stripe_sync.worker.';
 
 CREATE VIEW stripe_sync.worker AS
 SELECT w.pid, d.datname AS database, w.state, w.since
@@ -62,9 +71,8 @@ UNION ALL
 SELECT NULL, pg_catalog.current_database(), 'none: ' OPERATOR(pg_catalog.||) m.why, NULL
   FROM stripe_sync.worker_missing() AS m (why)
  WHERE m.why IS NOT NULL;
-COMMENT ON VIEW stripe_sync.worker IS
-'The background workers of the whole server, one for each database that has the extension; the row without a database is their launcher. Where this database has none, its row says why.';
-COMMENT ON COLUMN stripe_sync.worker.pid IS 'NULL while there is none';
-COMMENT ON COLUMN stripe_sync.worker.state IS
-'starting, working, sleeping, leaving; idle: why (library and catalog do not fit: ALTER EXTENSION stripe_sync UPDATE); failing (the log says of what, it tries again every second); waiting (no worker process is free); paused, or paused: what; inactive: why (see activate()); off: stripe_sync.outbound; none: why (there is no worker, and CALL work() does what waits). The launcher''s is launching.';
-COMMENT ON COLUMN stripe_sync.worker.since IS 'When the state began';
+COMMENT ON VIEW stripe_sync.worker IS 'Background workers of the server: one for each database that has the extension, and the launcher, which has no database. If this database has no worker, its row gives the reason.';
+COMMENT ON COLUMN stripe_sync.worker.pid IS 'Process ID; NULL if there is no worker';
+COMMENT ON COLUMN stripe_sync.worker.database IS 'Name of the database; NULL for the launcher';
+COMMENT ON COLUMN stripe_sync.worker.state IS 'starting, working, sleeping, leaving; idle, with the reason (the library does not match the installed version: ALTER EXTENSION stripe_sync UPDATE); failing (see the server log; retried every second); waiting (no worker process is available); paused, with what is paused if not all; inactive, with the reason (see activate()); off (stripe_sync.outbound is off); none, with the reason (there is no worker; CALL stripe_sync.work() does its tasks). The launcher''s state is launching.';
+COMMENT ON COLUMN stripe_sync.worker.since IS 'Time when the state began';

@@ -1,6 +1,6 @@
-/* ---- upkeep: noticing silence, pruning, notes of backups ---- */
+/* ---- Maintenance ---- */
 
--- What is usual for an endpoint, a row for each 24 hours, for noticing silence.
+-- History of an endpoint, one row per 24 hours, for detecting silence.
 CREATE TABLE stripe_sync.pulse (
 	endpoint	text NOT NULL,
 	day			timestamptz NOT NULL,
@@ -10,8 +10,8 @@ CREATE TABLE stripe_sync.pulse (
 	last_at		timestamptz NOT NULL,
 	PRIMARY KEY (endpoint, day)
 );
-COMMENT ON TABLE stripe_sync.pulse IS 'Events of an endpoint and the longest time without one, by spans of 24 hours';
-COMMENT ON COLUMN stripe_sync.pulse.day IS 'When the 24 hours begin; they are counted from the endpoint''s first event on';
+COMMENT ON TABLE stripe_sync.pulse IS 'Number of events of an endpoint and the longest time without one, by periods of 24 hours';
+COMMENT ON COLUMN stripe_sync.pulse.day IS 'Start of the 24 hours, counted from the endpoint''s first event';
 
 CREATE TABLE stripe_sync.backup_note (
 	at			timestamptz NOT NULL,
@@ -19,9 +19,9 @@ CREATE TABLE stripe_sync.backup_note (
 	noted_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (at, what)
 );
-COMMENT ON TABLE stripe_sync.backup_note IS 'Backups that somebody noted with note_backup()';
+COMMENT ON TABLE stripe_sync.backup_note IS 'Backups recorded with note_backup()';
 
--- A row for every endpoint whose history is in pulse.
+-- One row per endpoint that has rows in pulse.
 CREATE TABLE stripe_sync.silence (
 	endpoint	text PRIMARY KEY,
 	since		timestamptz,
@@ -30,25 +30,25 @@ CREATE TABLE stripe_sync.silence (
 	server_start	timestamptz NOT NULL DEFAULT pg_catalog.pg_postmaster_start_time(),
 	up_since	timestamptz
 );
-COMMENT ON TABLE stripe_sync.silence IS 'Endpoints of which no event has come for longer than usual, so that each silence is told once';
-COMMENT ON COLUMN stripe_sync.silence.since IS 'When the last event came; NULL while it isn''t silent, as are the others';
-COMMENT ON COLUMN stripe_sync.silence.usual IS 'The longest time without an event in the two weeks before';
-COMMENT ON COLUMN stripe_sync.silence.server_start IS 'The start of the server that was seen last';
-COMMENT ON COLUMN stripe_sync.silence.up_since IS 'Since when events could come, silence is counted from then at the earliest; NULL when the server wasn''t started since the endpoint is known';
+COMMENT ON TABLE stripe_sync.silence IS 'Endpoints that have received no event for longer than usual, so that each silence is reported once';
+COMMENT ON COLUMN stripe_sync.silence.since IS 'Time of the last event; NULL if the endpoint is not silent, as are usual and noticed_at';
+COMMENT ON COLUMN stripe_sync.silence.usual IS 'Longest time without an event in the two weeks before';
+COMMENT ON COLUMN stripe_sync.silence.server_start IS 'Start time of the server when the endpoint was last checked';
+COMMENT ON COLUMN stripe_sync.silence.up_since IS 'Silence is counted from this time at the earliest, when the server could receive events again; NULL if the server has not been restarted since the endpoint was added';
 
 CREATE FUNCTION stripe_sync.silence_check() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_silence_check';
-COMMENT ON FUNCTION stripe_sync.silence_check() IS 'Internal: notices endpoints that have fallen silent, as the worker does every minute';
+COMMENT ON FUNCTION stripe_sync.silence_check() IS 'Internal: detects endpoints that have become silent, as the worker does every minute';
 
 CREATE FUNCTION stripe_sync.prune(before interval DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_prune';
 COMMENT ON FUNCTION stripe_sync.prune(interval) IS
-'Deletes settled events (applied, stale, ignored) that are older than before (NULL: stripe_sync.retention; never younger than 35 days), with their rows of event_error and handler_run, and settled messages, closed incidents, entries of the journal, counts of refused deliveries and jobs that are over as old; requests to Stripe after two weeks. What waits, has failed or is dead stays, and so does the mirror. Returns how many events went.';
+'Deletes finished events (applied, stale, or ignored) older than before (NULL means stripe_sync.retention; at least 35 days), with their rows in event_error and handler_run. Also deletes sent, dead, and cancelled messages, closed incidents, journal entries, counts of rejected deliveries, and finished jobs of the same age, and requests to Stripe after two weeks. Pending, failed, and dead events are kept, and so is the mirror. Returns the number of events deleted.';
 
 CREATE FUNCTION stripe_sync.note_backup(at timestamptz DEFAULT pg_catalog.now(), what text DEFAULT '') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_note_backup';
 COMMENT ON FUNCTION stripe_sync.note_backup(timestamptz, text) IS
-'Notes that a backup was made, for doctor() to know: call it from the script that makes them. The last 100 are kept.';
+'Records that a backup was made. Call it from the script that makes backups. The last 100 are kept.';

@@ -1,4 +1,4 @@
-/* ---- who may do what, and what a dump carries ---- */
+/* ---- Privileges ---- */
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stripe_sync FROM PUBLIC;
 REVOKE ALL ON ALL PROCEDURES IN SCHEMA stripe_sync FROM PUBLIC;
@@ -11,7 +11,7 @@ GRANT EXECUTE ON FUNCTION
 	stripe_sync.sign(text, text, timestamptz)
 	TO PUBLIC;
 
--- Every function and table that a grade of roles may use.
+-- Functions and tables granted to each grade of roles.
 CREATE VIEW stripe_sync.grade AS
 SELECT g.grade, g.what
   FROM (VALUES
@@ -101,11 +101,13 @@ SELECT g.grade, g.what
 	('admin', 'FUNCTION stripe_sync.grant_admin(regrole)'),
 	('admin', 'FUNCTION stripe_sync.revoke_all(regrole)')
   ) AS g (grade, what);
-COMMENT ON VIEW stripe_sync.grade IS 'What grant_ingest, grant_read and grant_admin grant';
+COMMENT ON VIEW stripe_sync.grade IS 'Privileges granted by grant_ingest(), grant_read(), and grant_admin()';
+COMMENT ON COLUMN stripe_sync.grade.grade IS 'ingest, read, or admin; grant_admin() grants read as well';
+COMMENT ON COLUMN stripe_sync.grade.what IS 'Function or table that is granted';
 
--- What follows is text that names what it grants, so it is for the extension's
--- owner alone, who comes from the functions of grant.c: they look first whether
--- schema stripe_sync is the extension's own.
+-- These functions execute statements that contain names, so only the owner of the
+-- extension may call them, through the functions of grant.c, which check first that
+-- schema stripe_sync is the extension's.
 CREATE FUNCTION stripe_sync.grant_grade(wanted text, grantee text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -118,12 +120,11 @@ BEGIN
 	END LOOP;
 	EXECUTE format('GRANT USAGE ON SCHEMA stripe_sync TO %s', grantee);
 END $$;
-COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants all of one grade';
+COMMENT ON FUNCTION stripe_sync.grant_grade(text, text) IS 'Internal: grants the privileges of one grade';
 
--- Who may read the mirror, tables that are made later included: the readers of
--- the inbox, and those who may see the names of the mirror's tables.  A grant
--- follows its role through renames, dumps and DROP ROLE, as a list of our own
--- would not.
+-- Roles that may read the mirror, including tables created later: those with SELECT
+-- on the inbox or on mirror_table.table_name.  Unlike a table of role names, a
+-- grant follows its role through ALTER ROLE RENAME, pg_dump, and DROP ROLE.
 CREATE VIEW stripe_sync.mirror_reader AS
 	SELECT a.grantee AS reader
 	  FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
@@ -137,7 +138,7 @@ CREATE VIEW stripe_sync.mirror_reader AS
 	   AND t.attname OPERATOR(pg_catalog.=) 'table_name'
 	   AND a.privilege_type OPERATOR(pg_catalog.=) 'SELECT'
 	   AND a.grantee OPERATOR(pg_catalog.<>) 0;
-COMMENT ON VIEW stripe_sync.mirror_reader IS 'Internal: the roles that may read the mirror''s tables';
+COMMENT ON VIEW stripe_sync.mirror_reader IS 'Internal: roles that may read the tables of the mirror';
 
 CREATE FUNCTION stripe_sync.mark_mirror_reader(grantee text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -145,11 +146,11 @@ AS $$
 BEGIN
 	EXECUTE format('GRANT SELECT (table_name) ON stripe_sync.mirror_table TO %s', grantee);
 END $$;
-COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: makes a role one of mirror_reader';
+COMMENT ON FUNCTION stripe_sync.mark_mirror_reader(text) IS 'Internal: adds a role to mirror_reader';
 
--- The mirror's tables that are there, and whether we may grant on them: an owner
--- of the extension who is no superuser may not, where they are another's.  Whatever
--- else has the name of one, as in another tool's schema "stripe", isn't ours to grant.
+-- Existing tables of the mirror, and whether we may grant privileges on them: an owner
+-- of the extension who is not a superuser may not if another role owns them.  Other
+-- tables of the same names, as in another tool's schema "stripe", are left out.
 CREATE FUNCTION stripe_sync.mirror_tables(OUT name text, OUT relid oid, OUT ours boolean) RETURNS SETOF record
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -161,9 +162,9 @@ AS $$
 	   AND 6 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
 				   AND a.attname IN ('_data', '_account', '_deleted_at', '_event_id', '_as_of', '_synced_at'))
 $$;
-COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: the tables of the mirror that grants are made on';
+COMMENT ON FUNCTION stripe_sync.mirror_tables() IS 'Internal: tables of the mirror on which privileges are granted';
 
--- Each owner grants what is his, so that it is his to take back.
+-- The owner of each table is the grantor, so that the owner can revoke the privilege.
 CREATE FUNCTION stripe_sync.grant_mirror_tables() RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -179,13 +180,13 @@ BEGIN
 		RETURN;
 	END IF;
 	FOR reader, grantee IN
-		-- what the database's owner has need not be granted to it
+		-- what the database's owner already has need not be granted to pg_database_owner
 		SELECT r.reader, CASE WHEN r.reader = 'pg_database_owner'::regrole THEN d.datdba ELSE r.reader END
 		  FROM stripe_sync.mirror_reader r, pg_database d WHERE d.datname = current_database()
 	LOOP
 		lacking := false;
 		FOR what, ours IN
-			-- what a role has through another may be taken from that one
+			-- a privilege held through another role can be revoked from that role
 			SELECT 'USAGE ON SCHEMA stripe', pg_has_role(n.nspowner, 'USAGE') FROM pg_namespace n
 			 WHERE n.oid = mirror AND n.nspowner <> grantee
 			   AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = reader AND a.privilege_type = 'USAGE')
@@ -207,7 +208,7 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION stripe_sync.grant_mirror_tables() IS 'Internal: lets the mirror''s readers read all of its tables';
+COMMENT ON FUNCTION stripe_sync.grant_mirror_tables() IS 'Internal: grants SELECT on all tables of the mirror to the roles in mirror_reader';
 
 CREATE FUNCTION stripe_sync.revoke_grades(grantee regrole) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -223,7 +224,7 @@ BEGIN
 	END LOOP;
 	EXECUTE format('REVOKE SELECT (table_name) ON stripe_sync.mirror_table FROM %s', grantee);
 	EXECUTE format('REVOKE USAGE ON SCHEMA stripe_sync FROM %s', grantee);
-	-- what a role owns isn't ours to take, nor what others' owners have given
+	-- privileges on the role's own tables, and those granted by other owners, are kept
 	FOR name IN
 		SELECT m.name FROM stripe_sync.mirror_tables() m, pg_class c
 		 WHERE c.oid = m.relid AND c.relowner <> grantee AND m.ours
@@ -240,37 +241,37 @@ BEGIN
 			USING HINT = format('Let their owner run REVOKE SELECT ON ALL TABLES IN SCHEMA stripe FROM %s;', grantee);
 	END IF;
 END $$;
-COMMENT ON FUNCTION stripe_sync.revoke_grades(regrole) IS 'Internal: takes back all that the grades have given a role';
+COMMENT ON FUNCTION stripe_sync.revoke_grades(regrole) IS 'Internal: revokes the privileges of all grades from a role';
 
 CREATE FUNCTION stripe_sync.grant_ingest(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_ingest';
 COMMENT ON FUNCTION stripe_sync.grant_ingest(regrole) IS
-'Lets a role hand in deliveries and messages: receive, webhook, notify. For the application''s web server.';
+'Grants a role the functions receive, webhook, and notify. Intended for the application''s web server.';
 
 CREATE FUNCTION stripe_sync.grant_mirror(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_mirror';
 COMMENT ON FUNCTION stripe_sync.grant_mirror(regrole) IS
-'Lets a role read the mirror, the tables of schema stripe that create_tables() has made or will make, and nothing else. For reports and the application''s own queries.';
+'Grants a role SELECT on the tables of schema stripe, including those that create_tables() will create, and nothing else. Intended for reports and for the application''s queries.';
 
 CREATE FUNCTION stripe_sync.grant_read(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_read';
 COMMENT ON FUNCTION stripe_sync.grant_read(regrole) IS
-'Lets a role read the inbox with its payloads, the outbox, the set-up, the mirror and explanations. Never a secret. For the mirror alone: grant_mirror.';
+'Grants a role read access to the inbox including payloads, the outbox, the configuration, the mirror, and explain_event(). Secrets are not included. For the mirror only, use grant_mirror().';
 
 CREATE FUNCTION stripe_sync.grant_admin(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_grant_admin';
 COMMENT ON FUNCTION stripe_sync.grant_admin(regrole) IS
-'Lets a role set up endpoints, handlers, destinations and alerts, replay and simulate, and read all that grant_read lets it read.';
+'Grants a role the functions that configure endpoints, handlers, destinations, and alerts, that replay and simulate, and everything that grant_read() grants.';
 
 CREATE FUNCTION stripe_sync.revoke_all(role regrole) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_revoke_all';
 COMMENT ON FUNCTION stripe_sync.revoke_all(regrole) IS
-'Takes back all that grant_ingest, grant_mirror, grant_read and grant_admin gave a role, and stops its handlers, each of which it names: what is to be run of them waits until add_handler() registers them again.';
+'Revokes everything that grant_ingest(), grant_mirror(), grant_read(), and grant_admin() granted to a role, and stops its handlers, naming each in a NOTICE. Their outstanding runs wait until add_handler() registers them again.';
 
 REVOKE ALL ON TABLE stripe_sync.mirror_reader FROM PUBLIC;
 REVOKE ALL ON FUNCTION
@@ -280,8 +281,8 @@ REVOKE ALL ON FUNCTION
 	stripe_sync.grant_admin(regrole), stripe_sync.revoke_all(regrole)
 	FROM PUBLIC;
 
--- Default privileges of the installer's may have granted more: to whom anything of
--- the extension's is granted, the grades say.
+-- Default privileges of the installer may have granted more: only the grades grant
+-- privileges on the extension's objects.
 DO $$
 DECLARE
 	grantee pg_catalog.text;
@@ -302,7 +303,7 @@ BEGIN
 	END LOOP;
 END $$;
 
--- Secrets are not in this list, nor what holds for one server only.
+-- Tables of secrets and of state that is valid on one server only are not dumped.
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.refusal_watch', '');
@@ -342,9 +343,8 @@ SELECT pg_catalog.pg_extension_config_dump('stripe_sync.message_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.delivery_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_sync.incident_record_id_seq', '');
 
--- Whoever owns the database can dump it: what a dump carries of the extension's
--- own is his to read.  Who isn't a superuser could not, otherwise, and pg_dump
--- would have no hint for him.
+-- The owner of the database can dump it: an owner who is not a superuser needs SELECT
+-- on the dumped tables, and pg_dump fails without a hint otherwise.
 DO $$
 DECLARE
 	dumped pg_catalog.regclass;

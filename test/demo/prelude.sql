@@ -1,11 +1,11 @@
--- prelude.sql: Stripe's part in the demo, played by a few functions.
+-- prelude.sql: functions that stand in for Stripe in the demo.
 --
 -- Stripe keeps objects and, on each change, signs an event and delivers it.
--- Here the objects are made by demo.customer() and the like, demo.event()
--- wraps one into an event, and demo.deliver() signs it and hands it over.
--- demo.slack_…() are for the stub of Slack, demo.stripe_…() for that of Stripe's
--- API; psql's variables "slack" and "stripe" are the commands that speak to them
--- (slack.py, stripe.py).
+-- Here demo.customer() and the like return the objects, demo.event() makes an
+-- event of one, and demo.deliver() signs it and passes it to receive().
+-- demo.slack_…() control the stub of Slack, demo.stripe_…() that of Stripe's API,
+-- with the commands in psql's variables "slack" and "stripe" (slack.py,
+-- stripe.py).
 
 CREATE SCHEMA demo;
 
@@ -19,7 +19,8 @@ CREATE TABLE demo.answer
 	what text NOT NULL,
 	event_id text,
 	status text,
-	detail text
+	detail text,
+	told boolean NOT NULL DEFAULT false
 );
 
 CREATE FUNCTION demo.secret() RETURNS text
@@ -109,8 +110,8 @@ SELECT jsonb_build_object(
 			 ELSE jsonb_build_object('previous_attributes', previous) END)::text
 $$;
 
--- What your application does with each request of Stripe's, one transaction a
--- time; "what" is a word for the table of answers.
+-- What your application does with each request from Stripe, in a transaction of
+-- its own; "what" is the caption in the table of answers.
 CREATE FUNCTION demo.deliver(what text, payload text) RETURNS void
 LANGUAGE plpgsql AS
 $$
@@ -121,11 +122,19 @@ BEGIN
 END
 $$;
 
--- A text in lines that fit.
+-- A text in lines of at most "width" characters, indented.
 CREATE FUNCTION demo.wrap(said text, width int) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$
 SELECT regexp_replace(said, format('(.{1,%s})( +|\n|$)', width), '    \1' || chr(10), 'gn')
 $$;
+
+-- An id, shortened to eight characters for a narrow terminal.
+CREATE FUNCTION demo.short(id text, wide boolean) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN wide OR length(id) <= 8 THEN id ELSE left(id, 7) || '…' END $$;
+
+-- A detail, or its first part if there is no room for all of it.
+CREATE FUNCTION demo.brief(detail text, room int) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN length(detail) <= room THEN detail ELSE split_part(detail, ':', 1) END $$;
 
 -- ---- the stubs ----
 
@@ -148,14 +157,14 @@ CREATE FUNCTION demo.slack(arguments text) RETURNS SETOF text
 LANGUAGE sql AS
 $$ SELECT demo.run(slack || ' ' || arguments) FROM demo.world $$;
 
--- Until Slack has been told everything.
+-- Waits until no message is left to send.
 CREATE FUNCTION demo.slack_is_told() RETURNS void
 LANGUAGE plpgsql AS
 $$
 BEGIN
 	WHILE EXISTS (SELECT FROM stripe_sync.message WHERE state IN ('waiting', 'sending')) LOOP
 		IF clock_timestamp() > now() + interval '3 minutes' THEN
-			RAISE 'Slack was not told within three minutes: see stripe_sync.delivery';
+			RAISE 'messages were not sent within three minutes: see stripe_sync.delivery';
 		END IF;
 		PERFORM pg_sleep(0.02);
 	END LOOP;
@@ -179,7 +188,7 @@ SELECT string_agg(line, '')::jsonb
 	FROM demo.world, demo.run(format(E'%s %s \'%s\'', stripe, call, replace(body::text, '''', E'\'\\\'\''))) AS r (line)
 $$;
 
--- A shop that has been in business for a year, and Ada as she is by now.
+-- A shop with a year of history, and Ada's objects in their latest state.
 CREATE FUNCTION demo.fill_stripe() RETURNS void
 LANGUAGE sql AS
 $$
@@ -192,13 +201,13 @@ SELECT demo.stripe('objects', jsonb_build_array(
 		'created', demo.at('0'), 'livemode', false, 'metadata', '{}'::jsonb),
 	demo.customer('ada@analytical.example'), demo.subscription('active', 1, 'in_0002'),
 	demo.invoice('in_0001', 'paid', '9 h 2 s', 2900, 1), demo.invoice('in_0002', 'paid', '30 days 9 h', 2900, 5),
-	-- which the worker looks for a minute after it has a key
+	-- the worker checks Stripe's webhook endpoints a minute after a key is set
 	jsonb_build_object('id', 'we_shop', 'object', 'webhook_endpoint', 'url', 'https://shop.example/stripe/webhook', 'status', 'enabled',
 		'api_version', NULL, 'enabled_events', '["*"]'::jsonb, 'livemode', false, 'created', demo.at('0'))))
 $$;
 
--- Something changes at Stripe twenty minutes ago, which makes an event.  Its
--- webhook arrives, or it doesn't.
+-- A change at Stripe twenty minutes ago, which creates an event.  "arrives" tells
+-- whether its webhook arrives.
 CREATE TABLE demo.change
 (
 	n int GENERATED ALWAYS AS IDENTITY,
@@ -222,9 +231,9 @@ BEGIN
 END
 $$;
 
--- What Stripe holds by now beside what the mirror does, which isn't there yet.
+-- What Stripe holds beside what the database holds.  The tables do not exist yet.
 SET check_function_bodies = off;
-CREATE FUNCTION demo.compare() RETURNS TABLE (object text, field text, stripe text, mirror text, webhook text)
+CREATE FUNCTION demo.compare() RETURNS TABLE (object text, field text, stripe text, here text, webhook text)
 LANGUAGE sql AS
 $$
 SELECT c.ref, c.field, c.event #>> ARRAY['data', 'object', c.field], m.data ->> c.field,
@@ -235,7 +244,7 @@ SELECT c.ref, c.field, c.event #>> ARRAY['data', 'object', c.field], m.data ->> 
 	ORDER BY c.n
 $$;
 
--- Until every event is applied.
+-- Waits until every event is applied.
 CREATE FUNCTION demo.all_is_applied() RETURNS void
 LANGUAGE plpgsql AS
 $$
@@ -248,3 +257,30 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- The demo in numbers, all counted in tables: the extension's, and the demo's own
+-- record of what "Stripe" has sent.
+CREATE FUNCTION demo.summary() RETURNS TABLE (events text, count bigint)
+LANGUAGE sql AS
+$$
+SELECT 'sent by Stripe', count(*) FROM demo.sent
+UNION ALL
+SELECT 'received by webhook', count(*) FROM stripe_sync.event WHERE source = 'webhook'
+UNION ALL
+SELECT 'delivered again, ignored as duplicates', count(*) FROM demo.answer WHERE status = 'duplicate'
+UNION ALL
+SELECT 'forged, rejected', coalesce(sum(r.events), 0)::bigint FROM stripe_sync.refusal AS r WHERE code = 'SY002'
+UNION ALL
+SELECT 'missing, found in Stripe''s list', coalesce(sum(missing), 0)::bigint FROM stripe_sync.job WHERE kind = 'reconcile'
+UNION ALL
+SELECT 'missing, repaired', coalesce(sum(repaired), 0)::bigint FROM stripe_sync.job WHERE kind = 'reconcile'
+UNION ALL
+SELECT 'lost', count(*) FROM demo.sent AS s
+ WHERE NOT EXISTS (SELECT FROM stripe_sync.event AS e WHERE e.id = s.id)
+$$;
+
+-- Every event that "Stripe" has sent, whether its webhook arrived or not.
+CREATE VIEW demo.sent AS
+SELECT event_id AS id FROM demo.answer
+UNION
+SELECT event ->> 'id' FROM demo.change;

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""slack.py CONTROL show | trouble TEXT: the demo's word with its stub of Slack.
+"""slack.py CONTROL show | trouble TEXT: controls the demo's stub of Slack.
 
-show        prints every channel as a person would see it
+show        prints every channel as a person would see it, for a terminal of
+            STRIPE_SYNC_COLUMNS columns
 trouble     the next message that holds TEXT is answered 429, then 500
 """
 
 import json
+import os
 import re
 import sys
 import textwrap
 import time
 import urllib.request
 
-WIDTH = 96
+# The demo indents by four, and an emoji may be two columns wide.
+WIDTH = min(104, int(os.environ.get("STRIPE_SYNC_COLUMNS") or 80)) - 6
 EMOJI = {"warning": "⚠", "rotating_light": "🚨", "white_check_mark": "✅", "repeat": "🔁",
          "information_source": "ℹ"}
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""stripe.py CONTROL CALL [BODY]: the demo's word with its stub of Stripe's API.
+"""stripe.py CONTROL CALL [BODY]: controls the demo's stub of Stripe's API.
 
 CALL is one of test/stub/stripe_control.py, BODY its JSON.  Prints the answer.
 """

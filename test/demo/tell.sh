@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# tell.sh: build, install, start the demo's Slack, its Stripe and its server,
-# tell the story.
+# tell.sh: build, install, start the demo's stubs of Slack and Stripe and its
+# server, run the story.
 #
 # The second half of test/demo/run.
 
@@ -13,10 +13,10 @@ set -euo pipefail
 # shellcheck source=test/stub/place.sh
 . "$(dirname "$0")/../stub/place.sh"
 
-# A notice (how far a job is) is told as the rest is, in its place.
+# Notices (the progress of a job) are printed in their place, like the rest.
 play()
 {
-	stdbuf -oL psql -X -q -d demo -v ON_ERROR_STOP=1 \
+	stdbuf -oL psql -X -q -d demo -v ON_ERROR_STOP=1 -v columns="$STRIPE_SYNC_COLUMNS" \
 		-v slack="python3 $PWD/test/demo/slack.py $SLACK_CONTROL" \
 		-v stripe="python3 $PWD/test/demo/stripe.py $STRIPE_CONTROL" -f "$1" </dev/null 2>&1 |
 		sed -uE 's/^psql:[^ ]+ NOTICE:  /    /' || { tail -n 20 "$WORK/server.log" >&2; return 1; }

@@ -1,13 +1,13 @@
 /*
  * slack_fuzz.c
- *		Fuzz target: slack_judge() against a naive second opinion.
+ *		Fuzz target: slack_judge_webhook() and slack_judge_api() against a naive
+ *		second opinion.
  *
- * An input is a little program that puts an answer together out of members,
- * values, codes and raw bytes (see body_make), so that whole JSON objects are
- * tried as often as broken ones.  Each input is checked for
+ * An input is a little program that puts an answer together: a webhook's body
+ * out of codes and raw bytes, or what was read of the Web API's JSON.  Reading
+ * that JSON is tested in test/tap/answers.pl.  Each input is checked for
  *
- * - the verdict, code, ts and channel being the oracle's: it reads JSON by
- *	 recursive descent into strings of their full length, and knows Slack's
+ * - the verdict, code, ts and channel being the oracle's, which knows Slack's
  *	 codes as one text for each verdict;
  * - what is passed on being short and harmless;
  * - the same bytes, in a block of their exact size, being judged the same.
@@ -22,8 +22,7 @@
 
 #include "slack.h"
 
-#define MAX_BODY  20000
-#define MAX_DEPTH 256 /* deeper is malformed */
+#define MAX_BODY 20000
 
 typedef struct Input
 {
@@ -36,17 +35,6 @@ typedef struct Body
 	char bytes[MAX_BODY + 1]; /* ended by a NUL, for the oracle alone */
 	size_t length;
 } Body;
-
-/* The oracle's reading: NULL where there is no such string. */
-typedef struct Reading
-{
-	const char *at;
-	const char *end;
-	int ok; /* -1: not said */
-	char *error;
-	char *ts;
-	char *channel;
-} Reading;
 
 static unsigned long verdicts[SLACK_CREDENTIAL_DEAD + 1];
 
@@ -74,181 +62,6 @@ verdicts_print(void)
 		   verdicts[SLACK_SENT], verdicts[SLACK_RETRY],
 		   verdicts[SLACK_MESSAGE_BAD], verdicts[SLACK_DESTINATION_DEAD],
 		   verdicts[SLACK_CREDENTIAL_DEAD]);
-}
-
-/* ---- the oracle's JSON ---- */
-
-static bool read_value(Reading *reading, int depth, const char *key);
-
-static char
-peek(const Reading *reading)
-{
-	return reading->at < reading->end ? *reading->at : '\0';
-}
-
-static void
-skip_blanks(Reading *reading)
-{
-	while (peek(reading) != '\0' && strchr(" \t\r\n", peek(reading)) != NULL)
-		reading->at++;
-}
-
-static bool
-skip(Reading *reading, char c)
-{
-	skip_blanks(reading);
-	if (reading->at == reading->end || *reading->at != c)
-		return false;
-	reading->at++;
-	return true;
-}
-
-/* The character that an escape stands for, "_" when it isn't printable. */
-static int
-read_escape(Reading *reading)
-{
-	static const char from[] = "\"\\/bfnrt";
-	static const char to[] = "\"\\/_____";
-	char c = peek(reading);
-	char digits[5] = "";
-	long code;
-
-	if (reading->at == reading->end || c == '\0')
-		return -1;
-	reading->at++;
-	if (c != 'u')
-		return strchr(from, c) == NULL ? -1 : to[strchr(from, c) - from];
-	for (int i = 0; i < 4; i++, reading->at++)
-	{
-		if (!isxdigit((unsigned char) peek(reading)))
-			return -1;
-		digits[i] = *reading->at;
-	}
-	code = strtol(digits, NULL, 16);
-	return code >= ' ' && code <= '~' ? (int) code : '_';
-}
-
-/* The string, to be freed; NULL when it is none. */
-static char *
-read_string(Reading *reading)
-{
-	char *string = malloc((size_t) (reading->end - reading->at) + 1);
-	size_t length = 0;
-
-	CHECK(string != NULL, "out of memory");
-	if (skip(reading, '"'))
-		while (reading->at < reading->end)
-		{
-			int c = (unsigned char) *reading->at++;
-
-			if (c == '"')
-			{
-				string[length] = '\0';
-				return string;
-			}
-			if (c < ' ' || (c == '\\' && (c = read_escape(reading)) < 0))
-				break;
-			string[length++] = (char) c;
-		}
-	free(string);
-	return NULL;
-}
-
-static bool
-read_members(Reading *reading, int depth, char open, char close)
-{
-	if (!skip(reading, open) || depth > MAX_DEPTH)
-		return false;
-	if (skip(reading, close))
-		return true;
-	do
-	{
-		char *key = NULL;
-		bool fine = open == '[' ||
-					((key = read_string(reading)) != NULL && skip(reading, ':'));
-
-		fine = fine && read_value(reading, depth, key);
-		free(key);
-		if (!fine)
-			return false;
-	} while (skip(reading, ','));
-	return skip(reading, close);
-}
-
-static bool
-read_number(Reading *reading)
-{
-	size_t digits;
-
-	reading->at += peek(reading) == '-';
-	digits = strspn(reading->at, "0123456789");
-	if (digits == 0 || (digits > 1 && *reading->at == '0'))
-		return false;
-	reading->at += digits;
-	if (peek(reading) == '.')
-	{
-		digits = strspn(++reading->at, "0123456789");
-		if (digits == 0)
-			return false;
-		reading->at += digits;
-	}
-	if (tolower((unsigned char) peek(reading)) != 'e')
-		return true;
-	reading->at++;
-	reading->at += peek(reading) == '-' || peek(reading) == '+';
-	digits = strspn(reading->at, "0123456789");
-	reading->at += digits;
-	return digits > 0;
-}
-
-static bool
-read_word(Reading *reading, const char *word)
-{
-	if (strncmp(reading->at, word, strlen(word)) != 0)
-		return false;
-	reading->at += strlen(word);
-	return true;
-}
-
-/* At depth 1 the value is that of one of the answer's own members. */
-static bool
-read_value(Reading *reading, int depth, const char *key)
-{
-	bool top = depth == 1;
-	char **string = !top						  ? NULL
-					: strcmp(key, "error") == 0	  ? &reading->error
-					: strcmp(key, "ts") == 0	  ? &reading->ts
-					: strcmp(key, "channel") == 0 ? &reading->channel
-												  : NULL;
-	int *ok = top && strcmp(key, "ok") == 0 ? &reading->ok : NULL;
-	char *value = NULL;
-
-	if (ok != NULL)
-		*ok = -1;
-	skip_blanks(reading);
-	if (peek(reading) == '"' && (value = read_string(reading)) == NULL)
-		return false;
-	if (string != NULL)
-	{
-		free(*string);
-		*string = value;
-	}
-	else
-		free(value);
-	if (value != NULL)
-		return true;
-	if (peek(reading) == '{')
-		return read_members(reading, depth + 1, '{', '}');
-	if (peek(reading) == '[')
-		return read_members(reading, depth + 1, '[', ']');
-	for (int is = 0; is < 2; is++)
-		if (read_word(reading, is ? "true" : "false"))
-		{
-			if (ok != NULL)
-				*ok = is;
-			return true;
-		}
-	return read_word(reading, "null") || read_number(reading);
 }
 
 /* ---- the oracle's judgement ---- */
@@ -314,7 +127,7 @@ oracle_api_code(const char *code)
 static void
 oracle_copy(char *to, size_t size, const char *from)
 {
-	snprintf(to, size, "%s", from == NULL ? "" : from);
+	snprintf(to, size, "%s", from);
 	for (; *to != '\0'; to++)
 		if (!isalnum((unsigned char) *to) && strchr("_.-", *to) == NULL)
 			*to = '_';
@@ -382,38 +195,28 @@ oracle_webhook(int status, const Body *body, SlackJudgement *judgement)
 }
 
 static void
-oracle_api(int status, const Body *body, SlackJudgement *judgement)
+oracle_api(int status, const SlackAnswer *answer, SlackJudgement *judgement)
 {
-	Reading reading = {
-		.at = body->bytes, .end = body->bytes + body->length, .ok = -1};
-	bool readable = (skip_blanks(&reading),
-					 peek(&reading) == '{' &&
-						 read_members(&reading, 1, '{', '}'));
-	bool has_error;
+	bool readable = answer->readable && answer->has_ok;
+	bool has_error = readable && answer->error[0] != '\0';
 
-	skip_blanks(&reading);
-	readable = readable && reading.at == reading.end && reading.ok >= 0;
-	has_error = readable && reading.error != NULL && reading.error[0] != '\0';
 	if (oracle_later(status) && has_error)
-		oracle_says(judgement, SLACK_RETRY, reading.error);
+		oracle_says(judgement, SLACK_RETRY, answer->error);
 	else if (oracle_later(status) || (!readable && status / 100 != 2))
 		oracle_status(status, judgement);
 	else if (!readable)
 		oracle_says(judgement, SLACK_RETRY, "malformed_answer");
-	else if (reading.ok == 1)
+	else if (answer->ok)
 	{
 		oracle_says(judgement, SLACK_SENT, "ok");
-		oracle_copy(judgement->ts, sizeof(judgement->ts), reading.ts);
+		oracle_copy(judgement->ts, sizeof(judgement->ts), answer->ts);
 		oracle_copy(judgement->channel, sizeof(judgement->channel),
-					reading.channel);
+					answer->channel);
 	}
 	else if (has_error)
-		oracle_says(judgement, oracle_api_code(reading.error), reading.error);
+		oracle_says(judgement, oracle_api_code(answer->error), answer->error);
 	else
 		oracle_says(judgement, SLACK_RETRY, "no_error_given");
-	free(reading.error);
-	free(reading.ts);
-	free(reading.channel);
 }
 
 /* ---- making an answer out of bytes ---- */
@@ -490,129 +293,49 @@ add_code(Body *body, Input *input)
 	add_text(body, codes[take_byte(input) % (sizeof(codes) / sizeof(*codes))]);
 }
 
+/* A string of an answer, in a block of its full size. */
 static void
-add_string(Body *body, Input *input)
+string_make(char string[SLACK_VALUE_SIZE], Input *input)
 {
-	static const char *const pieces[] = {
-		"C123", "1503435956.000247", "\\u0041",	 "\\u0000", "\\n",
-		"\\\"", "\\ud83d",			 "\xc3\xa9", "\\\\",	"\\/",
-		"<b>",	"\\u00zz",			 "\\x",		 "\n"};
+	Body body = {.length = 0};
 	uint8_t how = take_byte(input);
 
-	add_text(body, "\"");
-	if (how % 2 == 0)
-		add_code(body, input);
-	for (int n = how / 2 % 4; n > 0; n--)
-	{
-		/* the last three are no JSON: seldom */
-		uint8_t which = take_byte(input);
-
-		add_text(body, pieces[which % (which > 240 ? 14 : 11)]);
-	}
+	body.bytes[0] = '\0';
+	if (how % 4 != 3)
+		add_code(&body, input);
+	if (how % 4 > 1)
+		add_raw(&body, input);
 	if (how > 250)
 		for (int n = 0; n < 40; n++)
-			add_text(body, "long-long");
-	if (how != 250)
-		add_text(body, "\"");
+			add_text(&body, "long-long");
+	/* it ends at a NUL among the raw bytes */
+	snprintf(string, SLACK_VALUE_SIZE, "%.*s", SLACK_VALUE_SIZE - 1, body.bytes);
 }
 
 static void
-add_brackets(Body *body, uint8_t how)
-{
-	int depth = how < 128 ? how % 8 : 2 * how - 256 + how % 3 * 40;
-
-	for (int i = 0; i < depth; i++)
-		add_text(body, how % 2 ? "[" : "{\"ok\":");
-	add_text(body, "true");
-	for (int i = 0; i < depth; i++)
-		add_text(body, how % 2 ? "]" : "}");
-}
-
-static void
-add_value(Body *body, Input *input)
-{
-	static const char *const values[] = {"true",
-										 "false",
-										 "null",
-										 "0",
-										 "-1.5e+9",
-										 "[]",
-										 "{}",
-										 "[1,2]",
-										 "{\"error\":\"no_text\",\"a\":[{}]}",
-										 "[true,{\"ok\":[]}]",
-										 "1e5",
-										 "01",
-										 "tru",
-										 "[1,]",
-										 "-",
-										 "1.",
-										 "{\"a\"}",
-										 "]",
-										 ""};
-	uint8_t how = take_byte(input);
-
-	if (how < 100)
-		add_string(body, input);
-	else if (how < 110)
-		add_brackets(body, take_byte(input));
-	else if (how < 115)
-		add_raw(body, input);
-	else
-		add_text(body, values[how % (how > 245 ? 19 : 11)]);
-}
-
-static void
-add_member(Body *body, Input *input)
-{
-	static const char *const keys[] = {"ok", "error",	 "ts",		"channel",
-									   "a",	 "\\u006fk", "message", ""};
-	uint8_t how = take_byte(input);
-
-	add_text(body, how % 16 == 9 ? " \"" : "\"");
-	add_text(body, keys[how / 32]);
-	add_text(body, how % 16 == 10 ? "\" :\n" : "\":");
-	if (how / 32 == 0 && how % 8 != 7)
-		add_text(body, how % 8 < 3 ? "true" : "false");
-	else if (how / 32 == 1 && how % 4 != 0)
-	{
-		add_text(body, "\"");
-		add_code(body, input);
-		add_text(body, "\"");
-	}
-	else
-		add_value(body, input);
-}
-
-static void
-add_object(Body *body, Input *input)
+answer_make(SlackAnswer *answer, Input *input)
 {
 	uint8_t how = take_byte(input);
 
-	add_text(body, how % 32 == 31 ? " {" : "{");
-	for (int n = how % 4; n >= 0; n--)
-	{
-		add_member(body, input);
-		if (n > 0)
-			add_text(body, how == 77 ? " " : ",");
-	}
-	add_text(body, how == 78 ? ",}" : how == 79 ? "]" : "}");
-	if (how == 80)
-		add_raw(body, input);
+	memset(answer, 0, sizeof(*answer));
+	answer->readable = how % 16 != 0;
+	answer->has_ok = how % 16 > 1;
+	answer->ok = how % 3 == 0;
+	string_make(answer->error, input);
+	string_make(answer->ts, input);
+	string_make(answer->channel, input);
 }
 
-/* An object, a code, or anything; blanks after it. */
+/* A code, or anything; blanks after it. */
 static void
 body_make(Body *body, Input *input)
 {
 	uint8_t how = take_byte(input);
 
-	if (how < 150)
-		add_object(body, input);
-	else if (how < 235)
+	if (how < 200)
 		add_code(body, input);
 	else
-		while (input->left > 0 && how-- > 235)
+		while (input->left > 0 && how-- > 200)
 			add_raw(body, input);
 	if (how % 8 == 7)
 		add_text(body, how % 16 == 7 ? " \r\n" : "\n");
@@ -653,10 +376,9 @@ check_same(const SlackJudgement *judgement, const SlackJudgement *expected,
 	CHECK(strcmp(judgement->channel, expected->channel) == 0, what);
 }
 
-/* Without a NUL behind it, where a sanitizer sees every step too far. */
+/* Without a NUL after it, where a sanitizer sees every step too far. */
 static void
-check_exact(SlackMethod method, int status, const Body *body,
-			const SlackJudgement *expected)
+check_exact(int status, const Body *body, const SlackJudgement *expected)
 {
 	SlackJudgement judgement;
 	char *exact = malloc(body->length > 0 ? body->length : 1);
@@ -664,43 +386,61 @@ check_exact(SlackMethod method, int status, const Body *body,
 	CHECK(exact != NULL, "out of memory");
 	memcpy(exact, body->bytes, body->length);
 	memset(&judgement, 'x', sizeof(judgement));
-	slack_judge(method, status, exact, body->length, &judgement);
+	slack_judge_webhook(status, exact, body->length, &judgement);
 	check_same(&judgement, expected, "judged otherwise in another place");
 	free(exact);
+}
+
+static void
+try_webhook(int status, Input *input, SlackJudgement *judgement)
+{
+	static Body body;
+	SlackJudgement expected = {0};
+
+	body.length = 0;
+	body.bytes[0] = '\0';
+	body_make(&body, input);
+	slack_judge_webhook(status, body.bytes, body.length, judgement);
+	oracle_webhook(status, &body, &expected);
+	check_same(judgement, &expected, "another judgement than the oracle's");
+	check_exact(status, &body, judgement);
+}
+
+static void
+try_api(int status, Input *input, SlackJudgement *judgement)
+{
+	SlackAnswer answer;
+	SlackJudgement expected = {0};
+
+	answer_make(&answer, input);
+	slack_judge_api(status, &answer, judgement);
+	oracle_api(status, &answer, &expected);
+	check_same(judgement, &expected, "another judgement than the oracle's");
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static bool counting = false;
-	static Body body;
 	Input input = {data, size};
-	SlackMethod method;
 	SlackJudgement judgement;
-	SlackJudgement expected = {0};
+	bool is_webhook;
 	int status;
 
 	if (!counting)
 		atexit(verdicts_print);
 	counting = true;
 
-	method = (SlackMethod) (take_byte(&input) % 4);
+	is_webhook = take_byte(&input) % 2 == 0;
 	status = status_make(&input);
-	body.length = 0;
-	body.bytes[0] = '\0';
-	body_make(&body, &input);
-
-	slack_judge(method, status, body.bytes, body.length, &judgement);
-	if (method == SLACK_WEBHOOK)
-		oracle_webhook(status, &body, &expected);
+	if (is_webhook)
+		try_webhook(status, &input, &judgement);
 	else
-		oracle_api(status, &body, &expected);
-	check_same(&judgement, &expected, "another judgement than the oracle's");
+		try_api(status, &input, &judgement);
 	check_harmless(judgement.code, sizeof(judgement.code));
 	check_harmless(judgement.ts, sizeof(judgement.ts));
 	check_harmless(judgement.channel, sizeof(judgement.channel));
 	CHECK(judgement.code[0] != '\0', "no code");
-	check_exact(method, status, &body, &judgement);
 	verdicts[judgement.verdict]++;
 	return 0;
 }

@@ -12,7 +12,8 @@ every request; without "times" (or null) for ever; "skip" lets so many pass
 first.  The first rule that fits is used.  A fault is one of
 
     {"status": 429, "headers": {"Retry-After": "2"}, "body": "..."}
-                                a whole answer; body and headers may be left out
+                                a whole answer; body and headers may be left out;
+                                "body_hex" instead of "body" for any bytes
     {"reset_before": true}      (or "refuse") RST instead of an answer
     {"close_before": true}      the connection ends in good order, unanswered
     {"reset_mid_answer": true}  the head and half of the body, then RST
@@ -41,7 +42,7 @@ import re
 from http11 import Answer, head_of
 
 ONLY_SLOW = {"delay", "drip", "close", "deliver"}
-EXTRAS = ONLY_SLOW | {"headers", "body", "declared"}
+EXTRAS = ONLY_SLOW | {"headers", "body", "body_hex", "declared"}
 MATCHES = {"method", "path", "query", "account", "text"}
 PIECE = b"x" * 65536
 
@@ -178,6 +179,8 @@ def answer_status(fault, request, _answer, service):
     status = fault["status"]
     headers = headers_of(fault)
     body = fault.get("body")
+    if "body_hex" in fault:
+        return Answer(status, bytes.fromhex(fault["body_hex"]), headers=headers)
     if body is None:
         return default_answer(status, headers, request, service)
     if isinstance(body, str):

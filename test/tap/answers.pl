@@ -100,6 +100,16 @@ sub expect
 	return $case;
 }
 
+# An answer of the Web API in so many bytes.
+sub expect_json
+{
+	my ($json, @rest) = @_;
+
+	my $case = expect('chat.postMessage', { status => 200, body_hex => unpack('H*', $json), deliver => $rest[1] eq 'sent' ? TRUE : FALSE }, 200, @rest);
+
+	return $case->{name} .= ' ' . ($json =~ s/[^ -~]/?/gr =~ s/^.{40}\K.*/.../r);
+}
+
 for my $verdict (sort keys %webhook)
 {
 	expect('webhook', $_ eq 'ok' ? undef : { code => $_ }, $webhook_status{$_}, $_, $verdict) for @{ $webhook{$verdict} };
@@ -113,6 +123,23 @@ expect('chat.postMessage', @$_) for @statuses;
 expect('chat.postMessage', { status => 429, body => { ok => FALSE, error => 'ratelimited' } }, 429, 'ratelimited', 'retry');
 expect('chat.postMessage', { ok_false_without_error => TRUE }, 200, 'no_error_given', 'retry');
 expect('chat.postMessage', { malformed_json => TRUE }, 200, 'malformed_answer', 'retry');
+# How JSON is read: what is no answer, and what is one all the same.
+for my $json ('', 'ok', 'true', '<html></html>', '[{"ok":true}]', '{"ok":"true"}', '{"ok":1}', '{"ok":true,"ok":null}', '{"error":"invalid_auth"}', '{"ok":true', '{"ok":true}}',
+	'{"ok":true}{"ok":true}', '{"ok":true,}', '{,"ok":true}', '{"ok":true "a":1}', '{"ok":true,"a":[1,]}', '{"ok":true,"a":[1}}', '{"ok":true,"a":01}', '{"ok":true,"a":1.}',
+	'{"ok":true,"a":"\\x"}', '{"ok":true,"a":"\\u00zz"}', qq{{"ok":true,"a":"\n"}}, qq{{"ok":true,"a":"\x1f"}}, qq{{"ok":true,"a":"\0"}}, qq{{"ok":true}\0}, qq{{"ok":true}\xff},
+	'{ok:true}', '{"ok":true,"a":' . '[' x 256 . ']' x 256 . '}', '{"ok":true,"a":' . '[' x 100_000 . ']' x 100_000 . '}', '{"a":' x 40_000, '[' x 250_000, '{"ok":true,"a":"\\')
+{
+	expect_json($json, 'malformed_answer', 'retry');
+}
+for my $json ('{"ok":true}', qq{ {\n\t"ok" : true }\r\n}, '{"\u006fk":true}', '{"ok":false,"ok":true}', '{"a":{"ok":false},"ok":true,"b":[{"ok":false}]}', '{"ok":true,"error":"invalid_auth"}',
+	qq{{"ok":true,"a":"\xff\xc3"}}, qq{{"ok":true,"a":"\xc3\xa9"}}, '{"ok":true,"a":"\u0000\ud800"}', '{"ok":true,"a":1e999999999,"b":-' . '9' x 140_000 . '}', '{"ok":true,"channel":{"id":"C1"},"ts":7}',
+	'{"ok":true,"a":' . '[' x 255 . ']' x 255 . '}', '{"ok":true,"a":[' . join(',', (1) x 50_000) . ']}')
+{
+	expect_json($json, 'ok', 'sent');
+}
+expect_json($_, 'no_error_given', 'retry') for '{"ok":false}', '{"ok":false,"error":""}', '{"ok":false,"error":null}', '{"ok":false,"error":{"error":"no_text"}}', '{"ok":false,"error":"no_text","error":7}';
+expect_json($_->[0], $_->[1], 'message_bad') for [ '{"ok":false,"error":"odd code\u0000<b>"}', 'odd_code__b_' ], [ '{"ok":false,"error":"invalid_auth\u0000"}', 'invalid_auth_' ],
+	[ qq{{"ok":false,"error":"caf\xc3\xa9\xff"}}, 'caf__' ], [ '{"ok":false,"error":"' . '0' x 300 . '"}', '0' x 127 ];
 for my $verdict (sort keys %update)
 {
 	expect('chat.update', $_ eq 'ok' ? undef : { api_error => $_ }, 200, $_, $verdict) for @{ $update{$verdict} };
