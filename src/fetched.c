@@ -33,12 +33,14 @@ typedef struct PageObject
 	LateChildren *late; /* if it is not */
 } PageObject;
 
+/* A row of one of the objects; several objects may contain the same row */
 typedef struct PageRow
 {
 	SnapshotRow *row;
 	PageObject *object;
 } PageRow;
 
+/* Objects that are applied together; a single object is a page of one */
 typedef struct FetchedPage
 {
 	OpenTables tables;
@@ -62,6 +64,7 @@ compare_page_rows(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : (int) left->part - (int) right->part;
 }
 
+/* Are both for the same row of the mirror? */
 static bool
 same_row(const SnapshotRow *a, const SnapshotRow *b)
 {

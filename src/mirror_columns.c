@@ -49,17 +49,13 @@ bool
 columns_look_ours(const CatalogType *type, Oid relid)
 {
 	AttrNumber key;
-	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
-								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
-										"_event_id", "_as_of",	 "_synced_at"};
 
-	for (int i = 0; i < lengthof(names); i++)
+	for (MetaColumn column = META_DATA; column < META_KEY; column++)
 	{
-		AttrNumber attnum = get_attnum(relid, names[i]);
+		AttrNumber attnum = get_attnum(relid, table_meta_name(column));
 
 		if (attnum == InvalidAttrNumber ||
-			get_atttype(relid, attnum) != types[i])
+			get_atttype(relid, attnum) != table_meta_type(column))
 			return false;
 	}
 	if (type->key[0] == '\0')

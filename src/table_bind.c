@@ -38,6 +38,14 @@ static const struct
 	[META_SYNCED_AT] = {"_synced_at", TIMESTAMPTZOID},
 };
 
+/* The name of a column of the mirror's own state; the key's is the type's. */
+const char *
+table_meta_name(MetaColumn column)
+{
+	Assert(column < META_KEY);
+	return meta_columns[column].name;
+}
+
 /* The type that a column of the mirror's own state must have. */
 Oid
 table_meta_type(MetaColumn column)

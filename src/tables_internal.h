@@ -39,6 +39,7 @@ extern bool table_kind_fits(char relkind);
 extern void table_report_kind(int level, const CatalogType *type, char relkind);
 
 /* ---- in table_bind.c ---- */
+extern const char *table_meta_name(MetaColumn column);
 extern MirrorTable *table_bind(const CatalogType *type, Oid relid);
 
 /* ---- in mirror_columns.c: columns by the catalog, and in the table ---- */

@@ -272,7 +272,11 @@ verify_children_of(void *arg)
 		verify_table(check, table);
 }
 
-/* Errors are reported when the type itself is verified. */
+/*
+ * Verify missing children of the named types below parents whose types are not
+ * named.  Errors of these tables are ignored: they are reported when the type
+ * itself is verified.
+ */
 static void
 verify_parents_of(const TypeCheck *wanted, List *types)
 {
@@ -289,7 +293,7 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 	}
 }
 
-/* Report that a table cannot be used. */
+/* Report that a table cannot be used, with the message of the error. */
 static void
 report_table(const TypeCheck *check, const ErrorData *error)
 {
