@@ -418,13 +418,13 @@ outbox_claim(int room, ClaimOutlook *outlook)
 	List *deliveries = NIL;
 	List *ready;
 
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 
 	SPI_connect();
 	ready = find_ready(outlook);
 	if (ready != NIL && room > 0)
 		deliveries = keep_deliveries(claim_at(ready, room, outlook), context);
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return deliveries;
 }

@@ -290,8 +290,8 @@ static void
 setup_end(const RoleScope *scope)
 {
 	SPI_finish();
-	guard_note();
-	slots_wake();
+	outbound_note_identity();
+	worker_wake_at_commit();
 	role_leave(scope);
 }
 

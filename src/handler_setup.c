@@ -100,7 +100,7 @@ retry_waiting(const char *name)
 		" AND $1 = ANY (todo)"};
 
 	if (statement_exec(&update, ARGS(arg_text(name))) > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /* Is there a handler of this name for the same event type? */
@@ -151,7 +151,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 								 arg_datum(TEXTARRAYOID, path_owners(path)),
 								 arg_bool(deferred)));
 	retry_waiting(name);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -178,7 +178,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 	SPI_connect();
 	record_handler_dropped(cstring_to_text(name));
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -62,7 +62,7 @@ outbox_enqueue(const NewMessage *message)
 			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
 		/* what is due later the worker finds by itself */
 		if (message->due_at < GetCurrentTimestamp() + FOUND_BY_THEN)
-			slots_wake();
+			worker_wake_at_commit();
 	}
 	SPI_finish();
 	return id;
@@ -218,7 +218,7 @@ change_message(FunctionCallInfo fcinfo, EngineStatement *update,
 		refuse_change(PG_GETARG_INT64(0), verb);
 	engine_run(&unblock, values, NULL, SPI_OK_UPDATE);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 	role_leave(&scope);
 }
 

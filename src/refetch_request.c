@@ -39,7 +39,7 @@ refetch_request_add(const CatalogType *type, const char *id, const char *account
 	statement_exec(&insert,
 				   ARGS(arg_text(type->object), arg_text(id), arg_text(account),
 						arg_text(reason), arg_time(due), arg_time(after)));
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* The same for a state after the second of an event. */
@@ -79,7 +79,7 @@ refetch_request_retry(const CatalogType *type, const char *id,
 	statement_exec(&insert,
 				   ARGS(arg_text(type->object), arg_text(id), arg_text(account),
 						arg_time(due), arg_time(as_of), arg_text(error)));
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /*

@@ -92,7 +92,7 @@ outbox_release(const List *leases, bool sent)
 	engine_run(&release, values, NULL, SPI_OK_INSERT);
 	outbox_unblock(values[0]);
 	SPI_finish();
-	slots_wake_other();
+	worker_wake_from_session();
 }
 
 /* ---- leases of dead holders ---- */
@@ -134,7 +134,7 @@ outbox_reclaim(const List *mine)
 		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
 		" FROM stripe_sync.message WHERE state = 'sending'"};
 	List *lapsed = NIL;
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 
 	SPI_connect();
 	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
@@ -151,7 +151,7 @@ outbox_reclaim(const List *mine)
 	}
 	outbox_release(lapsed, true);
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 }
 
 /* ---- blocked messages that nothing unblocks ---- */
@@ -167,10 +167,10 @@ outbox_unblock_orphans(void)
 		"   (SELECT FROM stripe_sync.message b WHERE b.id = m.blocked_by"
 		"     AND b.state IN ('waiting', 'sending'))"
 		"  FOR UPDATE SKIP LOCKED))"};
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 
 	SPI_connect();
 	engine_run(&unblock, NULL, NULL, SPI_OK_UPDATE);
 	SPI_finish();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 }

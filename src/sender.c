@@ -16,7 +16,7 @@
 #include <openssl/crypto.h>
 
 #include "delivery.h"
-#include "pass.h"
+#include "loop.h"
 
 #define AHEAD		 4 /* claims are up to so many times the connections */
 #define SHARE		 4 /* of the connections a destination may have a quarter */
@@ -356,7 +356,7 @@ sender_process_answers(void)
 static bool
 may_send(void)
 {
-	return guard_lets("slack");
+	return outbound_allowed("slack");
 }
 
 /* The claim has committed: these messages are leased to this process. */
