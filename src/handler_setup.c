@@ -11,7 +11,6 @@
 
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -175,9 +174,7 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 
 	if (statement_exec(&delete, ARGS(arg_text(name))) == 0)
 		handler_missing(name);
-	SPI_connect();
 	record_handler_dropped(cstring_to_text(name));
-	SPI_finish();
 	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();

@@ -83,14 +83,15 @@ journal_worker(const char *what, const char *ref, const char *detail)
 		return;
 	PG_TRY();
 	{
-		transaction_begin();
+		worker_begin();
 		journal_count(what, ref, detail);
-		transaction_commit();
+		worker_commit();
 	}
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(turn_memory);
+		EmitErrorReport();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(turn_memory);
