@@ -12,21 +12,18 @@
 #include "alert.h"
 
 /*
- * A destination goes: what is open there can't be told of any more, and the
- * next event begins anew.  Within the caller's SPI connection.
+ * For drop_destination(): updates could not be sent there any more.  The next
+ * event opens a new incident.
  */
 void
 incident_end_all(text *destination)
 {
-	static EngineStatement end = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
-		" WHERE destination = $1 AND state = 'open'",
-		1,
-		{TEXTOID}};
-	Datum values[] = {PointerGetDatum(destination)};
+		" WHERE destination = $1 AND state = 'open'"};
 
-	engine_run(&end, values, NULL, SPI_OK_UPDATE);
+	statement_exec(&update, ARGS(arg_varlena(TEXTOID, destination)));
 }
 
 /*
