@@ -18,8 +18,6 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/backend_status.h"
-#include "utils/memutils.h"
 
 #include "destination.h"
 

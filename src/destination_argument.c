@@ -72,7 +72,7 @@ destination_is_plain_line(const text *value, int most)
 	return length > 0 && length <= most;
 }
 
-/* Names that begin with "@" are special to alerts, as '@customer'. */
+/* Raises 22023.  Alerts give names that begin with "@" a meaning: '@customer'. */
 void
 destination_check_name(const text *name)
 {
@@ -91,6 +91,10 @@ destination_check_name(const text *name)
 				 errhint("The destination's name is the first argument.")));
 }
 
+/*
+ * Raises 22023.  Slack checks the channel when a message is sent: whether the bot
+ * can see it can't be known here.
+ */
 void
 destination_check_channel(const text *channel)
 {
@@ -118,7 +122,10 @@ destination_check_channel(const text *channel)
 				 "The order is: add_slack_channel(destination, channel, token).")));
 }
 
-/* A webhook's URL, or file:/path.  A file is read when a message is sent. */
+/*
+ * A webhook's URL, or file:/path.  Raises 22023.  The URL in a file is checked when
+ * a message is sent, as the file may change.
+ */
 void
 destination_check_url(const text *url)
 {
@@ -141,7 +148,7 @@ destination_check_url(const text *url)
 				 "Copy it from Slack (https://hooks.slack.com/services/...), or give file:/absolute/path. Hosts other than Slack's own are allowed by the setting stripe_sync.slack_hosts.")));
 }
 
-/* A bot's token, or file:/path */
+/* A bot's token, or file:/path.  Raises 22023, also for a token of another kind. */
 void
 destination_check_token(const text *token)
 {

@@ -16,7 +16,6 @@
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 #include "destination.h"
 

@@ -9,7 +9,6 @@
  */
 #include "stripe_sync.h"
 
-#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -78,6 +77,7 @@ advice_for(const char *code, const char *destination)
 
 /* ---- queueing ---- */
 
+/* The first argument.  Raises 22004. */
 static char *
 destination_argument(FunctionCallInfo fcinfo)
 {
@@ -275,7 +275,12 @@ check_not_in_block(FunctionCallInfo fcinfo)
 				 "CALL it by itself: the test is sent when it is committed. stripe_sync.test_destination() only queues it.")));
 }
 
-/* CALL check_destination(destination, timeout), outside a transaction block */
+/*
+ * CALL check_destination(destination, timeout)
+ *
+ * In a nonatomic SPI connection, as only that may commit.  The name is copied to
+ * memory that outlives the transactions.
+ */
 ENGINE_FUNCTION(stripe_sync_check_destination)
 {
 	char *name = destination_argument(fcinfo);

@@ -8,9 +8,6 @@
  */
 #include "delivery.h"
 
-#include "utils/builtins.h"
-#include "utils/memutils.h"
-
 #include <openssl/crypto.h>
 
 #include "subtransaction.h"

@@ -11,8 +11,6 @@
  */
 #include "delivery.h"
 
-#include "catalog/pg_type.h"
-
 Lease *
 lease_make(int64 id, int attempt)
 {

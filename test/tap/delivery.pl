@@ -249,7 +249,7 @@ $id = notify($node, 'one', 'plain', 'no more');
 eventually('plain http: attempted', sub { attempts($id) });
 is(log_of($id) . ($plain->texts->{'no more'} // ''), '-|url_refused|destination_dead', 'and no longer when not');
 my ($ret, $out, $err) = $node->psql('one', "SELECT stripe_sync.add_slack_webhook('plain2', '$url')");
-like($err, qr/ERROR: .*cannot be a Slack webhook's/, 'nor can one be added');
+like($err, qr/ERROR: .*invalid URL of a Slack webhook/, 'nor can one be added');
 unlike($err, qr/sEcReT/, 'and the refusal does not quote it');
 
 no_secret_in($node, 'one', 'after all this');
