@@ -67,9 +67,13 @@ OBJS = \
 	src/event_name.o \
 	src/inbox_table.o \
 	src/event_store.o \
-	src/inbox.o \
-	src/step.o \
-	src/record.o \
+	src/receipt.o \
+	src/receive.o \
+	src/step_list.o \
+	src/steps.o \
+	src/step_outcome.o \
+	src/event_error.o \
+	src/handler_run.o \
 	src/catalog.o \
 	src/generated/catalog_data.o \
 	src/object_types.o \
@@ -109,8 +113,9 @@ OBJS = \
 	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
+	src/handler_call.o \
 	src/handler_setup.o \
-	src/test_handler.o \
+	src/handler_trial.o \
 	src/held.o \
 	src/replay.o \
 	src/refused_delivery.o \
@@ -141,23 +146,32 @@ OBJS = \
 	src/alert_rule.o \
 	src/alert.o \
 	src/alert_setup.o \
+	src/default_alerts.o \
 	src/outbox_hooks.o \
-	src/group.o \
+	src/incident_key.o \
+	src/alerted.o \
 	src/burst.o \
+	src/incident_row.o \
 	src/incident.o \
+	src/incident_close.o \
+	src/incident_text.o \
 	src/incident_message.o \
 	src/incident_end.o \
 	src/system_event.o \
-	src/trouble.o \
-	src/recovered.o \
+	src/failed_events.o \
+	src/recovered_events.o \
 	src/template.o \
+	src/template_blocks.o \
+	src/template_preview.o \
 	src/template_parse.o \
 	src/template_path.o \
 	src/template_filter.o \
 	src/template_link.o \
 	src/money.o \
-	src/blocks.o \
-	src/blocks_fit.o \
+	src/mrkdwn.o \
+	src/block_json.o \
+	src/block_kit.o \
+	src/block_limits.o \
 	src/outbox.o \
 	src/claim.o \
 	src/prepare.o \
@@ -173,7 +187,7 @@ OBJS = \
 	src/settle.o \
 	src/release.o \
 	src/dead_sender.o \
-	src/retry.o \
+	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \
 	src/page.o \
@@ -203,7 +217,7 @@ OBJS = \
 	src/account_age.o \
 	src/vanished.o \
 	src/backfill.o \
-	src/escalate.o \
+	src/escalation.o \
 	src/silence.o \
 	src/prune.o \
 	src/backup.o \
@@ -287,8 +301,8 @@ PROVE_TESTS = \
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) extra:test/extra/stripe_stub.sh \
-	extra:test/extra/demo.sh
+	backfill_again cancel worker endpoint_watch storm)) \
+	$(patsubst %,extra:test/extra/%.sh, node_front fronts stripe_stub demo)
 
 # What sanitizers look over: all but what repeats the same for long.
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \

@@ -9,7 +9,7 @@
 SET timezone = 'UTC';
 -- What it says, without the times of now.
 CREATE FUNCTION t.explain(event text) RETURNS SETOF text LANGUAGE sql AS $$
-	SELECT regexp_replace(regexp_replace(stripe_sync.explain_event(event), 'arrived [-0-9: .+]+', 'arrived NOW '), 'due [-0-9: .+]+', 'due LATER ') $$;
+	SELECT regexp_replace(regexp_replace(stripe_sync.explain_event(event), 'received [-0-9: .+]+', 'received NOW '), 'due [-0-9: .+]+', 'due LATER ') $$;
 SELECT t.send('evt_1', 'customer.created', 1, '{"id":"cus_1","object":"customer"}');
 SELECT t.explain('evt_1');
 SELECT t.send('evt_3', 'customer.updated', 3, '{"id":"cus_1","object":"customer"}'), t.send('evt_2', 'customer.updated', 2, '{"id":"cus_1","object":"customer","name":"x"}');
@@ -32,7 +32,7 @@ SELECT line FROM t.explain('evt_10') e, string_to_table(e, E'\n') line WHERE lin
 -- and once it is dead
 SET stripe_sync.max_attempts = 1;
 SELECT t.send('evt_11', 'customer.updated', 11, '{"id":"cus_3","object":"customer"}') \g /dev/null
-SELECT line FROM t.explain('evt_11') e, string_to_table(e, E'\n') line WHERE line ~ '^(It arrived|Still)';
+SELECT line FROM t.explain('evt_11') e, string_to_table(e, E'\n') line WHERE line ~ '^(It was received|Still)';
 RESET stripe_sync.max_attempts;
 -- the table is another thing now, or gone
 SELECT t.send('evt_12', 'customer.subscription.created', 12, '{"id":"sub_1","object":"subscription"}') \g /dev/null

@@ -37,7 +37,7 @@ CREATE FUNCTION t.all_orders(wanted text, "table" text, OUT orders bigint, OUT e
 	 GROUP BY result $$;
 CREATE FUNCTION t.rule(event text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT regexp_replace(line, '\(created [^)]*\) ', '') FROM string_to_table(stripe_sync.explain_event(event), E'\n') WITH ORDINALITY l (line, n)
-	 WHERE line ~ 'newest|only stored|convention' ORDER BY n $$;
+	 WHERE line ~ 'newest|only stored|newer,' ORDER BY n $$;
 
 -- 1. a later created is newer
 INSERT INTO t.scenario VALUES

@@ -57,7 +57,7 @@ BEGIN
 		PERFORM t.invoice('evt_' || state, 'invoice.' || state);
 	END LOOP;
 END $$;
-SELECT DISTINCT a.group_key, j.helps FROM stripe_sync.alerted a CROSS JOIN LATERAL (SELECT m.payload->>'text' NOT LIKE '%does not help%' AS helps FROM stripe_sync.message m WHERE m.event_id = a.event_id AND m.method = 'post') j WHERE a.alert = 'events_failing' ORDER BY 1;
+SELECT DISTINCT a.group_key, j.helps FROM stripe_sync.alerted a CROSS JOIN LATERAL (SELECT m.payload->>'text' NOT LIKE '%cannot succeed%' AS helps FROM stripe_sync.message m WHERE m.event_id = a.event_id AND m.method = 'post') j WHERE a.alert = 'events_failing' ORDER BY 1;
 
 -- two steps of one event are two things to see to
 SELECT t.new();

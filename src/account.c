@@ -1,15 +1,16 @@
 /*
  * account.c
- *		Whose an event, an object, a key is: accounts, and paths of them.
+ *		The account that an event, an object or a key belongs to.
  *
- *	''					one's own, of an endpoint that says nothing else
- *	'acct_1'			a connected account of one's own, or an endpoint's
- *	'test'				an endpoint's: a word of the user's, never sent to Stripe
+ *	''					your own account, if an endpoint names no other
+ *	'acct_1'			a connected account of yours, or an endpoint's account
+ *	'test'				an endpoint's account: a name that the user has chosen,
+ *						never sent to Stripe
  *	'test/acct_1'		a connected account of that one
- *	'acct_1/acct_2'		a connected account of an account of one's organisation
+ *	'acct_1/acct_2'		a connected account of an account of your organisation
  *
- * An account belongs to the longest beginning of it that an endpoint has as its
- * account, and to '' where there is none.
+ * A path is owned by the endpoint whose account is its longest prefix (of whole
+ * parts), and by '' if there is none.
  */
 #include "account.h"
 
@@ -31,7 +32,10 @@ is_acct(const char *text)
 	return strncmp(text, ACCT, strlen(ACCT)) == 0 && strlen(text) > strlen(ACCT);
 }
 
-/* Stripe's accounts alone, one below the other: what may become a header. */
+/*
+ * Does the path consist of Stripe's account ids only?  Then it may be sent in a
+ * Stripe-Account or Stripe-Context header.
+ */
 bool
 account_is_stripes(const char *path)
 {
@@ -51,7 +55,7 @@ account_is_stripes(const char *path)
 	}
 }
 
-/* What an endpoint may have. */
+/* Is it valid as the account of an endpoint? */
 static bool
 is_endpoints(const char *account)
 {
@@ -63,6 +67,7 @@ is_endpoints(const char *account)
 				strlen(account));
 }
 
+/* Raises 22023 unless it is valid as the account of an endpoint. */
 void
 account_check_endpoints(const char *account)
 {
@@ -71,12 +76,15 @@ account_check_endpoints(const char *account)
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 			 errmsg(
-				 "an endpoint's account is \"acct_...\", or a word of small letters, digits, \"_\" and \"-\""),
+				 "an endpoint's account must be \"acct_...\", or a word of lower-case letters, digits, \"_\" and \"-\""),
 			 errhint(
-				 "Leave it out for your own account; 'test' or 'sandbox_2' keeps another one apart from it.")));
+				 "Omit it for your own account. Use a word like 'test' or 'sandbox_2' to keep another account separate.")));
 }
 
-/* What comes behind "own" in the path; NULL when it isn't one of its accounts. */
+/*
+ * The rest of "path" after "own", "" if they are equal; NULL if the path is not
+ * at or below "own".
+ */
 const char *
 account_below(const char *path, const char *own)
 {
@@ -91,7 +99,10 @@ account_below(const char *path, const char *own)
 	return path[length] == '/' ? path + length + 1 : NULL;
 }
 
-/* The account that an event names, of an endpoint with an account of its own. */
+/*
+ * The account of an event: "named" by its payload, received by an endpoint
+ * whose account is "own".
+ */
 char *
 account_join(const char *own, const char *named)
 {
@@ -102,7 +113,7 @@ account_join(const char *own, const char *named)
 	return psprintf("%s/%s", own, named);
 }
 
-/* Without its last part; '' when that is all there is. */
+/* The path without its last part; '' if it has only one. */
 char *
 account_above(const char *path)
 {
@@ -111,7 +122,7 @@ account_above(const char *path)
 	return pnstrdup(path, slash != NULL ? slash - path : 0);
 }
 
-/* Stripe's own name of the account, "" when that isn't known. */
+/* Stripe's id of the account, "" if it is not known. */
 const char *
 account_stripe_id(const char *path)
 {
@@ -121,7 +132,7 @@ account_stripe_id(const char *path)
 	return is_acct(last) ? last : "";
 }
 
-/* For people. */
+/* The account as messages name it. */
 const char *
 account_words(const char *account)
 {
@@ -132,8 +143,9 @@ account_words(const char *account)
 /* ---- endpoints' accounts ---- */
 
 /*
- * What an endpoint of the account takes; of endpoints of both modes, which only
- * an older version has let be made, live.  False when there is no endpoint.
+ * The mode of the account's endpoints; *has_mode is false if none has one.  If
+ * there are endpoints of both modes, which only an older version allowed, it is
+ * live.  Returns false if the account has no endpoint.
  */
 bool
 account_has_endpoint(const char *account, bool *has_mode, bool *live)
@@ -161,7 +173,7 @@ account_has_endpoint(const char *account, bool *has_mode, bool *live)
 	return found;
 }
 
-/* The endpoint's account that this one belongs to. */
+/* The endpoint's account that owns this path, '' if none does. */
 char *
 account_owner(const char *account)
 {
@@ -174,7 +186,7 @@ account_owner(const char *account)
 	return owner;
 }
 
-/* Is the mode of its events known, and which is it? */
+/* Sets *live to the mode of the account's events.  Returns false if unknown. */
 bool
 account_mode(const char *account, bool *live)
 {
@@ -184,7 +196,10 @@ account_mode(const char *account, bool *live)
 	return has_mode;
 }
 
-/* One that somebody names: '', Stripe's, or below an endpoint's. */
+/*
+ * Check an account given as an argument: '', Stripe's ids, or an endpoint's
+ * account and what is below it.  Raises 22023 for anything else.
+ */
 void
 account_check(const char *account)
 {
@@ -204,7 +219,7 @@ account_check(const char *account)
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 		 errmsg(
-			 "an account is \"acct_\" and letters and digits, or an endpoint's"),
+			 "an account must be \"acct_\" and letters and digits, or the account of an endpoint"),
 		 errhint(
-			 "Leave it out for your own account. SELECT name, account FROM stripe_sync.endpoint shows those of endpoints; 'test/acct_...' is a connected account of 'test'.")));
+			 "Omit it for your own account. SELECT name, account FROM stripe_sync.endpoint shows those of endpoints; 'test/acct_...' is a connected account of 'test'.")));
 }

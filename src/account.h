@@ -1,13 +1,13 @@
 /*
  * account.h
- *		Whose an event, an object, a key is, and which mode an account has.
+ *		The account that an event, an object or a key belongs to, and its mode.
  */
 #ifndef STRIPE_SYNC_ACCOUNT_H
 #define STRIPE_SYNC_ACCOUNT_H
 
 #include "stripe_sync.h"
 
-/* ---- in account.c: whose an event, an object, a key is ---- */
+/* ---- in account.c: paths of accounts ---- */
 extern bool account_is_stripes(const char *path);
 extern void account_check_endpoints(const char *account); /* raises 22023 */
 extern void account_check(const char *account);			  /* likewise */
@@ -21,12 +21,12 @@ extern bool account_has_endpoint(const char *account, bool *has_mode,
 extern char *account_owner(const char *account);
 extern bool account_mode(const char *account, bool *live);
 
-/* ---- in endpoint_mode.c: does an endpoint take events of this mode? ---- */
+/* ---- in endpoint_mode.c: may an endpoint take events of this mode? ---- */
 typedef enum ModeVerdict
 {
 	MODE_FITS,
 	MODE_REFUSED,
-	MODE_HELD /* stored, and ignored until somebody says what is right */
+	MODE_HELD /* stored as "ignored" until the endpoint's mode is set */
 } ModeVerdict;
 
 extern ModeVerdict endpoint_mode_judge(Endpoint *endpoint, const Event *event);
@@ -37,7 +37,7 @@ extern bool endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
 								 Refusal *refusal);
 extern void endpoint_mode_check(const char *name, const char *account);
 
-/* ---- in held.c: events that are stored and ignored for their mode ---- */
+/* ---- in held.c: events that are held because of their mode ---- */
 extern bool held_is(const StoredEvent *stored);
 extern char *held_reason(StoredEvent *stored);
 extern char *held_release(StoredEvent *stored, const char *listed,

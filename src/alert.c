@@ -2,29 +2,25 @@
  * alert.c
  *		Applies the rules of alerts to an event.
  *
- * Each rule that fits an event is applied in a subtransaction of its own, so
- * that a broken one silences no other.  An event counts once for each rule
- * (stripe_sync.alerted), however often the step is run.
+ * It runs in the event's transaction, as the step "alerts" (step.c), and for
+ * events of the extension itself (system_event.c).  Each rule is applied in a
+ * subtransaction of its own, so that an error in one rule doesn't affect the
+ * others.  If one fails the step fails and is run again; the rules that
+ * succeeded count the event once (alerted.c).
+ *
+ * The jsonpaths of a rule are evaluated under a time limit (timed.c) and run no
+ * SQL; all else runs in the engine's scope.
  */
 #include "stripe_sync.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "alert.h"
 
-/* ---- applying ---- */
-
-/* Where messages of this rule go, for this event; NULL: nowhere. */
+/*
+ * The destination of the rule's messages for this event; NULL if it is
+ * "@customer" and the event has no customer or the customer no route.
+ */
 static char *
 find_destination(const Alert *alert, const Event *event)
 {
@@ -39,17 +35,18 @@ find_destination(const Alert *alert, const Event *event)
 	return statement_text(&select, ARGS(arg_text(customer)));
 }
 
+/* A rule on its way through alert_attempt() */
 typedef struct Application
 {
 	Alert *alert;
 	Event *event;
 	bool wait;
-	bool locked;
+	bool locked; /* its group; false if that was not waited for */
 } Application;
 
-/* A destination that is off can't be told so. */
+/* A destination that is disabled can't post that it is. */
 static bool
-is_about_itself(const Alert *alert, const Event *event)
+is_about_its_destination(const Alert *alert, const Event *event)
 {
 	char *destination;
 
@@ -79,35 +76,37 @@ group_body(void *arg)
 }
 
 static bool
-look_by_path(void (*body)(void *), Application *application, ErrorData **error)
+evaluate_path(void (*body)(void *), Application *application, ErrorData **error)
 {
 	return timed_guard(body, application, "its jsonpath",
-					   "Write a condition or group_by that looks at less.",
-					   error);
+					   "Use a simpler condition or group_by.", error);
 }
 
 /*
- * What closes doesn't open.  What can't be evaluated doesn't hold; of what takes
- * too long nobody knows, so that it fails.
+ * Decide whether the event opens or closes for this rule, and evaluate its
+ * group_by.  An event that closes doesn't open.  A condition that raises an
+ * error isn't met; one that exceeds the time limit may or may not be, so the
+ * rule fails.  Returns false, with the error, if the rule fails.
  */
 static bool
-decide(Application *application, ErrorData **error)
+evaluate_rule(Application *application, ErrorData **error)
 {
 	Alert *alert = application->alert;
 
 	alert->closes = alert_closes(alert, application->event->type);
 	alert->opens = !alert->closes;
 	if (alert->opens && alert->condition != NULL &&
-		!look_by_path(condition_body, application, error))
+		!evaluate_path(condition_body, application, error))
 	{
 		alert->opens = false;
 		return (*error)->sqlerrcode != ERRCODE_QUERY_CANCELED;
 	}
 	if (!(alert->opens || alert->closes) || alert->group_by == NULL)
 		return true;
-	return look_by_path(group_body, application, error);
+	return evaluate_path(group_body, application, error);
 }
 
+/* Resolve the destination and lock the group of a rule that opens or closes. */
 static void
 lock_body(void *arg)
 {
@@ -118,32 +117,51 @@ lock_body(void *arg)
 
 	alert->destination = find_destination(alert, event);
 	if (!alert->closes &&
-		(alert->destination == NULL || is_about_itself(alert, event)))
+		(alert->destination == NULL || is_about_its_destination(alert, event)))
 		alert->opens = false;
 	if (alert->group == NULL)
 		alert->group = alert_group(alert, event);
 	application->locked = (alert->opens || alert->closes) &&
-						  group_lock(alert, alert->group, event->account,
-									 application->wait);
+						  alert_group_lock(alert, alert->group, event->account,
+										   application->wait);
 	role_leave(&scope);
 }
 
+/* The event as the rule sees it.  One without "created" happens now. */
+static Occurrence
+occurrence_of(const Alert *alert, Event *event)
+{
+	return (Occurrence){.alert = alert,
+						.event = event,
+						.group = alert->group,
+						.destination = alert->destination,
+						.class = burst_class(alert, event),
+						.created = event->has_created ? event->created
+													  : GetCurrentTimestamp()};
+}
+
+/*
+ * Open, count or close.  The statements are planned for indexes, because their
+ * plans are kept and may be made while the tables are empty.
+ */
 static void
 apply_body(void *arg)
 {
 	Application *application = arg;
 	RoleScope scope = role_enter_engine();
 	int nest = engine_plan_for_indexes();
+	Occurrence occurrence = occurrence_of(application->alert,
+										  application->event);
 
-	if (application->alert->closes)
-		incident_closing(application->alert, application->event);
+	if (occurrence.alert->closes)
+		incident_closing(&occurrence);
 	else
-		incident_opening(application->alert, application->event);
+		incident_opening(&occurrence);
 	engine_plan_as_before(nest);
 	role_leave(&scope);
 }
 
-/* The first error is the one that is told. */
+/* Prefix the error with the rule's name; the first error is kept. */
 static void
 note_error(const Alert *alert, ErrorData *one, ErrorData **error)
 {
@@ -153,13 +171,13 @@ note_error(const Alert *alert, ErrorData *one, ErrorData **error)
 }
 
 /*
- * Apply all rules that look at the event.  False, with the first error, when
- * one has failed; the others have been applied all the same.
+ * Apply all rules that match the event.  Returns false, with the first error,
+ * if a rule has failed; the others have been applied.
  *
- * All groups are locked before anything is written, in the order of the rules'
- * names: two events that fit several rules would else wait for each other.  Who
- * comes with locks of that kind already must not wait: what is somebody else's
- * at the moment is then left out.
+ * Lock order: the groups of all rules, in the order of the rules' names, before
+ * anything is written.  Otherwise two events that match several rules could
+ * deadlock.  A caller that holds locks of groups already passes "wait" false;
+ * rules whose group another session has locked are then left out.
  */
 bool
 alert_attempt(Event *event, bool wait, ErrorData **error)
@@ -175,7 +193,7 @@ alert_attempt(Event *event, bool wait, ErrorData **error)
 		Application *application = palloc0(sizeof(Application));
 
 		*application = (Application){lfirst(cell), event, wait, false};
-		if (!decide(application, &one))
+		if (!evaluate_rule(application, &one))
 		{
 			note_error(application->alert, one, error);
 			continue;
@@ -189,7 +207,7 @@ alert_attempt(Event *event, bool wait, ErrorData **error)
 	}
 	foreach(cell, locked)
 	{
-		CommandCounterIncrement(); /* it sees what was done before it */
+		CommandCounterIncrement(); /* it sees what the rule before wrote */
 		if (!subtransaction_run(apply_body, lfirst(cell), NULL, &one))
 			note_error(((Application *) lfirst(cell))->alert, one, error);
 	}

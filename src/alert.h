@@ -1,6 +1,6 @@
 /*
  * alert.h
- *		What the rooms of alerts show each other.
+ *		Alerts: rules, the events that they match, and incidents.
  */
 #ifndef STRIPE_SYNC_ALERT_H
 #define STRIPE_SYNC_ALERT_H
@@ -12,7 +12,10 @@
 #define CUSTOMER_DESTINATION "@customer"
 #define DIGEST_ALERT		 "@digest" /* no rule's name begins with @ */
 
-/* A rule, as stripe_sync.alert has it. */
+/*
+ * A rule: a row of stripe_sync.alert.  The last fields are of the event that a
+ * copy of it is applied to.
+ */
 typedef struct Alert
 {
 	char *name;
@@ -31,46 +34,18 @@ typedef struct Alert
 	bool closes;
 } Alert;
 
-/* ---- in alert_rule.c ---- */
-extern bool alert_closes(const Alert *alert, const char *event_type);
-extern List *alert_rules_for(const Event *event);
-extern bool alert_condition_holds(const Alert *alert, const Event *event);
-extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
-
-/* ---- in group.c: what is one incident, and its lock ---- */
-extern char *event_customer(const Event *event);
-extern char *alert_group(const Alert *alert, const Event *event);
-extern bool group_lock(const Alert *alert, const char *group,
-					   const char *account, bool wait);
-extern bool group_try_destination(const char *destination);
-
-/* ---- in burst.c: how much is too much ---- */
-
-/* An event as an alert sees it. */
+/* An event as a rule sees it. */
 typedef struct Occurrence
 {
 	const Alert *alert;
 	Event *event;
 	const char *group;
-	const char *destination; /* as resolved, or NULL: nobody is to be told */
-	const char *class;		 /* what a burst is counted for, within the rule */
+	const char *destination; /* as resolved; NULL: none, only for closing */
+	const char *class;		 /* see burst_class() */
 	TimestampTz created;
 } Occurrence;
 
-extern int64 incident_first_id(EngineStatement *statement, Datum *values,
-							   const char *nulls);
-extern const char *burst_class(const Alert *alert, const Event *event);
-extern bool burst_is_over(const Occurrence *occurrence);
-extern bool burst_is_flood(const Occurrence *occurrence);
-extern const char *burst_rollup_group(const Occurrence *occurrence);
-extern bool incident_flooded(const char *destination, int reserve);
-
-/* ---- in incident.c: opened, counted, closed ---- */
-extern void incident_opening(const Alert *alert, Event *event);
-extern void incident_closing(const Alert *alert, Event *event);
-extern void incident_end_group_changed(const char *alert);
-
-/* ---- in incident_message.c: what Slack is told of it ---- */
+/* A row of stripe_sync.incident_record */
 typedef struct Incident
 {
 	int64 id;
@@ -80,24 +55,125 @@ typedef struct Incident
 	char *severity;
 	char *state; /* open, closed */
 	char *text;
-	char *footer; /* where the event is, or NULL; "": nothing of ours */
+	char *footer; /* link to the event, or NULL; "": for a customer */
 	Jsonb *blocks;
 	TimestampTz opened_at;
 	TimestampTz window_until;
 	TimestampTz closed_at;
 	char *closed_by;
 	char *event_id;
-	int64 message; /* its own, 0: not yet */
+	int64 message; /* its own message, 0: none yet */
 	bool escalated;
 } Incident;
 
+/* One that is to be inserted; the rest is the occurrence's */
+typedef struct NewIncident
+{
+	const char *kind;
+	const char *alert;
+	const char *group;
+	const char *account;
+	const char *text;
+	const char *footer;
+	Jsonb *blocks;
+	int64 window; /* microseconds */
+} NewIncident;
+
+/* Events that an incident counts */
+typedef struct IncidentCounts
+{
+	int64 opening;
+	int64 closing;
+	TimestampTz last_at; /* of the last opening one */
+} IncidentCounts;
+
+/* ---- in alert_rule.c ---- */
+extern bool alert_closes(const Alert *alert, const char *event_type);
+extern List *alert_rules_for(const Event *event);
+extern bool alert_condition_holds(const Alert *alert, const Event *event);
+extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
+
+/* ---- in alert_setup.c ---- */
+
+/* Arguments of add_alert(), and columns of the table in the same order */
+enum AlertArgument
+{
+	ALERT_NAME,
+	ALERT_EVENT_TYPE,
+	ALERT_DESTINATION,
+	ALERT_TEMPLATE,
+	ALERT_CONDITION,
+	ALERT_GROUP_BY,
+	ALERT_COALESCE_FOR,
+	ALERT_CLOSED_BY,
+	ALERT_SEVERITY,
+	ALERT_BLOCKS,
+	ALERT_NARGS
+};
+
+extern const char *alert_required_text(FunctionCallInfo fcinfo, int number,
+									   const char *name);
+extern void alert_upsert(const StatementArg *rule);
+
+/* ---- in incident_key.c: groups, and advisory locks ---- */
+extern char *event_customer(const Event *event);
+extern char *alert_group(const Alert *alert, const Event *event);
+extern bool alert_group_lock(const Alert *alert, const char *group,
+							 const char *account, bool wait);
+extern bool alert_destination_try_lock(const char *destination);
+
+/* ---- in alerted.c: which rule has counted which event ---- */
+extern bool alerted_before(const Occurrence *occurrence);
+extern void alerted_insert(const Occurrence *occurrence, int64 incident,
+						   bool closes);
+extern bool alerted_closed_since(const Occurrence *occurrence);
+extern bool alerted_opened_since(const Occurrence *occurrence, int64 incident);
+extern int64 alerted_find_collector(const Occurrence *occurrence);
+extern IncidentCounts alerted_count(int64 incident);
+extern char *alerted_count_by_rule(int64 incident);
+extern bool alerted_is_uncommitted(int64 incident);
+extern bool alerted_after_snapshot(const char *alert, const char *group,
+								   const char *account);
+
+/* ---- in burst.c: limits ---- */
+extern bool burst_reached(const Occurrence *occurrence);
+extern const char *burst_class(const Alert *alert, const Event *event);
+extern const char *burst_rollup_group(const Occurrence *occurrence);
+extern bool flood_at(const char *destination, int reserve);
+extern bool flood_reached(const Occurrence *occurrence);
+
+/* ---- in incident_row.c: rows of stripe_sync.incident_record ---- */
+extern int64 incident_find_open(const Occurrence *occurrence);
+extern int64 incident_find_collecting(const char *kind, const char *alert,
+									  const char *group, int64 window);
 extern bool incident_read(int64 id, Incident *incident);
+extern int64 incident_insert(const Occurrence *occurrence,
+							 const NewIncident *incident);
+extern void incident_close_expired(const Occurrence *occurrence);
+extern void incident_extend_window(int64 id, int64 window);
+extern void incident_set_closed(int64 id, const char *event);
+extern void incident_set_message(int64 id, int64 message);
+
+/* ---- in incident_text.c: what its message says ---- */
+extern char *incident_first_line(const Incident *incident);
+extern Jsonb *incident_payload(const Incident *incident, const char *method);
+
+/* ---- in incident_message.c: its messages are queued ---- */
 extern char *incident_thread(int64 id);
-extern char *incident_thread_elsewhere(int64 id);
-extern void incident_report_flood(const char *destination);
+extern char *incident_escalation_thread(int64 id);
+extern Jsonb *incident_render(int64 id, int64 message, const char *method);
 extern int64 incident_post(const Incident *incident, const char *account);
-extern void incident_tell_repeated(const Incident *incident, bool again,
-								   const Event *event);
-extern void incident_tell_closed(const Incident *incident, const Event *event);
+extern void incident_queue_repeated(const Incident *incident, bool again,
+									const Event *event);
+extern void incident_queue_closed(const Incident *incident, const Event *event);
+
+/* ---- in incident.c, incident_close.c: a rule is applied to an event ---- */
+extern void incident_opening(const Occurrence *occurrence);
+extern void incident_closing(const Occurrence *occurrence);
+
+/* ---- in incident_end.c: closed without an event ---- */
+extern void incident_end_all(text *destination);
+extern void incident_end_disabled(text *destination);
+extern void incident_end_group_changed(const char *alert);
 
 #endif /* STRIPE_SYNC_ALERT_H */

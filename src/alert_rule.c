@@ -1,6 +1,7 @@
 /*
  * alert_rule.c
- *		The rules of stripe_sync.alert: which of them an event is for.
+ *		Rules of alerts, cached from stripe_sync.alert, and whether an event
+ *		matches them.
  */
 #include "alert.h"
 
@@ -10,6 +11,7 @@
 
 #include "setup_cache.h"
 
+/* Columns in the order of the table (install/70_alert.sql) */
 static void *
 read_rule(Rows *row)
 {
@@ -34,15 +36,15 @@ read_rule(Rows *row)
 }
 
 static int
-compare_names(const ListCell *a, const ListCell *b)
+compare_rules(const ListCell *a, const ListCell *b)
 {
 	return strcmp(((Alert *) lfirst(a))->name, ((Alert *) lfirst(b))->name);
 }
 
 static SetupCache rules = {
-	.table = "alert", .read = read_rule, .compare = compare_names};
+	.table = "alert", .read = read_rule, .compare = compare_rules};
 
-/* Does an event of this type close incidents of the rule? */
+/* Does an event of this type close incidents of the rule (closed_by)? */
 bool
 alert_closes(const Alert *alert, const char *event_type)
 {
@@ -50,7 +52,7 @@ alert_closes(const Alert *alert, const char *event_type)
 		   event_type_fits(event_type, alert->closed_by);
 }
 
-/* Does any rule look at events of this type? */
+/* Does any rule match events of this type, to open or to close? */
 bool
 alert_wanted(const char *event_type)
 {
@@ -67,7 +69,7 @@ alert_wanted(const char *event_type)
 	return false;
 }
 
-/* A copy that outlives a change of the rules; NULL when there is none. */
+/* A copy in the current context, which a change of the rules leaves alone. */
 static Alert *
 copy_alert(const Alert *alert)
 {
@@ -93,7 +95,11 @@ copy_alert(const Alert *alert)
 	return copy;
 }
 
-/* The first thing that the path finds; NULL when it finds none. */
+/*
+ * The first item that the path selects from the whole event; NULL if there is
+ * none.  Structural errors are suppressed, as by jsonb_path_query_first_tz(...,
+ * silent => true); others are raised.
+ */
 Jsonb *
 alert_path_first(JsonPath *path, const Event *event)
 {
@@ -107,7 +113,7 @@ alert_path_first(JsonPath *path, const Event *event)
 	fcinfo->args[3].value = BoolGetDatum(true); /* silent */
 	for (int i = 0; i < 4; i++)
 		fcinfo->args[i].isnull = false;
-	/* with time zones: those of the caller count, as in its own queries */
+	/* _tz: comparisons of times use the caller's TimeZone */
 	result = jsonb_path_query_first_tz(fcinfo);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
@@ -118,7 +124,10 @@ scalar_of(Jsonb *json, JsonbValue *value)
 	return json != NULL && JsonbExtractScalar(&json->root, value);
 }
 
-/* A predicate's answer, or whether a filter lets anything through. */
+/*
+ * Does the condition hold?  A predicate ($.amount > 100) must be true; any other
+ * path must select an item other than null.
+ */
 bool
 alert_condition_holds(const Alert *alert, const Event *event)
 {
@@ -132,11 +141,11 @@ alert_condition_holds(const Alert *alert, const Event *event)
 		return found != NULL;
 	if (value.type == jbvBool)
 		return value.val.boolean;
-	/* a predicate's "unknown" is null */
+	/* null is a predicate's "unknown" */
 	return value.type != jbvNull;
 }
 
-/* Copies of the rules that are for events of this type, by name. */
+/* Copies of the rules that match events of this type, in the order of names. */
 List *
 alert_rules_for(const Event *event)
 {

@@ -64,9 +64,9 @@ notify_fallback(const char *fallback, const char *name, const char *reason,
 	char *text = psprintf(
 		"Slack destination *%s* was disabled: %s\n"
 		"%lld %s and will be sent when it is enabled again: `SELECT stripe_sync.enable_destination(%s)`",
-		blocks_escape(name), blocks_escape(reason), (long long) waiting,
+		mrkdwn_escape(name), mrkdwn_escape(reason), (long long) waiting,
 		waiting == 1 ? "message waits for it" : "messages wait for it",
-		blocks_escape(quote_literal_cstr(name)));
+		mrkdwn_escape(quote_literal_cstr(name)));
 
 	message.payload = statement_jsonb(&build, ARGS(arg_text(text)));
 	(void) outbox_enqueue(&message);

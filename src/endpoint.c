@@ -1,19 +1,21 @@
 /*
  * endpoint.c
  *		Endpoints: named sources of events, each with its secrets.
+ *
+ * Rows of stripe_sync.endpoint are read by an index scan with the newest
+ * snapshot and not cached: what is set up is valid from its commit.
  */
 #include "stripe_sync.h"
 
 #include "access/genam.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
 #include "account.h"
 #include "secret.h"
 
-/* An interval in whole seconds, as tolerances are meant. */
+/* An interval in whole seconds, with days of 24 hours and months of 30 days. */
 int64
 endpoint_seconds(const Interval *interval)
 {
@@ -22,25 +24,29 @@ endpoint_seconds(const Interval *interval)
 	return days * SECS_PER_DAY + interval->time / USECS_PER_SEC;
 }
 
+/* Raises 55000 if the table has fewer columns than this library knows. */
 static void
-read_row(HeapTuple tuple, TupleDesc desc, Endpoint *endpoint)
+read_endpoint(HeapTuple tuple, TupleDesc desc, Endpoint *endpoint)
 {
+	Rows row = rows_of_tuple(tuple, desc);
+	Interval *tolerance;
 	bool isnull;
-	Datum value;
+	Datum livemode;
 
 	level_check_table(desc, ENDPOINT_MODE_LEARNED, "endpoint");
-	value = heap_getattr(tuple, ENDPOINT_LIVEMODE, desc, &isnull);
+	endpoint->name = rows_text(&row);
+	livemode = rows_datum(&row, BOOLOID, &isnull);
 	endpoint->has_livemode = !isnull;
-	endpoint->livemode = !isnull && DatumGetBool(value);
-	value = heap_getattr(tuple, ENDPOINT_TOLERANCE, desc, &isnull);
-	endpoint->tolerance = isnull ? SIGNATURE_NO_TOLERANCE
-								 : endpoint_seconds(DatumGetIntervalP(value));
-	value = heap_getattr(tuple, ENDPOINT_ACCOUNT, desc, &isnull);
-	endpoint->account = TextDatumGetCString(value);
-	value = heap_getattr(tuple, ENDPOINT_MODE_LEARNED, desc, &isnull);
-	endpoint->mode_learned = DatumGetBool(value);
+	endpoint->livemode = !isnull && DatumGetBool(livemode);
+	tolerance = rows_interval(&row);
+	endpoint->tolerance = tolerance == NULL ? SIGNATURE_NO_TOLERANCE
+											: endpoint_seconds(tolerance);
+	rows_skip(&row); /* created_at */
+	endpoint->account = rows_text(&row);
+	endpoint->mode_learned = rows_bool(&row, false);
 }
 
+/* Returns false with the refusal (SY005) if there is no such endpoint. */
 bool
 endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 {
@@ -52,20 +58,18 @@ endpoint_find(const char *name, Endpoint *endpoint, Refusal *refusal)
 	bool found = HeapTupleIsValid(tuple);
 
 	if (found)
-	{
-		endpoint->name = pstrdup(name);
-		read_row(tuple, RelationGetDescr(relation), endpoint);
-	}
+		read_endpoint(tuple, RelationGetDescr(relation), endpoint);
 	engine_scan_end(scan, relation, snapshot);
 	if (found)
 		return true;
 	return refuse(
 		refusal, FAULT_OURS, ERRCODE_NO_SUCH_NAME,
 		psprintf("there is no endpoint \"%s\"", name), NULL,
-		psprintf("Make it: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+		psprintf("Add it: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
 				 quote_literal_cstr(name)));
 }
 
+/* Raises 22023 if negative.  "what" names the argument in the message. */
 void
 endpoint_check_interval(const Interval *interval, const char *what)
 {

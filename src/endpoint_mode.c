@@ -1,21 +1,20 @@
 /*
  * endpoint_mode.c
- *		Does an endpoint take events of this mode?
+ *		Does an endpoint accept events of this mode (live or test)?
  *
- * Ids of test and live objects may be the same (coupons, plans, products have
- * ids that people choose), and nothing in a row's key says of which mode it is:
- * so an account has one mode.
+ * Test and live objects can have the same id (people choose those of coupons,
+ * plans and products), and the key of a mirror row does not include the mode.
+ * So an account has one mode.
  *
- * An endpoint that was given a mode refuses events of the other.  One that
- * wasn't keeps the mode of the first event that it stores, or that of the
- * account's other endpoints; an event of the other mode is held: stored, and
- * ignored, until somebody says which is right.  So are test events where an
- * older version has let endpoints of both modes have one account.
+ * An endpoint whose mode was set refuses events of the other one (SY006).  One
+ * whose mode was not set keeps the mode of the first event that it stores, or
+ * the one of the account's other endpoints.  An event of the other mode is then
+ * held: it is stored with status "ignored" and applied by replay() when the
+ * endpoint's mode has been set.  Test events are held as well if an older
+ * version has allowed endpoints of both modes to have one account.
  */
 #include "account.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 /* ---- the first event ---- */
@@ -30,54 +29,46 @@ find_account_mode(const char *account, bool *live)
 }
 
 /*
- * From now on it takes this mode, or the account's if that has one.  Set-up
- * waits, and so does who stores another first event of the account.
+ * Store the mode of the endpoint's first event, or the account's if that has
+ * one.  ADVISORY_ENDPOINT is held until the transaction's end: the set-up of
+ * endpoints and the first event of another endpoint of the account wait for it.
  */
 static void
-learn(Endpoint *endpoint, bool live)
+set_mode(Endpoint *endpoint, bool live)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.endpoint SET livemode = $2, mode_learned = true"
-		" WHERE name OPERATOR(pg_catalog.=) $1 AND livemode IS NULL",
-		2,
-		{TEXTOID, BOOLOID}};
-	Datum values[2];
+		" WHERE name = $1 AND livemode IS NULL"};
 
 	advisory_lock(ADVISORY_ENDPOINT, 0);
 	if (!find_account_mode(endpoint->account, &endpoint->livemode))
 		endpoint->livemode = live;
 	endpoint->has_livemode = endpoint->mode_learned = true;
-	values[0] = CStringGetTextDatum(endpoint->name);
-	values[1] = BoolGetDatum(endpoint->livemode);
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(
+		&update, ARGS(arg_text(endpoint->name), arg_bool(endpoint->livemode)));
 }
 
 /* ---- the verdict ---- */
 
-/* Have any endpoints of both modes one account?  Looked up when one changes. */
+/* Does any account have endpoints of both modes?  Cached until one changes. */
 static bool
 are_any_mixed(void)
 {
 	static EngineStatement select = {
-		"SELECT 1 FROM stripe_sync.endpoint GROUP BY account"
-		" HAVING pg_catalog.count(DISTINCT livemode) OPERATOR(pg_catalog.>) 1"};
+		"SELECT true FROM stripe_sync.endpoint GROUP BY account"
+		" HAVING pg_catalog.count(DISTINCT livemode) > 1 LIMIT 1"};
 	static uint64 known = 0;
 	static bool mixed = false;
 	uint64 now = engine_generation();
 
 	if (known == now)
 		return mixed;
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	mixed = SPI_processed > 0;
-	SPI_finish();
+	mixed = statement_bool(false, &select, NO_ARGS);
 	known = now;
 	return mixed;
 }
 
-/* Does the account have live endpoints beside this one, which takes test events? */
+/* Does the account have live endpoints beside this one for test events? */
 static bool
 is_beside_live(const Endpoint *endpoint)
 {
@@ -87,14 +78,17 @@ is_beside_live(const Endpoint *endpoint)
 		   live;
 }
 
-/* Runs in the engine's RoleScope. */
+/*
+ * May the endpoint take the event?  Stores the endpoint's mode if it has none.
+ * Runs in the engine's scope.
+ */
 ModeVerdict
 endpoint_mode_judge(Endpoint *endpoint, const Event *event)
 {
 	if (!event->has_livemode)
 		return MODE_FITS;
 	if (!endpoint->has_livemode)
-		learn(endpoint, event->livemode);
+		set_mode(endpoint, event->livemode);
 	if (endpoint->livemode != event->livemode)
 		return endpoint->mode_learned ? MODE_HELD : MODE_REFUSED;
 	return !event->livemode && is_beside_live(endpoint) ? MODE_HELD : MODE_FITS;
@@ -106,7 +100,7 @@ mode_name(bool live)
 	return live ? "live" : "test";
 }
 
-/* Why an event is held, and what to run. */
+/* Why an event is held, and the statements that release it. */
 char *
 endpoint_mode_reason(const Endpoint *endpoint, const Event *event)
 {
@@ -114,35 +108,40 @@ endpoint_mode_reason(const Endpoint *endpoint, const Event *event)
 
 	if (endpoint->livemode == event->livemode)
 		return psprintf(
-			"a test event, and %s has live endpoints too; give endpoint \"%s\" an account of its own: SELECT stripe_sync.add_endpoint(%s, 'whsec_...', livemode => false, account => 'test'), then stripe_sync.replay(%s)",
+			"it is a test event, and %s has live endpoints too; give endpoint \"%s\" an account of its own: SELECT stripe_sync.add_endpoint(%s, 'whsec_...', livemode => false, account => 'test'), then stripe_sync.replay(%s)",
 			account_words(endpoint->account), endpoint->name, name,
 			quote_literal_cstr(event->id));
 	return psprintf(
-		"a %s event, and endpoint \"%s\" takes %s ones, as the first that it stored was; if that is wrong: SELECT stripe_sync.add_endpoint(%s, 'whsec_...', livemode => %s), then stripe_sync.replay(%s)",
+		"it is a %s event, and endpoint \"%s\" takes %s events, as the first one that it stored was; if that is wrong: SELECT stripe_sync.add_endpoint(%s, 'whsec_...', livemode => %s), then stripe_sync.replay(%s)",
 		mode_name(event->livemode), endpoint->name,
 		mode_name(endpoint->livemode), name, event->livemode ? "true" : "false",
 		quote_literal_cstr(event->id));
 }
 
-/* An event that the endpoint was told not to take. */
+/*
+ * Fill in the refusal (SY006) of an event whose mode is not the one set for the
+ * endpoint.  Returns false.
+ */
 bool
 endpoint_mode_refuse(const Endpoint *endpoint, const Event *event,
 					 Refusal *refusal)
 {
 	(void) refuse(
 		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
-		psprintf("event \"%s\" is a %s event, endpoint \"%s\" takes %s ones",
-				 event->id, mode_name(event->livemode), endpoint->name,
-				 mode_name(endpoint->livemode)),
+		psprintf(
+			"event \"%s\" is a %s event, but endpoint \"%s\" takes %s events",
+			event->id, mode_name(event->livemode), endpoint->name,
+			mode_name(endpoint->livemode)),
 		NULL,
-		"Stripe sends test events to live Connect endpoints as well; answer 200 and forget it, as webhook() does.");
+		"Stripe sends test events to live Connect endpoints as well; answer 200 and drop the event, as webhook() does.");
 	refusal->live = event->livemode;
 	return false;
 }
 
 /*
- * Is the event of an account that has an endpoint of its own, of the other mode?
- * Then it is refused: its rows are that endpoint's.
+ * Does the event belong to an account that has an endpoint of its own, of the
+ * other mode?  Then returns true with the refusal (SY006): its rows would
+ * overwrite those of that endpoint.
  */
 bool
 endpoint_mode_is_anothers(const Endpoint *endpoint, const Event *event,
@@ -160,12 +159,12 @@ endpoint_mode_is_anothers(const Endpoint *endpoint, const Event *event,
 	(void) refuse(
 		refusal, FAULT_CLIENT, ERRCODE_WRONG_MODE,
 		psprintf(
-			"event \"%s\" is a %s event of %s, whose own endpoint takes %s ones",
+			"event \"%s\" is a %s event of %s, whose own endpoint takes %s events",
 			event->id, mode_name(event->livemode), account_words(owner),
 			mode_name(live)),
 		NULL,
 		psprintf(
-			"Give endpoint \"%s\" an account of its own, so that what it brings has other rows: stripe_sync.add_endpoint(..., account => 'test').",
+			"Give endpoint \"%s\" an account of its own, so that its objects have rows of their own: stripe_sync.add_endpoint(..., account => 'test').",
 			endpoint->name));
 	refusal->live = event->livemode;
 	return true;
@@ -173,41 +172,38 @@ endpoint_mode_is_anothers(const Endpoint *endpoint, const Event *event,
 
 /* ---- set-up ---- */
 
-/* One account, one mode.  The caller has the lock of set-up. */
+/*
+ * Raises 22023 if endpoints of both modes have this account; "name" is the
+ * endpoint that was changed, or NULL for any.  The caller holds
+ * ADVISORY_ENDPOINT.
+ */
 void
 endpoint_mode_check(const char *name, const char *account)
 {
 	static EngineStatement select = {
 		"SELECT o.name, e.livemode FROM stripe_sync.endpoint e"
-		" JOIN stripe_sync.endpoint o ON o.account OPERATOR(pg_catalog.=) e.account"
-		"  AND o.livemode OPERATOR(pg_catalog.<>) e.livemode"
-		" WHERE e.account OPERATOR(pg_catalog.=) $2"
-		"  AND ($1 IS NULL OR e.name OPERATOR(pg_catalog.=) $1)"
-		" ORDER BY o.name LIMIT 1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {name != NULL ? CStringGetTextDatum(name) : (Datum) 0,
-					  CStringGetTextDatum(account)};
-	char *other;
-	bool live;
+		" JOIN stripe_sync.endpoint o ON o.account = e.account"
+		"  AND o.livemode <> e.livemode"
+		" WHERE e.account = $2 AND ($1 IS NULL OR e.name = $1)"
+		" ORDER BY o.name LIMIT 1"};
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, values, name != NULL ? NULL : "n ", SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	rows_open(&rows, &select, ARGS(arg_text(name), arg_text(account)));
+	if (rows_next(&rows))
 	{
-		other = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		live = DatumGetBool(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &(bool){false}));
+		char *other = rows_text(&rows);
+		bool live = rows_bool(&rows, false);
+
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 			 errmsg("endpoint \"%s\" takes %s events into the same account",
 					other, mode_name(!live)),
 			 errdetail(
-				 "Objects of test and live can have the same id, and would overwrite each other."),
+				 "Test and live objects can have the same id, and would overwrite each other."),
 			 errhint(
 				 "Give this one an account of its own, add_endpoint(..., livemode => %s, account => '%s'), or use another database.",
 				 live ? "true" : "false", live ? "live" : "test")));
 	}
-	SPI_finish();
+	rows_close(&rows);
 }

@@ -1,13 +1,15 @@
 /*
  * endpoint_secret.c
- *		The secrets of an endpoint: one that is current, and those that it has
+ *		The secrets of an endpoint: the current one, and those that it has
  *		replaced, until they lapse.
  *
- * Who changes them has locked the endpoint's row.
+ * Callers that change them hold ADVISORY_ENDPOINT or a lock on the endpoint's
+ * row.  Rows are replaced, never updated; see secret_row.c.
  */
 #include "stripe_sync.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -17,34 +19,35 @@
 
 #define TABLE "endpoint_secret"
 
-/* A row */
+/* A row of stripe_sync.endpoint_secret */
 typedef struct EndpointSecret
 {
 	int number;
 	text *secret;
-	bool lapses; /* it isn't the current one */
+	bool lapses; /* false: the current one */
 	TimestampTz lapses_at;
 } EndpointSecret;
 
 static EndpointSecret *
-read_row(HeapTuple tuple, TupleDesc desc)
+read_secret_row(HeapTuple tuple, TupleDesc desc)
 {
-	EndpointSecret *row = palloc(sizeof(EndpointSecret));
+	EndpointSecret *secret = palloc(sizeof(EndpointSecret));
+	Rows row = rows_of_tuple(tuple, desc);
 	bool isnull;
-	Datum value = heap_getattr(tuple, SECRET_LAPSES_AT, desc, &isnull);
+	Datum lapses_at;
 
-	row->lapses = !isnull;
-	row->lapses_at = isnull ? 0 : DatumGetTimestampTz(value);
-	row->number = DatumGetInt32(
-		heap_getattr(tuple, SECRET_NUMBER, desc, &isnull));
-	row->secret = DatumGetTextPCopy(
-		heap_getattr(tuple, SECRET_SECRET, desc, &isnull));
-	return row;
+	rows_skip(&row); /* endpoint */
+	secret->number = rows_int4(&row, 0);
+	secret->secret = rows_varlena(&row, TEXTOID);
+	lapses_at = rows_datum(&row, TIMESTAMPTZOID, &isnull);
+	secret->lapses = !isnull;
+	secret->lapses_at = isnull ? 0 : DatumGetTimestampTz(lapses_at);
+	return secret;
 }
 
-/* Those of an endpoint, the newest last. */
+/* All secrets of an endpoint, the newest last.  The caller calls wipe_rows(). */
 static List *
-read_rows(const char *name)
+read_secret_rows(const char *name)
 {
 	Relation relation;
 	Snapshot snapshot;
@@ -54,13 +57,14 @@ read_rows(const char *name)
 	HeapTuple tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		rows = lappend(rows, read_row(tuple, RelationGetDescr(relation)));
+		rows = lappend(rows, read_secret_row(tuple, RelationGetDescr(relation)));
 	engine_scan_end(scan, relation, snapshot);
 	return rows;
 }
 
+/* Overwrite and free them. */
 static void
-wipe(List *rows)
+wipe_rows(List *rows)
 {
 	ListCell *cell;
 
@@ -75,7 +79,7 @@ wipe(List *rows)
 }
 
 static void
-insert(text *name, const EndpointSecret *row)
+insert_secret(text *name, const EndpointSecret *row)
 {
 	Datum values[] = {PointerGetDatum(name), Int32GetDatum(row->number),
 					  PointerGetDatum(row->secret),
@@ -91,11 +95,14 @@ next_number(List *rows)
 	return rows == NIL ? 1 : ((EndpointSecret *) llast(rows))->number + 1;
 }
 
-/* Does the endpoint have a current secret, and is it this one? */
+/*
+ * Does the endpoint have a current secret?  Sets *same if it is this one;
+ * compared in constant time.
+ */
 bool
 endpoint_secret_known(text *name, text *secret, bool *same)
 {
-	List *rows = read_rows(text_to_cstring(name));
+	List *rows = read_secret_rows(text_to_cstring(name));
 	bool known = false;
 	ListCell *cell;
 
@@ -109,26 +116,29 @@ endpoint_secret_known(text *name, text *secret, bool *same)
 		known = true;
 		*same = secret_same(row->secret, secret);
 	}
-	wipe(rows);
+	wipe_rows(rows);
 	return known;
 }
 
-/* The first, or a new one beside those that are good yet. */
+/* Add the current secret.  The endpoint has none: it is new, or was restored. */
 void
 endpoint_secret_add(text *name, text *secret)
 {
-	List *rows = read_rows(text_to_cstring(name));
+	List *rows = read_secret_rows(text_to_cstring(name));
 	EndpointSecret new = {next_number(rows), secret, false, 0};
 
-	wipe(rows);
-	insert(name, &new);
+	wipe_rows(rows);
+	insert_secret(name, &new);
 }
 
-/* A new one; the current one is good until then yet. */
+/*
+ * Replace the current secret, which stays valid until "until".  Secrets that
+ * have lapsed are deleted.
+ */
 void
 endpoint_secret_rotate(text *name, text *secret, TimestampTz until)
 {
-	List *rows = read_rows(text_to_cstring(name));
+	List *rows = read_secret_rows(text_to_cstring(name));
 	EndpointSecret new = {next_number(rows), secret, false, 0};
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *cell;
@@ -142,12 +152,13 @@ endpoint_secret_rotate(text *name, text *secret, TimestampTz until)
 			row->lapses_at = until;
 		row->lapses = true;
 		if (row->lapses_at > now)
-			insert(name, row);
+			insert_secret(name, row);
 	}
-	insert(name, &new);
-	wipe(rows);
+	insert_secret(name, &new);
+	wipe_rows(rows);
 }
 
+/* Delete all secrets of an endpoint. */
 void
 endpoint_secret_drop(text *name)
 {

@@ -2,68 +2,61 @@
  * endpoint_setup.c
  *		SQL functions that add, rotate and drop endpoints.
  *
- * Set-up of endpoints is serialized by an advisory lock, so that two scripts
- * at once end as one after the other would.
+ * They run in the caller's transaction, in the engine's scope.  add_endpoint()
+ * takes ADVISORY_ENDPOINT until the transaction's end, so that concurrent set-up
+ * scripts end as they would one after the other; the other two lock the
+ * endpoint's row.  All of them note this database as an original (guard.c).
  */
 #include "mirror.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 #include "account.h"
 #include "secret.h"
 
+/* Raises 22023. */
 static void
-check_name(text *name, const char *what)
+check_endpoint_name(text *name)
 {
 	if (name == NULL || VARSIZE_ANY_EXHDR(name) == 0 ||
 		VARSIZE_ANY_EXHDR(name) > 63)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-				 errmsg("%s must have a name of 1 to 63 bytes", what)));
+				 errmsg("an endpoint must have a name of 1 to 63 bytes")));
 }
 
-/* Of all events, which is looked through to its end when there is none. */
+/* Scans the whole inbox if the endpoint has no events. */
 static bool
-has_events(text *name)
+has_events(const char *name)
 {
 	static EngineStatement select = {
-		"SELECT 1 FROM stripe_sync.event"
-		" WHERE endpoint OPERATOR(pg_catalog.=) $1 LIMIT 1",
-		1,
-		{TEXTOID}};
-	Datum value = PointerGetDatum(name);
+		"SELECT true FROM stripe_sync.event WHERE endpoint = $1 LIMIT 1"};
 
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0;
+	return statement_bool(false, &select, ARGS(arg_text(name)));
 }
 
-/* Do endpoints of both modes have this account, from an older version? */
+/* Do endpoints of both modes have this account?  An older version allowed it. */
 static bool
 is_mixed(const char *account)
 {
 	static EngineStatement select = {
-		"SELECT 1 FROM stripe_sync.endpoint"
-		" WHERE account OPERATOR(pg_catalog.=) $1 AND livemode IS NOT NULL"
-		" HAVING pg_catalog.count(DISTINCT livemode) OPERATOR(pg_catalog.>) 1",
-		1,
-		{TEXTOID}};
-	Datum value = CStringGetTextDatum(account);
+		"SELECT pg_catalog.count(DISTINCT livemode) > 1"
+		" FROM stripe_sync.endpoint WHERE account = $1"};
 
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0;
+	return statement_bool(false, &select, ARGS(arg_text(account)));
 }
 
 /*
- * What an endpoint has stored stays in its account: another one is for an
- * endpoint without events, or for one that should never have shared it.
+ * An endpoint's events keep the account that they were stored with.  So an
+ * endpoint with events can't be given another account (55000), unless it shares
+ * the account with an endpoint of the other mode.
  */
 static void
-check_other_account(text *name, const Endpoint *known, const char *account)
+check_other_account(const Endpoint *known, const char *account)
 {
 	if (account[0] == '\0' || strcmp(account, known->account) == 0 ||
-		!has_events(name))
+		!has_events(known->name))
 		return;
 	if (!is_mixed(known->account))
 		ereport(
@@ -72,16 +65,17 @@ check_other_account(text *name, const Endpoint *known, const char *account)
 			 errmsg("endpoint \"%s\" has events of %s", known->name,
 					account_words(known->account)),
 			 errhint(
-				 "Move them first, and all else of that account: SELECT stripe_sync.move_account(%s, %s).",
+				 "Move the account first, with all its rows: SELECT stripe_sync.move_account(%s, %s).",
 				 quote_literal_cstr(known->account),
 				 quote_literal_cstr(account))));
-	ereport(NOTICE, (errmsg("what endpoint \"%s\" has stored so far stays in %s",
-							known->name, account_words(known->account))));
+	ereport(NOTICE,
+			(errmsg("events already stored by endpoint \"%s\" remain in %s",
+					known->name, account_words(known->account))));
 }
 
-/* Events of the mode that is right now may have come before. */
+/* Events of the new mode may have been refused or held before. */
 static void
-tell_other_mode(const Endpoint *known, bool has_livemode, bool livemode)
+remark_other_mode(const Endpoint *known, bool has_livemode, bool livemode)
 {
 	if (!has_livemode || !known->has_livemode || known->livemode == livemode)
 		return;
@@ -90,11 +84,11 @@ tell_other_mode(const Endpoint *known, bool has_livemode, bool livemode)
 		(errmsg("endpoint \"%s\" takes %s events from now on", known->name,
 				livemode ? "live" : "test"),
 		 errhint(
-			 "Those that came before: SELECT stripe_sync.reconcile('30 days'), with a %s key; those that are stored and ignored also by stripe_sync.replay().",
+			 "Fetch earlier ones with SELECT stripe_sync.reconcile('30 days') and a %s key; apply those that were stored and ignored with stripe_sync.replay().",
 			 livemode ? "live" : "test")));
 }
 
-/* What a known endpoint is now, where that is something else than before. */
+/* Write to the journal if the endpoint has changed. */
 static void
 journal_change(const Endpoint *before, const Endpoint *now)
 {
@@ -114,65 +108,65 @@ journal_change(const Endpoint *before, const Endpoint *now)
 							  : psprintf(INT64_FORMAT " s", now->tolerance)));
 }
 
-/* livemode NULL and account '' keep what a known one has. */
+/*
+ * Add or change an endpoint.  NULL for livemode and '' for account keep the
+ * values of an existing one; a NULL tolerance accepts any age.
+ */
 static void
-upsert(text *name, Datum *values, const char *nulls)
+upsert_endpoint(const char *name, StatementArg livemode, StatementArg tolerance,
+				const char *account)
 {
-	static EngineStatement statement = {
+	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.endpoint AS e (name, livemode, tolerance, account)"
 		" VALUES ($1, $2, $3, $4)"
 		" ON CONFLICT (name) DO UPDATE"
 		" SET livemode = COALESCE(excluded.livemode, e.livemode),"
 		"  mode_learned = e.mode_learned AND excluded.livemode IS NULL,"
 		"  tolerance = excluded.tolerance,"
-		"  account = COALESCE(nullif(excluded.account, ''), e.account)",
-		4,
-		{TEXTOID, BOOLOID, INTERVALOID, TEXTOID}};
-	char *account = TextDatumGetCString(values[3]);
+		"  account = COALESCE(nullif(excluded.account, ''), e.account)"};
 	Endpoint known;
 	Endpoint endpoint;
 	Refusal ignored;
 	bool is_known;
 
 	advisory_lock(ADVISORY_ENDPOINT, 0);
-	is_known = endpoint_find(text_to_cstring(name), &known, &ignored);
-	SPI_connect();
+	is_known = endpoint_find(name, &known, &ignored);
 	if (is_known)
 	{
-		check_other_account(name, &known, account);
-		tell_other_mode(&known, nulls[1] != 'n',
-						nulls[1] != 'n' && DatumGetBool(values[1]));
+		check_other_account(&known, account);
+		remark_other_mode(&known, !livemode.isnull,
+						  !livemode.isnull && DatumGetBool(livemode.value));
 	}
-	engine_run(&statement, values, nulls, SPI_OK_INSERT);
-	SPI_finish();
-	(void) endpoint_find(text_to_cstring(name), &endpoint, &ignored);
+	statement_exec(
+		&upsert, ARGS(arg_text(name), livemode, tolerance, arg_text(account)));
+	(void) endpoint_find(name, &endpoint, &ignored);
 	if (is_known)
 		journal_change(&known, &endpoint);
 	endpoint_mode_check(endpoint.name, endpoint.account);
 }
 
-/* add_endpoint(name, secret, livemode, tolerance, account) */
+/*
+ * add_endpoint(name, secret, livemode, tolerance, account).  An existing
+ * endpoint without a secret (after a restore: secrets are not dumped) gets this
+ * one; another secret than the current one raises 42710.
+ */
 SECRET_FUNCTION(stripe_sync_add_endpoint)
 {
 	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	text *account = PG_ARGISNULL(4) ? cstring_to_text("") : PG_GETARG_TEXT_PP(4);
-	Datum values[] = {PointerGetDatum(name),
-					  PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3),
-					  PointerGetDatum(account)};
-	char nulls[] = {' ', PG_ARGISNULL(2) ? 'n' : ' ',
-					PG_ARGISNULL(3) ? 'n' : ' ', ' ', '\0'};
+	char *account = PG_ARGISNULL(4) ? pstrdup("")
+									: text_to_cstring(PG_GETARG_TEXT_PP(4));
 	RoleScope scope;
 	bool same;
 
-	check_name(name, "an endpoint");
+	check_endpoint_name(name);
 	secret_check(secret);
 	endpoint_check_interval(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
 							"a tolerance");
-	account_check_endpoints(text_to_cstring(account));
+	account_check_endpoints(account);
 	scope = role_enter_engine();
-	upsert(name, values, nulls);
+	upsert_endpoint(text_to_cstring(name), arg_of_call(fcinfo, 2, BOOLOID),
+					arg_of_call(fcinfo, 3, INTERVALOID), account);
 	if (!endpoint_secret_known(name, secret, &same))
 	{
 		signing_secret_remark(secret);
@@ -183,9 +177,10 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT), errhidestmt(true),
-			 errmsg("endpoint \"%s\" has another secret", text_to_cstring(name)),
+			 errmsg("endpoint \"%s\" has a different secret",
+					text_to_cstring(name)),
 			 errhint(
-				 "Rotate it: SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
+				 "Replace it with SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
 				 quote_literal_cstr(text_to_cstring(name)))));
 	guard_note();
 	role_leave(&scope);
@@ -194,42 +189,38 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 	PG_RETURN_VOID();
 }
 
-/* Under this name, where there is none of another mode or with another secret. */
+/*
+ * Add an endpoint of this name, or use an existing one that has the same mode
+ * and no other secret.  Returns false if the name is taken.
+ */
 static bool
-keep_as(text *name, bool livemode, text *secret)
+keep_endpoint_as(text *name, bool livemode, text *secret)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.endpoint (name, livemode, tolerance)"
-		" VALUES ($1, $2, '5 minutes') ON CONFLICT (name) DO NOTHING",
-		2,
-		{TEXTOID, BOOLOID}};
+		" VALUES ($1, $2, '5 minutes') ON CONFLICT (name) DO NOTHING"};
 	static EngineStatement lock = {
-		"SELECT 1 FROM stripe_sync.endpoint WHERE name = $1"
-		" AND COALESCE(livemode, $2) = $2 AND account = '' FOR UPDATE",
-		2,
-		{TEXTOID, BOOLOID}};
-	Datum values[] = {PointerGetDatum(name), BoolGetDatum(livemode)};
-	bool fits;
+		"SELECT true FROM stripe_sync.endpoint WHERE name = $1"
+		" AND COALESCE(livemode, $2) = $2 AND account = '' FOR UPDATE"};
 	bool same;
 
 	advisory_lock(ADVISORY_ENDPOINT, 0);
-	SPI_connect();
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
-	engine_run(&lock, values, NULL, SPI_OK_SELECT);
-	fits = SPI_processed > 0;
-	SPI_finish();
-	if (!fits)
+	statement_exec(&insert,
+				   ARGS(arg_varlena(TEXTOID, name), arg_bool(livemode)));
+	if (!statement_bool(false, &lock,
+						ARGS(arg_varlena(TEXTOID, name), arg_bool(livemode))))
 		return false;
 	if (endpoint_secret_known(name, secret, &same))
 		return same;
 	endpoint_secret_add(name, secret);
-	journal_note_text("endpoint.added", name, "made at Stripe");
+	journal_note_text("endpoint.added", name, "created at Stripe");
 	return true;
 }
 
 /*
- * Keep the secret of one that was made at Stripe; its name here.  That is what
- * receive() and webhook() take when none is named, or the id if that is taken.
+ * Store the secret of a webhook endpoint that was created at Stripe.  Returns
+ * the endpoint's name here: "default", which receive() and webhook() use unless
+ * told otherwise, or Stripe's id if that name is taken.
  */
 const char *
 endpoint_keep(const char *id, bool livemode, text *secret)
@@ -237,35 +228,34 @@ endpoint_keep(const char *id, bool livemode, text *secret)
 	const char *const names[] = {"default", id};
 
 	for (int i = 0; i < lengthof(names); i++)
-		if (keep_as(cstring_to_text(names[i]), livemode, secret))
+		if (keep_endpoint_as(cstring_to_text(names[i]), livemode, secret))
 			return names[i];
-	elog(ERROR, "endpoint \"%s\" has another secret", id);
+	elog(ERROR, "endpoint \"%s\" has a different secret", id);
 }
 
-/* rotate_endpoint_secret(name, new_secret, keep_old) */
+/*
+ * rotate_endpoint_secret(name, new_secret, keep_old).  Locks the endpoint's row:
+ * concurrent calls wait for each other.  With the current secret it does
+ * nothing, so it can be repeated.
+ */
 SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 {
 	static EngineStatement lock = {
-		"SELECT 1 FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-		1,
-		{TEXTOID}};
+		"SELECT true FROM stripe_sync.endpoint WHERE name = $1 FOR UPDATE"};
 	text *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text *secret = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	Interval none = {0};
 	Interval *keep = PG_ARGISNULL(2) ? &none : PG_GETARG_INTERVAL_P(2);
-	Datum values[] = {PointerGetDatum(name)};
 	Endpoint endpoint;
 	Refusal refusal;
 	RoleScope scope;
 	bool same;
 
-	check_name(name, "an endpoint");
+	check_endpoint_name(name);
 	secret_check(secret);
 	endpoint_check_interval(keep, "keep_old");
 	scope = role_enter_engine();
-	SPI_connect();
-	engine_run(&lock, values, NULL, SPI_OK_SELECT);
-	SPI_finish();
+	statement_exec(&lock, ARGS(arg_varlena(TEXTOID, name)));
 	if (!endpoint_find(text_to_cstring(name), &endpoint, &refusal))
 		refusal_raise(&refusal);
 	if (!endpoint_secret_known(name, secret, &same) || !same)
@@ -280,28 +270,21 @@ SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 	PG_RETURN_VOID();
 }
 
-/* drop_endpoint(name): its events stay */
+/* drop_endpoint(name).  Events that it has stored remain. */
 ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 {
 	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.endpoint WHERE name OPERATOR(pg_catalog.=) $1",
-		1,
-		{TEXTOID}};
+		"DELETE FROM stripe_sync.endpoint WHERE name = $1"};
 	text *name;
-	Datum values[1];
 	RoleScope scope;
 
 	argument_required(fcinfo, 0, "the name of an endpoint");
 	name = PG_GETARG_TEXT_PP(0);
-	values[0] = PointerGetDatum(name);
 	scope = role_enter_engine();
-	SPI_connect();
-	engine_run(&drop, values, NULL, SPI_OK_DELETE);
-	if (SPI_processed == 0)
+	if (statement_exec(&drop, ARGS(arg_varlena(TEXTOID, name))) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_SUCH_NAME), errhidestmt(true),
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
-	SPI_finish();
 	endpoint_secret_drop(name);
 	journal_note_text("endpoint.dropped", name, NULL);
 	guard_note();

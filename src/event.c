@@ -1,9 +1,15 @@
 /*
  * event.c
- *		The envelope of an event: what the inbox keeps beside its bytes.
+ *		Parses the envelope of an event: the columns of stripe_sync.event beside
+ *		the payload.
  *
- * Everything here comes from outside: sizes are bounded, types are checked,
- * and what can't be read is told as a Refusal, never raised.
+ * The payload is input from outside, read before or after its signature is
+ * verified: sizes are bounded, types are checked, and a payload that is not an
+ * event is returned as a Refusal (SY004), never raised.
+ *
+ * event_peek_id() and event_peek_account() find two fields without parsing the
+ * document.  They agree with event_read() or return NULL, so a redelivery can
+ * be recognized without the cost of a jsonb value.
  */
 #include "mirror.h"
 
@@ -31,7 +37,11 @@ event_type_ends(const char *type, const char *suffix)
 	return length >= tail && strcmp(type + length - tail, suffix) == 0;
 }
 
-/* A cancelled subscription is not deleted: it has status "canceled". */
+/*
+ * Does the event say that its object is deleted?  Not for
+ * customer.subscription.deleted: a cancelled subscription still exists, with
+ * status "canceled".
+ */
 bool
 event_type_deletes(const char *type)
 {
@@ -39,6 +49,7 @@ event_type_deletes(const char *type)
 		   strcmp(type, "customer.subscription.deleted") != 0;
 }
 
+/* Does the event say that its object was created? */
 bool
 event_type_creates(const char *type)
 {
@@ -50,10 +61,11 @@ not_an_event(Refusal *refusal, const char *detail)
 {
 	return refuse(
 		refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
-		"the payload is no Stripe event", detail,
-		"Pass the request's body exactly as it came, not parsed and written again.");
+		"the payload is not a Stripe event", detail,
+		"Pass the request's body unchanged, not parsed and serialized again.");
 }
 
+/* Checks that must precede the parser: it assumes UTF-8, and it recurses. */
 static bool
 readable_bytes(const char *bytes, int length, Refusal *refusal)
 {
@@ -66,7 +78,7 @@ readable_bytes(const char *bytes, int length, Refusal *refusal)
 	return true;
 }
 
-/* A string of the envelope, cut off from nothing: over-long ones are refused. */
+/* A string of the envelope, or NULL.  One over MAX_NAME bytes sets *too_long. */
 static char *
 envelope_string(JsonbContainer *object, const char *key, bool *too_long)
 {
@@ -77,6 +89,7 @@ envelope_string(JsonbContainer *object, const char *key, bool *too_long)
 	return value;
 }
 
+/* The time of a thin event, as in "2024-09-17T06:20:52.246Z". */
 static bool
 iso_time(const char *text, TimestampTz *result)
 {
@@ -97,6 +110,7 @@ iso_time(const char *text, TimestampTz *result)
 						NULL, result) == 0;
 }
 
+/* Seconds of Unix time; thin events have a string. */
 static void
 read_created(Event *event, JsonbContainer *root)
 {
@@ -117,7 +131,7 @@ read_created(Event *event, JsonbContainer *root)
 		event->has_created = iso_time(text, &event->created);
 }
 
-/* Thin events say it as the reason why there is an event. */
+/* Thin events have it in "reason". */
 static void
 read_request(Event *event, JsonbContainer *root, bool *too_long)
 {
@@ -132,31 +146,32 @@ read_request(Event *event, JsonbContainer *root, bool *too_long)
 		event->idempotency_key = envelope_string(request, "idempotency_key",
 												 too_long);
 	}
-	else /* before 2017-05-25 it was the id alone */
+	else /* before API version 2017-05-25 it was the id itself */
 		event->request_id = envelope_string(root, "request", too_long);
 }
 
 /*
- * An object of a type that has a table, without an id: a preview, or a discount
- * of before 2020-08-27, when they had none.  The coupon in that has a row.
+ * An object without an id, of a type that has a table: a preview, or a discount
+ * rendered by an API version before 2020-08-27, when they had no id.  The coupon
+ * embedded in that one is mirrored.
  */
 static void
 read_nameless(Event *event, const CatalogType *type)
 {
 	if (strcmp(type->object, "discount") != 0)
 		event->unmirrored = psprintf(
-			"the %s has no lasting id: a preview; read it from stripe_sync.event.payload",
+			"the %s is a preview without a permanent id; read it from stripe_sync.event.payload",
 			type->object);
 	else
 	{
 		event->unmirrored =
-			"discounts have no id before API version 2020-08-27, so it has no row; its coupon is in stripe.coupons";
+			"discounts have no id before API version 2020-08-27, so there is no row for it; its coupon is in stripe.coupons";
 		if (event->has_created)
 			event->holder = type;
 	}
 }
 
-/* Which object the event carries, and whether and why not it is mirrored. */
+/* Which object the event carries, and if it is not mirrored, why. */
 static void
 read_object(Event *event, JsonbContainer *root, bool *too_long)
 {
@@ -175,7 +190,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 			event->object_type = envelope_string(related, "type", too_long);
 			event->object_id = envelope_string(related, "id", too_long);
 			event->unmirrored =
-				"a thin event carries no object; let Stripe send snapshot events for what the mirror should hold";
+				"a thin event carries no object; have Stripe send snapshot events for objects to be mirrored";
 		}
 		else
 			event->unmirrored = "the event carries no data.object";
@@ -185,25 +200,25 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 	if (event->object_type == NULL)
 	{
 		event->unmirrored =
-			"data.object does not say what it is (its field \"object\" is no string)";
+			"data.object has no type (its field \"object\" is not a string)";
 		return;
 	}
-	/* kept for types without a table as well: a later catalog may know them */
+	/* stored for types without a table too: a later catalog may have one */
 	event->object_id = envelope_string(event->object, "id", too_long);
 	type = catalog_find(event->object_type, strlen(event->object_type));
 	if (type == NULL)
 		event->unmirrored = psprintf(
-			"object type \"%s\" is not in the catalog of API version %s; a newer stripe_sync may know it, then replay the event",
+			"object type \"%s\" is not in the catalog of API version %s; if a newer stripe_sync has it, replay the event then",
 			event->object_type, catalog_api_version);
 	else if (type->table == NULL)
 		event->unmirrored = psprintf(
-			"object type \"%s\" is carried by events only; read it from stripe_sync.event.payload",
+			"object type \"%s\" has no table, as it occurs only in events; read it from stripe_sync.event.payload",
 			event->object_type);
 	else if ((event->object_id = object_key(type, event->object)) == NULL)
 		read_nameless(event, type);
 	else if (!event->has_created)
 		event->unmirrored =
-			"the event has no readable \"created\", so it can't be put in order";
+			"the event has no valid \"created\", so it cannot be ordered";
 	else
 		event->catalog = type;
 	if (event->object_id != NULL && strlen(event->object_id) > MAX_NAME)
@@ -211,10 +226,10 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
 }
 
 /*
- * The account that an event names; "" for one's own.  An event of an
- * organisation has a "context", which is a path where the account is connected
- * to one of the organisation's; "account" is then its last part.  Until API
- * version 2017-05-25 "account" was called "user_id".
+ * The account that an event names by these fields; "" for the endpoint's own.
+ * An event of an organisation has a "context", which is a path if the account
+ * is connected to an account of the organisation; "account" is then its last
+ * part.  Before API version 2017-05-25 "account" was called "user_id".
  */
 char *
 event_account_named(const char *context, const char *account,
@@ -250,7 +265,7 @@ read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 	JsonbValue value;
 	bool too_long = false;
 
-	/* of several ids the first counts, as for a delivery that is known */
+	/* of duplicate keys the first counts, as in the lookup of duplicates */
 	event->id = event_peek_id(event->payload, event->length);
 	if (event->id == NULL)
 		event->id = envelope_string(root, "id", &too_long);
@@ -276,8 +291,9 @@ read_envelope(Event *event, JsonbContainer *root, Refusal *refusal)
 }
 
 /*
- * Read an event.  "bytes" must outlive it.  False, with the refusal filled in,
- * when the payload is no event.
+ * Parse an event.  "bytes" must outlive it.  Returns false with the refusal
+ * (SY004) if the payload is not an event.  Sets event->account to the account
+ * that the payload names; the caller joins it with the endpoint's.
  */
 bool
 event_read(const char *bytes, int length, Event *event, Refusal *refusal)
@@ -291,11 +307,11 @@ event_read(const char *bytes, int length, Event *event, Refusal *refusal)
 	if (event->document == NULL)
 		return not_an_event(refusal, "It is not JSON.");
 	if (!JB_ROOT_IS_OBJECT(event->document))
-		return not_an_event(refusal, "It is no JSON object.");
+		return not_an_event(refusal, "It is not a JSON object.");
 	return read_envelope(event, &event->document->root, refusal);
 }
 
-/* A token without its quotes; NULL where it isn't a plain string. */
+/* A string token without its quotes; NULL if it is not one or has escapes. */
 static char *
 plain_token(const JsonLexContext *lex)
 {
@@ -307,7 +323,11 @@ plain_token(const JsonLexContext *lex)
 	return pnstrdup(lex->token_start + 1, length);
 }
 
-/* Skip a value of the outermost object; false at the end or on an error. */
+/*
+ * Skip a value of the outermost object and the comma after it.  Returns false at
+ * the object's end or on an error.  json_skip() is several times faster than
+ * the server's lexer, and most of a payload is one nested value.
+ */
 static bool
 skip_value(JsonLexContext *lex)
 {
@@ -335,8 +355,8 @@ skip_value(JsonLexContext *lex)
 }
 
 /*
- * Find an event's id without parsing it, when it is the first field, where
- * Stripe puts it.  NULL when it isn't.
+ * Find an event's id without parsing the payload.  Returns NULL unless it is
+ * the first field, where Stripe puts it, and has no escapes.
  */
 char *
 event_peek_id(const char *bytes, int length)
@@ -353,7 +373,10 @@ event_peek_id(const char *bytes, int length)
 	return plain_token(lex);
 }
 
-/* Do most payloads lack it?  Then the rest need not be looked through. */
+/*
+ * Can the payload contain one of these fields?  A search for bytes, cheaper than
+ * the lexer.  A backslash may hide a name.
+ */
 static bool
 may_name_account(const char *bytes, int length)
 {
@@ -368,7 +391,7 @@ may_name_account(const char *bytes, int length)
 	return false;
 }
 
-/* A field's value: NULL for null; false where it isn't plain to see. */
+/* A field's value: NULL for null.  Returns false if only a parser can tell. */
 static bool
 peek_value(const JsonLexContext *lex, char **value)
 {
@@ -379,8 +402,8 @@ peek_value(const JsonLexContext *lex, char **value)
 }
 
 /*
- * Find the account that an event names without parsing it: "" when it names
- * none, NULL where that isn't plain to see.  event_read() then has the word.
+ * Find the account that an event names without parsing the payload: "" if it
+ * names none, NULL if only event_read() can tell.
  */
 char *
 event_peek_account(const char *bytes, int length)

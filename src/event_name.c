@@ -220,3 +220,12 @@ event_type_fits(const char *type, const char *pattern)
 		pattern++;
 	return *pattern == '\0';
 }
+
+/* event_type_fits(type, pattern), for statements of the extension itself */
+PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);
+Datum
+stripe_sync_event_type_fits(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(event_type_fits(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								   text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}

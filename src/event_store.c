@@ -15,7 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -26,6 +26,7 @@
 
 #define EVENT_KEY_ID 1 /* of event_pkey */
 
+/* A row to be inserted; columns are NULL unless put() */
 typedef struct Row
 {
 	Datum values[EVENT_NATTS];
@@ -243,40 +244,27 @@ event_lookup_find(EventLookup *lookup, const char *id,
 
 /*
  * Read a stored event.  If several accounts have an event of that id, that of
- * "account" (NULL: the endpoint's own account) is preferred.  Returns false if
- * there is none.
+ * "account" (NULL: '') is preferred.  Returns false if there is none.  Locks no
+ * row.  Raises SY004 if the stored payload was damaged.
  */
 bool
 event_load(const char *id, const char *account, Event *event)
 {
 	static EngineStatement select = {
-		"SELECT payload::pg_catalog.text, account FROM stripe_sync.event"
-		" WHERE id OPERATOR(pg_catalog.=) $1"
-		" ORDER BY account OPERATOR(pg_catalog.=) COALESCE($2, '') DESC, account LIMIT 1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(id),
-					  account ? CStringGetTextDatum(account) : (Datum) 0};
-	char nulls[] = {' ', account ? ' ' : 'n', '\0'};
-	MemoryContext context = CurrentMemoryContext;
+		"SELECT payload::text, account FROM stripe_sync.event WHERE id = $1"
+		" ORDER BY account = COALESCE($2, '') DESC, account LIMIT 1"};
+	Rows rows;
 	text *payload = NULL;
 	char *stored = NULL;
 	Refusal refusal;
 
-	SPI_connect();
-	engine_run(&select, values, nulls, SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	rows_open(&rows, &select, ARGS(arg_text(id), arg_text(account)));
+	if (rows_next(&rows))
 	{
-		bool isnull;
-		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
-									SPI_tuptable->tupdesc, 1, &isnull);
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		payload = DatumGetTextPCopy(value);
-		stored = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-		MemoryContextSwitchTo(old);
+		payload = rows_varlena(&rows, TEXTOID);
+		stored = rows_text(&rows);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	if (payload == NULL)
 		return false;
 	if (!event_read(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), event,
@@ -287,6 +275,7 @@ event_load(const char *id, const char *account, Event *event)
 	return true;
 }
 
+/* Raises SY005. */
 void
 event_missing(const char *id)
 {

@@ -1,21 +1,20 @@
 /*
  * explain.c
- *		Why an event ended as it did, in words.
+ *		explain_event(): why an event was applied, stale or ignored, in words.
  *
- * Told from what is stored now: the event's row, the set of its object's
- * events, and the mirror's row.
+ * It is derived from what is stored now: the event's row, the stored events of
+ * its object, and the object's row in the mirror.  No row is locked.
  */
 #include "mirror.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
 #include "account.h"
 
-/* The event's own row, as text. */
-typedef struct Story
+/* The event's row, as text */
+typedef struct EventRow
 {
 	char *account;
 	char *endpoint;
@@ -27,51 +26,51 @@ typedef struct Story
 	char *next_attempt_at;
 	char *error;
 	char *todo;
-} Story;
+} EventRow;
 
+/* Of several accounts' events of that id, the first.  Returns false if none. */
 static bool
-read_story(const char *id, Story *story)
+read_event_row(const char *id, EventRow *row)
 {
 	static EngineStatement select = {
-		"SELECT account, endpoint, received_at::pg_catalog.text, source, status, mirrored,"
-		" attempts::pg_catalog.text, next_attempt_at::pg_catalog.text, error,"
+		"SELECT account, endpoint, received_at, source, status, mirrored,"
+		" attempts, next_attempt_at, error,"
 		" (SELECT pg_catalog.string_agg(pg_catalog.format('%s (tries: %s)', t.step,"
-		"    COALESCE(e.tries OPERATOR(pg_catalog.->>) t.step, '0')), ', ' ORDER BY t.n)"
+		"    COALESCE(e.tries ->> t.step, '0')), ', ' ORDER BY t.n)"
 		"    FROM pg_catalog.unnest(e.todo) WITH ORDINALITY t (step, n))"
-		" FROM stripe_sync.event e WHERE id OPERATOR(pg_catalog.=) $1 ORDER BY account LIMIT 1",
-		1,
-		{TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(id)};
-	char **fields[] = {&story->account,		&story->endpoint,
-					   &story->received_at, &story->source,
-					   &story->status,		&story->mirrored,
-					   &story->attempts,	&story->next_attempt_at,
-					   &story->error,		&story->todo};
-	MemoryContext context = CurrentMemoryContext;
+		" FROM stripe_sync.event e WHERE id = $1 ORDER BY account LIMIT 1"};
 	bool found;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	found = SPI_processed > 0;
-	for (int i = 0; found && i < lengthof(fields); i++)
+	rows_open(&rows, &select, ARGS(arg_text(id)));
+	found = rows_next(&rows);
+	if (found)
 	{
-		char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-								   i + 1);
-
-		*fields[i] = value ? MemoryContextStrdup(context, value) : NULL;
+		row->account = rows_text(&rows);
+		row->endpoint = rows_text(&rows);
+		row->received_at = rows_text(&rows);
+		row->source = rows_text(&rows);
+		row->status = rows_text(&rows);
+		row->mirrored = rows_text(&rows);
+		row->attempts = rows_text(&rows);
+		row->next_attempt_at = rows_text(&rows);
+		row->error = rows_text(&rows);
+		row->todo = rows_text(&rows);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	return found;
 }
 
+/* timestamptz_to_str() returns a static buffer. */
 static const char *
-when(TimestampTz at)
+time_words(TimestampTz at)
 {
 	return pstrdup(timestamptz_to_str(at));
 }
 
+/* "evt_1 is an invoice.paid event about invoice in_1, ...  It was received ..." */
 static void
-tell_arrival(StringInfo out, const Event *event, const Story *story)
+append_arrival(StringInfo out, const Event *event, const EventRow *row)
 {
 	appendStringInfo(out, "%s is %s %s event", event->id,
 					 strchr("aeiou", event->type[0]) ? "an" : "a", event->type);
@@ -81,19 +80,19 @@ tell_arrival(StringInfo out, const Event *event, const Story *story)
 	if (event->account[0] != '\0')
 		appendStringInfo(out, " of account %s", event->account);
 	if (event->has_created)
-		appendStringInfo(out, ", created %s", when(event->created));
-	appendStringInfo(out, ".\nIt arrived %s (%s%s%s) and is %s after %s.\n",
-					 story->received_at, story->source,
-					 story->endpoint ? " at endpoint " : "",
-					 story->endpoint ? story->endpoint : "", story->status,
-					 strcmp(story->attempts, "1") == 0
+		appendStringInfo(out, ", created %s", time_words(event->created));
+	appendStringInfo(out, ".\nIt was received %s (%s%s%s) and is %s after %s.\n",
+					 row->received_at, row->source,
+					 row->endpoint ? " at endpoint " : "",
+					 row->endpoint ? row->endpoint : "", row->status,
+					 strcmp(row->attempts, "1") == 0
 						 ? "one attempt"
-						 : psprintf("%s attempts", story->attempts));
+						 : psprintf("%s attempts", row->attempts));
 }
 
-/* Among which events was decided, and by which rule. */
+/* Which events were compared, and which rule decided. */
 static void
-tell_decision(StringInfo out, const Event *event, const char *account)
+append_decision(StringInfo out, const Event *event, const char *account)
 {
 	EventHistory *history = fetched_note_read_history(
 		event->catalog, event->object_id, account);
@@ -107,16 +106,17 @@ tell_decision(StringInfo out, const Event *event, const char *account)
 		appendStringInfo(
 			out,
 			"Of %d stored events about that object %s (created %s) is the newest: %s.\n",
-			n, verdict.newest->event_id, when(verdict.newest->created),
+			n, verdict.newest->event_id, time_words(verdict.newest->created),
 			verdict.rule);
 	if (verdict.ambiguous)
 		appendStringInfoString(
 			out,
-			"That is a convention, not knowledge: the object is marked to be read again from Stripe.\n");
+			"Stripe does not say which of them is newer, so the rule may be wrong: the object is marked to be fetched again from Stripe.\n");
 }
 
+/* The object's row in the mirror: as of when, and from which event. */
 static void
-show_row(StringInfo out, const Event *event, const char *account)
+append_row(StringInfo out, const Event *event, const char *account)
 {
 	MirrorTable *table = table_cache_find(event->catalog, TABLE_READ);
 	MirrorState state;
@@ -133,102 +133,107 @@ show_row(StringInfo out, const Event *event, const char *account)
 						 event->catalog->table);
 	else
 	{
-		appendStringInfo(out, "%s.%s holds its state as of %s, from %s",
-						 MIRROR_SCHEMA, event->catalog->table, when(state.as_of),
-						 state.event_id == NULL ? "a reading of Stripe's API"
-						 : strcmp(state.event_id, event->id) == 0
-							 ? "this event"
-							 : state.event_id);
+		appendStringInfo(
+			out, "%s.%s holds its state as of %s, from %s", MIRROR_SCHEMA,
+			event->catalog->table, time_words(state.as_of),
+			state.event_id == NULL					 ? "Stripe's API"
+			: strcmp(state.event_id, event->id) == 0 ? "this event"
+													 : state.event_id);
 		if (state.deleted)
-			appendStringInfo(out, ", deleted %s", when(state.deleted_at));
+			appendStringInfo(out, ", deleted %s", time_words(state.deleted_at));
 		appendStringInfoString(out, ".\n");
 	}
 }
 
-typedef struct MirrorTale
+/* Arguments of append_row_body() */
+typedef struct RowArguments
 {
 	StringInfo out;
 	const Event *event;
 	const char *account;
-} MirrorTale;
+} RowArguments;
 
 static void
-show_row_body(void *arg)
+append_row_body(void *arg)
 {
-	MirrorTale *tale = arg;
+	RowArguments *part = arg;
 
-	show_row(tale->out, tale->event, tale->account);
+	append_row(part->out, part->event, part->account);
 }
 
-/* A table that can't be used is told, not raised. */
+/* An error, as of a table that was altered, is shown and not raised. */
 static void
-tell_mirror(StringInfo out, const Event *event, const char *account)
+append_mirror(StringInfo out, const Event *event, const char *account)
 {
-	MirrorTale tale = {out, event, account};
+	RowArguments part = {out, event, account};
 	ErrorData *error;
 
-	if (!subtransaction_run(show_row_body, &tale, NULL, &error))
-		appendStringInfo(out, "%s.%s can't be used: %s.\n", MIRROR_SCHEMA,
+	if (!subtransaction_run(append_row_body, &part, NULL, &error))
+		appendStringInfo(out, "%s.%s cannot be used: %s.\n", MIRROR_SCHEMA,
 						 event->catalog->table, error->message);
 }
 
+/* The steps left to do, when the next attempt is due, and the last error. */
 static void
-tell_rest(StringInfo out, const Story *story)
+append_todo(StringInfo out, const EventRow *row)
 {
-	if (story->todo == NULL)
+	if (row->todo == NULL)
 		appendStringInfoString(out, "Nothing is left to do.");
 	else
 	{
-		appendStringInfo(out, "Still to do: %s.", story->todo);
-		if (story->next_attempt_at != NULL)
-			appendStringInfo(out, " The next try is due %s.",
-							 story->next_attempt_at);
+		appendStringInfo(out, "Still to do: %s.", row->todo);
+		if (row->next_attempt_at != NULL)
+			appendStringInfo(out, " The next attempt is due %s.",
+							 row->next_attempt_at);
 		else
 			appendStringInfoString(
 				out,
-				" It is not tried again by itself: mend the cause, then call stripe_sync.replay().");
+				" There will be no further attempt: fix the cause, then call stripe_sync.replay().");
 	}
-	if (story->error != NULL)
-		appendStringInfo(out, "\nWhat failed last: %s", story->error);
+	if (row->error != NULL)
+		appendStringInfo(out, "\nLast error: %s", row->error);
 }
 
-/* An event that was stored and ignored; false when it is any other. */
+/* Returns false unless the event is held because of its mode. */
 static bool
-tell_held(StringInfo out, const Event *event, const Story *story)
+append_held(StringInfo out, const Event *event, const EventRow *row)
 {
 	StoredEvent stored = {.event = *event,
-						  .status = story->status,
-						  .mirrored = story->mirrored,
-						  .endpoint = story->endpoint};
+						  .status = row->status,
+						  .mirrored = row->mirrored,
+						  .endpoint = row->endpoint};
 	char *reason;
 
 	if (!held_is(&stored))
 		return false;
 	reason = held_reason(&stored);
 	if (reason != NULL)
-		appendStringInfo(out, "Nothing of it was done: %s.", reason);
+		appendStringInfo(out, "It was not applied: %s.", reason);
 	else
 		appendStringInfo(
 			out,
-			"Nothing of it was done, for its mode was not its endpoint's. Now it is: SELECT stripe_sync.replay(%s).",
+			"It was not applied, because its mode was not its endpoint's. It is now: SELECT stripe_sync.replay(%s).",
 			quote_literal_cstr(event->id));
 	return true;
 }
 
-/* explain_event(event_id) */
+/*
+ * explain_event(event_id).  Raises SY005 if there is no such event.  If several
+ * accounts have an event of that id, it explains the first by account.
+ */
 ENGINE_FUNCTION(stripe_sync_explain_event)
 {
 	char *id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	RoleScope scope = role_enter_engine();
 	StringInfoData out;
-	Story story;
+	EventRow row;
 	Event event;
 
-	if (!read_story(id, &story) || !event_load(id, story.account, &event))
+	if (!read_event_row(id, &row) || !event_load(id, row.account, &event))
 		event_missing(id);
 	initStringInfo(&out);
-	tell_arrival(&out, &event, &story);
-	if (tell_held(&out, &event, &story))
+	append_arrival(&out, &event, &row);
+	if (append_held(&out, &event, &row))
 	{
 		role_leave(&scope);
 		PG_RETURN_TEXT_P(cstring_to_text(out.data));
@@ -237,13 +242,12 @@ ENGINE_FUNCTION(stripe_sync_explain_event)
 	{
 		const char *account = object_account(event.catalog, event.account);
 
-		tell_decision(&out, &event, account);
-		tell_mirror(&out, &event, account);
+		append_decision(&out, &event, account);
+		append_mirror(&out, &event, account);
 	}
 	else
-		appendStringInfo(&out, "Nothing of it is mirrored: %s.\n",
-						 event.unmirrored);
-	tell_rest(&out, &story);
+		appendStringInfo(&out, "It is not mirrored: %s.\n", event.unmirrored);
+	append_todo(&out, &row);
 	role_leave(&scope);
 	PG_RETURN_TEXT_P(cstring_to_text(out.data));
 }

@@ -1,13 +1,17 @@
 /*
  * fixture.c
- *		Objects of which little is told, filled up with what Stripe would send.
+ *		Fixtures: complete objects, as Stripe would send them, for simulated
+ *		events that give only a few fields.
  *
- * A fixture is JSON in which strings that begin with "$" stand for something:
+ * A fixture is JSON in which strings that begin with "$" are replaced:
  *
- *	$t $start $name				a time; with +60 or -60 behind it a later one
- *	$id $name					an id; with :si_ behind it the same, beginning so
- *	$email $name				of the story's customer
- *	$name						a part of the story, filled in as well
+ *	$t					the event's time, in seconds of Unix time
+ *	$start, $x			the story's first time, or one that its "times" name;
+ *						followed by +60 or -60: so many seconds later
+ *	$id, $x				the object's id, or one that the story's "ids" name;
+ *						followed by :si_: the same id with that prefix
+ *	$email, $name		of the story's customer
+ *	$x					one of the story's "parts", filled in as well
  */
 #include "simulate.h"
 
@@ -21,7 +25,7 @@
 static void fill_container(const FixtureNames *names, JsonbInState *state,
 						   JsonbContainer *container);
 
-/* NULL when there is none of that name. */
+/* The fixture of that name, not filled in; NULL if there is none. */
 Jsonb *
 fixture_find(const Fixture *fixtures, int count, const char *name)
 {
@@ -31,7 +35,7 @@ fixture_find(const Fixture *fixtures, int count, const char *name)
 	return NULL;
 }
 
-/* Letters and digits that nobody else has. */
+/* 16 random hexadecimal digits, for ids. */
 char *
 fixture_random(void)
 {
@@ -46,8 +50,9 @@ fixture_random(void)
 	return text;
 }
 
-/* ---- what a name stands for ---- */
+/* ---- names ---- */
 
+/* Sets *at if the name is one of a time. */
 static bool
 find_time(const FixtureNames *names, const char *name, int64 *at)
 {
@@ -66,7 +71,7 @@ find_time(const FixtureNames *names, const char *name, int64 *at)
 	return true;
 }
 
-/* The "*" of an id is the story's own. */
+/* Replace the "*" of an id by what is unique to this run of the story. */
 static char *
 own_id(const FixtureNames *names, const char *id)
 {
@@ -77,8 +82,9 @@ own_id(const FixtureNames *names, const char *id)
 	return psprintf("%.*ssim_%s%s", (int) (star - id), id, names->own, star + 1);
 }
 
+/* NULL if the name is not one of an id. */
 static char *
-find_id(const FixtureNames *names, const char *name)
+find_name_id(const FixtureNames *names, const char *name)
 {
 	if (strcmp(name, "id") == 0 && names->id != NULL)
 		return pstrdup(names->id);
@@ -94,7 +100,7 @@ find_id(const FixtureNames *names, const char *name)
 	return NULL;
 }
 
-/* The same name behind another prefix: sub_1 and si_ are si_1. */
+/* The id with another prefix: sub_1 and si_ make si_1. */
 static char *
 with_prefix(const char *id, const char *prefix)
 {
@@ -103,7 +109,7 @@ with_prefix(const char *id, const char *prefix)
 	return psprintf("%s%s", prefix, line != NULL ? line + 1 : id);
 }
 
-/* "Ada" tells people what they look at; the address is nobody's. */
+/* A recognizable name, and an address of a reserved domain. */
 static char *
 find_person(const FixtureNames *names, const char *name)
 {
@@ -113,14 +119,14 @@ find_person(const FixtureNames *names, const char *name)
 		return pstrdup("Ada Example");
 	if (strcmp(name, "email") != 0)
 		return NULL;
-	customer = find_id(names, "customer");
+	customer = find_name_id(names, "customer");
 	return psprintf("%s@example.com", customer);
 }
 
 static char *
 find_text(const FixtureNames *names, const char *name)
 {
-	char *text = find_id(names, name);
+	char *text = find_name_id(names, name);
 
 	return text != NULL ? text : find_person(names, name);
 }
@@ -148,13 +154,13 @@ push_string(JsonbInState *state, JsonbIteratorToken token, char *text)
 	compat_push_jsonb(state, token, &value);
 }
 
-/* "said" is what stands behind the "$". */
+/* "reference" is the string without its "$". */
 static void
 push_named(const FixtureNames *names, JsonbInState *state,
-		   JsonbIteratorToken token, const char *said)
+		   JsonbIteratorToken token, const char *reference)
 {
-	char *name = pnstrdup(said, strcspn(said, "+-:"));
-	const char *rest = said + strlen(name);
+	char *name = pnstrdup(reference, strcspn(reference, "+-:"));
+	const char *rest = reference + strlen(name);
 	JsonbContainer *part;
 	char *text;
 	int64 at;
@@ -167,7 +173,7 @@ push_named(const FixtureNames *names, JsonbInState *state,
 	else if ((part = json_get_object(names->parts, name)) != NULL)
 		fill_container(names, state, part);
 	else
-		elog(ERROR, "a fixture says \"$%s\", which is nothing", said);
+		elog(ERROR, "unknown name \"$%s\" in a fixture", reference);
 }
 
 static void
@@ -209,6 +215,7 @@ fill_container(const FixtureNames *names, JsonbInState *state,
 	compat_push_jsonb(state, is_object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL);
 }
 
+/* A copy of the fixture with all names replaced. */
 Jsonb *
 fixture_fill(const FixtureNames *names, JsonbContainer *fixture)
 {
@@ -220,7 +227,7 @@ fixture_fill(const FixtureNames *names, JsonbContainer *fixture)
 
 /* ---- objects ---- */
 
-/* What nearly all objects have, where nobody has written a fixture. */
+/* For a type without a fixture: the fields that nearly all objects have. */
 static Jsonb *
 plain_object(const CatalogType *type, const char *id)
 {
@@ -241,7 +248,7 @@ plain_object(const CatalogType *type, const char *id)
 	return json_parse(json.data, json.len);
 }
 
-/* One over the other: what both have is the latter's. */
+/* The fields of "upon", and those of "object", which take precedence. */
 Jsonb *
 fixture_lay_over(Jsonb *object, Jsonb *upon)
 {
@@ -250,8 +257,8 @@ fixture_lay_over(Jsonb *object, Jsonb *upon)
 }
 
 /*
- * An object of which nothing is known, when an event of a type tells of it;
- * "id" is NULL where it has none.
+ * An object of this type as in an event of "event_type", by fixtures alone.
+ * "id" is NULL if it has none; "at" is in seconds of Unix time.
  */
 Jsonb *
 fixture_object(const CatalogType *type, const char *event_type, const char *id,

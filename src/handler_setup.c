@@ -1,6 +1,11 @@
 /*
  * handler_setup.c
- *		Handlers are registered and forgotten.
+ *		add_handler(), drop_handler(): handlers are registered and dropped, in
+ *		the caller's transaction.
+ *
+ * What is stored of a handler: the names of its function, of the function's
+ * owner, of the current role and of the schemas of the search_path, with their
+ * owners.  handler_call.c checks all of them at each call.
  */
 #include "stripe_sync.h"
 
@@ -13,8 +18,9 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+/* Argument "number" as text.  Raises 22004 if it is NULL. */
 static char *
-required(FunctionCallInfo fcinfo, int number, const char *what)
+handler_required_text(FunctionCallInfo fcinfo, int number, const char *what)
 {
 	if (PG_ARGISNULL(number))
 		ereport(
@@ -26,8 +32,9 @@ required(FunctionCallInfo fcinfo, int number, const char *what)
 	return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
+/* Raise 22023 for a name that a step of every event has, or an empty one. */
 static void
-check_names(const char *name, const char *event_type)
+check_handler_names(const char *name, const char *event_type)
 {
 	if (name[0] == '\0' || strlen(name) > 63)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -45,8 +52,8 @@ check_names(const char *name, const char *event_type)
 }
 
 /*
- * The function's qualified name and its owner's, when it may be a handler of
- * this role's.
+ * The function's qualified name, and in *owner its owner's.  Raises 42P13 if it
+ * can't be a handler, 42501 if the current role can't execute it.
  */
 static char *
 check_function(Oid function, char **owner)
@@ -81,40 +88,37 @@ check_function(Oid function, char **owner)
 }
 
 /*
- * What waits for a handler that was stopped, or whose function or a schema of
- * whose path was another role's, need not wait on.  The caller is connected to SPI.
+ * Let events retry this handler now, if they wait for it: it may have been
+ * stopped, or untrusted, until now.
  */
 static void
-hasten_waiting(Datum name)
+retry_waiting(const char *name)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.event SET next_attempt_at = pg_catalog.clock_timestamp()"
-		" WHERE next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
-		" AND $1 OPERATOR(pg_catalog.=) ANY (todo)",
-		1,
-		{TEXTOID}};
+		" WHERE next_attempt_at > pg_catalog.clock_timestamp()"
+		" AND $1 = ANY (todo)"};
 
-	engine_run(&update, &name, NULL, SPI_OK_UPDATE);
-	if (SPI_processed > 0)
+	if (statement_exec(&update, ARGS(arg_text(name))) > 0)
 		slots_wake();
 }
 
-/* Is it registered for these events already?  Within an SPI connection. */
+/* Is there a handler of this name for the same event type? */
 static bool
-is_registered(Datum name, Datum event_type)
+is_registered(const char *name, const char *event_type)
 {
 	static EngineStatement select = {
-		"SELECT FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1"
-		" AND event_type OPERATOR(pg_catalog.=) $2",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {name, event_type};
+		"SELECT FROM stripe_sync.handler WHERE name = $1 AND event_type = $2"};
 
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0;
+	return statement_exec(&select, ARGS(arg_text(name), arg_text(event_type))) >
+		   0;
 }
 
-/* add_handler(name, event_type, handler, deferred) */
+/*
+ * add_handler(name, event_type, handler, deferred)
+ *
+ * Makes the handler, or replaces the one of its name; its role is the current one.
+ */
 ENGINE_FUNCTION(stripe_sync_add_handler)
 {
 	static EngineStatement upsert = {
@@ -126,39 +130,33 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 		" function = excluded.function, function_owner = excluded.function_owner,"
 		" role = excluded.role, search_path = excluded.search_path,"
 		" path_owners = excluded.path_owners, deferred = excluded.deferred,"
-		" stopped_at = NULL",
-		8,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID,
-		 BOOLOID}};
-	char *name = required(fcinfo, 0, "name");
-	char *event_type = required(fcinfo, 1, "event type");
+		" stopped_at = NULL"};
+	char *name = handler_required_text(fcinfo, 0, "name");
+	char *event_type = handler_required_text(fcinfo, 1, "event type");
 	char *owner;
 	char *function = check_function(
 		PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2), &owner);
+	bool deferred = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	char *role = GetUserNameFromId(GetUserId(), false);
 	NotedPath *path = path_resolved();
-	Datum values[] = {CStringGetTextDatum(name),
-					  CStringGetTextDatum(event_type),
-					  CStringGetTextDatum(function),
-					  CStringGetTextDatum(owner),
-					  CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
-					  CStringGetTextDatum(path->names),
-					  path_owners(path),
-					  BoolGetDatum(!PG_ARGISNULL(3) && PG_GETARG_BOOL(3))};
 	RoleScope scope;
 
-	check_names(name, event_type);
+	check_handler_names(name, event_type);
 	scope = role_enter_engine();
-	SPI_connect();
-	if (!is_registered(values[0], values[1]))
+	if (!is_registered(name, event_type))
 		event_type_remark(event_type, false);
-	engine_run(&upsert, values, NULL, SPI_OK_INSERT);
-	hasten_waiting(values[0]);
-	SPI_finish();
+	statement_exec(&upsert, ARGS(arg_text(name), arg_text(event_type),
+								 arg_text(function), arg_text(owner),
+								 arg_text(role), arg_text(path->names),
+								 arg_datum(TEXTARRAYOID, path_owners(path)),
+								 arg_bool(deferred)));
+	retry_waiting(name);
 	guard_note();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
 
+/* Raise SY005: there is no handler of that name. */
 void
 handler_missing(const char *name)
 {
@@ -167,21 +165,18 @@ handler_missing(const char *name)
 					errhint("SELECT name FROM stripe_sync.handler shows all.")));
 }
 
-/* drop_handler(name) */
+/* drop_handler(name): events no longer wait for it.  Raises SY005. */
 ENGINE_FUNCTION(stripe_sync_drop_handler)
 {
-	static EngineStatement drop = {
-		"DELETE FROM stripe_sync.handler WHERE name OPERATOR(pg_catalog.=) $1",
-		1,
-		{TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(required(fcinfo, 0, "name"))};
+	static EngineStatement delete = {
+		"DELETE FROM stripe_sync.handler WHERE name = $1"};
+	char *name = handler_required_text(fcinfo, 0, "name");
 	RoleScope scope = role_enter_engine();
 
+	if (statement_exec(&delete, ARGS(arg_text(name))) == 0)
+		handler_missing(name);
 	SPI_connect();
-	engine_run(&drop, values, NULL, SPI_OK_DELETE);
-	if (SPI_processed == 0)
-		handler_missing(TextDatumGetCString(values[0]));
-	record_handler_dropped(DatumGetTextPP(values[0]));
+	record_handler_dropped(cstring_to_text(name));
 	SPI_finish();
 	guard_note();
 	role_leave(&scope);

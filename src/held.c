@@ -1,15 +1,16 @@
 /*
  * held.c
- *		Events that were stored and ignored, for their mode was not their
- *		account's (endpoint_mode.c): released when the endpoint is right.
+ *		Events that are held because their mode was not their endpoint's
+ *		(endpoint_mode.c), and their release.
  *
- * A held event is "ignored" without a verdict of the mirror's, and belongs to no
- * object: it doesn't count where the newest state of one is looked for.
+ * A held event has the status "ignored" and no verdict of the mirror, and its
+ * object_id is NULL, so that it is not among the events that decide an object's
+ * newest state.  It is released when it is replayed, delivered again or found by
+ * a reconcile run, if its mode fits the endpoint's by then.
  */
 #include "account.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 bool
@@ -18,7 +19,10 @@ held_is(const StoredEvent *stored)
 	return strcmp(stored->status, "ignored") == 0 && stored->mirrored == NULL;
 }
 
-/* Its endpoint is gone: does the account take events of this mode? */
+/*
+ * The reason by the account's mode, for an event whose endpoint was dropped or
+ * has no mode; NULL if there is none.
+ */
 static char *
 reason_by_account(const Event *event, const char *account)
 {
@@ -27,17 +31,18 @@ reason_by_account(const Event *event, const char *account)
 	if (!event->has_livemode || !account_mode(account, &live) ||
 		live == event->livemode)
 		return NULL;
-	return psprintf("a %s event, and endpoints of %s take %s ones",
+	return psprintf("it is a %s event, and endpoints of %s take %s events",
 					event->livemode ? "live" : "test", account_words(account),
 					live ? "live" : "test");
 }
 
 /*
- * Why it is still held; NULL when it isn't any more, and then *account is whose
- * event it is.  "listed" is the account whose list it is in, or NULL.
+ * Why the event is still held; NULL if its mode fits now.  Sets *account to the
+ * account that it belongs to by the endpoint's present set-up.  "listed" is the
+ * account in whose list of events it was found, or NULL.
  */
 static char *
-judge(StoredEvent *stored, const char *listed, char **account)
+find_reason(StoredEvent *stored, const char *listed, char **account)
 {
 	Event *event = &stored->event;
 	Endpoint endpoint;
@@ -65,17 +70,19 @@ judge(StoredEvent *stored, const char *listed, char **account)
 	return NULL;
 }
 
+/* Why the event is still held; NULL if its mode fits now. */
 char *
 held_reason(StoredEvent *stored)
 {
 	char *account;
 
-	return judge(stored, NULL, &account);
+	return find_reason(stored, NULL, &account);
 }
 
 /*
- * From now on it is an event as any other, of which everything is still to do.
- * Answers why not, or NULL.  The event's row is locked.
+ * Release an event whose row is locked: it gets its object_id, the status
+ * "pending" and all steps to do, and "source" unless NULL.  Returns NULL, or why
+ * it is still held, and then changes nothing.  Updates *stored.
  */
 char *
 held_release(StoredEvent *stored, const char *listed, const char *source)
@@ -83,37 +90,22 @@ held_release(StoredEvent *stored, const char *listed, const char *source)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.event SET account = $3, object_id = $4, status = 'pending',"
 		" mirrored = $5, todo = $6, tries = $7, source = COALESCE($8, source)"
-		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2",
-		8,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID,
-		 TEXTOID}};
+		" WHERE id = $1 AND account = $2"};
 	Event *event = &stored->event;
-	char nulls[] = "        ";
-	Datum values[8];
 	char *account;
-	char *reason = judge(stored, listed, &account);
+	char *reason = find_reason(stored, listed, &account);
 
 	if (reason != NULL)
 		return reason;
-	stored->todo = inbox_all_steps(event);
+	stored->todo = steps_all(event);
 	stored->mirrored = event->catalog != NULL ? NULL : "ignored";
 	stored->status = "pending";
-	values[0] = CStringGetTextDatum(event->id);
-	values[1] = CStringGetTextDatum(event->account);
-	values[2] = CStringGetTextDatum(account);
-	values[3] = event->object_id ? CStringGetTextDatum(event->object_id)
-								 : (Datum) 0;
-	nulls[3] = event->object_id ? ' ' : 'n';
-	values[4] = stored->mirrored ? CStringGetTextDatum(stored->mirrored)
-								 : (Datum) 0;
-	nulls[4] = stored->mirrored ? ' ' : 'n';
-	values[5] = step_names(stored->todo);
-	values[6] = step_tries(stored->todo);
-	values[7] = source ? CStringGetTextDatum(source) : (Datum) 0;
-	nulls[7] = source ? ' ' : 'n';
-	SPI_connect();
-	engine_run(&update, values, nulls, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(
+		&update,
+		ARGS(arg_text(event->id), arg_text(event->account), arg_text(account),
+			 arg_text(event->object_id), arg_text(stored->mirrored),
+			 arg_datum(TEXTARRAYOID, step_names(stored->todo)),
+			 arg_datum(JSONBOID, step_tries(stored->todo)), arg_text(source)));
 	event->account = account;
 	return NULL;
 }

@@ -1,10 +1,11 @@
 /*
  * inbox_table.c
- *		Is the inbox still a table that may be written straight?
+ *		Checks that stripe_sync.event can be written without SQL.
  *
- * inbox.c knows its columns by number and runs nothing of a user's.  A superuser
- * may add columns and indexes to it; what would have to run, or would send rows
- * elsewhere, is refused before a row is written.
+ * event_store.c knows the table's columns by number and runs no triggers, rules
+ * or policies.  A superuser may add columns and indexes to the table; anything
+ * that an INSERT would have to run, or that would store rows elsewhere, is
+ * refused (55000) before a row is written.
  */
 #include "stripe_sync.h"
 
@@ -18,7 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-/* The columns of stripe_sync.event, in their order. */
+/* The columns of stripe_sync.event in order, as in src/install/20_inbox.sql */
 static const struct
 {
 	const char *name;
@@ -75,7 +76,7 @@ columns_fit(Relation relation, Refusal *refusal)
 				refusal,
 				psprintf("Its column \"%s\" was dropped or altered.",
 						 columns[i].name),
-				"Change it back; columns may only be added.");
+				"Restore it. Columns may be added, but not dropped or altered.");
 	}
 	return true;
 }
@@ -85,21 +86,22 @@ kind_fits(Relation relation, Refusal *refusal)
 {
 	Form_pg_class form = relation->rd_rel;
 
-	/* relhassubclass stays when the last child is dropped */
+	/* relhassubclass stays true when the last child is dropped */
 	if (form->relkind != RELKIND_RELATION || form->relispartition ||
 		(form->relhassubclass &&
 		 find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL))
 		return refuse_table(refusal, "It is partitioned, or has child tables.",
-							"Make it an ordinary table again.");
+							"Replace it by an ordinary table without children.");
 	if (form->relam != HEAP_TABLE_AM_OID)
 		return refuse_table(
 			refusal,
 			psprintf("It has the access method \"%s\".",
 					 get_am_name(form->relam)),
-			"ALTER TABLE stripe_sync.event SET ACCESS METHOD heap.");
+			"Run ALTER TABLE stripe_sync.event SET ACCESS METHOD heap.");
 	return true;
 }
 
+/* A trigger to name in the message: the user's, if there is one. */
 static const char *
 trigger_name(Relation relation)
 {
@@ -111,7 +113,7 @@ trigger_name(Relation relation)
 	return triggers->triggers[0].tgname;
 }
 
-/* Would something have to run that a straight write passes by? */
+/* Is there anything that an INSERT would run and row_insert() would not? */
 static bool
 runs_nothing(Relation relation, Refusal *refusal)
 {
@@ -119,19 +121,20 @@ runs_nothing(Relation relation, Refusal *refusal)
 		return refuse_table(
 			refusal,
 			psprintf("It has a trigger, \"%s\".", trigger_name(relation)),
-			"Drop the trigger, and register its function with stripe_sync.add_handler().");
+			"Drop the trigger, and register a handler with stripe_sync.add_handler() instead.");
 	if (relation->rd_rules != NULL)
 		return refuse_table(refusal, "It has a rule.", "Drop the rule.");
 	if (relation->rd_rel->relforcerowsecurity)
 		return refuse_table(
 			refusal, "Row security is forced on its owner.",
-			"ALTER TABLE stripe_sync.event NO FORCE ROW LEVEL SECURITY.");
+			"Run ALTER TABLE stripe_sync.event NO FORCE ROW LEVEL SECURITY.");
 	return true;
 }
 
 /*
- * The inbox, locked until the transaction's end as strongly as storing an event
- * needs, also where it is only looked for.
+ * Open the inbox and lock it until the transaction's end, as strongly as storing
+ * an event needs, also for a lookup: a lock that is upgraded later can deadlock
+ * with DDL.  A standby can't store, and allows no stronger lock.
  */
 Relation
 inbox_table_open(void)
@@ -141,9 +144,9 @@ inbox_table_open(void)
 }
 
 /*
- * May it be written straight?  False, with the refusal filled in, when not.  It
- * is looked at under its lock: a change may have been committed while that was
- * waited for, and none can be until the transaction's end.
+ * Can it be written without SQL?  Returns false with the refusal (55000) if not.
+ * Checked under the table's lock: a change may have been committed while this
+ * transaction waited for it, and none can be before the transaction's end.
  */
 bool
 inbox_table_fits(Refusal *refusal)

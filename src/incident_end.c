@@ -1,15 +1,14 @@
 /*
  * incident_end.c
- *		Incidents that end without an event: with their destination, with
- *		their rule's groups, or because somebody has mended what they tell.
+ *		Incidents that are closed without an event: their destination is
+ *		dropped or enabled again, or their rule groups events otherwise.
+ *
+ * Called by set-up, in the transaction of whoever changes it, and without the
+ * locks of the groups.  Nothing is posted.
  */
-#include "stripe_sync.h"
+#include "alert.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-
-#include "alert.h"
 
 /*
  * For drop_destination(): updates could not be sent there any more.  The next
@@ -27,41 +26,37 @@ incident_end_all(text *destination)
 }
 
 /*
- * Events have other groups from now on: what is open could never be closed.
- * Within the caller's SPI connection.
+ * For add_alert(), which replaces a rule by one with another group_by: events
+ * have other groups from then on, so no event could close what is open.
  */
 void
 incident_end_group_changed(const char *alert)
 {
-	static EngineStatement end = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
-		" WHERE alert = $1 AND state = 'open' AND kind = 'single'",
-		1,
-		{TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(alert)};
+		" WHERE alert = $1 AND state = 'open' AND kind = 'single'"};
 
-	engine_run(&end, values, NULL, SPI_OK_UPDATE);
+	statement_exec(&update, ARGS(arg_text(alert)));
 }
 
-/* A destination is on again: that it was off needs nobody any more. */
+/*
+ * For enable_destination(): close the incidents that system.destination_disabled
+ * has opened for it, and don't repeat those that are closed already.  The
+ * event's object has the destination's name as its id, so that is the group.
+ */
 void
 incident_end_disabled(text *destination)
 {
-	static EngineStatement end = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed', closed_at ="
 		" COALESCE(closed_at, pg_catalog.clock_timestamp()), escalate_at = NULL"
 		" WHERE group_key = $1 AND kind = 'single'"
 		" AND (state = 'open' OR escalate_at IS NOT NULL)"
 		" AND event_id LIKE 'sys\\_%' AND alert IN (SELECT name FROM stripe_sync.alert"
-		"  WHERE stripe_sync.event_type_fits('system.destination_disabled', event_type))",
-		1,
-		{TEXTOID}};
-	Datum values[] = {PointerGetDatum(destination)};
+		"  WHERE stripe_sync.event_type_fits('system.destination_disabled', event_type))"};
 	RoleScope scope = role_enter_engine();
 
-	SPI_connect();
-	engine_run(&end, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(&update, ARGS(arg_varlena(TEXTOID, destination)));
 	role_leave(&scope);
 }

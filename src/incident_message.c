@@ -1,272 +1,40 @@
 /*
  * incident_message.c
- *		What Slack is told of an incident.
+ *		Messages of an incident: queued when something happens to it, rendered
+ *		when they are sent.
  *
- * Its own message is rendered when it is sent, so that it says how things
- * stand then: however many events there were, one change waits at a time
- * (message_change_idx).  A bot's message is updated, and news that people
- * should see goes below it, into its thread; a webhook can do neither, and
- * has one summary when the window ends.
+ * With a bot token the incident has one message, which is updated
+ * (chat.update), and news for people is posted into its thread.  An incoming
+ * webhook can neither update nor thread: there each piece of news is a message
+ * of its own, and repetitions are counted in a summary when the window ends.
+ *
+ * Updates and summaries have no text while they are queued.  The claim calls
+ * incident_render(), so that the message shows the state at that time: at most
+ * one update of an incident is queued (message_change_idx), however many events
+ * it counts.
+ *
+ * All functions run in the engine's scope, and queue in the transaction of
+ * whatever happens to the incident: a rollback leaves no message.
  */
 #include "stripe_sync.h"
-
-#include "access/genam.h"
-#include "access/table.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 
 #include "alert.h"
 
 /* Between two updates of one message: people can't read faster */
 #define UPDATE_EVERY (10 * USECS_PER_SEC)
-#define FIRST_LINE	 200 /* characters of it in a reply */
 
-/* The column of stripe_sync.alerted, as src/install/70_alert.sql makes it */
-#define ALERTED_INCIDENT 7
+/* ---- queue ---- */
 
-/* ---- reading ---- */
-
-static TimestampTz
-time_of(HeapTuple row, TupleDesc desc, int column)
-{
-	bool isnull;
-	Datum value = SPI_getbinval(row, desc, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
-static void
-read_row(HeapTuple row, TupleDesc desc, Incident *incident)
-{
-	bool isnull;
-	Datum value;
-
-	incident->kind = SPI_getvalue(row, desc, 1);
-	incident->alert = SPI_getvalue(row, desc, 2);
-	incident->destination = SPI_getvalue(row, desc, 3);
-	incident->severity = SPI_getvalue(row, desc, 4);
-	incident->state = SPI_getvalue(row, desc, 5);
-	incident->text = SPI_getvalue(row, desc, 6);
-	incident->footer = SPI_getvalue(row, desc, 7);
-	value = SPI_getbinval(row, desc, 8, &isnull);
-	incident->blocks = isnull ? NULL : DatumGetJsonbPCopy(value);
-	incident->opened_at = time_of(row, desc, 9);
-	incident->window_until = time_of(row, desc, 10);
-	incident->closed_at = time_of(row, desc, 11);
-	incident->closed_by = SPI_getvalue(row, desc, 12);
-	incident->event_id = SPI_getvalue(row, desc, 13);
-	value = SPI_getbinval(row, desc, 14, &isnull);
-	incident->message = isnull ? 0 : DatumGetInt64(value);
-	incident->escalated = DatumGetBool(SPI_getbinval(row, desc, 15, &isnull));
-}
-
-bool
-incident_read(int64 id, Incident *incident)
-{
-	static EngineStatement select = {
-		"SELECT kind, alert, destination, severity, state, text, footer, blocks,"
-		" opened_at, window_until, closed_at, closed_by, event_id, message_id,"
-		" escalated_at IS NOT NULL"
-		" FROM stripe_sync.incident_record WHERE id = $1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(id);
-	MemoryContext context = CurrentMemoryContext;
-	bool found;
-
-	memset(incident, 0, sizeof(*incident));
-	incident->id = id;
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	found = SPI_processed > 0;
-	if (found)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		read_row(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, incident);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return found;
-}
-
-/* How often it happened, how many of that are resolved, and when last. */
-typedef struct Tally
-{
-	int64 count;
-	int64 resolved;
-	TimestampTz last_at;
-} Tally;
-
-static Tally
-read_tally(int64 id)
-{
-	static EngineStatement select = {
-		"SELECT pg_catalog.count(*) FILTER (WHERE NOT closes),"
-		" pg_catalog.count(*) FILTER (WHERE closes),"
-		" pg_catalog.max(created) FILTER (WHERE NOT closes)"
-		" FROM stripe_sync.alerted WHERE incident = $1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(id);
-	Tally tally;
-
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	tally.count = DatumGetInt64(engine_value());
-	tally.resolved = DatumGetInt64(SPI_getbinval(
-		SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &(bool){false}));
-	tally.last_at = time_of(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
-	SPI_finish();
-	return tally;
-}
-
-/* "invoice_failed 12, dispute_opened 3" */
-static char *
-read_digest(int64 id)
-{
-	static EngineStatement select = {
-		"SELECT pg_catalog.string_agg(c.alert || ' ' || c.n, ', ' ORDER BY c.n DESC)"
-		" FROM (SELECT alert, pg_catalog.count(*) AS n FROM stripe_sync.alerted"
-		"  WHERE incident = $1 AND NOT closes GROUP BY alert"
-		"  ORDER BY 2 DESC LIMIT 20) c",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(id);
-	MemoryContext context = CurrentMemoryContext;
-	char *text;
-
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	text = MemoryContextStrdup(context, text ? text : "");
-	SPI_finish();
-	return text;
-}
-
-/* ---- words ---- */
-
-/* A moment in the reader's own time zone, and in UTC where Slack can't tell. */
-static char *
-slack_date(TimestampTz at)
-{
-	pg_time_t seconds = timestamptz_to_time_t(at);
-	char text[64];
-
-	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M UTC", pg_gmtime(&seconds));
-	return psprintf("<!date^%lld^{date_short_pretty} {time}|%s>",
-					(long long) seconds, text);
-}
-
-static char *
-first_line(const char *text)
-{
-	return blocks_cut(pnstrdup(text, strcspn(text, "\n")), FIRST_LINE);
-}
-
-static void
-add_part(StringInfo status, const char *part)
-{
-	if (part == NULL || part[0] == '\0')
-		return;
-	if (status->len > 0)
-		appendStringInfoString(status, " · ");
-	appendStringInfoString(status, part);
-}
-
-static bool
-is_resolved(const Incident *incident)
-{
-	return strcmp(incident->state, "closed") == 0 && incident->closed_by != NULL;
-}
-
-static bool
-is_single(const Incident *incident)
-{
-	return strcmp(incident->kind, "single") == 0;
-}
-
-/* An empty footer: who reads it knows nothing of our rules. */
-static bool
-is_for_customer(const Incident *incident)
-{
-	return incident->footer != NULL && incident->footer[0] == '\0';
-}
-
-/* The line below the message: how it stands, and where its event is. */
-static char *
-status_line(const Incident *incident, const Tally *tally)
-{
-	StringInfoData status;
-
-	initStringInfo(&status);
-	if (is_single(incident) && tally->count > 1)
-		add_part(&status,
-				 psprintf("%lld times, last %s", (long long) tally->count,
-						  slack_date(tally->last_at)));
-	if (is_resolved(incident))
-		add_part(&status,
-				 psprintf("Resolved %s", slack_date(incident->closed_at)));
-	if (!is_single(incident) && tally->resolved > 0)
-		add_part(&status, psprintf("%lld of them resolved since",
-								   (long long) tally->resolved));
-	if (!is_for_customer(incident))
-		add_part(&status, blocks_escape(
-							  incident->alert[0] == '@' ? "" : incident->alert));
-	add_part(&status, incident->footer);
-	return status.len > 0 ? status.data : NULL;
-}
-
-static char *
-headline(const Incident *incident, const Tally *tally)
-{
-	if (!is_single(incident) && is_for_customer(incident))
-		return psprintf(
-			"*%lld more* since %s, for example:\n%s", (long long) tally->count,
-			slack_date(incident->opened_at), first_line(incident->text));
-	if (strcmp(incident->kind, "rollup") == 0)
-		return psprintf("*%lld more* of `%s` since %s, for example:\n%s",
-						(long long) tally->count, blocks_escape(incident->alert),
-						slack_date(incident->opened_at),
-						first_line(incident->text));
-	if (strcmp(incident->kind, "digest") == 0)
-		return psprintf("*More than %d alerts in an hour:* %lld more since %s, "
-						"counted here instead of sent: %s",
-						guc_max_alerts_per_hour, (long long) tally->count,
-						slack_date(incident->opened_at),
-						blocks_escape(read_digest(incident->id)));
-	return incident->text;
-}
-
-static Jsonb *
-render(const Incident *incident, const char *method)
-{
-	Tally tally = read_tally(incident->id);
-	MessageParts parts = {.text = headline(incident, &tally),
-						  .blocks = incident->blocks,
-						  .severity = incident->severity,
-						  .status = status_line(incident, &tally),
-						  .resolved = is_resolved(incident),
-						  .is_update = strcmp(method, "update") == 0};
-
-	return blocks_message(&parts);
-}
-
-/* ---- messages ---- */
-
+/* The thread key of the incident's messages. */
 char *
 incident_thread(int64 id)
 {
 	return psprintf("incident/" INT64_FORMAT, id);
 }
 
-/* Where it was repeated. */
+/* The thread of the repetition at the second destination (escalation.c) */
 char *
-incident_thread_elsewhere(int64 id)
+incident_escalation_thread(int64 id)
 {
 	return psprintf("incident/" INT64_FORMAT "/escalated", id);
 }
@@ -279,9 +47,15 @@ is_webhook(const char *name)
 	return destination_find(name, &destination) && destination.is_webhook;
 }
 
+/*
+ * Queue a message in the incident's thread and return its id, or 0 if an
+ * update or summary of it is queued already.  What people see as another
+ * message in the channel counts against max_alerts_per_hour ("alert" is set);
+ * updates and thread answers don't.
+ */
 static int64
-enqueue(const Incident *incident, const char *method, Jsonb *payload,
-		TimestampTz due, const Event *event)
+queue_message(const Incident *incident, const char *method, Jsonb *payload,
+			  TimestampTz due, const Event *event)
 {
 	NewMessage message = {.destination = incident->destination,
 						  .method = method,
@@ -294,21 +68,20 @@ enqueue(const Incident *incident, const char *method, Jsonb *payload,
 
 	if (strcmp(method, "summary") == 0 ||
 		(strcmp(method, "post") == 0 && is_webhook(incident->destination)))
-		message.alert = incident->alert; /* one more line in the channel */
+		message.alert = incident->alert;
 	return outbox_enqueue(&message);
 }
 
-/* The incident's own message. */
+/*
+ * Queue the incident's own message, for an event of that account, and return
+ * its id.
+ */
 int64
 incident_post(const Incident *incident, const char *account)
 {
-	static EngineStatement update = {
-		"UPDATE stripe_sync.incident_record SET message_id = $2 WHERE id = $1",
-		2,
-		{INT8OID, INT8OID}};
 	NewMessage message = {.destination = incident->destination,
 						  .method = "post",
-						  .payload = render(incident, "post"),
+						  .payload = incident_payload(incident, "post"),
 						  .thread = incident_thread(incident->id),
 						  .due_at = GetCurrentTimestamp(),
 						  .event_id = incident->event_id,
@@ -316,54 +89,51 @@ incident_post(const Incident *incident, const char *account)
 						  .alert = incident->alert,
 						  .incident = incident->id};
 	int64 id = outbox_enqueue(&message);
-	Datum values[] = {Int64GetDatum(incident->id), Int64GetDatum(id)};
 
-	SPI_connect();
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	incident_set_message(incident->id, id);
 	return id;
 }
 
-/* Not before some seconds after the change that was asked for last. */
+/* When the next update may be sent: UPDATE_EVERY after the last one's due_at. */
 static TimestampTz
 next_update(int64 id)
 {
 	static EngineStatement select = {
 		"SELECT due_at FROM stripe_sync.message"
-		" WHERE incident = $1 AND method = 'update' ORDER BY id DESC LIMIT 1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(id);
+		" WHERE incident = $1 AND method = 'update' ORDER BY id DESC LIMIT 1"};
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = DT_NOBEGIN;
+	TimestampTz last = statement_time(DT_NOBEGIN, &select, ARGS(arg_int8(id)));
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		last = time_of(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	SPI_finish();
 	return last == DT_NOBEGIN ? now : Max(now, last + UPDATE_EVERY);
 }
 
-/* A text of a reply's own, below the incident's message. */
+/* Queue an answer in the thread; a webhook posts it into the channel. */
 static void
 reply(const Incident *incident, const char *text, const Event *event)
 {
 	MessageParts parts = {.text = text};
 
-	(void) enqueue(incident, "post", blocks_message(&parts),
-				   GetCurrentTimestamp(), event);
+	(void) queue_message(incident, "post", blocks_message(&parts),
+						 GetCurrentTimestamp(), event);
 }
 
+/*
+ * The payload of an update or summary while it is queued.  incident_render()
+ * replaces it; only an incident that is deleted by then sends it.
+ */
 static Jsonb *
-no_payload_yet(const Incident *incident)
+placeholder_payload(const Incident *incident)
 {
-	MessageParts parts = {.text = first_line(incident->text)};
+	MessageParts parts = {.text = incident_first_line(incident)};
 
 	return blocks_message(&parts);
 }
 
-/* When a webhook, which can't update, is told how often it was. */
+/*
+ * When a webhook's summary is due: now if the window had ended before this event
+ * ("again"), at the end of the window, or in an hour if that has passed by the
+ * time that it is sent.
+ */
 static TimestampTz
 summary_due(const Incident *incident, bool again)
 {
@@ -375,33 +145,12 @@ summary_due(const Incident *incident, bool again)
 										: now + USECS_PER_HOUR;
 }
 
-/* ---- said when it is sent ---- */
-
-/* Does somebody count an event to it who hasn't committed yet? */
-static bool
-is_being_counted(int64 id)
-{
-	Relation relation = table_open(engine_relation("alerted"), AccessShareLock);
-	SnapshotData dirty;
-	SysScanDesc scan;
-	ScanKeyData key;
-	bool found = false;
-
-	InitDirtySnapshot(dirty);
-	ScanKeyInit(&key, ALERTED_INCIDENT, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(id));
-	scan = systable_beginscan(relation, engine_relation("alerted_incident_idx"),
-							  true, &dirty, 1, &key);
-	while (!found && HeapTupleIsValid(systable_getnext(scan)))
-		found = TransactionIdIsValid(dirty.xmin);
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return found;
-}
+/* ---- render, when it is sent ---- */
 
 /*
- * Who counted while this change waited has queued none of its own, and its
- * count may not be committed yet: then another change follows this one.
+ * A transaction that counted an event while this message was queued has not
+ * queued another, because of message_change_idx.  If it isn't committed yet,
+ * this message doesn't show its event, so another one is queued.
  */
 static void
 follow_up(const Incident *incident, const char *method)
@@ -410,94 +159,108 @@ follow_up(const Incident *incident, const char *method)
 						  ? next_update(incident->id)
 						  : summary_due(incident, false);
 
-	(void) enqueue(incident, method, no_payload_yet(incident), due, NULL);
+	(void) queue_message(incident, method, placeholder_payload(incident), due,
+						 NULL);
 }
 
 /*
- * What a message of an incident says now, when it is about to be sent; NULL:
- * what it was queued with.  Its row has been taken out of message_change_idx
- * before: who counts from here on waits for our commit and queues another.
+ * The payload of a message of the incident as things stand now; NULL to send
+ * what was queued.  Called by the claim, in its transaction.
+ *
+ * The claim has set the message's state to "sending" before, which takes it out
+ * of message_change_idx: a transaction that counts an event from then on waits
+ * for the claim's commit, and queues another message.
  */
 Jsonb *
 incident_render(int64 id, int64 message, const char *method)
 {
-	bool changes = strcmp(method, "post") != 0;
-	bool more = changes && is_being_counted(id);
+	bool is_change = strcmp(method, "post") != 0;
+	bool uncommitted = is_change && alerted_is_uncommitted(id);
 	Incident incident;
 
 	if (!incident_read(id, &incident))
 		return NULL;
-	if (!changes && incident.message != message)
-		return NULL; /* a reply: it says what it said */
-	if (more)
+	if (!is_change && incident.message != message)
+		return NULL; /* a thread answer keeps its text */
+	if (uncommitted)
 		follow_up(&incident, method);
-	return render(&incident, method);
+	return incident_payload(&incident, method);
 }
 
-/* ---- what happens to it ---- */
+/* ---- what happens to the incident ---- */
 
 /*
- * It has happened once more: within the window it is only counted, "again"
- * after it people are told.
+ * It counts one more event.  Within the window only the count is updated; with
+ * "again", after the window, people are notified too.
  */
 void
-incident_tell_repeated(const Incident *incident, bool again, const Event *event)
+incident_queue_repeated(const Incident *incident, bool again, const Event *event)
 {
+	int64 count;
+
 	if (is_webhook(incident->destination))
 	{
-		(void) enqueue(incident, "summary", no_payload_yet(incident),
-					   summary_due(incident, again), event);
+		(void) queue_message(incident, "summary", placeholder_payload(incident),
+							 summary_due(incident, again), event);
 		return;
 	}
-	(void) enqueue(incident, "update", no_payload_yet(incident),
-				   next_update(incident->id), event);
-	if (again)
-		reply(incident,
-			  psprintf(":repeat: Again, %lld times now: %s",
-					   (long long) read_tally(incident->id).count,
-					   first_line(incident->text)),
-			  event);
+	(void) queue_message(incident, "update", placeholder_payload(incident),
+						 next_update(incident->id), event);
+	if (!again)
+		return;
+	count = alerted_count(incident->id).opening;
+	reply(incident,
+		  psprintf(":repeat: Again, %lld times now: %s", (long long) count,
+				   incident_first_line(incident)),
+		  event);
 }
 
-/* What waits to say how it stands says it now, or not at all. */
+/* The update that is queued shows the end: send it now. */
 static void
-hasten_changes(const Incident *incident, bool webhook)
+hasten_update(const Incident *incident)
 {
-	static EngineStatement hasten = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET due_at = pg_catalog.clock_timestamp()"
 		" WHERE incident = $1 AND method = 'update' AND state = 'waiting'"
-		" AND attempts = 0",
-		1,
-		{INT8OID}};
-	static EngineStatement call_off = {
-		"UPDATE stripe_sync.message SET state = 'cancelled', blocked_by = NULL,"
-		" settled_at = pg_catalog.clock_timestamp()"
-		" WHERE incident = $1 AND method = 'summary' AND state = 'waiting'",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(incident->id);
+		" AND attempts = 0"};
 
-	SPI_connect();
-	engine_run(webhook ? &call_off : &hasten, &value, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(&update, ARGS(arg_int8(incident->id)));
 }
 
-/* Where it was repeated, it is resolved too. */
+/* A webhook gets a message that the incident is resolved, and no summary. */
 static void
-reply_elsewhere(const Incident *incident, const char *text, const Event *event)
+cancel_summary(const Incident *incident)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET state = 'cancelled', blocked_by = NULL,"
+		" settled_at = pg_catalog.clock_timestamp()"
+		" WHERE incident = $1 AND method = 'summary' AND state = 'waiting'"};
+
+	statement_exec(&update, ARGS(arg_int8(incident->id)));
+}
+
+/* The second destination, where the incident was repeated; NULL: nowhere */
+static char *
+escalated_to(const Incident *incident, const char *thread)
 {
 	static EngineStatement select = {
 		"SELECT destination FROM stripe_sync.message WHERE incident = $1"
-		" AND destination <> $2 AND thread = $3 LIMIT 1",
-		3,
-		{INT8OID, TEXTOID, TEXTOID}};
-	char *thread = incident_thread_elsewhere(incident->id);
-	Datum values[] = {Int64GetDatum(incident->id),
-					  CStringGetTextDatum(incident->destination),
-					  CStringGetTextDatum(thread)};
-	MemoryContext context = CurrentMemoryContext;
+		" AND destination <> $2 AND thread = $3 LIMIT 1"};
+
+	return statement_text(&select, ARGS(arg_int8(incident->id),
+										arg_text(incident->destination),
+										arg_text(thread)));
+}
+
+/* Post that it is resolved at the second destination too. */
+static void
+reply_where_escalated(const Incident *incident, const char *text,
+					  const Event *event)
+{
+	char *thread = incident_escalation_thread(incident->id);
 	MessageParts parts = {.text = text};
 	NewMessage message = {.method = "post",
+						  .destination = escalated_to(incident, thread),
 						  .payload = blocks_message(&parts),
 						  .thread = thread,
 						  .due_at = GetCurrentTimestamp(),
@@ -505,53 +268,36 @@ reply_elsewhere(const Incident *incident, const char *text, const Event *event)
 						  .account = event->account,
 						  .incident = incident->id};
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		message.destination = MemoryContextStrdup(
-			context,
-			SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
 	if (message.destination != NULL)
 		(void) outbox_enqueue(&message);
 }
 
+/*
+ * The event has closed it: update its message now and say so in its thread.  To
+ * a webhook that is one more message in the channel, which a flood suppresses.
+ */
 void
-incident_tell_closed(const Incident *incident, const Event *event)
+incident_queue_closed(const Incident *incident, const Event *event)
 {
 	char *text;
 	bool webhook = is_webhook(incident->destination);
-	int64 count = read_tally(incident->id).count;
+	int64 count = alerted_count(incident->id).opening;
 	char *times = count > 1 ? psprintf(" after %lld times", (long long) count)
 							: "";
 
-	hasten_changes(incident, webhook);
-	if (!webhook)
-		(void) enqueue(incident, "update", no_payload_yet(incident),
-					   GetCurrentTimestamp(), event);
+	if (webhook)
+		cancel_summary(incident);
+	else
+	{
+		hasten_update(incident);
+		(void) queue_message(incident, "update", placeholder_payload(incident),
+							 GetCurrentTimestamp(), event);
+	}
 	text = psprintf(":white_check_mark: Resolved by `%s`%s: %s",
-					blocks_escape(event->type), times,
-					first_line(incident->text));
-	/* to a webhook it is one more line in the channel */
-	if (!webhook || !incident_flooded(incident->destination, 0))
+					mrkdwn_escape(event->type), times,
+					incident_first_line(incident));
+	if (!webhook || !flood_at(incident->destination, 0))
 		reply(incident, text, event);
 	if (incident->escalated)
-		reply_elsewhere(incident, text, event);
-}
-
-/* The flood itself is an event of the system. */
-void
-incident_report_flood(const char *destination)
-{
-	static EngineStatement build = {
-		"SELECT pg_catalog.jsonb_build_object('id', $1, 'destination', $1,"
-		" 'per_hour', $2)",
-		2,
-		{TEXTOID, INT4OID}};
-	Datum values[] = {CStringGetTextDatum(destination),
-					  Int32GetDatum(guc_max_alerts_per_hour)};
-
-	if (!alert_wanted("system.flood"))
-		return;
-	alert_system_within("system.flood", engine_jsonb(&build, values, NULL));
+		reply_where_escalated(incident, text, event);
 }

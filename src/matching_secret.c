@@ -1,18 +1,17 @@
 /*
  * matching_secret.c
- *		A signature doesn't fit its endpoint: would it have fit another secret
- *		that this database knows?
+ *		Which other secret of this database does a signature fit?
  *
- * For whoever has mixed up two endpoints, or rotated too soon.  Every secret
- * that is tried costs an HMAC of the body, so the caller sees to it that this
- * isn't done for every forged request.  Only who had the secret can have signed:
- * the answer helps no forger.
+ * Tells an administrator that two endpoints were confused, or that a secret was
+ * rotated too early.  Each secret costs an HMAC over the body, so the caller
+ * limits how often this is done (refusal_may_try()).  A match is no information
+ * for a forger: only the holder of the secret can have signed.
  */
 #include "refused.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -24,13 +23,17 @@
 static bool
 fits(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc)
 {
+	Rows row = rows_of_tuple(tuple, desc);
 	SecretBuffer buffer;
 	SignatureSecret secret;
 	SignatureVerdict verdict;
 	char *trouble;
 	bool isnull;
-	Datum value = heap_getattr(tuple, SECRET_SECRET, desc, &isnull);
+	Datum value;
 
+	rows_skip(&row); /* endpoint */
+	rows_skip(&row); /* number */
+	value = rows_datum(&row, TEXTOID, &isnull);
 	secret.bytes = buffer.bytes;
 	secret.length = secret_read(DatumGetTextPP(value), &buffer, &trouble);
 	verdict = signature_verify(delivery->payload, delivery->length,
@@ -41,22 +44,24 @@ fits(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc)
 	return verdict == SIGNATURE_FITS;
 }
 
-/* Whose secret it is that fits, and what people are told of it. */
+/* Describe the secret that fits. */
 static Misfit
-describe(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc,
-		 char **detail)
+describe_match(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc,
+			   char **detail)
 {
-	bool isnull;
-	char *name = TextDatumGetCString(
-		heap_getattr(tuple, SECRET_ENDPOINT, desc, &isnull));
-	Datum lapses_at = heap_getattr(tuple, SECRET_LAPSES_AT, desc, &isnull);
+	Rows row = rows_of_tuple(tuple, desc);
+	char *name = rows_text(&row);
 	bool own = strcmp(name, delivery->endpoint) == 0;
-	bool lapsed = !isnull &&
-				  DatumGetTimestampTz(lapses_at) <= GetCurrentTimestamp();
+	TimestampTz lapses_at;
+	bool lapsed;
 
+	rows_skip(&row); /* number */
+	rows_skip(&row); /* secret */
+	lapses_at = rows_time(&row, DT_NOEND);
+	lapsed = lapses_at <= GetCurrentTimestamp();
 	if (own)
 		*detail = psprintf("It fits a secret of this endpoint that lapsed at %s.",
-						   timestamptz_to_str(DatumGetTimestampTz(lapses_at)));
+						   timestamptz_to_str(lapses_at));
 	else
 		*detail = psprintf("It fits a secret of endpoint \"%s\"%s.", name,
 						   lapsed ? ", which has lapsed" : "");
@@ -64,8 +69,9 @@ describe(const DeliveryParts *delivery, HeapTuple tuple, TupleDesc desc,
 }
 
 /*
- * The delivery's header holds a signature that fits none of the endpoint's good
- * secrets.  Sets *detail unless the answer is MISFIT_NONE.
+ * Try every secret, valid or lapsed, on a delivery whose signature fits none of
+ * its endpoint's valid secrets.  Sets *detail, a sentence, unless the result is
+ * MISFIT_NONE.  At most MOST_SECRETS secrets and MISFIT_MOST bytes.
  */
 Misfit
 misfit_find(const DeliveryParts *delivery, char **detail)
@@ -82,8 +88,8 @@ misfit_find(const DeliveryParts *delivery, char **detail)
 	while (misfit == MISFIT_NONE && tried++ < MOST_SECRETS &&
 		   HeapTupleIsValid(tuple = systable_getnext(scan)))
 		if (fits(delivery, tuple, RelationGetDescr(relation)))
-			misfit = describe(delivery, tuple, RelationGetDescr(relation),
-							  detail);
+			misfit = describe_match(delivery, tuple, RelationGetDescr(relation),
+									detail);
 	engine_scan_end(scan, relation, snapshot);
 	return misfit;
 }

@@ -1,20 +1,20 @@
 /*
  * money.c
- *		Amounts in minor units, as people write them.
+ *		Formats amounts in minor units.
  *
- * Stripe counts most currencies in hundredths, some in thousandths or in whole
- * units.  ISK and UGX have no minor unit any more, but Stripe goes on counting
- * them in hundredths.  Needs nothing of the server but palloc.
+ * Most currencies have hundredths, some thousandths or no minor unit
+ * (https://docs.stripe.com/currencies).  ISK and UGX have no minor unit any
+ * more, but Stripe still counts them in hundredths.
  */
 #include "stripe_sync.h"
 
-#define MAX_CODE 12 /* characters shown of a currency nobody knows */
+#define MAX_CODE 12 /* characters shown of an unknown currency */
 
 typedef struct Currency
 {
 	const char *code;
 	int decimals;
-	bool whole;			/* its hundredths are shown only when there are any */
+	bool whole;			/* hundredths are shown only if they aren't 0 */
 	const char *symbol; /* NULL: the code and a space */
 } Currency;
 
@@ -39,6 +39,7 @@ static const Currency currencies[] = {
 	{"XOF", 0, false, NULL},  {"XPF", 0, false, NULL},
 };
 
+/* An unknown currency has hundredths and no symbol. */
 static Currency
 find_currency(const char *code)
 {
@@ -57,7 +58,7 @@ is_code_character(char c)
 		   (c >= 'A' && c <= 'Z');
 }
 
-/* The code in upper case, and a space; nothing where there is no code. */
+/* The code in upper case and a space; "" if there is no code. */
 static char *
 code_prefix(const char *code)
 {
@@ -92,8 +93,8 @@ with_separators(uint64 number)
 }
 
 /*
- * 123450 and "eur" as "€1,234.50".  A currency nobody knows has hundredths and
- * is named by its code.
+ * "€1,234.50" for 123450 and "eur", in any case.  The symbol, or the code if
+ * there is none, comes first.
  */
 char *
 money_format(int64 amount, const char *currency)

@@ -146,7 +146,7 @@ ENGINE_FUNCTION(stripe_sync_notify)
 
 	check_not_null(message.destination, "destination", example);
 	check_not_null(text, "text", example);
-	if (blocks_is_blank(text)) /* Slack would answer no_text */
+	if (mrkdwn_is_blank(text)) /* Slack would answer no_text */
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a message's text cannot be empty"),

@@ -1,13 +1,14 @@
 /*
  * outbox_hooks.c
- *		What the outbox calls when something happens that alerts depend on.
+ *		What alerts do when the outbox renders a message, or when a destination
+ *		is disabled, enabled or dropped.
  *
- * The outbox doesn't use the alerts, so that it works without them.  Alerts
- * register these functions when the library is loaded.
+ * The outbox calls these functions through a table of hooks, because it comes
+ * before the alerts in the order of folders and works without them.
  */
 #include "alert.h"
 
-/* Disabled: an event that rules may match, with "object" as its object. */
+/* Report the event, with "object" as its object. */
 static void
 destination_disabled(Jsonb *object)
 {
@@ -19,6 +20,7 @@ static const OutboxHooks hooks = {.render = incident_render,
 								  .destination_enabled = incident_end_disabled,
 								  .destination_dropped = incident_end_all};
 
+/* Called when the library is loaded. */
 void
 alert_init(void)
 {

@@ -116,7 +116,7 @@ static struct
 	bool (*turn)(TimestampTz *next);
 	TimestampTz next; /* when it is to be looked at */
 } parts[] = {[PART_CLAIM] = {claim_turn, 0},
-			 [PART_EVENT] = {retry_turn, 0},
+			 [PART_EVENT] = {due_events_turn, 0},
 			 [PART_JOB] = {job_turn, 0},
 			 [PART_RECONCILE] = {reconcile_schedule, 0},
 			 [PART_WATCH] = {watch_schedule, 0},

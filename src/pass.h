@@ -7,12 +7,12 @@
 
 #include "stripe_sync.h"
 
-/* ---- in retry.c: events of which something is due ---- */
+/* ---- in due_events.c: the next step of events that are due ---- */
 
 /* False when nothing is due; then *next is when something will be. */
-extern bool retry_turn(TimestampTz *next);
+extern bool due_events_turn(TimestampTz *next);
 
-/* ---- in escalate.c: incidents by the clock ---- */
+/* ---- in escalation.c: incidents by the clock ---- */
 
 /* False when nothing is due; *next is when something will be. */
 extern bool escalate_due(TimestampTz *next);

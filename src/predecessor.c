@@ -1,44 +1,49 @@
 /*
  * predecessor.c
- *		What a simulated event follows: the object as it is stored, and whether
- *		the order of events (newest.c) will have the new one last.
+ *		The state that a simulated event follows: the object as it is stored, and
+ *		whether the new event will be the newest one in the order of events.
  *
- * "created" has whole seconds, so of the events of one second their
- * previous_attributes decide, and where those allow another end as well, the
- * event has to wait for the next second.
+ * "created" has whole seconds.  Events of one second are ordered by their
+ * previous_attributes; if these allow several orders, the event has to wait for
+ * the next second.  No row is locked: two sessions that simulate events of one
+ * object at a time get an order, but not a particular one.
  */
 #include "simulate.h"
 
-typedef struct RowLook
+/* Arguments and result of read_row_body() */
+typedef struct RowRead
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
 	MirrorState *row;
 	Jsonb *data;
-} RowLook;
+} RowRead;
 
 static void
-look_at_row(void *arg)
+read_row_body(void *arg)
 {
-	RowLook *look = arg;
-	MirrorTable *table = table_cache_find(look->type, TABLE_WRITE);
+	RowRead *read = arg;
+	MirrorTable *table = table_cache_find(read->type, TABLE_WRITE);
 
 	if (table != NULL)
-		(void) mirror_peek(table, look->id, look->account, look->row,
-						   &look->data);
+		(void) mirror_peek(table, read->id, read->account, read->row,
+						   &read->data);
 }
 
-/* A table that can't be used is the event's matter, which then says so. */
+/*
+ * The object's mirror row, if there is one.  An error is ignored: the mirror
+ * step of the simulated event will meet it and report it.
+ */
 static Jsonb *
-peek_row(const EventHistory *history, MirrorState *row)
+read_row(const EventHistory *history, MirrorState *row)
 {
-	RowLook look = {history->type, history->id, history->account, row, NULL};
+	RowRead read = {history->type, history->id, history->account, row, NULL};
 	ErrorData *error;
 
-	if (!subtransaction_run(look_at_row, &look, NULL, &error))
+	if (!subtransaction_run(read_row_body, &read, NULL, &error))
 		memset(row, 0, sizeof(*row));
-	return look.data;
+	return read.data;
 }
 
 static JsonbContainer *
@@ -47,7 +52,10 @@ content(Version *version)
 	return version_event(version)->object;
 }
 
-/* The object as it is, by events and by what else has written the row. */
+/*
+ * The object's present state: of the newest event, or of the row where that is
+ * newer (fetched from Stripe, or embedded in another object).
+ */
 static void
 find_now(Predecessor *found, Jsonb *data)
 {
@@ -67,6 +75,7 @@ find_now(Predecessor *found, Jsonb *data)
 		found->is_dead = event_type_deletes(verdict.newest->event_type);
 }
 
+/* The versions created at that time or before */
 static List *
 until_then(List *versions, TimestampTz until)
 {
@@ -79,7 +88,7 @@ until_then(List *versions, TimestampTz until)
 	return former;
 }
 
-/* The object as of a time, by its events; NULL when there is none before. */
+/* The object's state at a time, by its events; NULL if there is none before. */
 static JsonbContainer *
 state_at(const EventHistory *history, TimestampTz until)
 {
@@ -90,7 +99,10 @@ state_at(const EventHistory *history, TimestampTz until)
 	return former.versions == NIL ? NULL : content(newest_find(&former).newest);
 }
 
-/* "until": the event's time, DT_NOEND when that is now. */
+/*
+ * Find what an event of the object follows.  "until" is the event's time,
+ * DT_NOEND for now.
+ */
 Predecessor *
 predecessor_find(const CatalogType *type, const char *id, const char *account,
 				 TimestampTz until)
@@ -100,7 +112,7 @@ predecessor_find(const CatalogType *type, const char *id, const char *account,
 
 	found->history = fetched_note_read_history(type, id,
 											   object_account(type, account));
-	data = peek_row(found->history, &found->row);
+	data = read_row(found->history, &found->row);
 	event_history_add_row(found->history, &found->row, data);
 	find_now(found, data);
 	found->before = until == DT_NOEND ? found->now
@@ -108,14 +120,14 @@ predecessor_find(const CatalogType *type, const char *id, const char *account,
 	return found;
 }
 
-/* Has nobody told of the object? */
+/* Is there neither an event nor a row of the object? */
 bool
 predecessor_is_none(const Predecessor *predecessor)
 {
 	return predecessor->history->versions == NIL && !predecessor->row.found;
 }
 
-/* The time of the last that is known of the object. */
+/* The time of the last event or fetched state of the object. */
 TimestampTz
 predecessor_last(const Predecessor *predecessor)
 {
@@ -129,7 +141,7 @@ predecessor_last(const Predecessor *predecessor)
 	return last;
 }
 
-/* The versions, and the event in its place among them. */
+/* The versions with the event inserted, by created and id. */
 static List *
 with_event(const List *versions, Event *event)
 {
@@ -154,7 +166,7 @@ with_event(const List *versions, Event *event)
 	return list_insert_nth(list_copy(versions), i, version);
 }
 
-/* Is it the last, and without doubt, among those that are stored? */
+/* Would the event, once stored, be the newest one without ambiguity? */
 bool
 predecessor_is_followed(const Predecessor *predecessor, Event *event)
 {

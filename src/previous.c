@@ -1,14 +1,17 @@
 /*
  * previous.c
- *		previous_attributes of an update, as Stripe makes them: the old values
- *		of what has changed, partial in nested hashes, whole for arrays, null
- *		for what was absent.  describe.c reads them.
+ *		Computes previous_attributes of a simulated update, as Stripe does.
+ *
+ * They are the old values of the fields that have changed: of a nested object
+ * its changed fields only, of an array all of it, null for a field that was
+ * absent.  describe.c applies them in the other direction.
  */
 #include "simulate.h"
 
 static void push_difference(JsonbInState *state, JsonbContainer *before,
 							JsonbContainer *after);
 
+/* The next key and value; nested values are not descended into. */
 static bool
 next_member(JsonbIterator **iterator, JsonbValue *key, JsonbValue *value)
 {
@@ -35,7 +38,7 @@ find_member(JsonbContainer *object, const JsonbValue *key, JsonbValue *value)
 										key->val.string.len, value);
 }
 
-/* What was there: has it another value now? */
+/* A field that was there: push its old value if it has another one now. */
 static void
 push_former(JsonbInState *state, JsonbValue *key, JsonbValue *was,
 			JsonbContainer *after)
@@ -53,7 +56,7 @@ push_former(JsonbInState *state, JsonbValue *key, JsonbValue *was,
 		compat_push_jsonb(state, WJB_VALUE, was);
 }
 
-/* What was not there, and is something now. */
+/* A field that was absent: push null if it has a value now. */
 static void
 push_absent(JsonbInState *state, JsonbValue *key, const JsonbValue *is,
 			JsonbContainer *before)
@@ -67,6 +70,7 @@ push_absent(JsonbInState *state, JsonbValue *key, const JsonbValue *is,
 	compat_push_jsonb(state, WJB_VALUE, &was);
 }
 
+/* The recursion is as deep as the shallower object, at most event.c's limit. */
 static void
 push_difference(JsonbInState *state, JsonbContainer *before,
 				JsonbContainer *after)
@@ -84,7 +88,7 @@ push_difference(JsonbInState *state, JsonbContainer *before,
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
-/* {} when nothing has. */
+/* previous_attributes for an update of "before" to "after"; {} if equal. */
 Jsonb *
 json_previous(JsonbContainer *before, JsonbContainer *after)
 {

@@ -1,54 +1,53 @@
 /*
  * refused.h
- *		Deliveries that are refused leave a trace: counted in memory, written
- *		down once a minute, and told.
+ *		Refused deliveries: counted in memory, written to a table once a minute,
+ *		and reported to alerts.
  */
 #ifndef STRIPE_SYNC_REFUSED_H
 #define STRIPE_SYNC_REFUSED_H
 
 #include "stripe_sync.h"
 
-/* A delivery as it came. */
+/* A delivery as it was received */
 typedef struct DeliveryParts
 {
 	const char *payload;
 	int length;
 	text *signature; /* the header, or NULL */
 	const char *endpoint;
-	bool raises; /* a refusal is raised: what is written is undone */
+	bool raises; /* a refusal raises an error, which rolls back what it wrote */
 } DeliveryParts;
 
-/* ---- in refused_delivery.c: what is noted of a delivery ---- */
+/* ---- in refused_delivery.c: one refused delivery ---- */
 
-/* Returns what its sender may do about it, or NULL. */
+/* Returns a hint for its sender, or NULL. */
 extern const char *delivery_refused(const DeliveryParts *delivery,
 									const Refusal *refusal);
 extern void delivery_refused_unfit(const Refusal *refusal);
 extern void delivery_accepted(const DeliveryParts *delivery);
 
 /*
- * For a genuine event that is put aside because of its mode, without being
- * refused: counted as SY006.
+ * Counts an event as SY006 that was held because of its mode, not refused.
  */
 extern void delivery_of_other_mode(const char *endpoint, bool live,
 								   const char *detail);
 
-/* ---- in matching_secret.c: which secret would have fit? ---- */
+/* ---- in matching_secret.c: which other secret does it fit? ---- */
 typedef enum Misfit
 {
-	MISFIT_NONE,	/* none of this database's */
-	MISFIT_LAPSED,	/* one that the endpoint had */
-	MISFIT_ANOTHERS /* one of another endpoint's */
+	MISFIT_NONE,	/* none of this database */
+	MISFIT_LAPSED,	/* one of this endpoint that has lapsed */
+	MISFIT_ANOTHERS /* one of another endpoint */
 } Misfit;
 
-/* The largest body that is tried */
+/* Bodies over this many bytes are not tried */
 #define MISFIT_MOST 65536
 
 extern Misfit misfit_find(const DeliveryParts *delivery, char **detail);
 
 /* ---- in refused_count.c: counts in memory, of a fixed size ---- */
 
-/* What is counted apart; the last is everything else. */
+/* Each has a count of its own; the last one is for everything else */
 enum RefusalKind
 {
 	REFUSAL_UNREADABLE, /* SY001 */
@@ -65,21 +64,21 @@ enum RefusalKind
 #define REFUSAL_DETAIL 256 /* bytes, with the terminating NUL */
 #define REFUSAL_LIKELY 3   /* that make an alert, within an hour */
 
-/* What one delivery adds. */
+/* One refused delivery, to be counted */
 typedef struct RefusalNote
 {
-	const char *endpoint; /* "": none of that name */
+	const char *endpoint; /* "": there is none of that name */
 	int kind;
 	const char *detail;
-	bool vague;	   /* a detail that is known of one shortly before is better */
-	bool likely;   /* it looks like Stripe's */
-	bool live;	   /* an event of live mode, refused by its mode */
-	uint32 reason; /* tells causes of one kind apart, in the log */
+	bool vague;	   /* its detail does not replace a recent one */
+	bool likely;   /* it probably came from Stripe */
+	bool live;	   /* a live event refused because of its mode */
+	uint32 reason; /* distinguishes causes of one kind in the log */
 } RefusalNote;
 
 typedef struct RefusalCount
 {
-	int64 events; /* that are not written down yet */
+	int64 events; /* not written to the table yet */
 	TimestampTz first_at;
 	TimestampTz last_at;
 	TimestampTz logged_at; /* 0: never, as are all times here */
@@ -88,7 +87,7 @@ typedef struct RefusalCount
 	char detail[REFUSAL_DETAIL];
 } RefusalCount;
 
-/* Of one endpoint, since it was written down last */
+/* The counts of one endpoint since they were last written to the table */
 typedef struct RefusalTrace
 {
 	Oid database;
@@ -100,12 +99,12 @@ typedef struct RefusalTrace
 	TimestampTz live_at;
 	TimestampTz no_secret_at;
 	TimestampTz accepted_at;
-	TimestampTz tried_at; /* others' secrets; of the endpoint "" */
+	TimestampTz tried_at; /* all secrets were tried; kept for endpoint "" */
 	RefusalCount counts[REFUSAL_KINDS];
 } RefusalTrace;
 
 extern void refusals_init(void);
-extern bool refusals_shared(void); /* false: this session's alone */
+extern bool refusals_shared(void); /* false: counted in this session only */
 extern const char *refusal_code(int kind);
 extern bool refusal_count(const RefusalNote *note);
 extern void refusal_set_logged(const RefusalNote *note, TimestampTz at);
@@ -118,7 +117,7 @@ extern void refusal_give_back(const RefusalTrace *copy);
 extern bool refusal_write_now(const RefusalNote *note);
 extern void refusals_write(void);
 
-/* ---- in refused_watch.c: what alerts are told ---- */
+/* ---- in refused_watch.c: reports to alerts ---- */
 extern void refusals_judge(void);
 
 #endif /* STRIPE_SYNC_REFUSED_H */

@@ -1,10 +1,10 @@
 /*
  * refused_delivery.c
- *		What is noted of a delivery that is refused: why, for people; whether it
- *		looks like Stripe's, for alerts; and what its sender may do about it.
+ *		Records a refused delivery: why it was refused, whether it probably came
+ *		from Stripe (alerts count only those), and a hint for its sender.
  *
- * Nothing of a payload is kept but an event's id.  What comes from outside is
- * cut to size, and what would break a line of the log is taken out of it.
+ * No part of a payload is kept but the event's id.  Text from outside is
+ * truncated, and control characters are replaced: it ends up in a log line.
  */
 #include "refused.h"
 
@@ -12,8 +12,9 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-#define LOOKED_THROUGH 65536 /* bytes of a body, for an event's id */
+#define SEARCHED_BYTES 65536 /* of a body, for an event's id */
 
+/* The RefusalKind of a SQLSTATE */
 static int
 kind_of(int sqlstate)
 {
@@ -25,18 +26,22 @@ kind_of(int sqlstate)
 	return REFUSAL_STATE;
 }
 
-/* ---- does it look like Stripe's? ---- */
+/* ---- did it probably come from Stripe? ---- */
 
 static bool
 holds(const char *bytes, int length, const char *what)
 {
-	return memmem(bytes, Min(length, LOOKED_THROUGH), what, strlen(what)) !=
+	return memmem(bytes, Min(length, SEARCHED_BYTES), what, strlen(what)) !=
 		   NULL;
 }
 
-/* Scanners and crawlers send neither. */
+/*
+ * It has a signature header and an event's id; requests of scanners and
+ * crawlers have neither.  Forged ones may have both: nothing depends on this but
+ * an alert.
+ */
 static bool
-looks_like_stripes(const DeliveryParts *delivery)
+is_likely_from_stripe(const DeliveryParts *delivery)
 {
 	const text *header = delivery->signature;
 
@@ -46,9 +51,9 @@ looks_like_stripes(const DeliveryParts *delivery)
 		   holds(delivery->payload, delivery->length, "evt_");
 }
 
-/* ---- what people are told ---- */
+/* ---- the detail ---- */
 
-/* As long as there is room for, on one line. */
+/* The text cut to REFUSAL_DETAIL, on one line. */
 static char *
 one_line(const char *text)
 {
@@ -61,7 +66,7 @@ one_line(const char *text)
 	return line;
 }
 
-/* Of a header that has been read, and judged by its age. */
+/* For a header that was parsed and found too old. */
 static char *
 describe_age(const DeliveryParts *delivery)
 {
@@ -72,7 +77,7 @@ describe_age(const DeliveryParts *delivery)
 	if (element == NULL)
 		return "It is older than the endpoint's tolerance.";
 	return psprintf("By this server's clock it is " INT64_FORMAT
-					" seconds old, which is more than the endpoint's tolerance.",
+					" seconds old, more than the endpoint's tolerance.",
 					now - (int64) strtoll(element + strlen(",t="), NULL, 10));
 }
 
@@ -84,7 +89,7 @@ describe_plain(const DeliveryParts *delivery, const Refusal *refusal, int kind)
 		case REFUSAL_UNREADABLE:
 			return delivery->signature == NULL
 					   ? "There is no Stripe-Signature header."
-					   : "The Stripe-Signature header has no single t=<seconds>, or no v1=<hex>.";
+					   : "The Stripe-Signature header does not have exactly one t=<seconds>, or has no v1=<hex>.";
 		case REFUSAL_TOO_OLD:
 			return describe_age(delivery);
 		case REFUSAL_NO_EVENT:
@@ -98,20 +103,22 @@ describe_plain(const DeliveryParts *delivery, const Refusal *refusal, int kind)
 
 /* ---- a signature that doesn't fit ---- */
 
-#define RAW                                                                    \
-	"Pass the request's body as it came: in Express, use express.raw() for this route, before any express.json()."
+#define RAW_BODY                                                               \
+	"Pass the request's raw body: in Express, use express.raw() for this route, before any express.json()."
 
+/* Stripe's bodies are pretty-printed; JSON serialized again has no newline. */
 static bool
-was_rewritten(const DeliveryParts *delivery)
+was_reserialized(const DeliveryParts *delivery)
 {
 	return delivery->length > 0 &&
 		   memchr(delivery->payload, '\n', delivery->length) == NULL;
 }
 
 /*
- * Why does it not fit?  "hint" is for the delivery's sender, who learns neither
- * another endpoint's name nor that a secret has lapsed.  Where no other secret
- * has been tried not much is known.
+ * Why the signature does not fit.  *hint is for the delivery's sender, who must
+ * not learn another endpoint's name or that a secret has lapsed.  Sets
+ * note->vague if no other secret was tried: such a detail does not replace a
+ * better one.
  */
 static const char *
 describe_misfit(const DeliveryParts *delivery, RefusalNote *note,
@@ -128,18 +135,19 @@ describe_misfit(const DeliveryParts *delivery, RefusalNote *note,
 		"Check the endpoint's signing secret: each endpoint at Stripe has its own.";
 	if (misfit == MISFIT_ANOTHERS)
 		*hint =
-			"The signature fits another endpoint of this database, which the view stripe_sync.refusal names: pass that one's name to webhook().";
+			"The signature fits another endpoint of this database: see the view stripe_sync.refusal, and pass that endpoint's name to webhook().";
 	if (misfit != MISFIT_NONE)
 		return detail;
-	if (!was_rewritten(delivery))
+	if (!was_reserialized(delivery))
 		return "It fits no secret of this endpoint.";
 	*hint =
-		"The body has no newline, and Stripe's are pretty-printed: it was parsed and written again. " RAW;
-	return "It fits no secret of this endpoint, and the body has no newline: it was parsed and written again.";
+		"The body has no newline, and Stripe's are pretty-printed: it was parsed and serialized again. " RAW_BODY;
+	return "It fits no secret of this endpoint, and the body has no newline: it was parsed and serialized again.";
 }
 
 /* ---- the log ---- */
 
+/* Write it to the server's log, at most once an hour for an endpoint and code. */
 static void
 log_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint)
 {
@@ -159,15 +167,17 @@ log_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint)
 		 strcmp(message, note->detail) != 0 ? errdetail("%s", note->detail) : 0,
 		 hint != NULL
 			 ? errhint(
-				   "%s Others like it are not logged for an hour; the view stripe_sync.refusal counts them.",
+				   "%s Similar ones are not logged for an hour; the view stripe_sync.refusal counts them.",
 				   hint)
 			 : 0));
 }
 
 /*
- * Without the preload it is written here, unless it would be undone: the error is
- * logged then.  At the level before the library's the catalog may have no place
- * for it.
+ * Count the refusal, and log it if none like it was logged within the hour.  If
+ * the library is not preloaded there is no shared memory to count in, so the
+ * count is written to the table here, unless the caller raises an error, which
+ * would roll it back and which the server logs itself.  With a catalog of the
+ * level before, the table may not exist.
  */
 static void
 note_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint,
@@ -183,9 +193,9 @@ note_refusal(const RefusalNote *note, const Refusal *refusal, const char *hint,
 		log_refusal(note, refusal, hint);
 }
 
-/* ---- what the front doors call ---- */
+/* ---- called by receive() and webhook() ---- */
 
-/* Causes of one code that are logged apart */
+/* Distinguishes causes of one code, so that each of them is logged */
 static uint32
 reason_of(const Refusal *refusal, int kind)
 {
@@ -196,14 +206,15 @@ reason_of(const Refusal *refusal, int kind)
 }
 
 #define LIVE_REFUSED                                                           \
-	"It is not stored. Set the endpoint's mode, or make one for live events, with stripe_sync.add_endpoint(); then stripe_sync.reconcile('30 days') brings in what was refused."
+	"It is not stored. Set the endpoint's mode, or add one for live events, with stripe_sync.add_endpoint(); then stripe_sync.reconcile('30 days') fetches the refused events."
 
 #define TEST_REFUSED                                                           \
-	"It is not stored. A live Connect endpoint gets test events as well; if this one is for test events, set its mode with stripe_sync.add_endpoint()."
+	"It is not stored. A live Connect endpoint receives test events as well; if this endpoint is for test events, set its mode with stripe_sync.add_endpoint()."
 
 /*
- * A delivery was refused, by "refusal".  In the engine's RoleScope; writes nothing
- * where the library is preloaded.
+ * Record that a delivery was refused with "refusal".  Returns a hint for its
+ * sender, or NULL.  Runs in the engine's scope.  Writes no row if the library is
+ * preloaded, so the caller's transaction stays read-only.
  */
 const char *
 delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
@@ -212,7 +223,7 @@ delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 	const char *hint = refusal->hint;
 	const char *detail;
 
-	note.likely = note.kind != REFUSAL_MODE && looks_like_stripes(delivery);
+	note.likely = note.kind != REFUSAL_MODE && is_likely_from_stripe(delivery);
 	if (note.kind == REFUSAL_MISFIT)
 		detail = describe_misfit(delivery, &note, &hint);
 	else
@@ -225,12 +236,12 @@ delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 	if (note.kind == REFUSAL_MODE)
 		hint = note.live ? LIVE_REFUSED : TEST_REFUSED;
 	if (note.kind == REFUSAL_NO_NAME)
-		hint = "SELECT name FROM stripe_sync.endpoint shows all; stripe_sync.add_endpoint() makes one.";
+		hint = "SELECT name FROM stripe_sync.endpoint lists the endpoints; stripe_sync.add_endpoint() adds one.";
 	note_refusal(&note, refusal, hint, delivery->raises);
 	return hint;
 }
 
-/* The library doesn't fit the catalog: not even the endpoint was looked for. */
+/* The library doesn't fit the catalog, so the endpoint was not looked up. */
 void
 delivery_refused_unfit(const Refusal *refusal)
 {
@@ -242,6 +253,7 @@ delivery_refused_unfit(const Refusal *refusal)
 		log_refusal(&note, refusal, refusal->hint);
 }
 
+/* See refused.h. */
 void
 delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 {
@@ -253,6 +265,7 @@ delivery_of_other_mode(const char *endpoint, bool live, const char *detail)
 	note_refusal(&note, &refusal, NULL, false);
 }
 
+/* Note the time, which ends what an alert says of refused deliveries. */
 void
 delivery_accepted(const DeliveryParts *delivery)
 {

@@ -1,102 +1,86 @@
 /*
  * refused_watch.c
- *		Which refused deliveries are news, and when that is over.
+ *		The system events about refused deliveries.
  *
- * system.deliveries_refused is told when, within an hour, three deliveries or
- * more that look like Stripe's were refused and none was accepted; when an
- * event of live mode was refused by its mode; when an endpoint has no secret
- * that can be used.  Once a day and endpoint at most.  Scanners, and test events
- * at a live endpoint, are no news.
+ * system.deliveries_refused is raised, at most once a day for an endpoint, if
+ * within an hour three or more deliveries that probably came from Stripe were
+ * refused and none was accepted; if a live event was refused because of its
+ * mode; or if an endpoint has no secret that can be used.  Requests of scanners,
+ * and test events at a live endpoint, are not reported.
  *
- * It is over (system.deliveries_accepted) when events are accepted again.  One
- * of test mode says nothing of live ones: those are awaited as long as the endpoint
- * takes test events alone, or until none has been refused for a day.  At a name
- * that no endpoint has nothing is ever accepted; there it is over when none has
- * come for an hour and others are accepted.
+ * system.deliveries_accepted ends it, when the endpoint accepts events again.
+ * After a refused live event, an accepted test event does not count: while the
+ * endpoint takes test events only, it ends when no live event has been refused
+ * for a day.  Names that no endpoint has accept nothing; for them it ends when
+ * no delivery has come for an hour and another endpoint accepts events.
  *
- * stripe_sync.refusal_watch has what is known, a row an endpoint ("": names that
- * no endpoint has).  What was accepted stands there when it was noticed in
- * memory (refused_count.c); else the inbox tells.
+ * stripe_sync.refusal_watch has a row for each endpoint, and one of name '' for
+ * all names that no endpoint has.  Its accepted_at comes from shared memory
+ * (refused_count.c); without it, the inbox is searched.
  */
 #include "refused.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 #define REFUSED	 "system.deliveries_refused"
 #define ACCEPTED "system.deliveries_accepted"
 
-typedef struct Trouble
+/* Refused deliveries of an endpoint that are to be reported, or were */
+typedef struct RefusedReport
 {
 	char *endpoint;
 	char *what; /* mode, secret, refused */
 	TimestampTz since;
-	bool accepted; /* so memory says, since then */
-} Trouble;
+	bool accepted; /* by refusal_watch, since then */
+} RefusedReport;
 
-/* ---- looking ---- */
+/* ---- rows ---- */
 
-/* Rows of (endpoint, trouble, since, accepted) */
+/* The statement selects (endpoint, what, since, accepted). */
 static List *
-find(EngineStatement *select)
+read_reports(EngineStatement *select)
 {
-	MemoryContext context = CurrentMemoryContext;
-	List *found = NIL;
-	MemoryContext old;
+	List *reports = NIL;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(select, NULL, NULL, SPI_OK_SELECT);
-	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, select, NO_ARGS);
+	while (rows_next(&rows))
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		Trouble *trouble = palloc(sizeof(Trouble));
-		bool isnull;
+		RefusedReport *report = palloc(sizeof(RefusedReport));
 
-		trouble->endpoint = SPI_getvalue(row, desc, 1);
-		trouble->what = SPI_getvalue(row, desc, 2);
-		trouble->since = DatumGetTimestampTz(
-			SPI_getbinval(row, desc, 3, &isnull));
-		trouble->accepted = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
-		found = lappend(found, trouble);
+		report->endpoint = rows_text(&rows);
+		report->what = rows_text(&rows);
+		report->since = rows_time(&rows, DT_NOEND);
+		report->accepted = rows_bool(&rows, false);
+		reports = lappend(reports, report);
 	}
-	MemoryContextSwitchTo(old);
-	SPI_finish();
-	return found;
+	rows_close(&rows);
+	return reports;
 }
 
-/* An event that came by webhook to the endpoint ("": to any) since then? */
+/* Has the endpoint ("": any) stored an event since then? */
 static bool
 inbox_has(const char *endpoint, TimestampTz since)
 {
 	static EngineStatement of_one = {
-		"SELECT FROM stripe_sync.event WHERE received_at > $2"
-		" AND endpoint = $1 AND source = 'webhook' LIMIT 1",
-		2,
-		{TEXTOID, TIMESTAMPTZOID}};
+		"SELECT true FROM stripe_sync.event WHERE received_at > $2"
+		" AND endpoint = $1 AND source = 'webhook' LIMIT 1"};
 	static EngineStatement of_any = {
-		"SELECT FROM stripe_sync.event WHERE received_at > $2"
-		" AND $1 IS NOT NULL AND source = 'webhook' LIMIT 1",
-		2,
-		{TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(endpoint), TimestampTzGetDatum(since)};
-	bool has;
+		"SELECT true FROM stripe_sync.event WHERE received_at > $1"
+		" AND source = 'webhook' LIMIT 1"};
 
-	SPI_connect();
-	engine_run(endpoint[0] != '\0' ? &of_one : &of_any, values, NULL,
-			   SPI_OK_SELECT);
-	has = SPI_processed > 0;
-	SPI_finish();
-	return has;
+	if (endpoint[0] == '\0')
+		return statement_bool(false, &of_any, ARGS(arg_time(since)));
+	return statement_bool(false, &of_one,
+						  ARGS(arg_text(endpoint), arg_time(since)));
 }
 
-/* ---- telling ---- */
+/* ---- system events ---- */
 
-/* The object of a system event. */
+/* The object of the system event; NULL if the count is gone. */
 static Jsonb *
-describe(const Trouble *trouble)
+report_object(const RefusedReport *report)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_build_object("
@@ -106,58 +90,49 @@ describe(const Trouble *trouble)
 		" 'first_at', EXTRACT(epoch FROM r.first_at)::bigint,"
 		" 'last_at', EXTRACT(epoch FROM r.last_at)::bigint,"
 		" 'reason', CASE $2"
-		"  WHEN 'mode' THEN 'an event of live mode came, and the endpoint takes those of test mode'"
+		"  WHEN 'mode' THEN 'a live event was received, and the endpoint takes test events'"
 		"  WHEN 'secret' THEN 'there is no signing secret that can be used'"
 		"  ELSE 'three or more within an hour, and none was accepted' END,"
-		" 'remedy', CASE WHEN $2 = 'mode' THEN 'Set the endpoint''s mode, or make one"
+		" 'remedy', CASE WHEN $2 = 'mode' THEN 'Set the endpoint''s mode, or add one"
 		" for live events, with `stripe_sync.add_endpoint()`. Then `SELECT"
-		" stripe_sync.reconcile(''30 days'')` brings in what was refused.'"
-		"  ELSE 'Mend it: `SELECT * FROM stripe_sync.refusal` says what. Then `SELECT"
-		" stripe_sync.reconcile(''30 days'')` brings in what was refused.' END)"
+		" stripe_sync.reconcile(''30 days'')` fetches the refused events.'"
+		"  ELSE 'Fix the cause: see `SELECT * FROM stripe_sync.refusal`. Then `SELECT"
+		" stripe_sync.reconcile(''30 days'')` fetches the refused events.' END)"
 		" FROM stripe_sync.refusal_watch w"
 		" JOIN stripe_sync.refusal_record r ON r.endpoint = w.endpoint AND r.code ="
 		"  CASE $2 WHEN 'mode' THEN 'SY006' WHEN 'secret' THEN 'SY007'"
 		"   ELSE w.likely_code END"
-		" WHERE w.endpoint = $1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(trouble->endpoint),
-					  CStringGetTextDatum(trouble->what)};
+		" WHERE w.endpoint = $1"};
 
-	return engine_jsonb(&build, values, NULL);
+	return statement_jsonb(
+		&build, ARGS(arg_text(report->endpoint), arg_text(report->what)));
 }
 
 static void
-tell(const char *type, const Trouble *trouble)
+raise_report(const char *type, const RefusedReport *report)
 {
-	Jsonb *object = describe(trouble);
+	Jsonb *object = report_object(report);
 
 	if (object != NULL)
 		alert_system(type, object);
 }
 
-/* What is open, as of now; NULL: nothing is. */
+/* Store what was reported now; NULL ends it. */
 static void
-note_open(const char *endpoint, const char *what)
+store_reported(const char *endpoint, const char *what)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.refusal_watch SET told = $2, told_at = CASE WHEN $2"
 		" IS NULL THEN told_at ELSE pg_catalog.clock_timestamp() END"
-		" WHERE endpoint = $1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(endpoint),
-					  what ? CStringGetTextDatum(what) : (Datum) 0};
+		" WHERE endpoint = $1"};
 
-	SPI_connect();
-	engine_run(&update, values, what ? NULL : " n", SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(&update, ARGS(arg_text(endpoint), arg_text(what)));
 }
 
-/* ---- what is over ---- */
+/* ---- system.deliveries_accepted ---- */
 
 static void
-end_troubles(void)
+end_reports(void)
 {
 	static EngineStatement select = {
 		"SELECT w.endpoint, w.told, w.told_at,"
@@ -173,22 +148,25 @@ end_troubles(void)
 		" ORDER BY w.endpoint"};
 	ListCell *cell;
 
-	foreach(cell, find(&select))
+	foreach(cell, read_reports(&select))
 	{
-		Trouble *trouble = lfirst(cell);
+		RefusedReport *report = lfirst(cell);
 
-		if (!trouble->accepted && !inbox_has(trouble->endpoint, trouble->since))
+		if (!report->accepted && !inbox_has(report->endpoint, report->since))
 			continue;
-		note_open(trouble->endpoint, NULL);
-		tell(ACCEPTED, trouble);
+		store_reported(report->endpoint, NULL);
+		raise_report(ACCEPTED, report);
 	}
 }
 
-/* ---- what is news ---- */
+/* ---- system.deliveries_refused ---- */
 
-/* What nobody wants to know will be news, for a day, to who does. */
+/*
+ * Only called if an alert uses it.  What was refused in the last day is reported
+ * to an alert that is added later.
+ */
 static void
-begin_troubles(void)
+begin_reports(void)
 {
 	static EngineStatement select = {
 		"SELECT w.endpoint, CASE"
@@ -208,40 +186,41 @@ begin_troubles(void)
 		" ORDER BY w.endpoint"};
 	ListCell *cell;
 
-	foreach(cell, find(&select))
+	foreach(cell, read_reports(&select))
 	{
-		Trouble *trouble = lfirst(cell);
+		RefusedReport *report = lfirst(cell);
 
-		if (strcmp(trouble->what, "refused") == 0 &&
-			(trouble->accepted || (trouble->endpoint[0] != '\0' &&
-								   inbox_has(trouble->endpoint, trouble->since))))
+		if (strcmp(report->what, "refused") == 0 &&
+			(report->accepted || (report->endpoint[0] != '\0' &&
+								  inbox_has(report->endpoint, report->since))))
 			continue;
-		note_open(trouble->endpoint, trouble->what);
-		tell(REFUSED, trouble);
+		store_reported(report->endpoint, report->what);
+		raise_report(REFUSED, report);
 	}
 }
 
-/* Rows of endpoints that are gone, when nothing of them is open. */
+/* Delete the rows of dropped endpoints for which no report is open. */
 static void
-forget(void)
+delete_stale_rows(void)
 {
 	static EngineStatement drop = {
 		"DELETE FROM stripe_sync.refusal_watch w WHERE w.told IS NULL AND w.endpoint <> ''"
 		" AND NOT EXISTS (SELECT FROM stripe_sync.endpoint e WHERE e.name = w.endpoint)"};
 
-	SPI_connect();
-	engine_run(&drop, NULL, NULL, SPI_OK_DELETE);
-	SPI_finish();
+	statement_exec(&drop, NO_ARGS);
 }
 
-/* Once a minute, when what was counted is written down, in a transaction of its own. */
+/*
+ * The worker calls it once a minute, after refusals_write() and in a transaction
+ * of its own.  Does nothing while another session holds ADVISORY_REFUSALS.
+ */
 void
 refusals_judge(void)
 {
 	if (!guard_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
 		return;
-	end_troubles();
+	end_reports();
 	if (alert_wanted(REFUSED))
-		begin_troubles();
-	forget();
+		begin_reports();
+	delete_stale_rows();
 }

@@ -1,40 +1,27 @@
 /*
  * refused_write.c
- *		What is counted of refused deliveries is written down: by the worker
- *		once a minute, or, where the library isn't preloaded, by webhook()
- *		itself, once a minute for each endpoint and code.
+ *		Writes the counts of refused deliveries to their tables: in the worker
+ *		once a minute, or, if the library is not preloaded, in webhook() at most
+ *		once a minute for each endpoint and code.
  *
- * One at a time writes, under an advisory lock that nobody waits for: what is
- * counted meanwhile is written with the next.  A row stands for an endpoint and
- * a code, so there are never more than these.
+ * One session writes at a time, under ADVISORY_REFUSALS, which is tried and
+ * never waited for: the counts of a session that does not get it are written
+ * later.  There is one row for each endpoint and code, so the size of the table
+ * does not depend on what is sent.
  *
- * What was taken from memory is given back when an error keeps it from being
- * written.  What the caller's transaction rolls back is lost.
+ * Counts taken from memory are put back if an error prevents writing them.  They
+ * are lost if the caller's transaction is rolled back later, or by a crash.
  */
 #include "refused.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
 #define WRITE_EVERY (60 * USECS_PER_SEC)
 #define LOG_EVERY	USECS_PER_HOUR
-
-/* Columns of stripe_sync.refusal_record, as src/install/12_refusal.sql makes it */
-enum RecordColumn
-{
-	RECORD_ENDPOINT = 1,
-	RECORD_CODE,
-	RECORD_EVENTS,
-	RECORD_FIRST_AT,
-	RECORD_LAST_AT,
-	RECORD_LAST_DETAIL,
-	RECORD_LOGGED_AT
-};
 
 /* ---- rows ---- */
 
@@ -50,24 +37,17 @@ write_count(const char *endpoint, int kind, const RefusalCount *count)
 		" first_at = LEAST(r.first_at, excluded.first_at),"
 		" last_at = GREATEST(r.last_at, excluded.last_at),"
 		" last_detail = excluded.last_detail,"
-		" logged_at = GREATEST(r.logged_at, excluded.logged_at)",
-		7,
-		{TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID,
-		 TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(endpoint),
-					  CStringGetTextDatum(refusal_code(kind)),
-					  Int64GetDatum(count->events),
-					  TimestampTzGetDatum(count->first_at),
-					  TimestampTzGetDatum(count->last_at),
-					  CStringGetTextDatum(count->detail),
-					  TimestampTzGetDatum(count->logged_at)};
-	char nulls[] = "       ";
+		" logged_at = GREATEST(r.logged_at, excluded.logged_at)"};
 
-	nulls[6] = count->logged_at == 0 ? 'n' : ' ';
-	engine_run(&upsert, values, nulls, SPI_OK_INSERT);
+	statement_exec(
+		&upsert,
+		ARGS(arg_text(endpoint), arg_text(refusal_code(kind)),
+			 arg_int8(count->events), arg_time(count->first_at),
+			 arg_time(count->last_at), arg_text(count->detail),
+			 arg_if(count->logged_at != 0, arg_time(count->logged_at))));
 }
 
-static Datum
+static ArrayType *
 likely_array(const RefusalTrace *trace)
 {
 	Datum elements[REFUSAL_LIKELY];
@@ -78,12 +58,18 @@ likely_array(const RefusalTrace *trace)
 		elements[n] = TimestampTzGetDatum(trace->likely[n]);
 		n++;
 	}
-	return PointerGetDatum(construct_array(elements, n, TIMESTAMPTZOID,
-										   sizeof(TimestampTz), FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
+	return construct_array(elements, n, TIMESTAMPTZOID, sizeof(TimestampTz),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 }
 
-/* What alerts go by */
+/* A time in memory, where 0 is never */
+static StatementArg
+arg_time_if_set(TimestampTz at)
+{
+	return arg_if(at != 0, arg_time(at));
+}
+
+/* The times that refused_watch.c decides by; no row if there are none. */
 static void
 write_watch(const RefusalTrace *trace)
 {
@@ -97,43 +83,33 @@ write_watch(const RefusalTrace *trace)
 		" likely_code = COALESCE(excluded.likely_code, w.likely_code),"
 		" live_at = GREATEST(w.live_at, excluded.live_at),"
 		" no_secret_at = GREATEST(w.no_secret_at, excluded.no_secret_at),"
-		" accepted_at = GREATEST(w.accepted_at, excluded.accepted_at)",
-		6,
-		{TEXTOID, TIMESTAMPTZARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		 TIMESTAMPTZOID}};
-	const TimestampTz times[] = {trace->live_at, trace->no_secret_at,
-								 trace->accepted_at};
+		" accepted_at = GREATEST(w.accepted_at, excluded.accepted_at)"};
 	bool likely = trace->likely[0] != 0;
-	Datum values[6] = {
-		CStringGetTextDatum(trace->endpoint), likely_array(trace),
-		likely ? CStringGetTextDatum(refusal_code(trace->likely_kind))
-			   : (Datum) 0};
-	char nulls[] = {' ', ' ', likely ? ' ' : 'n', ' ', ' ', ' ', '\0'};
-	bool any = likely;
 
-	for (int i = 0; i < lengthof(times); i++)
-	{
-		values[3 + i] = TimestampTzGetDatum(times[i]);
-		nulls[3 + i] = times[i] == 0 ? 'n' : ' ';
-		any |= times[i] != 0;
-	}
-	if (any)
-		engine_run(&upsert, values, nulls, SPI_OK_INSERT);
+	if (!likely && trace->live_at == 0 && trace->no_secret_at == 0 &&
+		trace->accepted_at == 0)
+		return;
+	statement_exec(
+		&upsert, ARGS(arg_text(trace->endpoint),
+					  arg_varlena(TIMESTAMPTZARRAYOID, likely_array(trace)),
+					  arg_text(likely ? refusal_code(trace->likely_kind) : NULL),
+					  arg_time_if_set(trace->live_at),
+					  arg_time_if_set(trace->no_secret_at),
+					  arg_time_if_set(trace->accepted_at)));
 }
 
 static void
 write_trace(const RefusalTrace *trace)
 {
-	SPI_connect();
 	for (int kind = 0; kind < REFUSAL_KINDS; kind++)
 		if (trace->counts[kind].events > 0)
 			write_count(trace->endpoint, kind, &trace->counts[kind]);
 	write_watch(trace);
-	SPI_finish();
 }
 
-/* ---- all that is counted ---- */
+/* ---- all counts ---- */
 
+/* Take all counts of this database out of memory. */
 static List *
 take_all(void)
 {
@@ -186,20 +162,20 @@ write_all(void)
 	list_free_deep(taken);
 }
 
-/* Once a minute, in a transaction of its own. */
+/* The worker calls it once a minute, in a transaction of its own. */
 void
 refusals_write(void)
 {
-	/* in a copy it would be in the way of the restore of what was dumped */
+	/* in a database that is being restored, rows would collide with the dump's */
 	if (guard_is_original() && advisory_try_lock(ADVISORY_REFUSALS, 0))
 		write_all();
 }
 
 /* ---- without the preload ---- */
 
-/* When a row of the note's was written last, and logged last; 0: never. */
+/* The last_at and logged_at of the note's endpoint and code; 0: never. */
 static void
-look(const RefusalNote *note, TimestampTz *last_at, TimestampTz *logged_at)
+read_times(const RefusalNote *note, TimestampTz *last_at, TimestampTz *logged_at)
 {
 	Relation relation;
 	Snapshot snapshot;
@@ -207,19 +183,20 @@ look(const RefusalNote *note, TimestampTz *last_at, TimestampTz *logged_at)
 								   note->endpoint, &relation, &snapshot);
 	TupleDesc desc = RelationGetDescr(relation);
 	HeapTuple tuple;
-	bool isnull;
 
 	*last_at = *logged_at = 0;
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Datum value = heap_getattr(tuple, RECORD_CODE, desc, &isnull);
+		Rows row = rows_of_tuple(tuple, desc);
 
-		if (strcmp(TextDatumGetCString(value), refusal_code(note->kind)) != 0)
+		rows_skip(&row); /* endpoint */
+		if (strcmp(rows_text(&row), refusal_code(note->kind)) != 0)
 			continue;
-		*last_at = DatumGetTimestampTz(
-			heap_getattr(tuple, RECORD_LAST_AT, desc, &isnull));
-		value = heap_getattr(tuple, RECORD_LOGGED_AT, desc, &isnull);
-		*logged_at = isnull ? 0 : DatumGetTimestampTz(value);
+		rows_skip(&row); /* events */
+		rows_skip(&row); /* first_at */
+		*last_at = rows_time(&row, 0);
+		rows_skip(&row); /* last_detail */
+		*logged_at = rows_time(&row, 0);
 	}
 	engine_scan_end(scan, relation, snapshot);
 }
@@ -237,9 +214,10 @@ write_body(void *arg)
 }
 
 /*
- * Write what this session has counted, unless somebody has written of the same
- * endpoint and code within a minute, or is at it.  False when the refusal need
- * not be logged: somebody has.
+ * Write what this session has counted, unless a row of this endpoint and code
+ * was written within a minute or another session is writing.  Returns false if
+ * the refusal was logged within the hour or another session may be logging it.
+ * An error while writing is ignored: a refused delivery must be answered.
  */
 bool
 refusal_write_now(const RefusalNote *note)
@@ -251,11 +229,12 @@ refusal_write_now(const RefusalNote *note)
 
 	if (XactReadOnly || RecoveryInProgress() || !guard_is_original())
 		return true;
-	look(note, &last_at, &logged_at);
+	read_times(note, &last_at, &logged_at);
 	if (is_recent(last_at, now, WRITE_EVERY) ||
 		!advisory_try_lock(ADVISORY_REFUSALS, 0))
 		return false;
-	look(note, &last_at, &logged_at); /* who had the lock has written */
+	/* the session that held the lock may have written it meanwhile */
+	read_times(note, &last_at, &logged_at);
 	if (is_recent(last_at, now, WRITE_EVERY))
 		return false;
 	if (is_recent(logged_at, now, LOG_EVERY))

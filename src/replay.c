@@ -1,84 +1,53 @@
 /*
  * replay.c
- *		An event that is stored already is applied again: what failed of it, or
- *		the mirror alone, by hand or when a retry is due.
+ *		Runs steps of a stored event again: replay(), and the retries of
+ *		due_events.c.
+ *
+ * The event's row is locked first and until the transaction's end, so two
+ * sessions never run steps of one event at a time.
  */
 #include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "account.h"
 
-static List *
-read_steps(Datum todo, Jsonb *tries)
+static StoredEvent *
+read_stored_event(Rows *row)
 {
-	Datum *names;
-	int n;
-	List *steps = NIL;
+	StoredEvent *stored = palloc0(sizeof(StoredEvent));
+	ArrayType *todo;
 
-	deconstruct_array(DatumGetArrayTypeP(todo), TEXTOID, -1, false,
-					  TYPALIGN_INT, &names, NULL, &n);
-	for (int i = 0; i < n; i++)
-	{
-		char *name = TextDatumGetCString(names[i]);
-		JsonbValue value;
-		int64 count = 0;
-
-		if (tries != NULL && json_get(&tries->root, name, &value))
-			(void) json_to_int64(&value, &count);
-		steps = lappend(steps, step_make(name, (int) count));
-	}
-	return steps;
+	stored->status = rows_text(row);
+	stored->mirrored = rows_text(row);
+	todo = rows_varlena(row, TEXTARRAYOID);
+	stored->todo = step_list_read(todo, rows_jsonb(row));
+	stored->error = rows_text(row);
+	stored->received_at = rows_time(row, 0);
+	stored->endpoint = rows_text(row);
+	return stored;
 }
 
-static void
-read_stored(StoredEvent *stored, HeapTuple tuple, TupleDesc desc)
-{
-	bool isnull;
-	Datum value;
-
-	stored->status = SPI_getvalue(tuple, desc, 1);
-	stored->mirrored = SPI_getvalue(tuple, desc, 2);
-	value = SPI_getbinval(tuple, desc, 4, &isnull);
-	stored->todo = read_steps(SPI_getbinval(tuple, desc, 3, &(bool){false}),
-							  isnull ? NULL : DatumGetJsonbP(value));
-	stored->error = SPI_getvalue(tuple, desc, 5);
-	stored->received_at = DatumGetTimestampTz(
-		SPI_getbinval(tuple, desc, 6, &isnull));
-	stored->endpoint = SPI_getvalue(tuple, desc, 7);
-}
-
-/* Lock a stored event and read it; NULL when there is none. */
+/*
+ * Lock a stored event until the transaction's end, and read it.  Returns NULL if
+ * there is none.
+ */
 StoredEvent *
 replay_lock(const char *id, const char *account)
 {
 	static EngineStatement lock = {
 		"SELECT status, mirrored, todo, tries, error, received_at, endpoint"
-		" FROM stripe_sync.event"
-		" WHERE id OPERATOR(pg_catalog.=) $1 AND account OPERATOR(pg_catalog.=) $2"
-		" FOR UPDATE",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(account)};
-	MemoryContext context = CurrentMemoryContext;
+		" FROM stripe_sync.event WHERE id = $1 AND account = $2 FOR UPDATE"};
 	StoredEvent *stored = NULL;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&lock, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		stored = palloc0(sizeof(StoredEvent));
-		read_stored(stored, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
+	rows_open(&rows, &lock, ARGS(arg_text(id), arg_text(account)));
+	if (rows_next(&rows))
+		stored = read_stored_event(&rows);
+	rows_close(&rows);
 	if (stored != NULL && !event_load(id, account, &stored->event))
 		elog(ERROR, "event \"%s\" is gone from the inbox", id);
 	return stored;
@@ -96,8 +65,9 @@ has_failed_step(List *steps)
 }
 
 /*
- * Run "steps" of a locked event, whose tries count this one; "rest" stays to
- * be done.  "attempts" are those of the event to count now.
+ * Run "steps" of a locked event and update its row.  The caller has counted this
+ * try in each of them; "rest" is left to do.  "attempts" is added to the event's
+ * count: 0 if the claim has counted it.
  */
 Receipt
 replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
@@ -117,12 +87,13 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 	receipt.status = step_status(&run);
 	if (run.error == NULL &&
 		(has_failed_step(run.todo) || strcmp(receipt.status, "failed") == 0))
-		run.error = former; /* of a step that had no turn */
+		run.error = former; /* of a step that was not run now */
 	step_settle(&run, receipt.status, attempts);
-	trouble_tell(&run);
+	failures_report(&run);
 	return receipt;
 }
 
+/* Append a step with its first try, unless it is in the list. */
 static void
 append_step(List **steps, const char *name)
 {
@@ -135,9 +106,11 @@ append_step(List **steps, const char *name)
 }
 
 /*
- * By hand: what failed is run again, with all its tries before it.  Of an
- * event of which nothing failed it is the mirror, and the handlers if asked; of
- * one that was held for its mode all of it, if that is right by now.
+ * Replay an event as an administrator asks for it.  If steps have failed, all
+ * steps left to do are run, with their tries counted from the beginning.  If
+ * none has, the mirror is run, and with "handlers" all matching handlers.  An
+ * event that is held because of its mode is released and applied if the mode
+ * fits now, else the receipt says why not.
  */
 static Receipt
 replay_by_hand(StoredEvent *stored, bool handlers)
@@ -172,8 +145,8 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 }
 
 /*
- * A held event has come once more: all of it is done, if its mode is right by
- * now.  The detail of a duplicate says why it isn't.
+ * A held event was delivered again: apply it if its mode fits now.  Otherwise
+ * the receipt is "duplicate" and its detail says why it is still held.
  */
 Receipt
 replay_held(const char *id, const char *account)
@@ -188,9 +161,9 @@ replay_held(const char *id, const char *account)
 	return replay_by_hand(stored, false);
 }
 
-/* An event's account, when the id alone was given. */
+/* The account of an event given by its id.  Raises SY005 if there is none. */
 static char *
-account_of(const char *id)
+find_account(const char *id)
 {
 	Event event;
 
@@ -211,7 +184,7 @@ ENGINE_FUNCTION(stripe_sync_replay)
 	argument_required(fcinfo, 0, "an event's id");
 	id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	scope = role_enter_engine();
-	stored = replay_lock(id, account_of(id));
+	stored = replay_lock(id, find_account(id));
 	if (stored == NULL)
 		event_missing(id);
 	receipt = replay_by_hand(stored, handlers);
@@ -219,73 +192,81 @@ ENGINE_FUNCTION(stripe_sync_replay)
 	PG_RETURN_DATUM(inbox_receipt_datum(fcinfo, &receipt));
 }
 
-/* Ids and accounts of the events to replay, oldest first. */
+typedef struct EventKey
+{
+	char *id;
+	char *account;
+} EventKey;
+
+/* Keys of the events to replay, oldest first.  No row is locked. */
 static List *
 select_events(FunctionCallInfo fcinfo)
 {
 	static EngineStatement select = {
 		"SELECT id, account FROM stripe_sync.event"
-		" WHERE received_at OPERATOR(pg_catalog.>=) $1"
-		"   AND received_at OPERATOR(pg_catalog.<=) $2"
+		" WHERE received_at >= $1 AND received_at <= $2"
 		"   AND ($3 IS NULL OR EXISTS (SELECT FROM pg_catalog.unnest($3) t (pattern)"
 		"        WHERE stripe_sync.event_type_fits(type, t.pattern)))"
-		"   AND ($4 IS NULL OR status OPERATOR(pg_catalog.=) ANY ($4))"
-		" ORDER BY created, id",
-		4,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}};
-	Datum values[4];
-	char nulls[] = "    ";
-	MemoryContext context = CurrentMemoryContext;
+		"   AND ($4 IS NULL OR status = ANY ($4))"
+		" ORDER BY created, id"};
 	List *events = NIL;
+	Rows rows;
 
-	for (int i = 0; i < 4; i++)
+	rows_open(&rows, &select,
+			  ARGS(arg_of_call(fcinfo, 0, TIMESTAMPTZOID),
+				   arg_of_call(fcinfo, 1, TIMESTAMPTZOID),
+				   arg_of_call(fcinfo, 2, TEXTARRAYOID),
+				   arg_of_call(fcinfo, 3, TEXTARRAYOID)));
+	while (rows_next(&rows))
 	{
-		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
-	}
-	SPI_connect();
-	engine_run(&select, values, nulls, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
+		EventKey *key = palloc(sizeof(EventKey));
 
-		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i],
-											  SPI_tuptable->tupdesc, 1));
-		events = lappend(events, SPI_getvalue(SPI_tuptable->vals[i],
-											  SPI_tuptable->tupdesc, 2));
-		MemoryContextSwitchTo(old);
+		key->id = rows_text(&rows);
+		key->account = rows_text(&rows);
+		events = lappend(events, key);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	return events;
 }
 
-/* replay(since, until, types, statuses): by the time of arrival */
+static void
+put_receipt(ReturnSetInfo *result, const Receipt *receipt)
+{
+	bool has_detail = receipt->detail != NULL;
+	Datum values[] = {CStringGetTextDatum(receipt->event_id),
+					  CStringGetTextDatum(receipt->status),
+					  has_detail ? CStringGetTextDatum(receipt->detail)
+								 : (Datum) 0};
+	bool nulls[] = {false, false, !has_detail};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * replay(since, until, types, statuses), by received_at.  All in the caller's
+ * transaction, with a lock on each event's row until its end; events deleted
+ * meanwhile are skipped.
+ */
 ENGINE_FUNCTION(stripe_sync_replay_many)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	RoleScope scope;
 	List *events;
+	ListCell *cell;
 
 	scope = role_enter_engine();
 	InitMaterializedSRF(fcinfo, 0);
 	events = select_events(fcinfo);
-	for (int i = 0; i < list_length(events); i += 2)
+	foreach(cell, events)
 	{
-		StoredEvent *stored = replay_lock(list_nth(events, i),
-										  list_nth(events, i + 1));
+		EventKey *key = lfirst(cell);
+		StoredEvent *stored = replay_lock(key->id, key->account);
 		Receipt receipt;
-		Datum values[3];
-		bool nulls[3] = {false, false, false};
 
 		CHECK_FOR_INTERRUPTS();
 		if (stored == NULL)
 			continue;
 		receipt = replay_by_hand(stored, false);
-		values[0] = CStringGetTextDatum(receipt.event_id);
-		values[1] = CStringGetTextDatum(receipt.status);
-		nulls[2] = receipt.detail == NULL;
-		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(receipt.detail);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		put_receipt((ReturnSetInfo *) fcinfo->resultinfo, &receipt);
 	}
 	role_leave(&scope);
 	PG_RETURN_NULL();

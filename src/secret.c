@@ -2,9 +2,10 @@
  * secret.c
  *		Secrets: read for one use, and wiped after it.
  *
- * They stand in stripe_sync.endpoint_secret, .destination_secret and .api_key,
- * which nobody is granted and pg_dump doesn't dump, or in a file that is named
- * there and read anew each time.  Nothing here writes one into a message.
+ * They are stored in stripe_sync.endpoint_secret, .destination_secret and
+ * .api_key, on which no role has privileges and which pg_dump does not dump, or
+ * in a file named there, which is read at every use.  No secret is written into
+ * a message, and none is cached.
  */
 #include "stripe_sync.h"
 
@@ -34,10 +35,11 @@ hide_statement(void *arg)
 }
 
 /*
- * Until secret_unhide(), or an error, the log shows neither the statement nor the
- * parameters that were bound to it, which are in the context: there is a secret
- * among the arguments.  That holds for a time-out, a deadlock or a cancel too,
- * which come from elsewhere and know nothing of it.
+ * Until secret_unhide(), or an error, the server's log shows neither the
+ * statement nor the parameters bound to it, which are in the context: one of
+ * the arguments is a secret.  An error context callback does it, so it applies
+ * to errors raised by the server too (time-out, deadlock, cancellation).
+ * "hider" must live until secret_unhide().
  */
 void
 secret_hide(ErrorContextCallback *hider)
@@ -48,19 +50,21 @@ secret_hide(ErrorContextCallback *hider)
 	error_context_stack = hider;
 }
 
+/* Ends what secret_hide() began.  An error ends it by itself. */
 void
 secret_unhide(const ErrorContextCallback *hider)
 {
 	error_context_stack = hider->previous;
 }
 
-/* Nothing of a secret outlives its use. */
+/* Overwrites a buffer.  Every caller of secret_read() does so after use. */
 void
 secret_wipe(SecretBuffer *buffer)
 {
 	OPENSSL_cleanse(buffer->bytes, sizeof(buffer->bytes));
 }
 
+/* Overwrites the secrets of a set, which is empty then. */
 void
 secrets_wipe(SecretSet *set)
 {
@@ -70,19 +74,19 @@ secrets_wipe(SecretSet *set)
 	set->count = 0;
 }
 
-/* Take a secret over from the buffer, which is wiped. */
+/* Add the secret in "buffer", unless "length" is 0.  Wipes the buffer. */
 static void
 secrets_add(SecretSet *set, SecretBuffer *buffer, int length)
 {
 	char *copy;
 
-	if (length > 0 && set->count == set->room)
+	if (length > 0 && set->count == set->capacity)
 	{
-		set->room = set->room == 0 ? 4 : 2 * set->room;
+		set->capacity = set->capacity == 0 ? 4 : 2 * set->capacity;
 		set->secrets = set->secrets == NULL
-						   ? palloc(set->room * sizeof(SignatureSecret))
+						   ? palloc(set->capacity * sizeof(SignatureSecret))
 						   : repalloc(set->secrets,
-									  set->room * sizeof(SignatureSecret));
+									  set->capacity * sizeof(SignatureSecret));
 	}
 	if (length > 0)
 	{
@@ -93,11 +97,14 @@ secrets_add(SecretSet *set, SecretBuffer *buffer, int length)
 	secret_wipe(buffer);
 }
 
-/* The file's bytes, without copies on the way; -1 when it can't be read. */
+/*
+ * Read a file with read(2), so that no stdio buffer keeps a copy.  Returns the
+ * number of bytes, or -1 with *trouble.
+ */
 static int
 read_secret_file(const char *path, char *buffer, int size, char **trouble)
 {
-	/* not to wait for a writer, should it be a pipe */
+	/* O_NONBLOCK: opening a pipe must not wait for its writer */
 	int fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	struct stat status;
 	int length = -1;
@@ -115,7 +122,7 @@ read_secret_file(const char *path, char *buffer, int size, char **trouble)
 	return length;
 }
 
-/* A secret in a file, without the line's end that editors leave behind it. */
+/* The secret in a file, without the newline at its end. */
 static int
 read_file(const char *path, SecretBuffer *buffer, char **trouble)
 {
@@ -141,7 +148,7 @@ names_file(const text *secret)
 		   memcmp(VARDATA_ANY(secret), FILE_PREFIX, strlen(FILE_PREFIX)) == 0;
 }
 
-/* A secret itself, whatever it looks like. */
+/* The secret itself, even if it begins with "file:". */
 static int
 read_plain(const text *secret, SecretBuffer *buffer, char **trouble)
 {
@@ -158,8 +165,9 @@ read_plain(const text *secret, SecretBuffer *buffer, char **trouble)
 }
 
 /*
- * What stands in a row of ours, or in the file that is named there: its length,
- * or 0 with *trouble.  The caller wipes the buffer.
+ * Read a stored secret, from the row or from the file that the row names.
+ * Returns its length in bytes, or 0 with *trouble, a sentence for an error's
+ * detail.  Raises no error.  The caller wipes the buffer.
  */
 int
 secret_read(const text *stored, SecretBuffer *buffer, char **trouble)
@@ -171,8 +179,8 @@ secret_read(const text *stored, SecretBuffer *buffer, char **trouble)
 }
 
 /*
- * The same as a string for a URL or an HTTP header, in the caller's buffer,
- * which the caller wipes; false with *trouble, a sentence.
+ * Read a stored secret as a string for a URL or an HTTP header.  Returns false
+ * with *trouble, a sentence.  The caller wipes the buffer.
  */
 bool
 secret_read_word(const text *stored, char *buffer, size_t size, char **trouble)
@@ -184,7 +192,7 @@ secret_read_word(const text *stored, char *buffer, size_t size, char **trouble)
 	if (length >= (int) size)
 		*trouble = psprintf("It is longer than %zu bytes.", size - 1);
 	else if (length > 0 && !secret_is_word(secret.bytes, length))
-		*trouble = "It has a space, or what isn't ASCII, in it.";
+		*trouble = "It contains a space or a character that is not ASCII.";
 	else if (length > 0)
 	{
 		memcpy(buffer, secret.bytes, length);
@@ -195,7 +203,7 @@ secret_read_word(const text *stored, char *buffer, size_t size, char **trouble)
 	return usable;
 }
 
-/* Are they the same?  In a time that doesn't tell how far they are. */
+/* Are they equal?  Compared in constant time. */
 bool
 secret_same(const text *a, const text *b)
 {
@@ -220,7 +228,12 @@ secrets_add_row(SecretSet *set, HeapTuple tuple, TupleDesc desc)
 				secret_read(DatumGetTextPP(value), &buffer, &set->trouble));
 }
 
-/* The secrets of an endpoint that are good now. */
+/*
+ * Load an endpoint's secrets that have not lapsed; the caller calls
+ * secrets_wipe().  Returns false with the refusal (SY007) if none can be used.
+ * Reads with the newest snapshot, so that a rotated secret is valid from its
+ * commit.
+ */
 bool
 secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 {
@@ -242,13 +255,17 @@ secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 		psprintf("endpoint \"%s\" has no secret that can be used", endpoint),
 		set->trouble,
 		set->trouble != NULL
-			? "Mend the file: the server's user must be able to read it. It is read anew each time."
+			? "It must be a regular file that the server's operating system user can read. It is read at every use."
 			: psprintf(
-				  "Give it one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
+				  "Add one: SELECT stripe_sync.add_endpoint(%s, 'whsec_...').",
 				  quote_literal_cstr(endpoint)));
 }
 
-/* A secret that was given with the call. */
+/*
+ * A set with the one secret that was passed as an argument.  It is never read
+ * from a file: anybody may call verify_signature().  Returns false with the
+ * refusal (SY007) if it is NULL, empty or too long.
+ */
 bool
 secrets_take(SecretSet *set, text *secret, Refusal *refusal)
 {
@@ -263,7 +280,7 @@ secrets_take(SecretSet *set, text *secret, Refusal *refusal)
 				  "no secret that can be used was given", set->trouble, NULL);
 }
 
-/* Bytes that a URL or an HTTP header can hold as they are? */
+/* Does it consist of printable ASCII, as needed in a URL or an HTTP header? */
 bool
 secret_is_word(const char *bytes, int length)
 {
@@ -274,8 +291,8 @@ secret_is_word(const char *bytes, int length)
 }
 
 /*
- * Is it the name of a secret's file?  Refuse names that could never be used,
- * and any by who may not read the server's files.
+ * Does the argument name a file?  Raises 22023 for a relative path, and 42501
+ * if the current user has not the privileges of pg_read_server_files.
  */
 bool
 secret_check_file(const text *secret)
@@ -297,7 +314,10 @@ secret_check_file(const text *secret)
 	return true;
 }
 
-/* An endpoint's secret as it was given to us: refuse what could never be used. */
+/*
+ * Check an endpoint's secret given as an argument.  Raises 22023 for one that
+ * could never be used.
+ */
 void
 secret_check(const text *secret)
 {
@@ -309,7 +329,7 @@ secret_check(const text *secret)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 			 errmsg("a secret must have 1 to %d bytes", MAX_SECRET),
 			 errhint(
-				 "Copy the endpoint's \"whsec_...\" from Stripe, or give file:/absolute/path.")));
+				 "Copy the endpoint's \"whsec_...\" from Stripe, or use file:/absolute/path.")));
 	if (!secret_check_file(secret))
 		signing_secret_check(secret);
 }

@@ -1,6 +1,6 @@
 /*
  * secret.h
- *		Secrets in the clear, for the length of one use.
+ *		Secrets in memory, for the duration of one use.
  */
 #ifndef STRIPE_SYNC_SECRET_H
 #define STRIPE_SYNC_SECRET_H
@@ -14,12 +14,12 @@
 typedef struct SecretSet
 {
 	int count;
-	int room;
-	SignatureSecret *secrets; /* their bytes are ours to wipe */
-	char *trouble;			  /* why one of them can't be used */
+	int capacity;
+	SignatureSecret *secrets; /* overwritten by secrets_wipe() */
+	char *trouble;			  /* why one of them can't be used, or NULL */
 } SecretSet;
 
-/* Room for one, and for the line's end that a file may have. */
+/* One secret, and the newline that a file may have after it */
 typedef struct SecretBuffer
 {
 	char bytes[MAX_SECRET + 2];
@@ -45,7 +45,7 @@ extern bool secret_is_word(const char *bytes, int length);
 extern bool secret_check_file(const text *secret);
 extern void secret_check(const text *secret);
 
-/* ---- in secret_kind.c: is it the kind of secret that is wanted? ---- */
+/* ---- in secret_kind.c: is it of the expected kind? ---- */
 extern void signing_secret_check(const text *secret);
 extern void signing_secret_remark(const text *secret);
 extern void slack_token_check(const text *token);
@@ -56,7 +56,7 @@ extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal)
 extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
 extern void secrets_wipe(SecretSet *set);
 
-/* ---- in secret_row.c: rows that no statement and no decoding shows ---- */
+/* ---- in secret_row.c: rows written without SQL, hidden from decoding ---- */
 extern void secret_insert(const char *table, int count, const Datum *values,
 						  const bool *nulls);
 extern void secret_delete(const char *table, text *name);
@@ -71,14 +71,14 @@ extern void endpoint_secret_drop(text *name);
 extern bool api_key_move(const char *old, const char *new);
 
 /*
- * Begins a function that is called from SQL and given a secret: as
- * ENGINE_FUNCTION(), but first of all the log is kept from showing the statement
- * and its parameters, whatever is said until the function returns.
+ * Begins a SQL function that takes a secret.  As ENGINE_FUNCTION(), but until
+ * the function returns no message shows the statement or its parameters in the
+ * server's log.
  */
 #define SECRET_FUNCTION(name)                                                  \
 	SECRET_FUNCTION_AFTER(name, level_check(CATALOG_LEVEL))
 
-/* And that uses no table of the extension's: it is called at any level. */
+/* The same, for one that uses no table of the extension: at any level */
 #define SECRET_FUNCTION_ANY_LEVEL(name) SECRET_FUNCTION_AFTER(name, (void) 0)
 
 #define SECRET_FUNCTION_AFTER(name, check)                                     \

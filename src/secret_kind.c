@@ -1,9 +1,9 @@
 /*
  * secret_kind.c
- *		Is it the kind of secret that is wanted?  Signing secrets and tokens have
- *		beginnings that tell them from each other.
+ *		Checks that a secret is of the expected kind, by its prefix.
  *
- * Nothing here shows what was given.
+ * Catches pasting mistakes when an endpoint or destination is set up.  No
+ * message shows any part of the secret.
  */
 #include "stripe_sync.h"
 
@@ -42,16 +42,16 @@ has_white_space(const text *value)
 	return false;
 }
 
-/* What a signing secret cannot be, or have, and this does; NULL: nothing. */
+/* Why it can't be a signing secret, to follow "cannot"; NULL if it can be. */
 static const char *
 other_than_signing(const text *secret)
 {
 	static const char *const others[][2] = {
-		{"sk_", "be a secret key of Stripe's API"},
-		{"rk_", "be a restricted key of Stripe's API"},
-		{"pk_", "be a publishable key of Stripe's API"},
+		{"sk_", "be a secret key for Stripe's API"},
+		{"rk_", "be a restricted key for Stripe's API"},
+		{"pk_", "be a publishable key for Stripe's API"},
 		{"we_", "be the id of a webhook endpoint"},
-		{"xox", "be a token of Slack's"},
+		{"xox", "be a Slack token"},
 		{"https:", "be a URL"},
 		{"http:", "be a URL"},
 	};
@@ -60,15 +60,15 @@ other_than_signing(const text *secret)
 		if (begins_with(secret, others[i][0]))
 			return others[i][1];
 	if (has_white_space(secret))
-		return "have white space or a line's end in it";
+		return "contain white space or a newline";
 	if (begins_with(secret, SIGNING) &&
 		(VARSIZE_ANY_EXHDR(secret) == strlen(SIGNING) || holds(secret, "...") ||
 		 holds(secret, "\xe2\x80\xa6")))
-		return "be cut short";
+		return "be abbreviated";
 	return NULL;
 }
 
-/* An endpoint's secret that can't be one. */
+/* Raises 22023 for what can't be an endpoint's secret. */
 void
 signing_secret_check(const text *secret)
 {
@@ -80,10 +80,13 @@ signing_secret_check(const text *secret)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 			 errmsg("a signing secret cannot %s", other),
 			 errhint(
-				 "Copy the \"Signing secret\" (whsec_ and what follows) from the webhook endpoint's page in Stripe's dashboard, or from the output of stripe listen; or give file:/absolute/path.")));
+				 "Copy the \"Signing secret\" (whsec_ and what follows) from the webhook endpoint's page in Stripe's dashboard, or from the output of stripe listen; or use file:/absolute/path.")));
 }
 
-/* One that is new here, and unlike Stripe's: gateways sign with their own. */
+/*
+ * A NOTICE for a new secret without Stripe's prefix.  It is no error: a gateway
+ * in front of the database may sign with a secret of its own.
+ */
 void
 signing_secret_remark(const text *secret)
 {
@@ -92,12 +95,13 @@ signing_secret_remark(const text *secret)
 				(errhidestmt(true),
 				 errmsg("the signing secret does not begin with \"" SIGNING
 						"\", as Stripe's do"),
-				 errhint("That is right only where something else than Stripe "
+				 errhint("This is correct only if something other than Stripe "
 						 "signs the deliveries.")));
 }
 
 /* ---- Slack's tokens ---- */
 
+/* Raises 22023 for a URL. */
 void
 slack_token_check(const text *token)
 {
@@ -105,11 +109,12 @@ slack_token_check(const text *token)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
-			 errmsg("the token of a bot cannot be a URL"),
+			 errmsg("a bot token cannot be a URL"),
 			 errhint(
 				 "The URL of an incoming webhook is for stripe_sync.add_slack_webhook(destination, url).")));
 }
 
+/* A NOTICE for a token without the prefix of bot tokens. */
 void
 slack_token_remark(const text *token)
 {
@@ -118,15 +123,17 @@ slack_token_remark(const text *token)
 		ereport(
 			NOTICE,
 			(errhidestmt(true),
-			 errmsg(
-				 "the token does not begin with \"xoxb-\", as a bot's tokens do"),
+			 errmsg("the token does not begin with \"xoxb-\", as bot tokens do"),
 			 errhint("Copy the \"Bot User OAuth Token\" from the Slack app's "
 					 "page \"OAuth & Permissions\".")));
 }
 
 /* ---- files ---- */
 
-/* Its file may come later: that is no error.  The caller may name it. */
+/*
+ * A WARNING if the secret's file can't be read yet: it may be created later.
+ * The caller has checked the right to name it, with secret_check_file().
+ */
 void
 secret_warn_file(const text *secret)
 {
@@ -141,8 +148,8 @@ secret_warn_file(const text *secret)
 	if (length <= 0)
 		ereport(
 			WARNING,
-			(errhidestmt(true), errmsg("the secret's file can't be used yet"),
+			(errhidestmt(true), errmsg("could not use the secret's file yet"),
 			 errdetail_internal("%s", trouble ? trouble : ""),
 			 errhint(
-				 "The server's user must be able to read it. It is read anew each time it is used.")));
+				 "The server's operating system user must be able to read it. It is read at every use.")));
 }

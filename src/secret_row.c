@@ -1,13 +1,15 @@
 /*
  * secret_row.c
- *		Rows of the tables of secrets, written straight.
+ *		Rows of the tables of secrets, written without SQL.
  *
- * No statement has a secret among its parameters, so what logs statements or
- * their plans, as auto_explain and pgaudit do, shows none.  Rows are deleted and
- * inserted, never updated: an insert can be kept from logical decoding, an update
- * can't.  What is decoded of a deletion is the key, which holds no secret.
+ * No statement has a secret among its parameters, so modules that log
+ * statements or plans (auto_explain, pgaudit) show none.  Rows are deleted and
+ * inserted, never updated: logical decoding can be told to skip an insert
+ * (TABLE_INSERT_NO_LOGICAL), but not an update.  Of a deleted row it shows the
+ * key, which holds no secret.
  *
- * Triggers and checks that somebody puts on these tables are not run.
+ * Triggers and check constraints that a superuser adds to these tables are not
+ * run.
  */
 #include "stripe_sync.h"
 
@@ -21,12 +23,16 @@
 
 #include "secret.h"
 
+/*
+ * Raises 25006 in a read-only transaction, as the executor would, and 55000 if
+ * logical decoding would show whole deleted rows.
+ */
 static Relation
-open_table(const char *table)
+open_table(const char *table, const char *command)
 {
 	Relation relation;
 
-	PreventCommandIfReadOnly("stripe_sync's writing"); /* as the executor would */
+	PreventCommandIfReadOnly(command);
 	relation = table_open(engine_relation(table), RowExclusiveLock);
 	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
 		ereport(
@@ -34,13 +40,13 @@ open_table(const char *table)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("%s.%s has REPLICA IDENTITY FULL", ENGINE_SCHEMA, table),
 			 errdetail(
-				 "Its secrets would go to everybody who replicates the database."),
+				 "Logical decoding would show its secrets to every subscriber."),
 			 errhint("Run ALTER TABLE %s.%s REPLICA IDENTITY DEFAULT.",
 					 ENGINE_SCHEMA, table)));
 	return relation;
 }
 
-/* Columns that a later version has added are NULL. */
+/* Columns that a later version of the catalog has added are NULL. */
 static void
 fill_slot(TupleTableSlot *slot, int count, const Datum *values,
 		  const bool *nulls)
@@ -57,14 +63,15 @@ fill_slot(TupleTableSlot *slot, int count, const Datum *values,
 }
 
 /*
- * Insert a row such that logical decoding skips it.  A key that is there raises,
- * as by SQL, so the caller holds the lock that all who write its name take.
+ * Insert a row that logical decoding skips.  A duplicate key raises 23505, as in
+ * SQL, so the caller holds a lock on the name (the endpoint's or destination's
+ * row, ADVISORY_ENDPOINT or ADVISORY_API_KEY).
  */
 void
 secret_insert(const char *table, int count, const Datum *values,
 			  const bool *nulls)
 {
-	Relation relation = open_table(table);
+	Relation relation = open_table(table, "INSERT");
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *info = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = table_slot_create(relation, &estate->es_tupleTable);
@@ -83,11 +90,11 @@ secret_insert(const char *table, int count, const Datum *values,
 	CommandCounterIncrement();
 }
 
-/* Delete all rows of a name, the first column of the key. */
+/* Delete all rows whose first key column is "name".  Same lock as above. */
 void
 secret_delete(const char *table, text *name)
 {
-	Relation relation = open_table(table);
+	Relation relation = open_table(table, "DELETE");
 	Relation scanned;
 	Snapshot snapshot;
 	SysScanDesc scan = engine_scan(table, psprintf("%s_pkey", table), 1,

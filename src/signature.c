@@ -6,18 +6,19 @@
  * Stripe-Signature is a list of scheme=value, separated by commas; "t" is the
  * time of signing in Unix seconds, each "v1" is HMAC-SHA256 in hex, keyed with
  * the whole "whsec_..." string, over t's digits, a full stop and the body's
- * bytes as they came.  Several v1 come while a secret is being rolled.  Where
- * Stripe's own libraries differ from each other this is the stricter reading.
+ * bytes as they were sent.  There are several v1 while a secret is being
+ * rolled.  Where Stripe's own libraries differ, the stricter one is followed.
  *
  * Invariants:
  *
- * - The header is read before anything is computed, the signature is judged
- *	 before the age: an attacker learns nothing about the clock.
+ * - The header is parsed before anything is computed, and the signature is
+ *	 checked before the age: a forged request reveals nothing about the clock.
  * - Every candidate is compared with every secret's digest, in constant time
- *	 and without an early exit: time tells neither which one fits nor how far.
- * - What is compared is 32 bytes, never text: hex in either case, exactly 64
- *	 digits.  A v1 of any other form is one that doesn't fit.
- * - An empty payload and an empty secret fit nothing.
+ *	 and without an early exit: the time taken reveals neither which one
+ *	 matches nor how much of it.
+ * - 32 bytes are compared, never text: hex in either case, exactly 64 digits.
+ *	 A v1 of any other form does not match.
+ * - An empty payload and an empty secret match nothing.
  * - Work and memory are bounded by SIGNATURE_HEADER_MAX and
  *	 SIGNATURE_CANDIDATES_MAX, whatever a client sends.
  * - Keys and digests don't outlive the call, neither here nor in OpenSSL,
@@ -50,7 +51,10 @@ typedef struct ByteSpan
 	size_t length;
 } ByteSpan;
 
-/* What a header says.  The digits of "t" are the header's own bytes. */
+/*
+ * A parsed header.  The digits of "t" point into the header: they are signed as
+ * they were sent.
+ */
 typedef struct ParsedHeader
 {
 	ByteSpan time_digits; /* bytes NULL: no t yet */
@@ -78,6 +82,7 @@ static bool payload_digest(unsigned char digest[HMAC_LENGTH],
 						   const SignatureSecret *secret, ByteSpan time_digits,
 						   ByteSpan payload);
 
+/* See signature.h. */
 SignatureVerdict
 signature_verify(const void *payload, size_t payload_length, const char *header,
 				 size_t header_length, const SignatureSecret *secrets,
@@ -98,6 +103,7 @@ signature_verify(const void *payload, size_t payload_length, const char *header,
 	return verdict;
 }
 
+/* See signature.h. */
 bool
 signature_sign(const void *payload, size_t payload_length,
 			   const SignatureSecret *secret, int64_t at,
@@ -120,9 +126,7 @@ signature_sign(const void *payload, size_t payload_length,
 	return done;
 }
 
-/*
- * Read a whole header.  False when it has no single plain t, or no v1=.
- */
+/* Parse a whole header.  Returns false unless it has exactly one plain t, and a v1=. */
 static bool
 header_read(ParsedHeader *parsed, ByteSpan header)
 {
@@ -149,8 +153,9 @@ header_read(ParsedHeader *parsed, ByteSpan header)
 }
 
 /*
- * Read one scheme=value.  A bare "t" is a time that can't be read; a bare "v1"
- * is no v1; other schemes (v0: the fake one on test events) say nothing.
+ * Parse one scheme=value.  A "t" without "=" makes the header invalid; a "v1"
+ * without "=" is ignored, and so are other schemes (v0 is a fake signature on
+ * test events).
  */
 static bool
 element_read(ParsedHeader *parsed, ByteSpan element)
@@ -168,8 +173,8 @@ element_read(ParsedHeader *parsed, ByteSpan element)
 }
 
 /*
- * The one time: (0|[1-9][0-9]{0,11}).  Two would let a reader that takes the
- * first and one that takes the last disagree on what was signed.
+ * The only time: (0|[1-9][0-9]{0,11}).  With two, a parser that takes the first
+ * and one that takes the last would disagree on what was signed.
  */
 static bool
 time_read(ParsedHeader *parsed, ByteSpan digits)
@@ -191,6 +196,7 @@ time_read(ParsedHeader *parsed, ByteSpan digits)
 	return true;
 }
 
+/* Malformed candidates, and those after SIGNATURE_CANDIDATES_MAX, are dropped. */
 static void
 candidate_read(ParsedHeader *parsed, ByteSpan hex)
 {
@@ -245,8 +251,8 @@ hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH])
 }
 
 /*
- * Does any candidate fit any secret?  All are tried, also once one has fitted;
- * of two secrets that fit (one given twice) *which is the first.
+ * Does any candidate match any secret?  All pairs are compared, also after a
+ * match.  If two secrets match (the same one twice), *which is the first.
  */
 static SignatureVerdict
 candidates_judge(const ParsedHeader *parsed, ByteSpan payload,
@@ -288,8 +294,8 @@ candidates_hold(const ParsedHeader *parsed,
 }
 
 /*
- * A time in the future is never too old, as in Stripe's own libraries.  Where
- * now - signed_at would overflow, now is far below zero: the same.
+ * A time in the future is never too old, as in Stripe's own libraries.  If
+ * now - signed_at overflows, "now" is far below zero: also in the future.
  */
 static bool
 too_old(int64_t signed_at, int64_t now, int64_t tolerance)

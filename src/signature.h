@@ -34,9 +34,9 @@ typedef struct SignatureSecret
 #define SIGNATURE_NO_TOLERANCE (-1)
 
 /*
- * Judge a Stripe-Signature header.  "now" is in seconds since the Unix epoch,
- * "tolerance" in seconds (SIGNATURE_NO_TOLERANCE: the age is not judged).
- * When not NULL, *which becomes the index of the secret that fits.
+ * Verify a Stripe-Signature header.  "now" is in seconds since the Unix epoch,
+ * "tolerance" in seconds (SIGNATURE_NO_TOLERANCE: the age is not checked).
+ * Unless "which" is NULL, *which is set to the index of the secret that fits.
  */
 extern SignatureVerdict
 signature_verify(const void *payload, size_t payload_length, const char *header,
@@ -44,8 +44,8 @@ signature_verify(const void *payload, size_t payload_length, const char *header,
 				 int nsecrets, int64_t now, int64_t tolerance, int *which);
 
 /*
- * Write the header "t=<at>,v1=<hex>" into "header".  False when "at" is
- * negative or over 12 digits, the secret is empty, or OpenSSL refuses.
+ * Write "t=<at>,v1=<hex>" into "header".  Returns false if "at" is negative or
+ * over 12 digits, the secret is empty, or OpenSSL fails.
  */
 extern bool signature_sign(const void *payload, size_t payload_length,
 						   const SignatureSecret *secret, int64_t at,

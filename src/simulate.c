@@ -1,11 +1,13 @@
 /*
  * simulate.c
- *		Builds an event, signs it with the endpoint's secret and receives it: for
- *		trying out what a delivery does.
+ *		simulate(): builds an event, signs it with the endpoint's secret and
+ *		receives it like a delivery, in the caller's transaction.
  *
- * What is not told of the object is taken from what is stored of it, or from a
- * fixture (fixture.c).  previous_attributes are the difference to what is
- * stored; with them the events of one second have one order.
+ * Fields of the object that the caller leaves out are taken from the stored
+ * object, or from a fixture (fixture.c).  previous_attributes are the difference
+ * from the stored object; with them, events of one second have one order.  If
+ * that order is not certain the event is made anew in the next second; no row
+ * is locked while it waits.
  */
 #include "simulate.h"
 
@@ -17,15 +19,16 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#define MAX_WAIT (2 * USECS_PER_SEC) /* for the clock to pass what is stored */
+/* The longest wait for the clock to pass the time of what is stored */
+#define MAX_WAIT (2 * USECS_PER_SEC)
 
-/* An event while it is made. */
+/* An event that is being built */
 typedef struct Draft
 {
 	const Simulation *simulation;
 	const CatalogType *type;  /* NULL: not in the catalog */
-	char *object_id;		  /* of the object's key; NULL: none */
-	Predecessor *predecessor; /* or NULL: of no object that is mirrored */
+	char *object_id;		  /* the object's key, or NULL */
+	Predecessor *predecessor; /* NULL: the object is not mirrored */
 	char *id;
 	int64 created;
 	Jsonb *object;
@@ -33,6 +36,7 @@ typedef struct Draft
 	char *payload;
 } Draft;
 
+/* Seconds of Unix time, by the clock of now() */
 static int64
 now_seconds(void)
 {
@@ -58,6 +62,7 @@ type_carried_by(const char *event_type)
 	return found;
 }
 
+/* By the object's field "object", else by the event's type; may be NULL. */
 static const CatalogType *
 find_type(const Simulation *simulation)
 {
@@ -70,9 +75,9 @@ find_type(const Simulation *simulation)
 			   : catalog_find(said.val.string.val, said.val.string.len);
 }
 
-/* The value of the object's key, made up where it is an id that isn't told. */
+/* The value of the object's key; an id that is not given is generated. */
 static char *
-find_id(const CatalogType *type, JsonbContainer *object)
+find_object_id(const CatalogType *type, JsonbContainer *object)
 {
 	JsonbValue ignored;
 
@@ -84,14 +89,14 @@ find_id(const CatalogType *type, JsonbContainer *object)
 					fixture_random());
 }
 
-/* Under which account an event of such an account is stored. */
+/* The account that the event will be stored with. */
 const char *
 simulate_account(const Endpoint *endpoint, const char *account)
 {
 	return account_join(endpoint->account, account);
 }
 
-/* What is told, laid over what is stored, or over a fixture. */
+/* The given fields, over the stored object or over a fixture. */
 static Jsonb *
 complete_object(const Draft *draft)
 {
@@ -113,6 +118,7 @@ complete_object(const Draft *draft)
 
 /* ---- the event ---- */
 
+/* previous_attributes: as given, or the difference from the stored object. */
 static Jsonb *
 find_previous(const Draft *draft)
 {
@@ -132,7 +138,7 @@ find_previous(const Draft *draft)
 	return json_previous(draft->predecessor->before, &draft->object->root);
 }
 
-/* Later ones are greater: that is what decides when nothing else does. */
+/* Ids grow with time: the greatest id decides where nothing else does. */
 static char *
 next_event_id(void)
 {
@@ -150,6 +156,7 @@ append_member(StringInfo out, const char *name, Jsonb *value)
 	(void) JsonbToCString(out, &value->root, VARSIZE(value));
 }
 
+/* The event as Stripe serializes one, in the catalog's API version. */
 static char *
 build_payload(const Draft *draft)
 {
@@ -186,8 +193,9 @@ build_payload(const Draft *draft)
 /* ---- the time ---- */
 
 /*
- * The first that is told of an object, unless that it was created, is a second
- * old: so whatever follows at once comes upon a state that is known.
+ * The event's time, in seconds of Unix time.  The first event of an object,
+ * unless it is a *.created, is a second old, so that the next one can follow at
+ * once with a time of its own.
  */
 static int64
 choose_time(const Draft *draft)
@@ -201,7 +209,7 @@ choose_time(const Draft *draft)
 							!event_type_creates(simulation->type));
 }
 
-/* Can the event only be the last when the clock has gone on? */
+/* Is the event certain to be the newest only in a later second? */
 static bool
 must_wait(const Draft *draft)
 {
@@ -222,7 +230,7 @@ must_wait(const Draft *draft)
 		   event.catalog != NULL && !predecessor_is_followed(former, &event);
 }
 
-/* Until the clock shows another second than the one that is stored. */
+/* Wait until the clock has passed this second. */
 static void
 wait_for_clock(int64 seconds)
 {
@@ -239,8 +247,13 @@ wait_for_clock(int64 seconds)
 	}
 }
 
-/* ---- made, signed, received ---- */
+/* ---- build, sign, receive ---- */
 
+/*
+ * Build the event by what is stored now.  The order of the calls matters: the
+ * time needs the predecessor, the object the time, previous_attributes the
+ * object.
+ */
 static void
 draft_event(Draft *draft, const Endpoint *endpoint)
 {
@@ -262,7 +275,10 @@ draft_event(Draft *draft, const Endpoint *endpoint)
 	draft->payload = build_payload(draft);
 }
 
-/* Answers the object's id, or NULL where it has none. */
+/*
+ * Build, sign and receive an event.  Returns the object's id, or NULL if it has
+ * none.  Raises what receive() would.  Runs in the engine's scope.
+ */
 char *
 simulate_receive(const Endpoint *endpoint, const Simulation *simulation,
 				 Receipt *receipt)
@@ -271,7 +287,7 @@ simulate_receive(const Endpoint *endpoint, const Simulation *simulation,
 	Refusal refusal;
 	size_t length;
 
-	draft.object_id = find_id(draft.type, &simulation->object->root);
+	draft.object_id = find_object_id(draft.type, &simulation->object->root);
 	draft_event(&draft, endpoint);
 	while (must_wait(&draft))
 	{
@@ -289,7 +305,7 @@ simulate_receive(const Endpoint *endpoint, const Simulation *simulation,
 	return draft.object_id;
 }
 
-/* Raises when there is none, or it takes live events. */
+/* Raises SY005 if there is no such endpoint, 55000 if it takes live events. */
 void
 simulate_find_endpoint(const char *name, Endpoint *endpoint)
 {
@@ -301,14 +317,16 @@ simulate_find_endpoint(const char *name, Endpoint *endpoint)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("endpoint \"%s\" takes live events, it cannot simulate",
-					name),
+			 errmsg(
+				 "cannot simulate an event for endpoint \"%s\", which takes live events",
+				 name),
 			 errhint(
-				 "Make a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
+				 "Add a test endpoint: SELECT stripe_sync.add_endpoint('test', 'whsec_...', livemode => false).")));
 }
 
 /* ---- SQL ---- */
 
+/* Raises 22023 unless it is an object. */
 static Jsonb *
 object_argument(FunctionCallInfo fcinfo)
 {
@@ -324,23 +342,25 @@ object_argument(FunctionCallInfo fcinfo)
 	return object;
 }
 
-/* Whole seconds, as Stripe has them; never later than now. */
+/* Seconds of Unix time.  Raises 22023 for a time in the future or before 1970. */
 static int64
 created_argument(FunctionCallInfo fcinfo)
 {
 	TimestampTz created = PG_GETARG_TIMESTAMPTZ(4);
 
 	if (created > GetCurrentTimestamp())
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an event cannot be created later than now"),
-						errhint("Leave \"created\" out: it is now then.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"created\" of an event cannot be in the future"),
+				 errhint("Omit it to use the current time.")));
 	if (created < time_t_to_timestamptz(0))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an event cannot be created before 1970")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"created\" of an event cannot be before 1970")));
 	return (int64) timestamptz_to_time_t(created);
 }
 
-/* NULL for JSON's null: the event is to have none. */
+/* NULL for JSON's null: an event without previous_attributes. */
 static Jsonb *
 previous_argument(FunctionCallInfo fcinfo)
 {
@@ -356,18 +376,19 @@ previous_argument(FunctionCallInfo fcinfo)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("previous_attributes must be a JSON object"),
 			 errhint(
-				 "For example '{\"status\": \"active\"}', or 'null' for none; left out, they are made from what is stored.")));
+				 "For example '{\"status\": \"active\"}', or 'null' for none. If omitted, they are computed from the stored object.")));
 	return NULL;
 }
 
+/* Raises 22004. */
 static void
-refuse_null(FunctionCallInfo fcinfo)
+check_not_null(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("an event has a type and an object"),
+			 errmsg("an event must have a type and an object"),
 			 errhint(
 				 "For example: SELECT * FROM stripe_sync.simulate('customer.created', '{\"id\": \"cus_1\"}').")));
 }
@@ -382,7 +403,7 @@ ENGINE_FUNCTION(stripe_sync_simulate)
 	RoleScope scope;
 	Receipt receipt;
 
-	refuse_null(fcinfo);
+	check_not_null(fcinfo);
 	scope = role_enter_engine();
 	simulate_find_endpoint(name, &endpoint);
 	simulation.type = text_to_cstring(PG_GETARG_TEXT_PP(0));

@@ -170,6 +170,32 @@ statement_exec(EngineStatement *statement, const StatementArg *args, int nargs)
 	return processed;
 }
 
+uint64
+statement_exec_once(const char *sql, const StatementArg *args, int nargs)
+{
+	Oid types[STATEMENT_MAX_ARGS];
+	Datum values[STATEMENT_MAX_ARGS];
+	char nulls[STATEMENT_MAX_ARGS];
+	uint64 processed;
+	int code;
+
+	if (nargs > STATEMENT_MAX_ARGS)
+		elog(ERROR, "\"%s\" has %d arguments", sql, nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		types[i] = args[i].type;
+		values[i] = args[i].value;
+		nulls[i] = args[i].isnull ? 'n' : ' ';
+	}
+	SPI_connect();
+	code = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+	if (code < 0 || code == SPI_OK_REWRITTEN)
+		elog(ERROR, "\"%s\" ended with %s", sql, SPI_result_code_string(code));
+	processed = SPI_processed;
+	SPI_finish();
+	return processed;
+}
+
 /* ---- rows ---- */
 
 /* Leaves the caller's memory context current, so that what it reads stays. */

@@ -28,6 +28,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 #define STATEMENT_MAX_ARGS 24
 
@@ -105,6 +106,10 @@ extern const StatementArg *columns_args(const ArgColumns *columns);
 /* Returns the number of rows. */
 extern uint64 statement_exec(EngineStatement *statement,
 							 const StatementArg *args, int nargs);
+
+/* The same, planned for these arguments and not kept */
+extern uint64 statement_exec_once(const char *sql, const StatementArg *args,
+								  int nargs);
 
 /*
  * The first column of the first row, in the caller's memory.  NULL, or

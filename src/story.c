@@ -1,11 +1,12 @@
 /*
  * story.c
- *		simulate_story(): events as they follow one another at Stripe, the last
- *		of them now.
+ *		simulate_story(): a sequence of events as Stripe sends them, the last one
+ *		with the current time.
  *
- * src/fixtures/stories.json has the stories.  Their events are seconds apart, so
- * their times say what came after what; each tells what it changes, and
- * simulate.c fills in the rest from what is stored.
+ * The stories are in src/fixtures/stories.json.  Their events are at least a
+ * second apart, so they have one order.  Each has the fields that it changes;
+ * simulate.c takes the others from the stored object.  All are received in the
+ * caller's transaction.
  */
 #include "simulate.h"
 
@@ -23,21 +24,22 @@ typedef struct Story
 	char *name;
 	Jsonb *document;
 	JsonbContainer *steps; /* an array */
-	int nsteps;			   /* that are wanted: the first ones */
+	int nsteps;			   /* to run: the first ones */
 	const Endpoint *endpoint;
 	FixtureNames names;
 	ReturnSetInfo *result;
 } Story;
 
-/* ---- reading one ---- */
+/* ---- read a story ---- */
 
+/* An array that every story has; stories.json is wrong otherwise. */
 static JsonbContainer *
 get_array(JsonbContainer *object, const char *name)
 {
 	JsonbValue value;
 
 	if (!json_get(object, name, &value) || value.type != jbvBinary)
-		elog(ERROR, "a story has no \"%s\"", name);
+		elog(ERROR, "a story lacks \"%s\"", name);
 	return value.val.binary.data;
 }
 
@@ -47,7 +49,7 @@ nth_object(JsonbContainer *array, int n)
 	return getIthJsonbValueFromContainer(array, n)->val.binary.data;
 }
 
-/* 0 where it isn't said. */
+/* 0 if it is absent. */
 static int64
 get_number(JsonbContainer *object, const char *name)
 {
@@ -59,6 +61,7 @@ get_number(JsonbContainer *object, const char *name)
 	return number;
 }
 
+/* Their names, for a hint */
 static char *
 list_stories(void)
 {
@@ -83,6 +86,7 @@ list_steps(const Story *story)
 	return list.data;
 }
 
+/* Raises 22023 if there is no such story. */
 static void
 story_read(Story *story, const char *name)
 {
@@ -91,7 +95,7 @@ story_read(Story *story, const char *name)
 	if (story->document == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("there is no story \"%s\"", name),
-						errhint("There are %s.", list_stories())));
+						errhint("The stories are %s.", list_stories())));
 	story->steps = get_array(&story->document->root, "steps");
 	story->names.ids[1] = json_get_object(&story->document->root, "ids");
 	story->names.parts = json_get_object(&story->document->root, "parts");
@@ -100,14 +104,15 @@ story_read(Story *story, const char *name)
 compat_noreturn static void
 refuse_steps(const Story *story)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the steps of a story are its first ones, in their order"),
-			 errhint("Those of \"%s\" are '{%s}': leave out what is at the end.",
-					 story->name, list_steps(story))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("steps must be the first steps of the story, in its order"),
+		 errhint("The steps of \"%s\" are '{%s}'; the last ones may be omitted.",
+				 story->name, list_steps(story))));
 }
 
-/* NULL: all of them. */
+/* NULL is all steps.  Raises 22023 unless they are the first ones. */
 static void
 choose_steps(Story *story, ArrayType *wanted)
 {
@@ -128,7 +133,7 @@ choose_steps(Story *story, ArrayType *wanted)
 			refuse_steps(story);
 }
 
-/* Seconds from the first event to the last one that is wanted. */
+/* Seconds from the first event to the last one that is simulated. */
 static int64
 story_length(const Story *story)
 {
@@ -139,9 +144,9 @@ story_length(const Story *story)
 		   get_number(nth_object(events, JsonContainerSize(events) - 1), "at");
 }
 
-/* ---- telling it ---- */
+/* ---- run it ---- */
 
-/* What a story needs to be there, and may find there. */
+/* Is there an event or a row of the object already? */
 static bool
 is_stored(const Story *story, JsonbContainer *object)
 {
@@ -153,7 +158,7 @@ is_stored(const Story *story, JsonbContainer *object)
 						 simulate_account(story->endpoint, ""), DT_NOEND));
 }
 
-/* Its object is written out, or is one of the story's parts. */
+/* The event's object, or the one of the story's "parts" that it names. */
 static Jsonb *
 event_object(const Story *story, JsonbContainer *event)
 {
@@ -167,7 +172,7 @@ event_object(const Story *story, JsonbContainer *event)
 							  : NULL;
 	}
 	if (object == NULL)
-		elog(ERROR, "an event of story \"%s\" has no object", story->name);
+		elog(ERROR, "an event of story \"%s\" lacks an object", story->name);
 	return fixture_fill(&story->names, object);
 }
 
@@ -186,8 +191,12 @@ put_row(const Story *story, const char *step, const char *type,
 						 values, nulls);
 }
 
+/*
+ * Simulate an event and return a row.  One marked "once" is left out if its
+ * object is stored already, as the customer of an earlier story is.
+ */
 static void
-tell_event(Story *story, JsonbContainer *step, JsonbContainer *event)
+simulate_event(Story *story, JsonbContainer *step, JsonbContainer *event)
 {
 	Simulation simulation = {.type = json_get_string(event, "type"),
 							 .account = "",
@@ -209,8 +218,9 @@ tell_event(Story *story, JsonbContainer *step, JsonbContainer *event)
 			object_id);
 }
 
+/* All events of a step; its "ids" and "times" take precedence over the story's. */
 static void
-tell_step(Story *story, JsonbContainer *step)
+simulate_step(Story *story, JsonbContainer *step)
 {
 	JsonbContainer *events = get_array(step, "events");
 
@@ -219,12 +229,13 @@ tell_step(Story *story, JsonbContainer *step)
 	for (int i = 0; i < JsonContainerSize(events); i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		tell_event(story, step, nth_object(events, i));
+		simulate_event(story, step, nth_object(events, i));
 	}
 }
 
 /* ---- SQL ---- */
 
+/* Raises 22023 unless it is NULL or looks like a customer's id. */
 static char *
 customer_argument(FunctionCallInfo fcinfo)
 {
@@ -237,13 +248,13 @@ customer_argument(FunctionCallInfo fcinfo)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("\"%s\" is no customer's id", customer),
+			 errmsg("invalid customer id \"%s\"", customer),
 			 errhint(
-				 "It begins with \"cus_\"; leave it out for a new customer.")));
+				 "It must begin with \"cus_\". Omit it for a new customer.")));
 	return customer;
 }
 
-/* simulate_story(story, customer, steps, endpoint): what was sent */
+/* simulate_story(story, customer, steps, endpoint): a row for each event */
 ENGINE_FUNCTION(stripe_sync_simulate_story)
 {
 	Story story = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
@@ -252,8 +263,8 @@ ENGINE_FUNCTION(stripe_sync_simulate_story)
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("a story has a name"),
-						errhint("There are %s.", list_stories())));
+						errmsg("the name of a story cannot be null"),
+						errhint("The stories are %s.", list_stories())));
 	story_read(&story, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	story.names.customer = customer_argument(fcinfo);
 	choose_steps(&story, PG_ARGISNULL(2) ? NULL : PG_GETARG_ARRAYTYPE_P(2));
@@ -267,7 +278,7 @@ ENGINE_FUNCTION(stripe_sync_simulate_story)
 	story.names.start = (int64) timestamptz_to_time_t(GetCurrentTimestamp()) -
 						story_length(&story);
 	for (int i = 0; i < story.nsteps; i++)
-		tell_step(&story, nth_object(story.steps, i));
+		simulate_step(&story, nth_object(story.steps, i));
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }

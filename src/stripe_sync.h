@@ -151,8 +151,8 @@ extern void argument_required(FunctionCallInfo fcinfo, int number,
 typedef enum AdvisoryKind
 {
 	ADVISORY_CHILDREN = 1, /* a parent's name, one of 1,024: children.c */
-	ADVISORY_GROUP,		   /* an alert's group: group.c */
-	ADVISORY_DESTINATION,  /* what is counted for it: group.c */
+	ADVISORY_GROUP,		   /* an alert's group: incident_key.c */
+	ADVISORY_DESTINATION,  /* messages to it are counted: incident_key.c */
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
@@ -359,7 +359,7 @@ extern JsonbContainer *object_page_of(const JsonbValue *value);
 extern JsonbContainer *object_page(JsonbContainer *object, const char *field,
 								   bool *complete);
 
-/* ---- in inbox.c: verify, store once, apply, in one transaction ---- */
+/* ---- in receive.c: verify, store once, apply, in one transaction ---- */
 /* Columns of stripe_sync.event, as src/install/20_inbox.sql makes it */
 enum EventColumn
 {
@@ -404,41 +404,55 @@ extern bool inbox_store_pending(const Event *event, const char *endpoint,
 								const char *source);
 extern bool inbox_store_held(const Event *event, const char *endpoint,
 							 const char *source);
-extern List *inbox_all_steps(const Event *event);
+
 extern bool inbox_receive(const char *payload, int length, text *signature,
 						  const char *endpoint, const char *source,
 						  Receipt *receipt, Refusal *refusal);
+
+/* ---- in receipt.c: the result row of receive() ---- */
 extern Datum inbox_receipt_datum(FunctionCallInfo fcinfo,
 								 const Receipt *receipt);
 
-/* ---- in step.c: the parts of applying an event ---- */
+/* ---- in step_list.c: the steps of an event that are still to run ---- */
 #define STEP_MIRROR "mirror"
 
-/* What keeps a handler from running until it is registered again? */
+/* Why a handler does not run until it is registered again */
 typedef enum HandlerHold
 {
 	HANDLER_RUNS,
-	HANDLER_STOPPED, /* it waits */
+	HANDLER_STOPPED, /* by revoke_all(): it waits */
 	HANDLER_ANOTHERS /* its function or a schema is another role's: it fails */
 } HandlerHold;
 
-/* What is still to run of an event, as the inbox keeps it. */
 typedef struct Step
 {
-	char *name; /* STEP_MIRROR or a handler's name */
-	int tries;	/* made so far; 0: it merely waits */
+	char *name; /* STEP_MIRROR, STEP_ALERTS or a handler's name */
+	int tries;	/* made so far; 0: it has not run yet */
 } Step;
+
+extern Step *step_make(const char *name, int tries);
+extern bool step_is_dead(const Step *step);
+extern bool step_waits(const Step *step);
+extern bool step_blocks(List *todo);
+extern HandlerHold step_hold(const Step *step);
+extern List *steps_first(const Event *event, List **waiting);
+extern List *steps_all(const Event *event);
+extern Datum step_names(List *steps);
+extern Datum step_tries(List *steps);
+extern List *step_list_read(ArrayType *todo, Jsonb *tries);
+
+/* ---- in steps.c: run them ---- */
 
 typedef struct StepRun
 {
 	Event *event;
-	const char *mirrored; /* the mirror's verdict, NULL before it */
+	const char *mirrored; /* the mirror's verdict, NULL until it has run */
 	char *detail;
 	List *todo;				 /* of Step: what is left */
-	char *error;			 /* what failed in this run, or before it */
+	char *error;			 /* event.error: of this run or an earlier one */
 	List *failures;			 /* of StepFailure: what failed in this run */
-	int claimed;			 /* tries of the one step that work() has claimed */
-	TimestampTz received_at; /* 0: now */
+	int claimed;			 /* tries of the one step that was claimed, or 0 */
+	TimestampTz received_at; /* 0: stored in this transaction */
 } StepRun;
 
 typedef struct StepFailure
@@ -450,35 +464,32 @@ typedef struct StepFailure
 
 extern void step_run(StepRun *run, List *steps);
 extern void step_failed(StepRun *run, const Step *step, ErrorData *error);
-extern bool step_is_dead(const Step *step);
-extern bool step_waits(const Step *step);
-extern bool step_blocks(List *todo);
-extern HandlerHold step_hold(const Step *step);
+
+/* ---- in step_outcome.c: what has become of the event ---- */
 extern const char *step_status(const StepRun *run);
-extern Step *step_make(const char *name, int tries);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
-extern Datum step_names(List *steps);
-extern Datum step_tries(List *steps);
 
 /* ---- in timed.c ---- */
 extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
 						const char *hint, ErrorData **error);
 extern void timed_check(void);
 
-/* ---- in record.c: what failed of an event, which handlers ran ---- */
+/* ---- in event_error.c: what failed of an event ---- */
 extern void record_failure(const Event *event, const char *step,
 						   const ErrorData *error);
 extern void record_recovery(const Event *event, const char *step);
 extern void record_handler_dropped(text *handler);
 extern bool record_is_failing(const char *step, const char *sqlstate,
 							  const char *event_type, const char *account);
+
+/* ---- in handler_run.c: which handlers ran on an event ---- */
 extern void record_run(struct StringInfoData *runs, const char *handler,
 					   TimestampTz started, double milliseconds,
 					   const ErrorData *error);
 extern void record_runs(const Event *event, struct StringInfoData *runs,
 						bool is_new);
 
-/* ---- in handler.c: the user's functions ---- */
+/* ---- in handler.c, handler_call.c: the user's functions ---- */
 typedef struct Handler
 {
 	char *name;
@@ -519,25 +530,27 @@ extern Receipt replay_held(const char *id, const char *account);
 extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 						  int attempts);
 
-/* ---- in template.c: {{path | filter}} and what stands for it ---- */
-extern void template_check(const char *text); /* raises 22023 */
-extern char *template_render(const char *text, Event *event);
+/* ---- in template_parse.c, template.c, template_blocks.c ---- */
+extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+extern char *template_render(const char *text, Event *event);
 extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 
-/* ---- in money.c: minor units, as people write them ---- */
+/* ---- in money.c: amounts in minor units, as people write them ---- */
 extern char *money_format(int64 amount, const char *currency);
 
-/* ---- in blocks.c: Block Kit, within Slack's sizes ---- */
-extern char *blocks_escape(const char *text);
-extern char *blocks_cut(const char *mrkdwn, int characters);
+/* ---- in mrkdwn.c: Slack's markup ---- */
+extern char *mrkdwn_escape(const char *text);
+extern char *mrkdwn_cut(const char *mrkdwn, int characters);
+
+/* ---- in block_limits.c, block_kit.c: payloads within Slack's limits ---- */
 extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
 
-/* An alert's message: what happened, and a line of how it stands. */
+/* An alert's message */
 typedef struct MessageParts
 {
 	const char *text;	  /* mrkdwn, escaped */
-	Jsonb *blocks;		  /* the author's, instead of a section, or NULL */
+	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
 	const char *severity; /* info, warning, critical; NULL: none */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
 	bool resolved;
@@ -607,30 +620,28 @@ typedef struct OutboxHooks
 
 extern const OutboxHooks *outbox_hooks;
 
-/* ---- in alert.c and incident.c: events to messages ---- */
+/* ---- in alert_rule.c, alert.c: rules are applied to events ---- */
 #define STEP_ALERTS "alerts"
 
 extern bool alert_wanted(const char *event_type);
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
+
+/* ---- in system_event.c: events of the extension itself ---- */
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_system_within(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,
 						 Jsonb *object, bool wait);
 
-/* ---- in trouble.c: what has failed is told to who asked for it ---- */
-extern void trouble_tell(const StepRun *run);
-extern char *trouble_group(const char *step, const char *sqlstate,
+/* ---- in failed_events.c: system.event_failed, system.event_dead ---- */
+extern void failures_report(const StepRun *run);
+extern char *failure_group(const char *step, const char *sqlstate,
 						   const char *event_type);
 
-/* ---- in recovered.c: all of what was told together has gone through ---- */
+/* ---- in recovered_events.c: system.event_recovered ---- */
 #define EVENT_RECOVERED "system.event_recovered"
 
-extern bool recovered_tell(void);
+extern bool recoveries_report(void);
 extern void recovered_reading(const char *object_type);
-
-extern void incident_end_all(text *destination);
-extern void incident_end_disabled(text *destination);
-extern Jsonb *incident_render(int64 incident, int64 message, const char *method);
 
 /* ---- in outbox_hooks.c ---- */
 extern void alert_init(void);

@@ -1,26 +1,21 @@
 /*
  * system_event.c
- *		What the engine itself has to report, as an event that alerts look at.
+ *		Events of the extension itself (system.*), which rules may match.
  *
- * Such events are not stored: an alert that nobody has asked for is nothing.
- * They never fail who reports them.
+ * They are not stored in the inbox.  An event that no rule matches is dropped.
+ * Reporting one never raises an error of its rules: that is a WARNING, and the
+ * transaction that reports it goes on.
  */
-#include "stripe_sync.h"
-
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-
 #include "alert.h"
 
 /*
- * An event of that id (NULL: a new one), of that object; in the mode and the
- * account of the event that it is about, or NULL.
+ * The JSON of an event of that type, with "object" as data.object.  A NULL id
+ * gets a new one.  Mode and account are those of the event "about", if any.
  */
 static char *
-build(const char *type, const char *id, const Event *about, Jsonb *object)
+build_event(const char *type, const char *id, const Event *about, Jsonb *object)
 {
-	static EngineStatement statement = {
+	static EngineStatement select = {
 		"SELECT (pg_catalog.jsonb_build_object("
 		" 'id', COALESCE($2, 'sys_' || pg_catalog.replace("
 		"   pg_catalog.gen_random_uuid()::text, '-', '')),"
@@ -28,35 +23,27 @@ build(const char *type, const char *id, const Event *about, Jsonb *object)
 		" pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp())),"
 		" 'data', pg_catalog.jsonb_build_object('object',"
 		"   '{\"object\": \"system\"}' || $3)) || pg_catalog.jsonb_strip_nulls("
-		" pg_catalog.jsonb_build_object('livemode', $4, 'account', $5)))::text",
-		5,
-		{TEXTOID, TEXTOID, JSONBOID, BOOLOID, TEXTOID}};
+		" pg_catalog.jsonb_build_object('livemode', $4, 'account', $5)))::text"};
 	bool has_mode = about != NULL && about->has_livemode;
 	bool has_account = about != NULL && about->account[0] != '\0';
-	Datum values[] = {
-		CStringGetTextDatum(type), id ? CStringGetTextDatum(id) : (Datum) 0,
-		JsonbPGetDatum(object), BoolGetDatum(has_mode && about->livemode),
-		has_account ? CStringGetTextDatum(about->account) : (Datum) 0};
-	char nulls[] = {
-		' ', id ? ' ' : 'n', ' ', has_mode ? ' ' : 'n', has_account ? ' ' : 'n',
-		'\0'};
-	MemoryContext context = CurrentMemoryContext;
-	char *payload;
 
-	SPI_connect();
-	engine_run(&statement, values, nulls, SPI_OK_SELECT);
-	payload = MemoryContextStrdup(
-		context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_finish();
-	return payload;
+	return statement_text(
+		&select, ARGS(arg_text(type), arg_text(id), arg_jsonb(object),
+					  arg_if(has_mode, arg_bool(has_mode && about->livemode)),
+					  arg_text(has_account ? about->account : NULL)));
 }
 
+/*
+ * Apply all rules that match to an event of that type, see build_event().  The
+ * same id is reported once for each rule.  With "wait" false, rules whose group
+ * another session has locked are left out.
+ */
 void
 alert_report(const char *type, const char *id, const Event *about,
 			 Jsonb *object, bool wait)
 {
 	RoleScope scope = role_enter_engine();
-	char *payload = build(type, id, about, object);
+	char *payload = build_event(type, id, about, object);
 	ErrorData *error;
 	Refusal refusal;
 	Event event;
@@ -69,7 +56,7 @@ alert_report(const char *type, const char *id, const Event *about,
 	role_leave(&scope);
 }
 
-/* In the middle of an alert, which holds its locks: it must not wait. */
+/* Called while locks of groups are held: waiting for others could deadlock. */
 void
 alert_system_within(const char *type, Jsonb *object)
 {
@@ -77,6 +64,7 @@ alert_system_within(const char *type, Jsonb *object)
 		alert_report(type, NULL, NULL, object, false);
 }
 
+/* Report an event if any rule matches it. */
 void
 alert_system(const char *type, Jsonb *object)
 {

@@ -1,13 +1,13 @@
 /*
  * template.h
- *		What the files of templates show each other: a placeholder as parsed,
- *		a value on its way through the filters, and what is being rendered.
+ *		Templates: placeholders as parsed, values as filtered, and the state of
+ *		rendering.
  *
  *	{{ path or path or path | filter | filter:argument }}
  *
- * A path is relative to the event's data.object; "event." before it reaches the
- * envelope.  A part that holds anything but letters, digits, _ and - stands in
- * double quotes: metadata."order id".
+ * A path is relative to the event's data.object, or to the event itself if it
+ * begins with "event.".  A part with characters other than letters, digits, _
+ * and - is quoted: metadata."order id".
  */
 #ifndef STRIPE_SYNC_TEMPLATE_H
 #define STRIPE_SYNC_TEMPLATE_H
@@ -22,12 +22,12 @@
 #define TEMPLATE_JSON_CHARS	 200
 #define TEMPLATE_NONE		 "(none)"
 
-/* Where a string is put decides how Slack reads it. */
+/* Where a string is put, which decides how Slack reads it */
 typedef enum TemplateTarget
 {
 	TARGET_MRKDWN,
-	TARGET_PLAIN, /* a plain_text object: knows no links, no dates */
-	TARGET_URL	  /* a button's url: not text at all */
+	TARGET_PLAIN, /* a plain_text object: no links, no dates */
+	TARGET_URL	  /* an address, such as a button's url */
 } TemplateTarget;
 
 typedef struct Render
@@ -35,24 +35,24 @@ typedef struct Render
 	Event *event;
 	TemplateTarget target;
 	int written; /* bytes, over all strings of a message */
-	List *rows;	 /* of MirrorFinding: what was looked up, once */
-	Oid reader;	 /* who must be allowed to read the mirror, or InvalidOid */
+	List *rows;	 /* of MirrorFinding: objects that were read already */
+	Oid reader;	 /* whose rights on the mirror count; InvalidOid: reads all */
 } Render;
 
 typedef enum TemplateValueKind
 {
-	VALUE_MISSING, /* not there, null or '' */
+	VALUE_MISSING, /* absent, null or '' */
 	VALUE_JSON,
 	VALUE_TEXT,	 /* still to be escaped */
-	VALUE_MARKUP /* a filter's own, with what it holds escaped */
+	VALUE_MARKUP /* made by a filter, escaped */
 } TemplateValueKind;
 
 typedef struct TemplateValue
 {
 	TemplateValueKind kind;
-	JsonbValue json;		/* as found, whatever filters made of it */
+	JsonbValue json;		/* before any filter */
 	JsonbContainer *holder; /* the object that it is a field of, or NULL */
-	char *currency;			/* of the nearest object around it, or NULL */
+	char *currency;			/* of the nearest enclosing object, or NULL */
 	char *text;
 } TemplateValue;
 
@@ -64,7 +64,7 @@ typedef struct TemplateFilterKind
 	enum
 	{
 		ARGUMENT_NONE,
-		ARGUMENT_PATH, /* may be left out */
+		ARGUMENT_PATH, /* optional */
 		ARGUMENT_TEXT
 	} argument;
 	void (*apply)(Render *render, const TemplateFilter *filter,
@@ -83,6 +83,10 @@ typedef struct TemplatePlaceholder
 	List *paths;   /* alternatives: of lists of char *, a path's parts */
 	List *filters; /* of TemplateFilter */
 } TemplatePlaceholder;
+
+/* ---- in template.c, template_blocks.c ---- */
+extern char *template_render_in(Render *render, const char *text);
+extern Jsonb *template_render_blocks_in(Render *render, Jsonb *blocks);
 
 /* ---- in template_parse.c ---- */
 extern TemplatePlaceholder *template_next(const char *whole, const char *from,

@@ -1,9 +1,9 @@
 /*
  * template_filter.c
- *		Filters: what a value goes through before it is put into a message.
+ *		Filters, which convert a value before it is put into a message.
  *
- * A value that a filter can't make sense of is left as it is, and a missing one
- * stays missing: an alert must go out whatever Stripe sends.
+ * A filter leaves a value that it can't convert unchanged, and a missing one
+ * missing: an alert must be sent whatever Stripe sends.
  */
 #include "template.h"
 
@@ -12,7 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 
-#define LAST_SECOND INT64CONST(253402300799) /* of the year 9999 */
+/* Of the year 9999: a greater number is no time, and is left as it is. */
+#define LAST_SECOND INT64CONST(253402300799)
 
 static void
 set_text(TemplateValue *value, char *text)
@@ -21,7 +22,7 @@ set_text(TemplateValue *value, char *text)
 	value->text = text;
 }
 
-/* What the value is as text by now; NULL when there is none, or markup. */
+/* The value as text; NULL if it is missing, or markup already. */
 static char *
 text_of(TemplateValue *value)
 {
@@ -30,7 +31,7 @@ text_of(TemplateValue *value)
 	return value->kind == VALUE_TEXT ? value->text : NULL;
 }
 
-/* A whole number, or a string of one (Stripe's decimals). */
+/* An integer, or a string with one: Stripe sends decimals as strings. */
 static bool
 integer_of(const TemplateValue *value, int64 *number)
 {
@@ -51,6 +52,7 @@ integer_of(const TemplateValue *value, int64 *number)
 	return errno == 0 && end != text && *end == '\0';
 }
 
+/* A number, or a string with one */
 static bool
 is_number(const TemplateValue *value)
 {
@@ -72,7 +74,10 @@ is_currency_code(const char *text)
 				  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3;
 }
 
-/* The currency of an amount: named, at a path, or of what is around it. */
+/*
+ * The currency of an amount: a code (money:eur), the value of a path
+ * (money:presentment_currency), or that of the enclosing object; NULL if unknown.
+ */
 static char *
 currency_of(Render *render, const TemplateFilter *filter,
 			const TemplateValue *value)
@@ -90,8 +95,9 @@ currency_of(Render *render, const TemplateFilter *filter,
 }
 
 /*
- * An amount whose currency isn't known, or that has a fraction of a minor unit
- * (a price's unit_amount_decimal), says what it is rather than mislead.
+ * money, money:CURRENCY.  An amount of unknown currency, or with a fraction of a
+ * minor unit (a price's unit_amount_decimal), is shown in minor units and says
+ * so.
  */
 static void
 apply_money(Render *render, const TemplateFilter *filter, TemplateValue *value)
@@ -112,7 +118,10 @@ apply_money(Render *render, const TemplateFilter *filter, TemplateValue *value)
 
 /* ---- times ---- */
 
-/* Slack shows a time in each reader's own zone, and the text where it can't. */
+/*
+ * A time in seconds since 1970.  Slack shows it in the reader's time zone; where
+ * there is no markup it is text, in UTC.
+ */
 static void
 set_time(Render *render, TemplateValue *value, const char *slack_format,
 		 const char *format)
@@ -135,12 +144,14 @@ set_time(Render *render, TemplateValue *value, const char *slack_format,
 						   slack_format, text);
 }
 
+/* date: with hours and minutes */
 static void
 apply_date(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
 	set_time(render, value, "{date_short_pretty} {time}", "%Y-%m-%d %H:%M UTC");
 }
 
+/* day: the date alone */
 static void
 apply_day(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -149,6 +160,7 @@ apply_day(Render *render, const TemplateFilter *filter, TemplateValue *value)
 
 /* ---- links ---- */
 
+/* The label: the id, or the value of the path (link:number). */
 static char *
 link_text(Render *render, const TemplateFilter *filter, const char *id)
 {
@@ -160,7 +172,7 @@ link_text(Render *render, const TemplateFilter *filter, const char *id)
 	return named.kind == VALUE_JSON ? template_text(&named.json) : pstrdup(id);
 }
 
-/* Where markup isn't understood: the text alone, or the address alone. */
+/* link, link:LABEL: without markup the label alone, in an address the URL. */
 static void
 apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -183,12 +195,13 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 		value->kind = VALUE_MARKUP;
 		value->text = psprintf(
 			"<%s|%s>", url,
-			blocks_escape(blocks_cut(text, TEMPLATE_VALUE_CHARS)));
+			mrkdwn_escape(mrkdwn_cut(text, TEMPLATE_VALUE_CHARS)));
 	}
 }
 
 /* ---- text ---- */
 
+/* upper, lower: by the rules of the database's collation */
 static void
 apply_upper(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -207,6 +220,7 @@ apply_lower(Render *render, const TemplateFilter *filter, TemplateValue *value)
 		set_text(value, str_tolower(text, strlen(text), DEFAULT_COLLATION_OID));
 }
 
+/* default:TEXT replaces a missing value, by the rest after the colon. */
 static void
 apply_default(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -214,7 +228,7 @@ apply_default(Render *render, const TemplateFilter *filter, TemplateValue *value
 		set_text(value, filter->argument);
 }
 
-/* How many an array, or one of Stripe's lists, has; "10+" when it has more. */
+/* Elements of an array or of a list of Stripe's; "10+" if has_more is set. */
 static void
 apply_count(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
@@ -237,7 +251,7 @@ apply_count(Render *render, const TemplateFilter *filter, TemplateValue *value)
 								 has_more ? "+" : ""));
 }
 
-/* ---- by name ---- */
+/* ---- the filters ---- */
 
 static const TemplateFilterKind kinds[] = {
 	{"money", ARGUMENT_PATH, apply_money},
@@ -250,6 +264,7 @@ static const TemplateFilterKind kinds[] = {
 	{"default", ARGUMENT_TEXT, apply_default},
 };
 
+/* NULL if there is no such filter. */
 const TemplateFilterKind *
 template_filter_kind(const char *name)
 {
@@ -259,7 +274,7 @@ template_filter_kind(const char *name)
 	return NULL;
 }
 
-/* All of them, for a hint. */
+/* The names of all filters, for a hint */
 const char *
 template_filter_names(void)
 {

@@ -1,9 +1,9 @@
 /*
  * template_link.c
- *		Where an object is in Stripe's dashboard.
+ *		The address of an object in Stripe's dashboard.
  *
- * What has no page of its own there is looked for by the dashboard's search,
- * which knows every id.
+ * Objects without a page of their own get the dashboard's search, which finds
+ * any id.
  */
 #include "template.h"
 
@@ -15,10 +15,10 @@
 typedef struct DashboardPage
 {
 	const char *prefix; /* of the ids */
-	const char *page;	/* NULL: that of the payment it belongs to */
+	const char *page;	/* NULL: the page of its payment */
 } DashboardPage;
 
-/* A prefix that begins another comes after it. */
+/* The first prefix that fits counts, so "sub_sched_" comes before "sub_". */
 static const DashboardPage pages[] = {
 	{"acct_", "connect/accounts"},
 	{"ch_", "payments"},
@@ -58,6 +58,7 @@ find_page(const char *id)
 	return NULL;
 }
 
+/* Is it the object with that id, and not merely one that has it in a field? */
 static bool
 is_own_id(JsonbContainer *object, const char *id)
 {
@@ -66,7 +67,7 @@ is_own_id(JsonbContainer *object, const char *id)
 	return own != NULL && strcmp(own, id) == 0;
 }
 
-/* The id of the payment that a refund, a warning or a review belongs to. */
+/* The id of the payment of a refund, a warning or a review; NULL if unknown. */
 static char *
 payment_of(Render *render, const char *id, JsonbContainer *holder)
 {
@@ -92,8 +93,9 @@ percent_encoded(const char *text)
 }
 
 /*
- * The address of the object with that id; "holder" is the object that the id
- * is a field of, or NULL.  It needs no escaping.
+ * The address of the object with that id; "holder" is the object that has the
+ * id in a field, or NULL.  It needs no escaping.  The event's mode and account
+ * decide where in the dashboard it is.
  */
 char *
 template_link(Render *render, const char *id, JsonbContainer *holder)
@@ -112,7 +114,7 @@ template_link(Render *render, const char *id, JsonbContainer *holder)
 	}
 	initStringInfo(&url);
 	appendStringInfoString(&url, DASHBOARD);
-	/* a connected account's own page is its platform's */
+	/* the page of a connected account itself is in the platform's dashboard */
 	if (account_stripe_id(event->account)[0] != '\0' &&
 		strncmp(id, "acct_", 5) != 0)
 		appendStringInfo(&url, "%s/",

@@ -1,9 +1,17 @@
 /*
  * template_parse.c
- *		Reads {{path or path | filter:argument}}, and says what is wrong.
+ *		Parses placeholders: {{path or path | filter:argument}}.
  *
- * A template is read anew each time it is rendered: it is short, and an alert
- * is rare.  What is wrong with it is told when it is set up.
+ * A template is parsed when it is set up, where an error is raised with its
+ * position, and again each time that it is rendered: it is short, and alerts are
+ * rare.
+ *
+ *	placeholder	{{ path [or path]... [| filter]... }}
+ *	path		part[.part]...
+ *	part		letters, digits, _ and -, or any characters in double quotes
+ *	filter		name[:argument], an argument ends at the next | or }}
+ *
+ * Text outside of placeholders is copied as it is.
  */
 #include "template.h"
 
@@ -12,7 +20,7 @@
 
 #define SPACES " \t\r\n"
 
-/* What stands between the braces, and where the reading is. */
+/* The text between the braces, and the position in it */
 typedef struct Parser
 {
 	const char *whole; /* the template, for positions */
@@ -20,6 +28,7 @@ typedef struct Parser
 	const char *end;
 } Parser;
 
+/* Raises 22023 with the position of "at"; a NULL hint is the general one. */
 compat_noreturn static void parse_fail(const Parser *parser, const char *at,
 									   const char *what, const char *hint);
 
@@ -51,7 +60,7 @@ is_name_character(char c)
 		   (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
-/* Letters, digits, _ and -; "" where there are none. */
+/* Letters, digits, _ and -; "" if there are none. */
 static char *
 parse_name(Parser *parser)
 {
@@ -62,6 +71,7 @@ parse_name(Parser *parser)
 	return pnstrdup(begin, parser->at - begin);
 }
 
+/* A quoted part of a path; a quote can't be part of it. */
 static char *
 parse_quoted(Parser *parser)
 {
@@ -70,13 +80,13 @@ parse_quoted(Parser *parser)
 
 	if (end == NULL)
 		parse_fail(parser, parser->at, "unclosed quote",
-				   "A key that holds other characters is quoted on both sides: "
+				   "Quote a key with other characters on both sides: "
 				   "{{metadata.\"order id\"}}.");
 	parser->at = end + 1;
 	return pnstrdup(begin, end - begin);
 }
 
-/* A list of the path's parts, one at least. */
+/* The parts of a path, at least one. */
 static List *
 parse_path(Parser *parser)
 {
@@ -100,7 +110,7 @@ parse_path(Parser *parser)
 	}
 }
 
-/* Skip the word "or", if it is the next. */
+/* Returns true, and moves on, if the next word is "or". */
 static bool
 parse_or(Parser *parser)
 {
@@ -112,7 +122,7 @@ parse_or(Parser *parser)
 	return true;
 }
 
-/* What follows a filter's colon: all up to the next filter, or the end. */
+/* The text after a filter's colon, up to the next filter or the end. */
 static char *
 parse_argument(Parser *parser)
 {
@@ -131,7 +141,7 @@ parse_argument(Parser *parser)
 	return pnstrdup(begin, end - begin);
 }
 
-/* An argument that is a path, read where it stands. */
+/* The argument at "begin", a colon, parsed as a path. */
 static List *
 argument_path(Parser *parser, const char *begin)
 {
@@ -144,8 +154,9 @@ argument_path(Parser *parser, const char *begin)
 	return path;
 }
 
+/* Does the filter take the argument that it has? */
 static void
-check_argument(Parser *parser, TemplateFilter *filter, const char *at)
+check_filter_argument(Parser *parser, TemplateFilter *filter, const char *at)
 {
 	const TemplateFilterKind *kind = filter->kind;
 
@@ -161,6 +172,7 @@ check_argument(Parser *parser, TemplateFilter *filter, const char *at)
 		filter->path = argument_path(parser, at);
 }
 
+/* A filter, at its "|" */
 static TemplateFilter *
 parse_filter(Parser *parser)
 {
@@ -183,11 +195,12 @@ parse_filter(Parser *parser)
 	begin = parser->at;
 	if (parser->at < parser->end && *parser->at == ':')
 		filter->argument = parse_argument(parser);
-	check_argument(parser, filter, begin);
+	check_filter_argument(parser, filter, begin);
 	skip_spaces(parser);
 	return filter;
 }
 
+/* All that is between the braces. */
 static TemplatePlaceholder *
 parse_placeholder(Parser *parser)
 {
@@ -208,8 +221,9 @@ parse_placeholder(Parser *parser)
 }
 
 /*
- * The next placeholder of the template "whole" after "from", and where it
- * begins and ends; NULL when there is none.  Raises 22023.
+ * The next placeholder of the template "whole" after "from", and in *begin and
+ * *end where its braces begin and end; NULL if there is none.  Raises 22023 for
+ * a syntax error.
  */
 TemplatePlaceholder *
 template_next(const char *whole, const char *from, const char **begin,
@@ -228,7 +242,7 @@ template_next(const char *whole, const char *from, const char **begin,
 	return parse_placeholder(&parser);
 }
 
-/* Raises 22023 when a template can't be rendered, whatever the event. */
+/* Raises 22023 if the template has a syntax error or is too long. */
 void
 template_check(const char *text)
 {
@@ -239,13 +253,12 @@ template_check(const char *text)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("template is longer than %d bytes", TEMPLATE_MAX_BYTES),
-				 errhint("Slack shows 3,000 characters of a section: make it "
-						 "shorter.")));
+				 errhint("Slack shows 3,000 characters of a section at most.")));
 	while (template_next(text, end, &begin, &end) != NULL)
 		CHECK_FOR_INTERRUPTS();
 }
 
-/* The same for every string in an alert's blocks. */
+/* The same for every string in a user's blocks. */
 void
 template_check_blocks(Jsonb *blocks)
 {

@@ -1,10 +1,12 @@
 /*
  * template_path.c
- *		What a path leads to: in the event, and on into the mirror where the
- *		event holds an object's id only.
+ *		Follows a path through the event, and from the id of another object into
+ *		the mirror.
  *
- * A path that leads nowhere is missing and never an error: an alert must go
- * out whatever Stripe sends, and whether or not the mirror has its tables.
+ * "customer.email" of an invoice: the event has the customer's id, and the email
+ * is that of the mirror's row.  A path that can't be followed gives a missing
+ * value and never an error, whether or not the mirror has the table: an alert
+ * must be sent in any case.
  */
 #include "template.h"
 
@@ -13,42 +15,44 @@
 
 #include "mirror.h"
 
+/* An object that was looked up, found or not */
 typedef struct MirrorFinding
 {
 	const CatalogType *type;
 	const char *id;
 	const char *account;
 	Oid reader;
-	Jsonb *data; /* NULL: it isn't there */
+	Jsonb *data; /* NULL: not found, or not readable */
 } MirrorFinding;
 
-/* Where a walk is. */
+/* The position of a path that is being followed */
 typedef struct Walk
 {
 	Render *render;
 	TemplateValue *value;
-	const char *field; /* the last part that was taken, or NULL */
+	const char *field; /* the last part that was followed, or NULL */
 } Walk;
 
 /* ---- the mirror ---- */
 
+/* In a subtransaction: a table that was altered by its owner may raise. */
 static void
-peek_body(void *arg)
+read_object_body(void *arg)
 {
 	MirrorFinding *finding = arg;
 	MirrorTable *table = table_cache_find(finding->type, TABLE_READ);
 	MirrorState state;
 
-	/* an alert may read all; who tries a template what he could select */
+	/* alerts read all tables, a preview those that its caller can select from */
 	if (table != NULL && (!OidIsValid(finding->reader) ||
 						  table_shows_all(table, finding->reader)))
 		(void) mirror_peek(table, finding->id, finding->account, &state,
 						   &finding->data);
 }
 
-/* The row of an object, or NULL; a table that can't be used has no rows. */
+/* An object of the mirror, read once for a message; NULL if not found. */
 static Jsonb *
-peek(Render *render, const CatalogType *type, const char *id)
+mirror_object(Render *render, const CatalogType *type, const char *id)
 {
 	MirrorFinding *finding;
 	ListCell *cell;
@@ -65,12 +69,13 @@ peek(Render *render, const CatalogType *type, const char *id)
 	finding->id = id;
 	finding->account = object_account(type, render->event->account);
 	finding->reader = render->reader;
-	if (!subtransaction_run(peek_body, finding, NULL, &error))
+	if (!subtransaction_run(read_object_body, finding, NULL, &error))
 		finding->data = NULL;
 	render->rows = lappend(render->rows, finding);
 	return finding->data;
 }
 
+/* Does the mirror have a table of the type, with "id" as its key? */
 static bool
 has_rows_by_id(const CatalogType *type)
 {
@@ -78,7 +83,7 @@ has_rows_by_id(const CatalogType *type)
 		   strcmp(type->key, "id") == 0;
 }
 
-/* The length of the longest prefix in the catalog that the id has. */
+/* The length of the longest prefix ("cus_") in the catalog that the id has; 0 */
 static size_t
 prefix_length(const char *id)
 {
@@ -95,6 +100,7 @@ prefix_length(const char *id)
 	return longest;
 }
 
+/* Several types may share a prefix; the first that has the object counts. */
 static Jsonb *
 find_by_prefix(Render *render, const char *id)
 {
@@ -107,12 +113,15 @@ find_by_prefix(Render *render, const char *id)
 
 		if (type->id_prefix != NULL && strlen(type->id_prefix) == length &&
 			strncmp(id, type->id_prefix, length) == 0 && has_rows_by_id(type))
-			data = peek(render, type, id);
+			data = mirror_object(render, type, id);
 	}
 	return data;
 }
 
-/* By the name of its field: "coupon", "latest_charge", "default_source". */
+/*
+ * By the name of the field that has the id, and that without its first words:
+ * "coupon", "latest_charge", "default_source".
+ */
 static Jsonb *
 find_by_field(Render *render, const char *field, const char *id)
 {
@@ -123,14 +132,15 @@ find_by_field(Render *render, const char *field, const char *id)
 		field += *field == '_';
 		type = catalog_find(field, strlen(field));
 		if (has_rows_by_id(type))
-			return peek(render, type, id);
+			return mirror_object(render, type, id);
 	}
 	return NULL;
 }
 
 /*
- * The object that an id names, from the mirror, or NULL.  Users choose the ids
- * of products and coupons themselves, so the field's name counts as well.
+ * The object with that id, from the mirror; NULL if not found.  "field" is the
+ * field that has the id, or NULL: users choose the ids of products and coupons
+ * themselves, so the prefix alone is not enough.
  */
 JsonbContainer *
 template_mirrored(Render *render, const char *field, const char *id)
@@ -142,11 +152,11 @@ template_mirrored(Render *render, const char *field, const char *id)
 	return data != NULL && JB_ROOT_IS_OBJECT(data) ? &data->root : NULL;
 }
 
-/* ---- the walk ---- */
+/* ---- follow ---- */
 
-/* A field that Stripe has moved between its API versions. */
+/* A field that another API version has elsewhere in the object */
 static bool
-take_moved(JsonbContainer *object, const char *name, JsonbValue *json)
+follow_moved_field(JsonbContainer *object, const char *name, JsonbValue *json)
 {
 	char *kind = json_get_string(object, "object");
 	const CatalogType *type = kind ? catalog_find(kind, strlen(kind)) : NULL;
@@ -158,15 +168,16 @@ take_moved(JsonbContainer *object, const char *name, JsonbValue *json)
 	return derived != NULL && derived->take(object, json);
 }
 
+/* A field of an object; remembers the currency of the object. */
 static bool
-take_field(Walk *walk, JsonbContainer *object, const char *name)
+follow_field(Walk *walk, JsonbContainer *object, const char *name)
 {
 	TemplateValue *value = walk->value;
 	char *currency = json_get_string(object, "currency");
 	JsonbValue json;
 
 	if ((!json_get(object, name, &json) || json.type == jbvNull) &&
-		!take_moved(object, name, &json))
+		!follow_moved_field(object, name, &json))
 		return false;
 	value->json = json;
 	value->holder = object;
@@ -175,8 +186,9 @@ take_field(Walk *walk, JsonbContainer *object, const char *name)
 	return true;
 }
 
+/* An element of an array, by its number from 0 */
 static bool
-take_element(TemplateValue *value, JsonbContainer *array, const char *part)
+follow_element(TemplateValue *value, JsonbContainer *array, const char *part)
 {
 	JsonbValue *element;
 
@@ -190,9 +202,9 @@ take_element(TemplateValue *value, JsonbContainer *array, const char *part)
 	return true;
 }
 
-/* Take one part of a path from where the walk is. */
+/* Follow one part of the path.  A string is taken for the id of an object. */
 static bool
-take(Walk *walk, const char *part)
+follow_part(Walk *walk, const char *part)
 {
 	TemplateValue *value = walk->value;
 	JsonbContainer *container = NULL;
@@ -202,15 +214,15 @@ take(Walk *walk, const char *part)
 		char *id = template_text(&value->json);
 
 		container = template_mirrored(walk->render, walk->field, id);
-		value->currency = NULL; /* it has one of its own, or none */
+		value->currency = NULL; /* the object has its own, or none */
 	}
 	else if (value->json.type == jbvBinary)
 		container = value->json.val.binary.data;
 	if (container == NULL)
 		return false;
 	if (JsonContainerIsArray(container))
-		return take_element(value, container, part);
-	return take_field(walk, container, part);
+		return follow_element(value, container, part);
+	return follow_field(walk, container, part);
 }
 
 static bool
@@ -220,7 +232,7 @@ is_missing(const JsonbValue *json)
 		   (json->type == jbvString && json->val.string.len == 0);
 }
 
-/* Follow a path; missing where it leads nowhere, to null or to ''. */
+/* Follow a path.  The value is missing if there is none, or null or ''. */
 void
 template_find(Render *render, List *path, TemplateValue *value)
 {
@@ -240,7 +252,7 @@ template_find(Render *render, List *path, TemplateValue *value)
 	value->json.val.binary.data = start;
 	for (int i = first; i < list_length(path); i++)
 	{
-		if (!take(&walk, list_nth(path, i)))
+		if (!follow_part(&walk, list_nth(path, i)))
 			return;
 		walk.field = list_nth(path, i);
 	}
@@ -250,12 +262,13 @@ template_find(Render *render, List *path, TemplateValue *value)
 
 /* ---- a value as text ---- */
 
+/* An array or object: the id of one of Stripe's, else JSON, cut */
 static char *
 container_text(JsonbContainer *container)
 {
 	char *text;
 
-	/* an object that came whole instead of as its id */
+	/* expanded: Stripe sent the object instead of its id */
 	if (json_get_string(container, "object") != NULL &&
 		(text = json_get_string(container, "id")) != NULL)
 		return text;
@@ -268,7 +281,7 @@ container_text(JsonbContainer *container)
 	return text;
 }
 
-/* Strings as they are, the rest as JSON; objects with an id as that. */
+/* Strings as they are, objects of Stripe's as their id, the rest as JSON */
 char *
 template_text(const JsonbValue *json)
 {

@@ -155,7 +155,7 @@ tell(const Part *part, const char *error)
 		CStringGetTextDatum(run),
 		CStringGetTextDatum(psprintf(
 			"It is given up until somebody mends it and runs `%s`.", run)),
-		CStringGetTextDatum(trouble_group("reading", NULL, what))};
+		CStringGetTextDatum(failure_group("reading", NULL, what))};
 	char nulls[] = {
 		' ', part->object_id ? ' ' : 'n', ' ', ' ', ' ', ' ', ' ', ' ', '\0'};
 

@@ -1,6 +1,7 @@
 /*
  * verify.c
- *		The judgement of a signature, and how it is told.
+ *		Signatures: the verdict of signature.c as a refusal, and the SQL
+ *		functions verify_signature() and sign().
  */
 #include "stripe_sync.h"
 
@@ -8,6 +9,7 @@
 
 #include "secret.h"
 
+/* Returns true if the signature fits, else false with the refusal filled in. */
 static bool
 verdict_refuse(SignatureVerdict verdict, Refusal *refusal)
 {
@@ -18,20 +20,20 @@ verdict_refuse(SignatureVerdict verdict, Refusal *refusal)
 		case SIGNATURE_UNREADABLE:
 			return refuse(
 				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_UNREADABLE,
-				"the Stripe-Signature header can't be read",
+				"could not parse the Stripe-Signature header",
 				"It must hold one t=<seconds> and at least one v1=<hex>.",
-				"Pass the header's value exactly as it came.");
+				"Pass the header's value unchanged.");
 		case SIGNATURE_MISFIT:
 			return refuse(
 				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_MISFIT,
 				"no signature in the Stripe-Signature header fits the payload",
 				NULL,
-				"Pass the raw body, not a parsed and re-written one, and check the endpoint's secret.");
+				"Pass the raw body, not one that was parsed and serialized again, and check the endpoint's secret.");
 		case SIGNATURE_TOO_OLD:
 			return refuse(
 				refusal, FAULT_CLIENT, ERRCODE_SIGNATURE_TOO_OLD,
 				"the signature fits, but it is older than the tolerance", NULL,
-				"Check this server's clock; a replayed request looks the same.");
+				"Check this server's clock. A replayed request gets the same error.");
 		case SIGNATURE_BROKEN:
 			break;
 	}
@@ -40,9 +42,10 @@ verdict_refuse(SignatureVerdict verdict, Refusal *refusal)
 	return false;
 }
 
+/* "now" and "tolerance" in seconds.  Without a header there is no t=. */
 static SignatureVerdict
-judge(const char *payload, int length, text *signature, const SecretSet *set,
-	  int64 now, int64 tolerance)
+verify_header(const char *payload, int length, text *signature,
+			  const SecretSet *set, int64 now, int64 tolerance)
 {
 	if (signature == NULL)
 		return SIGNATURE_UNREADABLE;
@@ -51,14 +54,18 @@ judge(const char *payload, int length, text *signature, const SecretSet *set,
 							set->count, now, tolerance, NULL);
 }
 
-/* By the clock of now(): time() may lag behind it into the second before. */
+/* The clock of now(): time() may lag behind it by a second. */
 static int64
 now_seconds(void)
 {
 	return (int64) timestamptz_to_time_t(GetCurrentTimestamp());
 }
 
-/* Is the payload signed with one of the endpoint's secrets, lately enough? */
+/*
+ * Verify a delivery against the endpoint's secrets and tolerance.  Returns
+ * false with the refusal (SY001, SY002, SY003 or SY007).  The secrets are
+ * loaded for this one use and wiped.
+ */
 bool
 endpoint_verify(const Endpoint *endpoint, const char *payload, int length,
 				text *signature, Refusal *refusal)
@@ -68,13 +75,17 @@ endpoint_verify(const Endpoint *endpoint, const char *payload, int length,
 
 	if (!secrets_load(endpoint->name, &set, refusal))
 		return false;
-	verdict = judge(payload, length, signature, &set, now_seconds(),
-					endpoint->tolerance);
+	verdict = verify_header(payload, length, signature, &set, now_seconds(),
+							endpoint->tolerance);
 	secrets_wipe(&set);
 	return verdict_refuse(verdict, refusal);
 }
 
-/* A header for simulate(): signed with the endpoint's first good secret. */
+/*
+ * A Stripe-Signature header for simulate(), made with the endpoint's first
+ * secret that has not lapsed.  "at" is in seconds of Unix time.  Raises SY007
+ * if there is none.
+ */
 char *
 endpoint_sign(const Endpoint *endpoint, const char *payload, int length,
 			  int64 at)
@@ -94,9 +105,9 @@ endpoint_sign(const Endpoint *endpoint, const char *payload, int length,
 }
 
 /*
- * verify_signature(payload, signature, secret, tolerance, at): true, or raises.
- * Not STRICT: a NULL tolerance means something, and a NULL signature must
- * never be taken for "no answer".
+ * verify_signature(payload, signature, secret, tolerance, at): returns true or
+ * raises.  Not STRICT: a NULL tolerance accepts any age, and for a NULL
+ * signature a NULL result could be taken for success.
  */
 SECRET_FUNCTION_ANY_LEVEL(stripe_sync_verify_signature)
 {
@@ -118,13 +129,14 @@ SECRET_FUNCTION_ANY_LEVEL(stripe_sync_verify_signature)
 	if (payload == NULL || VARSIZE_ANY_EXHDR(payload) == 0)
 	{
 		refuse(&refusal, FAULT_CLIENT, ERRCODE_NO_EVENT,
-			   "the payload is no Stripe event", "It is empty.", NULL);
+			   "the payload is not a Stripe event", "It is empty.", NULL);
 		refusal_raise(&refusal);
 	}
 	if (!secrets_take(&set, secret, &refusal))
 		refusal_raise(&refusal);
-	verdict = judge(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), signature,
-					&set, (int64) timestamptz_to_time_t(at), tolerance);
+	verdict = verify_header(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload),
+							signature, &set, (int64) timestamptz_to_time_t(at),
+							tolerance);
 	secrets_wipe(&set);
 	if (!verdict_refuse(verdict, &refusal))
 		refusal_raise(&refusal);
@@ -151,7 +163,7 @@ SECRET_FUNCTION_ANY_LEVEL(stripe_sync_sign)
 	secrets_wipe(&set);
 	if (!done)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("cannot sign for that time"),
-						errhint("Give a time after 1970.")));
+						errmsg("cannot sign with a time before 1970"),
+						errhint("Use a finite time of 1970 or later.")));
 	PG_RETURN_TEXT_P(cstring_to_text(header));
 }

@@ -1,6 +1,11 @@
 /*
  * webhook.c
- *		What an HTTP front answers: receive(), told in status codes.
+ *		webhook(): receive() with an HTTP status and a body as its result.
+ *
+ * An HTTP front passes the request to it and answers with what it returns.  It
+ * raises no error for anything a client sent.  Errors that receive() doesn't
+ * catch (a serialization failure, a full disk) do reach the front, which answers
+ * 500, and Stripe sends the event again.
  */
 #include "stripe_sync.h"
 
@@ -12,11 +17,10 @@
 #include "refused.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_webhook);
-PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);
 
 #define SIGNATURE_HEADER "stripe-signature"
 
-/* The value of a header: a string, or the first of a list of strings. */
+/* The value of a header: a string, or the first of an array of strings. */
 static text *
 header_text(const JsonbValue *value)
 {
@@ -35,7 +39,7 @@ header_text(const JsonbValue *value)
 									first->val.string.len);
 }
 
-/* Header names come in any case. */
+/* The header's value, or NULL.  Header names are case-insensitive. */
 static text *
 find_signature(Jsonb *headers)
 {
@@ -58,8 +62,9 @@ find_signature(Jsonb *headers)
 	return NULL;
 }
 
+/* Push a member, unless "text" is NULL. */
 static void
-push(JsonbInState *state, const char *key, const char *text)
+push_member(JsonbInState *state, const char *key, const char *text)
 {
 	JsonbValue value = {.type = jbvString};
 
@@ -73,45 +78,44 @@ push(JsonbInState *state, const char *key, const char *text)
 	compat_push_jsonb(state, WJB_VALUE, &value);
 }
 
+/* SY006 is 200, client faults 400 or 413, faults of this side 500. */
 static int
 http_status(const Refusal *refusal)
 {
 	if (refusal->sqlstate == ERRCODE_WRONG_MODE)
-		return 200; /* a 400 would get the endpoint disabled */
+		return 200; /* Stripe disables endpoints that keep answering 400 */
 	if (refusal->fault == FAULT_TOO_LARGE)
 		return 413;
 	return refusal->fault == FAULT_CLIENT ? 400 : 500;
 }
 
-/* What is wrong on our side isn't told to a client. */
+/* Details of a fault on this side are in the log, not in an answer to a client. */
 static const char *
-our_fault(const Refusal *refusal)
+server_fault(const Refusal *refusal)
 {
 	if (refusal->sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-		return "stripe_sync cannot store events now";
+		return "could not store the event";
 	return "the endpoint is not set up";
 }
 
-/*
- * Of a refusal its sender learns the code, what is wrong, and what to do; of what
- * is wrong on our side no more than that it is.
- */
+/* The body of a refusal: code, error and hint; no hint for faults of this side. */
 static void
 push_refusal(JsonbInState *state, const Refusal *refusal, const char *hint)
 {
 	int status = http_status(refusal);
 
 	if (status == 200)
-		push(state, "status", "ignored");
-	push(state, "code", unpack_sql_state(refusal->sqlstate));
-	push(state, "error", status == 500 ? our_fault(refusal) : refusal->message);
-	push(state, "hint", status == 500 ? NULL : hint);
+		push_member(state, "status", "ignored");
+	push_member(state, "code", unpack_sql_state(refusal->sqlstate));
+	push_member(state, "error",
+				status == 500 ? server_fault(refusal) : refusal->message);
+	push_member(state, "hint", status == 500 ? NULL : hint);
 }
 
-/* A receipt, or a refusal. */
+/* The row (http_status, body) for a receipt, or for a refusal if that is NULL. */
 static Datum
-answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal,
-	   const char *hint)
+answer_row(FunctionCallInfo fcinfo, const Receipt *receipt,
+		   const Refusal *refusal, const char *hint)
 {
 	JsonbInState state = {0};
 	TupleDesc desc;
@@ -121,8 +125,8 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal,
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	if (receipt != NULL)
 	{
-		push(&state, "event", receipt->event_id);
-		push(&state, "status", receipt->status);
+		push_member(&state, "event", receipt->event_id);
+		push_member(&state, "status", receipt->status);
 	}
 	else
 		push_refusal(&state, refusal, hint);
@@ -136,9 +140,10 @@ answer(FunctionCallInfo fcinfo, const Receipt *receipt, const Refusal *refusal,
 		heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+/* Returns false with the refusal and a hint for the sender. */
 static bool
-receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
-		const char **hint)
+receive_request(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
+				const char **hint)
 {
 	struct varlena *payload = PG_ARGISNULL(0) ? NULL : PG_GETARG_VARLENA_PP(0);
 	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
@@ -160,10 +165,9 @@ receive(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
 }
 
 /*
- * webhook(payload, headers, endpoint), payload being bytea or text.  Never
- * raises for what a client sent, nor because the library doesn't fit the
- * catalog, which is a 500 like all that is wrong on our side: Stripe sends
- * again.  The arguments aren't read then.
+ * webhook(payload, headers, endpoint), payload being bytea or text.  If the
+ * library doesn't fit the catalog the arguments are not read and the answer is a
+ * 500, like for any fault of this side, so that Stripe sends the event again.
  */
 Datum
 stripe_sync_webhook(PG_FUNCTION_ARGS)
@@ -174,16 +178,8 @@ stripe_sync_webhook(PG_FUNCTION_ARGS)
 	bool stored = false;
 
 	if (level_fits(CATALOG_LEVEL - 1, &refusal))
-		stored = receive(fcinfo, &receipt, &refusal, &hint);
+		stored = receive_request(fcinfo, &receipt, &refusal, &hint);
 	else
 		delivery_refused_unfit(&refusal);
-	PG_RETURN_DATUM(answer(fcinfo, stored ? &receipt : NULL, &refusal, hint));
-}
-
-/* event_type_fits(type, pattern): internal, for statements of the engine's */
-Datum
-stripe_sync_event_type_fits(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(event_type_fits(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-								   text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	PG_RETURN_DATUM(answer_row(fcinfo, stored ? &receipt : NULL, &refusal, hint));
 }

@@ -1,7 +1,8 @@
 /* ---- Inbox ---- */
 
--- inbox.c knows the columns by number.  STORAGE MAIN keeps the whole row in one
--- compressed tuple; TOAST would need two more for the payload.
+-- event_store.c knows the columns by number (inbox_table.c checks them).  STORAGE
+-- MAIN keeps the whole row in one compressed tuple; TOAST would need two more for
+-- the payload.
 CREATE TABLE stripe_sync.event (
 	id				text NOT NULL,
 	account			text NOT NULL,

@@ -43,7 +43,7 @@ COMMENT ON COLUMN stripe_sync.event_error.context IS 'Context, up to 2 kB';
 COMMENT ON COLUMN stripe_sync.event_error.state IS 'failing; recovered (the step has succeeded, alerts on system.event_recovered have not been evaluated); or settled';
 COMMENT ON COLUMN stripe_sync.event_error.recovered_at IS 'Time when the step succeeded';
 
--- record.c knows the columns by number.
+-- handler_run.c knows the columns by number.
 CREATE TABLE stripe_sync.handler_run (
 	event_id	text NOT NULL,
 	account		text NOT NULL,

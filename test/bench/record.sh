@@ -3,7 +3,7 @@
 # record.sh: what it costs receive() to record which handlers ran.
 #
 # Run by test/bench/run as the server's user.  Two builds of the library, which
-# differ in whether step.c records, take turns in one cluster: PAIRS pairs (20),
+# differ in whether steps.c records, take turns in one cluster: PAIRS pairs (20),
 # each second one in the other order.  Prints the median of the pairs' ratios
 # (time with over time without) and its 95 % interval, that is for 20 pairs
 # from the 6th to the 15th of them in order: with a handler that inserts a row,
@@ -33,7 +33,7 @@ build_other()
 {
 	cp stripe_sync.so "$WORK/with.so"
 	sed -i -e '/^\trecord_run(runs,/,/;$/c\	(void) started, (void) after;' \
-		-e '/^\trecord_runs(run->event/d' src/step.c
+		-e '/^\trecord_runs(run->event/d' src/steps.c
 	make -s PG_CONFIG="$PG_CONFIG" all
 	cp stripe_sync.so "$WORK/without.so"
 	! cmp -s "$WORK/with.so" "$WORK/without.so" || die "both builds are the same"

@@ -1,18 +1,41 @@
 #!/usr/bin/env bash
 #
-# fronts.sh: what the README shows really runs: its HTTP fronts, each with a
-# web server, and its SQL and that of doc/ from the first block to the last,
-# with the worker and a stub of Slack.
+# fronts.sh: what the documents show really runs: the SQL of the README and of
+# doc/ from the first block to the last, with the worker and a stub of Slack, and
+# the HTTP fronts of doc/fronts.md, each with a web server.
 #
-# Prints TAP.  A front is skipped where its language or its driver isn't there;
-# nothing is installed.  The one for Node has a test of its own.  Without
-# python3 and openssl nothing is sent to Slack.
+# Prints TAP.  A front is skipped where its language, its framework or its driver
+# isn't there; nothing is installed.  Those for Node have a test of their own.
+# Without python3 and openssl nothing is sent to Slack.
 
 set -euo pipefail
 # shellcheck source=test/front/lib.sh
 . "$(dirname "$0")/../front/lib.sh"
 # shellcheck source=test/stub/place.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../stub/place.sh"
+
+# The documents, in the order in which their SQL is run: what an earlier one has
+# set up is there for a later one.
+DOCUMENTS=(
+	README.md
+	doc/install.md
+	doc/fronts.md
+	doc/mirror.md
+	doc/handlers.md
+	doc/slack.md
+	doc/testing.md
+	doc/idempotent-writes.md
+	doc/accounts.md
+	doc/backfill.md
+	doc/reconcile.md
+	doc/webhook-endpoint.md
+	doc/security.md
+	doc/running.md
+	doc/production.md
+	doc/upgrade.md
+	doc/faq.md
+	doc/reference.md
+)
 
 # ---- deliveries ----
 
@@ -63,17 +86,17 @@ check_front()					# name url
 	is "$(statuses "$url" event)" "200 duplicate" "$name: it is back"
 }
 
-# Run a command as a front and look at it; $1 is its name.
-run_front()
+# Run a command as a front and look at it.
+run_front()						# name path command
 {
-	local name=$1
-	shift
+	local name=$1 path=$2
+	shift 2
 
 	PGUSER=front "$@" >"$WORK/$name.log" 2>&1 </dev/null &
 	front_pids+=($!)
 	if await_port "$PORT" $!; then
 		ok 0 "$name: starts"
-		check_front "$name" "http://127.0.0.1:$PORT/"
+		check_front "$name" "http://127.0.0.1:$PORT$path"
 	else
 		ok 1 "$name: starts"
 		sed 's/^/# /' "$WORK/$name.log"
@@ -85,13 +108,13 @@ run_front()
 
 # ---- the fronts ----
 
-# The first python3 that has the driver: it need not be the first in PATH.
-find_python()
+# The first python3 that has the modules: it need not be the first in PATH.
+find_python()					# modules
 {
-	local python
+	local python IFS=,
 
 	for python in python3 /usr/bin/python3; do
-		if "$python" -c 'import psycopg' 2>/dev/null; then
+		if "$python" -c "import $*" 2>/dev/null; then
 			say "$python"
 			return
 		fi
@@ -99,18 +122,52 @@ find_python()
 	return 1
 }
 
-front_python()
+# A block of doc/fronts.md as a module, served as WSGI; $5 makes "app" of it.
+front_wsgi()					# name path block modules code
 {
 	local python
 
-	python=$(find_python) || { skip "no python3 with psycopg" Python; return; }
-	extract front.py >"$WORK/front.py"
-	run_front Python "$python" -c "
+	# shellcheck disable=SC2086
+	python=$(find_python psycopg $4) || { skip "no python3 with psycopg $4" "$1"; return; }
+	extract "$3" >"$WORK/$3"
+	run_front "$1" "$2" "$python" -c "
 import sys; sys.path.insert(0, '$WORK')
 from wsgiref.simple_server import make_server
 from wsgiref.validate import validator
-from front import app
+$5
 make_server('127.0.0.1', $PORT, validator(app)).serve_forever()"
+}
+
+front_python() { front_wsgi Python / front.py "" "from front import app"; }
+
+front_flask()
+{
+	front_wsgi Flask /stripe/webhook flask_front.py flask "from flask_front import app"
+}
+
+# With the middleware that a new project has for forged requests
+front_django()
+{
+	front_wsgi Django /stripe/webhook django_front.py django "
+from django.conf import settings
+settings.configure(ROOT_URLCONF='urls', ALLOWED_HOSTS=['*'], SECRET_KEY='x', MIDDLEWARE=[
+    'django.middleware.common.CommonMiddleware', 'django.middleware.csrf.CsrfViewMiddleware'])
+import types
+from django.core.wsgi import get_wsgi_application
+app = get_wsgi_application()
+from django.urls import path
+from django_front import stripe_webhook
+sys.modules['urls'] = types.ModuleType('urls')
+sys.modules['urls'].urlpatterns = [path('stripe/webhook', stripe_webhook)]"
+}
+
+front_fastapi()
+{
+	local python
+
+	python=$(find_python psycopg fastapi uvicorn) || { skip "no python3 with psycopg, fastapi and uvicorn" FastAPI; return; }
+	extract fastapi_front.py >"$WORK/fastapi_front.py"
+	run_front FastAPI /stripe/webhook "$python" -m uvicorn --app-dir "$WORK" --port "$PORT" fastapi_front:app
 }
 
 front_ruby()
@@ -120,7 +177,36 @@ front_ruby()
 		return
 	fi
 	extract config.ru >"$WORK/config.ru"
-	run_front Ruby rackup -s webrick -o 127.0.0.1 -p "$PORT" "$WORK/config.ru"
+	run_front Ruby / rackup -s webrick -o 127.0.0.1 -p "$PORT" "$WORK/config.ru"
+}
+
+# An application of the least that Rails asks for
+front_rails()
+{
+	local site=$WORK/rails
+
+	if ! ruby -r pg -r rails -r webrick -e 1 2>/dev/null || ! command -v rackup >/dev/null; then
+		skip "no ruby with pg, rails and webrick" Rails
+		return
+	fi
+	mkdir -p "$site/config/initializers"
+	extract config/initializers/stripe_webhook.rb >"$site/config/initializers/stripe_webhook.rb"
+	echo '{ production: { adapter: postgresql } }' >"$site/config/database.yml"
+	cat >"$site/config.ru" <<-'RAILS'
+		require 'rails'
+		require 'active_record/railtie'
+		require 'action_controller/railtie'
+		class Front < Rails::Application
+		  config.root = __dir__
+		  config.eager_load = false
+		  config.secret_key_base = 'x' * 64
+		  config.logger = Logger.new($stderr)
+		  routes.append { post '/stripe/webhook', to: StripeWebhook }
+		end
+		run Front.initialize!
+	RAILS
+	run_front Rails /stripe/webhook env RAILS_ENV=production RACK_ENV=production \
+		rackup -s webrick -o 127.0.0.1 -p "$PORT" "$site/config.ru"
 }
 
 front_php()
@@ -130,7 +216,45 @@ front_php()
 		return
 	fi
 	extract front.php >"$WORK/front.php"
-	run_front PHP php -d display_errors=1 -S "127.0.0.1:$PORT" "$WORK/front.php"
+	run_front PHP / php -d display_errors=1 -S "127.0.0.1:$PORT" "$WORK/front.php"
+}
+
+# An application of the least that Laravel asks for, with Debian's packages of it
+front_laravel()
+{
+	local site=$WORK/laravel laravel=/usr/share/php/Illuminate/autoload.php
+
+	if ! php -r "exit(extension_loaded('pdo_pgsql') && is_file('$laravel') ? 0 : 1);" 2>/dev/null; then
+		skip "no php with pdo_pgsql and Laravel" Laravel
+		return
+	fi
+	mkdir -p "$site/config" "$site/routes" "$site/bootstrap/cache" "$site/storage/framework/views" "$site/storage/logs"
+	extract routes/api.php >"$site/routes/api.php"
+	cat >"$site/config/app.php" <<-'APP'
+		<?php
+		return ['env' => 'production', 'debug' => false, 'timezone' => 'UTC', 'locale' => 'en', 'fallback_locale' => 'en',
+		    'providers' => [Illuminate\Database\DatabaseServiceProvider::class, Illuminate\Filesystem\FilesystemServiceProvider::class,
+		        Illuminate\View\ViewServiceProvider::class, Illuminate\Translation\TranslationServiceProvider::class]];
+	APP
+	cat >"$site/config/database.php" <<-'DATABASE'
+		<?php
+		return ['default' => 'pgsql', 'connections' => ['pgsql' => ['driver' => 'pgsql', 'host' => getenv('PGHOST'),
+		    'database' => getenv('PGDATABASE'), 'username' => getenv('PGUSER'), 'charset' => 'utf8']]];
+	DATABASE
+	cat >"$site/config/view.php" <<-'VIEW'
+		<?php
+		return ['paths' => [], 'compiled' => dirname(__DIR__) . '/storage/framework/views'];
+	VIEW
+	cat >"$site/index.php" <<-INDEX
+		<?php
+		require '$laravel';
+		\$app = new Illuminate\Foundation\Application(__DIR__);
+		\$app->singleton(Illuminate\Contracts\Http\Kernel::class, Illuminate\Foundation\Http\Kernel::class);
+		\$app->singleton(Illuminate\Contracts\Debug\ExceptionHandler::class, Illuminate\Foundation\Exceptions\Handler::class);
+		\$app->booted(fn () => Illuminate\Support\Facades\Route::prefix('api')->group(__DIR__ . '/routes/api.php'));
+		\$app->make(Illuminate\Contracts\Http\Kernel::class)->handle(Illuminate\Http\Request::capture())->send();
+	INDEX
+	run_front Laravel /api/stripe/webhook php -S "127.0.0.1:$PORT" "$site/index.php"
 }
 
 # With the driver of Debian's package, which is of version 4 on Debian 12 and
@@ -165,7 +289,7 @@ front_go()
 	{ extract main.go; say; extract front.go; } | gofmt -d >"$WORK/gofmt.log" 2>&1 || true
 	is "$(cat "$WORK/gofmt.log")" "" "Go: formatted, without a syntax error"
 	if (go_build) >"$WORK/go.log" 2>&1; then
-		run_front Go "$WORK/go/front"
+		run_front Go / "$WORK/go/front"
 	else
 		skip "no pgx" "Go: runs"
 	fi
@@ -247,13 +371,29 @@ check_slack()
 		}')" "Order 17: a refund of €29.00: The bank has taken it" "a thread is a thread"
 }
 
+# The documents that are not there
+missing_documents()
+{
+	local file
+
+	for file in "${DOCUMENTS[@]}"; do
+		[ -f "$ROOT/$file" ] || say "$file"
+	done
+}
+
 documents()
 {
 	local file
 
-	document_sql README.md
-	for file in "$ROOT"/doc/*.md; do
-		document_sql "doc/$(basename "$file")"
+	is "$(cd "$ROOT" && for file in README.md doc/*.md; do
+		case " ${DOCUMENTS[*]} " in *" $file "*) ;; *) say "$file" ;; esac
+	done)" "" "every document is in the list above"
+	for file in "${DOCUMENTS[@]}"; do
+		if [ ! -f "$ROOT/$file" ]; then
+			skip "there is no $file" "the SQL of $file"
+		elif grep -q '^```sql$' "$ROOT/$file"; then
+			document_sql "$file"
+		fi
 	done
 	if [ "$SLACK" = https://hooks.slack.com ]; then
 		skip "no python3 or no openssl" "the documents' messages"
@@ -265,13 +405,20 @@ documents()
 # What people may call, look at or set is told of somewhere.
 check_told_of()
 {
+	local missing
+
+	missing=$(missing_documents)
+	if [ -n "$missing" ]; then
+		skip "there is no ${missing//$'\n'/, }" "every function, table and setting is told of"
+		return
+	fi
 	is "$(sql "SELECT DISTINCT regexp_replace(what, '^.* stripe_sync[.]([a-z_]+).*$', '\1')
 		FROM stripe_sync.grade" | while read -r name; do
 		grep -q "\b$name\b" "$ROOT/README.md" "$ROOT"/doc/*.md || say "$name"
 	done)" "" "every function and table that is granted is told of"
-	is "$(sed -nE 's/^\| `(stripe_sync\.[a-z_]+)` \|.*/\1/p' "$README" | sort)" \
-		"$(sql "SELECT name FROM pg_settings WHERE name LIKE 'stripe_sync.%'" | sort)" \
-		"the README's settings are those there are"
+	is "$(sql "SELECT name FROM pg_settings WHERE name LIKE 'stripe_sync.%'" | while read -r name; do
+		grep -q "\b${name//./[.]}\b" "$ROOT/README.md" "$ROOT"/doc/*.md || say "$name"
+	done)" "" "every setting is told of"
 }
 
 # A server that speaks to the stub or, without one, to nobody.
@@ -304,7 +451,8 @@ main()
 	sql "CREATE ROLE front LOGIN; SELECT stripe_sync.grant_ingest('front')" >/dev/null
 	chmod a+r "$WORK"/event 2>/dev/null || true
 	front_postgrest
-	for front in front_python front_ruby front_php front_go; do
+	for front in front_python front_flask front_django front_fastapi front_ruby front_rails \
+		front_php front_laravel front_go; do
 		PORT=$(free_port)
 		export PORT
 		"$front"

@@ -47,29 +47,28 @@ only "the user is switched in one place" 'SetUserIdAnd(Sec)?Context *\(' role.c
 only "deferred triggers are fired in one place" \
 	'AfterTrigger(SetState|FireDeferred) *\(' deferred.c
 
-# handler.c: a handler, in its scope; scope_leftover.c: pg_cursor(), the server's
+# handler_call.c: a handler, in its scope; scope_leftover.c: pg_cursor(), the server's
 only "functions are called by their OID" \
 	'\b(FunctionCallInvoke|OidFunctionCall[0-9]|FunctionCall[0-9](Coll)?|(Input|Output|Receive|Send)FunctionCall|OidInputFunctionCall|OidOutputFunctionCall|CallerFInfoFunctionCall[0-9]) *\(' \
-	handler.c scope_leftover.c
+	handler_call.c scope_leftover.c
 
 # Without a scope of a user's, as they read and write our own tables alone:
 #	engine.c, statement.c	statements of EngineStatement, in the engine's scope
 #	prune.c			our own tables, with a statement that is put together
 #	move_account.c	the same
-#	silence.c		the same
 # fill_columns.c runs in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
 	create_tables.c engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
-	silence.c vanished.c verify_keys.c verify_mirror.c verify_row.c
+	vanished.c verify_keys.c verify_mirror.c verify_row.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \
 	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
 	children.c fill_columns.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_row.c
 
-for file in children.c create_tables.c handler.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
+for file in children.c create_tables.c handler_call.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
 	enters $file
 done
 

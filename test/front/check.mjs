@@ -1,6 +1,10 @@
 /*
- * check.mjs: what Stripe would see of the Node front, and what Postgres holds
- * afterwards.  Prints TAP.
+ * check.mjs: what Stripe would see of a front in Node, and what Postgres holds
+ * afterwards.  Prints the lines of TAP without numbers and plan, and at last
+ * "done".
+ *
+ * FRONT is the front's URL; VECTORS, where it is set, a file of signatures to
+ * hold Stripe's package against the database with.
  */
 import fs from 'node:fs';
 import http from 'node:http';
@@ -11,12 +15,8 @@ import Stripe from 'stripe';
 const { FRONT, SECRET, VECTORS } = process.env;
 const { webhooks } = new Stripe('sk_test_never_used');
 const db = new pg.Pool();
-let points = 0;
 
-const ok = (good, name) => {
-  console.log(`${good ? 'ok' : 'not ok'} ${++points} - ${name}`);
-  if (!good) process.exitCode = 1;
-};
+const ok = (good, name) => console.log(`${good ? 'ok' : 'not ok'} - ${name}`);
 
 const is = (got, expected, name) => {
   ok(isDeepStrictEqual(got, expected), name);
@@ -26,13 +26,18 @@ const is = (got, expected, name) => {
 
 const one = async (sql, ...values) => Object.values((await db.query(sql, values)).rows[0] ?? {})[0];
 
-/* Post bytes, in pieces of a size when asked: [status, body]. */
+/*
+ * Post bytes, in pieces of a size when asked: [status, body].  A framework that
+ * refuses a body by its size may answer with a page of its own.
+ */
 const post = (payload, headers, piece) => new Promise((resolve, reject) => {
+  let answered = false;
   const request = http.request(FRONT, { method: 'POST', headers }, async (response) => {
     let text = '';
     for await (const chunk of response.setEncoding('utf8')) text += chunk;
-    resolve([response.statusCode, text ? JSON.parse(text) : null]);
-  }).on('error', reject);
+    resolve([response.statusCode, text.startsWith('{') ? JSON.parse(text) : null]);
+    answered = true;
+  }).on('error', (error) => { if (!answered) reject(error); });
   const bytes = Buffer.from(payload);
 
   for (let i = 0; piece && i < bytes.length; i += piece)
@@ -159,7 +164,7 @@ const databaseSays = async ({ body, header, secret, tolerance, now }) => {
   }
 };
 
-for (const vector of JSON.parse(fs.readFileSync(VECTORS)).vectors) {
+for (const vector of VECTORS ? JSON.parse(fs.readFileSync(VECTORS)).vectors : []) {
   const all = vector.official_libraries;
 
   vector.body = Buffer.from(vector.payload ?? vector.payload_base64, vector.payload === undefined ? 'base64' : 'utf8');
@@ -168,5 +173,5 @@ for (const vector of JSON.parse(fs.readFileSync(VECTORS)).vectors) {
       `vector ${vector.name}: Stripe's package ${all}s, the database ${vector.verdict}s`);
 }
 
-console.log(`1..${points}`);
 await db.end();
+console.log('done');

@@ -5,7 +5,7 @@
 # usage: extract.pl FILE NAME		the block under "<!-- file: NAME -->"
 #		 extract.pl FILE LANGUAGE.*	all blocks of a language, one after another
 #
-# Tests run what the README shows, not a copy of it.
+# Tests run what the documents show, not a copy of it.
 
 use strict;
 use warnings;

@@ -11,7 +11,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=test/lib/common.sh
 . "$HERE/../lib/common.sh"
 
-README=$ROOT/README.md
+FRONTS=$ROOT/doc/fronts.md
 DATABASE=front
 export SECRET=whsec_test
 points=0
@@ -85,8 +85,8 @@ place_make()
 	cd "$WORK" || die "cannot enter $WORK"
 }
 
-# A block of the README: see extract.pl
-extract() { perl "$HERE/extract.pl" "$README" "$1"; }
+# A block of doc/fronts.md, or of the file $2: see extract.pl
+extract() { perl "$HERE/extract.pl" "${2:-$FRONTS}" "$1"; }
 
 # Arguments are lines for postgresql.conf.
 cluster_make()

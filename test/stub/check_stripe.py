@@ -419,9 +419,31 @@ def check_webhook_endpoints():
          len(get("/v1/webhook_endpoints")["data"])), (403, 0), "endpoint: not by a restricted key")
 
 
+def check_invoiceitems():
+    form = {"customer": "cus_x", "amount": "500", "currency": "eur", "metadata[event]": "evt_1"}
+    how = {"method": "POST", "form": form, "Idempotency_Key": "k3"}
+    _, made = whole("/v1/invoiceitems", **how)
+    is_((made["object"], made["amount"], made["customer"], made["metadata"]),
+        ("invoiceitem", 500, "cus_x", {"event": "evt_1"}), "invoice item: made")
+    again, same = whole("/v1/invoiceitems", **how)
+    is_((same, header(again, b"idempotent-replayed")), (made, "true"),
+        "invoice item: made once for one idempotency key")
+    is_([get("/v1/invoiceitems")["data"],
+         [each["data"]["object"] for each in control("events")
+          if each["type"] == "invoiceitem.created"]],
+        [[made]] * 2, "invoice item: listed, with one event")
+    bad = ({"amount": "1", "currency": "eur"}, {**form, "amount": "x"}, {**form, "foo": "1"})
+    is_([error("/v1/invoiceitems", method="POST", form=each) for each in bad],
+        [(400, "parameter_missing"), (400, "parameter_invalid_integer"),
+         (400, "parameter_unknown")], "invoice item: refused")
+    is_(error("/v1/invoiceitems", method="POST", form=form, key="rk_test_x")[0], 403,
+        "invoice item: not by a restricted key")
+
+
 CHECKS = (check_pages, check_new_arrivals, check_created, check_every_list, check_by_parent,
           check_nested, check_embedded, check_filters, check_expand, check_retrieve,
           check_singletons, check_sizes, check_real_objects, check_change,
-          check_events, check_keys, check_accounts, check_headers, check_webhook_endpoints)
+          check_events, check_keys, check_accounts, check_headers, check_webhook_endpoints,
+          check_invoiceitems)
 
 run(CHECKS)

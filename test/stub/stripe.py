@@ -7,13 +7,14 @@
 Listens on 127.0.0.1 and behaves as Stripe's documentation says Stripe does:
 reads every list, object and singleton that the catalog of the extension knows
 (src/catalog/object_types.json), in pages, with filters, by account, with keys
-that may or may not, and writes webhook endpoints.  Where it was not known how
-Stripe behaves, the module says "not established".
+that may or may not, and writes webhook endpoints and invoice items.  Where it
+was not known how Stripe behaves, the module says "not established".
 
     stripe_service.py   keys, accounts, paths, idempotency     stripe_types.py   the catalog
     stripe_lists.py     parameters, filters, pages             stripe_store.py   the objects
     stripe_webhooks.py  /v1/webhook_endpoints                  stripe_objects.py invents them
-    stripe_events.py    what changes is an event               stripe_errors.py  Stripe's words
+    stripe_invoiceitems.py  /v1/invoiceitems                   stripe_errors.py  Stripe's words
+    stripe_events.py    what changes is an event
 
 It misbehaves when told to (faults.py, stripe_faults.py).  How to tell it and
 what to ask it: control.py and stripe_control.py, on the same port and, without

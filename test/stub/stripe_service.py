@@ -4,6 +4,7 @@ what is answered.
     GET  every list, nested list, object and singleton of the catalog
     GET  /v1/events, /v1/events/{id}        30 days of them
     POST /v1/webhook_endpoints, /v1/webhook_endpoints/{id}; DELETE that (stripe_webhooks.py)
+    POST /v1/invoiceitems                   (stripe_invoiceitems.py)
 
 Every other path or method is a 404 as Stripe's, every unknown parameter a 400.
 
@@ -24,6 +25,8 @@ import hashlib
 import re
 from email.utils import formatdate
 
+import stripe_invoiceitems
+import stripe_webhooks
 from faults import ONLY_SLOW, delivers
 from http11 import Answer, json_answer
 from stripe_errors import Refused, error_answer, hidden, no_such, of_status
@@ -32,8 +35,8 @@ from stripe_lists import Query, answer_list, expand, expansions
 from stripe_objects import Maker, singleton
 from stripe_store import EVENT_LIFE, Store, dumps
 from stripe_types import TYPES, route
-from stripe_webhooks import WRITES
 
+WRITES = {**stripe_webhooks.WRITES, **stripe_invoiceitems.WRITES}
 KEY = re.compile(r"[sr]k_(test|live)_[A-Za-z0-9_]+")
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?(; ?[a-z_]+=v\d+)*")
 PLATFORM = "acct_1StubPlatform0000"

@@ -413,7 +413,7 @@ shop(q{SELECT stripe_sync.drop_alert('failed'); SELECT stripe_sync.add_default_a
 $slack->fault({ code => 'no_service' }, path => qr/services/, times => 1);
 my $waits = notify($node, 'shop', 'hook', 'waits');
 ok($slack->wait_for(sub { @{ $slack->shows('#ops') } }), 'a destination that is switched off is told elsewhere');
-like(only('#ops', 'once')->{text}, qr/^:rotating_light: \*Slack destination `hook` is switched off:\* no_service\nMessages that wait for .*: 1$/, 'with its reason, and what waits');
+like(only('#ops', 'once')->{text}, qr/^:rotating_light: \*Slack destination `hook` is disabled:\* no_service\nMessages that wait until .*: 1$/, 'with its reason, and what waits');
 is(field($node, 'shop', $waits, 'state'), 'waiting', 'the message is not lost');
 is(shop(q{SELECT count(*) FROM stripe_sync.incident WHERE alert = 'itself'}), '0', 'nor is the destination told of itself');
 is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record}), 'open|t', 'which somebody has to mend');

@@ -1,11 +1,11 @@
 /*
- * blocks_fit.c
- *		An author's blocks, cut to Slack's sizes.
+ * block_limits.c
+ *		A user's blocks, cut to Slack's limits.
  *
- * Slack refuses a message of which one part is too long, and what fills a
- * template isn't in its author's hands: so everything is cut that has a size.
- * An image without an address that Slack would take goes as a whole.  All else
- * about a block is left alone: Slack is the judge of it.
+ * Slack rejects the whole message if one part is too long, and the author of a
+ * template doesn't know what will be filled in.  So everything that has a limit
+ * is cut, and an image without a valid address is left out.  All else is Slack's
+ * to judge: an error there is reported like any other (flight.c).
  */
 #include "blocks.h"
 
@@ -14,29 +14,34 @@
 
 #define NOTE_SIZE                                                              \
 	(BLOCKS_CONTEXT_SIZE + 30) /* of "… 12 more blocks were cut" */
-#define MIN_TEXT 100 /* a text that would be cut shorter goes as a whole */
+#define MIN_TEXT 100 /* a text that would be cut shorter is left out */
 
+/*
+ * 50 blocks; the characters are those of all blocks' JSON
+ * (msg_blocks_too_long).
+ */
 const BlocksRoom blocks_room = {50, 13200};
 
 typedef enum SizeKind
 {
-	LIMIT_TEXT, /* cut, with "…" at its end */
-	LIMIT_NAME, /* cut; Slack only hands it back */
-	LIMIT_URL,	/* left out: half an address leads elsewhere, none is refused */
-	LIMIT_NEEDED_URL /* with all that it is of: it is nothing without */
+	LIMIT_TEXT,		 /* cut, with "…" at its end */
+	LIMIT_NAME,		 /* cut; Slack only returns it */
+	LIMIT_URL,		 /* left out if too long: half an address leads elsewhere */
+	LIMIT_NEEDED_URL /* left out with the object that it is a field of */
 } SizeKind;
 
 /*
- * Sizes by the type of the object that a field is in, or of any.  Of a text
- * object it is the size of its text, of an array that of each text in it.
+ * The limit of a field, by the type of the object that has it (NULL: any).  If
+ * the field is a text object the limit is that of its text, if it is an array
+ * that of each text in it.  The first that fits counts.
  */
 typedef struct SizeLimit
 {
 	const char *type;
 	const char *field;
 	SizeKind kind;
-	int characters; /* 0: none */
-	int elements;	/* of an array, 0: none */
+	int characters; /* 0: no limit */
+	int elements;	/* of an array, 0: no limit */
 } SizeLimit;
 
 static const SizeLimit limits[] = {
@@ -62,15 +67,15 @@ static const SizeLimit limits[] = {
 	{NULL, "options", LIMIT_TEXT, 0, 100},
 };
 
-/* What is being rebuilt. */
+/* The block that is being rebuilt */
 typedef struct Fit
 {
 	JsonbInState state;
-	int section_text; /* characters of a section's text, at most */
+	int section_text; /* limit of a section's text, in characters */
 } Fit;
 
 static void fit_object(Fit *fit, JsonbContainer *object, int characters);
-static bool is_lost(const JsonbValue *object);
+static bool is_unusable(const JsonbValue *object);
 
 static bool
 is_named(const JsonbValue *key, const char *name)
@@ -79,6 +84,7 @@ is_named(const JsonbValue *key, const char *name)
 		   memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
+/* The limit of a field of an object of that type; NULL if there is none. */
 static const SizeLimit *
 find_limit(const char *type, const JsonbValue *key)
 {
@@ -96,8 +102,9 @@ find_limit(const char *type, const JsonbValue *key)
 
 /* ---- what is left out ---- */
 
+/* Is it an address that is blank or too long? */
 static bool
-is_left_out(const SizeLimit *limit, const JsonbValue *value)
+is_invalid_url(const SizeLimit *limit, const JsonbValue *value)
 {
 	char *text;
 
@@ -105,27 +112,28 @@ is_left_out(const SizeLimit *limit, const JsonbValue *value)
 		(limit->kind != LIMIT_URL && limit->kind != LIMIT_NEEDED_URL))
 		return false;
 	text = pnstrdup(value->val.string.val, value->val.string.len);
-	return blocks_is_blank(text) || blocks_length(text) > limit->characters;
+	return mrkdwn_is_blank(text) || mrkdwn_length(text) > limit->characters;
 }
 
-/* Were there elements, and is none left?  (Of whole blocks: or never any.) */
+/* Is no element of the array kept?  True for an empty one. */
 static bool
-has_lost_all(JsonbContainer *array)
+keeps_no_element(JsonbContainer *array)
 {
 	uint32 n = JsonContainerSize(array);
 
 	for (uint32 i = 0; i < n; i++)
-		if (!is_lost(getIthJsonbValueFromContainer(array, i)))
+		if (!is_unusable(getIthJsonbValueFromContainer(array, i)))
 			return false;
 	return true;
 }
 
 /*
- * An image without its address, or what has nothing but such: Slack would
- * refuse the message for it.
+ * Must the object be left out, because Slack would reject the message for it?
+ * An image without a valid address, or an object whose elements are all left
+ * out.
  */
 static bool
-is_lost(const JsonbValue *object)
+is_unusable(const JsonbValue *object)
 {
 	JsonbIterator *iterator;
 	char *type;
@@ -144,12 +152,12 @@ is_lost(const JsonbValue *object)
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		if (limit != NULL && limit->kind == LIMIT_NEEDED_URL &&
-			is_left_out(limit, &value))
+			is_invalid_url(limit, &value))
 			return true;
 		if (is_named(&key, "elements") && value.type == jbvBinary &&
 			JsonContainerIsArray(value.val.binary.data) &&
 			JsonContainerSize(value.val.binary.data) > 0 &&
-			has_lost_all(value.val.binary.data))
+			keeps_no_element(value.val.binary.data))
 			return true;
 	}
 	return false;
@@ -157,12 +165,13 @@ is_lost(const JsonbValue *object)
 
 /* ---- one value ---- */
 
+/* Slack rejects an empty text. */
 static char *
 cut_text(const char *text, int characters)
 {
-	if (blocks_is_blank(text))
+	if (mrkdwn_is_blank(text))
 		return pstrdup("(none)");
-	return blocks_cut(text, characters);
+	return mrkdwn_cut(text, characters);
 }
 
 static char *
@@ -181,17 +190,7 @@ cut_string(const JsonbValue *value, SizeKind kind, int characters)
 							  : cut_name(text, characters);
 }
 
-static void
-push_string(Fit *fit, JsonbIteratorToken token, char *text)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = text;
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(&fit->state, token, &value);
-}
-
+/* Rebuild an array, with at most limit->elements. */
 static void
 fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 {
@@ -204,7 +203,7 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 	compat_push_jsonb(&fit->state, WJB_BEGIN_ARRAY, NULL);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM && left-- > 0)
 	{
-		if (is_lost(&value))
+		if (is_unusable(&value))
 			left++;
 		else if (json_is_object(&value))
 			fit_object(fit, value.val.binary.data, characters);
@@ -218,6 +217,7 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 
 /* ---- objects ---- */
 
+/* Does an object of that type have a "text" that is shown? */
 static bool
 is_text_object(const char *type)
 {
@@ -225,6 +225,7 @@ is_text_object(const char *type)
 		   (strcmp(type, "mrkdwn") == 0 || strcmp(type, "plain_text") == 0);
 }
 
+/* The limit in characters; of a section's text also that of this rebuild */
 static int
 section_limit(const Fit *fit, const SizeLimit *limit)
 {
@@ -234,6 +235,7 @@ section_limit(const Fit *fit, const SizeLimit *limit)
 	return limit->characters;
 }
 
+/* Append a field of an object of that type, unless it is left out. */
 static void
 fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 		  int characters)
@@ -241,7 +243,7 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 	const SizeLimit *limit = find_limit(type, key);
 	bool is_text = is_text_object(type) && is_named(key, "text");
 
-	if (is_left_out(limit, value) || is_lost(value))
+	if (is_invalid_url(limit, value) || is_unusable(value))
 		return;
 	compat_push_jsonb(&fit->state, WJB_KEY, key);
 	if (json_is_object(value))
@@ -250,17 +252,17 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 	else if (value->type == jbvBinary)
 		fit_array(fit, value->val.binary.data, limit);
 	else if (value->type == jbvString && is_text)
-		push_string(
-			fit, WJB_VALUE,
+		blocks_push_text(
+			&fit->state, WJB_VALUE,
 			cut_string(value, LIMIT_TEXT, characters ? characters : 3000));
 	else if (value->type == jbvString && limit != NULL)
-		push_string(fit, WJB_VALUE,
-					cut_string(value, limit->kind, limit->characters));
+		blocks_push_text(&fit->state, WJB_VALUE,
+						 cut_string(value, limit->kind, limit->characters));
 	else
 		compat_push_jsonb(&fit->state, WJB_VALUE, value);
 }
 
-/* Rebuild an object; a text object's text has at most "characters". */
+/* Rebuild an object; the text of a text object is cut to "characters". */
 static void
 fit_object(Fit *fit, JsonbContainer *object, int characters)
 {
@@ -282,19 +284,20 @@ fit_object(Fit *fit, JsonbContainer *object, int characters)
 
 /* ---- the array ---- */
 
-compat_noreturn static void refuse_blocks(const char *detail);
+compat_noreturn static void invalid_blocks(const char *detail);
 
 static void
-refuse_blocks(const char *detail)
+invalid_blocks(const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("blocks are no array of Block Kit blocks"),
+			 errmsg("blocks must be an array of Block Kit blocks"),
 			 errdetail("%s", detail),
 			 errhint("Blocks look like [{\"type\": \"section\", \"text\": "
 					 "{\"type\": \"mrkdwn\", \"text\": \"*Hello*\"}}].")));
 }
 
+/* Raise 22023 unless it is an object with a type; positions begin with 1. */
 static void
 check_block(const JsonbValue *block, int position)
 {
@@ -303,11 +306,12 @@ check_block(const JsonbValue *block, int position)
 					 : NULL;
 
 	if (!json_is_object(block))
-		refuse_blocks(psprintf("Element %d is no object.", position));
+		invalid_blocks(psprintf("Element %d is not an object.", position));
 	if (type == NULL || type[0] == '\0')
-		refuse_blocks(psprintf("Element %d has no string \"type\".", position));
+		invalid_blocks(psprintf("Element %d has no string \"type\".", position));
 }
 
+/* Rebuild a block; the text of a section is cut to "section_text". */
 static Jsonb *
 fit_block(JsonbContainer *block, int section_text)
 {
@@ -317,19 +321,19 @@ fit_block(JsonbContainer *block, int section_text)
 	return JsonbValueToJsonb(fit.state.result);
 }
 
-/* Characters of the block's JSON: what Slack counts is no more than that. */
+/* Characters of the block's JSON, with a comma; Slack counts at most these. */
 static int
 block_size(Jsonb *block)
 {
-	return blocks_length(JsonbToCString(NULL, &block->root, VARSIZE(block))) + 2;
+	return mrkdwn_length(JsonbToCString(NULL, &block->root, VARSIZE(block))) + 2;
 }
 
 /*
- * A block in what room there is: as it is, with its section's text cut, or
- * NULL.
+ * The block within "room" characters: as it is, or a section with its text cut.
+ * NULL if it doesn't fit.
  */
 static Jsonb *
-squeeze(JsonbContainer *block, int room)
+fit_block_in(JsonbContainer *block, int room)
 {
 	Jsonb *fitted = fit_block(block, INT_MAX);
 	int size = block_size(fitted);
@@ -341,14 +345,15 @@ squeeze(JsonbContainer *block, int room)
 		return fitted;
 	if (text == NULL || strcmp(type, "section") != 0)
 		return NULL;
-	/* JSON may write a character as two: that many are taken off in any case */
-	left = blocks_length(text) - (size - room) - 1;
+	/* an escape in JSON makes the text longer, so this may cut too much */
+	left = mrkdwn_length(text) - (size - room) - 1;
 	if (left < MIN_TEXT)
 		return NULL;
 	fitted = fit_block(block, left);
 	return block_size(fitted) <= room ? fitted : NULL;
 }
 
+/* Append a block as an element of the array. */
 static void
 push_block(JsonbInState *state, Jsonb *block)
 {
@@ -361,19 +366,19 @@ push_block(JsonbInState *state, Jsonb *block)
 }
 
 /*
- * Push the blocks that fit; what is left out at the end is counted in a block
- * of its own.  Raises 22023 when they are no blocks.
+ * Append the blocks that fit into "room"; if some don't, a context block at the
+ * end says how many.  Raises 22023 if it is no array of blocks.
  */
 void
 blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 {
 	int n;
 	int pushed = 0;
-	int lost = 0;
+	int unusable = 0;
 	bool full = false;
 
 	if (!JB_ROOT_IS_ARRAY(blocks) || JB_ROOT_IS_SCALAR(blocks))
-		refuse_blocks("It is no array.");
+		invalid_blocks("The value is not an array.");
 	n = JB_ROOT_COUNT(blocks);
 	for (int i = 0; i < n; i++)
 	{
@@ -382,9 +387,9 @@ blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 		Jsonb *fitted;
 
 		check_block(block, i + 1);
-		if (is_lost(block))
+		if (is_unusable(block))
 		{
-			lost++;
+			unusable++;
 			continue;
 		}
 		if (full || (room.blocks == 1 && !last))
@@ -392,8 +397,8 @@ blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 			full = true;
 			continue;
 		}
-		fitted = squeeze(block->val.binary.data,
-						 room.characters - (last ? 0 : NOTE_SIZE));
+		fitted = fit_block_in(block->val.binary.data,
+							  room.characters - (last ? 0 : NOTE_SIZE));
 		full = fitted == NULL;
 		if (full)
 			continue;
@@ -402,21 +407,21 @@ blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
 		room.blocks--;
 		room.characters -= block_size(fitted);
 	}
-	n -= pushed + lost;
+	n -= pushed + unusable;
 	if (n > 0)
 		blocks_push_context(state, psprintf("… %d more block%s cut", n,
 											n == 1 ? " was" : "s were"));
 }
 
-/* Nothing to push?  Slack is sent no empty array. */
+/* Would blocks_push_fitting() append nothing?  Slack rejects an empty array. */
 bool
 blocks_are_none(Jsonb *blocks)
 {
 	return JB_ROOT_IS_ARRAY(blocks) && !JB_ROOT_IS_SCALAR(blocks) &&
-		   has_lost_all(&blocks->root);
+		   keeps_no_element(&blocks->root);
 }
 
-/* The same as an array of its own. */
+/* The blocks, cut to Slack's limits.  Raises 22023 if it is no array of blocks. */
 Jsonb *
 blocks_fit(Jsonb *blocks)
 {

@@ -1,64 +1,63 @@
 /*
- * escalate.c
- *		Incidents by the clock: critical ones that nothing has resolved are
- *		repeated, and those that nothing closes end with their window.
+ * escalation.c
+ *		Incidents by the clock: open critical ones are repeated, and those that
+ *		no event closes are closed when their window ends.
+ *
+ * The worker calls both, each in a transaction of its own and in the engine's
+ * scope.  escalate_at is cleared in the transaction that queues the repetition:
+ * after a crash before its commit the incident is due again.  Rows that another
+ * session has locked are skipped; nothing here waits for a lock of an alert.
  */
-#include "stripe_sync.h"
-
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-
 #include "alert.h"
 #include "pass.h"
 
-#define AT_ONCE 100
+#define BATCH_SIZE 100 /* incidents in one transaction */
 
+/*
+ * Clear escalate_at of incidents that are due, and return pointers to their
+ * ids.  While stripe_sync.escalate_after is 0 they are cleared and not repeated.
+ */
 static List *
-take_due(void)
+clear_due(void)
 {
-	static EngineStatement take = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record i SET escalate_at = NULL,"
 		" escalated_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END"
 		" FROM (SELECT id FROM stripe_sync.incident_record"
 		"  WHERE escalate_at <= pg_catalog.clock_timestamp()"
 		"  ORDER BY escalate_at LIMIT $1 FOR UPDATE SKIP LOCKED) d"
-		" WHERE i.id = d.id RETURNING i.id",
-		2,
-		{INT4OID, BOOLOID}};
-	MemoryContext context = CurrentMemoryContext;
-	Datum values[] = {Int32GetDatum(AT_ONCE),
-					  BoolGetDatum(guc_escalate_after > 0)};
+		" WHERE i.id = d.id RETURNING i.id"};
 	List *ids = NIL;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&take, values, NULL, SPI_OK_UPDATE_RETURNING);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &update,
+			  ARGS(arg_int4(BATCH_SIZE), arg_bool(guc_escalate_after > 0)));
+	while (rows_next(&rows))
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
 		int64 *id = palloc(sizeof(int64));
 
-		*id = DatumGetInt64(SPI_getbinval(
-			SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &(bool){false}));
+		*id = rows_int8(&rows, 0);
 		ids = lappend(ids, id);
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	return ids;
 }
 
-/* How long it has been open. */
+/* "90 seconds", "45 minutes": how long it has been open */
 static char *
-age(int seconds)
+age_text(int seconds)
 {
 	if (seconds < 2 * SECS_PER_MINUTE)
 		return psprintf("%d seconds", seconds);
 	return psprintf("%d minutes", seconds / SECS_PER_MINUTE);
 }
 
-/* To the second destination, or into the thread where there is none. */
+/*
+ * Repeat it at the second destination of set_escalation(), or in its own thread
+ * if there is none.
+ */
 static void
-escalate(int64 id)
+repeat_incident(int64 id)
 {
 	Incident incident;
 	Destination destination;
@@ -71,14 +70,14 @@ escalate(int64 id)
 		return;
 	parts.text = psprintf(
 		"Not resolved after %s: %s",
-		age((GetCurrentTimestamp() - incident.opened_at) / USECS_PER_SEC),
+		age_text((GetCurrentTimestamp() - incident.opened_at) / USECS_PER_SEC),
 		incident.text);
 	message.payload = blocks_message(&parts);
 	message.event_id = incident.event_id;
 	if (destination.escalation != NULL)
 	{
 		message.destination = destination.escalation;
-		message.thread = incident_thread_elsewhere(id);
+		message.thread = incident_escalation_thread(id);
 	}
 	else
 	{
@@ -89,11 +88,12 @@ escalate(int64 id)
 }
 
 /*
- * A roll-up or digest counts on as long as something comes within its window.
- * Intervals are compared, so that a window's day has 24 hours in any time zone.
+ * Close roll-ups and digests that have counted nothing for the rule's window (a
+ * digest: an hour).  Intervals are compared instead of times, so that a day of
+ * the window has 24 hours in any time zone.
  */
 static void
-end_collecting(void)
+close_idle_collectors(void)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
@@ -108,11 +108,10 @@ end_collecting(void)
 		"  LIMIT 1000 FOR UPDATE OF o SKIP LOCKED) d"
 		" WHERE i.id = d.id"};
 
-	SPI_connect();
-	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(&update, NO_ARGS);
 }
 
+/* Close incidents whose window has ended, of rules that no event closes. */
 void
 escalate_end_windows(void)
 {
@@ -127,40 +126,36 @@ escalate_end_windows(void)
 		"  LIMIT 1000 FOR UPDATE SKIP LOCKED) d"
 		" WHERE i.id = d.id"};
 
-	SPI_connect();
-	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
-	end_collecting();
+	statement_exec(&update, NO_ARGS);
+	close_idle_collectors();
 }
 
+/* When the next repetition is due; DT_NOEND if none is. */
 static TimestampTz
-find_next(void)
+next_escalation(void)
 {
 	static EngineStatement select = {
 		"SELECT escalate_at FROM stripe_sync.incident_record"
 		" WHERE escalate_at IS NOT NULL ORDER BY escalate_at LIMIT 1"};
-	TimestampTz next = DT_NOEND;
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		next = DatumGetTimestampTz(SPI_getbinval(
-			SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &(bool){false}));
-	SPI_finish();
-	return next;
+	return statement_time(DT_NOEND, &select, NO_ARGS);
 }
 
+/*
+ * Repeat critical incidents that are due.  Returns true if there were any, and
+ * in *next when to call it again.
+ */
 bool
 escalate_due(TimestampTz *next)
 {
 	int nest = engine_plan_for_indexes();
-	List *ids = take_due();
+	List *ids = clear_due();
 	ListCell *cell;
 
-	foreach(cell, guc_escalate_after > 0 ? ids : NIL) /* 0 is off */
-		escalate(*(int64 *) lfirst(cell));
-	/* what is due and not taken is somebody else's at the moment */
-	*next = Max(find_next(), GetCurrentTimestamp() + USECS_PER_SEC);
+	foreach(cell, guc_escalate_after > 0 ? ids : NIL)
+		repeat_incident(*(int64 *) lfirst(cell));
+	/* one that is due still is locked by another session */
+	*next = Max(next_escalation(), GetCurrentTimestamp() + USECS_PER_SEC);
 	engine_plan_as_before(nest);
 	return ids != NIL;
 }

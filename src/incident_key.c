@@ -1,39 +1,30 @@
 /*
- * group.c
- *		What events have in common that are one incident, and its lock.
+ * incident_key.c
+ *		The group of an event, by which events are one incident, and the
+ *		advisory locks on groups and destinations.
  *
- * Who opens or closes for a group holds an advisory lock on it to the end of
- * the transaction, so that a failure and its payment that arrive at once see
- * each other.
+ * A transaction that opens, counts to or closes an incident of a group holds an
+ * advisory lock on the group until it ends, so that a failure and its payment
+ * that arrive at the same time see each other.  The lock's key is a hash of 32
+ * bits of the rule, the group and the account; two groups with the same hash
+ * merely wait for each other.
  */
 #include "stripe_sync.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "storage/procarray.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 
 #include "alert.h"
 
-/* Columns of stripe_sync.alerted, as src/install/70_alert.sql makes it */
-#define ALERTED_ACCOUNT 2
-#define ALERTED_ALERT	3
-#define ALERTED_GROUP	4
-
-#define LONGEST_GROUP 500 /* bytes: a row of an index holds 2,700 */
+#define LONGEST_GROUP 500 /* bytes: an index row holds about 2,700 */
 #define GROUP_PREFIX  400
 
-/* ---- which ---- */
+/* ---- the group ---- */
 
-/* The customer whom the event is about, or NULL. */
+/* The id of the customer that the event is about, or NULL. */
 char *
 event_customer(const Event *event)
 {
@@ -51,7 +42,10 @@ event_customer(const Event *event)
 	return expanded ? json_get_string(expanded, "id") : NULL;
 }
 
-/* The object; of what has no id (a preview), the customer, else the event. */
+/*
+ * Without group_by: the object's id.  An object without one (the preview of an
+ * invoice) is grouped by customer, or is alone.
+ */
 static char *
 default_group(const Event *event)
 {
@@ -63,6 +57,7 @@ default_group(const Event *event)
 	return customer ? customer : event->id;
 }
 
+/* What group_by finds first; "" if it finds nothing. */
 static char *
 path_group(const Alert *alert, const Event *event)
 {
@@ -76,7 +71,7 @@ path_group(const Alert *alert, const Event *event)
 	return JsonbToCString(NULL, &found->root, VARSIZE(found));
 }
 
-/* What is too long for an index: its beginning, and a hash of all of it. */
+/* A value that is too long for an index: its beginning and a hash of 128 bits. */
 static char *
 fit_group(char *group)
 {
@@ -92,9 +87,9 @@ fit_group(char *group)
 }
 
 /*
- * What events have in common that are one incident.  What is one customer's is
- * no other's; the customer rather than the destination, which a closing event
- * may no longer have.
+ * The group of the event: stripe_sync.incident.group_key.  A rule for
+ * "@customer" groups by customer as well.  Not by the destination: a customer's
+ * route may be gone when the closing event arrives.
  */
 char *
 alert_group(const Alert *alert, const Event *event)
@@ -108,7 +103,7 @@ alert_group(const Alert *alert, const Event *event)
 	return fit_group(group);
 }
 
-/* ---- its lock ---- */
+/* ---- locks ---- */
 
 static uint32
 lock_key(const char *alert, const char *group, const char *account)
@@ -128,50 +123,15 @@ lock_key(const char *alert, const char *group, const char *account)
 }
 
 /*
- * Has somebody counted for the group whom our transaction's snapshot doesn't
- * show, though we hold the group's lock?
- */
-static bool
-snapshot_is_old(const char *alert, const char *group, const char *account)
-{
-	Relation relation = table_open(engine_relation("alerted"), AccessShareLock);
-	Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
-	Snapshot ours = GetTransactionSnapshot();
-	const char *values[] = {alert, group, account};
-	/* in the order of the index */
-	const AttrNumber columns[] = {ALERTED_ALERT, ALERTED_GROUP, ALERTED_ACCOUNT};
-	ScanKeyData keys[lengthof(values)];
-	SysScanDesc scan;
-	HeapTuple tuple;
-	bool old = false;
-
-	for (int i = 0; i < lengthof(values); i++)
-	{
-		ScanKeyInit(&keys[i], columns[i], BTEqualStrategyNumber, F_TEXTEQ,
-					CStringGetTextDatum(values[i]));
-		keys[i].sk_collation = DEFAULT_COLLATION_OID;
-	}
-	scan = systable_beginscan(relation, engine_relation("alerted_group_idx"),
-							  true, latest, lengthof(values), keys);
-	while (!old && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-
-		old = !TransactionIdIsCurrentTransactionId(xmin) &&
-			  XidInMVCCSnapshot(xmin, ours);
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(latest);
-	table_close(relation, AccessShareLock);
-	return old;
-}
-
-/*
- * The group is ours to the end of the transaction.  Who must not wait is told
- * false when it is somebody else's.
+ * Lock the group until the transaction ends.  Returns false if "wait" is false
+ * and another session holds the lock.
+ *
+ * Under REPEATABLE READ and SERIALIZABLE raises 40001 if the group has counted
+ * an event that our snapshot doesn't show: the lock alone doesn't help there.
  */
 bool
-group_lock(const Alert *alert, const char *group, const char *account, bool wait)
+alert_group_lock(const Alert *alert, const char *group, const char *account,
+				 bool wait)
 {
 	uint32 key = lock_key(alert->name, group, account);
 
@@ -180,7 +140,7 @@ group_lock(const Alert *alert, const char *group, const char *account, bool wait
 	else if (!advisory_try_lock(ADVISORY_GROUP, key))
 		return false;
 	if (IsolationUsesXactSnapshot() &&
-		snapshot_is_old(alert->name, group, account))
+		alerted_after_snapshot(alert->name, group, account))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to a concurrent event "
@@ -189,9 +149,13 @@ group_lock(const Alert *alert, const char *group, const char *account, bool wait
 	return true;
 }
 
-/* Never waited for: whoever holds it may be waiting for a group. */
+/*
+ * Lock the destination until the transaction ends; returns false if another
+ * session holds the lock.  It comes after the groups' locks, and the holder may
+ * be waiting for a group of ours, so waiting here could deadlock.
+ */
 bool
-group_try_destination(const char *destination)
+alert_destination_try_lock(const char *destination)
 {
 	return advisory_try_lock(
 		ADVISORY_DESTINATION,

@@ -1,23 +1,27 @@
 /*
- * test_handler.c
- *		A handler is tried on a stored event, and all it did is rolled back.
+ * handler_trial.c
+ *		test_handler(): runs a handler on a stored event and rolls it back.
+ *
+ * The handler runs in a subtransaction as in receive(), with the same rights.
+ * An error that is raised after it rolls everything back.  The tables that it
+ * wrote are found by the statistics of the transaction, so they include those
+ * that its triggers wrote.
  */
 #include "stripe_sync.h"
 
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-/* A trial that is under way. */
+/* What report_and_roll_back() needs. */
 typedef struct Trial
 {
 	StringInfo report;
-	MemoryContext context;
-	List *before; /* of TableWrites */
+	MemoryContext context; /* of the report: outlives the subtransaction */
+	List *before; /* of TableWrites: what the transaction wrote until then */
 	TimestampTz started;
 } Trial;
 
-/* Rows of a table that this session has written and not yet reported. */
+/* Rows of a table that the current transaction has written. */
 typedef struct TableWrites
 {
 	Oid relid;
@@ -25,41 +29,35 @@ typedef struct TableWrites
 	int64 counts[3]; /* inserted, updated, deleted */
 } TableWrites;
 
+/* Tables that the transaction has written, by name; a list of TableWrites */
 static List *
 read_writes(void)
 {
 	static EngineStatement select = {
 		"SELECT relid, pg_catalog.format('%I.%I', schemaname, relname), n_tup_ins, n_tup_upd, n_tup_del"
 		"  FROM pg_catalog.pg_stat_xact_user_tables"
-		" WHERE n_tup_ins OPERATOR(pg_catalog.+) n_tup_upd OPERATOR(pg_catalog.+) n_tup_del"
-		" OPERATOR(pg_catalog.>) 0 ORDER BY schemaname, relname"};
-	MemoryContext context = CurrentMemoryContext;
+		" WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY schemaname, relname"};
 	RoleScope scope = role_enter_engine();
 	List *writes = NIL;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select, NO_ARGS);
+	while (rows_next(&rows))
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
 		TableWrites *table = palloc(sizeof(TableWrites));
-		bool isnull;
 
-		table->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
-		table->name = SPI_getvalue(tuple, desc, 2);
-		for (int j = 0; j < 3; j++)
-			table->counts[j] = DatumGetInt64(
-				SPI_getbinval(tuple, desc, 3 + j, &isnull));
+		table->relid = rows_oid(&rows);
+		table->name = rows_text(&rows);
+		for (int i = 0; i < 3; i++)
+			table->counts[i] = rows_int8(&rows, 0);
 		writes = lappend(writes, table);
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	role_leave(&scope);
 	return writes;
 }
 
+/* Of one kind (inserted, updated, deleted) */
 static int64
 writes_before(List *before, Oid relid, int kind)
 {
@@ -111,9 +109,12 @@ milliseconds_since(TimestampTz started)
 	return (GetCurrentTimestamp() - started) / 1000.0;
 }
 
-/* Tells what the handler did and then fails, so that all of it is undone. */
+/*
+ * Called in the handler's subtransaction, after it: describe what it did, then
+ * raise an error, which rolls all of it back.
+ */
 static void
-tell_and_undo(void *arg)
+report_and_roll_back(void *arg)
 {
 	Trial *trial = arg;
 	double took = milliseconds_since(trial->started);
@@ -128,7 +129,10 @@ tell_and_undo(void *arg)
 					errmsg_internal("rolled back")));
 }
 
-/* test_handler(name, event_id): runs it on a stored event and rolls back */
+/*
+ * test_handler(name, event_id): what the handler raised, how long it took, which
+ * tables it wrote.  Raises SY005 if there is no such handler or event.
+ */
 ENGINE_FUNCTION(stripe_sync_test_handler)
 {
 	char *name;
@@ -150,11 +154,12 @@ ENGINE_FUNCTION(stripe_sync_test_handler)
 		handler_missing(name);
 	if (!event_load(event_id, NULL, &event))
 		event_missing(event_id);
-	deferred_fire_callers(); /* what it raises is the caller's */
+	deferred_fire_callers(); /* an error of these is not the handler's */
 	initStringInfo(&report);
 	trial.before = read_writes();
 	trial.started = GetCurrentTimestamp();
-	(void) handler_attempt(handler, &event, tell_and_undo, &trial, &error);
+	(void) handler_attempt(handler, &event, report_and_roll_back, &trial,
+						   &error);
 	if (report.len == 0)
 		appendStringInfo(&report, "it raised %s: %s, after %.1f ms%s%s",
 						 unpack_sql_state(error->sqlerrcode), error->message,
