@@ -59,7 +59,7 @@ api_method(const Delivery *delivery)
 
 /* Nothing for NULL */
 static void
-append_member(StringInfo body, const char *name, const char *value)
+append_json_member(StringInfo body, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
@@ -82,9 +82,9 @@ build_body(const Delivery *delivery, StringInfo body)
 	appendStringInfoChar(body, '{');
 	if (strcmp(api_method(delivery), "auth.test") != 0)
 	{
-		append_member(body, "channel", delivery->channel);
-		append_member(body, "ts", delivery->update_ts);
-		append_member(body, "thread_ts", delivery->thread_ts);
+		append_json_member(body, "channel", delivery->channel);
+		append_json_member(body, "ts", delivery->update_ts);
+		append_json_member(body, "thread_ts", delivery->thread_ts);
 		appendStringInfo(body, ",%s", delivery->payload + 1);
 	}
 	else
@@ -160,7 +160,7 @@ keep_response(Delivery *delivery, HttpAnswer *answer)
 
 /* There is no complete answer. */
 static void
-judge_fault(Delivery *delivery, HttpFault fault)
+judge_http_fault(Delivery *delivery, HttpFault fault)
 {
 	static const struct
 	{
@@ -179,7 +179,7 @@ judge_fault(Delivery *delivery, HttpFault fault)
 }
 
 static void
-judge_answer(Delivery *delivery, const HttpAnswer *answer)
+judge_http_answer(Delivery *delivery, const HttpAnswer *answer)
 {
 	SlackAnswer object;
 
@@ -210,9 +210,9 @@ delivery_judge(Delivery *delivery, HttpAnswer *answer)
 	/* an error page may be long: it is judged by its status */
 	if (answer->fault == HTTP_DONE ||
 		(answer->fault == HTTP_TOO_LARGE && answer->status >= 300))
-		judge_answer(delivery, answer);
+		judge_http_answer(delivery, answer);
 	else
-		judge_fault(delivery, answer->fault);
+		judge_http_fault(delivery, answer->fault);
 	if (answer->fault == HTTP_DONE || answer->fault == HTTP_TOO_LARGE)
 		keep_response(delivery, answer);
 	else

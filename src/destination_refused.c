@@ -39,7 +39,7 @@ disable(const char *name, const char *reason, char **fallback)
 
 /* Number of messages not sent yet.  Each of the three counts has a small index. */
 static int64
-count_waiting(const char *name)
+count_unsent_messages(const char *name)
 {
 	static EngineStatement select = {
 		"SELECT (SELECT pg_catalog.count(*) FROM stripe_sync.message"
@@ -98,7 +98,7 @@ destination_disable_refused(const char *name, const char *reason)
 
 	if (disable(name, reason, &fallback))
 	{
-		int64 waiting = count_waiting(name);
+		int64 waiting = count_unsent_messages(name);
 
 		ereport(
 			WARNING,

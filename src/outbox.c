@@ -80,7 +80,7 @@ text_argument(FunctionCallInfo fcinfo, int number)
 
 /* Raises 22004. */
 static void
-check_not_null(const char *value, const char *what, const char *example)
+check_notify_argument(const char *value, const char *what, const char *example)
 {
 	if (value == NULL)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -90,7 +90,7 @@ check_not_null(const char *value, const char *what, const char *example)
 
 /* A key, or the name of a thread; NULL is allowed.  Raises 22023. */
 static void
-check_key(const char *key, const char *what)
+check_key_or_thread(const char *key, const char *what)
 {
 	if (key != NULL && (key[0] == '\0' || strlen(key) > MAX_KEY))
 		ereport(ERROR,
@@ -144,16 +144,16 @@ ENGINE_FUNCTION(stripe_sync_notify)
 	RoleScope scope;
 	int64 id;
 
-	check_not_null(message.destination, "destination", example);
-	check_not_null(text, "text", example);
+	check_notify_argument(message.destination, "destination", example);
+	check_notify_argument(text, "text", example);
 	if (mrkdwn_is_blank(text)) /* Slack would answer no_text */
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a message's text cannot be empty"),
 				 errhint("Slack's notifications show it, also for a message "
 						 "with blocks.")));
-	check_key(message.key, "key");
-	check_key(message.thread, "thread");
+	check_key_or_thread(message.key, "key");
+	check_key_or_thread(message.thread, "thread");
 	scope = role_enter_engine();
 	if (!destination_find(message.destination, &destination))
 		destination_missing(message.destination);

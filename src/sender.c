@@ -144,7 +144,7 @@ finish_unsent(Delivery *delivery, SlackVerdict verdict, const char *code,
 
 /* Start its request, or end it if there can be none. */
 static void
-dispatch(Delivery *delivery)
+start_request(Delivery *delivery)
 {
 	HttpRequest request = {0};
 	StringInfoData body;
@@ -184,12 +184,12 @@ dispatch(Delivery *delivery)
 
 /* Send claimed deliveries while there are free connections. */
 static void
-dispatch_claimed(void)
+send_claimed(void)
 {
 	while (!closed && !dlist_is_empty(&claimed) && http_room() > 0)
 	{
 		nclaimed--;
-		dispatch(pop_delivery(&claimed));
+		start_request(pop_delivery(&claimed));
 	}
 }
 
@@ -362,7 +362,7 @@ bool
 sender_process_answers(void)
 {
 	http_deliver(); /* always: nothing else reads answers */
-	dispatch_claimed();
+	send_claimed();
 	release_withdrawn();
 	if (dlist_is_empty(&finished) ||
 		(one_by_one && GetCurrentTimestamp() < settle_again))
@@ -416,7 +416,7 @@ sender_claim_and_send(ClaimOutlook *outlook)
 	accept_claimed();
 	if (!may)
 		withdraw(NULL);
-	dispatch_claimed();
+	send_claimed();
 	release_withdrawn();
 	return found;
 }

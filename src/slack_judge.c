@@ -124,7 +124,7 @@ static void copy_plain(char *to, size_t size, const char *from, size_t length);
 static bool read_webhook_code(char code[SLACK_CODE_SIZE], const char *body,
 							  size_t length);
 static bool could_be_code_of_slack(const char *code);
-static bool is_plain(char c);
+static bool is_code_character(char c);
 static bool is_space(char c);
 
 /* The verdict's name in column "verdict" of stripe_sync.delivery */
@@ -258,7 +258,7 @@ copy_plain(char *to, size_t size, const char *from, size_t length)
 	if (length > size - 1)
 		length = size - 1;
 	for (size_t i = 0; i < length; i++)
-		to[i] = is_plain(from[i]) ? from[i] : '_';
+		to[i] = is_code_character(from[i]) ? from[i] : '_';
 	to[length] = '\0';
 }
 
@@ -269,7 +269,7 @@ read_webhook_code(char code[SLACK_CODE_SIZE], const char *body, size_t length)
 	while (length > 0 && is_space(body[length - 1]))
 		length--;
 	for (size_t i = 0; i < length; i++)
-		if (!is_plain(body[i]))
+		if (!is_code_character(body[i]))
 			return false;
 	copy_plain(code, SLACK_CODE_SIZE, body, length);
 	return length > 0;
@@ -287,7 +287,7 @@ could_be_code_of_slack(const char *code)
 }
 
 static bool
-is_plain(char c)
+is_code_character(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
 		   (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
