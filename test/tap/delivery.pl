@@ -176,7 +176,8 @@ sub away
 	is(field($node, 'one', $_, 'state') =~ /waiting|sending/, 1, "$what: the message waits") for @ids;
 	my $requests = $slack->requests;
 	$come_back->();
-	one('SELECT stripe_sync.retry_message(id) FROM stripe_sync.message WHERE state = \'waiting\'');
+	# locked, as the worker may be about to claim them
+	one(q{SELECT stripe_sync.retry_message(id) FROM (SELECT id FROM stripe_sync.message WHERE state = 'waiting' FOR UPDATE) m});
 	reaches($_, 'sent') for @ids;
 	is($slack->texts->{"$what $_"}, 1, "$what: then it is sent, once") for qw(hook bot);
 	return;
