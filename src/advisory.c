@@ -1,22 +1,22 @@
 /*
  * advisory.c
- *		The locks that are on no row: all of them are taken here.
+ *		Advisory locks.
  *
- * They are advisory locks whose tag no SQL function can make: the fourth field
- * is 1 for pg_advisory_lock(bigint), 2 for pg_advisory_lock(int, int), and 4
- * and more for Citus.  So nobody who may merely log in can take one and hold up
- * an event.  pg_locks shows ours with objsubid 3, and the extension's OID as
- * classid.
+ * Their lock tags have 3 in the fourth field, which no SQL function uses (it is 1
+ * for pg_advisory_lock(bigint), 2 for pg_advisory_lock(int, int), 4 and higher
+ * for Citus), and the extension's OID.  So a role that may only log in can't take
+ * one and block an event.  pg_locks shows them with objsubid 3.
+ *
+ * All are exclusive and are held until the transaction ends.
  */
 #include "stripe_sync.h"
 
 #include "miscadmin.h"
 #include "storage/lock.h"
 
-#define OURS	 3	/* the fourth field */
-#define KEY_BITS 28 /* of the third; above them is the kind */
+#define OURS	 3	/* in the fourth field of the tag */
+#define KEY_BITS 28 /* of the third field; the kind is above them */
 
-/* Exclusive, to the end of the transaction. */
 static bool
 acquire(AdvisoryKind kind, uint32 key, bool wait)
 {
@@ -31,8 +31,8 @@ acquire(AdvisoryKind kind, uint32 key, bool wait)
 }
 
 /*
- * Several of a kind are taken in ascending order of their keys, of which the
- * low 28 bits count.
+ * Take a lock, waiting for it.  Only the low 28 bits of the key count.  Several
+ * locks of a kind must be taken in ascending order of these.
  */
 void
 advisory_lock(AdvisoryKind kind, uint32 key)
@@ -40,7 +40,7 @@ advisory_lock(AdvisoryKind kind, uint32 key)
 	(void) acquire(kind, key, true);
 }
 
-/* False when somebody else has it. */
+/* Take a lock without waiting.  False if another transaction holds it. */
 bool
 advisory_try_lock(AdvisoryKind kind, uint32 key)
 {

@@ -78,8 +78,8 @@ group_body(void *arg)
 static bool
 evaluate_path(void (*body)(void *), Application *application, ErrorData **error)
 {
-	return timed_guard(body, application, "its jsonpath",
-					   "Use a simpler condition or group_by.", error);
+	return timed_run(body, application, "its jsonpath",
+					 "Use a simpler condition or group_by.", error);
 }
 
 /*
@@ -149,7 +149,7 @@ apply_body(void *arg)
 {
 	Application *application = arg;
 	RoleScope scope = role_enter_engine();
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	Occurrence occurrence = occurrence_of(application->alert,
 										  application->event);
 
@@ -157,7 +157,7 @@ apply_body(void *arg)
 		incident_closing(&occurrence);
 	else
 		incident_opening(&occurrence);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	role_leave(&scope);
 }
 

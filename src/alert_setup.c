@@ -192,7 +192,7 @@ ENGINE_FUNCTION(stripe_sync_add_alert)
 		rule[i] = arg_of_call(fcinfo, i, types[i]);
 	scope = role_enter_engine();
 	check_alert_destination(TextDatumGetCString(rule[ALERT_DESTINATION].value));
-	guard_note();
+	outbound_note_identity();
 	remark_types(rule);
 	alert_upsert(rule);
 	role_leave(&scope);
@@ -212,7 +212,7 @@ ENGINE_FUNCTION(stripe_sync_drop_alert)
 				(errcode(ERRCODE_NO_SUCH_NAME),
 				 errmsg("there is no alert \"%s\"", name),
 				 errhint("SELECT name FROM stripe_sync.alert shows all.")));
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -1,13 +1,16 @@
 /*
  * argument.c
- *		Arguments that must be there.
+ *		Checks for arguments that are null.
  *
- * Functions of set-up are not STRICT: they would do nothing for a NULL, and say
- * nothing of it.
+ * Set-up functions are not STRICT, because a STRICT function silently does nothing
+ * for a null argument.
  */
 #include "stripe_sync.h"
 
-/* "what" is what the argument is, as a sentence about it begins. */
+/*
+ * Raise 22004 if an argument is null.  "number" counts from 0; "what" begins the
+ * message, such as "the name".
+ */
 void
 argument_required(FunctionCallInfo fcinfo, int number, const char *what)
 {

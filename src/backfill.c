@@ -483,7 +483,7 @@ resume(int64 job)
 	engine_run(&anew, &value, NULL, SPI_OK_UPDATE);
 	engine_run(&later, &value, NULL, SPI_OK_UPDATE);
 	engine_run(&record, &value, NULL, SPI_OK_UPDATE);
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* 0 when somebody else has made the same meanwhile. */
@@ -499,7 +499,7 @@ make_job(Datum arguments)
 	int64 job;
 
 	engine_run(&insert, &arguments, NULL, SPI_OK_INSERT_RETURNING);
-	slots_wake();
+	worker_wake_at_commit();
 	if (SPI_processed == 0)
 		return 0;
 	job = DatumGetInt64(engine_value());
@@ -564,7 +564,7 @@ ENGINE_FUNCTION(stripe_sync_backfill)
 	SPI_connect();
 	job = find_or_make(&plan, arguments_of(types, plan.since));
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

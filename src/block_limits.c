@@ -5,7 +5,7 @@
  * Slack rejects the whole message if one part is too long, and the author of a
  * template doesn't know what will be filled in.  So everything that has a limit
  * is cut, and an image without a valid address is left out.  All else is Slack's
- * to judge: an error there is reported like any other (flight.c).
+ * to judge: an error there is reported like any other (delivery.c).
  */
 #include "blocks.h"
 

@@ -2,10 +2,10 @@
  * catalog.c
  *		Looks things up in the compiled-in object types of Stripe.
  *
- * The data is src/generated/catalog_data.c, made by src/catalog/generate.pl,
- * which has checked it: catalog_types is sorted by object in byte order, no
- * object, table or field of a type is there twice.  It is constant: nothing
- * here allocates, fails or needs a server.
+ * src/catalog/generate.pl makes the data, src/generated/catalog_data.c, and
+ * checks it: catalog_types is sorted by object in byte order, and objects,
+ * tables and the fields of a type are unique.  The data is constant; these
+ * functions don't allocate, and also run outside the server (fuzzing).
  */
 #include <string.h>
 
@@ -14,8 +14,8 @@
 static int name_compare(const char *name, size_t length, const char *with);
 
 /*
- * The type of that name, or NULL.  "object" needs no end: it may be a piece of
- * an event's own bytes.
+ * The type of that name, or NULL.  "object" need not be terminated: it may point
+ * into an event's payload.
  */
 const CatalogType *
 catalog_find(const char *object, size_t length)
@@ -121,7 +121,7 @@ catalog_kind_name(FieldKind kind)
 	return NULL;
 }
 
-/* Spelled as format_type() does, so that the two can be compared. */
+/* Spelled as by format_type(), so that the two can be compared. */
 const char *
 catalog_kind_sqltype(FieldKind kind)
 {
@@ -149,7 +149,7 @@ catalog_kind_sqltype(FieldKind kind)
 	return NULL;
 }
 
-/* memcmp()'s order, a name that begins another coming before it */
+/* The order of memcmp(); a prefix of a name comes before it */
 static int
 name_compare(const char *name, size_t length, const char *with)
 {

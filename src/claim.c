@@ -12,7 +12,7 @@
  *
  * The cost is an index probe for each destination with waiting messages, however
  * many those are.  Statements are planned for the indexes, and lock_timeout is
- * short: see engine_plan_in_haste().
+ * short: see plan_for_indexes_with_lock_timeout().
  */
 #include "delivery.h"
 
@@ -299,11 +299,11 @@ List *
 outbox_claim(int room, ClaimOutlook *outlook)
 {
 	List *deliveries = NIL;
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 	List *ready = find_ready(outlook);
 
 	if (ready != NIL && room > 0)
 		deliveries = claim_of_destinations(ready, room, outlook);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return deliveries;
 }

@@ -519,7 +519,7 @@ ENGINE_FUNCTION(stripe_sync_create_tables)
 	mirror_grant_tables();
 	SPI_finish();
 	scope = role_enter_engine();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }

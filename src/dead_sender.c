@@ -51,7 +51,7 @@ outbox_reclaim(const List *mine)
 		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
 		" FROM stripe_sync.message WHERE state = 'sending'"};
 	List *leases = NIL;
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 	Rows rows;
 
 	rows_open(&rows, &select, NO_ARGS);
@@ -68,5 +68,5 @@ outbox_reclaim(const List *mine)
 	}
 	rows_close(&rows);
 	outbox_release(leases, true);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 }

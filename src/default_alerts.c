@@ -150,7 +150,7 @@ ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	scope = role_enter_engine();
 	check_default_destination(text_to_cstring(destination));
-	guard_note();
+	outbound_note_identity();
 	changed = !defaults_use(destination);
 	for (int i = 0; i < lengthof(defaults); i++)
 	{

@@ -1,10 +1,13 @@
 /*
  * describe.c
- *		previous_attributes: does one snapshot come right after another?
+ *		Compares snapshots of an object, and applies previous_attributes to them.
  *
- * Stripe sends with an update the old values of what it changed: partial
- * inside nested hashes, whole for arrays, null for what was absent.  So null
- * and absent are one here.
+ * An update event has the previous values of what was changed in
+ * previous_attributes: of nested objects only the changed fields, of arrays the
+ * whole, and null for a field that was absent.  So null and absent are equal here.
+ *
+ * If "after" with the values of previous_attributes equals "before", then "after"
+ * is the snapshot that directly follows "before".
  */
 #include "stripe_sync.h"
 
@@ -41,7 +44,7 @@ walk_find(const KeyWalk *walk, JsonbContainer *other, JsonbValue *value)
 										walk->key.val.string.len, value);
 }
 
-/* Every key of a that isn't null has the same value in b. */
+/* Does b have the same value for every key of a? */
 static bool
 object_within(JsonbContainer *a, JsonbContainer *b)
 {
@@ -77,7 +80,7 @@ array_same(JsonbContainer *a, JsonbContainer *b)
 	return true;
 }
 
-/* Do two containers hold the same, null being the same as absent? */
+/* Are two objects or arrays equal? */
 bool
 json_same(JsonbContainer *a, JsonbContainer *b)
 {
@@ -116,10 +119,7 @@ json_value_same(const JsonbValue *a, const JsonbValue *b)
 	}
 }
 
-/*
- * Does "before" have the values that "previous" names?  Other fields don't
- * count.
- */
+/* Does "before" have the values of "previous"?  Other fields are ignored. */
 bool
 json_describes(JsonbContainer *previous, JsonbContainer *before)
 {
@@ -150,7 +150,7 @@ json_describes(JsonbContainer *previous, JsonbContainer *before)
 	return true;
 }
 
-/* Fields of "before" are named by "previous" or stand in "after". */
+/* Is every field of "before" in "previous" or in "after"? */
 static bool
 nothing_lost(JsonbContainer *after, JsonbContainer *previous,
 			 JsonbContainer *before)
@@ -166,7 +166,7 @@ nothing_lost(JsonbContainer *after, JsonbContainer *previous,
 	return true;
 }
 
-/* Fields of "after" that "previous" doesn't name are the same in "before". */
+/* Does "before" have the same values for fields of "after" not in "previous"? */
 static bool
 rest_same(JsonbContainer *after, JsonbContainer *previous,
 		  JsonbContainer *before)
@@ -202,7 +202,7 @@ rest_same(JsonbContainer *after, JsonbContainer *previous,
 	return true;
 }
 
-/* Is "before" exactly "after" with the values of "previous" laid over it? */
+/* Is "before" equal to "after" with the values of "previous" set in it? */
 bool
 json_overlay_same(JsonbContainer *after, JsonbContainer *previous,
 				  JsonbContainer *before)

@@ -30,8 +30,8 @@ typedef struct NewDestination
 void
 destination_setup_end(const RoleScope *scope)
 {
-	guard_note();
-	slots_wake();
+	outbound_note_identity();
+	worker_wake_at_commit();
 	role_leave(scope);
 }
 

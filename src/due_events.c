@@ -19,7 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "pass.h"
+#include "loop.h"
 
 /* A due event, and the step whose attempt was counted */
 typedef struct DueEvent
@@ -66,7 +66,7 @@ lock_due(DueEvent *claim)
 		"SELECT id, account FROM stripe_sync.event"
 		" WHERE next_attempt_at <= pg_catalog.clock_timestamp()"
 		" ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	MemoryContext old = MemoryContextSwitchTo(claim_memory);
 	bool found;
 	Rows rows;
@@ -80,7 +80,7 @@ lock_due(DueEvent *claim)
 	}
 	rows_close(&rows);
 	MemoryContextSwitchTo(old);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }
 
@@ -120,10 +120,10 @@ next_due_time(void)
 	static EngineStatement select = {
 		"SELECT next_attempt_at FROM stripe_sync.event"
 		" WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	TimestampTz next = statement_time(DT_NOEND, &select, NO_ARGS);
 
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return next;
 }
 

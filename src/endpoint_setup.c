@@ -182,7 +182,7 @@ SECRET_FUNCTION(stripe_sync_add_endpoint)
 			 errhint(
 				 "Replace it with SELECT stripe_sync.rotate_endpoint_secret(%s, 'whsec_...').",
 				 quote_literal_cstr(text_to_cstring(name)))));
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	secret_warn_file(secret);
 	tables_create_if_none();
@@ -264,7 +264,7 @@ SECRET_FUNCTION(stripe_sync_rotate_endpoint_secret)
 		endpoint_secret_rotate(name, secret, engine_time_after(keep));
 		journal_note_text("endpoint.rotated", name, NULL);
 	}
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	secret_warn_file(secret);
 	PG_RETURN_VOID();
@@ -287,7 +287,7 @@ ENGINE_FUNCTION(stripe_sync_drop_endpoint)
 				 errmsg("there is no endpoint \"%s\"", text_to_cstring(name))));
 	endpoint_secret_drop(name);
 	journal_note_text("endpoint.dropped", name, NULL);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -1,7 +1,7 @@
 /*
  * engine.c
- *		Statements on the extension's own tables, and when what was cached of
- *		them must be read again.
+ *		Scans and plans of the extension's own tables, and the generation of its
+ *		set-up, by which caches of them are invalidated.
  */
 #include "stripe_sync.h"
 
@@ -10,6 +10,7 @@
 #include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -48,8 +49,8 @@ engine_run(EngineStatement *statement, Datum *values, const char *nulls,
 }
 
 /*
- * A column of a row that SPI has read.  What a statement selects from a user's
- * table is of another type once that is altered.
+ * A column of a row that SPI has read from a user's table, which may have been
+ * altered: raises an error if the column has another type.
  */
 Datum
 engine_column(HeapTuple tuple, TupleDesc desc, int column, Oid type,
@@ -99,7 +100,7 @@ engine_jsonb(EngineStatement *select, Datum *values, const char *nulls)
 	return selected;
 }
 
-/* What such a statement says, DT_NOEND for NULL: when something is due. */
+/* The time that such a statement selects, DT_NOEND for null. */
 TimestampTz
 engine_first_time(EngineStatement *select)
 {
@@ -113,8 +114,8 @@ engine_first_time(EngineStatement *select)
 }
 
 /*
- * The time that is "interval" after now.  A day has 24 hours, as in UTC; in the
- * session's time zone it may have 23 or 25.
+ * The time that is "interval" after now.  A day has 24 hours, whatever the time
+ * zone of the session.
  */
 TimestampTz
 engine_time_after(const Interval *interval)
@@ -125,12 +126,13 @@ engine_time_after(const Interval *interval)
 }
 
 /*
- * Tables that are empty today hold a million rows tomorrow, and plans are kept:
- * the worker's statements are planned for their indexes whatever the tables
- * hold.  Never around code of a user's.
+ * Plans are kept for the session, and a table that is empty when a statement is
+ * planned may have a million rows later.  So the worker's statements are planned
+ * for indexes, whatever the size of the tables.  Must not be in force while a
+ * user's code runs.
  */
 static int
-engine_settings(bool haste)
+plan_settings(bool with_lock_timeout)
 {
 	static const char *const settings[][2] = {
 		{"enable_seqscan", "off"},	 {"enable_bitmapscan", "off"},
@@ -141,34 +143,40 @@ engine_settings(bool haste)
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (haste)
+	if (with_lock_timeout)
 		(void) set_config_option("lock_timeout", "200ms", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return nest;
 }
 
+/*
+ * Have statements planned for indexes until plan_settings_restore(), which takes
+ * the number that is returned.  An error restores the settings, too.
+ */
 int
-engine_plan_for_indexes(void)
+plan_for_indexes(void)
 {
-	return engine_settings(false);
+	return plan_settings(false);
 }
 
-/* The same, and no lock of a user's transaction is waited for very long. */
+/* The same, with a lock_timeout of 200 ms: users' transactions may hold locks. */
 int
-engine_plan_in_haste(void)
+plan_for_indexes_with_lock_timeout(void)
 {
-	return engine_settings(true);
+	return plan_settings(true);
 }
 
 void
-engine_plan_as_before(int nest)
+plan_settings_restore(int nest)
 {
 	AtEOXact_GUC(true, nest);
 }
 
 /*
- * All rows of one of our tables with this value in the first column of an index.
- * With the newest snapshot: set-up holds from the moment it is committed.
+ * Begin a scan for the rows of a table that have this value in the first column
+ * of an index.  "column" is 1 for that.  It uses the newest snapshot, so a change
+ * of the set-up takes effect as soon as it is committed.  engine_scan_end() ends
+ * it.
  */
 SysScanDesc
 engine_scan(const char *table, const char *index, AttrNumber column,
@@ -193,14 +201,17 @@ engine_scan_end(SysScanDesc scan, Relation relation, Snapshot snapshot)
 	table_close(relation, AccessShareLock);
 }
 
-/* A number that rises whenever a table of our set-up may have changed. */
+/*
+ * A number that is incremented whenever a set-up table may have changed.  What
+ * was read of them is valid while it stays the same.
+ */
 uint64
 engine_generation(void)
 {
 	return generation;
 }
 
-/* Some relation has changed; InvalidOid: maybe all of them. */
+/* Invalidation callback: a relation has changed; InvalidOid: any may have. */
 static void
 relation_changed(Datum arg, Oid relid)
 {
@@ -208,7 +219,7 @@ relation_changed(Datum arg, Oid relid)
 	own_forget(relid);
 }
 
-/* A schema has another name or owner, a role is a superuser no more. */
+/* Invalidation callback: a schema or a role has changed. */
 static void
 name_changed(Datum arg, int cacheid, uint32 hash)
 {
@@ -217,17 +228,17 @@ name_changed(Datum arg, int cacheid, uint32 hash)
 }
 
 /*
- * Statement trigger of the tables that hold set-up: tells every session, at
- * commit, to read it again.  It serves COPY and a restore as well, and is how
- * the catalog's level is told, so it works at any.
+ * config_changed(): statement trigger of the set-up tables.  It invalidates the
+ * relation cache entry of the table, which reaches every session at commit, and
+ * so also after COPY and a restore.  It works at any catalog level, because a
+ * change of the level is announced by it.
  */
 Datum
 stripe_sync_config_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("config_changed can be called as a trigger only")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("config_changed() must be called as trigger")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	PG_RETURN_POINTER(NULL);
 }

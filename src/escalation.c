@@ -9,7 +9,7 @@
  * session has locked are skipped; nothing here waits for a lock of an alert.
  */
 #include "alert.h"
-#include "pass.h"
+#include "loop.h"
 
 #define BATCH_SIZE 100 /* incidents in one transaction */
 
@@ -148,7 +148,7 @@ next_escalation(void)
 bool
 escalate_due(TimestampTz *next)
 {
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	List *ids = clear_due();
 	ListCell *cell;
 
@@ -156,6 +156,6 @@ escalate_due(TimestampTz *next)
 		repeat_incident(*(int64 *) lfirst(cell));
 	/* one that is due still is locked by another session */
 	*next = Max(next_escalation(), GetCurrentTimestamp() + USECS_PER_SEC);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return ids != NIL;
 }

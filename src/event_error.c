@@ -71,13 +71,13 @@ record_recovery(const Event *event, const char *step)
 		"UPDATE stripe_sync.event_error SET state = 'recovered',"
 		" recovered_at = pg_catalog.clock_timestamp()"
 		" WHERE event_id = $1 AND account = $2 AND step = $3 AND state = 'failing'"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 
 	if (statement_exec(&update,
 					   ARGS(arg_text(event->id), arg_text(event->account),
 							arg_text(step))) > 0)
-		slots_wake_other();
-	engine_plan_as_before(nest);
+		worker_wake_from_session();
+	plan_settings_restore(nest);
 }
 
 /* A handler was dropped: its failures count as recovered. */
@@ -90,7 +90,7 @@ record_handler_dropped(text *handler)
 		" WHERE step = $1 AND state = 'failing'"};
 
 	if (statement_exec(&update, ARGS(arg_varlena(TEXTOID, handler))) > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /*
@@ -110,7 +110,7 @@ record_is_failing(const char *step, const char *sqlstate,
 		"SELECT true FROM stripe_sync.event_error f WHERE f.state = 'failing'"
 		" AND f.step = $1 AND EXISTS (SELECT FROM stripe_sync.event e"
 		"  WHERE e.id = f.event_id AND e.account = f.account) LIMIT 1"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	bool found;
 
 	if (sqlstate == NULL)
@@ -119,6 +119,6 @@ record_is_failing(const char *step, const char *sqlstate,
 		found = statement_bool(false, &of_group,
 							   ARGS(arg_text(step), arg_text(sqlstate),
 									arg_text(event_type), arg_text(account)));
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }

@@ -1,19 +1,18 @@
 /*
  * event_name.c
- *		Names of event types and object types that nobody sends: what was most
- *		likely meant.
+ *		Unknown names of event types and object types, and similar known ones.
  *
- * Stripe may have newer types than the catalog knows, so an unknown one is
- * remarked on and taken.
+ * Stripe may have newer types than the catalog, so an unknown event type is
+ * reported with a NOTICE and accepted.
  */
 #include "stripe_sync.h"
 
 #include "utils/builtins.h"
 #include "utils/varlena.h"
 
-#define LONGEST 255 /* as varstr_levenshtein() has it */
+#define LONGEST 255 /* bytes, as in varstr_levenshtein() */
 
-/* Events of the system itself, for alerts */
+/* Events that the extension reports itself, for alerts only */
 static const char *const system_types[] = {
 	"system.event_failed",
 	"system.event_dead",
@@ -31,11 +30,11 @@ static const char *const system_types[] = {
 	"system.doctor_well",
 };
 
-/* The nearest of the names that were looked at. */
+/* The known name with the smallest edit distance so far */
 typedef struct Nearest
 {
 	const char *wanted;
-	char *name; /* NULL: none is near */
+	char *name; /* NULL: none is similar */
 	int distance;
 } Nearest;
 
@@ -47,7 +46,7 @@ nearest_begin(const char *wanted)
 }
 
 static void
-look_at(Nearest *nearest, const char *name, int length)
+compare_name(Nearest *nearest, const char *name, int length)
 {
 	int wanted_length = (int) strlen(nearest->wanted);
 	int distance;
@@ -65,30 +64,30 @@ look_at(Nearest *nearest, const char *name, int length)
 
 /* ---- event types ---- */
 
-/* "invoice.*" of "invoice.paid": all the patterns that the type's own name makes. */
+/* Compare with the patterns that match the type: "invoice.*" for "invoice.paid". */
 static void
-look_at_patterns(Nearest *nearest, const char *type)
+compare_patterns(Nearest *nearest, const char *type)
 {
 	for (const char *dot = strchr(type, '.'); dot != NULL;
 		 dot = strchr(dot + 1, '.'))
 	{
 		char *pattern = psprintf("%.*s.*", (int) (dot - type), type);
 
-		look_at(nearest, pattern, (int) strlen(pattern));
+		compare_name(nearest, pattern, (int) strlen(pattern));
 		pfree(pattern);
 	}
 }
 
-/* Does any known type fit?  If not, which is the nearest? */
+/* Does the type match the wanted name or pattern?  If not, compare them. */
 static bool
-look_at_type(Nearest *nearest, const char *type)
+matches_or_compare(Nearest *nearest, const char *type)
 {
 	if (event_type_fits(type, nearest->wanted))
 		return true;
 	if (strchr(nearest->wanted, '*') != NULL)
-		look_at_patterns(nearest, type);
+		compare_patterns(nearest, type);
 	else
-		look_at(nearest, type, (int) strlen(type));
+		compare_name(nearest, type, (int) strlen(type));
 	return false;
 }
 
@@ -97,59 +96,62 @@ is_known(Nearest *nearest)
 {
 	for (int i = 0; i < catalog_ntypes; i++)
 		for (int j = 0; j < catalog_types[i].nevent_types; j++)
-			if (look_at_type(nearest, catalog_types[i].event_types[j]))
+			if (matches_or_compare(nearest, catalog_types[i].event_types[j]))
 				return true;
 	for (int i = 0; i < lengthof(system_types); i++)
-		if (look_at_type(nearest, system_types[i]))
+		if (matches_or_compare(nearest, system_types[i]))
 			return true;
 	return false;
 }
 
-/* Of the application's own, or of Stripe's API v2, whose types are not listed. */
+/* The application's own types, and those of Stripe's API v2, are not listed. */
 static bool
-is_of_others(const char *type)
+is_unlisted(const char *type)
 {
 	return strncmp(type, "app.", strlen("app.")) == 0 ||
 		   strncmp(type, "v2.", strlen("v2.")) == 0;
 }
 
 static const char *
-hint_for(const Nearest *nearest)
+type_hint(const Nearest *nearest)
 {
 	if (strchr(nearest->wanted, ',') != NULL)
-		return "Name one type, or a pattern: 'invoice.*'. For several, make several.";
+		return "Specify one type, or a pattern such as 'invoice.*'. Use a separate call for each type.";
 	if (nearest->name != NULL)
 		return psprintf("Did you mean \"%s\"?", nearest->name);
-	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 shows those of Stripe's that are known.";
+	return "SELECT DISTINCT unnest(event_types) FROM stripe_sync.object_type ORDER BY 1 lists the known types of Stripe.";
 }
 
-/* Alerts alone look at what is in no inbox. */
+/* Report types that are never stored in the inbox, and so only alerts see. */
 static bool
-remark_alerts_own(const char *type)
+remark_alert_only(const char *type)
 {
 	if (strncmp(type, "system.", strlen("system.")) != 0 &&
 		strncmp(type, "app.", strlen("app.")) != 0)
 		return false;
 	ereport(NOTICE,
 			(errmsg("events of type \"%s\" are never in the inbox", type),
-			 errhint("They are for alerts: stripe_sync.add_alert().")));
+			 errhint("Only alerts receive them: see stripe_sync.add_alert().")));
 	return true;
 }
 
-/* A NOTICE, when nobody is known to send events that fit. */
+/*
+ * Report with a NOTICE that no known event type matches a name or pattern, or
+ * that a handler would never be called for it.
+ */
 void
 event_type_remark(const char *type, bool for_alert)
 {
 	Nearest nearest = nearest_begin(type);
 
-	if (!for_alert && remark_alerts_own(type))
+	if (!for_alert && remark_alert_only(type))
 		return;
-	if (!is_of_others(type) && !is_known(&nearest))
+	if (!is_unlisted(type) && !is_known(&nearest))
 		ereport(NOTICE, (errmsg("no events of type \"%s\" are known", type),
-						 errhint("%s", hint_for(&nearest))));
+						 errhint("%s", type_hint(&nearest))));
 }
 
-/* What was meant, to who must name a type that is known. */
+/* The beginning of a hint for an unknown event type; "" if none is similar */
 char *
 event_type_hint(const char *type)
 {
@@ -161,7 +163,7 @@ event_type_hint(const char *type)
 
 /* ---- object types ---- */
 
-/* Its table's name is the plural, as a rule. */
+/* The object type that was probably meant.  A table's name is often the plural. */
 static const char *
 nearest_type(const char *name)
 {
@@ -171,14 +173,14 @@ nearest_type(const char *name)
 	if (of_table != NULL)
 		return of_table->object;
 	if (catalog_find(name, strlen(name)) != NULL)
-		return NULL; /* it is there, but no good for this */
+		return NULL; /* it exists, but can't be used here */
 	for (int i = 0; i < catalog_ntypes; i++)
-		look_at(&nearest, catalog_types[i].object,
-				(int) strlen(catalog_types[i].object));
+		compare_name(&nearest, catalog_types[i].object,
+					 (int) strlen(catalog_types[i].object));
 	return nearest.name;
 }
 
-/* What to say to who names a type that there isn't. */
+/* A hint for an unknown object type */
 char *
 object_type_hint(const char *name)
 {
@@ -189,7 +191,7 @@ object_type_hint(const char *name)
 		nearest ? psprintf("Did you mean \"%s\"? ", nearest) : "");
 }
 
-/* Does a type fit a pattern in which "*" stands for any run of characters? */
+/* Does a type match a pattern, in which "*" matches any characters? */
 bool
 event_type_fits(const char *type, const char *pattern)
 {

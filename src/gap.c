@@ -82,7 +82,7 @@ release_pending(const char *account)
 	gap.first = read_bound(3, context, &gap.first_at);
 	gap.last = read_bound(4, context, &gap.last_at);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 	return gap;
 }
 

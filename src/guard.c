@@ -8,7 +8,7 @@
  * so only a database whose single row names itself may send.
  *
  * A restored server has the same system identifier as the original.  It is
- * recognized when it starts from a backup: then guard_init() writes a file into
+ * recognized when it starts from a backup: then outbound_init() writes a file into
  * the data directory that holds a random name for this restore.  A row is valid
  * if it was inserted during the same restore (or, without a file, during none).
  * So activate() holds for its own database only, the file never has to be
@@ -120,7 +120,7 @@ read_restore(void)
 
 /* Runs in the postmaster; its children inherit the result. */
 void
-guard_init(void)
+outbound_init(void)
 {
 	if (!starts_from_backup())
 	{
@@ -193,7 +193,7 @@ read_identity(void)
 
 /* Needs a transaction.  The state is cached until the set-up changes. */
 OutboundState
-guard_state(void)
+outbound_state(void)
 {
 	uint64 now = engine_generation();
 
@@ -207,15 +207,15 @@ guard_state(void)
 
 /* Was this database set up, rather than the one it is a copy of? */
 bool
-guard_is_original(void)
+outbound_is_original(void)
 {
-	(void) guard_state();
+	(void) outbound_state();
 	return state == OUTBOUND_ON || state == OUTBOUND_RESTORED;
 }
 
 /* The reason that follows "nothing is sent from this database:" */
 const char *
-guard_reason(OutboundState what)
+outbound_reason(OutboundState what)
 {
 	switch (what)
 	{
@@ -246,7 +246,7 @@ insert_note(void)
 }
 
 const char *
-guard_remedy(OutboundState what)
+outbound_remedy(OutboundState what)
 {
 	return what == OUTBOUND_OFF
 			   ? "Set stripe_sync.outbound to on."
@@ -255,13 +255,13 @@ guard_remedy(OutboundState what)
 
 /* Warn a caller whose messages will not be sent. */
 void
-guard_warn(OutboundState what)
+outbound_warn(OutboundState what)
 {
 	if (what == OUTBOUND_ON || what == OUTBOUND_UNNOTED)
 		return;
 	ereport(WARNING, (errmsg("nothing is sent from this database: %s",
-							 guard_reason(what)),
-					  errhint("%s", guard_remedy(what))));
+							 outbound_reason(what)),
+					  errhint("%s", outbound_remedy(what))));
 }
 
 /*
@@ -269,14 +269,14 @@ guard_warn(OutboundState what)
  * records the identity of this database.
  */
 void
-guard_note(void)
+outbound_note_identity(void)
 {
 	OutboundState found = read_identity();
 
 	if (found == OUTBOUND_UNNOTED)
 		insert_note();
 	else
-		guard_warn(found);
+		outbound_warn(found);
 }
 
 /* Messages that will be sent now, counted up to 10000 */
@@ -302,7 +302,7 @@ ENGINE_FUNCTION(stripe_sync_activate)
 	journal_note("activate", NULL, NULL);
 	waiting = count_waiting();
 	role_leave(&scope);
-	slots_wake();
+	worker_wake_at_commit();
 	if (guc_outbound)
 		ereport(NOTICE, (errmsg("this database may send and call out"),
 						 errdetail_plural("%s%lld message waits.",
@@ -344,7 +344,7 @@ read_pauses(void)
 
 /* Is "slack", or "stripe", paused?  Needs a transaction. */
 bool
-guard_paused(const char *what)
+outbound_paused(const char *what)
 {
 	uint64 now = engine_generation();
 
@@ -358,9 +358,9 @@ guard_paused(const char *what)
 
 /* May this database call out to "slack", or "stripe", now? */
 bool
-guard_lets(const char *what)
+outbound_allowed(const char *what)
 {
-	return guard_state() == OUTBOUND_ON && !guard_paused(what);
+	return outbound_state() == OUTBOUND_ON && !outbound_paused(what);
 }
 
 /* Run a statement with the argument of pause() or resume(). */
@@ -381,7 +381,7 @@ set_pause(FunctionCallInfo fcinfo, EngineStatement *statement, const char *word)
 	if (statement_exec(statement, ARGS(arg_text(what))) > 0)
 		journal_note(word, what, NULL);
 	role_leave(&scope);
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* pause(what) */

@@ -1,7 +1,7 @@
 /*
  * guc.c
- *		Settings.  All are PGC_SUSET, so that a role that may only call receive()
- *		cannot change how its events are processed.
+ *		Settings.  All are superuser-only, so that a role that may only receive
+ *		events can't change how they are processed.
  */
 #include "stripe_sync.h"
 
@@ -34,8 +34,8 @@ bool guc_outbound = true;
 bool guc_allow_plain_http = false;
 
 /*
- * Stripe lists events for 30 days.  If an event were deleted earlier, reconcile
- * would take it for missing.
+ * Stripe lists events for 30 days.  If one were deleted earlier, reconcile would
+ * store it again as missing.
  */
 static bool
 check_retention(int *minutes, void **extra, GucSource source)
@@ -43,11 +43,11 @@ check_retention(int *minutes, void **extra, GucSource source)
 	if (*minutes == 0 || *minutes >= RETENTION_LEAST)
 		return true;
 	GUC_check_errdetail(
-		"Valid values are 0, which keeps events forever, and 35 days or more.");
+		"Events are kept for 35 days at least; 0 keeps them for ever.");
 	return false;
 }
 
-/* The value is sent in an HTTP header. */
+/* The value of a request header, so it must not contain a line break. */
 static bool
 check_api_version(char **version, void **extra, GucSource source)
 {
@@ -55,8 +55,7 @@ check_api_version(char **version, void **extra, GucSource source)
 		strspn(*version, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 						 "0123456789.-_; =") == strlen(*version))
 		return true;
-	GUC_check_errdetail(
-		"A valid version is, for example, \"2026-10-28.endive\".");
+	GUC_check_errdetail("A version is like 2026-10-28.endive.");
 	return false;
 }
 
@@ -64,21 +63,21 @@ static void
 define_inbox(void)
 {
 	DefineCustomIntVariable(
-		"stripe_sync.max_payload", "Sets the maximum size of a webhook payload.",
-		"A larger payload raises SY004; webhook() returns 413.",
-		&guc_max_payload, 1024 * 1024, 1024, 64 * 1024 * 1024, PGC_SUSET,
-		GUC_UNIT_BYTE, NULL, NULL, NULL);
+		"stripe_sync.max_payload", "Largest webhook payload that is accepted.",
+		"A larger one raises SY004; webhook() answers 413.", &guc_max_payload,
+		1024 * 1024, 1024, 64 * 1024 * 1024, PGC_SUSET, GUC_UNIT_BYTE, NULL,
+		NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.max_attempts",
-		"Sets the maximum number of attempts at a step of an event.",
-		"After that the event is dead and is not retried until stripe_sync.replay() is called.",
+		"Tries of a step of an event, then the step is dead and so is the event.",
+		"A dead event is run again by stripe_sync.replay() alone.",
 		&guc_max_attempts, 12, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.handler_timeout",
-		"Sets the maximum run time of a handler on an event.",
-		"A handler that runs longer fails; the other steps of the event are not affected. 0 disables the timeout.",
+		"Longest time that one handler may take on one event; 0 is off.",
+		"A handler that runs longer has failed; the rest of the event stands.",
 		&guc_handler_timeout, 5000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL,
 		NULL, NULL);
 }
@@ -88,28 +87,28 @@ define_outbox(void)
 {
 	DefineCustomIntVariable(
 		"stripe_sync.message_attempts",
-		"Sets the maximum number of attempts to send a message to Slack.",
-		"The first retry is after 1 s; the delay doubles up to 6 h. After the last attempt the message is dead and is not sent until stripe_sync.retry_message() is called.",
+		"Tries of a message to Slack, then it is dead.",
+		"The first again after 1 s, doubling to 6 h at most. A dead message is sent again by stripe_sync.retry_message() alone.",
 		&guc_message_attempts, 20, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomRealVariable(
 		"stripe_sync.slack_rate",
-		"Sets the maximum number of messages per second to a destination.",
-		"Slack allows about one per second for each webhook and channel. 0 disables the limit.",
+		"Messages a second and destination; 0 switches pacing off.",
+		"Slack allows about one a second for each webhook and channel.",
 		&guc_slack_rate, 1.0, 0.0, 1000.0, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.slack_burst",
-		"Sets the number of messages that can be sent to a destination at once after a pause.",
-		"After that, stripe_sync.slack_rate applies.", &guc_slack_burst, 3, 1,
+		"Messages that a destination may have at once after a pause.",
+		"After that stripe_sync.slack_rate holds.", &guc_slack_burst, 3, 1,
 		1000, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.retention",
-		"Sets how long finished events and messages are kept.",
-		"The minimum is 35 days, because Stripe lists events for 30 days. 0 keeps them forever.",
-		&guc_retention, RETENTION_DEFAULT, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MIN,
-		check_retention, NULL, NULL);
+		"How long settled events and messages are kept; 0 is for ever.",
+		"35 days at least: Stripe lists events for 30.", &guc_retention,
+		RETENTION_DEFAULT, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MIN, check_retention,
+		NULL, NULL);
 }
 
 static void
@@ -117,74 +116,69 @@ define_alerts(void)
 {
 	DefineCustomIntVariable(
 		"stripe_sync.max_alerts_per_hour",
-		"Sets the maximum number of messages from alerts to a destination per hour.",
-		"Further alerts are counted in one digest message. Messages queued with stripe_sync.notify() are not limited.",
+		"Messages of alerts for a destination within an hour, then one digest.",
+		"The digest counts on; what the application itself sends is not counted.",
 		&guc_max_alerts_per_hour, 60, 1, 100000, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.escalate_after",
-		"Sets how long a critical incident can stay open before it is repeated.",
-		"It is repeated once, to the destination set with stripe_sync.set_escalation(). 0 disables repeating.",
+		"How long a critical incident may stay open before it is repeated; 0 is off.",
+		"It is repeated once, to the destination that set_escalation() named.",
 		&guc_escalate_after, 30 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL,
 		NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.coalesce_burst",
-		"Sets the maximum number of incidents that an alert can open within its coalescing interval.",
-		"Further incidents are counted in one rollup incident.",
-		&guc_coalesce_burst, 5, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+		"Incidents that one alert may open within its window.",
+		"Past that they are one roll-up that counts on.", &guc_coalesce_burst,
+		5, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 static void
 define_http(void)
 {
+	DefineCustomIntVariable("stripe_sync.max_connections",
+							"HTTP connections of a worker at once.",
+							"Each is a file descriptor.", &guc_max_connections,
+							32, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable(
-		"stripe_sync.max_connections",
-		"Sets the maximum number of concurrent HTTP connections of a worker.",
-		"Each connection uses a file descriptor.", &guc_max_connections, 32, 1,
-		1000, PGC_SUSET, 0, NULL, NULL, NULL);
-
-	DefineCustomIntVariable("stripe_sync.http_timeout",
-							"Sets the maximum duration of an HTTP request.",
-							"A request that takes longer is retried.",
-							&guc_http_timeout, 10000, 100, 10 * 60 * 1000,
-							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+		"stripe_sync.http_timeout",
+		"How long a whole HTTP request may take, from its dispatch.",
+		"A request that takes longer is tried again.", &guc_http_timeout, 10000,
+		100, 10 * 60 * 1000, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
-		"stripe_sync.slack_api_base", "Sets the base URL of Slack's Web API.",
-		"The value must be an https URL without a trailing slash.",
-		&guc_slack_api_base, "https://slack.com/api", PGC_SUSET, 0, NULL, NULL,
-		NULL);
+		"stripe_sync.slack_api_base", "Where Slack's Web API is.",
+		"An https URL without a trailing slash.", &guc_slack_api_base,
+		"https://slack.com/api", PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
-		"stripe_sync.stripe_api_base", "Sets the base URL of Stripe's API.",
-		"The value must be an https URL without a trailing slash.",
-		&guc_stripe_api_base, "https://api.stripe.com", PGC_SUSET, 0, NULL,
-		NULL, NULL);
+		"stripe_sync.stripe_api_base", "Where the Stripe API is.",
+		"An https URL without a trailing slash.", &guc_stripe_api_base,
+		"https://api.stripe.com", PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
 		"stripe_sync.slack_hosts",
-		"Sets the permitted hosts of incoming webhook URLs.",
-		"A comma-separated list of host names, with the port if it is not 443.",
-		&guc_slack_hosts, "hooks.slack.com,hooks.slack-gov.com", PGC_SUSET, 0,
-		NULL, NULL, NULL);
+		"Hosts that the URL of an incoming webhook may name.",
+		"Separated by commas; with a port when it is not 443.", &guc_slack_hosts,
+		"hooks.slack.com,hooks.slack-gov.com", PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
 		"stripe_sync.ca_file",
-		"Sets the file of trusted certificate authorities.",
-		"A PEM file that the server's operating system user can read. An empty value selects the system's certificates.",
-		&guc_ca_file, "", PGC_SUSET, 0, NULL, NULL, NULL);
+		"File of the certificates to trust; empty is the system's.",
+		"PEM, readable by the server's user.", &guc_ca_file, "", PGC_SUSET, 0,
+		NULL, NULL, NULL);
 
 	DefineCustomBoolVariable(
-		"stripe_sync.outbound",
-		"Permits this server to send messages to Slack and requests to Stripe.",
-		"Turn it off in copies made from disk snapshots, which cannot be distinguished from the original.",
+		"stripe_sync.outbound", "Lets this server send messages and call out.",
+		"Switch it off in copies made of disk snapshots, which cannot be told from the original.",
 		&guc_outbound, true, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable(
 		"stripe_sync.allow_plain_http",
-		"Permits http instead of https for loopback addresses.",
-		"This is intended for tests: tokens and webhook URLs are sent unencrypted.",
+		"Allow http instead of https, to loopback addresses alone; for tests.",
+		"Tokens and webhook URLs then cross the loopback in the clear.",
 		&guc_allow_plain_http, false, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
@@ -192,30 +186,29 @@ static void
 define_stripe(void)
 {
 	DefineCustomRealVariable(
-		"stripe_sync.stripe_rate",
-		"Sets the maximum number of requests per second to Stripe's API.",
-		"Stripe allows 100 per second, 25 in a sandbox. The rate is halved whenever Stripe rejects a request because of the rate, and then rises again.",
+		"stripe_sync.stripe_rate", "Requests a second to Stripe's API.",
+		"Stripe allows 100 a second, 25 in a sandbox. It is halved whenever Stripe refuses, and grows back.",
 		&guc_stripe_rate, 20.0, 0.1, 100.0, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.stripe_timeout",
-		"Sets the maximum duration of a request to Stripe's API.",
-		"A list page that takes longer is requested again with fewer objects. Stripe's libraries use 80 s. 0 selects stripe_sync.http_timeout.",
+		"How long a request to Stripe's API may take; 0 is stripe_sync.http_timeout.",
+		"A page of a list that takes longer is asked for again, smaller. Stripe's own libraries wait 80 s.",
 		&guc_stripe_timeout, 0, 0, 10 * 60 * 1000, PGC_SUSET, GUC_UNIT_MS, NULL,
 		NULL, NULL);
 
 	DefineCustomIntVariable(
 		"stripe_sync.reconcile_interval",
-		"Sets the interval at which Stripe's list of events is compared with the inbox.",
-		"This requires a key: see stripe_sync.set_api_key(). 0 disables it.",
+		"How often Stripe's list of events is compared with the inbox; 0 is off.",
+		"It needs a key: see stripe_sync.set_api_key().",
 		&guc_reconcile_interval, 15 * 60, 0, 7 * 24 * 3600, PGC_SUSET,
 		GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
 		"stripe_sync.api_version",
-		"Sets the Stripe-Version of the worker's requests.",
-		"For example, 2026-10-28.endive. An empty value selects the version of the catalog of object types.",
-		&guc_api_version, "", PGC_SUSET, 0, check_api_version, NULL, NULL);
+		"Stripe-Version of the worker's requests; empty is the catalog's.",
+		"For example 2026-10-28.endive.", &guc_api_version, "", PGC_SUSET, 0,
+		check_api_version, NULL, NULL);
 }
 
 void

@@ -199,7 +199,7 @@ handler_attempt(const Handler *handler, Event *event,
 	Call call = {handler, event, afterwards, arg};
 
 	CommandCounterIncrement(); /* it sees the steps before it */
-	return timed_guard(
+	return timed_run(
 		call_body, &call, "the handler",
 		"Register it with deferred => true, let it do less, or increase the timeout.",
 		error);

@@ -11,7 +11,6 @@
 
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -100,7 +99,7 @@ retry_waiting(const char *name)
 		" AND $1 = ANY (todo)"};
 
 	if (statement_exec(&update, ARGS(arg_text(name))) > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /* Is there a handler of this name for the same event type? */
@@ -151,7 +150,7 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 								 arg_datum(TEXTARRAYOID, path_owners(path)),
 								 arg_bool(deferred)));
 	retry_waiting(name);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -175,10 +174,8 @@ ENGINE_FUNCTION(stripe_sync_drop_handler)
 
 	if (statement_exec(&delete, ARGS(arg_text(name))) == 0)
 		handler_missing(name);
-	SPI_connect();
 	record_handler_dropped(cstring_to_text(name));
-	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -1,26 +1,27 @@
 /*
  * http.c
- *		Requests over libcurl's multi interface, many at a time, waited for
- *		together with the latch.
+ *		HTTP requests by libcurl's multi interface, many at a time, beside the
+ *		latch.
  *
- * libcurl says which sockets it wants watched (socket_changed) and when it
- * wants to be called next (timer_note); sockets.c waits for both and the latch.
- * transfer.c makes a request, http_answer.c keeps what comes, url.c says what
- * may be called.
+ * libcurl reports the sockets to be watched (socket_changed) and when it must be
+ * called next (timer_changed).  sockets.c waits for both and for the latch.
+ * transfer.c sets up a request, http_answer.c reads its response, and url.c
+ * decides which URLs may be requested.
  *
  * Invariants:
  *
- * - What libcurl calls neither pallocs nor raises.  Signals are blocked around
- *	 the calls of its multi interface, as the threads that resolve names
- *	 inherit the mask; nothing raises meanwhile.
- * - A transfer is idle, in progress, ended, or the caller's.  libcurl queues none:
- *	 what there is no room for is refused, so that the time-out counts from
- *	 the dispatch.
- * - A POST is sent once.  libcurl would send it again by itself where a kept
- *	 connection broke before the answer: an attempt that nobody counted.
- * - Our copies of a request are wiped before they are freed (of the URL libcurl
- *	 has the only one), and "trouble" holds no path, query or header.
- * - Nothing is cleaned up when the process ends: that could wait for a resolver.
+ * - Functions that libcurl calls neither palloc nor raise errors.  Signals are
+ *	 blocked while its multi interface is called, because the threads that
+ *	 resolve names inherit the mask; no error is raised meanwhile.
+ * - A transfer is idle, in progress, ended, or the caller's.  None is queued in
+ *	 libcurl: http_start() fails if there is no room, so that the time-out begins
+ *	 when the request is sent.
+ * - A POST is sent once.  libcurl would repeat it if a kept connection is closed
+ *	 before the response, and that attempt would not be counted.
+ * - Copies of a request are wiped before they are freed (the only copy of the
+ *	 URL is libcurl's), and "trouble" contains no path, query or header.
+ * - Nothing is cleaned up when the process ends, because that could wait for a
+ *	 name to be resolved.
  */
 #include "stripe_sync.h"
 
@@ -52,9 +53,9 @@ socket_changed(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
 	return 0;
 }
 
-/* libcurl must not be called from here. */
+/* A callback; must not call libcurl. */
 static int
-timer_note(CURLM *of, long timeout_ms, void *user)
+timer_changed(CURLM *of, long timeout_ms, void *user)
 {
 	timer_due = timeout_ms < 0 ? -1 : clock_us() + (int64) timeout_ms * 1000;
 	return 0;
@@ -62,7 +63,7 @@ timer_note(CURLM *of, long timeout_ms, void *user)
 
 /* ---- all transfers ---- */
 
-/* With signals blocked: out of libcurl's hands, to be taken. */
+/* Remove a transfer from libcurl; http_deliver() reports it.  Signals are blocked. */
 static void
 end_transfer(Transfer *transfer, HttpFault fault, const char *trouble)
 {
@@ -72,7 +73,7 @@ end_transfer(Transfer *transfer, HttpFault fault, const char *trouble)
 	curl_multi_remove_handle(multi, transfer->easy);
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	answer->status = (int) status;
-	/* unless we ended it ourselves */
+	/* a callback may have noted the reason already */
 	if (answer->fault == HTTP_DONE || fault == HTTP_DONE)
 		answer_fail(&transfer->reader, fault, trouble);
 	answer->finished = GetCurrentTimestamp();
@@ -89,7 +90,8 @@ multi_make(void)
 		return false;
 	if (curl_multi_setopt(made, CURLMOPT_SOCKETFUNCTION, socket_changed) !=
 			CURLM_OK ||
-		curl_multi_setopt(made, CURLMOPT_TIMERFUNCTION, timer_note) != CURLM_OK)
+		curl_multi_setopt(made, CURLMOPT_TIMERFUNCTION, timer_changed) !=
+			CURLM_OK)
 	{
 		curl_multi_cleanup(made);
 		return false;
@@ -99,7 +101,10 @@ multi_make(void)
 	return true;
 }
 
-/* With signals blocked.  libcurl is spoilt: what was in progress has failed. */
+/*
+ * After an error of the multi interface: all requests in progress have failed.
+ * Signals are blocked.
+ */
 static void
 multi_fail(void)
 {
@@ -111,9 +116,9 @@ multi_fail(void)
 	timer_due = -1;
 }
 
-/* With signals blocked, as the next one. */
+/* Signals are blocked here and in multi_collect(). */
 static void
-multi_drive(curl_socket_t fd, int what)
+multi_action(curl_socket_t fd, int what)
 {
 	int running;
 	CURLMcode code = curl_multi_socket_action(multi, fd, what, &running);
@@ -143,9 +148,9 @@ multi_collect(void)
 		multi_fail();
 }
 
-/* Whatever can be done now. */
+/* Process sockets that are ready, and the timer, without waiting. */
 static void
-multi_turn(void)
+multi_process(void)
 {
 	SocketReady ready[SOCKETS_AT_ONCE];
 	sigset_t before;
@@ -156,18 +161,19 @@ multi_turn(void)
 	before = signals_block();
 	n = sockets_ready(ready);
 	for (int i = 0; i < n; i++)
-		multi_drive(ready[i].fd, (ready[i].readable ? CURL_CSELECT_IN : 0) |
-									 (ready[i].writable ? CURL_CSELECT_OUT : 0));
+		multi_action(ready[i].fd,
+					 (ready[i].readable ? CURL_CSELECT_IN : 0) |
+						 (ready[i].writable ? CURL_CSELECT_OUT : 0));
 	if (timer_due >= 0 && timer_due <= clock_us())
 	{
 		timer_due = -1;
-		multi_drive(CURL_SOCKET_TIMEOUT, 0);
+		multi_action(CURL_SOCKET_TIMEOUT, 0);
 	}
 	multi_collect();
 	signals_restore(before);
 }
 
-/* ---- what others call ---- */
+/* ---- public ---- */
 
 void
 http_setup(void)
@@ -187,7 +193,7 @@ http_room(void)
 	return Max(sockets_allowed() - nstarted, 0);
 }
 
-/* Newer versions would use one that was closed less than a second ago. */
+/* libcurl 8 would use a connection that the peer closed within the last second. */
 static void
 forget_dead_connections(void)
 {
@@ -199,9 +205,9 @@ forget_dead_connections(void)
 #endif
 }
 
-/* With signals blocked; the first bytes leave before the caller goes on. */
+/* Start connecting or sending.  Signals are blocked. */
 static bool
-launch(const HttpRequest *request)
+start_transfer(const HttpRequest *request)
 {
 	Transfer *transfer;
 
@@ -221,8 +227,8 @@ launch(const HttpRequest *request)
 	transfer->reader.answer.started = GetCurrentTimestamp();
 	dlist_push_tail(&in_progress, &transfer->node);
 	nstarted++;
-	multi_drive(CURL_SOCKET_TIMEOUT, 0);
-	multi_collect(); /* it may have ended, and nothing else would wake us */
+	multi_action(CURL_SOCKET_TIMEOUT, 0);
+	multi_collect(); /* it may have ended, which no socket would report */
 	return true;
 }
 
@@ -232,11 +238,11 @@ http_start(const HttpRequest *request, char **trouble)
 	const char *refusal = request_refusal(request);
 
 	if (http_room() == 0)
-		refusal = "as many requests as may be are in flight";
+		refusal = "the maximum number of requests is in progress";
 	if (refusal == NULL)
 	{
 		sigset_t before = signals_block();
-		bool started = launch(request);
+		bool started = start_transfer(request);
 
 		signals_restore(before);
 		if (started)
@@ -248,7 +254,7 @@ http_start(const HttpRequest *request, char **trouble)
 }
 
 static HttpAnswer *
-take(void)
+take_ended(void)
 {
 	if (dlist_is_empty(&ended))
 		return NULL;
@@ -262,8 +268,8 @@ http_deliver(void)
 {
 	HttpAnswer *answer;
 
-	multi_turn();
-	while ((answer = take()) != NULL)
+	multi_process();
+	while ((answer = take_ended()) != NULL)
 		answer->completed(answer);
 }
 
@@ -273,9 +279,9 @@ http_free(HttpAnswer *answer)
 	transfer_retire((Transfer *) answer);
 }
 
-/* Take those of one asker's out of a list, unanswered. */
+/* Drop the transfers of one caller from a list, without calling it. */
 static void
-abandon(dlist_head *head, HttpCompleted completed)
+abandon_in(dlist_head *head, HttpCompleted completed)
 {
 	dlist_mutable_iter iter;
 
@@ -296,20 +302,20 @@ abandon(dlist_head *head, HttpCompleted completed)
 	}
 }
 
-/* A connection whose answer is outstanding is closed with its transfer. */
+/* Connections of requests in progress are closed. */
 void
 http_abandon(HttpCompleted completed)
 {
 	sigset_t before = signals_block();
 
-	abandon(&in_progress, completed);
+	abandon_in(&in_progress, completed);
 	signals_restore(before);
-	abandon(&ended, completed);
+	abandon_in(&ended, completed);
 }
 
-/* Milliseconds until the caller's time or libcurl's is over; -1: neither. */
+/* Milliseconds until the caller's or libcurl's time is reached; -1: neither. */
 static long
-nap(int64 until)
+wait_timeout(int64 until)
 {
 	int64 left;
 
@@ -330,9 +336,9 @@ http_wait(long timeout_ms, uint32 wait_event)
 
 	for (;;)
 	{
-		bool latched = sockets_wait(nap(until), wait_event);
+		bool latched = sockets_wait(wait_timeout(until), wait_event);
 
-		multi_turn();
+		multi_process();
 		if (!dlist_is_empty(&ended))
 			return true;
 		if (latched || (until >= 0 && clock_us() >= until))
@@ -342,7 +348,7 @@ http_wait(long timeout_ms, uint32 wait_event)
 
 /* ---- a URL, as libcurl reads it ---- */
 
-/* Every part may hold what was meant to be secret. */
+/* Wipe and free the parts: each may contain a secret. */
 void
 url_free(UrlParts *parts)
 {
@@ -354,7 +360,7 @@ url_free(UrlParts *parts)
 	}
 }
 
-/* Read by libcurl, as it will be when it is called. */
+/* Parse a URL by libcurl, as it will parse it for a request.  False: invalid. */
 bool
 url_read(const char *url, UrlParts *parts)
 {
@@ -373,7 +379,7 @@ url_read(const char *url, UrlParts *parts)
 						 CURLU_DEFAULT_PORT) != CURLUE_OK)
 		{
 			parts->part[i] = NULL;
-			readable = i > URL_PATH; /* the others needn't be there */
+			readable = i > URL_PATH; /* the others are optional */
 		}
 	curl_url_cleanup(handle);
 	return readable;

@@ -1,10 +1,11 @@
 /*
  * http.h
- *		Requests over libcurl's multi interface, many at a time, waited for
- *		together with the latch.
+ *		HTTP requests by libcurl's multi interface, many at a time, beside the
+ *		latch.
  *
- * Nothing here is of palloc's: a request outlives transactions and errors.
- * Who starts a request owns it until http_free().
+ * Requests outlive transactions and errors, so nothing of them is palloc'd.  A
+ * request that was started is reported to its callback exactly once, unless it is
+ * abandoned; the callback frees it by http_free().
  */
 #ifndef STRIPE_SYNC_HTTP_H
 #define STRIPE_SYNC_HTTP_H
@@ -13,20 +14,20 @@
 
 #define HTTP_MAX_HEADERS 8
 
-/* What came of a request, beside the HTTP status. */
+/* The outcome of a request, beside the HTTP status */
 typedef enum HttpFault
 {
-	HTTP_DONE,		 /* an answer, whatever its status */
-	HTTP_CONNECTION, /* refused, reset, not resolved, cut short */
+	HTTP_DONE,		 /* a response, of any status */
+	HTTP_CONNECTION, /* refused, reset, not resolved, truncated */
 	HTTP_TIMEOUT,
 	HTTP_TLS,		/* certificate or handshake */
-	HTTP_TOO_LARGE, /* cut off at max_answer; the status is good */
-	HTTP_REFUSED	/* by us: the URL's scheme or host isn't allowed */
+	HTTP_TOO_LARGE, /* cut off at max_answer; the status is valid */
+	HTTP_REFUSED	/* not sent: the URL's scheme or host isn't allowed */
 } HttpFault;
 
 struct HttpAnswer;
 
-/* What a request has come to, for who made it: who is called frees it. */
+/* Called by http_deliver() with a request's outcome; must call http_free(). */
 typedef void (*HttpCompleted)(struct HttpAnswer *answer);
 
 typedef struct HttpRequest
@@ -48,43 +49,57 @@ typedef struct HttpAnswer
 	HttpCompleted completed;
 	void *owner;
 	HttpFault fault;
-	char trouble[256]; /* libcurl's words, without the URL's path or a header */
-	int status;		   /* 0: none came */
-	long retry_after;  /* seconds, -1: none was said */
+	char trouble[256]; /* error message, without the URL's path or a header */
+	int status;		   /* 0: no response */
+	long retry_after;  /* seconds, -1: no such header */
 	char request_id[128];
 	int64 date;		  /* the Date header, seconds of Unix time; -1: none */
-	int should_retry; /* Stripe-Should-Retry: 0, 1; -1: it wasn't said */
+	int should_retry; /* Stripe-Should-Retry: 0, 1; -1: no such header */
 	bool replayed; /* Idempotent-Replayed: the answer of an earlier attempt */
-	char *body;	   /* ended by \0; "" when there is none */
+	char *body;	   /* zero-terminated; "" if there is none */
 	size_t length;
 	TimestampTz started;
 	TimestampTz finished;
 } HttpAnswer;
 
-/* Which hosts a URL may name. */
+/* Which hosts a URL may have */
 typedef enum HttpAudience
 {
 	HTTP_SLACK_WEBHOOK, /* one of stripe_sync.slack_hosts */
 	HTTP_SLACK_API,		/* that of stripe_sync.slack_api_base */
 	HTTP_STRIPE_API,	/* that of stripe_sync.stripe_api_base */
-	HTTP_FROM_OUTSIDE	/* one that Stripe can reach: it isn't we who call it */
+	HTTP_FROM_OUTSIDE	/* any that Stripe can reach: the target of a webhook */
 } HttpAudience;
 
-/* NULL: may be called; else why not (palloc'd, without the URL itself). */
+/*
+ * NULL if the URL is allowed, else the reason: a sentence, palloc'd, that doesn't
+ * quote the URL.
+ */
 extern char *http_refusal(const char *url, HttpAudience audience);
 
-extern void http_setup(void); /* once in a process; raises */
-extern int http_room(void);	  /* how many more may be started */
+/* Must be called before the others; may be repeated.  Raises errors. */
+extern void http_setup(void);
+
+/* The number of requests that can still be started */
+extern int http_room(void);
+
+/* Start a request.  Returns false, and why in *trouble, if it can't be started. */
 extern bool http_start(const HttpRequest *request, char **trouble);
-extern void http_deliver(void); /* without waiting; what ended is told */
-extern char *http_keep_body(HttpAnswer *answer); /* the caller's to free() */
+
+/* Call the callbacks of requests that have ended.  Doesn't wait. */
+extern void http_deliver(void);
+
+/* Take the body out of a response.  The caller frees it by free(). */
+extern char *http_keep_body(HttpAnswer *answer);
 extern void http_free(HttpAnswer *answer);
-extern void http_abandon(HttpCompleted completed); /* drop all of one asker's */
+
+/* Drop all requests that have this callback, without calling it. */
+extern void http_abandon(HttpCompleted completed);
 
 /*
- * Wait until the latch is set, a request has ended (true), or so many
- * milliseconds have passed (-1: for ever).  Exits when the postmaster dies.
- * Resets the latch and processes no interrupts: the caller does.
+ * Wait until the latch is set, a request has ended (returns true), or the time
+ * has passed (-1: no limit).  Exits if the postmaster dies.  Resets the latch;
+ * the caller processes interrupts.
  */
 extern bool http_wait(long timeout_ms, uint32 wait_event);
 

@@ -1,9 +1,9 @@
 /*
  * http_answer.c
- *		An answer as it comes in: what is kept of its headers and body.
+ *		Reads a response: the headers that are kept, and the body.
  *
- * The callbacks are called by libcurl's hand: nothing here pallocs or raises,
- * and a short return ends the transfer.
+ * libcurl calls the callbacks: they neither palloc nor raise errors, and a return
+ * value smaller than the input ends the transfer.
  */
 #include "stripe_sync.h"
 
@@ -22,7 +22,7 @@
 
 static char no_body[] = "";
 
-/* Copies the request's body, which libcurl doesn't. */
+/* Also copies the request's body, because libcurl doesn't.  False: out of memory */
 bool
 answer_begin(AnswerReader *reader, const HttpRequest *request)
 {
@@ -42,7 +42,7 @@ answer_begin(AnswerReader *reader, const HttpRequest *request)
 	return true;
 }
 
-/* An answer may hold a secret too: that of an endpoint made at Stripe. */
+/* A response may contain a secret, too: that of a webhook endpoint. */
 void
 answer_wipe(AnswerReader *reader)
 {
@@ -69,11 +69,11 @@ answer_fail(AnswerReader *reader, HttpFault fault, const char *trouble)
 static void
 fail_too_large(AnswerReader *reader)
 {
-	answer_fail(reader, HTTP_TOO_LARGE, "the answer is larger than is read");
+	answer_fail(reader, HTTP_TOO_LARGE, "the response is too large");
 }
 
 static bool
-room_make(AnswerReader *reader, size_t needed)
+buffer_enlarge(AnswerReader *reader, size_t needed)
 {
 	size_t room = reader->room == 0 ? Max(FIRST_ROOM, reader->expected + 1)
 									: reader->room;
@@ -97,7 +97,7 @@ room_make(AnswerReader *reader, size_t needed)
 	return true;
 }
 
-/* Out of the answer's hands; NULL when there is no memory for an empty one. */
+/* Returns NULL if there is no memory for an empty body. */
 char *
 http_keep_body(HttpAnswer *answer)
 {
@@ -117,7 +117,7 @@ answer_take_body(char *bytes, size_t size, size_t count, void *user)
 	HttpAnswer *answer = &reader->answer;
 	size_t length = Min(size * count, reader->most - answer->length);
 
-	if (!room_make(reader, answer->length + length + 1))
+	if (!buffer_enlarge(reader, answer->length + length + 1))
 	{
 		answer_fail(reader, HTTP_CONNECTION, "out of memory");
 		return 0;
@@ -130,7 +130,10 @@ answer_take_body(char *bytes, size_t size, size_t count, void *user)
 	return length;
 }
 
-/* The value of a header of this name, printable and cut to the size. */
+/*
+ * If the line is a header of this name, copy the printable characters of its
+ * value, at most size - 1.
+ */
 static bool
 header_read(const char *line, size_t length, const char *name, char *value,
 			size_t size)
@@ -151,7 +154,7 @@ header_read(const char *line, size_t length, const char *name, char *value,
 	return true;
 }
 
-/* A date as HTTP writes it, in seconds of Unix time; -1 when it is none. */
+/* A date in the format of RFC 9110, in seconds of Unix time; -1: invalid */
 static int64
 date_read(const char *value)
 {
@@ -161,7 +164,7 @@ date_read(const char *value)
 	return end != NULL && *end == '\0' ? (int64) timegm(&at) : -1;
 }
 
-/* Seconds, or a date; -1 when it is neither. */
+/* Retry-After is a number of seconds, or a date.  -1: invalid */
 static long
 retry_after_read(const char *value)
 {
@@ -186,9 +189,9 @@ retry_after_read(const char *value)
 	return seconds > 0 ? (long) ceil(seconds) : 0;
 }
 
-/* A body of which we know the size is not copied while it grows. */
+/* With the size known in advance, the buffer need not be enlarged. */
 static void
-note_size(AnswerReader *reader, const char *value)
+note_expected_size(AnswerReader *reader, const char *value)
 {
 	unsigned long long size = strtoull(value, NULL, 10);
 
@@ -202,7 +205,7 @@ header_read_more(AnswerReader *reader, const char *line, size_t length)
 	char value[64];
 
 	if (header_read(line, length, "Content-Length", value, sizeof(value)))
-		note_size(reader, value);
+		note_expected_size(reader, value);
 	else if (header_read(line, length, "Date", value, sizeof(value)))
 		answer->date = date_read(value);
 	else if (header_read(line, length, "Idempotent-Replayed", value,

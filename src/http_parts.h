@@ -1,6 +1,6 @@
 /*
  * http_parts.h
- *		What http.c, transfer.c, sockets.c and url.c show each other.
+ *		Functions and types shared by the files of the HTTP client.
  */
 #ifndef STRIPE_SYNC_HTTP_PARTS_H
 #define STRIPE_SYNC_HTTP_PARTS_H
@@ -9,13 +9,13 @@
 
 #include "http.h"
 
-/* ---- in sockets.c: sockets and the latch, one wait ---- */
+/* ---- in sockets.c: wait for sockets and the latch ---- */
 #define SOCKETS_AT_ONCE 64
 
 typedef struct SocketReady
 {
 	int fd;
-	bool readable; /* neither: it has an error */
+	bool readable; /* both false: it has an error */
 	bool writable;
 } SocketReady;
 
@@ -32,14 +32,14 @@ extern int64 clock_us(void);
 extern sigset_t signals_block(void);
 extern void signals_restore(sigset_t before);
 
-/* ---- in http_answer.c: an answer as it comes in ---- */
+/* ---- in http_answer.c: read a response ---- */
 typedef struct AnswerReader
 {
-	HttpAnswer answer; /* first: who has the answer has its reader */
-	size_t room;	   /* of its body */
-	size_t expected;   /* bytes of it, as a header says; 0: none does */
-	size_t most;	   /* that are read of it */
-	char *body;		   /* the request's, while libcurl sends it */
+	HttpAnswer answer; /* must be first: an answer is cast to its reader */
+	size_t room;	   /* allocated for its body, 0: none */
+	size_t expected;   /* its size by Content-Length; 0: unknown */
+	size_t most;	   /* bytes of it that are read */
+	char *body;		   /* of the request, while libcurl sends it */
 	size_t body_length;
 	int header_lines;
 	size_t header_bytes;
@@ -54,20 +54,20 @@ extern size_t answer_take_body(char *bytes, size_t size, size_t count,
 extern size_t answer_take_header(char *line, size_t size, size_t count,
 								 void *reader);
 
-/* ---- in url.c: which requests are made ---- */
+/* ---- in url.c: which requests are allowed ---- */
 struct sockaddr;
 
 extern const char *request_refusal(const HttpRequest *request);
 extern bool address_is_loopback(const struct sockaddr *address);
 
-/* ---- in http.c: a URL taken apart by libcurl ---- */
+/* ---- in http.c: a URL parsed by libcurl ---- */
 typedef enum UrlPart
 {
 	URL_SCHEME, /* in lower case */
 	URL_HOST,
-	URL_PORT, /* the scheme's own where none is given */
+	URL_PORT, /* the default of the scheme if none is given */
 	URL_PATH, /* without dot segments */
-	URL_USER, /* this and those below are NULL where they are missing */
+	URL_USER, /* this and the following are NULL if absent */
 	URL_PASSWORD,
 	URL_FRAGMENT,
 	NURLPARTS

@@ -28,7 +28,7 @@ note_job(const char *what, int64 job, const char *detail)
 void
 job_note_made(int64 job, const char *kind)
 {
-	if (!slots_is_worker())
+	if (!process_is_worker())
 		note_job("job.made", job, kind);
 }
 
@@ -44,7 +44,7 @@ job_create(const char *kind)
 	int64 job;
 
 	engine_run(&insert, &value, NULL, SPI_OK_INSERT_RETURNING);
-	slots_wake();
+	worker_wake_at_commit();
 	job = DatumGetInt64(engine_value());
 	job_note_made(job, kind);
 	return job;
@@ -184,7 +184,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 	note_job("job.cancelled", PG_GETARG_INT64(0), NULL);
 	SPI_finish();
 	part_kinds_cancelled(PG_GETARG_INT64(0));
-	slots_wake();
+	worker_wake_at_commit();
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

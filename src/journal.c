@@ -51,8 +51,8 @@ insert_entry(const char *what, const char *ref, const char *by,
 static char *
 entry_author(void)
 {
-	return slots_is_worker() ? pstrdup("worker")
-							 : GetUserNameFromId(role_caller(), false);
+	return process_is_worker() ? pstrdup("worker")
+							   : GetUserNameFromId(role_caller(), false);
 }
 
 static void

@@ -1,10 +1,10 @@
 /*
  * json.c
- *		JSON from outside, made fit for jsonb, and small questions to it.
+ *		Parses JSON from outside into jsonb, and reads values of it.
  *
- * What jsonb can't hold although it is legal JSON is replaced: \u0000 and lone
- * surrogates by U+FFFD, numbers beyond numeric's range by null.  The inbox
- * keeps the bytes as they came.
+ * Valid JSON that jsonb can't represent is replaced: \u0000 and lone surrogates by
+ * U+FFFD, numbers beyond the range of numeric by null.  The inbox also stores the
+ * unchanged bytes.
  */
 #include "stripe_sync.h"
 
@@ -19,7 +19,10 @@
 #define NUMERIC_DIGITS_BEFORE 131072
 #define NUMERIC_DIGITS_AFTER  16383
 
-/* More than "limit" brackets open at once?  Only brackets outside strings count. */
+/*
+ * Are arrays and objects nested deeper than "limit"?  Brackets in strings don't
+ * count.  The bytes need not be valid JSON.
+ */
 bool
 json_too_deep(const char *bytes, int length, int limit)
 {
@@ -27,7 +30,7 @@ json_too_deep(const char *bytes, int length, int limit)
 	int brackets = 0;
 	bool in_string = false;
 
-	/* few brackets can't be deep: that is all that most payloads need */
+	/* usually there are not enough brackets for that */
 	for (int i = 0; i < length; i++)
 		brackets += (bytes[i] == '{') | (bytes[i] == '[');
 	if (brackets <= limit)
@@ -56,7 +59,7 @@ json_too_deep(const char *bytes, int length, int limit)
 	return false;
 }
 
-/* Behind the string that begins at p; NULL when it has no end. */
+/* The position after the string that begins at p; NULL: it has no end */
 static const char *
 string_end(const char *p, const char *end)
 {
@@ -75,9 +78,8 @@ string_end(const char *p, const char *end)
 }
 
 /*
- * Behind the object or array that begins at p; NULL when it has no end.  What
- * is in it is not looked at, but for brackets and quotes: a lexer looks at each
- * token, and takes seven times as long.
+ * The position after the object or array that begins at p; NULL: it has no end.
+ * Only brackets and quotes are examined, which is seven times as fast as a lexer.
  */
 const char *
 json_skip(const char *p, const char *end)
@@ -140,7 +142,10 @@ is_low_surrogate(int code)
 	return code >= 0xDC00 && code <= 0xDFFF;
 }
 
-/* Mend the \u escape whose four digits begin at p; returns what to skip. */
+/*
+ * Replace the \u escape whose four digits begin at p, if jsonb can't represent
+ * it.  Returns the number of bytes to skip.
+ */
 static int
 repair_escape(char *p, char *end)
 {
@@ -154,7 +159,7 @@ repair_escape(char *p, char *end)
 	return 4;
 }
 
-/* Would numeric refuse this number? */
+/* Is the number beyond the range of numeric? */
 static bool
 number_overflows(const char *p, int length)
 {
@@ -200,7 +205,7 @@ repair_number(char *p, char *end)
 	return Max(length, 1);
 }
 
-/* Replace, in place and without a change of length, what jsonb can't hold. */
+/* Replace what jsonb can't represent, in place; the length stays the same. */
 static void
 repair(char *bytes, int length)
 {
@@ -226,10 +231,10 @@ repair(char *bytes, int length)
 }
 
 /*
- * jsonb's own input function, with "no" for an answer where it raises.
+ * The input function of jsonb, with NULL instead of an error for invalid input.
  *
- * No subtransaction is needed: the function only computes, it takes no lock
- * and touches no table.  Errors that don't speak of the input are passed on.
+ * No subtransaction is needed, because the function takes no lock and no other
+ * resource.  Errors that are not about the input are raised again.
  */
 static Jsonb *
 jsonb_or_null(char *text)
@@ -256,7 +261,7 @@ jsonb_or_null(char *text)
 	return result;
 }
 
-/* NULL when the bytes are no JSON. */
+/* Returns NULL if the bytes are not valid JSON. */
 Jsonb *
 json_parse(const char *bytes, int length)
 {
@@ -307,7 +312,7 @@ json_get_object(JsonbContainer *object, const char *key)
 	return value.val.binary.data;
 }
 
-/* False where the number has a fraction or doesn't fit. */
+/* False if the value isn't a number, has a fraction, or is out of range. */
 bool
 json_to_int64(const JsonbValue *value, int64 *result)
 {
@@ -343,7 +348,7 @@ container_size(JsonbContainer *container)
 		   getJsonbOffset(container, entries);
 }
 
-/* A container inside a larger document as a document of its own. */
+/* Copy a container of a document into a document of its own. */
 Jsonb *
 json_standalone(JsonbContainer *container)
 {

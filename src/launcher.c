@@ -1,17 +1,21 @@
 /*
  * launcher.c
- *		Keeps a worker in every database that has the extension.
+ *		The launcher: keeps a worker running in every database that has the
+ *		extension.
  *
- * Which databases there are, pg_database says; whether one has the extension,
- * only a process in it can tell.  So a database that isn't known yet gets its
- * worker, which leaves again where there is nothing for it, and is left alone
- * from then on until somebody says "look" (leave.c, slots_wake).
+ * pg_database lists the databases, but only a process that is connected to one
+ * can see whether it has the extension.  So the launcher starts a worker in each
+ * new database; the worker exits if the extension isn't there.  It isn't started
+ * again until a session sets "check" in the slot (database_ddl.c,
+ * worker_wake_at_commit()).
  *
- * Background workers are few (max_worker_processes).  When not all databases
- * can have one they are served in turn: the worker that idles, else the one
- * that has worked the longest, is asked to make room.  A database from which
- * the worker went with nothing left to do doesn't press for another before
- * something is due or committed there.
+ * max_worker_processes limits the workers.  If not all databases can have one,
+ * they take turns: a worker that is idle, or else the one that runs the longest,
+ * is asked to leave.  A database whose worker left with nothing to do needs
+ * another one only when something becomes due or is committed there.
+ *
+ * All of this is state of the launcher's memory and the slots; after a crash it
+ * is built anew.
  */
 #include "stripe_sync.h"
 
@@ -32,56 +36,59 @@
 
 #include "slots.h"
 
-#define NAP					  60000 /* ms: what nobody tells of is found by then */
-#define CROWDED_NAP			  1000 /* ms: nobody tells of a worker process that is free */
-#define SHORT_LIFE			  5000 /* ms: dying sooner, again and again, is backed off */
-#define TURN_BUSY			  5000 /* ms that a worker has before it must make room */
-#define TURN_IDLE			  1000 /* ms, when it has nothing to do */
+/* Milliseconds */
+#define CHECK_EVERY			60000 /* finds changes that no session has reported */
+#define CHECK_EVERY_CROWDED 1000 /* ... worker processes that became free */
+#define SHORT_LIFETIME		5000 /* repeated failures within it are backed off */
+#define TURN_BUSY			5000 /* a worker runs so long before it makes room */
+#define TURN_IDLE			1000 /* ... if it has nothing to do */
+
 #define RESTART_BACKOFF_FIRST (USECS_PER_SEC / 2)
 #define RESTART_BACKOFF_MOST  (60 * USECS_PER_SEC)
-#define PROBES				  2 /* databases that are looked into at once */
-#define DROPPED_HALFWAY		  -2 /* datconnlimit of what an interrupted DROP left */
+#define PROBES				  2	 /* new databases that are checked at once */
+#define DROPPED_HALFWAY		  -2 /* datconnlimit after an interrupted DROP */
 
 /* What the launcher knows of a database. */
-typedef struct Known
+typedef struct KnownDatabase
 {
 	Oid database; /* the key */
-	uint64 round; /* in which it was seen last */
-	bool absent;  /* the extension isn't there */
-	bool present; /* it is */
+	uint64 round; /* of launcher_round() that has listed it last */
+	bool absent;  /* it has no extension stripe_sync */
+	bool present; /* it has one */
 	bool crowded; /* no worker process was free, or its turn is over */
-	BackgroundWorkerHandle *handle; /* of its worker, NULL: none of ours */
-	TimestampTz started;
-	TimestampTz served; /* until when, 0: never */
-	TimestampTz not_before;
-	TimestampTz next_due;
-	int deaths; /* in a row, each soon after its start */
-	bool wanted;
-} Known;
+	BackgroundWorkerHandle *handle; /* of the worker, NULL: none was started */
+	TimestampTz started;			/* the last worker */
+	TimestampTz served;				/* end of the last worker, 0: never */
+	TimestampTz not_before;			/* of the next start: backoff */
+	TimestampTz next_due;			/* as the last worker knew it */
+	int failures;					/* in a row, each soon after the start */
+	bool wanted; /* something was committed while there was no worker */
+} KnownDatabase;
 
-typedef enum Standing
+/* Does a database need a worker? */
+typedef enum WorkerNeed
 {
-	STANDING_RUNS,
-	STANDING_CHANGES, /* is being started, or ends */
-	STANDING_NONE,	  /* and shall have none */
-	STANDING_WANTS	  /* a worker */
-} Standing;
+	NEED_MET,	   /* one runs */
+	NEED_CHANGING, /* one is starting or leaving */
+	NEED_NONE,	   /* no extension, or held by a session */
+	NEED_WORKER
+} WorkerNeed;
 
 extern PGDLLEXPORT void stripe_sync_launcher_main(Datum arg);
 
 static HTAB *databases = NULL;
 static uint64 this_round = 0;
 static MemoryContext round_memory = NULL;
-static bool crowd_said = false;
-static bool slots_said = false;
+static bool crowded_logged = false;
+static bool slots_logged = false;
 
 /* ---- which databases there are ---- */
 
-static Known *
+static KnownDatabase *
 known_find(Oid database)
 {
 	bool found;
-	Known *known = hash_search(databases, &database, HASH_ENTER, &found);
+	KnownDatabase *known = hash_search(databases, &database, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -92,7 +99,7 @@ known_find(Oid database)
 	return known;
 }
 
-/* All databases that one can connect to. */
+/* Note all databases that allow connections. */
 static void
 list_databases(void)
 {
@@ -117,12 +124,15 @@ list_databases(void)
 	MemoryContextSwitchTo(round_memory);
 }
 
-/* Forget what is gone; where one can't connect any more the worker leaves. */
+/*
+ * Forget databases that were dropped or don't allow connections any more.  A
+ * worker that is still there is asked to leave.
+ */
 static void
 forget_databases(void)
 {
 	HASH_SEQ_STATUS sequence;
-	Known *known;
+	KnownDatabase *known;
 
 	slots_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < SLOTS; i++)
@@ -149,39 +159,40 @@ forget_databases(void)
 		}
 }
 
-/* ---- how each of them stands ---- */
+/* ---- which of them need a worker ---- */
 
 static long
-lived(const Known *known, TimestampTz now)
+lifetime(const KnownDatabase *known, TimestampTz now)
 {
 	return TimestampDifferenceMilliseconds(known->started, now);
 }
 
 /*
- * The worker that we started has ended.  One that fell by itself, and soon, is
- * started at once the first time and ever later from then on.
+ * The worker that was started here has ended; slot may be NULL.  After a failure
+ * soon after its start it is started again at once the first time, then with
+ * exponential backoff.
  */
 static void
-note_end(Known *known, const Slot *slot, TimestampTz now)
+note_end(KnownDatabase *known, const Slot *slot, TimestampTz now)
 {
 	pfree(known->handle);
 	known->handle = NULL;
 	known->served = now;
-	known->crowded = slot != NULL && slot->in_turn;
+	known->crowded = slot != NULL && slot->for_other;
 	known->next_due = slot != NULL ? slot->next_due : 0;
 	known->not_before = 0;
-	if ((slot != NULL && (slot->leave || slot->absent || slot->dismissed)) ||
-		lived(known, now) >= SHORT_LIFE)
-		known->deaths = 0;
-	else if (++known->deaths > 1)
-		known->not_before = now + backoff_delay(known->deaths,
+	if ((slot != NULL && (slot->leave || slot->absent || slot->orderly)) ||
+		lifetime(known, now) >= SHORT_LIFETIME)
+		known->failures = 0;
+	else if (++known->failures > 1)
+		known->not_before = now + backoff_delay(known->failures,
 												RESTART_BACKOFF_FIRST,
 												RESTART_BACKOFF_MOST);
 }
 
-/* What the slot says to us, of a database without a worker; under the lock. */
+/* Take over what a vacant slot says.  Under the lock. */
 static void
-read_slot(Known *known, Slot *slot)
+read_slot(KnownDatabase *known, Slot *slot)
 {
 	if (slot->absent)
 	{
@@ -190,52 +201,76 @@ read_slot(Known *known, Slot *slot)
 	}
 	known->present = slot->present;
 	known->wanted = slot->wanted;
-	if (slot->look)
+	if (slot->check)
 	{
-		slot->look = false;
+		slot->check = false;
 		known->absent = false;
 	}
 }
 
-static Standing
-stand(Known *known, TimestampTz now)
+/* Has the worker that was started here, if any, ended? */
+static bool
+has_ended(const KnownDatabase *known)
 {
-	Standing standing = STANDING_WANTS;
-	Slot *slot;
 	pid_t pid;
-	bool started = known->handle != NULL;
-	bool ended = started &&
-				 GetBackgroundWorkerPid(known->handle, &pid) == BGWH_STOPPED;
+
+	return known->handle != NULL &&
+		   GetBackgroundWorkerPid(known->handle, &pid) == BGWH_STOPPED;
+}
+
+/*
+ * Bring what is known of a database without a worker up to date.  Under the
+ * lock; slot may be NULL, and is freed if the database has no extension.
+ */
+static void
+update_known(KnownDatabase *known, Slot *slot, bool ended, TimestampTz now)
+{
+	if (ended)
+		note_end(known, slot, now);
+	if (slot != NULL)
+	{
+		read_slot(known, slot);
+		if (known->absent)
+			slot_free(slot);
+	}
+}
+
+/* Under the lock, of a database whose worker occupies its slot. */
+static WorkerNeed
+need_with_worker(KnownDatabase *known, const Slot *slot)
+{
+	known->present = slot->present;
+	return slot->leave || !slot->present ? NEED_CHANGING : NEED_MET;
+}
+
+/* Bring what is known of a database up to date.  Does it need a worker? */
+static WorkerNeed
+update_and_judge(KnownDatabase *known, TimestampTz now)
+{
+	WorkerNeed need = NEED_WORKER;
+	bool ended = has_ended(known);
+	Slot *slot;
 
 	slots_lock(LW_EXCLUSIVE);
 	slot = slot_find(known->database);
 	if (slot != NULL && slot->pid != 0)
-	{
-		known->present = slot->present;
-		standing = slot->leave || !slot->present ? STANDING_CHANGES
-												 : STANDING_RUNS;
-	}
-	else if (started && !ended)
-		standing = STANDING_CHANGES;
+		need = need_with_worker(known, slot);
+	else if (known->handle != NULL && !ended)
+		need = NEED_CHANGING;
 	else
 	{
-		if (ended)
-			note_end(known, slot, now);
-		if (slot != NULL)
-			read_slot(known, slot);
+		update_known(known, slot, ended, now);
 		if (known->absent || (slot != NULL && slot->holds > 0))
-			standing = STANDING_NONE;
-		if (slot != NULL && known->absent)
-			slot_free(slot);
+			need = NEED_NONE;
 	}
 	slots_unlock();
-	return standing;
+	return need;
 }
 
 /* ---- starting workers, and making room for them ---- */
 
 static bool
-start_worker(Known *known, TimestampTz now)
+start_worker(KnownDatabase *known, TimestampTz now)
 {
 	BackgroundWorker worker = {0};
 	MemoryContext old;
@@ -264,21 +299,21 @@ start_worker(Known *known, TimestampTz now)
 	return registered;
 }
 
-/* A worker can't start without a slot. */
+/* Make a slot, without which a worker can't start.  False: all are in use. */
 static bool
-give_slot(const Known *known)
+ensure_slot(const KnownDatabase *known)
 {
 	Slot *slot;
 
 	slots_lock(LW_EXCLUSIVE);
 	slot = slot_make(known->database);
 	slots_unlock();
-	if (slot == NULL && !slots_said)
+	if (slot == NULL && !slots_logged)
 	{
-		slots_said = true;
+		slots_logged = true;
 		ereport(
 			LOG,
-			(errmsg("stripe_sync keeps workers for %d databases at most", SLOTS),
+			(errmsg("stripe_sync runs workers in at most %d databases", SLOTS),
 			 errhint(
 				 "Call stripe_sync.work() in the others, from a job scheduler.")));
 	}
@@ -286,16 +321,16 @@ give_slot(const Known *known)
 }
 
 static void
-say_crowded(void)
+log_crowded(void)
 {
-	if (!crowd_said)
+	if (!crowded_logged)
 		ereport(
 			LOG,
 			(errmsg(
-				 "fewer background workers are free than databases have stripe_sync: they are served in turn"),
+				 "not enough background workers are available for all databases that have stripe_sync: they take turns"),
 			 errhint(
-				 "Raise \"max_worker_processes\"; see the view stripe_sync.worker.")));
-	crowd_said = true;
+				 "Increase max_worker_processes. The view stripe_sync.worker shows the workers.")));
+	crowded_logged = true;
 }
 
 static bool
@@ -304,7 +339,7 @@ is_idle(const Slot *slot)
 	return strcmp(slot->state, "working") != 0;
 }
 
-/* Is a better than b at making room? */
+/* Should a make room rather than b, which may be NULL? */
 static bool
 better_victim(const Slot *a, const Slot *b)
 {
@@ -332,70 +367,71 @@ make_room(TimestampTz now)
 	}
 	if (victim != NULL)
 	{
-		victim->in_turn = true;
+		victim->for_other = true;
 		slot_ask_to_leave(victim);
 	}
 	slots_unlock();
 }
 
-/* Does a database without a worker need one now, or merely like one? */
+/* Does a database that needs a worker have something to do now? */
 static bool
-is_pressing(const Known *known, TimestampTz now)
+is_urgent(const KnownDatabase *known, TimestampTz now)
 {
 	return !known->crowded || known->served == 0 || known->wanted ||
 		   known->next_due <= now ||
-		   TimestampDifferenceExceeds(known->served, now, NAP);
+		   TimestampDifferenceExceeds(known->served, now, CHECK_EVERY);
 }
 
-/* Whose turn is it? */
+/* Urgent ones first, then those whose last worker ended the longest ago. */
 static int
-compare_wants(const void *a, const void *b, void *arg)
+compare_urgency(const void *a, const void *b, void *arg)
 {
-	const Known *one = *(const Known *const *) a;
-	const Known *other = *(const Known *const *) b;
+	const KnownDatabase *one = *(const KnownDatabase *const *) a;
+	const KnownDatabase *other = *(const KnownDatabase *const *) b;
 	TimestampTz now = *(TimestampTz *) arg;
-	int pressing = is_pressing(other, now) - is_pressing(one, now);
+	int urgent = is_urgent(other, now) - is_urgent(one, now);
 
-	if (pressing != 0)
-		return pressing;
+	if (urgent != 0)
+		return urgent;
 	return (one->served > other->served) - (one->served < other->served);
 }
 
 static void
-tell_waiting(const Known *known)
+show_waiting(const KnownDatabase *known)
 {
 	Slot *slot;
 
 	slots_lock(LW_EXCLUSIVE);
 	slot = slot_find(known->database);
 	if (slot != NULL && slot->pid == 0)
-		slot_tell(slot, "waiting");
+		slot_set_state(slot, "waiting");
 	slots_unlock();
 }
 
 /*
- * Start workers where they are wanted, as far as there are processes.  Returns
- * whether somebody is left who presses for one.
+ * Start workers in these databases, as far as worker processes are available;
+ * "changing" is the number of workers that are starting or leaving.  Returns
+ * whether an urgent one is left.
  */
 static bool
-start_workers(Known **wants, int count, int changing, TimestampTz now)
+start_workers(KnownDatabase **wants, int count, int changing, TimestampTz now)
 {
 	bool room = true;
-	bool pressed = false;
+	bool urgent_left = false;
 	int probing = changing;
 
-	qsort_arg(wants, count, sizeof(Known *), compare_wants, &now);
+	qsort_arg(wants, count, sizeof(KnownDatabase *), compare_urgency, &now);
 	for (int i = 0; i < count; i++)
 	{
-		Known *known = wants[i];
-		bool pressing = is_pressing(known, now); /* starting changes it */
+		KnownDatabase *known = wants[i];
+		bool urgent = is_urgent(known, now); /* start_worker() changes it */
 
 		if (room && !known->present && probing >= PROBES)
 		{
-			pressed = true; /* the end of another probe tells us */
+			urgent_left = true; /* the end of a probe wakes the launcher */
 			continue;
 		}
-		if (!give_slot(known))
+		if (!ensure_slot(known))
 			continue;
 		if (room && start_worker(known, now))
 		{
@@ -405,71 +441,72 @@ start_workers(Known **wants, int count, int changing, TimestampTz now)
 		}
 		room = false;
 		known->crowded = true;
-		pressed |= pressing;
-		tell_waiting(known);
+		urgent_left |= urgent;
+		show_waiting(known);
 	}
-	/* what is changing may free a process by itself */
-	if (!room && pressed && changing == 0)
+	/* a worker that is leaving frees a process anyway */
+	if (!room && urgent_left && changing == 0)
 	{
-		say_crowded();
+		log_crowded();
 		make_room(now);
 	}
-	return pressed;
+	return urgent_left;
 }
 
 /* ---- the loop ---- */
 
-/* See to all databases; how long, in ms, until that must be done again? */
+/* Check all databases.  Returns milliseconds until that must be done again. */
 static long
 launcher_round(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	HASH_SEQ_STATUS sequence;
-	Known *known;
-	Known **wants;
+	KnownDatabase *known;
+	KnownDatabase **wants;
 	int count = 0;
 	int changing = 0;
-	long nap = NAP;
+	long timeout = CHECK_EVERY;
 
 	list_databases();
 	forget_databases();
-	wants = palloc(sizeof(Known *) * (hash_get_num_entries(databases) + 1));
+	wants = palloc(sizeof(KnownDatabase *) *
+				   (hash_get_num_entries(databases) + 1));
 	hash_seq_init(&sequence, databases);
 	while ((known = hash_seq_search(&sequence)) != NULL)
 	{
-		Standing standing = stand(known, now);
+		WorkerNeed need = update_and_judge(known, now);
 
-		changing += standing == STANDING_CHANGES;
-		if (standing != STANDING_WANTS)
+		changing += need == NEED_CHANGING;
+		if (need != NEED_WORKER)
 			continue;
 		if (known->not_before > now)
-			nap = Min(nap,
-					  TimestampDifferenceMilliseconds(now, known->not_before));
+			timeout = Min(timeout, TimestampDifferenceMilliseconds(
+									   now, known->not_before));
 		else
 			wants[count++] = known;
 	}
 	if (start_workers(wants, count, changing, now))
-		nap = Min(nap, CROWDED_NAP);
+		timeout = Min(timeout, CHECK_EVERY_CROWDED);
 	for (int i = 0; i < count; i++)
 		if (wants[i]->handle == NULL && wants[i]->next_due > now)
-			nap = Min(nap,
-					  TimestampDifferenceMilliseconds(now, wants[i]->next_due) +
-						  1);
-	return nap;
+			timeout = Min(
+				timeout,
+				TimestampDifferenceMilliseconds(now, wants[i]->next_due) + 1);
+	return timeout;
 }
 
 static void
 launcher_setup(void)
 {
 	HASHCTL control = {.keysize = sizeof(Oid),
-					   .entrysize = sizeof(Known),
+					   .entrysize = sizeof(KnownDatabase),
 					   .hcxt = TopMemoryContext};
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, COMPAT_SIG_IGN); /* there is no statement to cancel */
 	BackgroundWorkerUnblockSignals();
-	/* no database, but a backend all the same: it must answer barriers */
+	/* without a database, but as a backend, which answers barriers */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "stripe_sync launcher", PGC_USERSET,
 					PGC_S_OVERRIDE);
@@ -486,10 +523,10 @@ stripe_sync_launcher_main(Datum arg)
 	launcher_setup();
 	for (;;)
 	{
-		long nap;
+		long timeout;
 
 		ResetLatch(MyLatch);
-		/* not 0, which would unregister us for good; and without a word */
+		/* exit code 0 would unregister the launcher; a FATAL would be logged */
 		if (ProcDiePending)
 			proc_exit(1);
 		CHECK_FOR_INTERRUPTS();
@@ -499,11 +536,11 @@ stripe_sync_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		MemoryContextSwitchTo(round_memory);
-		nap = launcher_round();
+		timeout = launcher_round();
 		MemoryContextReset(round_memory);
 		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, nap,
-						 compat_wait_event("StripeSyncLauncher"));
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, compat_wait_event("StripeSyncLauncher"));
 	}
 }
 

@@ -1,17 +1,19 @@
 /*
  * leave.c
- *		What a session says to launcher and workers: make way, and look again.
+ *		Hooks on DDL of databases and of the extension.
  *
  * A worker is a session of its database, and the server refuses to drop, copy,
  * rename or move a database that has sessions.  So before such a statement the
- * worker is asked to leave, and none starts until the transaction is over.
- * Whoever lacks the right to the statement isn't waited for: the rights are
- * those that the server's own code (dbcommands.c) asks for, and the server
- * itself is left to complain.
+ * worker is asked to leave, and none starts until the transaction has ended.
+ * This is done only if the user may execute the statement, by the checks of
+ * dbcommands.c; otherwise the server raises its own error.
  *
- * CREATE, ALTER and DROP EXTENSION and new databases are told of when they are
- * committed.  What happens behind this (a schema dropped with the extension in
- * it) the worker finds by itself.
+ * After the commit of CREATE, ALTER or DROP EXTENSION, or of a new database, the
+ * worker and the launcher are woken.  What these hooks don't see (DROP SCHEMA
+ * CASCADE, for example) the worker finds out by itself.
+ *
+ * A session that is killed releases its holds in an exit callback; a crash of the
+ * server clears the shared memory.
  */
 #include "stripe_sync.h"
 
@@ -36,12 +38,13 @@
 
 #include "slots.h"
 
-#define LEAVES_WITHIN 4000 /* ms; the server itself gives up after 5 s more */
+#define WAIT_FOR_LEAVE 4000 /* ms; the server then waits 5 s itself */
 
 static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_access = NULL;
 
-static List *held = NIL; /* databases that this transaction holds */
+/* What the current transaction has done */
+static List *held = NIL; /* OIDs of databases whose slots it holds */
 static bool extension_touched = false;
 static bool database_changed = false;
 
@@ -59,29 +62,29 @@ release_all(void)
 }
 
 static void
-leave_at_exit(int code, Datum arg)
+release_at_exit(int code, Datum arg)
 {
 	release_all();
 }
 
 static void
-make_leave(Oid database)
+hold_and_wait(Oid database)
 {
 	static bool registered = false;
 	MemoryContext old;
 
 	if (!registered)
-		before_shmem_exit(leave_at_exit, (Datum) 0);
+		before_shmem_exit(release_at_exit, (Datum) 0);
 	registered = true;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	held = lappend_oid(held, database);
 	MemoryContextSwitchTo(old);
 	slot_hold(database);
-	/* if it doesn't go the server says that the database is in use */
-	(void) slot_wait_empty(database, LEAVES_WITHIN);
+	/* if it doesn't leave, the server raises "is being accessed by other users" */
+	(void) slot_wait_empty(database, WAIT_FOR_LEAVE);
 }
 
-/* ---- who may have a database for himself ---- */
+/* ---- may the user execute the statement? ---- */
 
 static bool
 may_create_databases(void)
@@ -132,9 +135,9 @@ option(List *options, const char *name)
 	return NULL;
 }
 
-/* May the current user make a database for that owner? */
+/* May the current user create a database for the owner in these options? */
 static bool
-may_make_for(List *options)
+may_create_for_owner(List *options)
 {
 	DefElem *owner = (DefElem *) option(options, "owner");
 	Oid role = owner ? get_role_oid(defGetString(owner), true) : GetUserId();
@@ -145,20 +148,20 @@ may_make_for(List *options)
 
 /* CREATE DATABASE: the template that is copied */
 static Oid
-template_for(CreatedbStmt *stmt)
+template_of_create(CreatedbStmt *stmt)
 {
 	DefElem *template = (DefElem *) option(stmt->options, "template");
 	Oid database = get_database_oid(
 		template ? defGetString(template) : "template1", true);
 
-	if (OidIsValid(database) && may_make_for(stmt->options) &&
+	if (OidIsValid(database) && may_create_for_owner(stmt->options) &&
 		(is_template(database) || owns_database(database)))
 		return database;
 	return InvalidOid;
 }
 
 static Oid
-for_dropping(DropdbStmt *stmt)
+database_of_drop(DropdbStmt *stmt)
 {
 	Oid database = get_database_oid(stmt->dbname, true);
 
@@ -169,7 +172,7 @@ for_dropping(DropdbStmt *stmt)
 }
 
 static Oid
-for_renaming(RenameStmt *stmt)
+database_of_rename(RenameStmt *stmt)
 {
 	Oid database = InvalidOid;
 
@@ -182,7 +185,7 @@ for_renaming(RenameStmt *stmt)
 }
 
 static Oid
-for_moving(AlterDatabaseStmt *stmt)
+database_of_move(AlterDatabaseStmt *stmt)
 {
 	DefElem *tablespace = (DefElem *) option(stmt->options, "tablespace");
 	Oid database = get_database_oid(stmt->dbname, true);
@@ -200,7 +203,7 @@ for_moving(AlterDatabaseStmt *stmt)
 
 /* This database, if the current user may drop or update the extension in it */
 static Oid
-for_changing_extension(void)
+database_if_extension_owner(void)
 {
 	Oid extension = get_extension_oid(ENGINE_SCHEMA, true);
 
@@ -210,9 +213,9 @@ for_changing_extension(void)
 	return InvalidOid;
 }
 
-/* DROP EXTENSION: so that it neither waits for the worker nor it for that. */
+/* DROP EXTENSION: it would wait for the worker's locks, and the worker for its. */
 static Oid
-for_removing(DropStmt *stmt)
+database_of_drop_extension(DropStmt *stmt)
 {
 	ListCell *cell;
 
@@ -220,52 +223,55 @@ for_removing(DropStmt *stmt)
 		return InvalidOid;
 	foreach(cell, stmt->objects)
 		if (strcmp(strVal(lfirst(cell)), ENGINE_SCHEMA) == 0)
-			return for_changing_extension();
+			return database_if_extension_owner();
 	return InvalidOid;
 }
 
 /*
- * ALTER EXTENSION UPDATE: the same, and what the worker has in the air lands
- * before its library may not fit the catalog any more.
+ * ALTER EXTENSION UPDATE: requests in progress are completed and settled before
+ * the library may no longer match the catalog.
  */
 static Oid
-for_updating(AlterExtensionStmt *stmt)
+database_of_update_extension(AlterExtensionStmt *stmt)
 {
 	if (strcmp(stmt->extname, ENGINE_SCHEMA) == 0)
-		return for_changing_extension();
+		return database_if_extension_owner();
 	return InvalidOid;
 }
 
-/* The database that a statement can have only without our worker in it. */
+/*
+ * The database that must have no worker while the statement runs, or InvalidOid
+ * if there is none or the user may not execute the statement.
+ */
 static Oid
-wanted_empty(Node *statement)
+database_to_empty(Node *statement)
 {
 	switch (nodeTag(statement))
 	{
 		case T_CreatedbStmt:
-			return template_for((CreatedbStmt *) statement);
+			return template_of_create((CreatedbStmt *) statement);
 		case T_DropdbStmt:
-			return for_dropping((DropdbStmt *) statement);
+			return database_of_drop((DropdbStmt *) statement);
 		case T_RenameStmt:
-			return for_renaming((RenameStmt *) statement);
+			return database_of_rename((RenameStmt *) statement);
 		case T_AlterDatabaseStmt:
-			return for_moving((AlterDatabaseStmt *) statement);
+			return database_of_move((AlterDatabaseStmt *) statement);
 		case T_DropStmt:
-			return for_removing((DropStmt *) statement);
+			return database_of_drop_extension((DropStmt *) statement);
 		case T_AlterExtensionStmt:
-			return for_updating((AlterExtensionStmt *) statement);
+			return database_of_update_extension((AlterExtensionStmt *) statement);
 		default:
 			return InvalidOid;
 	}
 }
 
-/* ---- telling that something may have changed ---- */
+/* ---- hooks ---- */
 
 static void
-leave_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
-			  ProcessUtilityContext context, ParamListInfo params,
-			  QueryEnvironment *environment, DestReceiver *dest,
-			  QueryCompletion *completion)
+database_ddl_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
+					 ProcessUtilityContext context, ParamListInfo params,
+					 QueryEnvironment *environment, DestReceiver *dest,
+					 QueryCompletion *completion)
 {
 	Node *statement = stmt->utilityStmt;
 	bool prepared = IsA(statement, TransactionStmt) &&
@@ -273,48 +279,49 @@ leave_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 						TRANS_STMT_COMMIT_PREPARED;
 	Oid database = InvalidOid;
 
-	/* an aborted transaction can't look anything up */
+	/* an aborted transaction can't read catalogs */
 	if (slots_ready() && IsTransactionState())
-		database = wanted_empty(statement);
+		database = database_to_empty(statement);
 	if (OidIsValid(database))
-		make_leave(database);
+		hold_and_wait(database);
 	if (previous_utility)
 		previous_utility(stmt, query, read_only_tree, context, params,
 						 environment, dest, completion);
 	else
 		standard_ProcessUtility(stmt, query, read_only_tree, context, params,
 								environment, dest, completion);
-	/* nobody knows any more what it held */
+	/* what the prepared transaction did is not known here */
 	extension_touched |= prepared;
 }
 
 static void
-leave_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+database_ddl_access(ObjectAccessType access, Oid class, Oid object, int sub,
+					void *arg)
 {
 	if (previous_access)
 		previous_access(access, class, object, sub, arg);
 	if (class == ExtensionRelationId &&
 		(access == OAT_POST_CREATE || access == OAT_POST_ALTER ||
 		 access == OAT_DROP))
-		extension_touched = true; /* which one can't be seen yet */
+		extension_touched = true; /* its row isn't visible yet */
 	else if (class == DatabaseRelationId &&
 			 (access == OAT_POST_CREATE || access == OAT_POST_ALTER))
-		database_changed = true; /* who may connect, for one */
+		database_changed = true; /* ALTER may allow connections */
 }
 
 /*
- * Before the commit it can still be looked up whether the extension is here; a
- * database without it isn't to be looked into for the sake of others.
+ * Another extension may have been created or dropped.  Whether stripe_sync is in
+ * this database can be looked up only before the commit.
  */
 static void
 before_commit(void)
 {
 	if (extension_touched && OidIsValid(get_extension_oid(ENGINE_SCHEMA, true)))
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 static void
-leave_transaction_ends(XactEvent event, void *arg)
+database_ddl_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT && slots_ready())
 		before_commit();
@@ -322,29 +329,29 @@ leave_transaction_ends(XactEvent event, void *arg)
 		extension_touched = database_changed = false;
 }
 
-/* When all have been told of what was changed, and its locks are gone. */
+/* After invalidations were sent and locks released, so that the change is seen. */
 static void
-leave_transaction_over(ResourceReleasePhase phase, bool commit, bool top,
-					   void *arg)
+database_ddl_locks_released(ResourceReleasePhase phase, bool commit, bool top,
+							void *arg)
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !top || !slots_ready())
 		return;
 	if (held != NIL)
 		release_all();
 	if (commit && extension_touched)
-		slots_nudge(MyDatabaseId);
+		worker_wake(MyDatabaseId);
 	if (commit && database_changed)
-		slots_nudge_launcher();
+		launcher_wake();
 	extension_touched = database_changed = false;
 }
 
 void
-leave_init(void)
+database_ddl_init(void)
 {
 	previous_utility = ProcessUtility_hook;
-	ProcessUtility_hook = leave_utility;
+	ProcessUtility_hook = database_ddl_utility;
 	previous_access = object_access_hook;
-	object_access_hook = leave_access;
-	RegisterXactCallback(leave_transaction_ends, NULL);
-	RegisterResourceReleaseCallback(leave_transaction_over, NULL);
+	object_access_hook = database_ddl_access;
+	RegisterXactCallback(database_ddl_transaction_end, NULL);
+	RegisterResourceReleaseCallback(database_ddl_locks_released, NULL);
 }

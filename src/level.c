@@ -1,25 +1,27 @@
 /*
  * level.c
- *		Does the library fit the catalog of the extension in this database?
+ *		Does the library match the extension's catalog in this database?
  *
- * Library and catalog are replaced at different moments: the library by a
- * package and the server's restart, the catalog by ALTER EXTENSION UPDATE in
- * each database.  Sessions live through either.  So the install script writes a
- * level into stripe_sync.catalog_level, which every change to the catalog that
- * the library must know of raises by one, and the library knows its own.
- * Versions are not compared: most have the same catalog.
+ * The library is replaced by a package and a restart of the server, the catalog
+ * by ALTER EXTENSION UPDATE in each database.  Sessions may continue across
+ * either.  So the install script stores a level in stripe_sync.catalog_level,
+ * which is incremented by each change of the catalog that the library depends
+ * on, and CATALOG_LEVEL is that of the library.  Versions are not compared,
+ * because most have the same catalog.
  *
- * Deliveries are received at the level before, too: between the restart and
- * ALTER EXTENSION UPDATE none may fail.  All else is refused unless the levels
- * are equal, before an argument is read, whose place or type may be another by
- * now.
+ * receive() and webhook() also work at the previous level, so that no delivery
+ * fails between the restart and ALTER EXTENSION UPDATE.  All other functions
+ * raise an error unless the levels are equal, before they read an argument, whose
+ * position or type may differ.
  *
- * Every library, older or newer, must be able to read the level, so the
- * table's name and its first column never change.  It is a table, not a function
- * or a view: an upgrade that isn't committed yet blocks nobody who reads it, and
- * its trigger, config_changed, makes the change a new generation in every
- * session, at commit.  Its row is not dumped: a restore has that of the script
- * that it runs.
+ * Every library, older or newer, must be able to read the level, so the table's
+ * name and its first column never change.  It is a table and not a function or a
+ * view: an uncommitted upgrade doesn't block its readers, and its trigger,
+ * config_changed(), makes every session read it again after the commit.  Its row
+ * is not dumped, so a restored database has the level of its install script.
+ *
+ * The table is opened by its OID with ACCESS SHARE, which is released at once; no
+ * privilege of the caller and no search_path matters.
  */
 #include "stripe_sync.h"
 
@@ -29,11 +31,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* What the catalog has, as of a generation of the set-up */
+/* The catalog's level, as of a generation of the set-up */
 static int found = 0;
 static uint64 found_as_of = 0;
 
-/* 0 before there were levels: in a development build's catalog. */
+/* Returns 0 if there is no table of levels, as in early development versions. */
 static int
 read_level(void)
 {
@@ -52,7 +54,7 @@ read_level(void)
 	}
 	relation = table_open(relid, AccessShareLock);
 	if (relation->rd_rel->relkind != RELKIND_RELATION)
-		elog(ERROR, "stripe_sync.catalog_level is no table");
+		elog(ERROR, "stripe_sync.catalog_level is not a table");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(relation, InvalidOid, false, snapshot, 0, NULL);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -63,9 +65,9 @@ read_level(void)
 }
 
 /*
- * The catalog's level.  Needs a transaction; costs nothing while the set-up
- * stays as it was.  A session learns of what others have changed when it takes a
- * lock; it may have taken none since, so that is asked for here.
+ * The catalog's level.  Needs a transaction.  It is read again only after a
+ * change of the set-up.  Invalidations are otherwise processed when a lock is
+ * taken, so they are processed here.
  */
 int
 level_found(void)
@@ -83,8 +85,8 @@ level_found(void)
 }
 
 /*
- * Is the catalog of level "oldest" at least, and not beyond the library?  And is
- * what it names the extension's own?
+ * Is the catalog's level at least "oldest" and at most the library's, and does
+ * own_fits() hold?  If not, *refusal says what to do.
  */
 bool
 level_fits(int oldest, Refusal *refusal)
@@ -106,6 +108,7 @@ level_fits(int oldest, Refusal *refusal)
 			: "Reconnect. If that does not help, install the newer package of stripe_sync and restart the server: it loads libraries of \"shared_preload_libraries\" when it starts.");
 }
 
+/* Raise an error (55000) if not. */
 void
 level_check(int oldest)
 {
@@ -115,7 +118,7 @@ level_check(int oldest)
 		refusal_raise(&refusal);
 }
 
-/* For tables that are read by column number: has it all that are known? */
+/* Raise an error if a table that is read by column number has too few columns. */
 void
 level_check_table(TupleDesc desc, int columns, const char *table)
 {
@@ -128,8 +131,8 @@ level_check_table(TupleDesc desc, int columns, const char *table)
 }
 
 /*
- * For functions that answer rows at any level of the catalog: are they declared
- * with as many columns as the library fills?
+ * Raise an error if a function that works at any catalog level is declared with
+ * another number of result columns than the library fills.
  */
 void
 level_check_columns(TupleDesc desc, int columns)

@@ -341,8 +341,8 @@ ENGINE_FUNCTION(stripe_sync_move_account)
 				(errmsg("there is nothing of %s", account_words(move.old))));
 	journal_note("account.moved", move.new,
 				 psprintf("from %s", account_words(move.old)));
-	guard_note();
-	slots_wake();
+	outbound_note_identity();
+	worker_wake_at_commit();
 	role_leave(&scope);
 	PG_RETURN_INT64((int64) move.rows);
 }

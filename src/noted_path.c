@@ -1,11 +1,11 @@
 /*
  * noted_path.c
- *		A search_path that is noted, with the owners of its schemas.
+ *		A stored search_path, with the owners of its schemas.
  *
- * A path is a list of names.  A schema may be renamed or dropped, and whoever
- * may make schemas in the database then makes another one of that name, whose
- * objects are found first.  So the owners are noted too, by name as a dump and a
- * restore need, and looked at whenever the path comes into force.
+ * A search_path is a list of names.  If one of its schemas is renamed or dropped,
+ * any role that may create schemas can create another one of that name, and its
+ * objects would be found instead.  So the owners are stored too (by name, for
+ * dump and restore), and compared whenever the path is set.
  */
 #include "stripe_sync.h"
 
@@ -32,8 +32,9 @@ is_database_owner(Oid role)
 }
 
 /*
- * Is the owner of a function or a schema the one that was noted, or could he do
- * anyway what the role can that runs it, or looks for names in it?
+ * May "role" run a function of this owner, or look up names in a schema of this
+ * owner?  Yes, if the owner is the noted one, or has the rights of the role
+ * anyway.  "noted" is a role's name or NULL.
  */
 bool
 owner_is_trusted(Oid owner, const char *noted, Oid role)
@@ -64,7 +65,7 @@ owner_of_schema(const char *name)
 
 /* ---- a path ---- */
 
-/* Of these schemas, without owners. */
+/* A path of these schemas ("a, b"), without owners */
 NotedPath *
 path_make(const char *names)
 {
@@ -77,7 +78,7 @@ path_make(const char *names)
 	return path;
 }
 
-/* As it is stored: text and text[]. */
+/* A path as it is stored: text, and text[] with nulls for unknown owners */
 NotedPath *
 path_read(Datum names, Datum owners)
 {
@@ -114,7 +115,7 @@ path_copy(const NotedPath *path, MemoryContext memory)
 }
 
 static List *
-split(const NotedPath *path)
+path_names(const NotedPath *path)
 {
 	List *names;
 
@@ -143,7 +144,7 @@ is_temporary_name(const char *name)
 		   strncmp(name, "pg_toast_temp_", 14) == 0;
 }
 
-/* Must it never be looked into, whatever the path says? */
+/* Is the name left out of every path in force? */
 static bool
 is_left_out(const char *name)
 {
@@ -151,8 +152,8 @@ is_left_out(const char *name)
 }
 
 /*
- * The search_path as it resolves now, to be noted: the schemas that exist and
- * may be used, by name, and whose they are.
+ * The current search_path, to be stored: the schemas that exist and that the
+ * current user may use, with their owners.
  */
 NotedPath *
 path_resolved(void)
@@ -178,11 +179,11 @@ path_resolved(void)
 	return path;
 }
 
-/* The owners to be stored with it: as they are, of a schema that is gone as they were. */
+/* The owners to be stored (text[]): the current ones, or the noted ones of schemas that don't exist. */
 Datum
 path_owners(const NotedPath *path)
 {
-	List *names = split(path);
+	List *names = path_names(path);
 	Datum *owners = palloc0((list_length(names) + 1) * sizeof(Datum));
 	bool *nulls = palloc0((list_length(names) + 1) * sizeof(bool));
 	int dims[] = {0};
@@ -207,11 +208,11 @@ path_owners(const NotedPath *path)
 
 /* ---- in force ---- */
 
-/* The first schema of it that is a stranger's now, or NULL. */
+/* The first schema whose owner the role doesn't trust, or NULL. */
 static const char *
-find_stranger(const NotedPath *path, Oid role, int *position)
+find_untrusted_schema(const NotedPath *path, Oid role, int *position)
 {
-	List *names = split(path);
+	List *names = path_names(path);
 	ListCell *cell;
 
 	*position = 0;
@@ -228,18 +229,18 @@ find_stranger(const NotedPath *path, Oid role, int *position)
 	return NULL;
 }
 
-/* Are its schemas whose they were, or of those that the role may trust? */
+/* Does the role trust the owners of all schemas? */
 bool
 path_holds(const NotedPath *path, Oid role)
 {
 	int position;
 
-	return find_stranger(path, role, &position) == NULL;
+	return find_untrusted_schema(path, role, &position) == NULL;
 }
 
 static void
-refuse_stranger(const NotedPath *path, Oid role, const char *schema,
-				const char *before)
+raise_untrusted_schema(const NotedPath *path, Oid role, const char *schema,
+					   const char *before)
 {
 	const char *name = quote_identifier(schema);
 	const char *runs_as = GetUserNameFromId(role, false);
@@ -253,32 +254,33 @@ refuse_stranger(const NotedPath *path, Oid role, const char *schema,
 			 GetUserNameFromId(owner_of_schema(schema), true)),
 		 before != NULL
 			 ? errdetail(
-				   "It belonged to \"%s\" when the path was noted, and what is found in it runs with the rights of \"%s\".",
+				   "It belonged to \"%s\" when the search_path was stored. Objects in it would be used with the rights of \"%s\".",
 				   before, runs_as)
 			 : errdetail(
-				   "No owner of it was noted, and what is found in it runs with the rights of \"%s\".",
+				   "No owner was stored with the search_path. Objects in it would be used with the rights of \"%s\".",
 				   runs_as),
 		 errhint(
-			 "Run ALTER SCHEMA %s RENAME TO %s, or ALTER SCHEMA %s OWNER TO %s. Or SET search_path to schemas that \"%s\" may trust, and call %s again.",
+			 "Run ALTER SCHEMA %s RENAME TO %s, or ALTER SCHEMA %s OWNER TO %s. Or set search_path to schemas that \"%s\" can trust, and call %s again.",
 			 name, quote_identifier(psprintf("%s_other", schema)), name,
 			 quote_identifier(before != NULL ? before : runs_as), runs_as,
 			 path->renewal)));
 }
 
-/* An error where a schema of it is a stranger's now. */
+/* Raise path->sqlstate if the role doesn't trust the owner of a schema. */
 void
 path_check(const NotedPath *path, Oid role)
 {
 	int position;
-	const char *schema = find_stranger(path, role, &position);
+	const char *schema = find_untrusted_schema(path, role, &position);
 
 	if (schema != NULL)
-		refuse_stranger(path, role, schema, noted_owner(path, position));
+		raise_untrusted_schema(path, role, schema, noted_owner(path, position));
 }
 
 /*
- * As a scope of the role may have it: without schemas that are not there, which
- * somebody could make meanwhile.
+ * The value of search_path for a scope of the role.  Schemas that don't exist are
+ * left out, because one could be created while the scope is active.  Raises
+ * path->sqlstate if an owner isn't trusted.
  */
 char *
 path_in_force(const NotedPath *path, Oid role)
@@ -289,7 +291,7 @@ path_in_force(const NotedPath *path, Oid role)
 	AcceptInvalidationMessages();
 	path_check(path, role);
 	initStringInfo(&names);
-	foreach(cell, split(path))
+	foreach(cell, path_names(path))
 	{
 		const char *name = lfirst(cell);
 

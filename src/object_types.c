@@ -1,6 +1,6 @@
 /*
  * object_types.c
- *		The compiled-in catalog, to be seen as the view stripe_sync.object_type.
+ *		The compiled-in catalog as rows, for the view stripe_sync.object_type.
  */
 #include "stripe_sync.h"
 
@@ -13,14 +13,14 @@ PG_FUNCTION_INFO_V1(stripe_sync_object_types);
 PG_FUNCTION_INFO_V1(stripe_sync_api_version);
 
 static void
-put_text(Datum *values, bool *nulls, int i, const char *text)
+set_text(Datum *values, bool *nulls, int i, const char *text)
 {
 	nulls[i] = text == NULL;
 	values[i] = text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
 static Datum
-event_types(const CatalogType *type)
+event_types_array(const CatalogType *type)
 {
 	Datum *names = palloc(sizeof(Datum) * Max(type->nevent_types, 1));
 
@@ -42,7 +42,7 @@ push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
 
 /* {"amount": "integer", ...} */
 static Datum
-fields(const CatalogType *type)
+fields_json(const CatalogType *type)
 {
 	JsonbInState state = {0};
 
@@ -56,7 +56,7 @@ fields(const CatalogType *type)
 	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
 }
 
-/* object_types(): what the view shows */
+/* object_types(): the rows of the view; works at any catalog level */
 Datum
 stripe_sync_object_types(PG_FUNCTION_ARGS)
 {
@@ -70,22 +70,22 @@ stripe_sync_object_types(PG_FUNCTION_ARGS)
 		Datum values[10];
 		bool nulls[10] = {false};
 
-		put_text(values, nulls, 0, type->object);
-		put_text(values, nulls, 1, type->table);
-		put_text(values, nulls, 2, type->key);
-		put_text(values, nulls, 3, type->api);
-		put_text(values, nulls, 4, type->list_path);
-		put_text(values, nulls, 5, type->retrieve_path);
-		put_text(values, nulls, 6, type->id_prefix);
+		set_text(values, nulls, 0, type->object);
+		set_text(values, nulls, 1, type->table);
+		set_text(values, nulls, 2, type->key);
+		set_text(values, nulls, 3, type->api);
+		set_text(values, nulls, 4, type->list_path);
+		set_text(values, nulls, 5, type->retrieve_path);
+		set_text(values, nulls, 6, type->id_prefix);
 		values[7] = BoolGetDatum(type->deletable);
-		values[8] = event_types(type);
-		values[9] = fields(type);
+		values[8] = event_types_array(type);
+		values[9] = fields_json(type);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	PG_RETURN_NULL();
 }
 
-/* catalog_api_version(): which version of Stripe's API the catalog describes */
+/* catalog_api_version(): the version of Stripe's API that the catalog describes */
 Datum
 stripe_sync_api_version(PG_FUNCTION_ARGS)
 {

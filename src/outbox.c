@@ -43,7 +43,7 @@ outbox_enqueue(const NewMessage *message)
 			 arg_if(message->incident != 0, arg_int8(message->incident))));
 
 	if (id != 0 && message->due_at < GetCurrentTimestamp() + WAKE_WITHIN)
-		slots_wake();
+		worker_wake_at_commit();
 	return id;
 }
 
@@ -208,7 +208,7 @@ change_message(FunctionCallInfo fcinfo, EngineStatement *update,
 	if (statement_exec(update, ARGS(arg_int8(id))) == 0)
 		refuse_change(id, verb);
 	statement_exec(&unblock, ARGS(arg_int8(id)));
-	slots_wake();
+	worker_wake_at_commit();
 	role_leave(&scope);
 }
 

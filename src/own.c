@@ -1,18 +1,18 @@
 /*
  * own.c
- *		Which objects are the extension's own?
+ *		Finds the extension's own relations.
  *
- * A name proves nothing: whoever owns a schema, or may rename one, chooses names.
- * The extension's own relations are its members (pg_depend), in the schema that
- * pg_extension names.  Indexes are no members; they belong to the table they are
- * on.
+ * A name is not enough, because the owner of a schema can rename it.  The
+ * extension's relations are its members in pg_depend, in the schema that
+ * pg_extension names, and the indexes of these members.
  *
- * The texts of statements, ours and those of functions in SQL, say "stripe_sync".
- * So that schema must be the extension's, and its relations must belong to the
- * extension's owner or to a superuser.  After pg_upgrade, ALTER ... OWNER or
- * REASSIGN OWNED the two may differ.  Otherwise nothing is done.
+ * Statements, and functions written in SQL, use the schema name "stripe_sync".
+ * So this schema must be the extension's, and its relations must belong to the
+ * extension's owner or to a superuser; pg_upgrade, ALTER ... OWNER and REASSIGN
+ * OWNED can change that.  Otherwise every function of the extension raises an
+ * error.
  *
- * What was found is kept until one of the members, a schema or a role changes.
+ * The result is cached until a member, a schema or a role changes.
  */
 #include "stripe_sync.h"
 
@@ -45,23 +45,26 @@ typedef struct OwnRelation
 
 static struct
 {
-	bool known;		/* all below is as it is now */
-	uint64 changes; /* that were told of, ever */
+	bool known;		/* the cache is valid */
+	uint64 changes; /* number of invalidations */
 	Oid extension;	/* InvalidOid: it isn't installed */
 	Oid owner;
 	Oid schema;
-	Oid stranger; /* a member whose owner may be none, or InvalidOid */
+	Oid foreign; /* a member of another owner, or InvalidOid */
 	MemoryContext memory;
 	HTAB *relations;
-	List *relids; /* those that relations has */
+	List *relids; /* OIDs of all relations in the hash table */
 } own = {0};
 
-/* Told of a change to a relation; InvalidOid: to any.  Must not raise. */
+/*
+ * Invalidation callback: a relation has changed; InvalidOid: any may have.  Must
+ * not raise an error or read a catalog.
+ */
 void
 own_forget(Oid relid)
 {
 	own.changes++;
-	/* what others do to their own tables costs us nothing */
+	/* changes of users' tables don't reset the cache */
 	if (own.known && OidIsValid(relid) && OidIsValid(own.extension) &&
 		!list_member_oid(own.relids, relid))
 		return;
@@ -80,7 +83,7 @@ add_relation(const char *name, Oid relid)
 	MemoryContextSwitchTo(old);
 }
 
-/* A member that is a relation; composite types are none of our names. */
+/* Add a member that is a relation. */
 static void
 add_member(Oid relid)
 {
@@ -91,7 +94,7 @@ add_member(Oid relid)
 		return; /* it is being dropped */
 	class = (Form_pg_class) GETSTRUCT(tuple);
 	if (class->relowner != own.owner && !superuser_arg(class->relowner))
-		own.stranger = relid;
+		own.foreign = relid;
 	add_relation(NameStr(class->relname), relid);
 	ReleaseSysCache(tuple);
 }
@@ -147,11 +150,11 @@ read_extension(void)
 }
 
 static void
-forget_all(void)
+reset_cache(void)
 {
 	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(OwnRelation)};
 
-	own.extension = own.owner = own.schema = own.stranger = InvalidOid;
+	own.extension = own.owner = own.schema = own.foreign = InvalidOid;
 	own.relids = NIL;
 	if (own.memory == NULL)
 		own.memory = AllocSetContextCreate(TopMemoryContext, "stripe_sync own",
@@ -163,20 +166,20 @@ forget_all(void)
 }
 
 static void
-look(void)
+ensure_known(void)
 {
 	uint64 changes = own.changes;
 
 	if (own.known)
 		return;
-	forget_all();
+	reset_cache();
 	read_extension();
 	if (OidIsValid(own.extension))
 		read_members();
 	own.known = own.changes == changes;
 }
 
-/* ---- are they as they must be? ---- */
+/* ---- owners ---- */
 
 Oid
 own_table_owner(Oid relid)
@@ -219,7 +222,7 @@ own_database_owner(void)
 }
 
 static bool
-refuse_schema(Refusal *refusal)
+refuse_renamed_schema(Refusal *refusal)
 {
 	const char *schema = quote_identifier(get_namespace_name(own.schema));
 	Oid other = get_namespace_oid(ENGINE_SCHEMA, true);
@@ -244,40 +247,43 @@ refuse_schema(Refusal *refusal)
 }
 
 static bool
-refuse_stranger(Refusal *refusal)
+refuse_foreign_member(Refusal *refusal)
 {
-	const char *owner = GetUserNameFromId(own_table_owner(own.stranger), false);
+	const char *owner = GetUserNameFromId(own_table_owner(own.foreign), false);
 
 	return refuse(
 		refusal, FAULT_OURS, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 		psprintf("%s.%s belongs to role \"%s\"", ENGINE_SCHEMA,
-				 get_rel_name(own.stranger), owner),
-		"What is the extension's own must belong to the extension's owner or to a superuser.",
+				 get_rel_name(own.foreign), owner),
+		"All objects of the extension must belong to the extension's owner or to a superuser.",
 		psprintf(
-			"Run, as a superuser, ALTER TABLE %s.%s OWNER TO %s, and the same for what else of the extension belongs to \"%s\".",
-			ENGINE_SCHEMA, quote_identifier(get_rel_name(own.stranger)),
+			"Run, as a superuser, ALTER TABLE %s.%s OWNER TO %s, and the same for other objects of the extension that belong to \"%s\".",
+			ENGINE_SCHEMA, quote_identifier(get_rel_name(own.foreign)),
 			quote_identifier(GetUserNameFromId(own.owner, false)), owner));
 }
 
-/* Is the extension here, and all of its own its own? */
+/*
+ * Is the extension installed, its schema named "stripe_sync", and do all its
+ * relations have a permitted owner?  If not, *refusal says what to do.
+ */
 bool
 own_fits(Refusal *refusal)
 {
-	look();
+	ensure_known();
 	if (!OidIsValid(own.extension))
 		return refuse(
 			refusal, FAULT_OURS, ERRCODE_UNDEFINED_TABLE,
 			"extension \"stripe_sync\" is not installed in this database", NULL,
 			"Run CREATE EXTENSION stripe_sync.");
 	if (get_namespace_oid(ENGINE_SCHEMA, true) != own.schema)
-		return refuse_schema(refusal);
-	if (OidIsValid(own.stranger))
-		return refuse_stranger(refusal);
+		return refuse_renamed_schema(refusal);
+	if (OidIsValid(own.foreign))
+		return refuse_foreign_member(refusal);
 	return true;
 }
 
 static void
-check(void)
+check_own(void)
 {
 	Refusal refusal;
 
@@ -287,9 +293,9 @@ check(void)
 
 /* ---- by name ---- */
 
-/* An index of a member, of that name. */
+/* An index of a member, by its name; InvalidOid if there is none. */
 static Oid
-find_index(const char *name)
+own_find_index(const char *name)
 {
 	Oid relid = get_relname_relid(name, own.schema);
 	Oid table = InvalidOid;
@@ -303,36 +309,41 @@ find_index(const char *name)
 }
 
 static Oid
-find(const char *name)
+own_find_cached(const char *name)
 {
 	OwnRelation *entry;
 
-	look();
+	ensure_known();
 	entry = hash_search(own.relations, name, HASH_FIND, NULL);
-	return entry != NULL ? entry->relid : find_index(name);
+	return entry != NULL ? entry->relid : own_find_index(name);
 }
 
 /*
- * A member, or an index of one; InvalidOid when there is none.  Nothing tells of
- * a table that an upgrade has made since we looked.
+ * A member, or an index of one, by its name; InvalidOid if there is none.  Before
+ * that is returned the members are read again: a new member causes no
+ * invalidation.
  */
 Oid
 own_find(const char *name)
 {
-	Oid relid = find(name);
+	Oid relid = own_find_cached(name);
 
 	if (OidIsValid(relid))
 		return relid;
 	own.known = false;
-	return find(name);
+	return own_find_cached(name);
 }
 
+/*
+ * The same, for a relation that must exist: raises an error if it doesn't, or if
+ * own_fits() fails.
+ */
 Oid
 engine_relation(const char *name)
 {
 	Oid relid;
 
-	check();
+	check_own();
 	relid = own_find(name);
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -346,20 +357,20 @@ engine_relation(const char *name)
 Oid
 engine_extension(void)
 {
-	check();
+	check_own();
 	return own.extension;
 }
 
 Oid
 engine_owner(void)
 {
-	check();
+	check_own();
 	return own.owner;
 }
 
 Oid
 engine_schema(void)
 {
-	check();
+	check_own();
 	return own.schema;
 }

@@ -1,26 +1,37 @@
 /*
  * pass.c
- *		The worker's work, one thing after the other: answers are settled,
- *		messages claimed and sent, events retried, and what the clock asks for.
+ *		The loop of the worker and of CALL work(): runs each task when it is due.
  *
- * The worker runs it in transactions of its own, CALL work() in those of its
- * procedure: a TransactionOwner begins and ends them.  No transaction is open while
- * anything is waited for.
+ * Responses are settled first, then the tasks run in the order of the table
+ * below: messages are claimed and sent, events retried, jobs advanced, and
+ * maintenance done once a minute.  Each task begins and commits its own
+ * transactions through a TransactionOwner: those of the worker, or of the
+ * procedure that CALL work() runs in.  No transaction is open while the loop
+ * waits.
+ *
+ * A task has the time when it is due next.  That is reset when something was
+ * committed, when the settings have changed, and when a task did something that
+ * may make others due.
  */
 #include "stripe_sync.h"
 
 #include "delivery.h"
-#include "pass.h"
+#include "loop.h"
 #include "refused.h"
 
-#define CHORES_EVERY (60 * USECS_PER_SEC)
-#define PRUNE_EVERY	 USECS_PER_HOUR
+#define MAINTENANCE_EVERY (60 * USECS_PER_SEC)
+#define PRUNE_EVERY		  USECS_PER_HOUR
 
-static bool paced;
-static bool closed; /* nothing more is begun */
-static bool stirs;	/* this turn did what others may have waited for */
+static bool waiting_for_pace; /* a due message waits for a destination's pace */
+static bool draining;		  /* loop_drain(): tasks don't run any more */
+static bool others_may_be_due; /* set by a task, see loop_run_once() */
 
-/* ---- parts: false when nothing is due before *next ---- */
+/*
+ * ---- tasks ----
+ *
+ * Each sets *next to the time when it is due again, and returns false if nothing
+ * was due.
+ */
 
 static bool
 claim_turn(TimestampTz *next)
@@ -29,18 +40,18 @@ claim_turn(TimestampTz *next)
 	bool found = sender_claim_and_send(&outlook);
 
 	*next = outlook.next;
-	paced = outlook.paced;
+	waiting_for_pace = outlook.paced;
 	return found;
 }
 
-/* Reading a list mostly tells nobody anything. */
+/* Most pages of a list make no other task due. */
 static bool
 job_turn(TimestampTz *next)
 {
-	bool stirred;
-	bool busy = runner_turn(next, &stirred);
+	bool may_be_due;
+	bool busy = runner_turn(next, &may_be_due);
 
-	stirs |= stirred;
+	others_may_be_due |= may_be_due;
 	return busy;
 }
 
@@ -55,11 +66,14 @@ escalation_turn(TimestampTz *next)
 	return found;
 }
 
-/* What nobody wakes us for. */
+/*
+ * Maintenance, once a minute: what no commit announces.  Each step is a
+ * transaction of its own, so an error leaves the earlier ones done.
+ */
 static bool
-chores_turn(TimestampTz *next)
+maintenance_turn(TimestampTz *next)
 {
-	*next = GetCurrentTimestamp() + CHORES_EVERY;
+	*next = GetCurrentTimestamp() + MAINTENANCE_EVERY;
 	sender_reclaim();
 	runner_reclaim();
 	worker_begin();
@@ -80,16 +94,16 @@ chores_turn(TimestampTz *next)
 	worker_begin();
 	refusals_judge();
 	worker_commit();
-	return true; /* some may be owed now */
+	return true; /* it may have queued messages or freed leases */
 }
 
-/* A batch at a time: others have their turn between them. */
+/* One batch at a time, so that other tasks run in between. */
 static bool
 prune_turn(TimestampTz *next)
 {
 	bool pruned;
 
-	*next = GetCurrentTimestamp() + PRUNE_EVERY; /* should it fail */
+	*next = GetCurrentTimestamp() + PRUNE_EVERY; /* also after an error */
 	worker_begin();
 	pruned = prune_some(NULL) > 0;
 	worker_commit();
@@ -100,169 +114,176 @@ prune_turn(TimestampTz *next)
 
 enum
 {
-	PART_CLAIM,
-	PART_EVENT,
-	PART_JOB,
-	PART_RECONCILE,
-	PART_WATCH,
-	PART_ESCALATION,
-	PART_CHORES,
-	PART_PRUNE
+	LOOP_CLAIM,
+	LOOP_EVENT,
+	LOOP_JOB,
+	LOOP_RECONCILE,
+	LOOP_WATCH,
+	LOOP_ESCALATION,
+	LOOP_MAINTENANCE,
+	LOOP_PRUNE
 };
 
-/* In the order of how soon somebody waits for it. */
+/* The most urgent first */
 static struct
 {
 	bool (*turn)(TimestampTz *next);
-	TimestampTz next; /* when it is to be looked at */
-} parts[] = {[PART_CLAIM] = {claim_turn, 0},
-			 [PART_EVENT] = {due_events_turn, 0},
-			 [PART_JOB] = {job_turn, 0},
-			 [PART_RECONCILE] = {reconcile_schedule, 0},
-			 [PART_WATCH] = {watch_schedule, 0},
-			 [PART_ESCALATION] = {escalation_turn, 0},
-			 [PART_CHORES] = {chores_turn, 0},
-			 [PART_PRUNE] = {prune_turn, 0}};
+	TimestampTz next; /* when it is due */
+} tasks[] = {[LOOP_CLAIM] = {claim_turn, 0},
+			 [LOOP_EVENT] = {due_events_turn, 0},
+			 [LOOP_JOB] = {job_turn, 0},
+			 [LOOP_RECONCILE] = {reconcile_schedule, 0},
+			 [LOOP_WATCH] = {watch_schedule, 0},
+			 [LOOP_ESCALATION] = {escalation_turn, 0},
+			 [LOOP_MAINTENANCE] = {maintenance_turn, 0},
+			 [LOOP_PRUNE] = {prune_turn, 0}};
 
 static void
-look_at_all(void)
+schedule_all(void)
 {
-	for (int i = 0; i < lengthof(parts); i++)
-		parts[i].next = DT_NOBEGIN;
+	for (int i = 0; i < lengthof(tasks); i++)
+		tasks[i].next = DT_NOBEGIN;
 	runner_look();
 }
 
-/* A clock that was set back would have us wait for what is long over. */
+/* After the clock was set back, the noted times would be too late. */
 static void
-mind_the_clock(TimestampTz now)
+check_clock(TimestampTz now)
 {
 	static TimestampTz last = DT_NOBEGIN;
 
 	if (now < last)
-		look_at_all();
+		schedule_all();
 	last = now;
 }
 
-/* ---- what the worker and work() call ---- */
+/* ---- public ---- */
 
+/* Must be called before the others, by each process or call of work(). */
 void
-pass_setup(const TransactionOwner *owner)
+loop_setup(const TransactionOwner *owner)
 {
 	worker_transaction_setup(owner);
-	closed = false;
-	look_at_all();
+	draining = false;
+	schedule_all();
 	sender_setup();
 }
 
-/* What is due, and when, may be another. */
+/* After a reload: settings may change what is due. */
 void
-pass_reloaded(void)
+loop_settings_changed(void)
 {
-	look_at_all();
+	schedule_all();
 }
 
 /*
- * Something was committed: everything is to be looked at again.  What is to be
- * escalated falls due a while after it was committed, and what is to be read
- * from Stripe after its key was, so that can wait.
+ * Something was committed: run the tasks that a commit can make due.  Escalations
+ * and reconciliation are never due at once, so they run a second later at the
+ * latest.
  */
 void
-pass_woken(void)
+loop_woken(void)
 {
-	static const int unhurried[] = {PART_ESCALATION, PART_RECONCILE, PART_WATCH};
+	static const int less_urgent[] = {LOOP_ESCALATION, LOOP_RECONCILE,
+									  LOOP_WATCH};
 	TimestampTz soon = GetCurrentTimestamp() + USECS_PER_SEC;
 
-	parts[PART_CLAIM].next = parts[PART_EVENT].next = DT_NOBEGIN;
-	parts[PART_JOB].next = DT_NOBEGIN;
+	tasks[LOOP_CLAIM].next = tasks[LOOP_EVENT].next = DT_NOBEGIN;
+	tasks[LOOP_JOB].next = DT_NOBEGIN;
 	runner_look();
-	for (int i = 0; i < lengthof(unhurried); i++)
-		parts[unhurried[i]].next = Min(parts[unhurried[i]].next, soon);
+	for (int i = 0; i < lengthof(less_urgent); i++)
+		tasks[less_urgent[i]].next = Min(tasks[less_urgent[i]].next, soon);
 }
 
 /*
- * Do what is due, a part of it at a time.  False when nothing is left to do
- * before *next.  Whatever was done may have queued messages, freed some of a
- * dead holder, or made room for more: those are looked for again.
+ * Settle responses and run the tasks that are due, a batch of each.  Returns false
+ * if nothing was due; *next is then the time when something will be.
+ *
+ * A task may have queued messages, taken back leases of an ended process, or
+ * freed connections, so claims and jobs are then due again.
  */
 bool
-pass_turn(TimestampTz *next)
+loop_run_once(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_process_answers();
 
 	*next = sender_next();
-	if (closed)
+	if (draining)
 		return busy;
-	stirs = busy;
-	mind_the_clock(now);
+	others_may_be_due = busy;
+	check_clock(now);
 	if (runner_is_called())
-		parts[PART_JOB].next = DT_NOBEGIN;
-	for (int i = 0; i < lengthof(parts); i++)
-		if (now >= parts[i].next && parts[i].turn(&parts[i].next))
+		tasks[LOOP_JOB].next = DT_NOBEGIN;
+	for (int i = 0; i < lengthof(tasks); i++)
+		if (now >= tasks[i].next && tasks[i].turn(&tasks[i].next))
 		{
 			busy = true;
-			stirs |= i != PART_JOB;
+			others_may_be_due |= i != LOOP_JOB;
 		}
 	if (busy)
-		parts[PART_JOB].next = DT_NOBEGIN;
-	if (stirs)
+		tasks[LOOP_JOB].next = DT_NOBEGIN;
+	if (others_may_be_due)
 	{
-		parts[PART_CLAIM].next = DT_NOBEGIN;
+		tasks[LOOP_CLAIM].next = DT_NOBEGIN;
 		runner_look();
 	}
 	*next = sender_next();
-	for (int i = 0; i < lengthof(parts); i++)
-		*next = Min(*next, parts[i].next);
+	for (int i = 0; i < lengthof(tasks); i++)
+		*next = Min(*next, tasks[i].next);
 	return busy;
 }
 
-/* Nothing is claimed or in progress. */
+/* Is nothing claimed or in progress? */
 bool
-pass_idle(void)
+loop_is_idle(void)
 {
 	return sender_idle() && runner_idle();
 }
 
 /*
- * Is there anything that must be waited for: an answer, or the pace of a
- * destination that has something due?  Not beyond *until.
+ * Must CALL work() wait: for a response, or for the pace of a destination that
+ * has due messages?  At most until *until.
  */
 bool
-pass_awaits(TimestampTz *until)
+loop_has_pending(TimestampTz *until)
 {
 	*until = sender_next();
-	if (paced)
-		*until = Min(*until, parts[PART_CLAIM].next);
+	if (waiting_for_pace)
+		*until = Min(*until, tasks[LOOP_CLAIM].next);
 	if (!runner_idle())
-		*until = Min(*until, parts[PART_JOB].next);
-	return paced || !pass_idle();
+		*until = Min(*until, tasks[LOOP_JOB].next);
+	return waiting_for_pace || !loop_is_idle();
 }
 
-/* Begin nothing more, wait so long for requests in progress, and release the rest. */
+/*
+ * Run no more tasks, wait at most so long for responses and settle them, then
+ * release the rest.  interrupts() is called before each wait.
+ */
 void
-pass_land(long milliseconds, void (*interrupts)(void))
+loop_drain(long milliseconds, void (*interrupts)(void))
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													milliseconds);
 	TimestampTz next;
 
-	closed = true;
+	draining = true;
 	runner_drop();
 	sender_close();
 	while (!sender_idle() && GetCurrentTimestamp() < until)
 	{
 		interrupts();
-		if (!pass_turn(&next))
+		if (!loop_run_once(&next))
 			(void) http_wait(TimestampDifferenceMilliseconds(
 								 GetCurrentTimestamp(), Min(next, until)),
 							 compat_wait_event("StripeSyncLand"));
 	}
-	pass_finish();
+	loop_release_all();
 }
 
-/* Let go of everything, at once. */
+/* Release everything that is claimed, without waiting for responses. */
 void
-pass_finish(void)
+loop_release_all(void)
 {
 	runner_drop();
 	sender_release_all();

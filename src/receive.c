@@ -45,7 +45,7 @@ store_foreseen(const Event *event, const char *endpoint, const char *source,
 	{
 		outcome.tries = step_tries(waiting);
 		outcome.due = now;
-		slots_wake();
+		worker_wake_at_commit();
 	}
 	return event_store(event, endpoint, source, &outcome);
 }
@@ -68,7 +68,7 @@ make_due(const char *id, const char *account)
 		"  FROM waiting w WHERE e.id = w.id AND e.account = w.account"};
 
 	if (statement_exec(&update, ARGS(arg_text(id), arg_text(account))) > 0)
-		slots_wake();
+		worker_wake_at_commit();
 }
 
 /*

@@ -9,7 +9,7 @@
 #include "utils/builtins.h"
 
 #include "lease_holder.h"
-#include "pass.h"
+#include "loop.h"
 
 /* Of a part: its job and number, its lease's pid and start of the process. */
 static bool

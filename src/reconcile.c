@@ -18,7 +18,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#include "pass.h"
+#include "loop.h"
 
 #define LOOK_EVERY (60 * USECS_PER_SEC)
 
@@ -73,7 +73,7 @@ create_run(int64 seconds)
 	foreach(cell, accounts)
 		add_part(job, ++number, lfirst(cell), seconds == 0);
 	job_note_made(job, "reconcile");
-	slots_wake();
+	worker_wake_at_commit();
 	return job;
 }
 
@@ -98,7 +98,7 @@ widen_run(int64 job, int64 seconds)
 	engine_run(&widen, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed > 0)
 		engine_run(&reopen, values, NULL, SPI_OK_UPDATE);
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* One that waits or runs, or 0. */
@@ -157,7 +157,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 	SPI_connect();
 	job = ask_for_run(seconds);
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);
@@ -243,7 +243,7 @@ reconcile_hurry(void)
 	SPI_connect();
 	engine_run(&update, NULL, NULL, SPI_OK_UPDATE);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* False when none is due; *next is when one will be. */
@@ -255,7 +255,8 @@ reconcile_schedule(TimestampTz *next)
 	worker_begin();
 	/* a key, an end of a pause: nobody tells us of those */
 	*next = GetCurrentTimestamp() + LOOK_EVERY;
-	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && outbound_allowed("stripe") &&
+		api_key_is_set())
 	{
 		SPI_connect();
 		due = take_turn();

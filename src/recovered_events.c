@@ -115,9 +115,9 @@ recoveries_report(void)
 
 	if (!has_recovered())
 		return false;
-	nest = engine_plan_for_indexes();
+	nest = plan_for_indexes();
 	groups = settle_recovered();
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	foreach(cell, groups)
 	{
 		FailureGroup *group = lfirst(cell);
@@ -144,11 +144,11 @@ reading_has_recovered(const char *group, const char *object_type)
 		" WHERE a.closed_by IS NOT NULL AND NOT EXISTS ("
 		"  SELECT FROM stripe_sync.reread r"
 		"   WHERE r.object_type = $2 AND r.state = 'dead') LIMIT 1"};
-	int nest = engine_plan_for_indexes();
+	int nest = plan_for_indexes();
 	bool found = statement_bool(false, &select,
 								ARGS(arg_text(group), arg_text(object_type)));
 
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 	return found;
 }
 

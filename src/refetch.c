@@ -70,7 +70,7 @@ hurry(Datum *values)
 	engine_run(&update, values, NULL, SPI_OK_UPDATE_RETURNING);
 	if (SPI_processed == 0)
 		return 0;
-	slots_wake();
+	worker_wake_at_commit();
 	return DatumGetInt64(engine_value());
 }
 
@@ -159,7 +159,7 @@ ENGINE_FUNCTION(stripe_sync_refetch)
 		   (job = add_object(values)) == 0)
 		CHECK_FOR_INTERRUPTS(); /* that one may be gone again by now */
 	SPI_finish();
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

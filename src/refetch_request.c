@@ -46,7 +46,7 @@ refetch_request_add(const CatalogType *type, const char *id, const char *account
 	SPI_connect();
 	engine_run(&ask, values, NULL, SPI_OK_INSERT);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /* The same for a state after the second of an event. */
@@ -92,7 +92,7 @@ refetch_request_retry(const CatalogType *type, const char *id,
 	SPI_connect();
 	engine_run(&put_off, values, NULL, SPI_OK_INSERT);
 	SPI_finish();
-	slots_wake();
+	worker_wake_at_commit();
 }
 
 /*

@@ -2,7 +2,7 @@
  * refusal.c
  *		Why something is refused, described without raising an error.
  *
- * webhook() answers with it; receive() raises it.
+ * webhook() returns it as a response; receive() raises it as an error.
  */
 #include "stripe_sync.h"
 
@@ -22,7 +22,7 @@ refuse(Refusal *refusal, Fault fault, int sqlstate, const char *message,
 void
 refusal_raise(const Refusal *refusal)
 {
-	/* the statement may hold a secret, and surely a payload */
+	/* the statement contains a payload and may contain a secret */
 	ereport(ERROR, (errcode(refusal->sqlstate), errhidestmt(true),
 					errmsg("%s", refusal->message),
 					refusal->detail ? errdetail("%s", refusal->detail) : 0,

@@ -25,9 +25,13 @@ typedef struct Refusal
 	bool live; /* SY006: it is an event of live mode */
 } Refusal;
 
-/* Fill in *refusal.  Returns false. */
+/*
+ * Fill in *refusal.  Returns false, so that a check can return it.  The strings are
+ * not copied; detail and hint may be NULL.
+ */
 extern bool refuse(Refusal *refusal, Fault fault, int sqlstate,
 				   const char *message, const char *detail, const char *hint);
+/* Raise it as an error, without the statement in the log. */
 compat_noreturn extern void refusal_raise(const Refusal *refusal);
 
 #endif /* STRIPE_SYNC_REFUSAL_H */

@@ -1,20 +1,21 @@
 /*
  * refused_count.c
- *		Refused deliveries, counted in memory of a fixed size.
+ *		Counts refused deliveries, in memory of a fixed size.
  *
- * Forged requests come by the million, so none of them writes a row.  Each adds
- * to the trace of its endpoint; whoever writes the traces down (refused_write.c)
- * takes what they hold.  Endpoints that there aren't share one trace, so what
- * a client can send makes no more of them.
+ * Anybody can send millions of forged requests, so a refusal writes no row.  It is
+ * counted in the trace of its endpoint, and refused_write.c takes the counts from
+ * there and writes them to a table.  All endpoints that don't exist share one
+ * trace, so a client can't add any.
  *
- * With the library preloaded the traces are in shared memory, for all databases.
- * A trace that holds nothing new makes room for another, and so does one that
- * nobody has written down for an hour; when there is none, what comes is not
- * counted.  Without the preload each session has a few of
- * its own.
+ * If the library is preloaded, the traces are in shared memory, for all
+ * databases.  A trace without new counts, or one whose counts have not been
+ * written for an hour, is replaced when another one is needed; if there is no
+ * such trace, the refusal isn't counted.  If the library isn't preloaded, each
+ * session has traces of its own.
  *
- * All is read and written under the lock, and nothing raises, allocates or waits
- * under it.
+ * The table is read and written under its lightweight lock, under which nothing
+ * raises an error, allocates or waits.  Counts of the last minute are lost when
+ * the server crashes; a rolled back transaction's are kept.
  */
 #include "refused.h"
 
@@ -33,10 +34,10 @@
 #define SESSION_TRACES 16
 
 #define LOG_EVERY	 USECS_PER_HOUR
-#define ABANDONED	 USECS_PER_HOUR
-#define TRY_EVERY	 USECS_PER_SEC
-#define ACCEPT_EVERY USECS_PER_SEC
-#define DETAIL_GOOD	 (60 * USECS_PER_SEC)
+#define ABANDONED	 USECS_PER_HOUR		  /* counts not written for so long */
+#define TRY_EVERY	 USECS_PER_SEC		  /* other endpoints' secrets */
+#define ACCEPT_EVERY USECS_PER_SEC		  /* how often accepted_at is updated */
+#define DETAIL_GOOD	 (60 * USECS_PER_SEC) /* no vague detail replaces it */
 
 typedef struct TraceTable
 {
@@ -78,7 +79,7 @@ table_size(int traces)
 }
 
 static TraceTable *
-traces(void)
+trace_table(void)
 {
 	if (shared != NULL)
 		return shared;
@@ -92,21 +93,21 @@ traces(void)
 }
 
 static void
-lock(TraceTable *table, LWLockMode mode)
+table_lock(TraceTable *table, LWLockMode mode)
 {
 	if (table->lock != NULL)
 		LWLockAcquire(table->lock, mode);
 }
 
 static void
-unlock(TraceTable *table)
+table_unlock(TraceTable *table)
 {
 	if (table->lock != NULL)
 		LWLockRelease(table->lock);
 }
 
 static uint32
-hash_of(const char *endpoint)
+trace_hash(const char *endpoint)
 {
 	uint32 hash = hash_combine(
 		hash_bytes((const unsigned char *) endpoint, strlen(endpoint)),
@@ -115,11 +116,11 @@ hash_of(const char *endpoint)
 	return hash == 0 ? 1 : hash;
 }
 
-/* None is ever free again: behind the first that is are no more. */
+/* Traces are replaced but never freed, so the first free one ends the search. */
 static RefusalTrace *
-find(TraceTable *table, const char *endpoint)
+trace_find(TraceTable *table, const char *endpoint)
 {
-	uint32 hash = hash_of(endpoint);
+	uint32 hash = trace_hash(endpoint);
 
 	for (int i = 0; i < table->size && table->hashes[i] != 0; i++)
 		if (table->hashes[i] == hash &&
@@ -129,19 +130,20 @@ find(TraceTable *table, const char *endpoint)
 	return NULL;
 }
 
-/* In a database that is gone, or has no worker, nobody writes it down. */
+/* The counts of a database that was dropped, or has no worker, are not written. */
 static bool
-is_abandoned(const RefusalTrace *trace, TimestampTz now)
+trace_is_abandoned(const RefusalTrace *trace, TimestampTz now)
 {
 	return now - trace->used_at > ABANDONED;
 }
 
 /*
- * A place for one more: a free one, or that of one which holds nothing new or is
- * abandoned, the one that was used longest ago.
+ * The index of a trace that can be used for another endpoint: a free one, or the
+ * least recently used of those that hold no new counts or are abandoned.  -1 if
+ * there is none.
  */
 static int
-find_room(const TraceTable *table, TimestampTz now)
+trace_find_room(const TraceTable *table, TimestampTz now)
 {
 	int room = -1;
 
@@ -151,35 +153,35 @@ find_room(const TraceTable *table, TimestampTz now)
 
 		if (table->hashes[i] == 0)
 			return i;
-		if ((!trace->changed || is_abandoned(trace, now)) &&
+		if ((!trace->changed || trace_is_abandoned(trace, now)) &&
 			(room < 0 || trace->used_at < table->traces[room].used_at))
 			room = i;
 	}
 	return room;
 }
 
-/* NULL: there is no room, or no endpoint has such a name. */
+/* NULL if there is no room, or the name is too long for an endpoint's. */
 static RefusalTrace *
-find_or_make(TraceTable *table, const char *endpoint, TimestampTz now)
+trace_find_or_make(TraceTable *table, const char *endpoint, TimestampTz now)
 {
-	RefusalTrace *trace = find(table, endpoint);
+	RefusalTrace *trace = trace_find(table, endpoint);
 	int room;
 
 	if (trace != NULL || strlen(endpoint) >= NAMEDATALEN ||
-		(room = find_room(table, now)) < 0)
+		(room = trace_find_room(table, now)) < 0)
 		return trace;
 	trace = &table->traces[room];
 	memset(trace, 0, sizeof(*trace));
 	trace->database = MyDatabaseId;
 	strlcpy(trace->endpoint, endpoint, sizeof(trace->endpoint));
-	table->hashes[room] = hash_of(endpoint);
+	table->hashes[room] = trace_hash(endpoint);
 	return trace;
 }
 
 /* ---- counting ---- */
 
 static void
-push_likely(RefusalTrace *trace, TimestampTz at)
+note_likely(RefusalTrace *trace, TimestampTz at)
 {
 	memmove(&trace->likely[1], &trace->likely[0],
 			(REFUSAL_LIKELY - 1) * sizeof(TimestampTz));
@@ -197,7 +199,7 @@ note_detail(RefusalCount *count, const RefusalNote *note, TimestampTz now)
 }
 
 static void
-count_in(RefusalTrace *trace, const RefusalNote *note, TimestampTz now)
+add_refusal(RefusalTrace *trace, const RefusalNote *note, TimestampTz now)
 {
 	RefusalCount *count = &trace->counts[note->kind];
 
@@ -209,7 +211,7 @@ count_in(RefusalTrace *trace, const RefusalNote *note, TimestampTz now)
 	note_detail(count, note, now);
 	if (note->likely)
 	{
-		push_likely(trace, now);
+		note_likely(trace, now);
 		trace->likely_kind = note->kind;
 	}
 	if (note->live)
@@ -218,7 +220,7 @@ count_in(RefusalTrace *trace, const RefusalNote *note, TimestampTz now)
 		trace->no_secret_at = now;
 }
 
-/* Once an hour for each endpoint and reason.  A clock may have been set back. */
+/* Once an hour for each endpoint and reason, also after a clock was set back. */
 static bool
 may_log(RefusalCount *count, const RefusalNote *note, TimestampTz now)
 {
@@ -230,43 +232,46 @@ may_log(RefusalCount *count, const RefusalNote *note, TimestampTz now)
 	return true;
 }
 
-/* Count a refusal; true when it is to be logged.  "detail" fits, as it is. */
+/*
+ * Count a refusal.  Returns true if it should be logged.  note->detail is short
+ * enough to be kept.
+ */
 bool
 refusal_count(const RefusalNote *note)
 {
-	TraceTable *table = traces();
+	TraceTable *table = trace_table();
 	TimestampTz now = GetCurrentTimestamp();
 	RefusalTrace *trace;
 	bool log = false;
 
-	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, note->endpoint, now);
+	table_lock(table, LW_EXCLUSIVE);
+	trace = trace_find_or_make(table, note->endpoint, now);
 	if (trace != NULL)
 	{
-		count_in(trace, note, now);
+		add_refusal(trace, note, now);
 		log = may_log(&trace->counts[note->kind], note, now);
 	}
-	unlock(table);
+	table_unlock(table);
 	return log;
 }
 
-/* When it was logged, by whomever. */
+/* Note when a refusal of this kind was logged last. */
 void
 refusal_set_logged(const RefusalNote *note, TimestampTz at)
 {
-	TraceTable *table = traces();
+	TraceTable *table = trace_table();
 	RefusalTrace *trace;
 
-	lock(table, LW_EXCLUSIVE);
-	trace = find(table, note->endpoint);
+	table_lock(table, LW_EXCLUSIVE);
+	trace = trace_find(table, note->endpoint);
 	if (trace != NULL)
 		trace->counts[note->kind].logged_at = at;
-	unlock(table);
+	table_unlock(table);
 }
 
 /*
- * A delivery was accepted: news where some were refused.  Costs no more than a
- * look where none were, nor where that is known already.
+ * Note that a delivery was accepted, if others of the endpoint were refused.
+ * Called for each delivery: without refusals it costs a shared lock only.
  */
 void
 refusal_note_accepted(const char *endpoint)
@@ -277,52 +282,52 @@ refusal_note_accepted(const char *endpoint)
 	TimestampTz now;
 
 	if (shared == NULL)
-		return; /* the inbox tells */
-	lock(shared, LW_SHARED);
-	known = find(shared, endpoint);
+		return; /* refused_watch.c reads it from the inbox */
+	table_lock(shared, LW_SHARED);
+	known = trace_find(shared, endpoint);
 	known_at = known ? known->accepted_at : 0;
-	unlock(shared);
+	table_unlock(shared);
 	if (known == NULL)
 		return;
 	now = GetCurrentTimestamp();
 	if (known_at <= now && now - known_at < ACCEPT_EVERY)
 		return;
-	lock(shared, LW_EXCLUSIVE);
-	trace = find(shared, endpoint);
+	table_lock(shared, LW_EXCLUSIVE);
+	trace = trace_find(shared, endpoint);
 	if (trace != NULL)
 	{
 		trace->accepted_at = now;
 		trace->changed = true;
 	}
-	unlock(shared);
+	table_unlock(shared);
 }
 
-/* May others' secrets be tried?  Once a second in a database. */
+/* May the secrets of other endpoints be tried?  Once a second in a database. */
 bool
 refusal_may_try(void)
 {
-	TraceTable *table = traces();
+	TraceTable *table = trace_table();
 	TimestampTz now = GetCurrentTimestamp();
 	RefusalTrace *trace;
 	bool may = false;
 
-	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, "", now);
+	table_lock(table, LW_EXCLUSIVE);
+	trace = trace_find_or_make(table, "", now);
 	if (trace != NULL &&
 		(now - trace->tried_at >= TRY_EVERY || trace->tried_at > now))
 	{
 		trace->tried_at = trace->used_at = now;
 		may = true;
 	}
-	unlock(table);
+	table_unlock(table);
 	return may;
 }
 
-/* ---- writing down ---- */
+/* ---- taking counts, to write them ---- */
 
-/* What there is to be written is taken; when it was logged last stays. */
+/* Clear the counts.  When a refusal was logged last is kept. */
 static void
-reset(RefusalTrace *trace)
+trace_reset(RefusalTrace *trace)
 {
 	trace->changed = false;
 	memset(trace->likely, 0, sizeof(trace->likely));
@@ -334,10 +339,10 @@ reset(RefusalTrace *trace)
 static bool
 copy_next(int *place, RefusalTrace *copy, bool take)
 {
-	TraceTable *table = traces();
+	TraceTable *table = trace_table();
 	bool found = false;
 
-	lock(table, take ? LW_EXCLUSIVE : LW_SHARED);
+	table_lock(table, take ? LW_EXCLUSIVE : LW_SHARED);
 	while (!found && *place < table->size)
 	{
 		RefusalTrace *trace = &table->traces[(*place)++];
@@ -346,13 +351,16 @@ copy_next(int *place, RefusalTrace *copy, bool take)
 		if (found)
 			memcpy(copy, trace, sizeof(*copy));
 		if (found && take)
-			reset(trace);
+			trace_reset(trace);
 	}
-	unlock(table);
+	table_unlock(table);
 	return found;
 }
 
-/* Take the next trace of this database that holds something new, from *place. */
+/*
+ * Take the counts of the next trace of this database that has new ones, starting
+ * at *place, which is advanced.  Returns false if there is none.
+ */
 bool
 refusal_take(int *place, RefusalTrace *copy)
 {
@@ -373,16 +381,16 @@ give_back_count(RefusalCount *count, const RefusalCount *copy)
 	count->first_at = copy->first_at;
 }
 
-/* What was taken could not be written. */
+/* Add counts again that were taken and could not be written. */
 void
 refusal_give_back(const RefusalTrace *copy)
 {
-	TraceTable *table = traces();
+	TraceTable *table = trace_table();
 	TimestampTz now = GetCurrentTimestamp();
 	RefusalTrace *trace;
 
-	lock(table, LW_EXCLUSIVE);
-	trace = find_or_make(table, copy->endpoint, now);
+	table_lock(table, LW_EXCLUSIVE);
+	trace = trace_find_or_make(table, copy->endpoint, now);
 	if (trace != NULL)
 	{
 		trace->used_at = now;
@@ -397,7 +405,7 @@ refusal_give_back(const RefusalTrace *copy)
 		trace->no_secret_at = Max(trace->no_secret_at, copy->no_secret_at);
 		trace->accepted_at = Max(trace->accepted_at, copy->accepted_at);
 	}
-	unlock(table);
+	table_unlock(table);
 }
 
 /* ---- SQL ---- */
@@ -418,7 +426,7 @@ put_count(ReturnSetInfo *result, const RefusalTrace *trace, int kind)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* refusals(): what is counted and not written down yet, for the view */
+/* refusals(): what is counted and not written yet, for the view */
 ENGINE_FUNCTION(stripe_sync_refusals)
 {
 	RefusalTrace *copy = palloc(sizeof(RefusalTrace));
@@ -435,7 +443,7 @@ ENGINE_FUNCTION(stripe_sync_refusals)
 /* ---- start-up ---- */
 
 static void
-request(void)
+refusals_request(void)
 {
 	if (previous_request)
 		previous_request();
@@ -444,7 +452,7 @@ request(void)
 }
 
 static void
-startup(void)
+refusals_startup(void)
 {
 	bool found;
 
@@ -465,7 +473,7 @@ void
 refusals_init(void)
 {
 	previous_request = shmem_request_hook;
-	shmem_request_hook = request;
+	shmem_request_hook = refusals_request;
 	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = startup;
+	shmem_startup_hook = refusals_startup;
 }

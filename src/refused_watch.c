@@ -217,7 +217,7 @@ delete_stale_rows(void)
 void
 refusals_judge(void)
 {
-	if (!guard_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
+	if (!outbound_is_original() || !advisory_try_lock(ADVISORY_REFUSALS, 0))
 		return;
 	end_reports();
 	if (alert_wanted(REFUSED))

@@ -167,7 +167,7 @@ void
 refusals_write(void)
 {
 	/* in a database that is being restored, rows would collide with the dump's */
-	if (guard_is_original() && advisory_try_lock(ADVISORY_REFUSALS, 0))
+	if (outbound_is_original() && advisory_try_lock(ADVISORY_REFUSALS, 0))
 		write_all();
 }
 
@@ -227,7 +227,7 @@ refusal_write_now(const RefusalNote *note)
 	TimestampTz logged_at;
 	ErrorData *error;
 
-	if (XactReadOnly || RecoveryInProgress() || !guard_is_original())
+	if (XactReadOnly || RecoveryInProgress() || !outbound_is_original())
 		return true;
 	read_times(note, &last_at, &logged_at);
 	if (is_recent(last_at, now, WRITE_EVERY) ||

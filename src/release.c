@@ -81,7 +81,7 @@ outbox_release(const List *leases, bool sent)
 				   ARGS(arg_column(&columns, 0), arg_column(&columns, 1),
 						arg_bool(sent), arg_int4(guc_message_attempts)));
 	outbox_unblock(arg_column(&columns, 0));
-	slots_wake_other();
+	worker_wake_from_session();
 }
 
 /* ---- blocked messages ---- */
@@ -117,8 +117,8 @@ outbox_unblock_orphans(void)
 		"   (SELECT FROM stripe_sync.message b WHERE b.id = m.blocked_by"
 		"     AND b.state IN ('waiting', 'sending'))"
 		"  FOR UPDATE SKIP LOCKED))"};
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 
 	statement_exec(&update, NO_ARGS);
-	engine_plan_as_before(nest);
+	plan_settings_restore(nest);
 }

@@ -1,30 +1,30 @@
 /*
  * role.c
- *		Whose rights, under which search_path: scopes.
+ *		Scopes: with which role's rights, and under which search_path, code runs.
  *
- * Functions of the extension are called with the caller's rights.  What they
- * do to the extension's own tables they do as the owner of those tables, with
- * search_path pinned: an engine scope.  Code of others (handlers, and whatever
- * runs when a mirror table is written or read) runs in a writing or a reading
- * scope, as the role that it belongs to.  These are all the ways there are to
- * switch the user.
+ * Functions of the extension are called with the caller's rights.  They access
+ * the extension's own tables as the owner of those tables, with a fixed
+ * search_path, in an engine scope.  Code of users (handlers, and triggers, rules
+ * and expressions of mirror tables) runs in a writing or a reading scope, as the
+ * role that it belongs to.  The user is switched nowhere else.
  *
- * A writing scope fires what was deferred in it before it ends.  A reading one
- * is a security-restricted operation, in which nothing can be deferred.  In
- * both,
+ * A writing scope fires the triggers that were deferred in it before it ends.  A
+ * reading scope is a security-restricted operation, in which nothing can be
+ * deferred.  In both,
  *
- *	- search_path is the one that was noted, of schemas that are whose they were
- *	  then, without "$user", which somebody could make a schema for later, and
- *	  pg_temp is last, so that no temporary object hides another (noted_path.c);
- *	- the settings that change what SQL means are fixed, the others are the
- *	  caller's, as in a SECURITY DEFINER function; none made inside survives;
- *	- no temporary object can be made, SET ROLE is refused, and cursors and
- *	  large objects end with it.
+ *	- search_path is the noted one (noted_path.c), without "$user", for which a
+ *	  schema could be created later, and with pg_temp last, so that no temporary
+ *	  object hides another;
+ *	- settings that change the meaning of SQL are fixed, the others are the
+ *	  caller's, as in a SECURITY DEFINER function; settings made inside end with
+ *	  the scope;
+ *	- no temporary object can be created, SET ROLE is refused, and cursors and
+ *	  large objects that were opened inside are closed at the end.
  *
- * The stack of frames follows the stack of subtransactions by callbacks, in
- * which nothing is allocated and no catalog is read.  On an error nobody needs
- * to leave a scope: (sub)transaction abort puts back the user, the security
- * context and the settings, and the callback the stack.
+ * Callbacks keep the stack of frames in step with the stack of subtransactions.
+ * They allocate nothing and read no catalog.  After an error no scope has to be
+ * left: the abort of the (sub)transaction restores the user, the security context
+ * and the settings, and the callbacks drop the frames.
  */
 #include "scope.h"
 
@@ -51,6 +51,10 @@ push(ScopeKind kind)
 	return frame;
 }
 
+/*
+ * The role that has called the extension, whatever scope is current: the user
+ * outside of all engine scopes of the call.
+ */
 Oid
 role_caller(void)
 {
@@ -62,9 +66,9 @@ role_caller(void)
 /* ---- paths ---- */
 
 /*
- * The search_path of the session, or of the code whose frame this is: outside of
- * all functions with a path of their own that run in it.  What is deferred would
- * meet it at COMMIT; whoever calls us in between has no say in it.
+ * The search_path of the session (frame is NULL) or of the code of a frame,
+ * without that of functions which have a SET clause and are running now.
+ * Deferred triggers would run under it at COMMIT.
  */
 static char *
 outer_path(const ScopeFrame *frame)
@@ -88,7 +92,7 @@ set_in_scope(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* What changes what SQL means.  Most are as they should be. */
+/* Settings that change the meaning of SQL.  Usually none has to be changed. */
 static void
 fix_settings(void)
 {
@@ -127,8 +131,8 @@ enter_users(ScopeKind kind, Oid role, const NotedPath *noted)
 }
 
 /*
- * For code of a role's that may write.  What the caller has deferred is fired
- * before it, so that what is fired at its end is its own.
+ * Enter a scope for a role's code that may write.  Triggers that the caller has
+ * deferred are fired first, so that only the scope's own are fired at its end.
  */
 RoleScope
 role_enter_writing(Oid role, const NotedPath *search_path)
@@ -137,7 +141,7 @@ role_enter_writing(Oid role, const NotedPath *search_path)
 	return enter_users(SCOPE_WRITING, role, search_path);
 }
 
-/* For code of a role's that only reads. */
+/* Enter a scope for a role's code that only reads. */
 RoleScope
 role_enter_reading(Oid role, const NotedPath *search_path)
 {
@@ -145,9 +149,9 @@ role_enter_reading(Oid role, const NotedPath *search_path)
 }
 
 /*
- * For what the caller has deferred: as at COMMIT it is the session's role that
- * fires, not a SECURITY DEFINER function's in between, or that of the code that
- * has called us.
+ * Enter a scope in which the caller's deferred triggers are fired.  As at COMMIT
+ * that is the session's role, not the role of a SECURITY DEFINER function that
+ * is running; or the role of the user's code that has called the extension.
  */
 RoleScope
 role_enter_caller(void)
@@ -160,7 +164,10 @@ role_enter_caller(void)
 	return (RoleScope){scope_depth()};
 }
 
-/* For our own tables.  Nested ones cost next to nothing. */
+/*
+ * Enter a scope for the extension's own tables.  A nested one doesn't switch the
+ * user again.
+ */
 RoleScope
 role_enter_engine(void)
 {
@@ -174,7 +181,10 @@ role_enter_engine(void)
 
 /* ---- leaving ---- */
 
-/* Settings that were made inside the scope end with it. */
+/*
+ * Leave the innermost scope, which must be this one.  Deferred triggers of a
+ * writing scope are fired, and may raise errors.
+ */
 void
 role_leave(const RoleScope *scope)
 {
@@ -249,5 +259,5 @@ role_init(void)
 	RegisterSubXactCallback(subtransaction_end, NULL);
 	deferred_init();
 	leftover_init();
-	guard_scope_init();
+	scope_guard_init();
 }

@@ -1,14 +1,21 @@
 /*
  * row.c
- *		One row of one table, written straight into the table and its indexes.
+ *		Writes one row directly into a table and its indexes, without SQL.
  *
- * For tables of which we know everything that has to happen: the inbox, and
- * mirror tables as we made them.  Tables with a user's triggers, rules,
- * defaults, checks or expressions are written by SQL instead (mirror_row.c).  An
- * insert is the speculative one of ON CONFLICT DO NOTHING: it waits for a
- * transaction that is inserting the same key, and says whether it lost.  Every
- * unique index on the key's columns is an arbiter: while REINDEX CONCURRENTLY
- * is at work there are two.
+ * It is used for the inbox, and for mirror tables that are as the extension has
+ * created them.  Tables with a user's triggers, rules, defaults, checks or
+ * expressions are written by SQL instead.  No privilege is checked, and no code
+ * of a user runs.
+ *
+ * An insert is speculative, as in ON CONFLICT DO NOTHING: it waits for a
+ * transaction that is inserting the same key, and reports whether that one has
+ * committed.  Every unique index on the key's columns is an arbiter, because
+ * REINDEX CONCURRENTLY makes a second one.
+ *
+ * A row is locked in its last version: the one that the newest snapshot finds by
+ * the key, and from there along its updates.  Two transactions that insert the
+ * same key meet in the speculative insert; the loser locks the winner's row,
+ * which waits for its commit, and decides anew.
  */
 #include "stripe_sync.h"
 
@@ -30,16 +37,16 @@
 struct RowTarget
 {
 	Relation relation;
-	int natts; /* columns that the caller knows; others have added the rest */
+	int natts; /* columns that the caller knows; users may have added more */
 	Relation key;
-	List *arbiters; /* indexes that tell whether the key is there already */
+	List *arbiters; /* OIDs of unique indexes on the key's columns */
 	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *slot;  /* what is to be written */
 	TupleTableSlot *found; /* what row_lock() locked */
 };
 
-/* Has none of these indexes a column that isn't the primary key's? */
+/* Have all these indexes only columns of the primary key? */
 static bool
 are_on_key(Relation relation, List *indexes)
 {
@@ -64,9 +71,9 @@ are_on_key(Relation relation, List *indexes)
 }
 
 /*
- * Would a write run triggers of a user's, or leave checks for later?  Foreign
- * keys that point to the primary key do neither: we never change that.  Those to
- * other columns check, or write other tables.
+ * Does a write fire triggers, or defer checks?  Foreign keys that reference the
+ * primary key do not, because a write never changes it.  Those that reference
+ * other columns do.
  */
 bool
 row_fires(Relation relation)
@@ -86,7 +93,7 @@ row_fires(Relation relation)
 	return referenced != NIL && !are_on_key(relation, referenced);
 }
 
-/* Is it unique on the same columns as the key, and in the same way? */
+/* Is the index unique on the same columns as the key, with the same equality? */
 static bool
 is_arbiter(Relation index, const IndexInfo *info, Relation key)
 {
@@ -126,15 +133,17 @@ find_arbiters(RowTarget *target, Oid key_index)
 }
 
 /*
- * Open a table of which "natts" columns are known, with the index of its key.
- * Columns that somebody has added get what INSERT would give them.
+ * Open a table for writing, in ROW EXCLUSIVE mode until the transaction ends.
+ * key_index is the index of its key.  The caller knows the first "natts" columns;
+ * the others get the values that INSERT would give them.  Raises 25006 in a
+ * read-only transaction and during recovery.
  */
 RowTarget *
 row_open(Oid relid, Oid key_index, int natts)
 {
 	RowTarget *target = palloc0(sizeof(RowTarget));
 
-	PreventCommandIfReadOnly("stripe_sync's writing"); /* as the executor would */
+	PreventCommandIfReadOnly("INSERT"); /* as the executor would */
 	target->relation = table_open(relid, RowExclusiveLock);
 	target->natts = natts;
 	target->estate = CreateExecutorState();
@@ -160,7 +169,7 @@ row_close(RowTarget *target)
 	pfree(target);
 }
 
-/* What INSERT would give a column that the caller doesn't know. */
+/* The value that INSERT gives to a column that the caller doesn't know */
 static void
 fill_default(RowTarget *target, int i)
 {
@@ -177,7 +186,7 @@ fill_default(RowTarget *target, int i)
 			GetPerTupleExprContext(target->estate), &slot->tts_isnull[i]);
 }
 
-/* The columns that the caller knows; returns how many there are in all. */
+/* Fill in the columns that the caller knows.  Returns the number of all columns. */
 static int
 fill_known(RowTarget *target, const Datum *values, const bool *nulls)
 {
@@ -211,7 +220,7 @@ fill_new(RowTarget *target, const Datum *values, const bool *nulls)
 	ExecConstraints(target->info, target->slot, target->estate);
 }
 
-/* Columns that the caller doesn't know stay as they are. */
+/* Columns that the caller doesn't know keep their values. */
 static void
 fill_changed(RowTarget *target, const Datum *values, const bool *nulls)
 {
@@ -240,14 +249,17 @@ insert_speculatively(RowTarget *target)
 	return !conflict;
 }
 
-/* Insert a row; false when its key is there already. */
+/*
+ * Insert a row.  False if a row with its key exists; it may be invisible to the
+ * transaction's snapshot.  Waits for a transaction that is inserting the key.
+ */
 bool
 row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 {
 	ItemPointerData conflict;
 
 	fill_new(target, values, nulls);
-	/* most likely the key is new: look for it only after a conflict */
+	/* usually the key is new, so it is looked up only after a conflict */
 	while (!insert_speculatively(target))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -260,9 +272,10 @@ row_insert(RowTarget *target, const Datum *values, const bool *nulls)
 	return true;
 }
 
-/* Find the row with this key that is committed, or ours, into "found". */
+/* Find the row with this key that is committed, or of this transaction. */
 static bool
-find_visible(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
+row_find_visible(RowTarget *target, Snapshot snapshot, int nkeys,
+				 const Datum *keys)
 {
 	IndexScanDesc scan = compat_index_beginscan(target->relation, target->key,
 												snapshot, nkeys);
@@ -281,7 +294,7 @@ find_visible(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
 	return found;
 }
 
-/* Has the row that was locked still this key? */
+/* Does the locked version still have this key? */
 static bool
 has_key(RowTarget *target, int nkeys, const Datum *keys)
 {
@@ -300,11 +313,12 @@ has_key(RowTarget *target, int nkeys, const Datum *keys)
 }
 
 /*
- * Lock the last version of the row that was found, waiting for whoever writes
- * it.  False when it is gone meanwhile.
+ * Lock the last version of the row that was found, waiting for other writers.
+ * False if it was deleted meanwhile.
  */
 static bool
-lock_found(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
+row_lock_found(RowTarget *target, Snapshot snapshot, int nkeys,
+			   const Datum *keys)
 {
 	ItemPointerData tid = target->found->tts_tid;
 	TM_FailureData failure;
@@ -323,8 +337,8 @@ lock_found(RowTarget *target, Snapshot snapshot, int nkeys, const Datum *keys)
 
 /*
  * Lock the last version of the row with this key ("keys" are the values of the
- * key index's columns), waiting for whoever writes it.  One that is being
- * inserted is not waited for here, but by row_insert().
+ * key index's columns), waiting for other writers.  False if there is none.  An
+ * insert in another transaction is waited for by row_insert() only.
  */
 bool
 row_lock(RowTarget *target, int nkeys, const Datum *keys)
@@ -332,8 +346,8 @@ row_lock(RowTarget *target, int nkeys, const Datum *keys)
 	for (;;)
 	{
 		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-		bool found = find_visible(target, snapshot, nkeys, keys);
-		bool locked = found && lock_found(target, snapshot, nkeys, keys);
+		bool found = row_find_visible(target, snapshot, nkeys, keys);
+		bool locked = found && row_lock_found(target, snapshot, nkeys, keys);
 
 		UnregisterSnapshot(snapshot);
 		if (locked || !found)

@@ -17,7 +17,7 @@
 
 #include <openssl/crypto.h>
 
-#include "pass.h"
+#include "loop.h"
 #include "secret.h"
 
 #define AT_ONCE		 6 /* parts that are worked at */
@@ -508,10 +508,10 @@ claim(void)
 
 	worker_begin();
 	next_due = DT_NOEND;
-	may = guard_lets("stripe");
+	may = outbound_allowed("stripe");
 	if (may && nparts < AT_ONCE)
 	{
-		int nest = engine_plan_in_haste();
+		int nest = plan_for_indexes_with_lock_timeout();
 		TimestampTz poll_due = part_kinds_poll();
 
 		SPI_connect();
@@ -524,7 +524,7 @@ claim(void)
 		}
 		next_due = Min(next_due, poll_due);
 		SPI_finish();
-		engine_plan_as_before(nest);
+		plan_settings_restore(nest);
 		load_keys();
 	}
 	worker_commit();

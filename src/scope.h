@@ -1,12 +1,9 @@
 /*
  * scope.h
- *		What the files that make a scope show each other: role.c enters and
- *		leaves it, deferred.c fires what was deferred in it, scope_guard.c
- *		refuses what would outlive it, scope_leftover.c ends what it opened.
- *
- * Frames stand in a stack that lives as long as the session.  A frame belongs
- * to the (sub)transaction that it was made in: when that aborts, the frame is
- * dropped by a callback, whichever way the error took.
+ *		Functions that implement scopes: role.c enters and leaves them,
+ *		scope_stack.c keeps their frames, deferred.c fires deferred triggers,
+ *		scope_guard.c refuses statements whose effects would outlast a scope,
+ *		and scope_leftover.c closes what was opened in it.
  */
 #ifndef STRIPE_SYNC_SCOPE_H
 #define STRIPE_SYNC_SCOPE_H
@@ -15,10 +12,10 @@
 
 typedef enum ScopeKind
 {
-	SCOPE_ENGINE,  /* our own statements on our own tables */
-	SCOPE_WRITING, /* code of a role's, which may write and defer */
-	SCOPE_READING, /* code of a role's, security-restricted */
-	SCOPE_CALLER   /* what the caller has deferred is fired */
+	SCOPE_ENGINE,  /* statements on the extension's own tables */
+	SCOPE_WRITING, /* a role's code, which may write and defer */
+	SCOPE_READING, /* a role's code, security-restricted */
+	SCOPE_CALLER   /* deferred triggers of the caller are fired */
 } ScopeKind;
 
 typedef struct ScopeFrame
@@ -26,7 +23,7 @@ typedef struct ScopeFrame
 	ScopeKind kind;
 	int level; /* of the (sub)transaction that it belongs to */
 
-	/* to go back to */
+	/* restored at the end */
 	Oid user;
 	int security;
 	int nest; /* of settings, or -1 */
@@ -66,7 +63,7 @@ extern void deferred_fire(void);
 extern void deferred_init(void);
 
 /* ---- in scope_guard.c ---- */
-extern void guard_scope_init(void);
+extern void scope_guard_init(void);
 
 /* ---- in scope_leftover.c ---- */
 extern void leftover_hide_cursors(void);

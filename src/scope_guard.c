@@ -1,11 +1,12 @@
 /*
  * scope_guard.c
- *		What would outlive a scope is refused in it.
+ *		Refuses statements in a scope whose effects would outlast it.
  *
- * The server tells of every object that is made: none may be in the session's
- * temporary schema, by whatever name or statement.  Statements that leave
- * something else behind, or take away what is the caller's, are refused by
- * their kind.
+ * A temporary object, a prepared statement or a cursor would still exist when
+ * other roles' code runs in the session.  The object access hook sees each new
+ * object and refuses those in a temporary schema, however they were created.  The
+ * utility hook refuses statements that leave something else behind, or remove
+ * what belongs to the caller.
  */
 #include "scope.h"
 
@@ -28,19 +29,18 @@ static object_access_hook_type previous_access = NULL;
 compat_noreturn static void
 refuse_in_scope(const char *what)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-		 errmsg("a handler or a trigger on a mirror table cannot %s", what),
-		 errdetail("It would outlive the role that the handler runs as."),
-		 errhint("Use ordinary tables, or none; cursors of PL/pgSQL are fine.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("a handler or a trigger on a mirror table cannot %s", what),
+			 errdetail("Its effects would outlast the execution as this role."),
+			 errhint("Use ordinary tables. Cursors of PL/pgSQL are allowed.")));
 }
 
 /* ---- objects ---- */
 
 /*
- * The schema of an object that was just made, so that only SnapshotSelf sees
- * it; InvalidOid where objects of its kind are in none.
+ * The schema of an object that was just created, and is visible to SnapshotSelf
+ * only.  InvalidOid if objects of its class are in no schema.
  */
 static Oid
 schema_of_new(Oid class, Oid object)
@@ -94,8 +94,8 @@ is_temporary(const RangeVar *relation)
 }
 
 /*
- * Would the statement leave something in the session that runs, or is found,
- * when nobody is in the scope any more?  Or take away what is the caller's?
+ * Does the statement leave something in the session that is used after the scope
+ * has ended?  Or does it remove what belongs to the caller?
  */
 static bool
 outlives_scope(Node *statement)
@@ -125,7 +125,7 @@ outlives_scope(Node *statement)
 	}
 }
 
-/* Would a deferred trigger, being fired, put off what then nobody fires? */
+/* Does a deferred trigger that is being fired defer others, which no one fires? */
 static bool
 defers_again(Node *statement)
 {
@@ -160,7 +160,7 @@ scope_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 }
 
 void
-guard_scope_init(void)
+scope_guard_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = scope_utility;

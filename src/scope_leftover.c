@@ -1,16 +1,17 @@
 /*
  * scope_leftover.c
- *		Cursors and large objects in a scope: the caller's are out of reach, and
- *		those that were opened inside end with it.
+ *		Cursors and large objects in a scope: those of the caller can't be used,
+ *		and those that were opened inside are closed at its end.
  *
- * A cursor that is open but not running is hidden by marking it as running: it
- * can then be neither read, moved nor closed, whichever way it is tried.  One
- * that isn't hidden when the scope ends was opened inside.
+ * The caller's open cursors are hidden by marking them as running: the server
+ * then refuses to fetch from, move or close them.  A cursor that isn't hidden
+ * when the scope ends was opened inside.
  *
- * A large object's descriptor is a small number that anybody may guess, and
- * nothing tells which are open.  So functions that open and use them are
- * watched: where the caller may have some open, they are refused inside;
- * elsewhere all that are open at a scope's end are its own.
+ * The descriptor of a large object is a small number that can be guessed, and
+ * the server has no list of the open ones.  So calls of the functions that use
+ * descriptors are noted.  Inside a scope they are refused if the caller may have
+ * opened some; if they are allowed, all that are open at the end of the scope
+ * were opened inside.
  */
 #include "scope.h"
 
@@ -61,8 +62,8 @@ ready_cursors_in(Tuplestorestate *rows, TupleDesc desc)
 }
 
 /*
- * Is there no portal but the one that runs, as mostly?  Their contexts have one
- * parent.  (ThereAreNoReadyPortals() doesn't end its scan when there are some.)
+ * Is there no portal but the running one, as is usual?  All portals' contexts are
+ * siblings.  (ThereAreNoReadyPortals() doesn't end its scan if there are some.)
  */
 static bool
 none_but_running(void)
@@ -101,12 +102,12 @@ hide_cursor(Portal portal)
 									   portal->activeSubid};
 	portal->status = PORTAL_ACTIVE;
 	portal->visible = false;
-	/* should the transaction abort: it is not the one that failed */
+	/* if the transaction aborts, this cursor isn't the one that failed */
 	portal->cleanup = NULL;
 	portal->activeSubid = InvalidSubTransactionId;
 }
 
-/* The frame on top takes the caller's cursors out of reach. */
+/* Hide the caller's cursors while the innermost frame is there. */
 void
 leftover_hide_cursors(void)
 {
@@ -126,7 +127,7 @@ leftover_hide_cursors(void)
 		hide_cursor(lfirst(cell));
 }
 
-/* Those that are in reach at a scope's end were opened in it. */
+/* Close the cursors that are not hidden: they were opened in this scope. */
 void
 leftover_close_cursors(void)
 {
@@ -170,8 +171,8 @@ leftover_show_cursors(int first)
 }
 
 /*
- * The same from the callback of an abort.  When the whole transaction aborts
- * its own cursors have failed with it, and are dropped next.
+ * The same in an abort callback.  If the whole transaction aborts, cursors that
+ * it has created are marked as failed, and the server drops them next.
  */
 void
 leftover_abort_cursors(int first, bool whole)
@@ -190,8 +191,9 @@ leftover_abort_cursors(int first, bool whole)
 
 /* ---- large objects ---- */
 
-static bool opened_outside = false; /* by the session's own code, perhaps */
-static bool used_inside = false;	/* in this transaction */
+/* In this transaction */
+static bool opened_outside = false; /* the session's own code may have opened some */
+static bool used_inside = false; /* code in a scope has used descriptors */
 
 static bool
 uses_descriptor(Oid function)
@@ -213,7 +215,8 @@ uses_descriptor(Oid function)
 			return false;
 	}
 }
-/* A query that calls this function is about to begin. */
+
+/* Called before the first execution of each function call in a query. */
 void
 leftover_on_function(Oid function)
 {
@@ -239,8 +242,9 @@ leftover_on_function(Oid function)
 }
 
 /*
- * Before a scope is entered.  A function that has used descriptors inside may
- * keep its expression for the rest of the transaction, and isn't seen again.
+ * Called before a scope is entered.  A function that has used descriptors in a
+ * scope may keep its compiled expression for the rest of the transaction, and
+ * then the hook isn't called again.
  */
 void
 leftover_check_descriptors(void)
@@ -252,10 +256,10 @@ leftover_check_descriptors(void)
 			 errmsg(
 				 "code that uses large objects has run in this transaction, which has opened some itself"),
 			 errhint(
-				 "Open large objects in a transaction of their own; what failed is tried again by itself.")));
+				 "Open large objects in a separate transaction. The failed step is tried again automatically.")));
 }
 
-/* All that are open are the scope's, which ends: else they had been refused. */
+/* Close all: outside the scope none is open, or its use would have been refused. */
 void
 leftover_close_descriptors(void)
 {
@@ -269,8 +273,8 @@ leftover_close_descriptors(void)
 }
 
 /*
- * The library may be loaded in the middle of a transaction that has opened some:
- * the server keeps them in a memory context of this name from the first one on.
+ * The library may be loaded in a transaction that has already opened large
+ * objects: the server then has a memory context of this name.
  */
 void
 leftover_init(void)

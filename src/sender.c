@@ -406,7 +406,8 @@ sender_claim_and_send(ClaimOutlook *outlook)
 		return false;
 	free_all(&uncommitted);
 	worker_begin();
-	may = guard_lets("slack"); /* not in a copy of a database, nor if paused */
+	may = outbound_allowed(
+		"slack"); /* not in a copy of a database, nor if paused */
 	if (may)
 		deliveries = outbox_claim(room, outlook);
 	foreach(cell, deliveries)

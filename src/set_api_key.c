@@ -76,8 +76,8 @@ SECRET_FUNCTION(stripe_sync_set_api_key)
 		watch_soon();
 	}
 	journal_note_text(key ? "key.set" : "key.removed", account, NULL);
-	guard_note();
-	slots_wake();
+	outbound_note_identity();
+	worker_wake_at_commit();
 	role_leave(&scope);
 	if (key != NULL)
 		secret_warn_file(key);

@@ -214,7 +214,7 @@ apply_to_destination(const Delivery *delivery)
 void
 outbox_settle(const List *deliveries)
 {
-	int nest = engine_plan_in_haste();
+	int nest = plan_for_indexes_with_lock_timeout();
 	ListCell *cell;
 
 	lock_threads(deliveries);
@@ -223,6 +223,6 @@ outbox_settle(const List *deliveries)
 	unblock_threads(deliveries);
 	foreach(cell, deliveries)
 		apply_to_destination(lfirst(cell));
-	slots_wake_other(); /* for messages due again, and unblocked ones */
-	engine_plan_as_before(nest);
+	worker_wake_from_session(); /* for messages due again, and unblocked ones */
+	plan_settings_restore(nest);
 }

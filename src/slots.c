@@ -1,10 +1,18 @@
 /*
  * slots.c
- *		What launcher and workers share in memory, and the view of it.
+ *		Shared memory of the launcher and the workers, and the functions that
+ *		show it.
  *
- * The memory is there when the library was preloaded.  A latch is set under the
- * lock only, and its owner takes it out of its slot, under the lock, before the
- * process gives its latch away: so no pointer to a latch is stale.
+ * The memory exists if the library was preloaded.  One lightweight lock protects
+ * it.  It is held for a few instructions: nothing raises an error, allocates or
+ * waits under it.
+ *
+ * A latch is set only under the lock, and a process removes its latch from its
+ * slot, under the lock, before it disowns it.  So no pointer to a latch is stale.
+ *
+ * A session that commits something sets the worker's latch after its locks are
+ * released, so that the worker sees what was committed.  The worker resets
+ * "woken" before it checks what is due, so a later commit wakes it again.
  */
 #include "stripe_sync.h"
 
@@ -29,7 +37,7 @@ PG_FUNCTION_INFO_V1(stripe_sync_worker_missing);
 typedef struct SlotTable
 {
 	LWLock *lock;
-	ConditionVariable left; /* a worker has */
+	ConditionVariable left; /* broadcast when a worker has left its slot */
 	pid_t launcher;			/* 0: none runs */
 	Latch *launcher_latch;
 	TimestampTz launcher_since;
@@ -40,9 +48,14 @@ static SlotTable *table = NULL;
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 
-static bool wake_at_commit = false;
-static Slot *worker_slot = NULL;  /* in a worker: its own */
-static Slot *session_slot = NULL; /* where this database's was found last */
+/* What this process knows of its transaction and its database */
+static struct
+{
+	bool wake_at_commit; /* the transaction has something for the worker to do */
+	Slot *own;			 /* in a worker: its slot */
+	Slot *database;		 /* in a session: the slot of MyDatabaseId when last
+						  * looked up, or NULL */
+} process = {0};
 
 bool
 slots_ready(void)
@@ -86,7 +99,7 @@ slot_make(Oid database)
 	{
 		memset(slot, 0, sizeof(*slot));
 		slot->database = database;
-		slot_tell(slot, "starting");
+		slot_set_state(slot, "starting");
 	}
 	return slot;
 }
@@ -99,7 +112,7 @@ slot_free(Slot *slot)
 }
 
 void
-slot_tell(Slot *slot, const char *state)
+slot_set_state(Slot *slot, const char *state)
 {
 	if (strcmp(slot->state, state) == 0)
 		return;
@@ -116,9 +129,9 @@ slot_ask_to_leave(Slot *slot)
 	SetLatch(slot->latch);
 }
 
-/* Let its worker look at everything anew. */
+/* Have the worker check everything again. */
 static void
-slot_wake(Slot *slot)
+slot_wake_worker(Slot *slot)
 {
 	if (slot->pid == 0)
 		return;
@@ -127,7 +140,7 @@ slot_wake(Slot *slot)
 }
 
 void
-slots_wake_launcher(void)
+launcher_set_latch(void)
 {
 	if (table->launcher_latch != NULL)
 		SetLatch(table->launcher_latch);
@@ -156,38 +169,40 @@ slots_attach_launcher(void)
 }
 
 /*
- * Runs after the process has left its database (see slot_attach): who waits for
- * that finds it gone.
+ * Runs after the process has left its database (see slot_attach), so that a
+ * session that waits for an empty slot finds the database without the worker.
  */
 static void
 slot_detach(int code, Datum arg)
 {
 	slots_lock(LW_EXCLUSIVE);
-	worker_slot->pid = 0;
-	worker_slot->latch = NULL;
-	worker_slot->wanted |= worker_slot->woken; /* too late for us */
-	slot_tell(worker_slot, "waiting");
-	slots_wake_launcher();
+	process.own->pid = 0;
+	process.own->latch = NULL;
+	process.own->wanted |= process.own->woken; /* not seen by this worker */
+	slot_set_state(process.own, "waiting");
+	launcher_set_latch();
 	slots_unlock();
 	ConditionVariableBroadcast(&table->left);
 }
 
-static SlotPast
-past_of(const Slot *slot)
+static WorkerEnd
+end_of_last_worker(const Slot *slot)
 {
 	if (slot->attached == 0 || slot->absent)
-		return PAST_NONE;
-	if (slot->in_turn)
-		return PAST_IN_TURN;
+		return END_NONE;
+	if (slot->for_other)
+		return END_FOR_OTHER;
 	if (slot->leave)
-		return PAST_LEFT;
-	return slot->dismissed ? PAST_STOPPED : PAST_DIED;
+		return END_ON_REQUEST;
+	return slot->orderly ? END_BY_SIGNAL : END_BY_FAILURE;
 }
 
 /*
- * Take the database's slot for this process, which hasn't connected yet.  What
- * is registered with on_shmem_exit before connecting runs after what connecting
- * registers there.
+ * Occupy the slot of a database with this process, which must not have connected
+ * yet: on_shmem_exit() callbacks run in reverse order, so that slot_detach() runs
+ * after those that connecting registers.
+ *
+ * Returns NULL if the database has another worker or is held by a session.
  */
 Slot *
 slot_attach(Oid database)
@@ -200,59 +215,65 @@ slot_attach(Oid database)
 	{
 		slot->pid = MyProcPid;
 		slot->latch = MyLatch;
-		slot->past = past_of(slot);
-		slot->look = slot->wanted = false;
-		slot->leave = slot->in_turn = false;
-		slot->absent = slot->dismissed = false;
+		slot->last_end = end_of_last_worker(slot);
+		slot->check = slot->wanted = false;
+		slot->leave = slot->for_other = false;
+		slot->absent = slot->orderly = false;
 		slot->next_due = 0;
 		slot->attached = GetCurrentTimestamp();
-		slot_tell(slot, "starting");
-		worker_slot = slot;
+		slot_set_state(slot, "starting");
+		process.own = slot;
 	}
 	slots_unlock();
-	if (worker_slot != NULL)
+	if (process.own != NULL)
 		on_shmem_exit(slot_detach, (Datum) 0);
-	return worker_slot;
+	return process.own;
 }
 
-/* What the worker does, for the view; nothing in other processes. */
+/* Show in the view what the worker does.  Does nothing in other processes. */
 void
-slots_report(const char *state)
+worker_report_state(const char *state)
 {
-	/* nobody else writes it while we are here */
-	if (worker_slot == NULL || strcmp(worker_slot->state, state) == 0)
+	/* only the worker itself writes the state of an occupied slot */
+	if (process.own == NULL || strcmp(process.own->state, state) == 0)
 		return;
 	slots_lock(LW_EXCLUSIVE);
-	slot_tell(worker_slot, state);
+	slot_set_state(process.own, state);
 	slots_unlock();
 }
 
 bool
-slots_is_worker(void)
+process_is_worker(void)
 {
-	return worker_slot != NULL;
+	return process.own != NULL;
 }
 
 /* ---- sessions ---- */
 
-/* When this transaction commits, its database's worker has something to do. */
+/*
+ * Wake the worker of this database when the transaction commits.  Does nothing
+ * if the library isn't preloaded, and nothing more when called again.
+ */
 void
-slots_wake(void)
+worker_wake_at_commit(void)
 {
-	wake_at_commit = table != NULL;
+	process.wake_at_commit = table != NULL;
 }
 
-/* The same for what the worker does as well, and then knows of. */
+/* The same, unless this process is the worker, which knows of its own work. */
 void
-slots_wake_other(void)
+worker_wake_from_session(void)
 {
-	if (worker_slot == NULL)
-		slots_wake();
+	if (process.own == NULL)
+		worker_wake_at_commit();
 }
 
-/* The extension is in a database that has no worker: see to it. */
+/*
+ * Have the launcher start a worker in a database that has none: it may have the
+ * extension although the last worker found none.
+ */
 static void
-look_again(Oid database)
+request_worker(Oid database)
 {
 	Slot *slot;
 
@@ -260,79 +281,85 @@ look_again(Oid database)
 	slot = slot_make(database);
 	if (slot != NULL)
 	{
-		slot_wake(slot);
-		slot->look = slot->wanted = true;
+		slot_wake_worker(slot);
+		slot->check = slot->wanted = true;
 	}
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 
 /*
- * Wake the worker.  Where there is none the launcher is told, once: it costs
- * nothing more however many transactions follow.
+ * Wake the worker of this database, or have one started.  Once a worker is
+ * requested, further transactions cost a shared lock only.
  */
 static void
-wake_worker(void)
+wake_or_request_worker(void)
 {
-	bool known;
+	Slot *slot;
+	bool requested;
 
 	slots_lock(LW_SHARED);
-	if (session_slot == NULL || session_slot->database != MyDatabaseId)
-		session_slot = slot_find(MyDatabaseId);
-	known = session_slot != NULL &&
-			(session_slot->pid != 0 || session_slot->wanted);
-	if (known)
-		slot_wake(session_slot);
+	if (process.database == NULL || process.database->database != MyDatabaseId)
+		process.database = slot_find(MyDatabaseId);
+	slot = process.database;
+	requested = slot != NULL && (slot->pid != 0 || slot->wanted);
+	if (requested)
+		slot_wake_worker(slot);
 	slots_unlock();
-	if (!known)
-		look_again(MyDatabaseId);
+	if (!requested)
+		request_worker(MyDatabaseId);
 }
 
+/* COMMIT PREPARED wakes the worker: see database_ddl_utility() */
 static void
 slots_prepared(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PREPARE)
-		wake_at_commit = false;
+		process.wake_at_commit = false;
 }
 
 /*
- * Not as early as XACT_EVENT_COMMIT: by now all have been told, and let go, of
- * what the transaction changed.
+ * At XACT_EVENT_COMMIT it would be too early: only now have invalidations been
+ * sent and the locks been released.
  */
 static void
 slots_transaction_over(ResourceReleasePhase phase, bool commit, bool top,
 					   void *arg)
 {
-	if (!wake_at_commit || phase != RESOURCE_RELEASE_AFTER_LOCKS || !top)
+	if (!process.wake_at_commit || phase != RESOURCE_RELEASE_AFTER_LOCKS || !top)
 		return;
-	wake_at_commit = false;
+	process.wake_at_commit = false;
 	if (commit)
-		wake_worker();
+		wake_or_request_worker();
 }
 
-/* Its extension may have gone: let the worker look around, if there is one. */
+/* Wake the worker of a database, if it has one, whose extension may be dropped. */
 void
-slots_nudge(Oid database)
+worker_wake(Oid database)
 {
 	Slot *slot;
 
 	slots_lock(LW_SHARED);
 	slot = slot_find(database);
 	if (slot != NULL)
-		slot_wake(slot);
+		slot_wake_worker(slot);
 	slots_unlock();
 }
 
-/* There may be a database more, or less. */
+/* Wake the launcher: the set of databases may have changed. */
 void
-slots_nudge_launcher(void)
+launcher_wake(void)
 {
 	slots_lock(LW_SHARED);
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 
-/* Let no worker start in a database, and ask the one that is there to leave. */
+/*
+ * Keep workers out of a database until slot_release(), and ask the present one
+ * to leave.  Each call must be followed by one of slot_release(), also when the
+ * session exits.
+ */
 void
 slot_hold(Oid database)
 {
@@ -357,7 +384,7 @@ slot_release(Oid database)
 	slot = slot_find(database);
 	if (slot != NULL && slot->holds > 0)
 		slot->holds--;
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 }
 
@@ -374,7 +401,7 @@ slot_is_empty(Oid database)
 	return empty;
 }
 
-/* Wait until a database has no worker, for so long at most. */
+/* Must be called without the lock.  Interrupts are processed while it waits. */
 bool
 slot_wait_empty(Oid database, long milliseconds)
 {
@@ -411,8 +438,8 @@ put_row(ReturnSetInfo *result, pid_t pid, Oid database, const char *state,
 }
 
 /*
- * workers(): pid, database (NULL: the launcher), state, since.  At any level of
- * the catalog, as it is what shows that a worker's library doesn't fit.
+ * workers(): pid, database (NULL: the launcher), state, since.  Works at any
+ * catalog level, because it shows that a worker's library doesn't match it.
  */
 Datum
 stripe_sync_workers(PG_FUNCTION_ARGS)
@@ -434,7 +461,7 @@ stripe_sync_workers(PG_FUNCTION_ARGS)
 	{
 		const Slot *slot = &copy->slots[i];
 
-		/* not where the extension is only being looked for */
+		/* a worker that only looks for the extension is not shown */
 		if (OidIsValid(slot->database) && slot->present)
 			put_row((ReturnSetInfo *) fcinfo->resultinfo, slot->pid,
 					slot->database, slot->state, slot->since);
@@ -455,8 +482,8 @@ launcher_runs(void)
 }
 
 /*
- * worker_missing(): why no worker is here, or will be soon.  At any level of the
- * catalog, as workers().
+ * worker_missing(): why this database has no worker, NULL if it has one or one
+ * will be started.  Works at any catalog level, as workers() does.
  */
 Datum
 stripe_sync_worker_missing(PG_FUNCTION_ARGS)

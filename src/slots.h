@@ -1,11 +1,21 @@
 /*
  * slots.h
- *		What launcher, workers and those who need a database for themselves
- *		share in memory: a slot for each database that has the extension.
+ *		Shared memory of the launcher, the workers and the sessions that need a
+ *		database without a worker: a slot for each database.
  *
- * Everything in a slot is read and written under the lock; only the flags
- * that the worker itself looks at are read by it without.  A slot with a worker
- * or a hold stays where it is.
+ * A slot passes through these states:
+ *
+ *	free		database is InvalidOid
+ *	vacant		slot_make(): the database has no worker.  The launcher starts
+ *				one unless "holds" is above zero
+ *	occupied	slot_attach(): pid and latch are those of its worker.  The
+ *				worker's exit callback makes it vacant again
+ *
+ * slot_free() frees a vacant slot without holds.  So a slot with a worker or a
+ * hold stays where it is, and a pointer to it stays valid.
+ *
+ * Everything in a slot is read and written under the lock, except for "woken"
+ * and "leave", which the worker itself reads without it.
  */
 #ifndef STRIPE_SYNC_SLOTS_H
 #define STRIPE_SYNC_SLOTS_H
@@ -15,69 +25,79 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
-#define SLOTS 1024 /* databases that a server keeps workers for */
+#define SLOTS 1024 /* databases that can have a worker */
 
-typedef enum SlotPast
+/* How the last worker of a database has ended */
+typedef enum WorkerEnd
 {
-	PAST_NONE,
-	PAST_IN_TURN, /* it made room for another database */
-	PAST_LEFT,	  /* it was asked to, and has said so */
-	PAST_STOPPED, /* a signal told it to end */
-	PAST_DIED
-} SlotPast;
+	END_NONE,	   /* there was none, or it didn't find the extension */
+	END_FOR_OTHER, /* it made room for the worker of another database */
+	END_ON_REQUEST,
+	END_BY_SIGNAL,
+	END_BY_FAILURE
+} WorkerEnd;
 
 typedef struct Slot
 {
 	Oid database; /* InvalidOid: the slot is free */
-	pid_t pid;	  /* of its worker, 0: none */
-	Latch *latch; /* the worker's, as long as it has one */
-	int holds;	  /* transactions that want no worker here */
+	pid_t pid;	  /* of the worker, 0: none */
+	Latch *latch; /* of the worker, as long as there is one */
+	int holds;	  /* transactions that need the database without a worker */
 
-	/* said by sessions */
-	bool look;	 /* the extension is here after all */
-	bool wanted; /* something was committed while no worker was here */
+	/* set by sessions */
+	bool check;	 /* look for the extension again: it may have been created */
+	bool wanted; /* something was committed while there was no worker */
 
-	/* said to the worker */
+	/* set by others for the worker */
 	volatile bool woken; /* something was committed */
 	volatile bool leave;
-	bool in_turn; /* ... to make room for another database */
+	bool for_other; /* leave to make room for another database */
 
-	/* said by the worker */
-	bool present;	 /* it found the extension */
-	bool absent;	 /* it didn't */
-	bool dismissed;	 /* a signal told it to end */
-	bool told;		 /* the log has it that the database is inactive */
-	bool told_unfit; /* ... that the library doesn't fit its catalog */
-	SlotPast past;	 /* what became of the worker before this one */
+	/* set by the worker */
+	bool present;		  /* it has found the extension */
+	bool absent;		  /* it has not */
+	bool orderly;		  /* its end is no failure */
+	bool logged_inactive; /* the log says that the database is inactive */
+	bool logged_unfit;	  /* ... that the library doesn't match the catalog */
+	WorkerEnd last_end;
 	TimestampTz attached;
-	TimestampTz next_due; /* as it was when the worker left */
+	TimestampTz next_due; /* as the worker knew it when it left */
 
-	char state[64]; /* for people */
+	char state[64]; /* as the view stripe_sync.worker shows it */
 	TimestampTz since;
 } Slot;
 
-extern bool slots_ready(void); /* false: not in shared_preload_libraries */
+/* Is there shared memory?  False if the library isn't preloaded. */
+extern bool slots_ready(void);
 extern void slots_lock(LWLockMode mode);
 extern void slots_unlock(void);
 
-/* under the lock */
+/* ---- under the lock, exclusive where something is changed ---- */
+
+/* The slot of a database, or NULL; with InvalidOid, a free one */
 extern Slot *slot_find(Oid database);
 extern Slot *slot_make(Oid database); /* NULL: all are in use */
 extern Slot *slot_at(int index);
 extern void slot_free(Slot *slot);
-extern void slot_tell(Slot *slot, const char *state);
+extern void slot_set_state(Slot *slot, const char *state);
 extern void slot_ask_to_leave(Slot *slot);
-extern void slots_wake_launcher(void);
+extern void launcher_set_latch(void);
 
-/* the launcher's, the worker's */
+/* ---- for the launcher and the workers ---- */
 extern void slots_attach_launcher(void);
-extern Slot *slot_attach(Oid database); /* NULL: not wanted here */
+extern Slot *slot_attach(Oid database); /* NULL: no worker is wanted here */
 
-/* sessions' */
-extern void slots_nudge(Oid database);
-extern void slots_nudge_launcher(void);
+/* ---- for sessions ---- */
+
+/* Have the worker, or the launcher, check everything again now. */
+extern void worker_wake(Oid database);
+extern void launcher_wake(void);
+
+/* Keep workers out of a database; ask the present one to leave. */
 extern void slot_hold(Oid database);
 extern void slot_release(Oid database);
+
+/* Wait until a database has no worker.  False after so many milliseconds. */
 extern bool slot_wait_empty(Oid database, long milliseconds);
 
 #endif /* STRIPE_SYNC_SLOTS_H */

@@ -1,13 +1,13 @@
 /*
  * sockets.c
- *		Sockets and the latch: one wait for all of them.
+ *		Waits for sockets and the latch together.
  *
- * A WaitEventSet can't drop a socket.  So the sockets are in one epoll
- * descriptor of ours, which is in a WaitEventSet beside the latch and the
- * postmaster's death.  Both are made once and live as long as the process.
+ * A socket can't be removed from a WaitEventSet.  So the sockets are in an epoll
+ * descriptor, which is in a WaitEventSet with the latch and the postmaster's
+ * death.  Both are created once and exist as long as the process.
  *
- * Every descriptor is accounted for, so that the server's cache of open files
- * leaves room.
+ * Every descriptor is reserved by AcquireExternalFD(), so that the server's cache
+ * of open files leaves room for it.
  */
 #include "stripe_sync.h"
 
@@ -25,9 +25,9 @@
 #include "http_parts.h"
 
 #define RESOLVER_FDS 8	  /* of names being resolved */
-#define MAX_OPEN	 1024 /* sockets that are known; more are as good */
+#define MAX_OPEN	 1024 /* sockets that sockets_reap() checks */
 
-/* A socket that libcurl has open; idle: a connection that is kept for later. */
+/* A socket that libcurl has opened; idle: a connection that is kept for reuse */
 typedef struct OpenSocket
 {
 	int fd;
@@ -55,7 +55,7 @@ epoll_make(void)
 		ReleaseExternalFD();
 		errno = why;
 		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not watch connections: %m")));
+						errmsg("could not create epoll descriptor: %m")));
 	}
 }
 
@@ -88,7 +88,10 @@ sockets_setup(void)
 				 "Raise max_files_per_process, or lower stripe_sync.max_connections.")));
 }
 
-/* How many connections there may be; 0 before the set-up. */
+/*
+ * The number of connections that are allowed, for which descriptors are reserved;
+ * 0 before sockets_setup().
+ */
 int
 sockets_allowed(void)
 {
@@ -115,8 +118,8 @@ mark_idle(int fd, bool idle)
 }
 
 /*
- * These four are called by libcurl's hand, and raise nothing: a failure to
- * watch is found by the transfer's time-out.
+ * libcurl calls this function and the next three, so they raise no error.  If a
+ * socket can't be watched, the transfer ends by its time-out.
  */
 int
 socket_make(int family, int type, int protocol)
@@ -148,7 +151,7 @@ socket_watch(int fd, bool reading, bool writing, bool known)
 	if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
 				  &event) == 0)
 		return;
-	/* a number closed behind our back, or one that came again */
+	/* the descriptor was closed, or its number is in use again */
 	if (errno == ENOENT)
 		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
 	else if (errno == EEXIST)
@@ -165,10 +168,10 @@ socket_forget(int fd)
 }
 
 /*
- * A kept connection that has something to say unasked was closed by the other
- * side, most likely.  libcurl takes TLS's farewell for a sign of life, and a
- * message sent there would fail: what it sees now is the connection's end.
- * True when there was one.
+ * An idle connection that has data to read was probably closed by the peer.
+ * libcurl mistakes TLS's close_notify for a live connection, and the next request
+ * on it would fail.  So the data is read and the socket shut down, and libcurl
+ * sees the end of the connection.  Returns true if there was any.
  */
 bool
 sockets_reap(void)
@@ -190,7 +193,7 @@ sockets_reap(void)
 	return any;
 }
 
-/* Which sockets are ready, without waiting. */
+/* The sockets that are ready now; returns their number. */
 int
 sockets_ready(SocketReady ready[SOCKETS_AT_ONCE])
 {
@@ -206,7 +209,7 @@ sockets_ready(SocketReady ready[SOCKETS_AT_ONCE])
 	return n;
 }
 
-/* True when the latch was set; it is reset then. */
+/* Returns true if the latch was set, and resets it. */
 bool
 sockets_wait(long timeout_ms, uint32 wait_event)
 {
@@ -231,7 +234,10 @@ clock_us(void)
 	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* For what starts threads: they inherit the mask. */
+/*
+ * Block all signals while libcurl may start threads, which inherit the mask: the
+ * server's handlers must run in its main thread.
+ */
 sigset_t
 signals_block(void)
 {

@@ -1,9 +1,9 @@
 /*
  * standstill.c
- *		What keeps work from being done by itself, for who asks for it or waits.
+ *		Why the worker doesn't send messages or run jobs at present.
  *
- * Messages and jobs are the worker's to do.  Where there is none, or it may not
- * call out, they wait; nobody should wait with them and not know.
+ * Functions that queue a message or a job report it as a NOTICE, so that the
+ * caller doesn't wait in vain.
  */
 #include "stripe_sync.h"
 
@@ -15,16 +15,17 @@ is_slack(const char *what)
 	return strcmp(what, "slack") == 0;
 }
 
+/* The database may not send: it is a copy, or stripe_sync.outbound is off. */
 static bool
-find_guard(Standstill *standstill)
+find_outbound(Standstill *standstill)
 {
-	OutboundState state = guard_state();
+	OutboundState state = outbound_state();
 
 	if (state == OUTBOUND_ON || state == OUTBOUND_UNNOTED)
 		return false;
 	standstill->reason = psprintf("nothing is sent from this database: %s",
-								  guard_reason(state));
-	standstill->hint = guard_remedy(state);
+								  outbound_reason(state));
+	standstill->hint = outbound_remedy(state);
 	standstill->work_helps = false;
 	return true;
 }
@@ -32,7 +33,7 @@ find_guard(Standstill *standstill)
 static bool
 find_pause(const char *what, Standstill *standstill)
 {
-	if (!guard_paused(what))
+	if (!outbound_paused(what))
 		return false;
 	standstill->reason = is_slack(what) ? "messages to Slack are paused"
 										: "requests to Stripe are paused";
@@ -48,32 +49,35 @@ find_no_worker(const char *what, Standstill *standstill)
 		return false;
 	standstill->reason = psprintf(
 		"no worker %s it: stripe_sync is not in \"shared_preload_libraries\"",
-		is_slack(what) ? "sends" : "does");
+		is_slack(what) ? "sends" : "runs");
 	standstill->hint = is_slack(what)
-						   ? "CALL stripe_sync.work() sends what waits."
-						   : "CALL stripe_sync.work() does what waits.";
+						   ? "CALL stripe_sync.work() sends waiting messages."
+						   : "CALL stripe_sync.work() runs waiting jobs.";
 	standstill->work_helps = true;
 	return true;
 }
 
 /*
- * Why nothing of "slack", or "stripe", happens by itself; false when it does.
- * Needs a transaction.
+ * Fill in why nothing is sent to "slack", or requested of "stripe".  Returns
+ * false if nothing is in the way.  Needs a transaction.
  */
 bool
 standstill_find(const char *what, Standstill *standstill)
 {
-	return find_guard(standstill) || find_pause(what, standstill) ||
+	return find_outbound(standstill) || find_pause(what, standstill) ||
 		   find_no_worker(what, standstill);
 }
 
-/* For a call that has told of a copy, by guard_note(), already. */
+/*
+ * Report it as a NOTICE.  For functions that have called
+ * outbound_note_identity(), which warns of a copy itself.
+ */
 void
 standstill_note(const char *what)
 {
 	Standstill standstill;
 
-	if ((guard_state() == OUTBOUND_OFF && find_guard(&standstill)) ||
+	if ((outbound_state() == OUTBOUND_OFF && find_outbound(&standstill)) ||
 		find_pause(what, &standstill) || find_no_worker(what, &standstill))
 		ereport(NOTICE, (errmsg("%s", standstill.reason),
 						 errhint("%s", standstill.hint)));

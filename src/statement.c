@@ -1,6 +1,14 @@
 /*
  * statement.c
  *		SQL statements on the extension's own tables.
+ *
+ * Callers are in the engine's scope, with a fixed search_path, and have an active
+ * snapshot.  Plans are kept for the session; the server plans them again when a
+ * table has changed.  A statement that doesn't only select makes a new command
+ * id, so that later statements see its changes.
+ *
+ * Each function connects to SPI and finishes it.  After an error the abort of the
+ * (sub)transaction does that, so rows_close() need not be called.
  */
 #include "stripe_sync.h"
 
@@ -97,7 +105,7 @@ arg_of_call(FunctionCallInfo fcinfo, int number, Oid type)
 
 /* ---- run ---- */
 
-/* Types of parameters are fixed when the statement is first run. */
+/* The types of the arguments of the first run are those of the parameters. */
 static void
 set_types(EngineStatement *statement, const StatementArg *args, int nargs)
 {
@@ -108,6 +116,7 @@ set_types(EngineStatement *statement, const StatementArg *args, int nargs)
 		statement->types[i] = args[i].type;
 }
 
+/* A Datum of another type would be misread without an error. */
 static void
 check_types(const EngineStatement *statement, const StatementArg *args,
 			int nargs)
@@ -198,7 +207,10 @@ statement_exec_once(const char *sql, const StatementArg *args, int nargs)
 
 /* ---- rows ---- */
 
-/* Leaves the caller's memory context current, so that what it reads stays. */
+/*
+ * Leaves the caller's memory context current, so that values that it reads outlive
+ * rows_close().  The rows themselves are in SPI's memory until then.
+ */
 void
 rows_open(Rows *rows, EngineStatement *statement, const StatementArg *args,
 		  int nargs)

@@ -129,5 +129,5 @@ step_settle(const StepRun *run, const char *status, int attempts)
 	if (updated != 1)
 		event_is_damaged(run->event);
 	if (is_due)
-		slots_wake();
+		worker_wake_at_commit();
 }

@@ -2,8 +2,7 @@
  * stripe_sync.c
  *		Start-up: the module's magic, its settings, and the caches' callbacks.
  *
- * Everything else is in the room named for its step; README.md in this folder
- * tells the flow, who owns which transaction, and the order of locks.
+ * src/README.md describes the flow of an event and the folders.
  */
 #include "mirror.h"
 
@@ -29,8 +28,8 @@ _PG_init(void)
 	{
 		slots_init();
 		refusals_init();
-		guard_init();
+		outbound_init();
 		launcher_init();
-		leave_init();
+		database_ddl_init();
 	}
 }

@@ -72,14 +72,14 @@ extern bool guc_allow_plain_http;
 
 extern void guc_define(void);
 
-/* ---- in noted_path.c: a search_path, and whose its schemas are ---- */
+/* ---- in noted_path.c: a stored search_path with the owners of its schemas ---- */
 typedef struct NotedPath
 {
-	char *names;   /* as search_path has them */
-	List *owners;  /* of char *, one a name; NULL where none is known */
-	char *holder;  /* what has it, for messages */
-	char *renewal; /* the function that notes it anew */
-	int sqlstate;  /* when a schema is a stranger's */
+	char *names;   /* in the syntax of search_path */
+	List *owners;  /* of char *, one for each name; NULL: unknown */
+	char *holder;  /* the object that it belongs to, for messages */
+	char *renewal; /* the function that stores it again, for hints */
+	int sqlstate;  /* of the error if the owner of a schema isn't trusted */
 } NotedPath;
 
 extern bool owner_is_trusted(Oid owner, const char *noted, Oid role);
@@ -92,7 +92,7 @@ extern bool path_holds(const NotedPath *path, Oid role);
 extern void path_check(const NotedPath *path, Oid role);
 extern char *path_in_force(const NotedPath *path, Oid role);
 
-/* ---- in role.c: whose rights, under which search_path ---- */
+/* ---- in role.c: scopes, which set rights and search_path ---- */
 typedef struct RoleScope
 {
 	int depth; /* its place in the stack */
@@ -102,10 +102,10 @@ extern RoleScope role_enter_engine(void);
 extern RoleScope role_enter_writing(Oid role, const NotedPath *search_path);
 extern RoleScope role_enter_reading(Oid role, const NotedPath *search_path);
 extern void role_leave(const RoleScope *scope);
-extern Oid role_caller(void); /* who has called us, in whatever scope we are */
+extern Oid role_caller(void); /* the role that has called the extension */
 extern void role_init(void);
 
-/* ---- in deferred.c: deferred triggers are fired by whom they belong to ---- */
+/* ---- in deferred.c: fires deferred triggers as the role that queued them ---- */
 extern bool deferred_possible(void);
 extern void deferred_fire_callers(void);
 
@@ -119,9 +119,9 @@ extern Jsonb *engine_jsonb(EngineStatement *select, Datum *values,
 						   const char *nulls);
 extern TimestampTz engine_first_time(EngineStatement *select);
 extern TimestampTz engine_time_after(const Interval *interval);
-extern int engine_plan_for_indexes(void);
-extern int engine_plan_in_haste(void);
-extern void engine_plan_as_before(int nest);
+extern int plan_for_indexes(void);
+extern int plan_for_indexes_with_lock_timeout(void);
+extern void plan_settings_restore(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,
 							   Relation *relation, Snapshot *snapshot);
@@ -162,7 +162,7 @@ typedef enum AdvisoryKind
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
 extern bool advisory_try_lock(AdvisoryKind kind, uint32 key);
 
-/* ---- in row.c: one row of one table, written straight or by SQL ---- */
+/* ---- in row.c: writes one row directly into a table ---- */
 typedef struct RowTarget RowTarget;
 
 extern RowTarget *row_open(Oid relid, Oid key_index, int natts);
@@ -176,7 +176,7 @@ extern void row_values(RowTarget *target, Datum *values, bool *nulls);
 extern bool row_fires(Relation relation);
 extern void row_close(RowTarget *target);
 
-/* ---- in json.c: JSON from outside, made fit for jsonb ---- */
+/* ---- in json.c: parses JSON from outside ---- */
 extern Jsonb *json_parse(const char *bytes, int length);
 extern const char *json_skip(const char *p, const char *end);
 extern bool json_too_deep(const char *bytes, int length, int limit);
@@ -208,9 +208,9 @@ extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 						   int length, int64 at);
 
-/* ---- in level.c: does the library fit the catalog? ---- */
+/* ---- in level.c: does the library match the catalog? ---- */
 
-/* As src/install/00_header.sql has it: both rise with the catalog's changes. */
+/* The same as in src/install/00_header.sql; see level.c */
 #define CATALOG_LEVEL 1
 
 extern int level_found(void);
@@ -221,12 +221,12 @@ extern void level_check_columns(TupleDesc desc, int columns);
 
 /*
  * Begins a function that is called from SQL and uses the extension's tables:
- * the catalog's level is checked before an argument is read.
+ * the catalog level is checked before an argument is read.
  *
- * A function with PG_FUNCTION_INFO_V1() alone is called whatever the level is,
- * and receive at the level before.  Their arguments and the rows that they answer
- * must never change: a function that is to have others gets another name in C.
- * sql/level.sql lists them.
+ * A function with PG_FUNCTION_INFO_V1() alone works at any level, and receive()
+ * also at the previous one.  Their arguments and result columns must never
+ * change: a function with others must have another C name.  sql/level.sql lists
+ * them.
  */
 #define ENGINE_FUNCTION(name) ENGINE_FUNCTION_FROM(name, CATALOG_LEVEL)
 
@@ -470,8 +470,8 @@ extern const char *step_status(const StepRun *run);
 extern void step_settle(const StepRun *run, const char *status, int attempts);
 
 /* ---- in timed.c ---- */
-extern bool timed_guard(void (*body)(void *), void *arg, const char *what,
-						const char *hint, ErrorData **error);
+extern bool timed_run(void (*body)(void *), void *arg, const char *what,
+					  const char *hint, ErrorData **error);
 extern void timed_check(void);
 
 /* ---- in event_error.c: what failed of an event ---- */
@@ -650,55 +650,55 @@ extern void alert_init(void);
 typedef enum OutboundState
 {
 	OUTBOUND_ON,
-	OUTBOUND_OFF,	   /* stripe_sync.outbound */
-	OUTBOUND_COPY,	   /* the note is another database's */
-	OUTBOUND_RESTORED, /* the server began from a backup */
-	OUTBOUND_UNNOTED   /* nothing was ever set up */
+	OUTBOUND_OFF,	   /* stripe_sync.outbound is off */
+	OUTBOUND_COPY,	   /* the identity is that of another database */
+	OUTBOUND_RESTORED, /* the server was restored from a backup */
+	OUTBOUND_UNNOTED   /* nothing has been set up */
 } OutboundState;
 
-extern void guard_note(void); /* every set-up call */
-extern OutboundState guard_state(void);
-extern bool guard_is_original(void);
-extern const char *guard_reason(OutboundState state);
-extern const char *guard_remedy(OutboundState state);
-extern void guard_warn(OutboundState state);
-extern bool guard_paused(const char *what);
-extern bool guard_lets(const char *what);
-extern void guard_init(void); /* in the postmaster */
+extern void outbound_note_identity(void); /* called by every set-up function */
+extern OutboundState outbound_state(void);
+extern bool outbound_is_original(void);
+extern const char *outbound_reason(OutboundState state);
+extern const char *outbound_remedy(OutboundState state);
+extern void outbound_warn(OutboundState state);
+extern bool outbound_paused(const char *what);
+extern bool outbound_allowed(const char *what);
+extern void outbound_init(void); /* in the postmaster */
 
-/* ---- in journal.c: what was set, switched and stopped, and by whom ---- */
+/* ---- in journal.c: records set-up changes and who has made them ---- */
 extern void journal_note(const char *what, const char *ref, const char *detail);
 extern void journal_note_text(const char *what, text *ref, const char *detail);
-/* Equal whatever the detail, of which the last is kept. */
+/* Entries with different details are one row, with the last detail. */
 extern void journal_count(const char *what, const char *ref, const char *detail);
 
-/* ---- in slots.c: what the workers share in memory ---- */
+/* ---- in slots.c: shared memory of the workers ---- */
 extern void slots_init(void);
-extern bool slots_is_worker(void);
-extern void slots_wake(void);		/* when this transaction commits */
-extern void slots_wake_other(void); /* unless this is the worker */
-extern void slots_report(const char *state);
+extern bool process_is_worker(void);
+extern void worker_wake_at_commit(void);	/* when this transaction commits */
+extern void worker_wake_from_session(void); /* unless this is the worker */
+extern void worker_report_state(const char *state);
 
-/* ---- in standstill.c: what keeps work from being done by itself ---- */
+/* ---- in standstill.c: why the worker does nothing at present ---- */
 typedef struct Standstill
 {
 	const char *reason;
 	const char *hint;
-	bool work_helps; /* CALL work() does what no worker does */
+	bool work_helps; /* CALL work() would do it */
 } Standstill;
 
 extern bool standstill_find(const char *what, Standstill *standstill);
 extern void standstill_note(const char *what);
 
-/* ---- in pass.c: the worker's work, wherever it runs ---- */
-extern void pass_setup(const TransactionOwner *owner);
-extern void pass_woken(void);			  /* something was committed */
-extern void pass_reloaded(void);		  /* settings are others */
-extern bool pass_turn(TimestampTz *next); /* false: nothing until next */
-extern bool pass_awaits(TimestampTz *until);
-extern bool pass_idle(void); /* nothing in flight */
-extern void pass_land(long milliseconds, void (*interrupts)(void));
-extern void pass_finish(void); /* let go of what is claimed */
+/* ---- in pass.c: the loop of the worker and of CALL work() ---- */
+extern void loop_setup(const TransactionOwner *owner);
+extern void loop_woken(void);
+extern void loop_settings_changed(void);
+extern bool loop_run_once(TimestampTz *next); /* false: nothing was due */
+extern bool loop_has_pending(TimestampTz *until);
+extern bool loop_is_idle(void);
+extern void loop_drain(long milliseconds, void (*interrupts)(void));
+extern void loop_release_all(void);
 
 /* ---- in silence.c, prune.c: what falls due by the clock ---- */
 extern void silence_check(void);
@@ -706,6 +706,6 @@ extern int64 prune_some(const Interval *before);
 
 /* ---- in launcher.c, worker.c, leave.c ---- */
 extern void launcher_init(void);
-extern void leave_init(void);
+extern void database_ddl_init(void);
 
 #endif /* STRIPE_SYNC_H */

@@ -1,10 +1,13 @@
 /*
  * timed.c
- *		A bound of time for what users have written: handlers, and the
- *		jsonpaths of alerts.
+ *		A time limit for users' code: handlers, and the jsonpaths of alerts.
  *
- * One timer, of stripe_sync.handler_timeout: what runs within something timed
- * has the time of the outermost.
+ * There is one timer, of stripe_sync.handler_timeout.  Nested calls share the
+ * time of the outermost one.
+ *
+ * The timer cancels as pg_cancel_backend() does.  "fired" distinguishes its cancel
+ * from the user's, and from statement_timeout and lock_timeout, which take
+ * precedence.
  */
 #include "stripe_sync.h"
 
@@ -26,7 +29,7 @@ expired(void)
 }
 
 static void
-start(void)
+timer_start(void)
 {
 	if (depth++ > 0)
 		return;
@@ -35,16 +38,19 @@ start(void)
 		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, expired);
-	/* again and again: a handler may catch the first */
+	/* repeatedly, because a handler may catch the first cancel */
 	enable_timeout_every(
 		timer,
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_handler_timeout),
 		Min(guc_handler_timeout, 1000));
 }
 
-/* Has the time been exceeded?  An interrupt that only we asked for is dropped. */
+/*
+ * Returns whether the time limit was exceeded.  A cancel that is still pending is
+ * dropped if only this timer has requested it.
+ */
 static bool
-stop(void)
+timer_stop(void)
 {
 	if (--depth == 0 && timer != MAX_TIMEOUTS)
 		disable_timeout(timer, false);
@@ -55,7 +61,7 @@ stop(void)
 	return fired;
 }
 
-/* Was it our timer that cancelled, and not the caller's? */
+/* Is it the error of this timer's cancel? */
 static bool
 cancelled_by_timer(const ErrorData *error)
 {
@@ -65,9 +71,9 @@ cancelled_by_timer(const ErrorData *error)
 				  "canceling statement due to user request") == 0;
 }
 
-/* Memory that it asked for in one piece is its own failure, like running out. */
+/* Too large an allocation is the code's own failure, although of class XX. */
 static bool
-asked_too_much(const ErrorData *error)
+allocated_too_much(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
 		   error->message_id != NULL &&
@@ -78,10 +84,13 @@ asked_too_much(const ErrorData *error)
 static bool
 is_its_own(const ErrorData *error)
 {
-	return cancelled_by_timer(error) || asked_too_much(error);
+	return cancelled_by_timer(error) || allocated_too_much(error);
 }
 
-/* Raise when the time is over: it may have caught the cancel, or just made it. */
+/*
+ * Raise an error if the time limit is exceeded, for code that may have caught the
+ * cancel, or has ended just before it.
+ */
 void
 timed_check(void)
 {
@@ -91,9 +100,9 @@ timed_check(void)
 				 errmsg_internal("canceling statement due to user request")));
 }
 
-/* Say what it was, not how it was done. */
+/* Replace the message of the cancel. */
 static void
-explain(ErrorData *error, const char *what, const char *hint)
+replace_message(ErrorData *error, const char *what, const char *hint)
 {
 	error->message = psprintf(
 		"%s ran longer than stripe_sync.handler_timeout (%d ms)", what,
@@ -102,25 +111,25 @@ explain(ErrorData *error, const char *what, const char *hint)
 }
 
 /*
- * As subtransaction_run(), within handler_timeout.  "what" and "hint" are for the error
- * of what takes longer.
+ * As subtransaction_run(), within stripe_sync.handler_timeout.  If that is exceeded,
+ * the error says that "what" ran too long, with this hint.
  */
 bool
-timed_guard(void (*body)(void *), void *arg, const char *what, const char *hint,
-			ErrorData **error)
+timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
+		  ErrorData **error)
 {
 	volatile bool done = false;
 
 	*error = NULL;
-	start();
+	timer_start();
 	PG_TRY();
 	{
 		done = subtransaction_run(body, arg, is_its_own, error);
 	}
 	PG_FINALLY();
 	{
-		if (stop() && *error != NULL && cancelled_by_timer(*error))
-			explain(*error, what, hint);
+		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
+			replace_message(*error, what, hint);
 	}
 	PG_END_TRY();
 	return done;

@@ -1,10 +1,10 @@
 /*
  * transfer.c
- *		One request, as libcurl is told of it: whom to trust, how to behave, what
- *		to send; and what its end is called.
+ *		One request: the options of its libcurl handle, and the outcome.
  *
- * A transfer is used again with the handle that it has, as long as ca_file
- * stays.  Nothing here raises; one is begun with signals blocked (http.c).
+ * A transfer and its handle are reused until stripe_sync.ca_file changes, so that
+ * connections are kept.  No error is raised here.  Signals are blocked when a
+ * transfer is set up (http.c).
  */
 #include "stripe_sync.h"
 
@@ -16,7 +16,7 @@
 
 static dlist_head idle = DLIST_STATIC_INIT(idle);
 
-/* What libcurl says, and whose words tell it: NULL is its own. */
+/* Outcomes by libcurl's code, with the message; NULL: libcurl's own message */
 static const struct
 {
 	CURLcode code;
@@ -30,14 +30,14 @@ static const struct
 	{CURLE_SEND_ERROR, HTTP_CONNECTION, NULL},
 	{CURLE_RECV_ERROR, HTTP_CONNECTION, NULL},
 	{CURLE_ABORTED_BY_CALLBACK, HTTP_CONNECTION,
-	 "the connection was closed before an answer came"},
-	{CURLE_UNSUPPORTED_PROTOCOL, HTTP_CONNECTION, "the answer is not HTTP"},
+	 "the connection was closed before a response arrived"},
+	{CURLE_UNSUPPORTED_PROTOCOL, HTTP_CONNECTION, "the response is not HTTP"},
 	{CURLE_SSL_CONNECT_ERROR, HTTP_TLS, NULL},
 	{CURLE_PEER_FAILED_VERIFICATION, HTTP_TLS, NULL},
 	{CURLE_SSL_CACERT_BADFILE, HTTP_TLS, NULL},
 };
 
-/* The first setting that is refused stays in "code". */
+/* "code" keeps the error of the first option that fails. */
 #define SET(option, value)                                                     \
 	do                                                                         \
 	{                                                                          \
@@ -47,7 +47,7 @@ static const struct
 
 /* ---- what libcurl calls ---- */
 
-/* A name could lead anywhere: what goes in plain text stays in the machine. */
+/* Any name may resolve to any address, so plain http is checked by address here. */
 static curl_socket_t
 socket_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -56,14 +56,14 @@ socket_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 	if (transfer->plain && !address_is_loopback(&address->addr))
 	{
 		answer_fail(&transfer->reader, HTTP_REFUSED,
-					"plain http is for loopback alone");
+					"plain http is allowed only to loopback addresses");
 		return CURL_SOCKET_BAD;
 	}
 	return socket_make(address->family, address->socktype, address->protocol);
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
-/* Called when a request is about to be sent. */
+/* Called before a request is sent: a POST must not be sent a second time. */
 static int
 sending_count(void *user, char *local, char *remote, int local_port,
 			  int remote_port)
@@ -75,9 +75,9 @@ sending_count(void *user, char *local, char *remote, int local_port,
 }
 #endif
 
-/* ---- what it is told ---- */
+/* ---- options ---- */
 
-/* Settings that stay: whom to trust, where to go, how to behave. */
+/* TLS 1.2 or later with verification; no redirects, no proxy, no .netrc. */
 static CURLcode
 easy_secure(CURL *easy, const char *ca_file)
 {
@@ -89,14 +89,14 @@ easy_secure(CURL *easy, const char *ca_file)
 	if (ca_file[0] != '\0')
 	{
 		SET(CURLOPT_CAINFO, ca_file);
-		SET(CURLOPT_CAPATH, NULL); /* the system's, which isn't meant now */
+		SET(CURLOPT_CAPATH, NULL); /* don't use the system's as well */
 	}
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "*");
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 #if LIBCURL_VERSION_NUM >= 0x075700
-	SET(CURLOPT_CA_CACHE_TIMEOUT, 60L); /* a new file of that name counts */
+	SET(CURLOPT_CA_CACHE_TIMEOUT, 60L); /* seconds: the file may be replaced */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
 	return code;
@@ -128,7 +128,7 @@ easy_configure(CURL *easy, Transfer *transfer)
 	return code;
 }
 
-/* Settings that a reload or the request may change. */
+/* Options that depend on the request, or on settings that a reload changes */
 static CURLcode
 easy_prepare(CURL *easy, const Transfer *transfer, const HttpRequest *request)
 {
@@ -165,7 +165,7 @@ transfer_destroy(Transfer *transfer)
 	free(transfer);
 }
 
-/* Wiped of its request and its answer, to be used again. */
+/* Wipe the request and the response, and keep the transfer for reuse. */
 void
 transfer_retire(Transfer *transfer)
 {
@@ -197,7 +197,7 @@ transfer_create(void)
 	return transfer;
 }
 
-/* An idle one, unless it was made for another ca_file. */
+/* An idle transfer that was made for the current ca_file, or a new one */
 static Transfer *
 transfer_find(void)
 {
@@ -213,7 +213,7 @@ transfer_find(void)
 	return transfer_create();
 }
 
-/* Copies of the request's parts; libcurl has its own of the URL alone. */
+/* Copy the request.  libcurl copies only the URL itself. */
 static bool
 transfer_fill(Transfer *transfer, const HttpRequest *request)
 {
@@ -225,7 +225,7 @@ transfer_fill(Transfer *transfer, const HttpRequest *request)
 		return false;
 	for (int i = -1; i < HTTP_MAX_HEADERS; i++)
 	{
-		/* first, that we wait for no "100 Continue" */
+		/* without "Expect:", libcurl may wait for "100 Continue" */
 		const char *line = i < 0 ? "Expect:" : request->headers[i];
 		struct curl_slist *lines;
 
@@ -239,7 +239,7 @@ transfer_fill(Transfer *transfer, const HttpRequest *request)
 	return true;
 }
 
-/* NULL: out of memory, or an option that this libcurl hasn't got. */
+/* Returns NULL if out of memory, or if libcurl lacks an option. */
 Transfer *
 transfer_begin(const HttpRequest *request)
 {
@@ -254,11 +254,11 @@ transfer_begin(const HttpRequest *request)
 	return NULL;
 }
 
-/* ---- its end ---- */
+/* ---- outcome ---- */
 
 /*
- * libcurl's own words for what can't quote the request or the answer, which
- * may hold a secret; for the rest the general ones.
+ * libcurl's detailed message is used only for the codes in "faults", for which it
+ * doesn't quote the request or the response, which may contain a secret.
  */
 HttpFault
 transfer_fault(const Transfer *transfer, CURLcode code, const char **trouble)

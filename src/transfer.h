@@ -1,6 +1,6 @@
 /*
  * transfer.h
- *		What http.c and transfer.c show each other.
+ *		A request in libcurl, shared by http.c and transfer.c.
  */
 #ifndef STRIPE_SYNC_TRANSFER_H
 #define STRIPE_SYNC_TRANSFER_H
@@ -11,17 +11,17 @@
 
 #include "http_parts.h"
 
-/* A request and its answer, in libcurl's hands or the caller's. */
+/* A request and its response */
 typedef struct Transfer
 {
-	AnswerReader reader; /* first: who has the answer has its transfer */
+	AnswerReader reader; /* must be first: an answer is cast to its transfer */
 	dlist_node node;
 	CURL *easy;
-	char *ca_file; /* that "easy" was made with */
+	char *ca_file; /* with which "easy" was set up */
 	struct curl_slist *headers;
-	int sendings;
-	bool once;	/* a POST */
-	bool plain; /* http, to loopback alone */
+	int sendings; /* how often it was sent */
+	bool once;	  /* a POST */
+	bool plain;	  /* http, only to loopback addresses */
 	char error[CURL_ERROR_SIZE];
 } Transfer;
 

@@ -1,10 +1,10 @@
 /*
  * url.c
- *		Which URLs may be called, and which requests are made.
+ *		Which URLs and requests are allowed.
  *
- * A URL is taken apart by libcurl itself (http.c), so that what is judged here
- * is what will be called.  No reason given quotes the URL: its path may be a
- * secret, and a secret may have been given in place of it.
+ * A URL is parsed by libcurl (http.c), so that the parts checked here are those
+ * that it will use.  No message quotes the URL: its path may be a secret, or a
+ * secret may have been given in its place.
  */
 #include "stripe_sync.h"
 
@@ -17,7 +17,7 @@
 
 #define MAX_URL 2000
 
-/* A line's end in a header would begin another one. */
+/* A line break in a header would begin another header. */
 static bool
 is_printable(const char *text)
 {
@@ -59,7 +59,7 @@ v4_is_private(const char *host)
 		   bits >> 16 == 0xc0a8 || bits >> 16 == 0xa9fe;
 }
 
-/* Is it known only on this machine, or in this network? */
+/* Can only this machine or this network reach the host? */
 static bool
 host_is_local(const char *host)
 {
@@ -83,7 +83,7 @@ address_is_loopback(const struct sockaddr *address)
 		   IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
-/* One "host" or "host:port", blanks around it. */
+/* Does an entry, "host" or "host:port" with optional blanks, match the URL? */
 static bool
 host_fits(const char *entry, size_t length, const UrlParts *parts)
 {
@@ -161,7 +161,7 @@ audience_refusal(const UrlParts *parts, HttpAudience audience)
 			break;
 		case HTTP_FROM_OUTSIDE:
 			if (host_is_local(parts->part[URL_HOST]))
-				return "Stripe cannot reach this host from outside. For development: stripe listen --forward-to that URL, and add_endpoint() with the secret that it prints.";
+				return "Stripe cannot reach this host. For development, run stripe listen --forward-to with this URL, and call add_endpoint() with the secret that it prints.";
 			break;
 	}
 	return NULL;
@@ -176,10 +176,10 @@ parts_refusal(const UrlParts *parts, HttpAudience audience)
 			!guc_allow_plain_http)
 			return "It does not begin with https://.";
 		if (!host_is_loopback(parts->part[URL_HOST]))
-			return "Plain http is for loopback alone.";
+			return "Plain http is allowed only to loopback addresses.";
 	}
 	if (parts->part[URL_USER] != NULL || parts->part[URL_PASSWORD] != NULL)
-		return "It holds a user's name or password.";
+		return "It contains a user name or a password.";
 	if (parts->part[URL_FRAGMENT] != NULL)
 		return "It has a fragment (#...).";
 	return audience_refusal(parts, audience);
@@ -194,25 +194,25 @@ http_refusal(const char *url, HttpAudience audience)
 	if (strlen(url) > MAX_URL)
 		return psprintf("It is longer than %d bytes.", MAX_URL);
 	if (!is_printable(url) || strchr(url, ' ') != NULL)
-		return pstrdup("It holds spaces or control characters.");
+		return pstrdup("It contains spaces or control characters.");
 	refusal = url_read(url, &parts) ? parts_refusal(&parts, audience)
 									: "It is not a URL.";
 	url_free(&parts);
 	return refusal == NULL ? NULL : pstrdup(refusal);
 }
 
-/* What http_start() must not hand to libcurl, whoever asks for it. */
+/* Why http_start() refuses a request, NULL: it doesn't. */
 const char *
 request_refusal(const HttpRequest *request)
 {
 	if (strncasecmp(request->url, "https://", 8) != 0 &&
 		(!guc_allow_plain_http || strncasecmp(request->url, "http://", 7) != 0))
-		return "only https may be called";
+		return "only https URLs are allowed";
 	if (strcmp(request->method, "POST") != 0 &&
 		strcmp(request->method, "GET") != 0)
-		return "only POST and GET are made";
+		return "only POST and GET are supported";
 	for (int i = 0; i < HTTP_MAX_HEADERS && request->headers[i] != NULL; i++)
 		if (!is_printable(request->headers[i]))
-			return "a header has control characters";
+			return "a header contains control characters";
 	return NULL;
 }

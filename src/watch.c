@@ -22,7 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "pass.h"
+#include "loop.h"
 
 #define KIND		"watch_endpoints"
 #define SOON		60			 /* seconds, from when a key is set */
@@ -226,7 +226,8 @@ watch_schedule(TimestampTz *next)
 
 	worker_begin();
 	*next = DT_NOEND;
-	if (guc_reconcile_interval > 0 && guard_lets("stripe") && api_key_is_set())
+	if (guc_reconcile_interval > 0 && outbound_allowed("stripe") &&
+		api_key_is_set())
 	{
 		SPI_connect();
 		due = take_turn();

@@ -235,7 +235,7 @@ add_job(const Request *request)
 							   &(bool){false});
 	engine_run(&part, of_part, NULL, SPI_OK_INSERT);
 	job_note_made(DatumGetInt64(of_part[0]), KIND);
-	slots_wake();
+	worker_wake_at_commit();
 	return DatumGetInt64(of_part[0]);
 }
 
@@ -301,7 +301,7 @@ SECRET_FUNCTION(stripe_sync_create_webhook_endpoint)
 						? PG_GETARG_DATUM(1)
 						: event_types_array(event_types_to_subscribe());
 	job = find_or_add(&request);
-	guard_note();
+	outbound_note_identity();
 	role_leave(&scope);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);

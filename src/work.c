@@ -15,7 +15,7 @@
 #include "utils/memutils.h"
 
 #include "http.h"
-#include "pass.h"
+#include "loop.h"
 
 static void
 owner_begin(void)
@@ -46,7 +46,7 @@ wait_for_more(TimestampTz until)
 {
 	TimestampTz wake;
 
-	if (!pass_awaits(&wake))
+	if (!loop_has_pending(&wake))
 		return false;
 	(void) http_wait(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 													 Min(wake, until)),
@@ -64,7 +64,7 @@ work_until(TimestampTz until, MemoryContext memory)
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(memory);
 		MemoryContextReset(memory);
-		if (!pass_turn(&next) && !wait_for_more(until))
+		if (!loop_run_once(&next) && !wait_for_more(until))
 			break;
 	}
 }
@@ -80,7 +80,7 @@ static void
 warn_if_inactive(void)
 {
 	worker_begin();
-	guard_warn(guard_state());
+	outbound_warn(outbound_state());
 	worker_commit();
 }
 
@@ -106,7 +106,7 @@ release_after_error(MemoryContext memory)
 	worker_abort();
 	SPI_rollback();
 	if (worker_catalog_fits())
-		pass_finish();
+		loop_release_all();
 	ReThrowError(error);
 }
 
@@ -119,12 +119,12 @@ static const TransactionOwner exit_owner = {StartTransactionCommand,
 static void
 release_at_exit(int code, Datum arg)
 {
-	if (pass_idle())
+	if (loop_is_idle())
 		return;
 	AbortOutOfAnyTransaction();
-	pass_setup(&exit_owner);
+	loop_setup(&exit_owner);
 	if (worker_catalog_fits())
-		pass_finish();
+		loop_release_all();
 }
 
 static void
@@ -162,10 +162,10 @@ ENGINE_FUNCTION(stripe_sync_work)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	PG_TRY();
 	{
-		pass_setup(&owner);
+		loop_setup(&owner);
 		warn_if_inactive();
 		work_until(until, memory);
-		pass_land(guc_http_timeout, check_interrupts);
+		loop_drain(guc_http_timeout, check_interrupts);
 	}
 	PG_CATCH();
 	{

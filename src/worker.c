@@ -1,11 +1,16 @@
 /*
  * worker.c
- *		The background process of one database: takes turns at what is due,
- *		and sleeps between them.
+ *		The background worker of one database.
  *
- * It sleeps on its latch, which a commit sets (slots_wake), until the next
- * thing falls due, 60 seconds at the most.  No transaction is open then.  What
- * fails in a turn is logged and never ends the process.
+ * It runs the tasks of the loop that are due, and then sleeps on its latch, which
+ * a commit sets (worker_wake_at_commit()), until the next task is due, 60 seconds
+ * at most.  No transaction is open while it sleeps.  An error in a task is logged
+ * and doesn't end the process.
+ *
+ * The worker exits if the extension isn't in the database, if it is asked to leave
+ * (database_ddl.c, or for another database's turn), on SIGTERM, and if the catalog
+ * no longer matches the library while requests are in progress.  The launcher
+ * starts it again.  Leases of an ended worker lapse with its process.
  */
 #include "stripe_sync.h"
 
@@ -26,12 +31,13 @@
 #include "utils/wait_event.h"
 
 #include "http.h"
-#include "pass.h"
+#include "loop.h"
 #include "slots.h"
 
-#define NAP			 60000 /* ms: what wakes nobody is found by then */
-#define AFTER_ERROR	 1000  /* ms */
-#define LEAVE_WITHIN 2000  /* ms that what is in flight has, when asked to go */
+/* Milliseconds */
+#define MAX_SLEEP	60000 /* finds what no commit has announced */
+#define AFTER_ERROR 1000
+#define DRAIN		2000 /* for requests in progress, when asked to leave */
 
 extern PGDLLEXPORT void stripe_sync_worker_main(Datum arg);
 
@@ -39,12 +45,12 @@ static Slot *slot = NULL;
 static MemoryContext turn_memory = NULL;
 static bool installed = false; /* is the extension, as of installed_as_of */
 static uint64 installed_as_of = 0;
-static bool fits = false;	/* does the library fit its catalog */
-static bool is_copy = true; /* or nothing was set up, as far as we know */
+static bool fits = false;	/* the library matches the catalog */
+static bool is_copy = true; /* the database is a copy, or nothing was set up */
 static const char *idle_state = "sleeping";
-static TimestampTz looked_at = 0; /* at everything */
+static TimestampTz woken_at = 0; /* last call of loop_woken() */
 
-/* ---- the transactions that the pass asks for ---- */
+/* ---- transactions of the loop ---- */
 
 static void
 transaction_begin(void)
@@ -64,28 +70,30 @@ transaction_commit(void)
 static const TransactionOwner owner = {transaction_begin, transaction_commit,
 									   true};
 
-/* ---- what the journal has of it ---- */
+/* ---- journal ---- */
 
 /*
- * In a transaction of its own; what is in the way of it is no news.  Not in a
- * copy: a restore may be at work, whose rows have the numbers that ours would get.
+ * Write an entry in a transaction of its own; errors are ignored.  Not in a copy:
+ * a restore may be running, whose rows use the next numbers of the sequence.
  */
 static void
-note_of_worker(const char *what, const char *ref, const char *detail)
+journal_worker(const char *what, const char *ref, const char *detail)
 {
 	if (is_copy)
 		return;
 	PG_TRY();
 	{
-		transaction_begin();
+		worker_begin();
 		journal_count(what, ref, detail);
-		transaction_commit();
+		worker_commit();
 	}
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(turn_memory);
+		EmitErrorReport();
 		FlushErrorState();
+		worker_abort();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(turn_memory);
 		RESUME_INTERRUPTS();
@@ -94,29 +102,32 @@ note_of_worker(const char *what, const char *ref, const char *detail)
 }
 
 /*
- * Once in a process, when something is set up.  Workers that take turns come and
- * go all the time.
+ * Write the start once in a process, and how the last worker has ended.  Workers
+ * that take turns are not recorded.
  */
 static void
-note_start(void)
+journal_start(void)
 {
 	static bool noted = false;
 
 	if (noted || is_copy)
 		return;
 	noted = true;
-	if (slot->past == PAST_DIED)
-		note_of_worker("worker.failed", NULL,
+	if (slot->last_end == END_BY_FAILURE)
+		journal_worker("worker.failed", NULL,
 					   "its process ended: see the server's log");
-	if (slot->past == PAST_STOPPED)
-		note_of_worker("worker.left", NULL, "a signal told it to end");
-	if (slot->past != PAST_IN_TURN)
-		note_of_worker("worker.started", NULL, NULL);
+	if (slot->last_end == END_BY_SIGNAL)
+		journal_worker("worker.left", NULL, "it was terminated by a signal");
+	if (slot->last_end != END_FOR_OTHER)
+		journal_worker("worker.started", NULL, NULL);
 }
 
-/* ---- what it may do ---- */
+/* ---- the state of the database ---- */
 
-/* In a transaction.  DROP EXTENSION drops tables, which the generation tells. */
+/*
+ * Needs a transaction.  DROP EXTENSION drops tables and so changes the
+ * generation.
+ */
 static bool
 extension_is_here(void)
 {
@@ -128,53 +139,52 @@ extension_is_here(void)
 	return installed;
 }
 
-/* Said once for a database, however often its worker starts. */
+/* Log it once for a database, also if the worker is started again. */
 static void
-say_inactive(OutboundState state)
+log_inactive(OutboundState state)
 {
-	bool told;
+	bool logged;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->told;
-	slot->told = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
+	logged = slot->logged_inactive;
+	slot->logged_inactive = state == OUTBOUND_COPY || state == OUTBOUND_RESTORED;
 	slots_unlock();
-	if (slot->told && !told)
+	if (slot->logged_inactive && !logged)
 		ereport(
 			LOG,
 			(errmsg("stripe_sync sends nothing from database \"%s\": %s",
-					get_database_name(MyDatabaseId), guard_reason(state)),
+					get_database_name(MyDatabaseId), outbound_reason(state)),
 			 errhint("If it should send, call stripe_sync.activate() in it.")));
 }
 
-/* Said once until it fits again, however often its worker starts. */
+/* Log it once until they match again, also if the worker is started again. */
 static void
-say_unfit(const Refusal *refusal)
+log_mismatch(const Refusal *refusal)
 {
-	bool told;
+	bool logged;
 
 	slots_lock(LW_EXCLUSIVE);
-	told = slot->told_unfit;
-	slot->told_unfit = !fits;
+	logged = slot->logged_unfit;
+	slot->logged_unfit = !fits;
 	slots_unlock();
-	if (!fits && !told)
+	if (!fits && !logged)
 		ereport(LOG, (errmsg("stripe_sync does nothing in database \"%s\": %s",
 							 get_database_name(MyDatabaseId), refusal->message),
 					  errhint("%s", refusal->hint)));
 }
 
 /*
- * Look whether the library fits the catalog, and that what the catalog names is
- * the extension's own.  Where it doesn't, nothing can be claimed, sent or
- * settled.
+ * Check that the library matches the catalog, and that the extension's relations
+ * are its own (own.c).  If not, nothing can be claimed, sent or settled.
  */
 static void
-look_at_level(void)
+check_level(void)
 {
 	static char unfit_state[sizeof(slot->state)];
 	Refusal refusal = {0};
 
 	fits = level_fits(CATALOG_LEVEL, &refusal);
-	say_unfit(&refusal);
+	log_mismatch(&refusal);
 	if (fits)
 		return;
 	if (own_fits(&refusal))
@@ -187,7 +197,7 @@ look_at_level(void)
 	idle_state = unfit_state;
 }
 
-/* Nothing is to do, or nothing can be done where Slack refuses us. */
+/* The idle state, with the number of destinations that Slack has refused. */
 static const char *
 refused_state(void)
 {
@@ -204,12 +214,12 @@ refused_state(void)
 	return state;
 }
 
-/* What the view says of a worker that has nothing to do. */
+/* The state that the view shows of an idle worker */
 static const char *
 state_of(OutboundState state)
 {
-	bool slack = guard_paused("slack");
-	bool stripe = guard_paused("stripe");
+	bool slack = outbound_paused("slack");
+	bool stripe = outbound_paused("stripe");
 
 	switch (state)
 	{
@@ -230,23 +240,26 @@ state_of(OutboundState state)
 	return refused_state();
 }
 
-/* Is there anything to be here for?  And does the library fit it? */
+/*
+ * Check the extension, its catalog level, and whether messages may be sent.
+ * Returns false if the extension isn't in the database.
+ */
 static bool
-look_around(void)
+check_database(void)
 {
 	bool here;
 
 	transaction_begin();
 	here = extension_is_here();
 	if (here)
-		look_at_level();
+		check_level();
 	if (here && fits)
 	{
-		OutboundState state = guard_state();
+		OutboundState state = outbound_state();
 
-		is_copy = !guard_is_original();
+		is_copy = !outbound_is_original();
 		idle_state = state_of(state);
-		say_inactive(state);
+		log_inactive(state);
 	}
 	transaction_commit();
 	return here;
@@ -255,37 +268,37 @@ look_around(void)
 /* ---- leaving ---- */
 
 /*
- * Told to end by a signal: at once.  What is in flight is let go by dying: a
- * dead holder's leases have lapsed.
+ * SIGTERM: exit at once.  Claimed messages need not be released: leases of an
+ * ended process have lapsed.
  */
 static void
-leave_if_dismissed(void)
+exit_if_terminated(void)
 {
 	if (ProcDiePending)
 		proc_exit(0);
 }
 
 static void
-mind_interrupts(void)
+check_interrupts(void)
 {
-	leave_if_dismissed();
+	exit_if_terminated();
 	CHECK_FOR_INTERRUPTS();
 }
 
 /*
- * Let what is in flight end, for a while, and go.  Should that raise, as it does
- * when the catalog no longer fits, the process ends by it: the launcher is not to
- * hold that against the worker.
+ * Wait for requests in progress, for a short time, and exit.  An error, such as
+ * that of a catalog that no longer matches, ends the process, too; "orderly" is
+ * set first, so that the launcher doesn't count it as a failure.
  */
 static void
-leave_in_peace(TimestampTz next)
+leave_on_request(TimestampTz next)
 {
-	slots_report("leaving");
-	slot->dismissed = true;
-	if (fits && !slot->in_turn)
-		note_of_worker("worker.left", NULL, "it was asked to make way");
+	worker_report_state("leaving");
+	slot->orderly = true;
+	if (fits && !slot->for_other)
+		journal_worker("worker.left", NULL, "it was asked to leave");
 	if (fits)
-		pass_land(LEAVE_WITHIN, mind_interrupts);
+		loop_drain(DRAIN, check_interrupts);
 	slot->next_due = next;
 	(void) pgstat_report_stat(true);
 	ereport(DEBUG1,
@@ -294,20 +307,20 @@ leave_in_peace(TimestampTz next)
 }
 
 /*
- * The catalog has become another, and not by ALTER EXTENSION, before which we
- * leave in peace.  What is in the air can't be settled: it is let go of by
- * dying.  Another worker waits for a catalog that fits.
+ * The catalog was changed without ALTER EXTENSION, before which the worker is
+ * asked to leave.  Requests in progress can't be settled, so their leases end
+ * with the process.  The next worker waits for a matching catalog.
  */
 static void
-leave_as_unfit(void)
+exit_on_mismatch(void)
 {
-	slot->dismissed = true;
+	slot->orderly = true;
 	proc_exit(0);
 }
 
-/* The extension isn't here, or no longer. */
+/* The extension isn't in the database, or was dropped. */
 static void
-leave_as_absent(void)
+exit_as_absent(void)
 {
 	slots_lock(LW_EXCLUSIVE);
 	slot->absent = true;
@@ -316,7 +329,7 @@ leave_as_absent(void)
 	proc_exit(0);
 }
 
-/* ---- taking turns ---- */
+/* ---- running tasks ---- */
 
 static void
 reload_config(void)
@@ -326,63 +339,60 @@ reload_config(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		slot->woken = true;
-		pass_reloaded();
+		loop_settings_changed();
 	}
 }
 
-/*
- * A commit tells, and so does a new setting; and in case that nobody told,
- * everything is looked at now and then.
- */
+/* After a commit or a reload, and every MAX_SLEEP, all tasks may be due. */
 static void
-look_if_woken(void)
+notice_wakeup(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!slot->woken && looked_at <= now &&
-		!TimestampDifferenceExceeds(looked_at, now, NAP))
+	if (!slot->woken && woken_at <= now &&
+		!TimestampDifferenceExceeds(woken_at, now, MAX_SLEEP))
 		return;
-	slot->woken = false; /* before looking: who commits later wakes again */
-	looked_at = now;
-	pass_woken();
+	slot->woken = false; /* before the check: a later commit wakes it again */
+	woken_at = now;
+	loop_woken();
 }
 
-/* Do all that is due; the time of what is due next. */
+/* Run all tasks that are due.  Returns the time when the next one will be. */
 static TimestampTz
-take_turns(void)
+run_tasks(void)
 {
 	TimestampTz next = DT_NOEND;
 	bool more = true;
 
-	mind_interrupts();
+	check_interrupts();
 	reload_config();
-	if (!look_around())
-		leave_as_absent();
-	if (!fits && !pass_idle())
-		leave_as_unfit();
+	if (!check_database())
+		exit_as_absent();
+	if (!fits && !loop_is_idle())
+		exit_on_mismatch();
 	if (fits)
-		note_start();
+		journal_start();
 	more = fits;
 	while (more && !slot->leave)
 	{
-		look_if_woken();
-		slots_report("working");
+		notice_wakeup();
+		worker_report_state("working");
 		pgstat_report_activity(STATE_RUNNING, "stripe_sync: working");
 		next = DT_NOEND;
-		more = pass_turn(&next);
+		more = loop_run_once(&next);
 		MemoryContextSwitchTo(turn_memory);
 		MemoryContextReset(turn_memory);
-		mind_interrupts();
+		check_interrupts();
 		reload_config();
 	}
 	return more ? 0 : next;
 }
 
 /*
- * Report what a turn raised, unless it was DROP EXTENSION that it met, or a
- * catalog that doesn't fit.  False when there is nothing to be slept off.  The
- * level is looked at only after the error that level_check() raises, which has
- * just read it: nothing here may wait for a lock.
+ * Log the error of a task, unless the extension was dropped or its catalog no
+ * longer matches.  Returns false if the worker need not sleep before it goes on.
+ * The level is checked only after an error of level_check(), which has just read
+ * it, so no lock is waited for here.
  */
 static bool
 recover(void)
@@ -400,33 +410,33 @@ recover(void)
 
 	transaction_begin();
 	if (!extension_is_here())
-		leave_as_absent();
+		exit_as_absent();
 	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 	{
-		look_at_level();
+		check_level();
 		unfit = !fits;
 	}
 	transaction_commit();
 	if (!unfit && fits)
-		note_of_worker("worker.failed", unpack_sql_state(error->sqlerrcode),
+		journal_worker("worker.failed", unpack_sql_state(error->sqlerrcode),
 					   error->message);
-	error->elevel = WARNING; /* our own level: this doesn't end the process */
+	error->elevel = WARNING; /* ERROR would end the process */
 	if (!unfit)
 		ThrowErrorData(error);
 	MemoryContextReset(turn_memory);
 	return !unfit;
 }
 
-/* As take_turns(), but whatever is raised is over after a second. */
+/* As run_tasks(), but an error is logged, and *failed is set. */
 static TimestampTz
-take_guarded_turns(bool *failed)
+run_tasks_guarded(bool *failed)
 {
 	volatile TimestampTz next = 0;
 
 	*failed = false;
 	PG_TRY();
 	{
-		next = take_turns();
+		next = run_tasks();
 	}
 	PG_CATCH();
 	{
@@ -439,33 +449,33 @@ take_guarded_turns(bool *failed)
 static void
 report_idle(const char *state)
 {
-	slots_report(state);
+	worker_report_state(state);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
 }
 
-/* Sleep until the latch is set, a request has ended, or so long. */
+/* Sleep until the latch is set, a request has ended, or the time is reached. */
 static void
 sleep_until(TimestampTz next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long nap = NAP;
+	long nap = MAX_SLEEP;
 
-	if (next < TimestampTzPlusMilliseconds(now, NAP))
+	if (next < TimestampTzPlusMilliseconds(now, MAX_SLEEP))
 		nap = TimestampDifferenceMilliseconds(now, next);
 	report_idle(idle_state);
 	(void) http_wait(nap, compat_wait_event("StripeSyncWorker"));
 }
 
-/* After an error: a second, whatever wakes us, but for leaving. */
+/* After an error, sleep a second even if woken, unless asked to leave. */
 static void
-sleep_it_off(void)
+sleep_after_error(void)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													AFTER_ERROR);
 	long left;
 
-	report_idle("failing"); /* until it looks around again */
+	report_idle("failing"); /* until the next run_tasks() */
 	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 												   until)) > 0 &&
 		   !slot->leave && !ProcDiePending)
@@ -479,15 +489,15 @@ sleep_it_off(void)
 
 /* ---- start-up ---- */
 
-/* A database's or a role's settings are meant for people, not for us. */
+/* Settings of the database, or of the role, must not affect the worker. */
 static void
-settle_config(void)
+set_config(void)
 {
 	static const char *const settings[][2] = {
 		{"application_name", "stripe_sync worker"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"statement_timeout", "0"},
-		/* who waits for a user's transaction sends nothing meanwhile */
+		/* a lock of a user's transaction must not stop the worker */
 		{"lock_timeout", "2s"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
@@ -506,12 +516,12 @@ settle_config(void)
 							PGC_S_OVERRIDE);
 }
 
-/* The launcher doesn't hold it against the worker that it was told to end. */
+/* SIGTERM: the launcher must not count it as a failure. */
 static void
 worker_die(SIGNAL_ARGS)
 {
 	if (slot != NULL)
-		slot->dismissed = true;
+		slot->orderly = true;
 	die(COMPAT_SIGNAL_ARGS);
 }
 
@@ -525,7 +535,7 @@ worker_setup(Oid database)
 		proc_exit(0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	settle_config();
+	set_config();
 	turn_memory = AllocSetContextCreate(TopMemoryContext, "stripe_sync turn",
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(turn_memory);
@@ -535,24 +545,24 @@ void
 stripe_sync_worker_main(Datum arg)
 {
 	worker_setup(DatumGetObjectId(arg));
-	if (!look_around())
-		leave_as_absent();
+	if (!check_database())
+		exit_as_absent();
 	slots_lock(LW_EXCLUSIVE);
 	slot->present = true;
-	slots_wake_launcher();
+	launcher_set_latch();
 	slots_unlock();
 	ereport(DEBUG1,
 			(errmsg("stripe_sync worker of database %u starts", MyDatabaseId)));
-	pass_setup(&owner);
+	loop_setup(&owner);
 	for (;;)
 	{
 		bool failed;
-		TimestampTz next = take_guarded_turns(&failed);
+		TimestampTz next = run_tasks_guarded(&failed);
 
 		if (slot->leave)
-			leave_in_peace(next);
+			leave_on_request(next);
 		else if (failed)
-			sleep_it_off();
+			sleep_after_error();
 		else
 			sleep_until(next);
 	}

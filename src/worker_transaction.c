@@ -34,7 +34,7 @@ worker_begin(void)
 }
 
 static void
-leave(void)
+leave_scope(void)
 {
 	role_leave(&scope);
 	PopActiveSnapshot();
@@ -47,7 +47,7 @@ leave(void)
  * are dropped at each commit.  A session that calls work() keeps its own.
  */
 static void
-commit_clean(void)
+commit_and_clean(void)
 {
 	Oid temporary;
 	Oid toast;
@@ -67,17 +67,17 @@ commit_clean(void)
 void
 worker_commit(void)
 {
-	leave();
-	commit_clean();
+	leave_scope();
+	commit_and_clean();
 }
 
 void
 worker_commit_unflushed(void)
 {
-	leave();
+	leave_scope();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	commit_clean();
+	commit_and_clean();
 }
 
 bool

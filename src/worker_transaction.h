@@ -10,7 +10,7 @@ typedef struct TransactionOwner
 {
 	void (*begin)(void);
 	void (*commit)(void);
-	bool own_session; /* the session runs nothing but the worker's work */
+	bool own_session; /* the session does nothing else */
 } TransactionOwner;
 
 extern void worker_transaction_setup(const TransactionOwner *owner);

@@ -3,8 +3,8 @@
 # generate.pl object_types.json > catalog_data.c
 #
 # Writes Stripe's object types as constant C data, as src/catalog.h declares
-# it.  The input is data about the types and nothing of ours; what follows from
-# it is worked out here, once, instead of in the server:
+# it.  The input describes the types; what can be derived from it is derived here
+# and not in the server:
 #
 #	pages	which object types an embedded list holds, and which field of a
 #			child names its parent (see page_children)
@@ -13,8 +13,8 @@
 #	rank	the order in which rows of several types are locked: a page's
 #			parent before its children (see rank_types)
 #
-# The same input gives the same bytes.  What the extension could not work with
-# ends the program, with what to do about it, before anything is written.
+# The same input gives the same output.  Input that the extension could not use is
+# an error, with a remedy, before anything is written.
 
 use strict;
 use warnings;
@@ -177,8 +177,8 @@ sub field_of
 
 # ---- pages ----
 
-# Every list field must be understood: a page that isn't would leave its
-# children out of the mirror without a word.
+# Every list field must be known: the children of an unknown page would silently be
+# missing from the mirror.
 sub find_pages
 {
 	my ($type) = @_;
@@ -217,8 +217,8 @@ sub is_nested
 	return scalar grep { $_ eq "$parent->{retrieve_path}/$field" } @{ $child->{nested_list_paths} };
 }
 
-# The API must be the same: v2.money_management.transaction_entry has a field
-# "transaction" too, and is no entry of a treasury.transaction.
+# The API must be the same: v2.money_management.transaction_entry also has a field
+# "transaction", but is not an entry of a treasury.transaction.
 sub is_named_like
 {
 	my ($parent, $field, $child) = @_;
@@ -266,9 +266,9 @@ sub mend_singleton
 	$type->{retrieve_path} //= $path{ $type->{object} };
 }
 
-# All objects of a type are in its own list; or, when that wants to know of
-# what or there is none, in one list for each object of another type.  Those
-# that a parent always carries with it need no list.
+# All objects of a type are in its own list; or, if that needs a parameter or there
+# is none, in one list for each object of another type.  Objects that are always
+# embedded in a parent need no list.
 sub find_lists
 {
 	my ($type) = @_;
@@ -284,9 +284,9 @@ sub find_lists
 	@{ $type->{lists} } = grep { !defined $_->{parent} || !always_carries($_->{parent}, $type) } @{ $type->{lists} };
 }
 
-# Subscriptions that are over are left out unless asked for; secrets of apps are
-# those of the account or of users, which nobody lists; /v1/tax_ids are one's
-# own, customers' are in theirs.
+# Ended subscriptions are listed only on request; secrets of apps belong to the
+# account or to users, and can't be listed for users; /v1/tax_ids lists those of
+# the account, and those of a customer are in the customer's list.
 sub whole_list
 {
 	my ($type) = @_;
@@ -303,8 +303,8 @@ sub has_created
 	return scalar grep { $_ eq 'created' } @{ $type->{list_filters} };
 }
 
-# /v1/subscription_items?subscription={id}; "account" of a transaction is not
-# that of Stripe, so a parent within the type's own product goes first.
+# /v1/subscription_items?subscription={id}; "account" of a transaction is not a
+# Stripe account, so a parent within the type's own product is preferred.
 sub parameter_list
 {
 	my ($type, $name) = @_;
@@ -319,7 +319,7 @@ sub parameter_list
 	return;
 }
 
-# /v1/customers/{id}/sources.  Summaries want a customer and times as well.
+# /v1/customers/{id}/sources.  Summaries need a customer and a time range as well.
 sub nested_list
 {
 	my ($path) = @_;
@@ -340,8 +340,7 @@ sub always_carries
 
 # ---- rank ----
 
-# A topological order of parents before children; of those that could be next,
-# the first by name.
+# A topological order, parents before children; ties are broken by name.
 sub rank_types
 {
 	my %waiting = map { $_->{object} => $_ } @_;

@@ -222,7 +222,7 @@ $job = shop(q{SELECT stripe_sync.reconcile('1 day')});
 is(job_row($job)->{state}, 'waiting', 'without a worker a job waits');
 shop("CALL stripe_sync.work('30 seconds')");
 is(job_row($job)->{state}, 'done', 'until work() is called');
-all_say('no worker', qr/no worker does it: stripe_sync is not in "shared_preload_libraries"/, qr/CALL stripe_sync\.work\(\)/);
+all_say('no worker', qr/no worker runs it: stripe_sync is not in "shared_preload_libraries"/, qr/CALL stripe_sync\.work\(\)/);
 shop(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1')});
 my (undef, undef, $tested) = $node->psql('shop', "\\set VERBOSITY verbose\nCALL stripe_sync.check_destination('ops', '300 ms')");
 like($tested, qr/NOTICE: .*no worker sends it: stripe_sync is not in "shared_preload_libraries"\n.*HINT: +CALL stripe_sync\.work\(\).*ERROR: +57014: the test of destination "ops" was not sent in time/s, 'nor is a test sent, and that is said');

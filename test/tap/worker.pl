@@ -94,7 +94,7 @@ $node->safe_psql('two', 'BEGIN; DROP EXTENSION stripe_sync; ROLLBACK');
 worker_comes($node, 'two', 'after a DROP EXTENSION that is rolled back it is there again');
 worker_sleeps($node, 'two');
 $node->safe_psql('two', q{SELECT pg_terminate_backend(pid) FROM stripe_sync.worker WHERE database = 'two'});
-ok($node->poll_query_until('two', q{SELECT count(*) = 1 FROM stripe_sync.journal WHERE what = 'worker.left' AND detail = 'a signal told it to end'}), 'the journal knows of one that was ended');
+ok($node->poll_query_until('two', q{SELECT count(*) = 1 FROM stripe_sync.journal WHERE what = 'worker.left' AND detail = 'it was terminated by a signal'}), 'the journal knows of one that was ended');
 is($node->safe_psql('two', q{SELECT string_agg(concat_ws(' ', what, by, count > 1), ', ' ORDER BY what) FROM stripe_sync.journal WHERE what LIKE 'worker.%'}),
 	'worker.left worker t, worker.started worker t', 'and that it left and came');
 $node->safe_psql('two', q{ALTER TABLE stripe_sync.destination_pace RENAME blocked_until TO hidden; SELECT stripe_sync.resume()});

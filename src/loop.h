@@ -1,9 +1,9 @@
 /*
- * pass.h
- *		Transactions of the worker's work, whoever does it.
+ * loop.h
+ *		Tasks that the loop of the worker and of CALL work() runs.
  */
-#ifndef STRIPE_SYNC_PASS_H
-#define STRIPE_SYNC_PASS_H
+#ifndef STRIPE_SYNC_LOOP_H
+#define STRIPE_SYNC_LOOP_H
 
 #include "stripe_sync.h"
 
@@ -34,4 +34,4 @@ extern void runner_reclaim(void);
 extern bool reconcile_schedule(TimestampTz *next);
 extern bool watch_schedule(TimestampTz *next);
 
-#endif /* STRIPE_SYNC_PASS_H */
+#endif /* STRIPE_SYNC_LOOP_H */
