@@ -82,6 +82,7 @@ OBJS = \
 	src/column_value.o \
 	src/mirror_schema.o \
 	src/mirror_columns.o \
+	src/table_ddl.o \
 	src/create_tables.o \
 	src/fill_columns.o \
 	src/table_note.o \
@@ -109,7 +110,7 @@ OBJS = \
 	src/children.o \
 	src/late_children.o \
 	src/refetch_request.o \
-	src/mirror.o \
+	src/apply_event.o \
 	src/fetched.o \
 	src/timed.o \
 	src/handler.o \
@@ -131,6 +132,7 @@ OBJS = \
 	src/simulate.o \
 	src/story.o \
 	src/explain.o \
+	src/verify_report.o \
 	src/verify_keys.o \
 	src/verify_lacking.o \
 	src/verify_row.o \

@@ -15,7 +15,7 @@ SELECT t.read(20, '{"id":"cus_1","object":"customer","name":"read"}');
 SELECT * FROM t.customer('cus_1');
 SELECT t.send('evt_1', 'customer.updated', 19, '{"id":"cus_1","object":"customer","name":"19"}'), t.send('evt_2', 'customer.updated', 20, '{"id":"cus_1","object":"customer","name":"20"}');
 SELECT * FROM t.customer('cus_1');
-SELECT stripe_sync.explain_event('evt_2') ~ 'from a reading of Stripe''s API' AS explained;
+SELECT stripe_sync.explain_event('evt_2') ~ 'from Stripe''s API' AS explained;
 SELECT t.send('evt_3', 'customer.updated', 21, '{"id":"cus_1","object":"customer","name":"21"}');
 SELECT * FROM t.customer('cus_1');
 SELECT t.read(20.5, '{"id":"cus_1","object":"customer","name":"late"}');

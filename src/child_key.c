@@ -16,7 +16,7 @@
  * Such lines do not name their invoice either: it is added to what the mirror
  * stores, so that they are swept when a later page leaves them out.
  */
-#include "mirror.h"
+#include "tables.h"
 
 #define LINE "line_item"
 
@@ -34,7 +34,7 @@ child_type(JsonbContainer *object)
 /* ---- ids ---- */
 
 static bool
-has_prefix(const char *text, const char *prefix)
+starts_with(const char *text, const char *prefix)
 {
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
@@ -46,7 +46,7 @@ is_old_line_id(const char *id)
 	static const char *const prefixes[] = {"sub_", "su_", "ii_", "sli_"};
 
 	for (int i = 0; i < lengthof(prefixes); i++)
-		if (has_prefix(id, prefixes[i]))
+		if (starts_with(id, prefixes[i]))
 			return true;
 	return false;
 }
@@ -57,7 +57,7 @@ below(const char *parent_id, const char *id)
 {
 	char *prefix = psprintf("%s/", parent_id);
 
-	if (parent_id[0] == '\0' || has_prefix(id, prefix))
+	if (parent_id[0] == '\0' || starts_with(id, prefix))
 		return pstrdup(id);
 	return psprintf("%s%s", prefix, id);
 }
@@ -116,7 +116,7 @@ says(JsonbContainer *object, const char *field)
 }
 
 static void
-push_text(JsonbInState *state, JsonbIteratorToken token, const char *text)
+push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue value = {.type = jbvString};
 
@@ -141,8 +141,8 @@ with_field(JsonbContainer *object, const char *field, const char *text)
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		compat_push_jsonb(&state, WJB_VALUE, &value);
 	}
-	push_text(&state, WJB_KEY, field);
-	push_text(&state, WJB_VALUE, text);
+	push_string(&state, WJB_KEY, field);
+	push_string(&state, WJB_VALUE, text);
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return &JsonbValueToJsonb(state.result)->root;
 }
@@ -162,7 +162,7 @@ child_content(const CatalogType *type, JsonbContainer *line,
 	id = json_get_string(line, "id");
 	if (parent_id[0] != '\0' && !says(line, "invoice"))
 		line = with_field(line, "invoice", parent_id);
-	if (id != NULL && has_prefix(id, "sub_") && strchr(id, '/') == NULL &&
+	if (id != NULL && starts_with(id, "sub_") && strchr(id, '/') == NULL &&
 		!says(line, "subscription"))
 		line = with_field(line, "subscription", id);
 	return line;

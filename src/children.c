@@ -9,10 +9,8 @@
  * others are swept.  If it arrives late, or in the same second as others,
  * late_children.c does the same over the parent's stored events.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -45,7 +43,10 @@ has_row(List *rows, const CatalogType *type, const char *id)
 
 /* ---- which rows the mirror has below a parent ---- */
 
-/* The statement that finds the children of one page, made once a session. */
+/*
+ * The statement that finds the children of one page, kept for the session.  It
+ * runs under the search_path of the table's owner: operators are qualified.
+ */
 static EngineStatement *
 back_statement(const CatalogPage *page, const CatalogType *child)
 {
@@ -64,8 +65,6 @@ back_statement(const CatalogPage *page, const CatalogType *child)
 							  quote_identifier(child->key), MIRROR_SCHEMA,
 							  quote_identifier(child->table),
 							  quote_identifier(page->back));
-	statement->nargs = 2;
-	statement->types[0] = statement->types[1] = TEXTOID;
 	statements = lappend(lappend(statements, unconstify(CatalogPage *, page)),
 						 statement);
 	MemoryContextSwitchTo(old);
@@ -84,34 +83,33 @@ children_back(const CatalogPage *page, const MirrorTable *table)
 	return page->back;
 }
 
+/*
+ * Add the children whose rows name this parent to "found".  Their table is read
+ * with its owner's rights, and not locked beyond the lock of the table.
+ */
 List *
 children_by_back(const CatalogPage *page, const CatalogType *child,
 				 const char *parent_id, const char *account, List *found)
 {
-	Datum values[] = {CStringGetTextDatum(parent_id),
-					  CStringGetTextDatum(object_account(child, account))};
-	MemoryContext context = CurrentMemoryContext;
 	MirrorTable *table = table_cache_find(child, TABLE_WRITE);
 	RoleScope scope;
+	Rows rows;
 
 	if (table == NULL)
 		return found;
-	/*
-	 * a column may have a type of the owner's, whose code runs with his rights
-	 */
+	/* a column may have a type of the owner's, whose code runs in this scope */
 	scope = role_enter_reading(table->owner, table->search_path);
-	SPI_connect();
-	engine_run(back_statement(page, child), values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(
+		&rows, back_statement(page, child),
+		ARGS(arg_text(parent_id), arg_text(object_account(child, account))));
+	while (rows_next(&rows))
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		char *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *id = rows_text(&rows);
 
 		if (!has_row(found, child, id))
 			found = lappend(found, child_row(child, id, account, PART_SWEEP));
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	role_leave(&scope);
 	return found;
 }
@@ -223,6 +221,7 @@ children_to_sweep(Event *event, List *rows, bool parent_is_new, Jsonb *before)
 	return all;
 }
 
+/* Was the row written by an own event of the object, or by a fetch of it? */
 bool
 children_row_is_own(const MirrorRow *row, const CatalogType *type)
 {
@@ -234,7 +233,8 @@ children_row_is_own(const MirrorRow *row, const CatalogType *type)
 }
 
 /*
- * Was the child deleted by its own event?  Then no event's page brings it back.
+ * Was the child deleted by its own event?  Then a page in an event does not bring
+ * it back; only a fetch that finds it does.
  */
 bool
 children_row_is_dead(const MirrorRow *row, const CatalogType *type)

@@ -6,8 +6,12 @@
  * other: both lock the parent's name before any row.  Events of an object whose
  * row is written by SQL lock its name as well.  Names share a fixed number of
  * locks, so that a transaction with many events does not exhaust the lock table.
+ *
+ * All locks of an event, or of a page of fetched objects, are taken at once and
+ * in ascending order, so that two transactions cannot deadlock on them.  They
+ * are released when the transaction ends.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "common/hashfn.h"
 #include "utils/builtins.h"

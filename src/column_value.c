@@ -3,9 +3,13 @@
  *		A column's value, taken from an object.
  *
  * A field whose kind has changed, or a number too large for its column, is not
- * an error: the column is NULL, and _data has what Stripe sent.
+ * an error: the column is NULL, and _data has what Stripe sent.  So no function
+ * here raises an error for anything that an object may contain.
+ *
+ * A column is the field of its name, or derived: fields that API versions have
+ * moved to other places are looked up in each of these places, the oldest first.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -19,6 +23,7 @@
 #define FIRST_TIMESTAMP INT64CONST(-210866803200)
 #define LAST_TIMESTAMP	INT64CONST(9224318015999)
 
+/* The type of the column that holds a field of this kind. */
 Oid
 column_value_type(FieldKind kind)
 {
@@ -42,8 +47,9 @@ column_value_type(FieldKind kind)
 }
 
 /*
- * Does numeric_in() accept this?  Only plain notation of limited length is
- * taken.
+ * Does numeric_in() accept this?  Stripe sends decimals as "12.5"; anything else
+ * that numeric_in() accepts (an exponent, "NaN", spaces) is refused, as is a
+ * text so long that converting it would take time.
  */
 static bool
 is_plain_decimal(const char *text)
@@ -60,6 +66,7 @@ is_plain_decimal(const char *text)
 	return *text == '\0' && digits > 0 && digits < 1000;
 }
 
+/* A number, or a decimal that is sent as a string. */
 static bool
 take_numeric(const JsonbValue *json, Datum *value)
 {
@@ -83,6 +90,7 @@ take_numeric(const JsonbValue *json, Datum *value)
 	return plain;
 }
 
+/* Stripe's timestamps are seconds since the Unix epoch. */
 static bool
 take_timestamp(const JsonbValue *json, Datum *value)
 {
@@ -118,8 +126,8 @@ take_reference(const JsonbValue *json, Datum *value)
 }
 
 /*
- * Convert a JSON value to a column's type.  Returns false if the column is
- * NULL.
+ * Convert a JSON value to a column's type, in the current memory context.
+ * Returns false if the column is NULL.
  */
 bool
 column_value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
@@ -156,9 +164,9 @@ column_value_from_json(FieldKind kind, const JsonbValue *json, Datum *value)
 	}
 }
 
-/* ---- columns that moved between API versions ---- */
+/* ---- columns whose fields moved between API versions ---- */
 
-/* The value at a path of hashes. */
+/* The value at a path of keys; false if it is missing or null. */
 static bool
 at_path(JsonbContainer *object, const char *const *path, JsonbValue *value)
 {
@@ -171,6 +179,7 @@ at_path(JsonbContainer *object, const char *const *path, JsonbValue *value)
 #define AT(object, value, ...)                                                 \
 	at_path(object, (const char *const[]){__VA_ARGS__, NULL}, value)
 
+/* The array of a list that is embedded in the object, or NULL. */
 static JsonbContainer *
 page_data(JsonbContainer *object, const char *field)
 {
@@ -182,6 +191,7 @@ page_data(JsonbContainer *object, const char *field)
 	return data.val.binary.data;
 }
 
+/* Since 2025-03-31 the subscription is in the invoice's "parent". */
 static bool
 take_invoice_subscription(JsonbContainer *object, JsonbValue *value)
 {
@@ -189,7 +199,11 @@ take_invoice_subscription(JsonbContainer *object, JsonbValue *value)
 		   AT(object, value, "parent", "subscription_details", "subscription");
 }
 
-/* A field of an invoice's default payment, or of the first payment. */
+/*
+ * A field of an invoice's default payment, or of its first payment.  Since
+ * 2025-03-31 an invoice can have several payments, and has no charge or
+ * payment_intent of its own.
+ */
 static bool
 take_invoice_payment(JsonbContainer *object, const char *field,
 					 JsonbValue *value)
@@ -239,7 +253,10 @@ take_charge_invoice(JsonbContainer *object, JsonbValue *value)
 	return AT(object, value, "invoice");
 }
 
-/* The earliest (or latest) of the items' values. */
+/*
+ * The earliest or latest of the items' values.  Since 2025-03-31 billing periods
+ * belong to a subscription's items, which may have different ones.
+ */
 static bool
 take_item_bound(JsonbContainer *object, const char *field, bool latest,
 				JsonbValue *value)
@@ -282,7 +299,10 @@ take_period_end(JsonbContainer *object, JsonbValue *value)
 		   take_item_bound(object, "current_period_end", true, value);
 }
 
-/* A field of the only item of a subscription. */
+/*
+ * A field of the only item of a subscription; false if it has several, or the
+ * page of items is cut short.
+ */
 static bool
 take_only_item(JsonbContainer *object, const char *field, JsonbValue *value)
 {
@@ -297,6 +317,7 @@ take_only_item(JsonbContainer *object, const char *field, JsonbValue *value)
 	return json_is_object(item) && AT(item->val.binary.data, value, field);
 }
 
+/* The item's price, or its plan in API versions before prices. */
 static bool
 take_subscription_price(JsonbContainer *object, JsonbValue *value)
 {
@@ -311,6 +332,7 @@ take_subscription_quantity(JsonbContainer *object, JsonbValue *value)
 		   take_only_item(object, "quantity", value);
 }
 
+/* Sorted by table and name, for readers. */
 const DerivedColumn derived_columns[] = {
 	{"charges", "invoice", KIND_REFERENCE, take_charge_invoice},
 	{"invoices", "charge", KIND_REFERENCE, take_invoice_charge},
@@ -323,7 +345,7 @@ const DerivedColumn derived_columns[] = {
 };
 const int nderived_columns = lengthof(derived_columns);
 
-/* The rule for a column whose field moved, or NULL. */
+/* The rule for a column whose field has moved, or NULL: a field of its name. */
 const DerivedColumn *
 derived_find(const char *table, const char *name)
 {

@@ -1,224 +1,69 @@
 /*
  * create_tables.c
- *		The tables of the mirror: made, and extended when the catalog knows
- *		more columns.  Nothing is ever dropped.
+ *		create_tables(): the tables of the mirror are created, and extended when
+ *		the catalog has more columns.  Nothing is ever dropped.
  *
- * They are the user's own: made by the caller (or by the database's owner when
- * a superuser calls), not members of the extension, so that pg_dump carries
- * what people add to them and DROP EXTENSION leaves them.
+ * Tables belong to the caller, or to the database's owner if a superuser calls.
+ * They are not members of the extension, so that pg_dump includes what users
+ * add to them and DROP EXTENSION keeps them.
+ *
+ * All of it runs in the caller's transaction.  ADVISORY_CREATE_TABLES is taken
+ * first and held until its end: of two concurrent callers the second waits, and
+ * finds what the first has created.  A table that has to be extended is locked
+ * ACCESS EXCLUSIVE before its definition is read for that; one that is complete
+ * is not locked.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/syscache.h"
-
-/* References that people join by have an index; each costs every event. */
-static const char *const joined[] = {"account", "charge",		  "customer",
-									 "invoice", "payment_intent", "price",
-									 "product", "subscription"};
-
-/* Our own columns, after those of the object. */
-static const char *const meta_definitions[] = {
-	"_account pg_catalog.text NOT NULL",
-	"_deleted_at timestamp with time zone",
-	"_event_id pg_catalog.text",
-	"_as_of timestamp with time zone NOT NULL",
-	"_synced_at timestamp with time zone NOT NULL",
-};
 
 typedef enum TableAction
 {
 	TABLE_CREATED,
 	TABLE_EXTENDED,
 	TABLE_UNCHANGED,
-	TABLE_CONFLICT /* extended or not: a column of its user's is in the way */
+	TABLE_CONFLICT /* extended or not: a user's column has a field's name */
 } TableAction;
 
 static const char *const action_names[] = {"created", "extended", "unchanged",
 										   "conflict"};
 
-/* Who is to own new tables, and whose search_path they remember. */
-typedef struct Builder
+/* Of one call of create_tables() */
+typedef struct TableMaker
 {
-	Oid role;
-	NotedPath *search_path;
+	Oid role;				/* owns new tables */
+	NotedPath *search_path; /* noted of new tables */
 	bool by_superuser;
-	bool lz4;
-} Builder;
+	bool lz4; /* the server can compress with it */
+} TableMaker;
+
+/* ---- an existing table ---- */
 
 static void
-run_ddl(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
-}
-
-static void pg_attribute_printf(1, 2) run_ddlf(const char *format, ...)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	for (;;)
-	{
-		va_list args;
-		int needed;
-
-		va_start(args, format);
-		needed = appendStringInfoVA(&sql, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&sql, needed);
-	}
-	run_ddl(sql.data);
-	pfree(sql.data);
-}
-
-static bool
-server_has_lz4(void)
-{
-	bool isnull;
-
-	if (SPI_execute(
-			"SELECT 'lz4' OPERATOR(pg_catalog.=) ANY (enumvals) FROM pg_catalog.pg_settings"
-			" WHERE name OPERATOR(pg_catalog.=) 'default_toast_compression'",
-			true, 1) != SPI_OK_SELECT ||
-		SPI_processed == 0)
-		return false;
-	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, 1, &isnull));
-}
-
-/* ---- columns ---- */
-
-static void
-append_column(StringInfo sql, const Builder *builder, const CatalogField *field)
-{
-	appendStringInfo(sql, "%s %s", quote_identifier(field->name),
-					 catalog_kind_sqltype(field->kind));
-	if (builder->lz4 && column_value_type(field->kind) == JSONBOID)
-		appendStringInfoString(sql, " COMPRESSION lz4");
-}
-
-static bool
-is_joined(const CatalogField *field)
-{
-	for (int i = 0; i < lengthof(joined); i++)
-		if (strcmp(joined[i], field->name) == 0)
-			return column_value_type(field->kind) == TEXTOID;
-	return false;
-}
-
-static void
-create_index(const CatalogType *type, const CatalogField *field)
-{
-	const char *column = quote_identifier(field->name);
-
-	if (is_joined(field) && strcmp(field->name, type->key) != 0)
-		run_ddlf("CREATE INDEX ON %s.%s (%s) WHERE %s IS NOT NULL",
-				 MIRROR_SCHEMA, quote_identifier(type->table), column, column);
-	else if (strcmp(field->name, "created") == 0 && field->kind == KIND_TIMESTAMP)
-		run_ddlf("CREATE INDEX ON %s.%s (%s)", MIRROR_SCHEMA,
-				 quote_identifier(type->table), column);
-}
-
-/*
- * Values are compressed and stay in their row: to move them out, as the default
- * is, would cost a row and an index entry more on every event.
- */
-static void
-store_inline(const CatalogType *type, List *columns)
-{
-	StringInfoData sql;
-	ListCell *cell;
-
-	initStringInfo(&sql);
-	appendStringInfo(
-		&sql,
-		"ALTER TABLE %s.%s ALTER _data SET STORAGE MAIN,"
-		" ALTER _account SET STORAGE MAIN, ALTER _event_id SET STORAGE MAIN",
-		MIRROR_SCHEMA, quote_identifier(type->table));
-	foreach(cell, columns)
-	{
-		CatalogField *field = lfirst(cell);
-		Oid type_oid = column_value_type(field->kind);
-
-		if (type_oid == JSONBOID || type_oid == TEXTOID)
-			appendStringInfo(&sql, ", ALTER %s SET STORAGE MAIN",
-							 quote_identifier(field->name));
-	}
-	run_ddl(sql.data);
-}
-
-/* ---- a new table ---- */
-
-static void
-create_table(const CatalogType *type, const Builder *builder)
-{
-	List *columns = columns_of_type(type);
-	StringInfoData sql;
-	ListCell *cell;
-
-	mirror_schema_check_create(builder->role);
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s.%s (", MIRROR_SCHEMA,
-					 quote_identifier(type->table));
-	foreach(cell, columns)
-	{
-		append_column(&sql, builder, lfirst(cell));
-		appendStringInfoString(&sql, ", ");
-	}
-	appendStringInfo(&sql, "_data pg_catalog.jsonb%s NOT NULL, ",
-					 builder->lz4 ? " COMPRESSION lz4" : "");
-	for (int i = 0; i < lengthof(meta_definitions); i++)
-		appendStringInfo(&sql, "%s, ", meta_definitions[i]);
-	if (type->key[0] != '\0')
-		appendStringInfo(&sql, "PRIMARY KEY (%s, _account))",
-						 quote_identifier(type->key));
-	else
-		appendStringInfoString(&sql, "PRIMARY KEY (_account))");
-	run_ddl(sql.data);
-	store_inline(type, columns);
-	foreach(cell, columns)
-		create_index(type, lfirst(cell));
-	run_ddlf("COMMENT ON TABLE %s.%s IS %s", MIRROR_SCHEMA,
-			 quote_identifier(type->table),
-			 quote_literal_cstr(psprintf("Stripe's %s, mirrored by stripe_sync",
-										 type->object)));
-}
-
-/* ---- a table that is there ---- */
-
-static void
-not_ours(const CatalogType *type)
+refuse_other_table(const CatalogType *type)
 {
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_DUPLICATE_TABLE),
-		 errmsg("%s.%s is not a table of stripe_sync's", MIRROR_SCHEMA,
-				type->table),
-		 errdetail(
-			 "It lacks the columns that the mirror keeps its own state in."),
+		 errmsg("%s.%s is not a table of the mirror", MIRROR_SCHEMA, type->table),
+		 errdetail("It lacks the columns in which the mirror keeps its state."),
 		 errhint(
-			 "Rename it, or the schema it is in: ALTER SCHEMA %s RENAME TO %s_other.",
+			 "Rename the table, or its schema: ALTER SCHEMA %s RENAME TO %s_other.",
 			 MIRROR_SCHEMA, MIRROR_SCHEMA)));
 }
 
 /* Rows that row security hides from the table's owner are not filled. */
 static void
-warn_policed(const CatalogType *type, Oid relid)
+warn_of_hidden_rows(const CatalogType *type, Oid relid)
 {
 	Oid owner = own_table_owner(relid);
 
@@ -231,39 +76,17 @@ warn_policed(const CatalogType *type, Oid relid)
 			 errhint("%s", table_policy_hint(type, owner))));
 }
 
-/* Add the columns that the table, which is locked, lacks. */
-static void
-add_columns(const CatalogType *type, List *missing, const Builder *builder)
-{
-	ListCell *cell;
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "ALTER TABLE %s.%s ", MIRROR_SCHEMA,
-					 quote_identifier(type->table));
-	foreach(cell, missing)
-	{
-		appendStringInfoString(
-			&sql, cell == list_head(missing) ? "ADD COLUMN " : ", ADD COLUMN ");
-		append_column(&sql, builder, lfirst(cell));
-	}
-	run_ddl(sql.data);
-	store_inline(type, missing);
-	columns_fill(type, missing);
-	foreach(cell, missing)
-		create_index(type, lfirst(cell));
-}
-
+/* Extend the table, which is locked, in the scope of the role that may. */
 static TableAction
 extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
-			 const Builder *builder)
+			 bool lz4)
 {
 	if (!columns_look_ours(type, relid))
-		not_ours(type);
+		refuse_other_table(type);
 	if (columns->missing != NIL)
 	{
-		warn_policed(type, relid);
-		add_columns(type, columns->missing, builder);
+		warn_of_hidden_rows(type, relid);
+		table_ddl_add_columns(type, columns->missing, lz4);
 	}
 	if (columns->returned != NIL)
 		columns_fill(type, columns->returned);
@@ -273,36 +96,39 @@ extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 															   : TABLE_UNCHANGED;
 }
 
-/* ---- all of them ---- */
-
-/* Extended as its owner when a superuser asks: nothing of a user's runs as us. */
+/*
+ * The role as which a table is altered.  For a superuser it is the table's
+ * owner, so that no code of a user's (triggers, event triggers) runs with a
+ * superuser's rights.
+ */
 static Oid
-extending_role(Oid relid, const Builder *builder)
+extending_role(Oid relid, const TableMaker *maker)
 {
-	return builder->by_superuser ? own_table_owner(relid) : builder->role;
+	return maker->by_superuser ? own_table_owner(relid) : maker->role;
 }
 
 /*
- * A table that is there already, without a note (the extension was dropped and
- * made again) or with another's (the database was restored): its owner or a
- * superuser may say what it is, and what its triggers' path is.
+ * May the caller say that an existing table is the mirror's, and under which
+ * search_path its triggers run?  This is asked of a table without a note (the
+ * extension was dropped and created again) and of one whose note names another
+ * table (the database was restored).
  */
 static bool
-owns(const Builder *builder, Oid relid)
+may_note(const TableMaker *maker, Oid relid)
 {
-	return builder->by_superuser || own_table_owner(relid) == builder->role;
+	return maker->by_superuser || own_table_owner(relid) == maker->role;
 }
 
-/* May the caller alter it?  Who may not doesn't get to lock it either. */
+/* Before the table is locked: who may not alter it may not lock it either. */
 static void
-check_owner(const CatalogType *type, Oid relid, const Builder *builder)
+check_owner(const CatalogType *type, Oid relid, const TableMaker *maker)
 {
 	if (!compat_ownercheck(RelationRelationId, relid,
-						   extending_role(relid, builder)))
+						   extending_role(relid, maker)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, type->table);
 }
 
-/* Is there nothing to add to it, nor to its note? */
+/* Is there nothing to add to the table or to its note? */
 static bool
 is_complete(const CatalogType *type, Oid relid, const TableNote *note)
 {
@@ -315,11 +141,12 @@ is_complete(const CatalogType *type, Oid relid, const TableNote *note)
 }
 
 /*
- * The table that is there, locked against everybody else if it has to be
- * altered; whether it must is looked at again then.
+ * Find the type's table and read its note; InvalidOid if there is no table.  A
+ * table that has to be altered is locked ACCESS EXCLUSIVE; its columns may have
+ * changed before that, so that the caller compares them again.
  */
 static Oid
-lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
+lock_to_extend(const CatalogType *type, const TableMaker *maker, TableNote *note)
 {
 	Oid relid = table_lookup(type);
 
@@ -328,11 +155,11 @@ lock_to_extend(const CatalogType *type, const Builder *builder, TableNote *note)
 		return relid;
 	if (!table_kind_fits(get_rel_relkind(relid)))
 		table_report_kind(ERROR, type, get_rel_relkind(relid));
-	check_owner(type, relid, builder);
+	check_owner(type, relid, maker);
 	return table_lock(type, AccessExclusiveLock);
 }
 
-/* A new table is noted, and one whose columns are others, or that is not yet. */
+/* Write the note of an existing table. */
 static void
 note_table(const CatalogType *type, const ColumnSet *columns,
 		   const NotedPath *search_path, const TableNote *note)
@@ -343,7 +170,7 @@ note_table(const CatalogType *type, const ColumnSet *columns,
 			(errmsg("the search_path of table %s.%s is \"%s\" now",
 					MIRROR_SCHEMA, type->table, search_path->names),
 			 errdetail(
-				 "It was \"%s\", and a schema of that belongs to another role now.",
+				 "It was \"%s\", and a schema in it now belongs to another role.",
 				 note->search_path->names)));
 	table_note_write(
 		type, search_path,
@@ -353,67 +180,75 @@ note_table(const CatalogType *type, const ColumnSet *columns,
 }
 
 /*
- * What the triggers of a table that is there find: as was noted.  Where a schema
- * of that path is a stranger's now, who may note the table has it find what he
- * finds himself, as add_handler() does.
+ * The search_path under which the triggers of an existing table run: the noted
+ * one.  If a schema in it belongs to another role now (path_holds()) and the
+ * caller may note the table, it is replaced by the caller's, as by
+ * add_handler().
  */
 static const NotedPath *
-path_for(Oid relid, const TableNote *note, const Builder *builder)
+path_of_table(Oid relid, const TableNote *note, const TableMaker *maker)
 {
 	if (note->search_path == NULL ||
-		(owns(builder, relid) &&
+		(may_note(maker, relid) &&
 		 !path_holds(note->search_path, own_table_owner(relid))))
-		return builder->search_path;
+		return maker->search_path;
 	return note->search_path;
 }
 
-static TableAction
-make_new_table(const CatalogType *type, const Builder *builder)
-{
-	RoleScope scope = role_enter_writing(builder->role, builder->search_path);
+/* ---- one table ---- */
 
-	create_table(type, builder);
+static TableAction
+make_new_table(const CatalogType *type, const TableMaker *maker)
+{
+	List *columns = columns_of_type(type);
+	RoleScope scope = role_enter_writing(maker->role, maker->search_path);
+
+	mirror_schema_check_create(maker->role);
+	table_ddl_create(type, columns, maker->lz4);
 	role_leave(&scope);
-	table_note_write(type, builder->search_path, columns_of_type(type), NIL);
+	table_note_write(type, maker->search_path, columns, NIL);
 	CommandCounterIncrement();
 	return TABLE_CREATED;
 }
 
+/* Create or extend the type's table. */
 static TableAction
-make_table(const CatalogType *type, const Builder *builder)
+make_table(const CatalogType *type, const TableMaker *maker)
 {
 	TableNote note;
-	Oid relid = lock_to_extend(type, builder, &note);
+	Oid relid = lock_to_extend(type, maker, &note);
 	ColumnSet columns;
 	TableAction action;
 	const NotedPath *path;
 	RoleScope scope;
 
 	if (!OidIsValid(relid))
-		return make_new_table(type, builder);
+		return make_new_table(type, maker);
 	mirror_schema_check(type, relid, &note);
 	columns = columns_compare(type, relid, &note);
-	/* triggers may run when new columns are filled */
-	path = path_for(relid, &note, builder);
-	scope = role_enter_writing(extending_role(relid, builder), path);
-	action = extend_table(type, relid, &columns, builder);
+	/* a user's triggers may run when new columns are filled */
+	path = path_of_table(relid, &note, maker);
+	scope = role_enter_writing(extending_role(relid, maker), path);
+	action = extend_table(type, relid, &columns, maker->lz4);
 	role_leave(&scope);
 	if (columns.conflicts != NIL)
 		columns_report_conflicts(type, columns.conflicts);
 	if ((mirror_note_is_old(&note, relid) || columns.missing != NIL ||
 		 columns.returned != NIL || columns.lost) &&
-		owns(builder, relid))
+		may_note(maker, relid))
 		note_table(type, &columns, path, &note);
 	CommandCounterIncrement();
 	return action;
 }
 
+/* ---- all of them ---- */
+
 /*
- * When all tables are asked for: another kind of relation in the place of one
- * is reported, and passed over.
+ * Warn of a relation of another kind that has the name of the type's table.
+ * When all tables are made, it is left out; when it is named, it is an error.
  */
 static bool
-is_another_kind(const CatalogType *type)
+warn_of_other_kind(const CatalogType *type)
 {
 	Oid relid = table_lookup(type);
 
@@ -423,19 +258,32 @@ is_another_kind(const CatalogType *type)
 	return true;
 }
 
-static Builder
-builder_begin(void)
+static bool
+server_has_lz4(void)
 {
-	Builder builder = {0};
+	static EngineStatement select = {
+		"SELECT 'lz4' = ANY (enumvals) FROM pg_catalog.pg_settings"
+		" WHERE name = 'default_toast_compression'"};
+	RoleScope scope = role_enter_engine();
+	bool has = statement_bool(false, &select, NO_ARGS);
 
-	builder.by_superuser = superuser();
-	builder.role = builder.by_superuser ? own_database_owner() : GetUserId();
-	builder.search_path = path_resolved();
-	builder.lz4 = server_has_lz4();
-	/* two callers at once: the second waits, and finds what the first made */
+	role_leave(&scope);
+	return has;
+}
+
+/* Takes ADVISORY_CREATE_TABLES, and creates the schema if there is none. */
+static TableMaker
+maker_begin(void)
+{
+	TableMaker maker = {0};
+
+	maker.by_superuser = superuser();
+	maker.role = maker.by_superuser ? own_database_owner() : GetUserId();
+	maker.search_path = path_resolved();
+	maker.lz4 = server_has_lz4();
 	advisory_lock(ADVISORY_CREATE_TABLES, 0);
-	mirror_schema_make(builder.role);
-	return builder;
+	mirror_schema_make(maker.role);
+	return maker;
 }
 
 static const CatalogType *
@@ -458,7 +306,10 @@ wanted_type(Datum name)
 	return type;
 }
 
-/* The types asked for; all that have a table when none are named. */
+/*
+ * The types with these names (text[], nulls are ignored), each once; all that
+ * have a table if "names" is NULL.  Raises 22023 for a type that has none.
+ */
 List *
 tables_wanted(ArrayType *names)
 {
@@ -484,67 +335,59 @@ tables_wanted(ArrayType *names)
 	return types;
 }
 
-static void
-put_action(ReturnSetInfo *result, const CatalogType *type, TableAction action)
-{
-	Datum values[] = {CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(action_names[action])};
-	bool nulls[] = {false, false, false};
-
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* create_tables(object_types): one row a table */
+/* create_tables(object_types): one row for each table */
 ENGINE_FUNCTION(stripe_sync_create_tables)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	List *types = tables_wanted(PG_ARGISNULL(0) ? NULL
 												: PG_GETARG_ARRAYTYPE_P(0));
-	Builder builder;
+	TableMaker maker;
 	RoleScope scope;
 	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	builder = builder_begin();
+	maker = maker_begin();
 	foreach(cell, types)
 	{
 		const CatalogType *type = lfirst(cell);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!PG_ARGISNULL(0) || !is_another_kind(type))
-			put_action(result, type, make_table(type, &builder));
+		if (PG_ARGISNULL(0) && warn_of_other_kind(type))
+			continue;
+		result_add_row(result,
+					   ARGS(arg_text(type->object), arg_text(type->table),
+							arg_text(action_names[make_table(type, &maker)])));
 	}
 	mirror_grant_tables();
-	SPI_finish();
 	scope = role_enter_engine();
 	outbound_note_identity();
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }
 
-/* A table without a note is noted, if the caller may say so. */
+/* ---- for add_endpoint() ---- */
+
+/* Note a table that has no note, if the caller may. */
 static void
-adopt_table(const CatalogType *type, Oid relid, const Builder *builder)
+adopt_table(const CatalogType *type, Oid relid, const TableMaker *maker)
 {
 	TableNote note;
 	ColumnSet columns;
 
-	if (table_note_read(type->table, &note) || !owns(builder, relid))
+	if (table_note_read(type->table, &note) || !may_note(maker, relid))
 		return;
 	mirror_schema_check(type, relid, &note);
 	columns = columns_compare(type, relid, &note);
-	table_note_write(type, builder->search_path, columns.ours, NIL);
+	table_note_write(type, maker->search_path, columns.ours, NIL);
 }
 
 /*
- * Are there tables of ours?  Those without a note, as after DROP EXTENSION and
- * CREATE EXTENSION, are noted if the caller may say so.  Another tool's in the
- * place of one is refused, as by create_tables().
+ * Note the tables of the mirror that exist without a note, as after DROP
+ * EXTENSION and CREATE EXTENSION.  Returns whether any table of the mirror
+ * exists.  Another table of such a name is an error, as in create_tables().
  */
 static bool
-adopt_tables(const Builder *builder)
+adopt_tables(const TableMaker *maker)
 {
 	bool any = false;
 
@@ -552,37 +395,36 @@ adopt_tables(const Builder *builder)
 	{
 		const CatalogType *type = &catalog_types[i];
 		Oid relid = type->table != NULL ? table_lookup(type) : InvalidOid;
+
 		if (!OidIsValid(relid) || !table_kind_fits(get_rel_relkind(relid)))
 			continue;
 		if (!columns_look_ours(type, relid))
-			not_ours(type);
-		adopt_table(type, relid, builder);
+			refuse_other_table(type);
+		adopt_table(type, relid, maker);
 		any = true;
 	}
 	return any;
 }
 
 static void
-create_all(const Builder *builder)
+create_all(const TableMaker *maker)
 {
 	for (int i = 0; i < catalog_ntypes; i++)
-		if (catalog_types[i].table != NULL && !is_another_kind(&catalog_types[i]))
+		if (catalog_types[i].table != NULL &&
+			!warn_of_other_kind(&catalog_types[i]))
 		{
 			CHECK_FOR_INTERRUPTS();
-			make_table(&catalog_types[i], builder);
+			make_table(&catalog_types[i], maker);
 		}
 }
 
-/* For add_endpoint(): all tables, when there isn't one yet. */
+/* Create all tables if there is none yet. */
 void
 tables_create_if_none(void)
 {
-	Builder builder;
+	TableMaker maker = maker_begin();
 
-	SPI_connect();
-	builder = builder_begin();
-	if (!adopt_tables(&builder))
-		create_all(&builder);
+	if (!adopt_tables(&maker))
+		create_all(&maker);
 	mirror_grant_tables();
-	SPI_finish();
 }

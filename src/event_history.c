@@ -7,13 +7,11 @@
  * when it is needed.  Fetched versions of the object that are known are added
  * by the callers (fetched_note.c).
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -21,9 +19,7 @@
 
 #define HISTORY_COLUMNS                                                        \
 	"SELECT id, account, type, created FROM stripe_sync.event"                 \
-	" WHERE object_id OPERATOR(pg_catalog.=) $1"                               \
-	"   AND object_type OPERATOR(pg_catalog.=) $2"                             \
-	"   AND created IS NOT NULL"
+	" WHERE object_id = $1 AND object_type = $2 AND created IS NOT NULL"
 
 #define HISTORY_ORDER " ORDER BY created, id COLLATE \"C\""
 
@@ -91,63 +87,51 @@ event_history_snapshots(const EventHistory *history)
 	return all;
 }
 
-static char *
-text_column(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool isnull;
-	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 static Version *
-read_version(HeapTuple tuple, TupleDesc desc)
+read_version(Rows *row)
 {
 	Version *version = palloc0(sizeof(Version));
-	bool isnull;
 
-	version->event_id = text_column(tuple, desc, 1);
-	version->event_account = text_column(tuple, desc, 2);
-	version->event_type = text_column(tuple, desc, 3);
-	version->created = DatumGetTimestampTz(
-		SPI_getbinval(tuple, desc, 4, &isnull));
+	version->event_id = rows_text(row);
+	version->event_account = rows_text(row);
+	version->event_type = rows_text(row);
+	version->created = rows_time(row, 0);
 	return version;
 }
 
-/* Every stored event whose own object is this one. */
+/*
+ * Every stored event whose own object is this one.  The statement's snapshot is
+ * taken now, after the caller has locked the row: a transaction that stored an
+ * event and has not committed will find the row as this one leaves it.
+ */
 EventHistory *
 event_history_read(const CatalogType *type, const char *id, const char *account)
 {
-	static EngineStatement of_account = {
-		HISTORY_COLUMNS " AND account OPERATOR(pg_catalog.=) $3" HISTORY_ORDER,
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
-	static EngineStatement of_any = {
-		HISTORY_COLUMNS HISTORY_ORDER, 2, {TEXTOID, TEXTOID}};
+	static EngineStatement of_account = {HISTORY_COLUMNS
+										 " AND account = $3" HISTORY_ORDER};
+	static EngineStatement of_any = {HISTORY_COLUMNS HISTORY_ORDER};
 	/* an account's events are delivered for itself and for its platform */
 	bool any = strcmp(type->object, "account") == 0;
-	Datum values[] = {CStringGetTextDatum(id), CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(account)};
 	EventHistory *history = palloc0(sizeof(EventHistory));
-	MemoryContext context = CurrentMemoryContext;
+	Rows rows;
 
 	history->type = type;
 	history->id = id;
 	history->account = account;
-	SPI_connect();
-	engine_run(any ? &of_any : &of_account, values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	if (any)
+		rows_open(&rows, &of_any, ARGS(arg_text(id), arg_text(type->object)));
+	else
+		rows_open(&rows, &of_account,
+				  ARGS(arg_text(id), arg_text(type->object), arg_text(account)));
+	while (rows_next(&rows))
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		Version *version = read_version(SPI_tuptable->vals[i],
-										SPI_tuptable->tupdesc);
+		Version *version = read_version(&rows);
 
 		if (!any ||
 			strcmp(object_account(type, version->event_account), account) == 0)
 			history->versions = lappend(history->versions, version);
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	return history;
 }
 
@@ -163,12 +147,13 @@ version_event(Version *version)
 		version->event = palloc(sizeof(Event));
 		if (!event_load(version->event_id, version->event_account,
 						version->event))
-			elog(ERROR, "event \"%s\" is gone from the inbox",
+			elog(ERROR, "event \"%s\" is no longer in the inbox",
 				 version->event_id);
 	}
 	return version->event;
 }
 
+/* The version of this event, or NULL. */
 Version *
 event_history_find(const EventHistory *history, const char *event_id)
 {
@@ -189,33 +174,25 @@ bool
 event_history_is_own(const char *event_id, const char *account,
 					 const CatalogType *type, const char *id, bool *known)
 {
-	static EngineStatement select = {
-		"SELECT object_type OPERATOR(pg_catalog.=) $2 AND object_id OPERATOR(pg_catalog.=) $3"
-		"  FROM stripe_sync.event WHERE id OPERATOR(pg_catalog.=) $1"
-		" ORDER BY account OPERATOR(pg_catalog.=) $4 DESC LIMIT 1",
-		4,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(event_id),
-					  CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(id), CStringGetTextDatum(account)};
-	bool own = false;
+	static EngineStatement select = {"SELECT object_type = $2 AND object_id = $3"
+									 "  FROM stripe_sync.event WHERE id = $1"
+									 " ORDER BY account = $4 DESC LIMIT 1"};
+	Rows rows;
+	bool own;
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	*known = SPI_processed > 0;
-	if (*known)
-	{
-		bool isnull;
-		Datum value = SPI_getbinval(SPI_tuptable->vals[0],
-									SPI_tuptable->tupdesc, 1, &isnull);
-
-		own = !isnull && DatumGetBool(value);
-	}
-	SPI_finish();
+	rows_open(&rows, &select,
+			  ARGS(arg_text(event_id), arg_text(type->object), arg_text(id),
+				   arg_text(account)));
+	*known = rows_next(&rows);
+	own = *known && rows_bool(&rows, false);
+	rows_close(&rows);
 	return own;
 }
 
-/* Is this row of the inbox another event of the object? */
+/*
+ * Is this row of the inbox an event of the object, other than "event_id"?  The
+ * index has only the object's id, which objects of other types may share.
+ */
 static bool
 is_another(HeapTuple tuple, TupleDesc desc, const CatalogType *type,
 		   const char *account, const char *event_id)

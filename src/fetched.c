@@ -12,14 +12,17 @@
  *
  * Functions that take an event get a fetched object as an event without a type,
  * created at the time that the object is as of.
+ *
+ * Everything runs in the caller's transaction, in the engine's scope; a page in
+ * subtransactions (fetched_apply_page()).
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* An object of the page. */
+/* An object of the page */
 typedef struct PageObject
 {
 	FetchedObject *fetched;
@@ -30,12 +33,14 @@ typedef struct PageObject
 	LateChildren *late; /* if it is not */
 } PageObject;
 
+/* A row of one of the objects; several objects may contain the same row */
 typedef struct PageRow
 {
 	SnapshotRow *row;
 	PageObject *object;
 } PageRow;
 
+/* Objects that are applied together; a single object is a page of one */
 typedef struct FetchedPage
 {
 	OpenTables tables;
@@ -46,6 +51,7 @@ typedef struct FetchedPage
 
 /* ---- rows, in lock order ---- */
 
+/* In lock order; rows of one key by their account, then by their part. */
 static int
 compare_page_rows(const ListCell *a, const ListCell *b)
 {
@@ -58,12 +64,14 @@ compare_page_rows(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : (int) left->part - (int) right->part;
 }
 
+/* Are both for the same row of the mirror? */
 static bool
 same_row(const SnapshotRow *a, const SnapshotRow *b)
 {
 	return snapshot_compare(a, b) == 0 && strcmp(a->account, b->account) == 0;
 }
 
+/* Append a row; sort_rows() brings it into the lock order. */
 static void
 add_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
@@ -75,6 +83,7 @@ add_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 	page->grown = true;
 }
 
+/* The own row of an object that does not exist: it contains nothing else. */
 static SnapshotRow *
 gone_row(const Event *event)
 {
@@ -87,6 +96,7 @@ gone_row(const Event *event)
 	return row;
 }
 
+/* Add an object of the page, with all rows that it contains. */
 static void
 add_page_object(FetchedPage *page, FetchedObject *fetched)
 {
@@ -118,7 +128,7 @@ add_page_object(FetchedPage *page, FetchedObject *fetched)
 
 /* ---- one object of the page ---- */
 
-/* Children that the newest snapshot no longer lists. */
+/* Add children that the newest snapshot no longer lists; their ranks are later. */
 static void
 add_swept(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
@@ -130,7 +140,7 @@ add_swept(FetchedPage *page, PageObject *object, const FetchedRow *own)
 			add_row(page, object, lfirst(cell));
 }
 
-/* Children of a snapshot that is not the newest. */
+/* Add children of a snapshot that is not the newest; their ranks are later. */
 static void
 add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 {
@@ -143,6 +153,7 @@ add_late(FetchedPage *page, PageObject *object, const FetchedRow *own)
 		add_row(page, object, lfirst(cell));
 }
 
+/* Write the own row of an object; its children are decided by the result. */
 static void
 apply_fetched_own(FetchedPage *page, PageObject *object)
 {
@@ -167,8 +178,9 @@ apply_fetched_own(FetchedPage *page, PageObject *object)
 		add_late(page, object, &own);
 }
 
+/* Write one row of the page, by what it is for its object. */
 static void
-apply_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
+apply_page_row(FetchedPage *page, PageObject *object, SnapshotRow *row)
 {
 	MirrorContent content = {.object = row->object,
 							 .as_of = object->event.created};
@@ -187,6 +199,7 @@ apply_part(FetchedPage *page, PageObject *object, SnapshotRow *row)
 
 /* ---- a page ---- */
 
+/* The objects that exist, as events, for children_locks_take(). */
 static List *
 events_of(const FetchedPage *page)
 {
@@ -203,7 +216,7 @@ events_of(const FetchedPage *page)
 	return events;
 }
 
-/* Sort the rows that have been added. */
+/* Sort the rows if some have been added.  Rows that are done stay in front. */
 static void
 sort_rows(FetchedPage *page)
 {
@@ -212,6 +225,10 @@ sort_rows(FetchedPage *page)
 	page->grown = false;
 }
 
+/*
+ * Write all rows.  Rows of a later rank may be added meanwhile, so that the rest
+ * is sorted again whenever a rank is done.
+ */
 static void
 apply_rows(FetchedPage *page)
 {
@@ -230,12 +247,13 @@ apply_rows(FetchedPage *page)
 		/* the same price is embedded in many of them */
 		if (former == NULL || entry->row->part != PART_FILL ||
 			!same_row(former, entry->row))
-			apply_part(page, entry->object, entry->row);
+			apply_page_row(page, entry->object, entry->row);
 		former = entry->row;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
+/* Request the rest of pages that are cut short, of objects that are the newest. */
 static void
 ask_for_rests(const FetchedPage *page)
 {
@@ -252,6 +270,7 @@ ask_for_rests(const FetchedPage *page)
 	}
 }
 
+/* Apply the objects of one page, whose "status" and "detail" are set. */
 static void
 apply_objects(List *objects)
 {
@@ -285,8 +304,9 @@ static void
 apply_in_own_memory(void *arg)
 {
 	List *objects = arg;
-	MemoryContext memory = AllocSetContextCreate(
-		CurrentMemoryContext, "stripe_sync reading", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
+												 "stripe_sync fetched objects",
+												 ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
 	ListCell *cell;
 
@@ -309,6 +329,7 @@ fetched_apply(FetchedObject *fetched)
 	apply_in_own_memory(list_make1(fetched));
 }
 
+/* Apply one object in a subtransaction; an error becomes its detail. */
 static void
 apply_alone(FetchedObject *fetched)
 {
@@ -344,6 +365,7 @@ fetched_apply_page(List *objects)
 
 /* ---- SQL ---- */
 
+/* Raises 22023 if the value is not an object of a mirrored type with its key. */
 static FetchedObject *
 fetched_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 {
@@ -357,9 +379,9 @@ fetched_make(JsonbContainer *object, const char *account, TimestampTz as_of)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("this is no object of Stripe's that the mirror could hold"),
+			 errmsg("value is not an object of a known type"),
 			 errdetail(
-				 "It lacks an \"object\" that the catalog knows, or its id.")));
+				 "It must have an \"object\" that names a type of stripe_sync.object_type, and the key of that type.")));
 	fetched->account = account;
 	fetched->object = object;
 	fetched->as_of = as_of;
@@ -409,14 +431,10 @@ ENGINE_FUNCTION(stripe_sync_apply_reading_page)
 	foreach(cell, objects)
 	{
 		FetchedObject *fetched = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(fetched->id),
-						  CStringGetTextDatum(fetched->status),
-						  fetched->detail != NULL
-							  ? CStringGetTextDatum(fetched->detail)
-							  : (Datum) 0};
-		bool nulls[] = {false, false, fetched->detail == NULL};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		result_add_row(result,
+					   ARGS(arg_text(fetched->id), arg_text(fetched->status),
+							arg_text(fetched->detail)));
 	}
 	PG_RETURN_NULL();
 }

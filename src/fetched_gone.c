@@ -1,8 +1,13 @@
 /*
  * fetched_gone.c
  *		The row of an object that a fetch from Stripe's API did not find.
+ *
+ * The row keeps its last content and gets a tombstone that is not later than its
+ * _as_of; by that it differs from the tombstone of a sweep.  An object that was
+ * never in the mirror gets a row as well: an event of it that arrives later must
+ * not bring it back.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "lib/stringinfo.h"
 #include "utils/json.h"

@@ -13,10 +13,8 @@
  * order of arrival can change since when a child that several fetches left out
  * is deleted.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -107,23 +105,15 @@ fetched_note_write(const CatalogType *type, const char *id, const char *account,
 		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (object_id, object_type, account) DO UPDATE"
 		" SET as_of = GREATEST(r.as_of, excluded.as_of),"
-		"   pages = CASE WHEN excluded.pages_as_of OPERATOR(pg_catalog.>=)"
+		"   pages = CASE WHEN excluded.pages_as_of >="
 		"     COALESCE(r.pages_as_of, excluded.pages_as_of) THEN excluded.pages ELSE r.pages END,"
-		"   pages_as_of = GREATEST(r.pages_as_of, excluded.pages_as_of)",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID, TIMESTAMPTZOID}};
+		"   pages_as_of = GREATEST(r.pages_as_of, excluded.pages_as_of)"};
 	Jsonb *pages = complete_pages(type, id, object);
-	Datum values[] = {CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(id),
-					  CStringGetTextDatum(account),
-					  TimestampTzGetDatum(as_of),
-					  JsonbPGetDatum(pages),
-					  TimestampTzGetDatum(as_of)};
 
-	SPI_connect();
-	engine_run(&note, values, pages != NULL ? "      " : "    nn",
-			   SPI_OK_INSERT);
-	SPI_finish();
+	statement_exec(&note,
+				   ARGS(arg_text(type->object), arg_text(id), arg_text(account),
+						arg_time(as_of), arg_jsonb(pages),
+						arg_if(pages != NULL, arg_time(as_of))));
 }
 
 /* Does "object" have a complete page that "other" does not have? */
@@ -194,39 +184,27 @@ fetched_note_replaced(MirrorRow *row, const MirrorContent *content)
 static void
 add_noted(EventHistory *history)
 {
-	static EngineStatement recall = {
+	static EngineStatement select = {
 		"SELECT as_of, pages_as_of, pages FROM stripe_sync.reading"
-		" WHERE object_id OPERATOR(pg_catalog.=) $1"
-		"   AND object_type OPERATOR(pg_catalog.=) $2"
-		"   AND account OPERATOR(pg_catalog.=) $3",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
-	Datum values[] = {CStringGetTextDatum(history->id),
-					  CStringGetTextDatum(history->type->object),
-					  CStringGetTextDatum(history->account)};
-	MemoryContext context = CurrentMemoryContext;
+		" WHERE object_id = $1 AND object_type = $2 AND account = $3"};
+	Rows rows;
 
 	if (!fetched_note_is_kept(history->type))
 		return;
-	SPI_connect();
-	engine_run(&recall, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	rows_open(&rows, &select,
+			  ARGS(arg_text(history->id), arg_text(history->type->object),
+				   arg_text(history->account)));
+	if (rows_next(&rows))
 	{
-		HeapTuple tuple = SPI_tuptable->vals[0];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool isnull;
-		Datum as_of = SPI_getbinval(tuple, desc, 1, &isnull);
-		Datum pages_as_of = SPI_getbinval(tuple, desc, 2, &isnull);
-		Datum pages = SPI_getbinval(tuple, desc, 3, &isnull);
+		TimestampTz as_of = rows_time(&rows, 0);
+		TimestampTz pages_as_of = rows_time(&rows, 0);
+		Jsonb *pages = rows_jsonb(&rows);
 
-		event_history_add_fetched(history, DatumGetTimestampTz(as_of), NULL);
-		if (!isnull)
-			event_history_add_fetched(history, DatumGetTimestampTz(pages_as_of),
-									  &DatumGetJsonbPCopy(pages)->root);
-		MemoryContextSwitchTo(old);
+		event_history_add_fetched(history, as_of, NULL);
+		if (pages != NULL)
+			event_history_add_fetched(history, pages_as_of, &pages->root);
 	}
-	SPI_finish();
+	rows_close(&rows);
 }
 
 /* The stored events of an object, and what is noted of its fetched versions. */

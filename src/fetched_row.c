@@ -7,7 +7,7 @@
  * the later is newer, in whatever order they arrive.  So _as_of rises even if
  * nothing else changes.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
@@ -18,7 +18,10 @@ typedef enum RowVerdict
 	ROW_RACE
 } RowVerdict;
 
-/* May a fetched object replace the row, if no event of the object is later? */
+/*
+ * May a fetched object replace the row, if no event of the object is later?  Not
+ * if a later fetch, or a later page of a parent, has written it.
+ */
 static bool
 gives_way(const FetchedRow *fetched, const MirrorRow *row)
 {
@@ -74,7 +77,8 @@ write_newest(FetchedRow *fetched, MirrorRow *row, Version *newest)
 	const MirrorState *state = &row->state;
 	MirrorContent content;
 
-	fetched->detail = psprintf("%s is newer than the reading", newest->event_id);
+	fetched->detail = psprintf("%s is newer than the fetched object",
+							   newest->event_id);
 	if (state->found &&
 		(precedence_state_is_newer(state, fetched->history, newest) ||
 		 (state->event_id != NULL &&
@@ -95,13 +99,15 @@ lose_to_fetched(FetchedRow *fetched, MirrorRow *row, Version *newest)
 	bool last = !fetched->gone &&
 				as_of == event_history_alive_at(fetched->history);
 
-	fetched->detail = pstrdup("a later reading is in the mirror");
+	fetched->detail = pstrdup(
+		"the mirror holds an object that was fetched later");
 	fetched_gone_settle_missed(row, fetched->history, newest,
 							   last ? fetched->content.object : NULL,
 							   fetched->gone ? as_of : DT_NOEND);
 	return ROW_STALE;
 }
 
+/* The object's history, with the fetched objects of the row and of this fetch. */
 static void
 read_fetched_history(FetchedRow *fetched, MirrorRow *row)
 {
@@ -163,6 +169,7 @@ settle_fetched(FetchedRow *fetched, MirrorRow *row)
 	return verdict;
 }
 
+/* Decide and write while the row is locked. */
 static RowVerdict
 try_row(FetchedRow *fetched, MirrorTable *table)
 {

@@ -2,10 +2,11 @@
  * fill_columns.c
  *		Columns that are new in a mirror table get their values from _data.
  *
- * The table is locked against everybody else.  Rows are addressed by their key:
- * in a partitioned table a ctid is one row of each partition.
+ * The table is locked ACCESS EXCLUSIVE, and the scope of its owner is entered:
+ * triggers of the table run, with the owner's rights.  Rows are addressed by
+ * their key, because in a partitioned table a ctid is not unique.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -22,6 +23,10 @@ key_column(const CatalogType *type)
 	return quote_identifier(type->key[0] != '\0' ? type->key : "_account");
 }
 
+/*
+ * The UPDATE of one row; its parameters are the new columns' values, then the
+ * key and the account.  Operators are qualified: the owner's search_path rules.
+ */
 static char *
 fill_sql(const CatalogType *type, List *columns, Oid **types)
 {
@@ -50,7 +55,7 @@ fill_sql(const CatalogType *type, List *columns, Oid **types)
 	return sql.data;
 }
 
-/* One row's values for the new columns, from its _data. */
+/* Set the new columns of one row, given as its key, account and _data. */
 static void
 fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 		 HeapTuple tuple, TupleDesc desc)
@@ -59,8 +64,10 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 	Datum *values = palloc(sizeof(Datum) * (n + 2));
 	char *nulls = palloc0(n + 3);
 	bool isnull;
-	Jsonb *data = DatumGetJsonbP(
-		engine_column(tuple, desc, 3, JSONBOID, &isnull));
+	Rows row = rows_of_tuple(tuple, desc);
+	Datum key = rows_datum(&row, TEXTOID, &isnull);
+	Datum account = rows_datum(&row, TEXTOID, &isnull);
+	Jsonb *data = DatumGetJsonbP(rows_datum(&row, JSONBOID, &isnull));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -72,32 +79,35 @@ fill_row(const CatalogType *type, List *columns, SPIPlanPtr update,
 								  &values[i]);
 		nulls[i] = found ? ' ' : 'n';
 	}
-	for (int i = 0; i < 2; i++)
-	{
-		values[n + i] = engine_column(tuple, desc, i + 1, TEXTOID, &isnull);
-		nulls[n + i] = ' ';
-	}
+	values[n] = key;
+	values[n + 1] = account;
+	nulls[n] = nulls[n + 1] = ' ';
 	if (SPI_execute_plan(update, values, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not fill new columns of %s.%s", MIRROR_SCHEMA,
 			 type->table);
 }
 
 /*
- * Fill new columns (CatalogField) from what the rows hold already, some rows at
- * a time.  The caller is connected to SPI, in the scope of the table's owner.
+ * Fill new columns (CatalogField) of the type's table from the rows' _data,
+ * ROWS_AT_ONCE rows at a time.  The caller has entered the scope of the table's
+ * owner.  The cursor's snapshot is that of its start, so it does not return rows
+ * again that have been updated.
  */
 void
 columns_fill(const CatalogType *type, List *columns)
 {
 	Oid *types;
 	char *sql = fill_sql(type, columns, &types);
-	SPIPlanPtr update = SPI_prepare(sql, list_length(columns) + 2, types);
-	SPIPlanPtr select = SPI_prepare(
+	SPIPlanPtr update;
+	SPIPlanPtr select;
+	Portal cursor;
+
+	SPI_connect();
+	update = SPI_prepare(sql, list_length(columns) + 2, types);
+	select = SPI_prepare(
 		psprintf("SELECT %s, _account, _data FROM %s.%s WHERE _data IS NOT NULL",
 				 key_column(type), MIRROR_SCHEMA, quote_identifier(type->table)),
 		0, NULL);
-	Portal cursor;
-
 	if (update == NULL || select == NULL)
 		elog(ERROR, "could not prepare to fill %s.%s: %s", MIRROR_SCHEMA,
 			 type->table, SPI_result_code_string(SPI_result));
@@ -119,4 +129,5 @@ columns_fill(const CatalogType *type, List *columns)
 	}
 	UnpinPortal(cursor);
 	SPI_cursor_close(cursor);
+	SPI_finish();
 }

@@ -7,7 +7,7 @@
  * here call those in the engine's scope, after ENGINE_FUNCTION() has checked
  * that schema stripe_sync is the extension's own.
  */
-#include "mirror.h"
+#include "stripe_sync.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

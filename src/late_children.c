@@ -4,9 +4,11 @@
  *		the same second as others.
  *
  * The pages of the parent's stored events and known fetched versions are applied
- * in their order, from that second on.
+ * in their order, from that second on.  Two passes: late_children_begin() and
+ * late_children_rows() find the children, so that their rows can be locked in
+ * order with others; late_children_write() then writes them one by one.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
@@ -16,8 +18,8 @@ typedef struct LateChild
 	SnapshotRow *key;
 	SnapshotRow *listing; /* in the last version that lists it, or NULL */
 	int listed_at;		  /* index of that version, or -1 */
-	SnapshotRow *read; /* in the last fetched object that lists it, or NULL */
-	int read_at;
+	SnapshotRow *fetched; /* in the last fetched object that lists it, or NULL */
+	int fetched_at;
 } LateChild;
 
 struct LateChildren
@@ -29,8 +31,9 @@ struct LateChildren
 	List *children;		 /* of LateChild */
 };
 
+/* Find a child by its key, or add it. */
 static LateChild *
-find_child(LateChildren *late, SnapshotRow *key)
+find_or_add_child(LateChildren *late, SnapshotRow *key)
 {
 	LateChild *child;
 	ListCell *cell;
@@ -48,6 +51,7 @@ find_child(LateChildren *late, SnapshotRow *key)
 	return child;
 }
 
+/* Note the children that a version's own pages list. */
 static void
 add_version(LateChildren *late, int i)
 {
@@ -65,18 +69,21 @@ add_version(LateChildren *late, int i)
 
 		if (row->part != PART_CHILD)
 			continue;
-		child = find_child(late, row);
+		child = find_or_add_child(late, row);
 		child->listing = row;
 		child->listed_at = i;
 		if (version->event_id == NULL)
 		{
-			child->read = row;
-			child->read_at = i;
+			child->fetched = row;
+			child->fetched_at = i;
 		}
 	}
 }
 
-/* Children that have a row already may have to be swept as well. */
+/*
+ * Add children that have a row already, or that former versions list: they may
+ * have to be swept.
+ */
 static void
 add_present(LateChildren *late, TimestampTz since)
 {
@@ -100,7 +107,7 @@ add_present(LateChildren *late, TimestampTz since)
 											 late->account, since, present);
 	}
 	foreach(cell, present)
-		(void) find_child(late, lfirst(cell));
+		(void) find_or_add_child(late, lfirst(cell));
 }
 
 /*
@@ -122,7 +129,10 @@ write_listing(LateChildren *late, LateChild *child, SnapshotRow *listing, int at
 		children_write(late->tables, child->key, &content);
 }
 
-/* Does the row still name this parent? */
+/*
+ * Does the row still name this parent?  A child can be moved to another one, whose
+ * pages then decide.  True if it names none.
+ */
 static bool
 names_parent(LateChildren *late, const MirrorRow *row)
 {
@@ -143,6 +153,7 @@ names_parent(LateChildren *late, const MirrorRow *row)
 	return false;
 }
 
+/* Does the row hold what write_listing() writes for the last listing? */
 static bool
 is_from_listing(LateChildren *late, const LateChild *child, const MirrorRow *row)
 {
@@ -175,18 +186,18 @@ sweep_child(LateChildren *late, LateChild *child, MirrorTable *table)
 		mirror_set_deleted(row, true, when);
 }
 
-/* Write the row of one child. */
+/* Write the row of one child of those that late_children_rows() has returned. */
 void
 late_children_write(LateChildren *late, const SnapshotRow *key)
 {
 	MirrorTable *table = table_cache_find(key->type, TABLE_WRITE);
-	LateChild *child = find_child(late, unconstify(SnapshotRow *, key));
+	LateChild *child = find_or_add_child(late, unconstify(SnapshotRow *, key));
 
 	if (table == NULL)
 		return;
 	/* a fetched object ends the child's deletion; the page of an event does not */
-	if (child->read != NULL && child->read != child->listing)
-		write_listing(late, child, child->read, child->read_at);
+	if (child->fetched != NULL && child->fetched != child->listing)
+		write_listing(late, child, child->fetched, child->fetched_at);
 	if (child->listing != NULL)
 		write_listing(late, child, child->listing, child->listed_at);
 	sweep_child(late, child, table);

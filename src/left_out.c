@@ -2,8 +2,11 @@
  * left_out.c
  *		Since when a child is deleted because its parent's pages no longer list
  *		it: the first complete page that leaves it out, by the parent's history.
+ *
+ * Only reads.  The parent's row is not locked.  Writers hold the lock of its name
+ * (children_locks.c), so that no page of it is applied at the same time.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 

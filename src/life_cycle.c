@@ -1,9 +1,12 @@
 /*
  * life_cycle.c
  *		How far an object has come in its life cycle: the convention that decides
- *		between snapshots of one second if nothing better does.
+ *		between snapshots of one second if nothing better does (newest.c, rule 3).
+ *
+ * The statuses are those of Stripe's API reference.  Where an object may go from
+ * one to another and back, the one that it usually ends in is later.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #define MAX_STEPS 9
 
@@ -12,7 +15,7 @@ static const struct
 {
 	const char *object;
 	const char *statuses[MAX_STEPS];
-} lives[] = {
+} life_cycles[] = {
 	{"charge", {"pending", "failed", "succeeded"}},
 	{"checkout.session", {"open", "expired", "complete"}},
 	{"credit_note", {"issued", "void"}},
@@ -48,15 +51,17 @@ static const struct
 	 {"processing", "posted", "canceled", "failed", "returned"}},
 };
 
+/* The step of a status, from 1; 0 if it is not known. */
 static int
 status_step(const char *object_type, const char *status)
 {
-	for (int i = 0; i < lengthof(lives); i++)
+	for (int i = 0; i < lengthof(life_cycles); i++)
 	{
-		if (strcmp(lives[i].object, object_type) != 0)
+		if (strcmp(life_cycles[i].object, object_type) != 0)
 			continue;
-		for (int step = 0; step < MAX_STEPS && lives[i].statuses[step]; step++)
-			if (strcmp(lives[i].statuses[step], status) == 0)
+		for (int step = 0; step < MAX_STEPS && life_cycles[i].statuses[step];
+			 step++)
+			if (strcmp(life_cycles[i].statuses[step], status) == 0)
 				return step + 1;
 	}
 	return 0;

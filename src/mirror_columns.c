@@ -1,15 +1,24 @@
 /*
  * mirror_columns.c
- *		The columns that a mirror table should have, and those that it has.
+ *		The columns that a mirror table should have by the catalog, and those
+ *		that it has.
+ *
+ * Columns are recognized by name and type.  A column that has a field's name and
+ * is not noted as the mirror's (table_note.c) is a user's, and is left alone.
+ * Types are read from the system catalogs: the caller holds a lock on the table,
+ * or compares again once it does.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-/* The columns of a type that come from the object, derived ones included. */
+/*
+ * The columns of a type that come from the object, of CatalogField: its fields,
+ * and derived columns that are not fields of today's API version.
+ */
 List *
 columns_of_type(const CatalogType *type)
 {
@@ -32,22 +41,21 @@ columns_of_type(const CatalogType *type)
 	return columns;
 }
 
-/* Ours have all our own columns, with our types, and the key that we give. */
+/*
+ * Is it a table of the mirror?  It then has all columns of the mirror's own
+ * state, with their types, and the key.
+ */
 bool
 columns_look_ours(const CatalogType *type, Oid relid)
 {
 	AttrNumber key;
-	static const Oid types[] = {JSONBOID, TEXTOID,		  TIMESTAMPTZOID,
-								TEXTOID,  TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const char *const names[] = {"_data",	 "_account", "_deleted_at",
-										"_event_id", "_as_of",	 "_synced_at"};
 
-	for (int i = 0; i < lengthof(names); i++)
+	for (MetaColumn column = META_DATA; column < META_KEY; column++)
 	{
-		AttrNumber attnum = get_attnum(relid, names[i]);
+		AttrNumber attnum = get_attnum(relid, table_meta_name(column));
 
 		if (attnum == InvalidAttrNumber ||
-			get_atttype(relid, attnum) != types[i])
+			get_atttype(relid, attnum) != table_meta_type(column))
 			return false;
 	}
 	if (type->key[0] == '\0')
@@ -56,6 +64,10 @@ columns_look_ours(const CatalogType *type, Oid relid)
 	return key != InvalidAttrNumber && get_atttype(relid, key) == TEXTOID;
 }
 
+/*
+ * Put one field into the set.  A column that is the mirror's and has another type
+ * is given up, and noted as such: it can be filled again once its type is back.
+ */
 static void
 compare_column(ColumnSet *set, const CatalogType *type, Oid relid,
 			   CatalogField *field, const TableNote *note)
@@ -85,7 +97,7 @@ compare_column(ColumnSet *set, const CatalogType *type, Oid relid,
 	set->lost |= !fits && is_ours;
 }
 
-/* The columns of a table, by what is noted of it. */
+/* The columns of a table, compared with the catalog and with its note. */
 ColumnSet
 columns_compare(const CatalogType *type, Oid relid, const TableNote *note)
 {
@@ -97,6 +109,7 @@ columns_compare(const CatalogType *type, Oid relid, const TableNote *note)
 	return set;
 }
 
+/* The names of columns, for a message. */
 static char *
 quoted_names(List *columns)
 {
@@ -110,7 +123,7 @@ quoted_names(List *columns)
 	return names.data;
 }
 
-/* What stays the user's own, and how to have what Stripe sends. */
+/* Report a user's columns that have the names of fields (CatalogField). */
 void
 columns_report_conflicts(const CatalogType *type, List *conflicts)
 {
@@ -119,15 +132,14 @@ columns_report_conflicts(const CatalogType *type, List *conflicts)
 	ereport(
 		NOTICE,
 		(errmsg_plural(
-			 "column %s of %s.%s is your own: the mirror does not write it",
-			 "columns %s of %s.%s are your own: the mirror does not write them",
+			 "column %s of %s.%s was not created by stripe_sync and is not written",
+			 "columns %s of %s.%s were not created by stripe_sync and are not written",
 			 list_length(conflicts), quoted_names(conflicts), MIRROR_SCHEMA,
 			 type->table),
-		 errdetail(
-			 "Stripe's field of the same name is in _data -> %s, as all fields are.",
-			 quote_literal_cstr(first->name)),
+		 errdetail("Stripe's field of the same name is in _data -> %s.",
+				   quote_literal_cstr(first->name)),
 		 errhint(
-			 "To have it in a column: ALTER TABLE %s.%s RENAME %s TO my_%s; and SELECT * FROM stripe_sync.create_tables(ARRAY[%s]);",
+			 "To have the field in a column, run ALTER TABLE %s.%s RENAME %s TO my_%s; and SELECT * FROM stripe_sync.create_tables(ARRAY[%s]);",
 			 MIRROR_SCHEMA, quote_identifier(type->table),
 			 quote_identifier(first->name), first->name,
 			 quote_literal_cstr(type->object))));

@@ -2,15 +2,23 @@
  * mirror_direct.c
  *		One row of a plain mirror table (table_bind.c), read and written
  *		directly in the table and its indexes (row.c).
+ *
+ * No right is needed, no trigger fires and no code of a user's runs.  The table
+ * is locked and its definition was checked (table_cache_check()), so that
+ * attribute numbers and the key's index are valid.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/genam.h"
 #include "access/table.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-/* Lock the row, if there is one, and read its state. */
+/*
+ * Lock the row, if there is one, and read its state.  Waits for a transaction
+ * that is writing it.  Only then may _data be read: it is detoasted from the
+ * version that is locked.
+ */
 void
 mirror_direct_lock(MirrorRow *row, bool with_data)
 {
@@ -32,6 +40,10 @@ mirror_direct_lock(MirrorRow *row, bool with_data)
 	mirror_state_decode(&meta, &row->state, with_data ? &row->data : NULL);
 }
 
+/*
+ * Insert or update the row with values by attribute number.  Returns false if
+ * another transaction has inserted the row, after waiting for its end.
+ */
 bool
 mirror_direct_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
@@ -41,6 +53,7 @@ mirror_direct_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	return true;
 }
 
+/* Update only the tombstone and _synced_at of the locked row. */
 void
 mirror_direct_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 {
@@ -73,7 +86,10 @@ read_tuple(const MirrorTable *table, HeapTuple tuple, TupleDesc desc,
 	mirror_state_decode(&meta, state, data);
 }
 
-/* Read a row without locking it, as committed now or written by us. */
+/*
+ * Read a row without locking it, as it is committed now or written by this
+ * transaction: the newest snapshot is used, not that of the transaction.
+ */
 void
 mirror_direct_peek(MirrorTable *table, const char *id, const char *account,
 				   MirrorState *state, Jsonb **data)
@@ -105,7 +121,11 @@ mirror_direct_peek(MirrorTable *table, const char *id, const char *account,
 	table_close(relation, NoLock);
 }
 
-/* Is there a row that the table's policies hide from its owner? */
+/*
+ * Is there a row that the table's policies hide from its owner?  The scan of the
+ * key's index applies no policy.  False where the table cannot be scanned
+ * without code of a user's.
+ */
 bool
 mirror_hides(MirrorTable *table, const char *id, const char *account)
 {

@@ -4,16 +4,14 @@
  *
  * A row of a plain table (table_bind.c) is written directly (mirror_direct.c).
  * Rows of any other table are written by SQL (mirror_sql.c) with the rights of
- * the table's owner and the search_path under which the table was made, so that
- * a user's triggers, defaults, checks and row security take effect; deferred
- * triggers fire before we go on.  Under REPEATABLE READ and SERIALIZABLE all
- * rows are written by SQL: the server then raises 40001 where we would
- * overwrite a row that the transaction cannot see, and Stripe sends the event
- * again.
+ * the table's owner and under the search_path that is noted of the table, so that
+ * a user's triggers, defaults, checks and row security take effect.  Under REPEATABLE READ and SERIALIZABLE all
+ * rows are written by SQL: the server then raises 40001 where a row that the
+ * transaction cannot see would be overwritten, and Stripe sends the event again.
  *
- * What a row becomes is decided by the callers.
+ * Callers decide what a row becomes, and lock rows in the order of snapshot.c.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/toast_compression.h"
 #include "access/toast_internals.h"
@@ -53,6 +51,11 @@ open_to_write(OpenTables *tables, MirrorTable *table)
 	return open;
 }
 
+/*
+ * Close the tables that were opened to write.  Their locks are kept.  After an
+ * error it is not called: the resource owner closes the relations, and the pins
+ * leak the memory of the definitions.
+ */
 void
 mirror_close_tables(OpenTables *tables)
 {
@@ -223,7 +226,11 @@ mirror_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 	row->state.deleted_at = deleted_at;
 }
 
-/* Read a row without locking it, as committed now or written by us. */
+/*
+ * Read a row without locking it, as it is committed now or written by this
+ * transaction.  Returns whether there is one, and its _data if "data" is not
+ * NULL.
+ */
 bool
 mirror_peek(MirrorTable *table, const char *id, const char *account,
 			MirrorState *state, Jsonb **data)

@@ -1,11 +1,18 @@
 /*
  * mirror_schema.c
- *		Schema stripe: made, or somebody's who may have the mirror.
+ *		Schema stripe: it is created, and the owners of the schema and of its
+ *		tables are checked.
  *
- * Whoever owns the schema can drop the mirror's tables, put others in their place
- * and so read what is written to them.
+ * The owner of the schema can drop the mirror's tables and create others of the
+ * same names, and so read what is written there.  The schema may therefore
+ * belong only to a role that has the rights of the extension's owner or of the
+ * database's owner, or that may call create_tables(), or to the owner of the
+ * tables that are noted (table_note.c).  This is checked each time that a table
+ * is created or bound.
+ *
+ * The checks read the system catalogs and take no lock on the schema.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -19,11 +26,10 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* ---- whose may it be? ---- */
+/* ---- who may own the schema ---- */
 
-/* May the role call create_tables()? */
 static bool
-administers(Oid role)
+may_call_create_tables(Oid role)
 {
 	oidvector *arguments = buildoidvector((Oid[]){TEXTARRAYOID}, 1);
 	Oid function = GetSysCacheOid3(
@@ -34,12 +40,13 @@ administers(Oid role)
 		   compat_function_aclcheck(function, role) == ACLCHECK_OK;
 }
 
-/* A superuser has everybody's privileges. */
+/* True for superusers, who have the privileges of every role. */
 static bool
-may_have_mirror(Oid owner)
+may_own_mirror(Oid owner)
 {
 	return has_privs_of_role(owner, engine_owner()) ||
-		   has_privs_of_role(owner, own_database_owner()) || administers(owner);
+		   has_privs_of_role(owner, own_database_owner()) ||
+		   may_call_create_tables(owner);
 }
 
 static void
@@ -52,9 +59,9 @@ refuse_owner(Oid owner, Oid role)
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		 errmsg("schema \"%s\" belongs to role \"%s\"", MIRROR_SCHEMA, name),
 		 errdetail(
-			 "The owner could put other tables in the place of the mirror's, and read what is written to them."),
+			 "The owner of the schema could replace the mirror's tables and read what is written to them."),
 		 errhint(
-			 "Run ALTER SCHEMA %s RENAME TO %s_other, or ALTER SCHEMA %s OWNER TO %s. If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
+			 "Run ALTER SCHEMA %s RENAME TO %s_other, or ALTER SCHEMA %s OWNER TO %s. To let \"%s\" own the mirror, run SELECT stripe_sync.grant_admin(%s).",
 			 MIRROR_SCHEMA, MIRROR_SCHEMA, MIRROR_SCHEMA,
 			 quote_identifier(GetUserNameFromId(role, false)), name,
 			 quote_literal_cstr(quote_identifier(name)))));
@@ -71,9 +78,9 @@ refuse_table_owner(const CatalogType *type, Oid owner)
 		 errmsg("table %s.%s belongs to role \"%s\"", MIRROR_SCHEMA,
 				type->table, name),
 		 errdetail(
-			 "stripe_sync.create_tables() has not made it, and its owner would read what is written to it."),
+			 "The table was not created by stripe_sync.create_tables(), and its owner could read what is written to it."),
 		 errhint(
-			 "Run DROP TABLE %s.%s, or rename it; then call stripe_sync.create_tables(ARRAY[%s]). If \"%s\" may have the mirror: SELECT stripe_sync.grant_admin(%s).",
+			 "Run DROP TABLE %s.%s, or rename it; then call stripe_sync.create_tables(ARRAY[%s]). To let \"%s\" own the mirror, run SELECT stripe_sync.grant_admin(%s).",
 			 MIRROR_SCHEMA, quote_identifier(type->table),
 			 quote_literal_cstr(type->object), name,
 			 quote_literal_cstr(quote_identifier(name)))));
@@ -86,7 +93,10 @@ names_owner(const TableNote *note, Oid owner)
 		   strcmp(note->owner, GetUserNameFromId(owner, false)) == 0;
 }
 
-/* Does a note tell of another table, or of other owners? */
+/*
+ * Must the note be written again: is it about another table, has the table
+ * another owner, or does a schema in the noted search_path have one?
+ */
 bool
 mirror_note_is_old(const TableNote *note, Oid relid)
 {
@@ -97,10 +107,13 @@ mirror_note_is_old(const TableNote *note, Oid relid)
 }
 
 /*
- * A table of the schema is to be used.  Who owns the mirror's tables may own
- * their schema.  After a restore they have other OIDs, and their owner tells that
- * they are the mirror's.  Whoever may make tables in the schema could make one
- * before create_tables() does.
+ * Raise 55000 unless the owners of a table, with this note, and of its schema
+ * may own the mirror.
+ *
+ * The owner of noted tables may own their schema.  After a restore tables have
+ * other OIDs, and are recognized by the owner that is noted.  A table without a
+ * note may have been created by any role that has CREATE on the schema, before
+ * create_tables() could create it, so its owner is checked as well.
  */
 void
 mirror_schema_check(const CatalogType *type, Oid relid, const TableNote *note)
@@ -109,38 +122,37 @@ mirror_schema_check(const CatalogType *type, Oid relid, const TableNote *note)
 	Oid owner = own_schema_owner(get_rel_namespace(relid));
 	bool noted = note->relid == relid || names_owner(note, table_owner);
 
-	if (!(noted && owner == table_owner) && !may_have_mirror(owner))
+	if (!(noted && owner == table_owner) && !may_own_mirror(owner))
 		refuse_owner(owner, own_database_owner());
-	if (!noted && table_owner != owner && !may_have_mirror(table_owner))
+	if (!noted && table_owner != owner && !may_own_mirror(table_owner))
 		refuse_table_owner(type, table_owner);
 }
 
-/* ---- made ---- */
+/* ---- the schema is created ---- */
 
-/* Does the role own the tables that we know there already? */
+/* Does the role own all noted tables that exist in the schema, and are there any? */
 static bool
 owns_tables(Oid owner, Oid schema)
 {
 	static EngineStatement select = {
-		"SELECT COALESCE((SELECT pg_catalog.bool_and(c.relowner = $1)"
-		"  FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
+		"SELECT pg_catalog.bool_and(c.relowner = $1)"
+		" FROM stripe_sync.mirror_table m JOIN pg_catalog.pg_class c"
 		"   ON c.relname = m.table_name AND c.relnamespace = $2"
-		"  WHERE c.oid = m.relid OR m.owner = pg_catalog.pg_get_userbyid(c.relowner)), false)",
-		2,
-		{OIDOID, OIDOID}};
-	Datum values[] = {ObjectIdGetDatum(owner), ObjectIdGetDatum(schema)};
+		" WHERE c.oid = m.relid OR m.owner = pg_catalog.pg_get_userbyid(c.relowner)"};
 	RoleScope scope = role_enter_engine();
 	bool owns;
 
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	owns = DatumGetBool(engine_value());
+	owns = statement_bool(false, &select, ARGS(arg_oid(owner), arg_oid(schema)));
 	role_leave(&scope);
 	return owns;
 }
 
-/* It is made by the role that is to own it, which needs a right for that. */
+/*
+ * The schema is created by the role that is to own it, with its rights.  The
+ * server's own message would not say which role that is, or what to do.
+ */
 static void
-check_make(Oid role)
+check_may_create_schema(Oid role)
 {
 	const char *database = get_database_name(MyDatabaseId);
 	const char *name = GetUserNameFromId(role, false);
@@ -152,14 +164,14 @@ check_make(Oid role)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("permission denied for database %s", database),
 		 errdetail(
-			 "Schema \"%s\" is to be made, for the mirror's tables, and role \"%s\" may not make schemas here.",
-			 MIRROR_SCHEMA, name),
+			 "Role \"%s\" may not create schema \"%s\" for the mirror's tables.",
+			 name, MIRROR_SCHEMA),
 		 errhint(
 			 "Run, as the database's owner: GRANT CREATE ON DATABASE %s TO %s; or, as a superuser: SELECT count(*) FROM stripe_sync.create_tables();",
 			 quote_identifier(database), quote_identifier(name))));
 }
 
-/* For who is to make a table in it. */
+/* Raise 42501 unless the role, which is to own a new table, may create one. */
 void
 mirror_schema_check_create(Oid role)
 {
@@ -174,32 +186,35 @@ mirror_schema_check_create(Oid role)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("permission denied for schema %s", MIRROR_SCHEMA),
 		 errdetail(
-			 "A table of the mirror's is to be made, and role \"%s\" may not make any in the schema, which belongs to role \"%s\".",
+			 "Role \"%s\" may not create tables in the schema, which belongs to role \"%s\".",
 			 name, GetUserNameFromId(own_schema_owner(schema), false)),
 		 errhint(
-			 "Let that role call stripe_sync.create_tables(), or run as it: GRANT USAGE, CREATE ON SCHEMA %s TO %s;",
+			 "Let the owner call stripe_sync.create_tables(), or run as the owner: GRANT USAGE, CREATE ON SCHEMA %s TO %s;",
 			 MIRROR_SCHEMA, quote_identifier(name))));
 }
 
 static void
-make(Oid role)
+create_schema(Oid role)
 {
 	RoleScope scope;
 
-	check_make(role);
+	check_may_create_schema(role);
 	scope = role_enter_writing(role, path_make("pg_catalog, pg_temp"));
+	SPI_connect();
 	if (SPI_execute("CREATE SCHEMA " MIRROR_SCHEMA, false, 0) != SPI_OK_UTILITY ||
 		SPI_execute("COMMENT ON SCHEMA " MIRROR_SCHEMA
 					" IS 'Stripe''s objects, mirrored by stripe_sync'",
 					false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not make schema \"%s\"", MIRROR_SCHEMA);
+		elog(ERROR, "could not create schema \"%s\"", MIRROR_SCHEMA);
+	SPI_finish();
 	role_leave(&scope);
 	CommandCounterIncrement();
 }
 
 /*
- * There is a schema for the tables of "role", who is to make them.  The caller
- * is connected to SPI.
+ * Create the schema if there is none, for tables of this role; else raise 55000
+ * if its owner may not own the mirror.  Called under ADVISORY_CREATE_TABLES, so
+ * that two callers do not both create it.
  */
 void
 mirror_schema_make(Oid role)
@@ -209,11 +224,11 @@ mirror_schema_make(Oid role)
 
 	if (!OidIsValid(schema))
 	{
-		make(role);
+		create_schema(role);
 		return;
 	}
 	owner = own_schema_owner(schema);
-	if (!has_privs_of_role(owner, role) && !may_have_mirror(owner) &&
+	if (!has_privs_of_role(owner, role) && !may_own_mirror(owner) &&
 		!owns_tables(owner, schema))
 		refuse_owner(owner, role);
 }

@@ -2,16 +2,17 @@
  * mirror_sql.c
  *		One row of a mirror table that is not plain, by SQL.
  *
- * The table is locked and its definition is read (table_cache.c).  Its owner's
- * triggers, defaults, checks and policies run with his rights and the
- * search_path under which the table was made; deferred triggers fire before we
- * go on.  Plans are kept with the table.
+ * The table is locked and its definition is read (table_cache.c).  Triggers,
+ * defaults, checks and policies run with the rights of the table's owner and
+ * under the search_path that is noted of the table; deferred triggers fire
+ * before the scope ends.  Schemas of that path may contain operators of users,
+ * so those of the key are qualified.  Plans are kept with the definition.
  *
  * Forced row security applies to the owner, and so to the mirror.  A row that it
  * hides could not be kept up to date and would seem to be missing: that is an
  * error.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -47,7 +48,7 @@ is_key(const MirrorTable *table, AttrNumber attnum)
 		   attnum == table->meta[META_ACCOUNT];
 }
 
-/* "$n" are the values of the key's columns, or those of mirror_row_key(). */
+/* The condition on the key, with the numbers of its parameters. */
 static void
 append_where(StringInfo sql, const MirrorTable *table, int key_param,
 			 int account_param)
@@ -80,6 +81,10 @@ append_table(StringInfo sql, const MirrorTable *table)
 					 quote_identifier(table->type->table));
 }
 
+/*
+ * A conflict with a concurrent insert of the same key must not be an error: the
+ * caller locks that row and decides again.
+ */
 static char *
 insert_sql(const MirrorTable *table)
 {
@@ -137,6 +142,7 @@ update_sql(const MirrorTable *table)
 	return sql.data;
 }
 
+/* The columns are those of mirror_state_columns, in that order. */
 static char *
 peek_sql(const MirrorTable *table)
 {
@@ -150,6 +156,7 @@ peek_sql(const MirrorTable *table)
 	return sql.data;
 }
 
+/* FOR NO KEY UPDATE: foreign keys that point to the row are not blocked. */
 static char *
 lock_sql(const MirrorTable *table)
 {
@@ -199,7 +206,7 @@ param_types(const MirrorTable *table, MirrorSql sql, int nargs)
 
 /* ---- forced row security ---- */
 
-/* Add a hint to errors that a policy causes. */
+/* An error context callback: adds a hint to errors that a policy may cause. */
 static void
 add_policy_hint(void *arg)
 {
@@ -272,7 +279,7 @@ sql_run(MirrorTable *table, MirrorSql sql, int nargs, Datum *values,
 
 /* Decode the row that peek_sql() selects. */
 static void
-read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
+read_selected(Rows *row, MirrorState *state, Jsonb **data)
 {
 	MetaValues meta;
 
@@ -280,13 +287,17 @@ read_selected(HeapTuple tuple, TupleDesc desc, MirrorState *state, Jsonb **data)
 	{
 		MetaColumn column = mirror_state_columns[i];
 
-		meta.values[column] = engine_column(
-			tuple, desc, i + 1, table_meta_type(column), &meta.nulls[column]);
+		meta.values[column] = rows_datum(row, table_meta_type(column),
+										 &meta.nulls[column]);
 	}
 	mirror_state_decode(&meta, state, data);
 }
 
-/* Read a row, and lock it if the statement is SQL_LOCK. */
+/*
+ * Read a row, and lock it if the statement is SQL_LOCK.  *state stays as it is if
+ * the row is not found.  "data" may be NULL; *data is allocated in the current
+ * memory context.
+ */
 void
 mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 				const char *account, MirrorState *state, Jsonb **data)
@@ -301,8 +312,9 @@ mirror_sql_read(MirrorTable *table, MirrorSql sql, const char *id,
 	if (sql_run(table, sql, n, keys, NULL) > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Rows row = rows_of_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 
-		read_selected(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, state, data);
+		read_selected(&row, state, data);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -330,7 +342,11 @@ mirror_sql_lock(MirrorRow *row, bool with_data)
 		refuse_hidden(table, row->id);
 }
 
-/* If no user's code runs, no deferred triggers need to be fired. */
+/*
+ * Enter the scope in which a row is written.  A writing scope fires the deferred
+ * triggers of the caller before and its own after; where no user's code runs,
+ * neither is necessary.
+ */
 static RoleScope
 sql_enter(const MirrorTable *table)
 {
@@ -339,6 +355,10 @@ sql_enter(const MirrorTable *table)
 	return role_enter_reading(table->owner, table->search_path);
 }
 
+/*
+ * Insert or update the row with values by attribute number.  Returns false if
+ * nothing was inserted: the key exists, or a trigger has returned NULL.
+ */
 bool
 mirror_sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 {
@@ -365,6 +385,7 @@ mirror_sql_write(MirrorRow *row, const Datum *values, const bool *nulls)
 	return row->state.found || written > 0;
 }
 
+/* Update only the tombstone and _synced_at of the locked row. */
 void
 mirror_sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 {
@@ -385,7 +406,7 @@ mirror_sql_set_deleted(MirrorRow *row, bool deleted, TimestampTz deleted_at)
 
 /* ---- whole accounts ---- */
 
-/* The accounts that have rows in the table, of char *. */
+/* The accounts that have rows in the table, of char *, in no order. */
 List *
 mirror_sql_accounts(MirrorTable *table)
 {
@@ -401,9 +422,9 @@ mirror_sql_accounts(MirrorTable *table)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 
-		accounts = lappend(accounts, SPI_getvalue(SPI_tuptable->vals[i],
-												  SPI_tuptable->tupdesc, 1));
+		accounts = lappend(accounts, rows_text(&row));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -411,7 +432,11 @@ mirror_sql_accounts(MirrorTable *table)
 	return accounts;
 }
 
-/* Move rows to other accounts; with "id" only that row. Returns how many. */
+/*
+ * Move rows from accounts to others, "from" and "to" being text[] of one length;
+ * with "id" only the row of that id.  Returns the number of rows.  Raises 42501 if
+ * row security may hide rows, which would keep their account.
+ */
 uint64
 mirror_sql_move(MirrorTable *table, Datum from, Datum to, const char *id)
 {

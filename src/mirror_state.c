@@ -1,9 +1,12 @@
 /*
  * mirror_state.c
- *		The state that a mirror row has in its own columns: as of when, from
- *		which event, deleted or not.
+ *		The state that a mirror row has in the mirror's own columns: as of when,
+ *		from which event, deleted or not.
+ *
+ * A row is read in three ways (mirror_direct.c, mirror_sql.c, verify_row.c);
+ * all decode its state here.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
@@ -49,6 +52,24 @@ mirror_state_decode(const MetaValues *meta, MirrorState *state, Jsonb **data)
 		*data = meta->nulls[META_DATA]
 					? NULL
 					: DatumGetJsonbPCopy(meta->values[META_DATA]);
+}
+
+/* The state of a row whose columns are given by attribute number. */
+MirrorState
+mirror_state_of(const MirrorTable *table, const Datum *values, const bool *nulls)
+{
+	MetaValues meta;
+	MirrorState state;
+
+	for (int i = 0; i < NSTATE_COLUMNS; i++)
+	{
+		MetaColumn column = mirror_state_columns[i];
+
+		meta.values[column] = values[table->meta[column] - 1];
+		meta.nulls[column] = nulls[table->meta[column] - 1];
+	}
+	mirror_state_decode(&meta, &state, NULL);
+	return state;
 }
 
 /* Was the row written from a fetched object that exists? */

@@ -20,10 +20,10 @@
  * one second, and only updated has previous_attributes: so all orders of a
  * second are compared, not neighbouring events.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #define MAX_EVENTS	16 /* of one second that are put in order */
-#define MAX_SECONDS 16 /* before it that are looked at for its start */
+#define MAX_SECONDS 16 /* before it that are read to find its start */
 #define NO_ORDER	1000
 
 /* The events of one second, of one life of the object. */
@@ -40,6 +40,10 @@ typedef struct Second
 	bool ambiguous;
 } Second;
 
+/*
+ * order_second() needs the state before the second, which is the last of the
+ * second before: they call each other, MAX_SECONDS deep at most.
+ */
 static List *order_second(const CatalogType *type, List *versions, List *before,
 						  int depth, Verdict *verdict);
 
@@ -64,7 +68,12 @@ phase(const Version *version)
 	return event_type_deletes(version->event_type) ? 2 : 1;
 }
 
-/* How many changes are unexplained if "next" follows the state "before"? */
+/*
+ * How many changes are unexplained if "next" follows the state "before"?  An
+ * event with previous_attributes can follow only a state that they describe, or
+ * its own (Stripe sends the same change in two events); one without them can
+ * follow any state.
+ */
 static int
 step_cost(const Second *second, JsonbContainer *before, Version *next)
 {
@@ -80,6 +89,11 @@ step_cost(const Second *second, JsonbContainer *before, Version *next)
 	return same ? 2 : NO_ORDER; /* the same change once more */
 }
 
+/*
+ * cost[a][b] is that of event b directly after event a; row MAX_EVENTS is that of
+ * b as the first.  A later phase cannot precede an earlier one.  A deletion has no
+ * previous_attributes and explains itself.
+ */
 static void
 fill_costs(Second *second)
 {
@@ -110,7 +124,9 @@ fill_costs(Second *second)
 }
 
 /*
- * The least cost of an order of each subset of the events, by its last event.
+ * The least cost of an order of each subset of the events, by its last event:
+ * dynamic programming over subsets, 2^n * n^2 steps for n events.  Subsets are
+ * masks, so that each is computed before those that contain it.
  */
 static void
 find_ways(Second *second)
@@ -212,6 +228,7 @@ trace_back(const Second *second, int end)
 	}
 }
 
+/* Ascending: the newest is the last. */
 static int
 compare_by_life(const void *a, const void *b, void *second)
 {
@@ -239,6 +256,11 @@ by_life(Second *second)
 	return way;
 }
 
+/*
+ * Rule 2, by previous_attributes.  "strict": they must explain all that differs
+ * between two states.  Otherwise it is enough that they agree with the state
+ * before.  Returns NIL if there is no order.
+ */
 static List *
 by_description(Second *second, bool strict)
 {
@@ -406,7 +428,10 @@ living(List *versions, const Version *deletion)
 	return life;
 }
 
-/* The newest snapshot of an object that has at least one stored event. */
+/*
+ * The newest snapshot of an object that has at least one stored event.  Fetched
+ * versions are never the result: the caller compares their time with it.
+ */
 Verdict
 newest_find(EventHistory *history)
 {
@@ -432,7 +457,7 @@ newest_find(EventHistory *history)
 
 /* Insert a fetched version after the events that it contains. */
 static List *
-insert_reading(List *versions, Version *fetched)
+insert_fetched(List *versions, Version *fetched)
 {
 	int i = 0;
 
@@ -465,6 +490,6 @@ newest_order_since(EventHistory *history, TimestampTz since)
 	}
 	foreach(cell, history->fetched)
 		if (((Version *) lfirst(cell))->created >= since)
-			result = insert_reading(result, lfirst(cell));
+			result = insert_fetched(result, lfirst(cell));
 	return result;
 }

@@ -1,13 +1,15 @@
 /*
  * precedence.c
- *		Which of two known states of an object a row takes: the row's own, its
- *		newest event's, or that of a parent's page.
+ *		Which of two known states of an object a row takes: the one that it has,
+ *		that of its newest event, or that of a parent's page.
+ *
+ * Only reads, so that verify_mirror() can ask the same questions as the writers.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 /* Does the event delete the object, or its snapshot say that it is deleted? */
 static bool
-tells_deletion(const char *event_type, JsonbContainer *object)
+is_deletion(const char *event_type, JsonbContainer *object)
 {
 	JsonbValue value;
 
@@ -24,7 +26,7 @@ precedence_content(Event *event)
 		.object = event->object,
 		.as_of = event->created,
 		.event_id = event->id,
-		.deleted = tells_deletion(event->type, event->object),
+		.deleted = is_deletion(event->type, event->object),
 		.deleted_at = event->created,
 	};
 

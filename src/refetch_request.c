@@ -6,12 +6,12 @@
  *
  * A row of stripe_sync.reread is kept until the object has been fetched and
  * written.  Its state is "waiting" until it is due, then "asked": a part of a
- * job fetches it (refetch.c) and records the result (unread.c).
+ * job fetches it (refetch.c) and records the result (unread.c).  A request
+ * commits with the transaction that needs it; the worker is woken then.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 
 /* After this delay a response of Stripe includes the events of that second. */
@@ -27,25 +27,18 @@ void
 refetch_request_add(const CatalogType *type, const char *id, const char *account,
 					const char *reason, TimestampTz after, TimestampTz due)
 {
-	static EngineStatement ask = {
+	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.reread AS r (object_type, object_id, account, reason, due_at, after)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
 		" SET reason = excluded.reason, due_at = excluded.due_at, after = excluded.after,"
 		"  state = 'waiting',"
-		"  tries = CASE WHEN r.state OPERATOR(pg_catalog.=) 'dead' THEN 0 ELSE r.tries END"
-		" WHERE r.after OPERATOR(pg_catalog.<) excluded.after"
-		"  OR r.state OPERATOR(pg_catalog.<>) 'waiting'",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
-	Datum values[] = {
-		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
-		CStringGetTextDatum(account),	   CStringGetTextDatum(reason),
-		TimestampTzGetDatum(due),		   TimestampTzGetDatum(after)};
+		"  tries = CASE WHEN r.state = 'dead' THEN 0 ELSE r.tries END"
+		" WHERE r.after < excluded.after OR r.state <> 'waiting'"};
 
-	SPI_connect();
-	engine_run(&ask, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	statement_exec(&insert,
+				   ARGS(arg_text(type->object), arg_text(id), arg_text(account),
+						arg_text(reason), arg_time(due), arg_time(after)));
 	worker_wake_at_commit();
 }
 
@@ -70,28 +63,22 @@ void
 refetch_request_retry(const CatalogType *type, const char *id,
 					  const char *account, TimestampTz as_of, const char *error)
 {
-	static EngineStatement put_off = {
+	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.reread AS r"
 		" (object_type, object_id, account, reason, due_at, after, tries, error)"
 		" VALUES ($1, $2, $3, 'it could not be written', $4, $5, 1, $6)"
 		" ON CONFLICT (object_type, object_id, account) DO UPDATE"
 		" SET error = excluded.error,"
 		"  after = GREATEST(r.after, excluded.after),"
-		"  tries = CASE WHEN r.state OPERATOR(pg_catalog.=) 'dead' THEN 1 ELSE r.tries END,"
-		"  due_at = CASE WHEN r.state OPERATOR(pg_catalog.=) 'waiting' THEN r.due_at ELSE excluded.due_at END,"
-		"  state = 'waiting'",
-		6,
-		{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}};
+		"  tries = CASE WHEN r.state = 'dead' THEN 1 ELSE r.tries END,"
+		"  due_at = CASE WHEN r.state = 'waiting' THEN r.due_at ELSE excluded.due_at END,"
+		"  state = 'waiting'"};
 	TimestampTz due = GetCurrentTimestamp() +
 					  backoff_delay(1, BACKOFF_FIRST, BACKOFF_MOST);
-	Datum values[] = {
-		CStringGetTextDatum(type->object), CStringGetTextDatum(id),
-		CStringGetTextDatum(account),	   TimestampTzGetDatum(due),
-		TimestampTzGetDatum(as_of),		   CStringGetTextDatum(error)};
 
-	SPI_connect();
-	engine_run(&put_off, values, NULL, SPI_OK_INSERT);
-	SPI_finish();
+	statement_exec(&insert,
+				   ARGS(arg_text(type->object), arg_text(id), arg_text(account),
+						arg_time(due), arg_time(as_of), arg_text(error)));
 	worker_wake_at_commit();
 }
 
@@ -105,33 +92,25 @@ refetch_request_failed(Datum types)
 	static EngineStatement select = {
 		"SELECT object_type, object_id, account, pg_catalog.jsonb_build_object("
 		" 'wanted', reason, 'error', error, 'tries', tries,"
-		" 'state', CASE WHEN state OPERATOR(pg_catalog.=) 'dead' THEN 'given up' ELSE 'is tried again' END,"
+		" 'state', CASE WHEN state = 'dead' THEN 'given up' ELSE 'is tried again' END,"
 		" 'run', pg_catalog.format('SELECT stripe_sync.refetch(%L, %L, %L)', object_type, object_id, account))"
 		" FROM stripe_sync.reread"
-		" WHERE error IS NOT NULL AND object_type OPERATOR(pg_catalog.=) ANY ($1)"
-		" ORDER BY object_type, object_id, account",
-		1,
-		{TEXTARRAYOID}};
-	MemoryContext context = CurrentMemoryContext;
+		" WHERE error IS NOT NULL AND object_type = ANY ($1)"
+		" ORDER BY object_type, object_id, account"};
 	List *failed = NIL;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, &types, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select, ARGS(arg_datum(TEXTARRAYOID, types)));
+	while (rows_next(&rows))
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
 		RefetchFailure *failure = palloc(sizeof(RefetchFailure));
-		bool isnull;
 
-		failure->object_type = SPI_getvalue(row, desc, 1);
-		failure->object_id = SPI_getvalue(row, desc, 2);
-		failure->account = SPI_getvalue(row, desc, 3);
-		failure->known = DatumGetJsonbPCopy(SPI_getbinval(row, desc, 4, &isnull));
+		failure->object_type = rows_text(&rows);
+		failure->object_id = rows_text(&rows);
+		failure->account = rows_text(&rows);
+		failure->known = rows_jsonb(&rows);
 		failed = lappend(failed, failure);
-		MemoryContextSwitchTo(old);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	return failed;
 }

@@ -7,7 +7,7 @@
  * are locked.  Ranks put the parent of a page before its children, so that the
  * own row is decided before its children are written.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "miscadmin.h"
 
@@ -28,6 +28,7 @@ is_whole(JsonbContainer *object)
 	return JsonContainerSize(object) > 2 && !json_get(object, "deleted", &value);
 }
 
+/* Add a row; "id" and "object" are not copied. */
 static void
 collect_row(Collector *into, const CatalogType *type, char *id, RowPart part,
 			JsonbContainer *object)
@@ -45,7 +46,11 @@ collect_row(Collector *into, const CatalogType *type, char *id, RowPart part,
 static void collect_fields(Collector *into, const char *id,
 						   JsonbContainer *object, RowPart listed);
 
-/* An element of a page, and what is embedded in it. */
+/*
+ * An element of a page, and what is embedded in it.  Pages of the element itself
+ * list nothing for the mirror: only the object's own pages decide which children
+ * it has, so that rows below a child are fills.
+ */
 static void
 collect_listed(Collector *into, ChildKeys *keys, JsonbContainer *element,
 			   RowPart part)
@@ -59,6 +64,7 @@ collect_listed(Collector *into, ChildKeys *keys, JsonbContainer *element,
 	collect_fields(into, taken ? child.id : "", element, PART_FILL);
 }
 
+/* All elements of a page, in their order, which decides their keys. */
 static void
 collect_page(Collector *into, const char *parent_id, JsonbContainer *page,
 			 RowPart part)
@@ -81,6 +87,8 @@ collect_page(Collector *into, const char *parent_id, JsonbContainer *page,
 
 /*
  * Collect what an object contains; "listed" is the part of its pages' elements.
+ * Objects of Stripe are nested up to a few levels, but the depth is up to the
+ * sender: the stack is checked.
  */
 static void
 collect_fields(Collector *into, const char *id, JsonbContainer *object,
@@ -132,7 +140,10 @@ collect_value(Collector *into, const JsonbValue *value)
 			collect_value(into, getIthJsonbValueFromContainer(container, i));
 }
 
-/* Compare rows in lock order. */
+/*
+ * Compare rows in lock order.  The account is not compared: all rows of one
+ * snapshot have the same, and fetched.c compares it afterwards.
+ */
 int
 snapshot_compare(const SnapshotRow *a, const SnapshotRow *b)
 {
@@ -169,7 +180,11 @@ sort_and_unite(List *rows)
 	return result;
 }
 
-/* All rows of an object, its own included, in lock order. */
+/*
+ * All rows of an object, its own included, of SnapshotRow, in lock order and each
+ * once.  "id" is "" for a singleton or an object without a row of its own, and
+ * "account" the account whose event or response contains the object.
+ */
 List *
 snapshot_rows(const CatalogType *type, const char *id, const char *account,
 			  JsonbContainer *object)
@@ -187,7 +202,7 @@ compare_places(const ListCell *a, const ListCell *b)
 	return snapshot_compare(lfirst(a), lfirst(b));
 }
 
-/* Sort rows in lock order. */
+/* Sort rows in lock order; the order of equal ones is undefined. */
 void
 snapshot_sort(List *rows)
 {

@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 
 /* ---- arguments ---- */
@@ -441,4 +442,26 @@ statement_time(TimestampTz otherwise, EngineStatement *statement,
 	value = rows_next(&rows) ? rows_time(&rows, otherwise) : otherwise;
 	rows_close(&rows);
 	return value;
+}
+
+/* ---- the result of a set-returning function ---- */
+
+/* The tuplestore checks neither the number of columns nor their types. */
+void
+result_add_row(ReturnSetInfo *result, const StatementArg *args, int nargs)
+{
+	Datum values[STATEMENT_MAX_ARGS];
+	bool nulls[STATEMENT_MAX_ARGS];
+
+	if (nargs > STATEMENT_MAX_ARGS || nargs != result->setDesc->natts)
+		elog(ERROR, "a result of %d columns gets a row of %d",
+			 result->setDesc->natts, nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		if (args[i].type != TupleDescAttr(result->setDesc, i)->atttypid)
+			elog(ERROR, "column %d of a result is of another type", i + 1);
+		values[i] = args[i].value;
+		nulls[i] = args[i].isnull;
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -32,6 +32,8 @@
 
 #define STATEMENT_MAX_ARGS 24
 
+struct ReturnSetInfo;
+
 typedef struct EngineStatement
 {
 	const char *sql;
@@ -163,5 +165,11 @@ extern Oid rows_oid(Rows *rows);
 extern TimestampTz rows_time(Rows *rows, TimestampTz otherwise);
 extern Datum rows_datum(Rows *rows, Oid type, bool *isnull); /* not copied */
 extern void rows_skip(Rows *rows);
+
+/* ---- the result of a set-returning function ---- */
+
+/* Add a row to the result that InitMaterializedSRF() has begun. */
+extern void result_add_row(struct ReturnSetInfo *result,
+						   const StatementArg *args, int nargs);
 
 #endif /* STRIPE_SYNC_STATEMENT_H */

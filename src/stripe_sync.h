@@ -143,6 +143,9 @@ extern Oid own_table_owner(Oid relid);
 extern Oid own_schema_owner(Oid schema);
 extern Oid own_database_owner(void);
 
+/* ---- in grant.c: grades of rights ---- */
+extern void mirror_grant_tables(void);
+
 /* ---- in argument.c ---- */
 extern void argument_required(FunctionCallInfo fcinfo, int number,
 							  const char *what); /* raises 22004 */

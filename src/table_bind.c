@@ -1,9 +1,17 @@
 /*
  * table_bind.c
- *		Reads a mirror table as it stands in this database: which column takes
- *		what, who owns it, and whether its rows may be written directly.
+ *		Reads the definition of a mirror table in this database: which column
+ *		holds what, who owns it, and whether its rows may be written directly.
+ *
+ * Users may alter the mirror's tables: add columns, indexes, triggers, policies;
+ * partition or distribute them.  The definition says what of that a write must
+ * respect.  A table is "plain" if a write runs no code of a user's and needs no
+ * right that its owner could lack: its rows may be written without the executor
+ * (mirror_direct.c).  Where this is in doubt a table is not plain.
+ *
+ * The caller holds a lock on the table, so that the definition stays valid.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"
@@ -14,7 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-/* Of a table that create_tables() has not noted: no user schema is searched. */
+/* For a table that is not noted: no schema of a user's is searched. */
 #define UNNOTED_PATH "pg_catalog, pg_temp"
 
 static const struct
@@ -30,13 +38,22 @@ static const struct
 	[META_SYNCED_AT] = {"_synced_at", TIMESTAMPTZOID},
 };
 
-/* The type that a column of the mirror's own must have. */
+/* The name of a column of the mirror's own state; the key's is the type's. */
+const char *
+table_meta_name(MetaColumn column)
+{
+	Assert(column < META_KEY);
+	return meta_columns[column].name;
+}
+
+/* The type that a column of the mirror's own state must have. */
 Oid
 table_meta_type(MetaColumn column)
 {
 	return column == META_KEY ? TEXTOID : meta_columns[column].type;
 }
 
+/* Is it "column IS [NOT] NULL", as in the indexes that create_tables() makes? */
 static bool
 is_not_null_test(List *predicate)
 {
@@ -48,7 +65,11 @@ is_not_null_test(List *predicate)
 	return IsA(test->arg, Var);
 }
 
-/* Can no code of a user's run when a row goes into this index? */
+/*
+ * Does inserting into this index run no code of a user's?  Operator classes that
+ * are not the server's own are a user's code.  A deferrable or exclusion
+ * constraint needs the executor.
+ */
 static bool
 index_is_plain(Oid indexid)
 {
@@ -91,20 +112,27 @@ table_runs_code(Relation relation)
 	return false;
 }
 
-/* What was written while it had another type is not in it. */
+/*
+ * A column that was given up has its type again.  It lacks what was written
+ * meanwhile, and must not be taken for complete.
+ */
 static void
 refuse_returned(const MirrorTable *table, const char *column)
 {
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		 errmsg("column \"%s\" of table %s.%s was changed back, and not filled",
-				column, MIRROR_SCHEMA, table->type->table),
-		 errhint("SELECT * FROM stripe_sync.create_tables(ARRAY[%s]) fills it.",
+		 errmsg(
+			 "column \"%s\" of table %s.%s has not been filled since its type was changed back",
+			 column, MIRROR_SCHEMA, table->type->table),
+		 errhint("Run SELECT * FROM stripe_sync.create_tables(ARRAY[%s]).",
 				 quote_literal_cstr(table->type->object))));
 }
 
-/* What a column takes from the object, or false when it is a user's. */
+/*
+ * Set what a column takes from the object; false if it is a user's column.  The
+ * key is the mirror's even where the note does not list it.
+ */
 static bool
 bind_column(MirrorTable *table, Form_pg_attribute attribute,
 			const TableNote *note, TableColumn *column)
@@ -146,13 +174,15 @@ report_wrong_type(Relation relation, const char *column, Oid wanted)
 			 "Change it back, or rename it and call stripe_sync.create_tables().")));
 }
 
+/*
+ * Is it a column of the mirror's own state?  The key is not one of them: it is a
+ * field as well, and is set by bind_columns().
+ */
 static bool
 bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 {
 	const char *name = NameStr(attribute->attname);
 
-	if (strcmp(name, "id") == 0 && table->type->key[0] == '\0')
-		return false;
 	for (int i = 0; i < lengthof(meta_columns); i++)
 		if (strcmp(meta_columns[i].name, name) == 0)
 		{
@@ -166,6 +196,10 @@ bind_meta(MirrorTable *table, Relation relation, Form_pg_attribute attribute)
 	return false;
 }
 
+/*
+ * Bind all columns.  One that is not the mirror's makes the table not plain: its
+ * default would be missing from a row that is written without the executor.
+ */
 static void
 bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 {
@@ -182,7 +216,7 @@ bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 		if (attribute->attisdropped)
 			continue;
 		if (attribute->atttypmod >= 0)
-			table->plain = false; /* the value is rounded, or refused */
+			table->plain = false; /* varchar(10), say: checked when assigned */
 		if (bind_meta(table, relation, attribute))
 			continue;
 		if (attribute->attgenerated != '\0' ||
@@ -201,7 +235,10 @@ bind_columns(MirrorTable *table, Relation relation, const TableNote *note)
 	}
 }
 
-/* Two ids must never be equal: prod_Aa and prod_aA are two products. */
+/*
+ * Ids must be compared byte by byte: prod_Aa and prod_aA are two products.  A
+ * nondeterministic collation may call them equal.
+ */
 static void
 check_collations(const MirrorTable *table, Relation index)
 {
@@ -214,8 +251,8 @@ check_collations(const MirrorTable *table, Relation index)
 				 errmsg(
 					 "the primary key of table %s.%s has a nondeterministic collation",
 					 MIRROR_SCHEMA, table->type->table),
-				 errdetail("It takes different ids for the same."),
-				 errhint("ALTER TABLE %s.%s ALTER %s TYPE text COLLATE \"C\".",
+				 errdetail("Different ids could be equal in it."),
+				 errhint("Run ALTER TABLE %s.%s ALTER %s TYPE text COLLATE \"C\".",
 						 MIRROR_SCHEMA, quote_identifier(table->type->table),
 						 quote_identifier(get_attname(
 							 table->relid, index->rd_index->indkey.values[i],
@@ -240,7 +277,7 @@ key_is_ours(const MirrorTable *table)
 	return ours;
 }
 
-/* Fields in the order of jsonb's keys, then derived columns. */
+/* Fields in the order of jsonb's keys (length, then bytes), then derived columns. */
 static int
 compare_columns(const void *a, const void *b)
 {
@@ -262,6 +299,10 @@ sort_columns(MirrorTable *table)
 		table->nfields++;
 }
 
+/*
+ * Find the primary key.  Raise 55000 if it or a column that the mirror needs is
+ * missing.
+ */
 static void
 check_bound(MirrorTable *table, Relation relation)
 {
@@ -279,10 +320,13 @@ check_bound(MirrorTable *table, Relation relation)
 				 "table %s.%s lacks a column or the primary key that the mirror needs",
 				 MIRROR_SCHEMA, RelationGetRelationName(relation)),
 			 errhint(
-				 "If it is another tool's, rename it; then call stripe_sync.create_tables().")));
+				 "If the table belongs to another tool, rename it; then call stripe_sync.create_tables().")));
 }
 
-/* Who has taken the right away from himself is refused by the executor. */
+/*
+ * An owner can revoke rights from himself.  The table is then written by the
+ * executor, which raises the error.
+ */
 static bool
 owner_may_write(Oid relid, Oid owner)
 {
@@ -291,7 +335,12 @@ owner_may_write(Oid relid, Oid owner)
 	return pg_class_aclmask(relid, owner, wanted, ACLMASK_ALL) == wanted;
 }
 
-/* Read the table, which is locked. */
+/*
+ * Read the definition of the type's table, which is locked, into a memory
+ * context of its own that lives until table_cache.c deletes it.  Raises an error
+ * if it cannot be used as a mirror table, or belongs to a role that may not own
+ * the mirror.  On error the memory goes with the caller's context.
+ */
 MirrorTable *
 table_bind(const CatalogType *type, Oid relid)
 {
@@ -310,7 +359,7 @@ table_bind(const CatalogType *type, Oid relid)
 		table_report_kind(ERROR, type, relation->rd_rel->relkind);
 	table->owner = relation->rd_rel->relowner;
 	table->runs_code = table_runs_code(relation);
-	/* a foreign key that points to it runs nothing, but wants the executor */
+	/* triggers of foreign keys that point to it need the executor, but run no code */
 	table->plain = !table->runs_code && relation->trigdesc == NULL &&
 				   owner_may_write(relid, table->owner);
 	(void) table_note_read(RelationGetRelationName(relation), &note);
@@ -324,7 +373,8 @@ table_bind(const CatalogType *type, Oid relid)
 	table->search_path = path_copy(
 		note.search_path ? note.search_path : path_make(UNNOTED_PATH), memory);
 	relation_close(relation, NoLock);
-	MemoryContextSetParent(memory, CacheMemoryContext); /* no error any more */
+	/* from here on nothing raises an error */
+	MemoryContextSetParent(memory, CacheMemoryContext);
 	return table;
 }
 
@@ -350,8 +400,9 @@ compare_to_key(const char *name, const JsonbValue *key)
 }
 
 /*
- * The values of all columns that come from the object, by attribute number.
- * Columns and keys are in the same order: one walk over both does.
+ * Set the values of all columns that come from the object, by attribute number;
+ * those of other columns are left alone.  Columns and keys of a jsonb object are
+ * in the same order, so one walk over both finds them.
  */
 void
 table_values(MirrorTable *table, JsonbContainer *object, Datum *values,

@@ -2,12 +2,12 @@
  * table_cache.c
  *		The definitions of mirror tables, cached for the session.
  *
- * A table is read once and kept until the relation cache says that it has
- * changed.  It is locked as strongly as the step needs before it is looked at:
- * what the cache says of a table that is not locked may be out of date before
- * it is used.
+ * A definition is read once and kept until the relation cache invalidates the
+ * table or the notes (table_note.c).  Before it is used, the table is locked as
+ * strongly as the step needs: the definition of a table that is not locked may
+ * be out of date before it is used.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/xlog.h"
 #include "executor/spi.h"

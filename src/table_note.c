@@ -1,43 +1,34 @@
 /*
  * table_note.c
- *		What create_tables() has noted of a mirror table: which one it is, whose,
- *		the search_path that it was made under, and which of its columns are the
- *		mirror's.
+ *		What create_tables() has noted of a mirror table: its OID, its owner, the
+ *		search_path under which its triggers run, and which of its columns are
+ *		the mirror's.
  *
- * A column that is not noted is the user's own, whatever its name: a later
- * catalog may have a field of that name.  A note that is written invalidates
- * the tables of all sessions (config_changed()).
+ * A column that is not noted is a user's, whatever its name: a later catalog may
+ * have a field of that name.  Notes are read with the newest snapshot and the
+ * rights of the extension.  Writing one invalidates the definitions of tables
+ * that other sessions have cached, when it is committed (the statement trigger
+ * config_changed() of stripe_sync.mirror_table).
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-/* Columns of stripe_sync.mirror_table, as src/install/30_mirror.sql makes it */
-enum
-{
-	NOTE_NAME = 1,
-	NOTE_PATH,
-	NOTE_PATH_OWNERS,
-	NOTE_RELID,
-	NOTE_OWNER,
-	NOTE_COLUMNS,
-	NOTE_GIVEN_UP
-};
+#define NOTE_NAME 1 /* the number of mirror_table.table_name */
 
-static Oid notes = InvalidOid; /* stripe_sync.mirror_table, once read */
+static Oid note_relid = InvalidOid; /* of stripe_sync.mirror_table, once read */
 
-/* Is it the table of notes? */
+/* Is it stripe_sync.mirror_table?  False in a session that has not read it. */
 bool
 table_note_is(Oid relid)
 {
-	return relid == notes;
+	return relid == note_relid;
 }
 
 static List *
@@ -48,6 +39,8 @@ names_of(ArrayType *array)
 	int count;
 	List *names = NIL;
 
+	if (array == NULL)
+		return NIL;
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
 					  &nulls, &count);
 	for (int i = 0; i < count; i++)
@@ -56,34 +49,32 @@ names_of(ArrayType *array)
 	return names;
 }
 
+/* In the order of the columns in src/install/30_mirror.sql. */
 static void
-read_note(HeapTuple tuple, TupleDesc desc, TableNote *note)
+read_note(Rows *row, TableNote *note)
 {
+	char *table = rows_text(row);
 	bool isnull;
-	Datum value;
+	Datum path = rows_datum(row, TEXTOID, &isnull);
+	Datum owners = rows_datum(row, TEXTARRAYOID, &isnull);
+	ArrayType *columns;
 
-	note->search_path = path_read(
-		heap_getattr(tuple, NOTE_PATH, desc, &isnull),
-		heap_getattr(tuple, NOTE_PATH_OWNERS, desc, &isnull));
-	value = heap_getattr(tuple, NOTE_NAME, desc, &isnull);
-	note->search_path->holder = psprintf(
-		"table %s.%s", MIRROR_SCHEMA,
-		quote_identifier(TextDatumGetCString(value)));
+	note->search_path = path_read(path, owners);
+	note->search_path->holder = psprintf("table %s.%s", MIRROR_SCHEMA,
+										 quote_identifier(table));
 	note->search_path->renewal = "stripe_sync.create_tables()";
-	value = heap_getattr(tuple, NOTE_RELID, desc, &isnull);
-	note->relid = DatumGetObjectId(value);
-	value = heap_getattr(tuple, NOTE_OWNER, desc, &isnull);
-	note->owner = TextDatumGetCString(value);
-	value = heap_getattr(tuple, NOTE_COLUMNS, desc, &isnull);
-	note->lists_columns = !isnull;
-	if (!isnull)
-		note->columns = names_of(DatumGetArrayTypeP(value));
-	value = heap_getattr(tuple, NOTE_GIVEN_UP, desc, &isnull);
-	if (!isnull)
-		note->given_up = names_of(DatumGetArrayTypeP(value));
+	note->relid = rows_oid(row);
+	note->owner = rows_text(row);
+	columns = rows_varlena(row, TEXTARRAYOID);
+	note->lists_columns = columns != NULL;
+	note->columns = names_of(columns);
+	note->given_up = names_of(rows_varlena(row, TEXTARRAYOID));
 }
 
-/* False, and nothing is known, where there is no note. */
+/*
+ * Read the note of a table of this name; false, and an empty note, if there is
+ * none.  It is allocated in the current memory context.
+ */
 bool
 table_note_read(const char *table, TableNote *note)
 {
@@ -95,9 +86,13 @@ table_note_read(const char *table, TableNote *note)
 	bool found = HeapTupleIsValid(tuple);
 
 	*note = (TableNote){0};
-	notes = RelationGetRelid(relation);
+	note_relid = RelationGetRelid(relation);
 	if (found)
-		read_note(tuple, RelationGetDescr(relation), note);
+	{
+		Rows row = rows_of_tuple(tuple, RelationGetDescr(relation));
+
+		read_note(&row, note);
+	}
 	engine_scan_end(scan, relation, snapshot);
 	return found;
 }
@@ -113,14 +108,14 @@ is_in(List *names, const char *name)
 	return false;
 }
 
-/* Is a column of this name the mirror's, as far as is noted? */
+/* Is a column of this name the mirror's, by the note? */
 bool
 table_note_has(const TableNote *note, const char *column)
 {
 	return !note->lists_columns || is_in(note->columns, column);
 }
 
-/* Was it, until it got another type? */
+/* Was the column the mirror's, until it got another type? */
 bool
 table_note_gave_up(const TableNote *note, const char *column)
 {
@@ -128,8 +123,8 @@ table_note_gave_up(const TableNote *note, const char *column)
 }
 
 /* The names of CatalogField, as text[]. */
-static Datum
-names_array(List *columns)
+static StatementArg
+arg_names(List *columns)
 {
 	Datum *names = palloc((list_length(columns) + 1) * sizeof(Datum));
 	int count = 0;
@@ -138,11 +133,15 @@ names_array(List *columns)
 	foreach(cell, columns)
 		names[count++] = CStringGetTextDatum(
 			((CatalogField *) lfirst(cell))->name);
-	return PointerGetDatum(
-		construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
+	return arg_varlena(TEXTARRAYOID, construct_array(names, count, TEXTOID, -1,
+													 false, TYPALIGN_INT));
 }
 
-/* Of CatalogField.  Within an SPI connection of the caller's. */
+/*
+ * Note the type's table as it is now, with these columns of the mirror's and
+ * those that it has given up; both are lists of CatalogField.  The note that
+ * was there is replaced.
+ */
 void
 table_note_write(const CatalogType *type, const NotedPath *search_path,
 				 List *columns, List *given_up)
@@ -154,21 +153,15 @@ table_note_write(const CatalogType *type, const NotedPath *search_path,
 		" SET search_path = excluded.search_path,"
 		"  path_owners = excluded.path_owners, columns = excluded.columns,"
 		"  given_up = excluded.given_up, relid = excluded.relid,"
-		"  owner = excluded.owner",
-		7,
-		{TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID,
-		 TEXTOID}};
+		"  owner = excluded.owner"};
 	Oid relid = table_lookup(type);
 	char *owner = GetUserNameFromId(own_table_owner(relid), false);
-	Datum values[] = {CStringGetTextDatum(type->table),
-					  CStringGetTextDatum(search_path->names),
-					  path_owners(search_path),
-					  names_array(columns),
-					  names_array(given_up),
-					  ObjectIdGetDatum(relid),
-					  CStringGetTextDatum(owner)};
 	RoleScope scope = role_enter_engine();
 
-	engine_run(&write, values, NULL, SPI_OK_INSERT);
+	statement_exec(&write,
+				   ARGS(arg_text(type->table), arg_text(search_path->names),
+						arg_datum(TEXTARRAYOID, path_owners(search_path)),
+						arg_names(columns), arg_names(given_up), arg_oid(relid),
+						arg_text(owner)));
 	role_leave(&scope);
 }

@@ -1,8 +1,11 @@
 /*
  * table_policy.c
  *		Row security of a mirror table.
+ *
+ * The mirror is written with the rights of the table's owner, to whom row
+ * security applies only if it is forced.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -27,7 +30,7 @@ table_has_forced_policy(const MirrorTable *table)
 	return check_enable_rls(table->relid, table->owner, true) == RLS_ENABLED;
 }
 
-/* How to let the mirror write a table on which row security is forced. */
+/* A hint: how to let the mirror write a table on which row security is forced. */
 char *
 table_policy_hint(const CatalogType *type, Oid owner_id)
 {
@@ -35,6 +38,6 @@ table_policy_hint(const CatalogType *type, Oid owner_id)
 	const char *owner = quote_identifier(GetUserNameFromId(owner_id, false));
 
 	return psprintf(
-		"The mirror is written as the table's owner, for whom row security holds because it is forced. ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
+		"The mirror is written with the rights of the table's owner, to whom row security applies because it is forced. Run ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY; or CREATE POLICY mirror ON %s.%s TO %s USING (true) WITH CHECK (true); or ALTER ROLE %s BYPASSRLS;",
 		MIRROR_SCHEMA, name, MIRROR_SCHEMA, name, owner, owner);
 }

@@ -1,8 +1,10 @@
 /*
  * table_relation.c
- *		The relation that has the name of a mirror table.
+ *		The relation that has the name of a mirror table, and its lock.
+ *
+ * The search_path plays no part: names are looked up in schema stripe only.
  */
-#include "mirror.h"
+#include "tables_internal.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -10,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-/* A view or a foreign table, say, of the name of a mirror table. */
+/* What a relation is that is not a table, for a message. */
 static const char *
 kind_name(char relkind)
 {
@@ -31,13 +33,14 @@ kind_name(char relkind)
 	}
 }
 
+/* May a relation of this kind be a mirror table? */
 bool
 table_kind_fits(char relkind)
 {
 	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
 }
 
-/* Report, at this level, a relation of another kind in the place of a table. */
+/* Report, at this level, that a relation of another kind has a table's name. */
 void
 table_report_kind(int level, const CatalogType *type, char relkind)
 {
@@ -49,7 +52,7 @@ table_report_kind(int level, const CatalogType *type, char relkind)
 					 quote_literal_cstr(type->object))));
 }
 
-/* The relation that has the name of the type's table now. */
+/* The relation that has the name of the type's table now, or InvalidOid. */
 Oid
 table_lookup(const CatalogType *type)
 {
@@ -62,7 +65,7 @@ table_lookup(const CatalogType *type)
 /*
  * Lock the type's table, and look its name up again: another relation may have
  * got the name during the wait for the lock.  The lock is held until the
- * transaction ends.
+ * transaction ends.  Returns InvalidOid if there is no relation of that name.
  */
 Oid
 table_lock(const CatalogType *type, LOCKMODE mode)

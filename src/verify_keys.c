@@ -1,7 +1,10 @@
 /*
  * verify_keys.c
- *		Which objects verify_mirror() looks at: those with stored events and those
- *		with a row, a sample of each type.
+ *		The objects that verify_mirror() verifies: those with stored events and
+ *		those with a row, a sample of each type.
+ *
+ * The inbox is read once for all types, with the engine's rights; each table is
+ * read with the rights of its owner.
  */
 #include "verify_mirror.h"
 
@@ -12,12 +15,12 @@
 #include "utils/builtins.h"
 
 static ObjectKey *
-read_object_key(HeapTuple tuple, TupleDesc desc)
+read_object_key(Rows *row)
 {
 	ObjectKey *key = palloc(sizeof(ObjectKey));
 
-	key->id = SPI_getvalue(tuple, desc, 1);
-	key->account = SPI_getvalue(tuple, desc, 2);
+	key->id = rows_text(row);
+	key->account = rows_text(row);
 	return key;
 }
 
@@ -47,35 +50,33 @@ verify_keys_in_inbox(List *types, int sample, List **keys)
 		" SELECT object_id, account, object_type, pg_catalog.row_number() OVER"
 		"   (PARTITION BY object_type ORDER BY pg_catalog.random()) AS n FROM ("
 		"  SELECT DISTINCT object_type, object_id,"
-		"    CASE WHEN object_type OPERATOR(pg_catalog.<>) 'account' THEN account"
+		"    CASE WHEN object_type <> 'account' THEN account"
 		/* as account_of_accounts() says */
 		"     WHEN pg_catalog.starts_with(account, 'acct_') THEN ''"
 		"     ELSE pg_catalog.split_part(account, '/', 1) END AS account"
-		"    FROM stripe_sync.event WHERE object_type OPERATOR(pg_catalog.=) ANY ($1)"
+		"    FROM stripe_sync.event WHERE object_type = ANY ($1)"
 		"     AND object_id IS NOT NULL AND created IS NOT NULL) o) r"
-		" WHERE n OPERATOR(pg_catalog.<=) $2",
-		2,
-		{TEXTARRAYOID, INT8OID}};
-	Datum values[] = {verify_type_names(types), Int64GetDatum(sample)};
-	MemoryContext context = CurrentMemoryContext;
+		" WHERE n <= $2"};
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	rows_open(&rows, &select,
+			  ARGS(arg_datum(TEXTARRAYOID, verify_type_names(types)),
+				   arg_int8(sample)));
+	while (rows_next(&rows))
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
-		char *object = SPI_getvalue(tuple, desc, 3);
-		const CatalogType *type = catalog_find(object, strlen(object));
+		ObjectKey *key = read_object_key(&rows);
+		char *object = rows_text(&rows);
+		int i = catalog_find(object, strlen(object)) - catalog_types;
 
-		keys[type - catalog_types] = lappend(keys[type - catalog_types],
-											 read_object_key(tuple, desc));
-		MemoryContextSwitchTo(old);
+		keys[i] = lappend(keys[i], key);
 	}
-	SPI_finish();
+	rows_close(&rows);
 }
 
+/*
+ * Add a sample of the table's rows to the keys.  Under the owner's search_path
+ * there is no operator in the statement to be looked up.
+ */
 static void
 keys_in_table(MirrorTable *table, int sample, List **keys)
 {
@@ -94,9 +95,9 @@ keys_in_table(MirrorTable *table, int sample, List **keys)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
+		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 
-		*keys = lappend(*keys, read_object_key(SPI_tuptable->vals[i],
-											   SPI_tuptable->tupdesc));
+		*keys = lappend(*keys, read_object_key(&row));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -113,9 +114,12 @@ compare_keys(const ListCell *a, const ListCell *b)
 	return order != 0 ? order : strcmp(left->account, right->account);
 }
 
-/* Choose this number of keys at random, in their order. */
+/*
+ * Choose this number of keys at random, in their order: each is taken with the
+ * probability that is left to it (selection sampling).
+ */
 static List *
-choose(List *keys, int sample)
+choose_keys(List *keys, int sample)
 {
 	List *chosen = NIL;
 	int rest = list_length(keys);
@@ -132,7 +136,10 @@ choose(List *keys, int sample)
 	return chosen;
 }
 
-/* Objects that have a row, or an event that should have made one. */
+/*
+ * A sample of the objects in "all" (with stored events) and in the table, each
+ * once, of ObjectKey in their order.
+ */
 List *
 verify_sample(MirrorTable *table, List *all, int sample)
 {
@@ -148,5 +155,5 @@ verify_sample(MirrorTable *table, List *all, int sample)
 		if (keys == NIL || compare_keys(&former, cell) != 0)
 			keys = lappend(keys, lfirst(cell));
 	}
-	return choose(keys, sample);
+	return choose_keys(keys, sample);
 }

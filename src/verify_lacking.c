@@ -7,9 +7,6 @@
  */
 #include "verify_mirror.h"
 
-#include "funcapi.h"
-#include "utils/builtins.h"
-
 /* Is the child's type requested? NIL: all are. */
 static bool
 is_wanted(List *types, const CatalogType *type)
@@ -33,7 +30,7 @@ verify_may_be_hidden(MirrorTable *table, const char *id, const char *account)
  * rows.
  */
 static bool
-is_missing(const SnapshotRow *child, Oid reader)
+child_is_missing(const SnapshotRow *child, Oid reader)
 {
 	MirrorTable *table = table_cache_find(child->type, TABLE_READ);
 	MirrorState state;
@@ -61,12 +58,13 @@ verify_lost_children(const CatalogType *type, const ObjectKey *key, Jsonb *data,
 		SnapshotRow *row = lfirst(cell);
 
 		if (row->part == PART_CHILD && is_wanted(types, row->type) &&
-			is_missing(row, reader))
+			child_is_missing(row, reader))
 			lost = lappend(lost, row);
 	}
 	return lost;
 }
 
+/* Does a page of this type list children of one of these types? */
 static bool
 lists_wanted(const CatalogType *parent, List *types)
 {
@@ -95,7 +93,7 @@ verify_parents(List *types)
 	return parents;
 }
 
-/* Report objects that the worker could not fetch again. */
+/* Report objects of these types that the worker could not fetch again. */
 void
 verify_incomplete(ReturnSetInfo *result, List *types)
 {
@@ -104,14 +102,9 @@ verify_incomplete(ReturnSetInfo *result, List *types)
 	foreach(cell, refetch_request_failed(verify_type_names(types)))
 	{
 		RefetchFailure *failure = lfirst(cell);
-		Datum values[] = {CStringGetTextDatum(failure->object_type),
-						  CStringGetTextDatum(failure->object_id),
-						  CStringGetTextDatum(failure->account),
-						  CStringGetTextDatum("(incomplete)"),
-						  (Datum) 0,
-						  JsonbPGetDatum(failure->known)};
-		bool nulls[] = {false, false, false, false, true, false};
+		ObjectKey key = {failure->object_id, failure->account};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		verify_report(result, failure->object_type, &key, "(incomplete)", NULL,
+					  failure->known);
 	}
 }

@@ -7,8 +7,13 @@
  * list must have a row (verify_lacking.c).  Objects that the mirror wants to
  * fetch again, and could not, are reported as incomplete.
  *
- * Nothing is locked: a row that changes while it is looked at is looked at
- * again.  Tables are read with the rights of their owners.
+ * No row is locked: one that differs is read again, and compared once more if it
+ * has changed meanwhile.  Tables are locked ACCESS SHARE, and read with the
+ * rights of their owners.
+ *
+ * The caller must be allowed to see all rows of a table.  If types are named, an
+ * error ends the call; else each type is verified in a subtransaction, and a
+ * table that cannot be used is reported.
  */
 #include "verify_mirror.h"
 
@@ -27,24 +32,9 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
-#define MAX_LOOKS 3 /* at a row that changes meanwhile */
+#define MAX_TRIES 3 /* to compare a row that changes meanwhile */
 
-static void
-report(Inspection *in, const CatalogType *type, const ObjectKey *key,
-	   Datum field, Datum is, bool is_null, Datum must, bool must_null)
-{
-	Datum values[] = {CStringGetTextDatum(type->object),
-					  CStringGetTextDatum(key->id),
-					  CStringGetTextDatum(key->account),
-					  field,
-					  is,
-					  must};
-	bool nulls[] = {false, false, false, false, is_null, must_null};
-
-	tuplestore_putvalues(in->result->setResult, in->result->setDesc, values,
-						 nulls);
-}
-
+/* Report each field that differs between two values of the row. */
 static void
 report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 				   const RowValues *must)
@@ -61,34 +51,32 @@ report_differences(Inspection *in, const ObjectKey *key, const RowValues *is,
 			 in->table->type->table);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		Datum values[3];
-		bool nulls[3];
+		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		char *field = rows_text(&row);
+		Jsonb *stored = rows_jsonb(&row);
 
-		for (int j = 0; j < 3; j++)
-			values[j] = SPI_getbinval(tuple, desc, j + 1, &nulls[j]);
-		report(in, in->table->type, key, values[0], values[1], nulls[1],
-			   values[2], nulls[2]);
+		verify_report(in->result, in->table->type->object, key, field, stored,
+					  rows_jsonb(&row));
 	}
 	SPI_finish();
 	role_leave(&scope);
 }
 
-/* Report a missing row. */
+/* Report a missing row, with the object that it should hold. */
 static void
 report_missing(Inspection *in, const CatalogType *type, const ObjectKey *key,
 			   JsonbContainer *object)
 {
-	report(in, type, key, CStringGetTextDatum("(row)"), (Datum) 0, true,
-		   JsonbPGetDatum(json_standalone(object)), false);
+	verify_report(in->result, type->object, key, "(row)", NULL,
+				  json_standalone(object));
 }
 
 /* ---- verifying ---- */
 
-/* Is the row unchanged since it was read? */
+/* Is the row, or its absence, unchanged since it was read? */
 static bool
-still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
+row_is_unchanged(Inspection *in, const ObjectKey *key, bool found,
+				 RowValues *row)
 {
 	RowValues now;
 	bool found_now = verify_row_fetch(in, key, &now);
@@ -96,8 +84,9 @@ still_there(Inspection *in, const ObjectKey *key, bool found, RowValues *row)
 	return found_now == found && (!found || verify_row_same(in, row, &now));
 }
 
+/* Count a row that row security hides. */
 static bool
-may_be_hidden(Inspection *in, const ObjectKey *key)
+count_if_hidden(Inspection *in, const ObjectKey *key)
 {
 	if (!verify_may_be_hidden(in->table, key->id, key->account))
 		return false;
@@ -105,6 +94,7 @@ may_be_hidden(Inspection *in, const ObjectKey *key)
 	return true;
 }
 
+/* Report how many rows were not compared. */
 static void
 report_hidden(const Inspection *in)
 {
@@ -131,7 +121,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 
 	if (found)
 		state = verify_row_state(in, &is);
-	else if (may_be_hidden(in, key))
+	else if (count_if_hidden(in, key))
 		return true;
 	knowledge = verify_row_expect_content(in, key, &state, data, &content);
 	if (!found && knowledge < KNOWS_ALL)
@@ -142,7 +132,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 		if (verify_row_same(in, &is, &must))
 			return true;
 	}
-	if (!still_there(in, key, found, &is))
+	if (!row_is_unchanged(in, key, found, &is))
 		return false;
 	if (found)
 		report_differences(in, key, &is, &must);
@@ -151,6 +141,7 @@ verify_object(Inspection *in, const ObjectKey *key)
 	return true;
 }
 
+/* Report children that the row's pages list and that have no row. */
 static void
 verify_children(Inspection *in, const ObjectKey *key)
 {
@@ -168,13 +159,14 @@ verify_children(Inspection *in, const ObjectKey *key)
 		SnapshotRow *row = lfirst(cell);
 		ObjectKey child = {row->id, unconstify(char *, row->account)};
 
-		if (still_there(in, key, true, &is))
+		if (row_is_unchanged(in, key, true, &is))
 			report_missing(in, row->type, &child, row->object);
 	}
 }
 
+/* Verify these objects of the table, each in memory that is freed after it. */
 static void
-inspect(Inspection *in, List *keys)
+verify_keys(Inspection *in, List *keys)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext,
 												 "stripe_sync verification",
@@ -184,9 +176,9 @@ inspect(Inspection *in, List *keys)
 
 	foreach(cell, keys)
 	{
-		for (int look = 0; in->children == NIL && look < MAX_LOOKS &&
-						   !verify_object(in, lfirst(cell));
-			 look++)
+		for (int tries = 0; in->children == NIL && tries < MAX_TRIES &&
+							!verify_object(in, lfirst(cell));
+			 tries++)
 			;
 		verify_children(in, lfirst(cell));
 		MemoryContextReset(memory);
@@ -208,6 +200,10 @@ typedef struct TypeCheck
 	bool found;
 } TypeCheck;
 
+/*
+ * Verify the type's table, which is locked.  The values of two rows are compared
+ * as jsonb by a statement, because columns may have any type.
+ */
 static void
 verify_table(const TypeCheck *check, MirrorTable *table)
 {
@@ -232,7 +228,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 		" WHERE a.value IS DISTINCT FROM b.value"
 		" ORDER BY COALESCE(a.key, b.key) COLLATE \"C\"",
 		2, types);
-	inspect(&in, verify_sample(table, check->keys, check->sample));
+	verify_keys(&in, verify_sample(table, check->keys, check->sample));
 	if (in.hidden > 0)
 		report_hidden(&in);
 	SPI_freeplan(in.fetch);
@@ -241,6 +237,7 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 	table_close(relation, NoLock);
 }
 
+/* Verify one type; it may be called in a subtransaction. */
 static void
 verify_type(void *arg)
 {
@@ -275,7 +272,11 @@ verify_children_of(void *arg)
 		verify_table(check, table);
 }
 
-/* Errors are reported when the type itself is verified. */
+/*
+ * Verify missing children of the named types below parents whose types are not
+ * named.  Errors of these tables are ignored: they are reported when the type
+ * itself is verified.
+ */
 static void
 verify_parents_of(const TypeCheck *wanted, List *types)
 {
@@ -292,24 +293,19 @@ verify_parents_of(const TypeCheck *wanted, List *types)
 	}
 }
 
-/* Report that a table cannot be used. */
+/* Report that a table cannot be used, with the message of the error. */
 static void
 report_table(const TypeCheck *check, const ErrorData *error)
 {
+	ObjectKey none = {"", ""};
 	StringInfoData json;
-	Datum values[] = {CStringGetTextDatum(check->type->object),
-					  CStringGetTextDatum(""),
-					  CStringGetTextDatum(""),
-					  CStringGetTextDatum("(table)"),
-					  (Datum) 0,
-					  (Datum) 0};
-	bool nulls[] = {false, false, false, false, false, true};
 
 	initStringInfo(&json);
 	escape_json(&json, error->message);
-	values[4] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
-	tuplestore_putvalues(check->result->setResult, check->result->setDesc,
-						 values, nulls);
+	verify_report(check->result, check->type->object, &none, "(table)",
+				  DatumGetJsonbP(
+					  DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data))),
+				  NULL);
 }
 
 /* verify_mirror(object_types, sample) */
@@ -327,7 +323,7 @@ ENGINE_FUNCTION(stripe_sync_verify_mirror)
 
 	if (sample < 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the sample must be of one object or more")));
+						errmsg("sample must be at least 1")));
 	InitMaterializedSRF(fcinfo, 0);
 	scope = role_enter_engine();
 	verify_keys_in_inbox(types, sample, keys);

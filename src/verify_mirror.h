@@ -1,6 +1,6 @@
 /*
  * verify_mirror.h
- *		verify_mirror(): which objects it looks at, their rows as they are and
+ *		verify_mirror(): the objects that it verifies, their rows as they are and
  *		as they must be, and rows that are missing.
  */
 #ifndef STRIPE_SYNC_VERIFY_MIRROR_H
@@ -8,13 +8,21 @@
 
 #include "mirror.h"
 
-/* ---- in verify_keys.c: which objects verify_mirror() looks at ---- */
+#include "nodes/execnodes.h"
+
+/* ---- in verify_keys.c: the objects that are verified ---- */
 typedef struct ObjectKey
 {
 	char *id;
 	char *account;
 } ObjectKey;
 
+/* ---- in verify_report.c: rows of the result ---- */
+extern void verify_report(struct ReturnSetInfo *result, const char *object_type,
+						  const ObjectKey *key, const char *field,
+						  const Jsonb *stored, const Jsonb *expected);
+
+/* ---- in verify_keys.c ---- */
 extern Datum verify_type_names(List *types);
 extern void verify_keys_in_inbox(List *types, int sample, List **keys);
 extern List *verify_sample(MirrorTable *table, List *all, int sample);
@@ -37,12 +45,12 @@ typedef struct Inspection
 	TupleDesc desc;
 	struct _SPI_plan *fetch;
 	struct _SPI_plan *differences;
-	List *children; /* types whose rows alone are asked for; NIL: all, too */
-	Oid reader;		/* who is told */
+	List *children; /* verify only missing children of these types; NIL: all */
+	Oid reader;		/* the caller */
 	int hidden;		/* objects whose row the table's policies may hide */
 } Inspection;
 
-/* How much of a row's expected content is known. */
+/* How much of a row's expected content is known */
 typedef enum Knowledge
 {
 	KNOWS_OBJECT, /* or nothing */

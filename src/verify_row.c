@@ -7,6 +7,10 @@
  * page of its parent, a fetched object), or the events are gone, a stored event
  * that the row names must contain the object.  The typed columns must always be
  * what _data says.
+ *
+ * Rows are read as composite values with the rights of the table's owner, and
+ * compared column by column as stored; only those that differ are compared as
+ * jsonb (verify_mirror.c), which may run code of the owner's types.
  */
 #include "verify_mirror.h"
 
@@ -18,6 +22,7 @@
 
 /* ---- the row as it is ---- */
 
+/* Prepare a statement that is kept until SPI_freeplan(). */
 SPIPlanPtr
 verify_row_prepare(const char *sql, int nargs, Oid *types)
 {
@@ -32,6 +37,7 @@ verify_row_prepare(const char *sql, int nargs, Oid *types)
 	return plan;
 }
 
+/* The statement of verify_row_fetch(); a singleton's id is always ''. */
 SPIPlanPtr
 verify_row_prepare_fetch(const MirrorTable *table)
 {
@@ -51,7 +57,10 @@ verify_row_prepare_fetch(const MirrorTable *table)
 	return plan;
 }
 
-/* Read a row.  Columns of the user's own are ignored in what follows. */
+/*
+ * Read a row, into the current memory context; false if there is none.  Columns
+ * of a user's are read, and ignored by what follows.
+ */
 bool
 verify_row_fetch(Inspection *in, const ObjectKey *key, RowValues *row)
 {
@@ -71,9 +80,10 @@ verify_row_fetch(Inspection *in, const ObjectKey *key, RowValues *row)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool isnull;
+		Rows selected = rows_of_tuple(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc);
 		HeapTupleHeader header = DatumGetHeapTupleHeaderCopy(
-			engine_column(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						  in->desc->tdtypeid, &isnull));
+			rows_datum(&selected, in->desc->tdtypeid, &isnull));
 		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),
 							   .t_data = header};
 
@@ -110,20 +120,10 @@ meta_set(const Inspection *in, RowValues *row, MetaColumn column, Datum value,
 MirrorState
 verify_row_state(const Inspection *in, const RowValues *row)
 {
-	MirrorState state;
-	MetaValues meta;
-
-	for (int i = 0; i < NSTATE_COLUMNS; i++)
-	{
-		MetaColumn column = mirror_state_columns[i];
-
-		meta.values[column] = meta_get(in, row, column);
-		meta.nulls[column] = meta_is_null(in, row, column);
-	}
-	mirror_state_decode(&meta, &state, NULL);
-	return state;
+	return mirror_state_of(in->table, row->values, row->nulls);
 }
 
+/* The row's _data; NULL if it is null. */
 Jsonb *
 verify_row_data(const Inspection *in, const RowValues *row)
 {
@@ -137,10 +137,11 @@ verify_row_data(const Inspection *in, const RowValues *row)
 /*
  * The object as another object's event contains it, in a page or embedded.  A
  * child of a page has a tombstone from the first later page that leaves it out.
+ * If the event is pruned nothing is known, and "content" stays empty.
  */
 static Knowledge
-held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
-		MirrorContent *content)
+expect_from_holder(const char *event_id, const CatalogType *type,
+				   const ObjectKey *key, MirrorContent *content)
 {
 	Event event;
 	ListCell *cell;
@@ -163,7 +164,10 @@ held_by(const char *event_id, const CatalogType *type, const ObjectKey *key,
 	return KNOWS_OBJECT;
 }
 
-/* The content that the row must have, as far as the stored events tell. */
+/*
+ * The content that the row must have, as far as the stored events determine it.
+ * "state" and "data" are those of the row, or empty if there is none.
+ */
 Knowledge
 verify_row_expect_content(const Inspection *in, const ObjectKey *key,
 						  const MirrorState *state, Jsonb *data,
@@ -178,7 +182,7 @@ verify_row_expect_content(const Inspection *in, const ObjectKey *key,
 	newest = history->versions != NIL ? newest_find(history).newest : NULL;
 	if (newest == NULL || version_event(newest)->catalog == NULL ||
 		(state->found && precedence_state_is_newer(state, history, newest)))
-		return held_by(state->event_id, type, key, content);
+		return expect_from_holder(state->event_id, type, key, content);
 	*content = precedence_content(version_event(newest));
 	precedence_find_tombstone(state, history, key->account, TABLE_READ, content);
 	return KNOWS_ALL;
@@ -217,6 +221,7 @@ verify_row_expect(const Inspection *in, const RowValues *row, Jsonb *data,
 
 /* ---- what differs ---- */
 
+/* Is it a column of the mirror's? */
 static bool
 is_ours(const MirrorTable *table, AttrNumber attnum)
 {

@@ -93,7 +93,6 @@ journal_worker(const char *what, const char *ref, const char *detail)
 		MemoryContextSwitchTo(turn_memory);
 		EmitErrorReport();
 		FlushErrorState();
-		worker_abort();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(turn_memory);
 		RESUME_INTERRUPTS();

@@ -56,12 +56,12 @@ only "functions are called by their OID" \
 #	engine.c, statement.c	statements of EngineStatement, in the engine's scope
 #	prune.c			our own tables, with a statement that is put together
 #	move_account.c	the same
-# fill_columns.c runs in the scope that create_tables.c has entered.
+# table_ddl.c and fill_columns.c run in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	create_tables.c engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
+	engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
-	vanished.c verify_keys.c verify_mirror.c verify_row.c
+	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \

@@ -1,5 +1,5 @@
 /*
- * mirror.c
+ * apply_event.c
  *		Applies an event's snapshot to the mirror.
  *
  * Rows are locked and written in one order: (rank of the type, id).  The own
@@ -7,8 +7,12 @@
  * is the newest is decided while the own row is locked.  Usually the snapshot is
  * later than the row, and the row alone decides; otherwise the object's stored
  * events do (newest.c).  Objects fetched from the API are applied by fetched.c.
+ *
+ * All of it runs in a subtransaction of the caller's, in the engine's scope.  The
+ * event is in the inbox already: a concurrent transaction with another event of
+ * the object, which waits for the row's lock, finds it after that.
  */
-#include "mirror.h"
+#include "mirror_internal.h"
 
 #include "utils/builtins.h"
 
@@ -33,7 +37,10 @@ typedef struct OwnRow
 	char *detail;
 } OwnRow;
 
-/* Insert the row of an object that has no other stored event. */
+/*
+ * Insert the row of an object that has no other stored event.  A later page of
+ * its parent may have left it out already.
+ */
 static bool
 insert_own(OwnRow *own, MirrorRow *row)
 {
@@ -47,8 +54,9 @@ insert_own(OwnRow *own, MirrorRow *row)
 	return mirror_write(row, &content);
 }
 
+/* The object's state at Stripe settles what rule 3 of newest.c has only guessed. */
 static void
-ask_when_ambiguous(OwnRow *own, const Verdict *verdict)
+request_if_ambiguous(OwnRow *own, const Verdict *verdict)
 {
 	if (verdict->ambiguous)
 		refetch_request_add_after(
@@ -79,7 +87,11 @@ read_own_history(OwnRow *own, MirrorRow *row)
 	return history;
 }
 
-/* Decide by the stored events which snapshot is the newest, and write it. */
+/*
+ * Decide by the stored events which snapshot is the newest, and write it, which
+ * may be that of another event: the new event can change the order of two others
+ * of its second.
+ */
 static OwnVerdict
 settle_own(OwnRow *own, MirrorRow *row)
 {
@@ -110,7 +122,7 @@ settle_own(OwnRow *own, MirrorRow *row)
 		if (!mirror_write(row, &content))
 			return OWN_RACE;
 	}
-	ask_when_ambiguous(own, &verdict);
+	request_if_ambiguous(own, &verdict);
 	if (strcmp(verdict.newest->event_id, event->id) == 0)
 		return OWN_SETTLED;
 	own->detail = psprintf("%s is newer: %s", verdict.newest->event_id,
@@ -118,13 +130,18 @@ settle_own(OwnRow *own, MirrorRow *row)
 	return OWN_STALE;
 }
 
+/* Is the event later than a row that an event has written and nothing deleted? */
 static bool
-plainly_newer(const MirrorRow *row, const Event *event)
+is_plainly_newer(const MirrorRow *row, const Event *event)
 {
 	return !row->state.deleted && row->state.event_id != NULL &&
 		   row->state.as_of < event->created;
 }
 
+/*
+ * Decide and write the own row once.  OWN_RACE: another transaction has inserted
+ * it meanwhile, and is over; its event is in the history now.
+ */
 static OwnVerdict
 try_own(OwnRow *own)
 {
@@ -146,7 +163,7 @@ try_own(OwnRow *own)
 	own->was_new = !row->state.found;
 	if (own->was_new)
 		return first ? OWN_RACE : settle_own(own, row);
-	if (plainly_newer(row, event))
+	if (is_plainly_newer(row, event))
 	{
 		MirrorContent content = precedence_content(event);
 
@@ -219,7 +236,10 @@ mirror_fill(OpenTables *tables, Event *event, SnapshotRow *fill)
 	}
 }
 
-/* Does the object have a page of children that do not name their parent? */
+/*
+ * Does the object have a page of children that do not name their parent?  They
+ * are found in the parent's former snapshot, which is read with its lock.
+ */
 static bool
 pages_need_before(const Event *event)
 {
@@ -237,7 +257,10 @@ pages_need_before(const Event *event)
 	return false;
 }
 
-/* Request the rest of pages that are cut short. */
+/*
+ * Request the object again if one of its pages is cut short: the rest of the page
+ * is then fetched (refetch.c).
+ */
 void
 mirror_ask_for_rest(Event *event)
 {
@@ -315,7 +338,7 @@ fill_before_own(OpenTables *tables, Event *event, List *rows)
 	return rest;
 }
 
-/* Write what is embedded in an object that has no row itself. */
+/* Write what is embedded in an object that has no row of its own. */
 static const char *
 fill_embedded(Event *event, char **detail)
 {
@@ -368,13 +391,13 @@ mirror_apply(Event *event, char **detail)
 	return verdict == OWN_STALE ? "stale" : "applied";
 }
 
-/* ---- does a user's code run? ---- */
+/* ---- code of table owners ---- */
 
-typedef struct ScopeQuestion
+typedef struct OwnersCode
 {
 	Event *event;
-	bool enters;
-} ScopeQuestion;
+	bool may_run;
+} OwnersCode;
 
 static bool
 runs_owners_code(const CatalogType *type)
@@ -398,36 +421,37 @@ may_run_owners_code(const CatalogType *type)
 }
 
 static void
-look_for_owners_code(void *arg)
+find_owners_code(void *arg)
 {
-	ScopeQuestion *question = arg;
-	Event *event = question->event;
+	OwnersCode *code = arg;
+	Event *event = code->event;
 	const CatalogType *type = event->catalog ? event->catalog : event->holder;
 	ListCell *cell;
 
-	question->enters = may_run_owners_code(type);
+	code->may_run = may_run_owners_code(type);
 	foreach(cell, snapshot_rows(type, event->catalog ? event->object_id : "",
 								event->account, event->object))
 	{
-		if (question->enters)
+		if (code->may_run)
 			break;
-		question->enters = runs_owners_code(((SnapshotRow *) lfirst(cell))->type);
+		code->may_run = runs_owners_code(((SnapshotRow *) lfirst(cell))->type);
 	}
 }
 
 /*
  * May code of a table's owner run when this event is applied?  True if this
- * cannot be determined.
+ * cannot be determined, because a table cannot be used.  If not, the caller's
+ * deferred triggers need not be fired before.  The tables are locked by this.
  */
 bool
 mirror_enters_scope(Event *event)
 {
-	ScopeQuestion question = {event, false};
+	OwnersCode code = {event, false};
 	ErrorData *error;
 
 	if (event->catalog == NULL && event->holder == NULL)
 		return false;
-	if (!subtransaction_run(look_for_owners_code, &question, NULL, &error))
+	if (!subtransaction_run(find_owners_code, &code, NULL, &error))
 		return true;
-	return question.enters;
+	return code.may_run;
 }
