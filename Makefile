@@ -38,6 +38,7 @@ OBJS = \
 	src/scope_leftover.o \
 	src/engine.o \
 	src/statement.o \
+	src/array_argument.o \
 	src/setup_cache.o \
 	src/advisory.o \
 	src/grant.o \
@@ -137,9 +138,12 @@ OBJS = \
 	src/verify_row.o \
 	src/verify_mirror.o \
 	src/destination.o \
+	src/destination_argument.o \
+	src/destination_pace.o \
 	src/destination_setup.o \
-	src/untold.o \
-	src/rotated.o \
+	src/destination_link.o \
+	src/destination_refused.o \
+	src/secret_rotation.o \
 	src/destination_test.o \
 	src/alert_rule.o \
 	src/alert.o \
@@ -180,10 +184,11 @@ OBJS = \
 	src/http.o \
 	src/http_answer.o \
 	src/sockets.o \
-	src/slack.o \
+	src/slack_judge.o \
 	src/slack_answer.o \
 	src/settle.o \
 	src/release.o \
+	src/dead_sender.o \
 	src/due_events.o \
 	src/api_key.o \
 	src/stripe_api.o \

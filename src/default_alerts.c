@@ -162,7 +162,7 @@ ENGINE_FUNCTION(stripe_sync_add_default_alerts)
 							 &isnull);
 	}
 	if (changed)
-		untold_remark(text_to_cstring(destination));
+		destination_notice_unreported(text_to_cstring(destination));
 	role_leave(&scope);
 	return (Datum) 0;
 }

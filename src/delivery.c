@@ -1,28 +1,32 @@
 /*
  * delivery.c
- *		A message as it is sent to Slack, and what its answer means.
+ *		The HTTP request of a message, and what its answer means.
  *
- * A delivery is a memory context of its own, which outlives transactions and
- * errors.
+ * A webhook's request is a POST of the payload to its URL, which is the secret.  A
+ * bot's is a POST to chat.postMessage or chat.update, with the token in a header.
+ *
+ * No transaction is open here, and no SQL is run.  A delivery is a memory context
+ * of its own, which outlives transactions and errors.
  */
-#include "stripe_sync.h"
+#include "delivery.h"
 
-#include "lib/stringinfo.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
 #include <openssl/crypto.h>
 
-#include "delivery.h"
 #include "text.h"
 
-#define LEAST_TO_HIDE 8			   /* bytes: shorter ones are no secret */
-#define MAX_ANSWER	  (256 * 1024) /* bytes: Slack says far less */
+#define LEAST_TO_HIDE 8			   /* bytes: shorter strings are not secret */
+#define MAX_ANSWER	  (256 * 1024) /* bytes; Slack's answers are far shorter */
 
+/*
+ * An empty delivery, in a child of the current memory context: that of the claim's
+ * transaction, until claim.c has completed it.
+ */
 Delivery *
 delivery_make(void)
 {
-	/* in the transaction's context until the claim is complete */
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync delivery", ALLOCSET_SMALL_SIZES);
 	Delivery *delivery = MemoryContextAllocZero(memory, sizeof(Delivery));
@@ -32,6 +36,7 @@ delivery_make(void)
 	return delivery;
 }
 
+/* Wipes the secret. */
 void
 delivery_free(Delivery *delivery)
 {
@@ -42,6 +47,7 @@ delivery_free(Delivery *delivery)
 
 /* ---- what is sent ---- */
 
+/* The method of Slack's Web API; a test checks the token first. */
 static const char *
 api_method(const Delivery *delivery)
 {
@@ -51,8 +57,9 @@ api_method(const Delivery *delivery)
 												   : "chat.postMessage";
 }
 
+/* Nothing for NULL */
 static void
-add_member(StringInfo body, const char *name, const char *value)
+append_json_member(StringInfo body, const char *name, const char *value)
 {
 	if (value == NULL)
 		return;
@@ -60,7 +67,10 @@ add_member(StringInfo body, const char *name, const char *value)
 	escape_json(body, value);
 }
 
-/* The payload, with its channel and thread. */
+/*
+ * The payload, which for the Web API gets further members before its own.  It is an
+ * object that is never empty, as it has a text.
+ */
 static void
 build_body(const Delivery *delivery, StringInfo body)
 {
@@ -72,10 +82,9 @@ build_body(const Delivery *delivery, StringInfo body)
 	appendStringInfoChar(body, '{');
 	if (strcmp(api_method(delivery), "auth.test") != 0)
 	{
-		add_member(body, "channel", delivery->channel);
-		add_member(body, "ts", delivery->update_ts);
-		add_member(body, "thread_ts", delivery->thread_ts);
-		/* an object, never empty: it has a text */
+		append_json_member(body, "channel", delivery->channel);
+		append_json_member(body, "ts", delivery->update_ts);
+		append_json_member(body, "thread_ts", delivery->thread_ts);
 		appendStringInfo(body, ",%s", delivery->payload + 1);
 	}
 	else
@@ -83,8 +92,9 @@ build_body(const Delivery *delivery, StringInfo body)
 }
 
 /*
- * Make the request, in buffers of the caller's.  Returns why its URL may not be
- * called, or NULL.
+ * Make the request, in buffers of the caller's, who wipes "header".  Returns NULL,
+ * or why its URL may not be called: the file that contains a webhook's URL, and the
+ * settings that allow hosts, may have changed since it was set up.
  */
 char *
 delivery_request(const Delivery *delivery, HttpRequest *request,
@@ -110,9 +120,9 @@ delivery_request(const Delivery *delivery, HttpRequest *request,
 
 /* ---- what came back ---- */
 
-/* Overwrite a secret that an answer repeats. */
+/* Overwrite each occurrence of the secret. */
 static void
-hide(char *response, size_t length, const char *secret)
+hide_secret(char *response, size_t length, const char *secret)
 {
 	size_t size = strlen(secret);
 	char *end = response + length;
@@ -127,9 +137,9 @@ hide(char *response, size_t length, const char *secret)
 	}
 }
 
-/* The path of a webhook's URL is its secret. */
+/* The part that must not be shown: of a webhook's URL its path */
 static const char *
-secret_part(const Delivery *delivery)
+secret_to_hide(const Delivery *delivery)
 {
 	const char *path = delivery->is_webhook ? strstr(delivery->secret, "://")
 											: NULL;
@@ -138,18 +148,19 @@ secret_part(const Delivery *delivery)
 	return path != NULL ? path : delivery->secret;
 }
 
-/* The answer's beginning as text: whatever came, it is valid UTF-8. */
+/* Keep the beginning of the answer, as valid UTF-8, for stripe_sync.delivery. */
 static void
 keep_response(Delivery *delivery, HttpAnswer *answer)
 {
-	/* before it is cut off, lest half a secret stays */
-	hide(answer->body, answer->length, secret_part(delivery));
+	/* before the answer is cut off, which could leave a part of the secret */
+	hide_secret(answer->body, answer->length, secret_to_hide(delivery));
 	text_copy_utf8(delivery->response, sizeof(delivery->response), answer->body,
 				   answer->length);
 }
 
+/* There is no complete answer. */
 static void
-judge_fault(Delivery *delivery, HttpFault fault)
+judge_http_fault(Delivery *delivery, HttpFault fault)
 {
 	static const struct
 	{
@@ -158,7 +169,7 @@ judge_fault(Delivery *delivery, HttpFault fault)
 	} faults[] = {[HTTP_CONNECTION] = {SLACK_RETRY, "connection"},
 				  [HTTP_TIMEOUT] = {SLACK_RETRY, "timeout"},
 				  [HTTP_TLS] = {SLACK_RETRY, "tls"},
-				  /* sending it again would only bring as much again */
+				  /* the next answer would be as large */
 				  [HTTP_TOO_LARGE] = {SLACK_MESSAGE_BAD, "answer_too_large"},
 				  [HTTP_REFUSED] = {SLACK_DESTINATION_DEAD, "url_refused"}};
 
@@ -167,11 +178,10 @@ judge_fault(Delivery *delivery, HttpFault fault)
 			sizeof(delivery->judgement.code));
 }
 
-/* An answer that came whole. */
 static void
-judge_answer(Delivery *delivery, const HttpAnswer *answer)
+judge_http_answer(Delivery *delivery, const HttpAnswer *answer)
 {
-	SlackAnswer said;
+	SlackAnswer object;
 
 	if (delivery->is_webhook)
 	{
@@ -179,11 +189,14 @@ judge_answer(Delivery *delivery, const HttpAnswer *answer)
 							&delivery->judgement);
 		return;
 	}
-	slack_answer_read(&said, answer->body, answer->length);
-	slack_judge_api(answer->status, &said, &delivery->judgement);
+	slack_answer_read(&object, answer->body, answer->length);
+	slack_judge_api(answer->status, &object, &delivery->judgement);
 }
 
-/* What an answer means for the message. */
+/*
+ * Judge the answer of a request, or the fault in its place, and note it as the
+ * delivery's result.  The time of the first request is kept.
+ */
 void
 delivery_judge(Delivery *delivery, HttpAnswer *answer)
 {
@@ -194,21 +207,21 @@ delivery_judge(Delivery *delivery, HttpAnswer *answer)
 	delivery->retry_after = answer->retry_after;
 	strlcpy(delivery->request_id, answer->request_id,
 			sizeof(delivery->request_id));
-	/* what isn't 200 is judged by its status, however long the page */
+	/* an error page may be long: it is judged by its status */
 	if (answer->fault == HTTP_DONE ||
 		(answer->fault == HTTP_TOO_LARGE && answer->status >= 300))
-		judge_answer(delivery, answer);
+		judge_http_answer(delivery, answer);
 	else
-		judge_fault(delivery, answer->fault);
+		judge_http_fault(delivery, answer->fault);
 	if (answer->fault == HTTP_DONE || answer->fault == HTTP_TOO_LARGE)
 		keep_response(delivery, answer);
 	else
 		strlcpy(delivery->response, answer->trouble, sizeof(delivery->response));
 }
 
-/* The message that it replies to was deleted. */
+/* Was the message that it replies to deleted in Slack? */
 static bool
-has_lost_its_thread(const Delivery *delivery)
+thread_was_deleted(const Delivery *delivery)
 {
 	const char *code = delivery->judgement.code;
 
@@ -219,16 +232,17 @@ has_lost_its_thread(const Delivery *delivery)
 }
 
 /*
- * After a test's auth.test comes its message; a reply without its thread is sent
- * as a message of its own.
+ * Is another request to be sent at once, as a part of the same attempt?  After
+ * auth.test a test's message is sent; and a reply whose thread was deleted is sent
+ * again, outside of the thread.
  */
 bool
-delivery_goes_on(Delivery *delivery)
+delivery_continue(Delivery *delivery)
 {
 	if (!delivery->is_webhook && strcmp(api_method(delivery), "auth.test") == 0 &&
 		delivery->judgement.verdict == SLACK_SENT)
 		delivery->token_checked = true;
-	else if (has_lost_its_thread(delivery))
+	else if (thread_was_deleted(delivery))
 		delivery->thread_ts = NULL;
 	else
 		return false;

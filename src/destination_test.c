@@ -1,12 +1,14 @@
 /*
  * destination_test.c
- *		A test message is queued; and waited for, with what Slack says to it and
- *		what to do about that.
+ *		test_destination() queues a test message; check_destination() also waits for
+ *		Slack's answer, and advises what to do about it.
+ *
+ * check_destination() is a procedure because the worker sees the message only when
+ * it is committed.  It commits after queueing, and then reads the result in one
+ * short transaction after the other, without any lock while it waits.
  */
 #include "stripe_sync.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -16,48 +18,48 @@
 
 #include "blocks.h"
 
-#define LOOK_EVERY 100 /* ms, while somebody waits */
+#define POLL_INTERVAL 100 /* ms */
 
-/* What became of the message so far. */
-typedef struct TestStanding
+/* The last attempt to send the test that has ended */
+typedef struct TestResult
 {
-	char state[16];
-	char verdict[32]; /* of the last attempt that has ended; empty: none yet */
+	char verdict[32]; /* empty: no attempt has ended */
 	char code[256];
 	double seconds;
-} TestStanding;
+} TestResult;
 
-/* What Slack's codes mean for who set the destination up. */
+/* What a user can do about Slack's error codes */
 static const struct
 {
 	const char *codes; /* between spaces */
 	const char *advice;
-	bool enables; /* and then the destination is to be switched on again */
+	bool enable; /* the destination has to be enabled afterwards */
 } remedies[] = {
 	{" invalid_auth not_authed token_revoked token_expired account_inactive "
 	 "not_allowed_token_type invalid_token ",
-	 "The token or URL is no good, or no more: install the app in Slack again, and give the new one to stripe_sync.add_slack_channel() or add_slack_webhook()."},
+	 "The token or URL is invalid or was revoked: install the app in Slack again, and pass the new one to stripe_sync.add_slack_channel() or add_slack_webhook()."},
 	{" missing_scope no_permission ",
-	 "The bot lacks a right: give the app the scope chat:write (and chat:write.public for channels that it is not in), install it again",
+	 "The bot lacks a permission: add the scope chat:write to the app (and chat:write.public for channels that it is not a member of), and install it again",
 	 true},
 	{" channel_not_found ",
-	 "The bot does not see the channel: give its id (C0123456789) instead of a name, and /invite the bot to a private one."},
+	 "The bot cannot see the channel: give its id (C0123456789) instead of its name, and /invite the bot to a private channel."},
 	{" not_in_channel ", "In Slack: /invite the bot to the channel", true},
 	{" is_archived channel_is_archived ",
-	 "Unarchive the channel in Slack, or name another."},
+	 "Unarchive the channel in Slack, or use another channel."},
 	{" no_service no_active_hooks ",
-	 "The incoming webhook was removed or switched off: make another in the app's settings, and give its URL to stripe_sync.add_slack_webhook()."},
+	 "The incoming webhook was removed or disabled: create another in the app's settings, and pass its URL to stripe_sync.add_slack_webhook()."},
 	{" team_disabled no_team team_not_found ",
-	 "The Slack workspace is gone or switched off."},
+	 "The Slack workspace was deleted or disabled."},
 	{" restricted_action posting_to_general_channel_denied action_prohibited "
 	 "app_access_restricted access_denied ekm_access_denied ",
-	 "An administrator of the Slack workspace has to allow it, or name another channel."},
+	 "An administrator of the Slack workspace must allow it; or use another channel."},
 	{" timeout connection tls dns ",
-	 "The database's server has to reach Slack over https: look at its name servers, its firewall, and stripe_sync.ca_file."},
+	 "The database server must be able to connect to Slack over HTTPS: check its name servers, its firewall, and stripe_sync.ca_file."},
 	{" ratelimited rate_limited ",
-	 "Slack wants less: the message is sent later by itself."},
+	 "Slack limits the rate of messages: the message is sent later automatically."},
 };
 
+/* A hint for a code of Slack's, or of ours */
 static const char *
 advice_for(const char *code, const char *destination)
 {
@@ -65,16 +67,17 @@ advice_for(const char *code, const char *destination)
 
 	for (int i = 0; i < lengthof(remedies); i++)
 		if (strstr(remedies[i].codes, wanted) != NULL)
-			return remedies[i].enables
+			return remedies[i].enable
 					   ? psprintf(
 							 "%s; then SELECT stripe_sync.enable_destination(%s).",
 							 remedies[i].advice, quote_literal_cstr(destination))
 					   : remedies[i].advice;
-	return "SELECT * FROM stripe_sync.delivery shows the answers; https://docs.slack.dev/reference/methods/chat.postMessage explains the codes.";
+	return "SELECT * FROM stripe_sync.delivery shows Slack's answers; https://docs.slack.dev/reference/methods/chat.postMessage explains the codes.";
 }
 
 /* ---- queueing ---- */
 
+/* The first argument.  Raises 22004. */
 static char *
 destination_argument(FunctionCallInfo fcinfo)
 {
@@ -86,6 +89,7 @@ destination_argument(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
+/* Returns the message's id.  Raises SY005, or 55000 if the destination is disabled. */
 static int64
 queue_test(const char *name)
 {
@@ -99,9 +103,9 @@ queue_test(const char *name)
 		destination_missing(name);
 	if (!destination.enabled)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("destination \"%s\" is switched off: %s", name,
+						errmsg("destination \"%s\" is disabled: %s", name,
 							   destination.disabled_reason),
-						errhint("Mend what was wrong, then SELECT "
+						errhint("Correct the cause, then SELECT "
 								"stripe_sync.enable_destination(%s).",
 								quote_literal_cstr(name))));
 	message.payload = blocks_plain(
@@ -114,7 +118,7 @@ queue_test(const char *name)
 	return id;
 }
 
-/* test_destination(destination): who waits for it must know that nobody sends it */
+/* test_destination(destination): a NOTICE says so if messages are not being sent */
 ENGINE_FUNCTION(stripe_sync_test_destination)
 {
 	int64 id = queue_test(destination_argument(fcinfo));
@@ -128,135 +132,136 @@ ENGINE_FUNCTION(stripe_sync_test_destination)
 
 /* ---- waiting ---- */
 
+/* Leaves nothing allocated: the caller may poll for hours. */
 static void
-copy_column(HeapTuple row, TupleDesc desc, int column, char *target, Size size)
+copy_text(Rows *rows, char *to, size_t size)
 {
-	char *value = SPI_getvalue(row, desc, column);
+	char *value = rows_text(rows);
 
-	strlcpy(target, value ? value : "", size);
+	strlcpy(to, value, size);
+	pfree(value);
 }
 
+/* Read the result of the last attempt; no change if none has ended. */
 static void
-read_test(int64 id, TestStanding *standing)
+read_result(int64 id, TestResult *result)
 {
 	static EngineStatement select = {
-		"SELECT m.state, d.verdict,"
+		"SELECT COALESCE(d.verdict, ''),"
 		" COALESCE(d.code, 'http_' || d.http_status, 'no_answer'),"
 		" EXTRACT(epoch FROM d.duration)::float8"
 		" FROM stripe_sync.message m LEFT JOIN LATERAL"
 		"  (SELECT * FROM stripe_sync.delivery d WHERE d.message_id = m.id"
 		"    ORDER BY d.id DESC LIMIT 1) d ON true"
-		" WHERE m.id = $1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(id);
+		" WHERE m.id = $1"};
 	RoleScope scope = role_enter_engine();
-	HeapTuple row;
-	TupleDesc desc;
-	bool isnull;
+	Rows rows;
 
-	SPI_connect();
-	engine_run(&select, &value, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	rows_open(&rows, &select, ARGS(arg_int8(id)));
+	if (rows_next(&rows))
 	{
-		row = SPI_tuptable->vals[0];
-		desc = SPI_tuptable->tupdesc;
-		copy_column(row, desc, 1, standing->state, sizeof(standing->state));
-		copy_column(row, desc, 2, standing->verdict, sizeof(standing->verdict));
-		copy_column(row, desc, 3, standing->code, sizeof(standing->code));
-		standing->seconds = DatumGetFloat8(SPI_getbinval(row, desc, 4, &isnull));
-		if (isnull)
-			standing->seconds = 0;
+		copy_text(&rows, result->verdict, sizeof(result->verdict));
+		copy_text(&rows, result->code, sizeof(result->code));
+		result->seconds = rows_float8(&rows, 0);
 	}
-	SPI_finish();
+	rows_close(&rows);
 	role_leave(&scope);
 }
 
-/* Slack may take later what it did not take now. */
+/* Is the answer final?  Slack may accept later what it did not accept now. */
 static bool
-is_answered(const TestStanding *standing)
+is_answered(const TestResult *result)
 {
-	return standing->verdict[0] != '\0' &&
-		   strcmp(standing->verdict, "retry") != 0 &&
-		   strcmp(standing->verdict, "lost") != 0;
+	return result->verdict[0] != '\0' && strcmp(result->verdict, "retry") != 0 &&
+		   strcmp(result->verdict, "lost") != 0;
 }
 
+/* The time is over.  Raises 57014; the message stays queued. */
 compat_noreturn static void
-refuse_unsent(const char *name, int64 id, const TestStanding *standing)
+raise_timeout(const char *name, int64 id, const TestResult *result)
 {
-	if (standing->verdict[0] == '\0')
+	if (result->verdict[0] == '\0')
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("the test of destination \"%s\" was not sent in time", name),
 			 errhint(
-				 "It waits as message " INT64_FORMAT
-				 ". SELECT * FROM stripe_sync.worker shows what the worker does.",
+				 "It is message " INT64_FORMAT
+				 ", which stays queued. SELECT * FROM stripe_sync.worker shows what the worker does.",
 				 id)));
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("Slack has not taken the test of destination \"%s\" yet: %s",
-					name, standing->code),
-			 errdetail("Message " INT64_FORMAT " is tried again by itself.", id),
-			 errhint("%s", advice_for(standing->code, name))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_QUERY_CANCELED),
+		 errmsg("Slack has not accepted the test of destination \"%s\" yet: %s",
+				name, result->code),
+		 errdetail("Message " INT64_FORMAT " is sent again automatically.", id),
+		 errhint("%s", advice_for(result->code, name))));
 }
 
+/* Raises a NOTICE if Slack has accepted the test, else 38000. */
 static void
-report_answer(const char *name, int64 id, const TestStanding *standing)
+report_answer(const char *name, int64 id, const TestResult *result)
 {
-	if (strcmp(standing->verdict, "sent") != 0)
+	if (strcmp(result->verdict, "sent") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("Slack refuses the test of destination \"%s\": %s",
-						name, standing->code),
+				 errmsg("Slack rejected the test of destination \"%s\": %s",
+						name, result->code),
 				 errdetail("It is message " INT64_FORMAT ".", id),
-				 errhint("%s", advice_for(standing->code, name))));
-	ereport(NOTICE,
-			(errmsg("destination \"%s\" works: Slack took the test after %.2f s",
-					name, standing->seconds)));
+				 errhint("%s", advice_for(result->code, name))));
+	ereport(
+		NOTICE,
+		(errmsg("destination \"%s\" works: Slack accepted the test after %.2f s",
+				name, result->seconds)));
 }
 
-/* Somebody's work() may send it; what else stands still is not waited for. */
+/*
+ * Raise 55000 if nothing sends messages.  Where CALL work() would send them, a
+ * NOTICE only: another session may call it.
+ */
 static void
-refuse_standstill(int64 id)
+check_sending(int64 id)
 {
 	Standstill standstill;
 
 	if (!standstill_find("slack", &standstill))
 		return;
-	ereport(standstill.work_helps ? NOTICE : ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("%s", standstill.reason),
-			 errdetail("The test waits as message " INT64_FORMAT ".", id),
-			 errhint("%s", standstill.hint)));
+	ereport(
+		standstill.work_helps ? NOTICE : ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("%s", standstill.reason),
+		 errdetail("The test is message " INT64_FORMAT ", which stays queued.",
+				   id),
+		 errhint("%s", standstill.hint)));
 }
 
-/* Each look is in a transaction that ends before the next. */
+/* Each poll is in a transaction of its own. */
 static void
 wait_for_test(const char *name, int64 id, TimestampTz until)
 {
-	TestStanding standing = {0};
+	TestResult result = {0};
 
 	for (;;)
 	{
-		level_check(CATALOG_LEVEL); /* which may have changed between two */
-		read_test(id, &standing);
-		if (is_answered(&standing))
+		level_check(CATALOG_LEVEL); /* it may change between transactions */
+		read_result(id, &result);
+		if (is_answered(&result))
 			break;
 		SPI_commit();
 		if (GetCurrentTimestamp() >= until)
-			refuse_unsent(name, id, &standing);
+			raise_timeout(name, id, &result);
 		(void) WaitLatch(
 			MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-			LOOK_EVERY, compat_wait_event("StripeSyncCheckDestination"));
+			POLL_INTERVAL, compat_wait_event("StripeSyncCheckDestination"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	report_answer(name, id, &standing);
+	report_answer(name, id, &result);
 }
 
+/* Raises 2D000 inside a transaction block or a function. */
 static void
-refuse_in_block(FunctionCallInfo fcinfo)
+check_not_in_block(FunctionCallInfo fcinfo)
 {
 	CallContext *call = (CallContext *) fcinfo->context;
 
@@ -270,7 +275,12 @@ refuse_in_block(FunctionCallInfo fcinfo)
 				 "CALL it by itself: the test is sent when it is committed. stripe_sync.test_destination() only queues it.")));
 }
 
-/* CALL check_destination(destination, timeout), outside a transaction block */
+/*
+ * CALL check_destination(destination, timeout)
+ *
+ * In a nonatomic SPI connection, as only that may commit.  The name is copied to
+ * memory that outlives the transactions.
+ */
 ENGINE_FUNCTION(stripe_sync_check_destination)
 {
 	char *name = destination_argument(fcinfo);
@@ -281,13 +291,13 @@ ENGINE_FUNCTION(stripe_sync_check_destination)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("timeout cannot be NULL"),
 						errhint("For example: '10 seconds'.")));
-	refuse_in_block(fcinfo);
+	check_not_in_block(fcinfo);
 	until = engine_time_after(PG_GETARG_INTERVAL_P(1));
 	name = MemoryContextStrdup(PortalContext, name);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	id = queue_test(name);
 	SPI_commit();
-	refuse_standstill(id);
+	check_sending(id);
 	wait_for_test(name, id, until);
 	SPI_finish();
 	PG_RETURN_VOID();

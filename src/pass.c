@@ -83,7 +83,7 @@ maintenance_turn(TimestampTz *next)
 	escalate_end_windows();
 	worker_commit();
 	worker_begin();
-	rotated_check();
+	secret_rotation_check();
 	worker_commit();
 	worker_begin();
 	silence_check();

@@ -1,23 +1,22 @@
 /*
  * prepare.c
- *		What is sent of a claimed message: its destination and secret, its place
- *		in a thread, and the current text of an incident.
+ *		Completes claimed messages with what is sent: the destination's channel and
+ *		secret, the place in a thread, the current text of an incident.
  *
- * Runs in the claim's transaction and within its SPI connection.
+ * Runs in the claim's transaction, so that a message that is committed as
+ * "sending" needs no further statement to be sent.
  */
-#include "stripe_sync.h"
-
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
+#include "delivery.h"
 
 #include <openssl/crypto.h>
 
-#include "delivery.h"
 #include "subtransaction.h"
 
-/* Where in Slack the thread is: its first message that has a name there. */
+/*
+ * Find the message in Slack that this one replies to, or updates: the thread's
+ * first message that Slack has given a timestamp.  A thread is named by the key of
+ * its first message, or begins with the first message that names it.
+ */
 static void
 find_thread(Delivery *delivery)
 {
@@ -30,71 +29,67 @@ find_thread(Delivery *delivery)
 		"  (SELECT id, slack_ts, slack_channel FROM stripe_sync.message"
 		"    WHERE destination = $1 AND thread = $2 AND method = 'post'"
 		"      AND slack_ts IS NOT NULL AND id <> $3 ORDER BY id LIMIT 1)) t"
-		" ORDER BY t.id LIMIT 1",
-		3,
-		{TEXTOID, TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(delivery->destination),
-					  CStringGetTextDatum(delivery->thread),
-					  Int64GetDatum(delivery->id)};
+		" ORDER BY t.id LIMIT 1"};
+	bool updates = strcmp(delivery->method, "update") == 0;
+	MemoryContext old;
+	Rows rows;
 
-	engine_run(&select, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return;
-	delivery->thread_ts = MemoryContextStrdup(
-		delivery->memory,
-		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	if (strcmp(delivery->method, "update") == 0)
+	rows_open(&rows, &select,
+			  ARGS(arg_text(delivery->destination), arg_text(delivery->thread),
+				   arg_int8(delivery->id)));
+	old = MemoryContextSwitchTo(delivery->memory);
+	if (rows_next(&rows))
 	{
-		char *channel = SPI_getvalue(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, 2);
+		char *ts = rows_text(&rows);
+		char *channel = rows_text(&rows);
 
-		delivery->update_ts = delivery->thread_ts;
-		delivery->thread_ts = NULL;
-		if (channel != NULL)
-			delivery->channel = MemoryContextStrdup(delivery->memory, channel);
+		*(updates ? &delivery->update_ts : &delivery->thread_ts) = ts;
+		/* chat.update wants the channel's id, which may be configured by name */
+		if (updates && channel != NULL)
+			delivery->channel = channel;
 	}
+	MemoryContextSwitchTo(old);
+	rows_close(&rows);
 }
 
-/* An incident's own message says how it stands when it is sent, not before. */
+/*
+ * An incident's message is rendered when it is sent, so that it shows the
+ * incident's current state however long it waited.  What was sent is stored.
+ */
 static void
-render_payload(Delivery *delivery)
+render_payload(void *arg)
 {
-	static EngineStatement keep = {
-		"UPDATE stripe_sync.message SET payload = $2 WHERE id = $1",
-		2,
-		{INT8OID, JSONBOID}};
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET payload = $2 WHERE id = $1"};
+	Delivery *delivery = arg;
 	Jsonb *payload = outbox_hooks->render(delivery->incident, delivery->id,
 										  delivery->method);
-	Datum values[] = {Int64GetDatum(delivery->id), (Datum) 0};
 
 	if (payload == NULL)
 		return;
-	values[1] = JsonbPGetDatum(payload);
-	engine_run(&keep, values, NULL, SPI_OK_UPDATE);
+	statement_exec(&update, ARGS(arg_int8(delivery->id), arg_jsonb(payload)));
 	delivery->payload = MemoryContextStrdup(
 		delivery->memory,
 		JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
 }
 
-static void
-render_body(void *arg)
-{
-	render_payload(arg);
-}
-
-/* A message that can't be rendered must not delay those claimed with it. */
+/*
+ * In a subtransaction: a message that can't be rendered is sent as it was queued,
+ * and doesn't delay those claimed with it.
+ */
 static void
 render_or_warn(Delivery *delivery)
 {
 	ErrorData *error;
 
-	if (!subtransaction_run(render_body, delivery, subtransaction_excuse_all,
+	if (!subtransaction_run(render_payload, delivery, subtransaction_excuse_all,
 							&error))
-		ereport(WARNING,
-				(errmsg("message " INT64_FORMAT " is sent as it was queued: %s",
-						delivery->id, error->message)));
+		ereport(WARNING, (errmsg("could not render message " INT64_FORMAT
+								 ", which is sent as it was queued: %s",
+								 delivery->id, error->message)));
 }
 
+/* An empty secret: it could not be read, for the reason in "trouble". */
 static void
 complete(Delivery *delivery, const Destination *destination, const char *secret,
 		 const char *trouble)
@@ -113,6 +108,7 @@ complete(Delivery *delivery, const Destination *destination, const char *secret,
 		render_or_warn(delivery);
 }
 
+/* By destination, and within it in the order of the messages */
 static int
 compare_destinations(const ListCell *a, const ListCell *b)
 {
@@ -126,8 +122,8 @@ compare_destinations(const ListCell *a, const ListCell *b)
 }
 
 /*
- * Sorts the deliveries: each destination is looked up, and its secret read,
- * once for all of its own.
+ * Complete the deliveries, which are sorted: each destination is looked up, and its
+ * secret read, once for all of its messages.  Runs in the engine's scope.
  */
 void
 outbox_prepare(List *deliveries)
@@ -145,8 +141,9 @@ outbox_prepare(List *deliveries)
 
 		if (destination.name == NULL || strcmp(destination.name, name) != 0)
 		{
+			/* can't be dropped now: its row of destination_pace is locked */
 			if (!destination_find(name, &destination))
-				elog(ERROR, "destination \"%s\" is gone", name);
+				elog(ERROR, "destination \"%s\" does not exist", name);
 			if (!destination_secret(name, secret, sizeof(secret), &trouble))
 				secret[0] = '\0';
 		}

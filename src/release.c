@@ -1,22 +1,17 @@
 /*
  * release.c
- *		Releases the leases of messages that their holder doesn't send any more.
+ *		Releases messages that are not being sent any more: sending -> waiting, or
+ *		dead; and unblocks messages of their threads.
  *
  * A lease names its holder (lease_holder.c) and has no time limit.  Message and
  * attempt identify a lease: each claim counts an attempt, so a message that has
  * been claimed anew is neither released nor settled by its former holder.
+ *
+ * All functions run in the caller's transaction and in the engine's scope.
  */
-#include "stripe_sync.h"
-
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-
 #include "delivery.h"
-#include "lease_holder.h"
 
-static Lease *
+Lease *
 lease_make(int64 id, int attempt)
 {
 	Lease *lease = palloc(sizeof(Lease));
@@ -25,6 +20,7 @@ lease_make(int64 id, int attempt)
 	return lease;
 }
 
+/* The leases of these deliveries, as a list of Lease */
 List *
 delivery_leases(const List *deliveries)
 {
@@ -41,9 +37,12 @@ delivery_leases(const List *deliveries)
 }
 
 /*
- * Messages that were claimed and not sent are due at once; "sent" says that
- * an attempt may have been made.  A change of an incident's message keeps its
- * attempt all the same: another may wait by now (message_change_idx).
+ * Release messages, which are due at once.
+ *
+ * "sent" says that Slack may have got the message.  Then the attempt counts, is
+ * logged as "lost", and may have been the last one.  Otherwise the attempt is not
+ * counted, unless the message is a change of an incident's message: with 0 attempts
+ * it would violate message_change_idx if another change is waiting by now.
  */
 void
 outbox_release(const List *leases, bool sent)
@@ -65,102 +64,53 @@ outbox_release(const List *leases, bool sent)
 		"  WHERE m.id = o.id RETURNING m.id, m.attempts, o.lease_at)"
 		" INSERT INTO stripe_sync.delivery (message_id, attempt, started_at, code,"
 		"  verdict) SELECT f.id, f.attempts, f.lease_at, 'lost', 'lost' FROM freed f"
-		"  WHERE $3",
-		4,
-		{INT8ARRAYOID, INT4ARRAYOID, BOOLOID, INT4OID}};
-	int n = list_length(leases);
-	Datum *ids = palloc(sizeof(Datum) * n);
-	Datum *attempts = palloc(sizeof(Datum) * n);
-	Datum values[] = {0, 0, BoolGetDatum(sent),
-					  Int32GetDatum(guc_message_attempts)};
+		"  WHERE $3"};
+	ArgColumns columns = {0};
 	ListCell *cell;
 
-	if (n == 0)
+	if (leases == NIL)
 		return;
 	foreach(cell, leases)
 	{
 		const Lease *lease = lfirst(cell);
 
-		ids[foreach_current_index(cell)] = Int64GetDatum(lease->id);
-		attempts[foreach_current_index(cell)] = Int32GetDatum(lease->attempt);
+		columns_add(&columns,
+					ARGS(arg_int8(lease->id), arg_int4(lease->attempt)));
 	}
-	values[0] = PointerGetDatum(
-		construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	values[1] = PointerGetDatum(
-		construct_array(attempts, n, INT4OID, 4, true, TYPALIGN_INT));
-	SPI_connect();
-	engine_run(&release, values, NULL, SPI_OK_INSERT);
-	outbox_unblock(values[0]);
-	SPI_finish();
+	statement_exec(&release,
+				   ARGS(arg_column(&columns, 0), arg_column(&columns, 1),
+						arg_bool(sent), arg_int4(guc_message_attempts)));
+	outbox_unblock(arg_column(&columns, 0));
 	worker_wake_from_session();
 }
 
-/* ---- leases of dead holders ---- */
+/* ---- blocked messages ---- */
 
-static bool
-is_mine(const List *mine, int64 id)
+/*
+ * Unblock the messages that these, bigint[], have blocked; the next claim blocks
+ * them again if another message of the thread comes first.  Rows that are locked
+ * are skipped, and left to outbox_unblock_orphans().
+ */
+void
+outbox_unblock(StatementArg ids)
 {
-	ListCell *cell;
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE id = ANY (ARRAY("
+		" SELECT w.id FROM stripe_sync.message w WHERE w.blocked_by = ANY ($1)"
+		"  FOR UPDATE SKIP LOCKED))"};
 
-	foreach(cell, mine)
-		if (((Delivery *) lfirst(cell))->id == id)
-			return true;
-	return false;
-}
-
-/* Does the holder of this lease live, and still send the message? */
-static bool
-is_held(HeapTuple row, TupleDesc desc, int64 id, const List *mine)
-{
-	bool isnull;
-	int pid = DatumGetInt32(SPI_getbinval(row, desc, 3, &isnull));
-	TimestampTz start = DatumGetTimestampTz(SPI_getbinval(row, desc, 4, &isnull));
-	bool this_server = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
-	LeaseHolder holder = lease_holder(pid, start, this_server);
-
-	return holder == LEASE_HOLDER_OTHER ||
-		   (holder == LEASE_HOLDER_SELF && is_mine(mine, id));
+	statement_exec(&update, ARGS(ids));
 }
 
 /*
- * Release the leases of holders that are gone; "mine" are the deliveries of this
- * process.
+ * Unblock messages whose predecessor is settled.  Called once a minute, for those
+ * that outbox_unblock() skipped, and for those that a claim has blocked while
+ * another transaction was cancelling the predecessor.
  */
-void
-outbox_reclaim(const List *mine)
-{
-	static EngineStatement select = {
-		"SELECT id, attempts, lease_pid, lease_backend_start,"
-		" COALESCE(lease_server_start = pg_catalog.pg_postmaster_start_time(), false)"
-		" FROM stripe_sync.message WHERE state = 'sending'"};
-	List *lapsed = NIL;
-	int nest = plan_for_indexes_with_lock_timeout();
-
-	SPI_connect();
-	engine_run(&select, NULL, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		bool isnull;
-		int64 id = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-		int attempt = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-
-		if (!is_held(row, desc, id, mine))
-			lapsed = lappend(lapsed, lease_make(id, attempt));
-	}
-	outbox_release(lapsed, true);
-	SPI_finish();
-	plan_settings_restore(nest);
-}
-
-/* ---- blocked messages that nothing unblocks ---- */
-
-/* A message may have been cancelled while another was blocked by it. */
 void
 outbox_unblock_orphans(void)
 {
-	static EngineStatement unblock = {
+	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE id = ANY (ARRAY("
 		" SELECT m.id FROM stripe_sync.message m"
 		"  WHERE m.blocked_by IS NOT NULL AND NOT EXISTS"
@@ -169,8 +119,6 @@ outbox_unblock_orphans(void)
 		"  FOR UPDATE SKIP LOCKED))"};
 	int nest = plan_for_indexes_with_lock_timeout();
 
-	SPI_connect();
-	engine_run(&unblock, NULL, NULL, SPI_OK_UPDATE);
-	SPI_finish();
+	statement_exec(&update, NO_ARGS);
 	plan_settings_restore(nest);
 }

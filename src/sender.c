@@ -1,35 +1,41 @@
 /*
  * sender.c
- *		Sends claimed messages and settles them.
+ *		Sends claimed messages and settles them: the deliveries of this process.
  *
- * A delivery is in one of these lists: uncommitted, until its claim commits;
- * claimed, waiting for a connection; in_progress, its request sent; finished,
- * until it is settled; withdrawn, until its lease is released unsent.  No
- * transaction is open unless a comment says so.  A delivery that could not be
- * settled or released stays in its list.
+ * Each delivery is in one of these lists:
+ *
+ *	uncommitted		its claim's transaction hasn't committed
+ *	claimed			it waits for a connection
+ *	in_progress		its request was sent
+ *	finished		its result is known, and not settled yet
+ *	withdrawn		it will not be sent; its lease is not released yet
+ *
+ * and moves: uncommitted -> claimed -> in_progress -> finished -> freed, or claimed
+ * -> withdrawn -> freed.  A delivery that could not be settled or released stays in
+ * its list, and is tried again.
+ *
+ * Claiming, settling and releasing are transactions of their own; none is open
+ * while requests are in progress.  If the process is killed, dead_sender.c releases
+ * its messages.
  */
-#include "stripe_sync.h"
+#include "delivery.h"
 
-#include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
 #include <openssl/crypto.h>
 
-#include "delivery.h"
-#include "loop.h"
-
-#define AHEAD		 4 /* claims are up to so many times the connections */
-#define SHARE		 4 /* of the connections a destination may have a quarter */
-#define SETTLE_AGAIN USECS_PER_SEC
+#define CLAIM_AHEAD			4 /* messages claimed, as a multiple of the connections */
+#define DESTINATION_DIVISOR 4 /* a destination may use a quarter of them */
+#define SETTLE_AGAIN		USECS_PER_SEC
 
 static dlist_head uncommitted = DLIST_STATIC_INIT(uncommitted);
 static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 static dlist_head in_progress = DLIST_STATIC_INIT(in_progress);
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static dlist_head withdrawn = DLIST_STATIC_INIT(withdrawn);
-static int nclaimed = 0;
-static bool closed = false;			 /* nothing more is dispatched */
-static bool careful = false;		 /* settling all at once has failed */
+static int nclaimed = 0;			 /* length of the list */
+static bool closed = false;			 /* no more requests are sent */
+static bool one_by_one = false;		 /* settling all together has failed */
 static TimestampTz settle_again = 0; /* when to try again */
 
 /* Number of a destination's deliveries in all lists but uncommitted. */
@@ -43,7 +49,7 @@ static HTAB *loads = NULL;
 
 /* ---- the lists ---- */
 
-/* The deliveries of a list, which keeps them. */
+/* The deliveries that are in it */
 static List *
 list_of(dlist_head *head)
 {
@@ -60,7 +66,7 @@ list_of(dlist_head *head)
 }
 
 static Delivery *
-pop(dlist_head *head)
+pop_delivery(dlist_head *head)
 {
 	return dlist_container(Delivery, node, dlist_pop_head_node(head));
 }
@@ -91,24 +97,25 @@ count_load(const Delivery *delivery, int change)
 }
 
 /*
- * How many more of a destination may be claimed.  One that doesn't answer must
- * not take all connections from the others.
+ * How many more messages of a destination may be claimed.  A destination that
+ * doesn't answer must not use all connections.
  */
 int
 sender_room_for(const char *destination)
 {
 	DestinationLoad *entry = hash_search(loads, destination, HASH_FIND, NULL);
-	int most = Max(1, guc_max_connections / SHARE);
+	int most = Max(1, guc_max_connections / DESTINATION_DIVISOR);
 
 	return Max(0, most - (entry != NULL ? entry->count : 0));
 }
 
+/* Empty a list.  Only committed deliveries have been counted. */
 static void
 free_all(dlist_head *head)
 {
 	while (!dlist_is_empty(head))
 	{
-		Delivery *delivery = pop(head);
+		Delivery *delivery = pop_delivery(head);
 
 		if (head != &uncommitted)
 			count_load(delivery, -1);
@@ -120,7 +127,7 @@ free_all(dlist_head *head)
 
 static void request_completed(HttpAnswer *answer);
 
-/* End a delivery whose request was not sent. */
+/* End a delivery without a request.  "why", or NULL, is shown as its response. */
 static void
 finish_unsent(Delivery *delivery, SlackVerdict verdict, const char *code,
 			  const char *why)
@@ -135,8 +142,9 @@ finish_unsent(Delivery *delivery, SlackVerdict verdict, const char *code,
 	dlist_push_tail(&finished, &delivery->node);
 }
 
+/* Start its request, or end it if there can be none. */
 static void
-dispatch(Delivery *delivery)
+start_request(Delivery *delivery)
 {
 	HttpRequest request = {0};
 	StringInfoData body;
@@ -176,12 +184,12 @@ dispatch(Delivery *delivery)
 
 /* Send claimed deliveries while there are free connections. */
 static void
-dispatch_claimed(void)
+send_claimed(void)
 {
 	while (!closed && !dlist_is_empty(&claimed) && http_room() > 0)
 	{
 		nclaimed--;
-		dispatch(pop(&claimed));
+		start_request(pop_delivery(&claimed));
 	}
 }
 
@@ -204,7 +212,7 @@ withdraw(const char *destination)
 	}
 }
 
-/* In a transaction of its own: the messages are due at once. */
+/* In a transaction of its own.  The messages are due at once. */
 static void
 release_withdrawn(void)
 {
@@ -230,7 +238,10 @@ forbids_more(const Delivery *delivery)
 			(delivery->retry_after >= 0 || delivery->status == 429));
 }
 
-/* Called by http_deliver() with an answer, or a fault in its place. */
+/*
+ * Called by http_deliver() with an answer, or a fault in its place.  What has been
+ * claimed for a destination that now accepts no more is withdrawn.
+ */
 static void
 request_completed(HttpAnswer *answer)
 {
@@ -239,7 +250,7 @@ request_completed(HttpAnswer *answer)
 	dlist_delete(&delivery->node);
 	delivery_judge(delivery, answer);
 	http_free(answer);
-	if (delivery_goes_on(delivery))
+	if (delivery_continue(delivery))
 	{
 		dlist_push_head(&claimed, &delivery->node);
 		nclaimed++;
@@ -265,7 +276,10 @@ settle_body(void *delivery)
 	outbox_settle(list_make1(delivery));
 }
 
-/* A delivery that fails to settle stays, and doesn't block the others. */
+/*
+ * Each in a transaction of its own.  A delivery that fails to settle stays, and
+ * doesn't block the others: a row may be locked by a user, for example.
+ */
 static void
 settle_one_by_one(void)
 {
@@ -296,23 +310,27 @@ settle_one_by_one(void)
 	}
 }
 
-/* If it raises an error, the next call settles them one by one. */
+/*
+ * Settle all together, which is faster.  If that raises an error, which the caller
+ * handles, the next call settles them one by one.
+ */
 static void
 settle_finished(void)
 {
-	bool was_careful = careful;
+	bool had_failed = one_by_one;
 
-	careful = true;
-	if (was_careful)
+	one_by_one = true;
+	if (had_failed)
 		settle_one_by_one();
 	else
 		settle_together();
-	careful = !dlist_is_empty(&finished);
+	one_by_one = !dlist_is_empty(&finished);
 	settle_again = GetCurrentTimestamp() + SETTLE_AGAIN;
 }
 
-/* ---- what the pass calls ---- */
+/* ---- what the worker's loop calls ---- */
 
+/* Called once by the worker, and by each CALL work(). */
 void
 sender_setup(void)
 {
@@ -321,6 +339,7 @@ sender_setup(void)
 	http_setup();
 }
 
+/* Does this process hold no leases? */
 bool
 sender_idle(void)
 {
@@ -336,36 +355,29 @@ sender_next(void)
 }
 
 /*
- * Judge the answers that have come, send claimed deliveries, and settle finished
- * ones.  False if there was nothing to settle.
+ * Judge the answers that have arrived, send claimed deliveries, and settle finished
+ * ones.  Returns false if there was nothing to settle.
  */
 bool
 sender_process_answers(void)
 {
 	http_deliver(); /* always: nothing else reads answers */
-	dispatch_claimed();
+	send_claimed();
 	release_withdrawn();
 	if (dlist_is_empty(&finished) ||
-		(careful && GetCurrentTimestamp() < settle_again))
+		(one_by_one && GetCurrentTimestamp() < settle_again))
 		return false;
 	settle_finished();
 	return true;
 }
 
-/* Not in a copy of a database, nor while it is paused. */
-static bool
-may_send(void)
-{
-	return outbound_allowed("slack");
-}
-
-/* The claim has committed: these messages are leased to this process. */
+/* The claim has committed: the messages are leased to this process. */
 static void
-take_committed(void)
+accept_claimed(void)
 {
 	while (!dlist_is_empty(&uncommitted))
 	{
-		Delivery *delivery = pop(&uncommitted);
+		Delivery *delivery = pop_delivery(&uncommitted);
 
 		count_load(delivery, 1);
 		dlist_push_tail(&claimed, &delivery->node);
@@ -374,14 +386,17 @@ take_committed(void)
 }
 
 /*
- * Claim messages, in a transaction of its own, and send them.  False if there
- * were none, or no room for more.  Deliveries left by a claim whose commit
- * failed are freed: their messages were not claimed.
+ * Claim messages, in a transaction of its own, and send them.  Returns false if
+ * there were none, or there is no room for more.  If sending is not allowed, what
+ * was claimed before is withdrawn.
+ *
+ * Deliveries left by a claim whose commit failed are freed: their messages were not
+ * claimed.
  */
 bool
 sender_claim_and_send(ClaimOutlook *outlook)
 {
-	int room = AHEAD * guc_max_connections - nclaimed;
+	int room = CLAIM_AHEAD * guc_max_connections - nclaimed;
 	List *deliveries = NIL;
 	bool found;
 	bool may;
@@ -391,17 +406,18 @@ sender_claim_and_send(ClaimOutlook *outlook)
 		return false;
 	free_all(&uncommitted);
 	worker_begin();
-	may = may_send();
+	may = outbound_allowed(
+		"slack"); /* not in a copy of a database, nor if paused */
 	if (may)
 		deliveries = outbox_claim(room, outlook);
 	foreach(cell, deliveries)
 		dlist_push_tail(&uncommitted, &((Delivery *) lfirst(cell))->node);
 	worker_commit();
 	found = !dlist_is_empty(&uncommitted);
-	take_committed();
+	accept_claimed();
 	if (!may)
 		withdraw(NULL);
-	dispatch_claimed();
+	send_claimed();
 	release_withdrawn();
 	return found;
 }
@@ -419,7 +435,7 @@ sender_reclaim(void)
 	worker_commit();
 }
 
-/* Send nothing more.  Requests in progress can still finish. */
+/* Send nothing more, and release what is claimed.  Requests in progress continue. */
 void
 sender_close(void)
 {
@@ -436,8 +452,9 @@ release_body(void *arg)
 }
 
 /*
- * Release all leases: messages whose requests are in progress, or could not be
- * settled, are due at once with their attempt counted.
+ * Release all leases, when the worker or CALL work() ends.  Messages whose requests
+ * are in progress, or that could not be settled, are due at once, with their attempt
+ * counted.
  */
 void
 sender_release_all(void)
@@ -452,7 +469,7 @@ sender_release_all(void)
 		return;
 	http_abandon(request_completed);
 	worker_begin();
-	/* leases that remain end with this process */
+	/* if this fails, the leases are released when this process has ended */
 	if (!subtransaction_run(release_body, NULL, subtransaction_excuse_all,
 							&error))
 		ereport(WARNING,

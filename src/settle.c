@@ -1,136 +1,69 @@
 /*
  * settle.c
- *		Writes the results of deliveries: their log, their message's state, and
- *		the consequences for other messages and for the destination.
+ *		Settles deliveries: writes their results to the log and to the messages,
+ *		and applies the consequences to other messages and to the destination.
  *
- * Deliveries that finished together are settled in one transaction.  If one is
- * of a thread, its destination's row in destination_pace is locked first:
- * claim.c decides under that lock which message blocks which.
+ * Deliveries that finished together are settled in one transaction of the caller's,
+ * which runs no user's code but alerts' rules (destination_refused.c).
+ *
+ * Locks: if a delivery is of a thread, the row of its destination in
+ * destination_pace first, as claim.c decides under that lock which message blocks
+ * which; then the messages.  A message whose lease was taken over since, which its
+ * number of attempts shows, is left as it is.
  */
-#include "stripe_sync.h"
-
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "mb/pg_wchar.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-
 #include "delivery.h"
+
+#include "destination.h"
 
 #define DELIVERY_BACKOFF_FIRST USECS_PER_SEC
 #define DELIVERY_BACKOFF_MOST  (6 * USECS_PER_HOUR)
 
-/* ---- columns of what is settled, as arrays ---- */
-
-typedef struct Column
+/* Texts that a delivery doesn't have are empty, and stored as null. */
+static StatementArg
+arg_text_or_null(const char *text)
 {
-	Oid type;
-	Datum *values;
-	bool *nulls;
-} Column;
-
-static void
-column_make(Column *column, Oid type, int n)
-{
-	column->type = type;
-	column->values = palloc0(sizeof(Datum) * n);
-	column->nulls = palloc0(sizeof(bool) * n);
-}
-
-static void
-column_put(Column *column, int i, bool present, Datum value)
-{
-	column->values[i] = value;
-	column->nulls[i] = !present;
-}
-
-static void
-column_put_text(Column *column, int i, const char *text)
-{
-	bool present = text != NULL && text[0] != '\0';
-
-	column_put(column, i, present, present ? CStringGetTextDatum(text) : 0);
-}
-
-static Datum
-column_array(const Column *column, int n)
-{
-	int lower = 1;
-	bool by_value = column->type != TEXTOID;
-
-	return PointerGetDatum(construct_md_array(
-		column->values, column->nulls, 1, &n, &lower, column->type,
-		column->type == TEXTOID	  ? -1
-		: column->type == INT4OID ? 4
-								  : 8,
-		by_value,
-		column->type == INT8OID || column->type == TIMESTAMPTZOID
-			? TYPALIGN_DOUBLE
-			: TYPALIGN_INT));
-}
-
-static void
-column_arrays(const Column *columns, int ncolumns, int n, Datum *values)
-{
-	for (int i = 0; i < ncolumns; i++)
-		values[i] = column_array(&columns[i], n);
+	return arg_text(text[0] != '\0' ? text : NULL);
 }
 
 /* ---- the log ---- */
 
+/* A row of stripe_sync.delivery for each */
 static void
-log_attempts(List *deliveries)
+log_attempts(const List *deliveries)
 {
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.delivery (message_id, attempt, started_at,"
 		" finished_at, http_status, code, verdict, request_id, response, duration)"
 		" SELECT l.*, l.finished_at - l.started_at FROM unnest($1, $2,"
 		" $3, $4, $5, $6, $7, $8, $9) l (message_id, attempt, started_at,"
-		" finished_at, http_status, code, verdict, request_id, response)",
-		9,
-		{INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-		 INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
-	static const Oid types[] = {INT8OID,		INT4OID, TIMESTAMPTZOID,
-								TIMESTAMPTZOID, INT4OID, TEXTOID,
-								TEXTOID,		TEXTOID, TEXTOID};
-	int n = list_length(deliveries);
-	Column columns[lengthof(types)];
-	Datum values[lengthof(types)];
+		" finished_at, http_status, code, verdict, request_id, response)"};
+	ArgColumns rows = {0};
 	ListCell *cell;
 
-	for (int i = 0; i < lengthof(types); i++)
-		column_make(&columns[i], types[i], n);
 	foreach(cell, deliveries)
 	{
-		Delivery *delivery = lfirst(cell);
-		int i = foreach_current_index(cell);
+		const Delivery *delivery = lfirst(cell);
+		const SlackJudgement *judgement = &delivery->judgement;
 
-		column_put(&columns[0], i, true, Int64GetDatum(delivery->id));
-		column_put(&columns[1], i, true, Int32GetDatum(delivery->attempt));
-		column_put(&columns[2], i, true, TimestampTzGetDatum(delivery->started));
-		column_put(&columns[3], i, true,
-				   TimestampTzGetDatum(delivery->finished));
-		column_put(&columns[4], i, delivery->status != 0,
-				   Int32GetDatum(delivery->status));
-		column_put_text(&columns[5], i, delivery->judgement.code);
-		column_put_text(&columns[6], i,
-						slack_verdict_name(delivery->judgement.verdict));
-		column_put_text(&columns[7], i, delivery->request_id);
-		column_put_text(&columns[8], i, delivery->response);
+		columns_add(
+			&rows,
+			ARGS(arg_int8(delivery->id), arg_int4(delivery->attempt),
+				 arg_time(delivery->started), arg_time(delivery->finished),
+				 arg_if(delivery->status != 0, arg_int4(delivery->status)),
+				 arg_text_or_null(judgement->code),
+				 arg_text(slack_verdict_name(judgement->verdict)),
+				 arg_text_or_null(delivery->request_id),
+				 arg_text_or_null(delivery->response)));
 	}
-	column_arrays(columns, lengthof(types), n, values);
-	engine_run(&insert, values, NULL, SPI_OK_INSERT);
+	statement_exec(&insert, COLUMN_ARGS(&rows));
 }
 
 /* ---- the messages ---- */
 
-static TimestampTz
-next_try(int attempt)
-{
-	return GetCurrentTimestamp() +
-		   backoff_delay(attempt, DELIVERY_BACKOFF_FIRST, DELIVERY_BACKOFF_MOST);
-}
-
+/*
+ * The message's state after this delivery.  If Slack rejects the destination, the
+ * message waits until that is enabled again.
+ */
 static const char *
 next_state(const Delivery *delivery)
 {
@@ -149,12 +82,12 @@ next_state(const Delivery *delivery)
 		case SLACK_CREDENTIAL_DEAD:
 			break;
 	}
-	return "waiting"; /* until the destination is switched on again */
+	return "waiting";
 }
 
-/* Slack's Retry-After as a time; one second where it gives none. */
+/* Slack's Retry-After as a time; one second if it gives none. */
 static TimestampTz
-asked_until(const Delivery *delivery)
+retry_after(const Delivery *delivery)
 {
 	long seconds = delivery->retry_after >= 0 ? delivery->retry_after : 1;
 
@@ -162,21 +95,26 @@ asked_until(const Delivery *delivery)
 }
 
 /*
- * When a message is due again.  Never earlier than by its backoff: Slack may
- * answer "Retry-After: 1" for hours, which would use up all attempts.
+ * When a waiting message is due again.  Never earlier than by its backoff: Slack
+ * may answer "Retry-After: 1" for hours, which would use up all attempts.
  */
 static TimestampTz
 next_due(const Delivery *delivery)
 {
+	TimestampTz backoff;
+
 	if (delivery->judgement.verdict != SLACK_RETRY)
 		return GetCurrentTimestamp();
-	if (delivery->retry_after < 0)
-		return next_try(delivery->attempt);
-	return Max(next_try(delivery->attempt), asked_until(delivery));
+	backoff = GetCurrentTimestamp() + backoff_delay(delivery->attempt,
+													DELIVERY_BACKOFF_FIRST,
+													DELIVERY_BACKOFF_MOST);
+	return delivery->retry_after < 0 ? backoff
+									 : Max(backoff, retry_after(delivery));
 }
 
+/* End the leases. */
 static void
-write_states(List *deliveries)
+write_states(const List *deliveries)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message m SET state = s.state, last_code = s.code,"
@@ -189,153 +127,102 @@ write_states(List *deliveries)
 		" lease_server_start = NULL, lease_at = NULL"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7)"
 		"   s (id, state, code, due_at, ts, channel, attempt)"
-		" WHERE m.id = s.id AND m.attempts = s.attempt AND m.state = 'sending'",
-		7,
-		{INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-		 TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}};
-	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
-								TEXTOID, TEXTOID, INT4OID};
-	int n = list_length(deliveries);
-	Column columns[lengthof(types)];
-	Datum values[lengthof(types)];
+		" WHERE m.id = s.id AND m.attempts = s.attempt AND m.state = 'sending'"};
+	ArgColumns rows = {0};
 	ListCell *cell;
 
-	for (int i = 0; i < lengthof(types); i++)
-		column_make(&columns[i], types[i], n);
 	foreach(cell, deliveries)
 	{
-		Delivery *delivery = lfirst(cell);
-		int i = foreach_current_index(cell);
+		const Delivery *delivery = lfirst(cell);
+		const SlackJudgement *judgement = &delivery->judgement;
 
-		column_put(&columns[0], i, true, Int64GetDatum(delivery->id));
-		column_put_text(&columns[1], i, next_state(delivery));
-		column_put_text(&columns[2], i, delivery->judgement.code);
-		column_put(&columns[3], i, true,
-				   TimestampTzGetDatum(next_due(delivery)));
-		column_put_text(&columns[4], i, delivery->judgement.ts);
-		column_put_text(&columns[5], i, delivery->judgement.channel);
-		column_put(&columns[6], i, true, Int32GetDatum(delivery->attempt));
+		columns_add(&rows,
+					ARGS(arg_int8(delivery->id), arg_text(next_state(delivery)),
+						 arg_text_or_null(judgement->code),
+						 arg_time(next_due(delivery)),
+						 arg_text_or_null(judgement->ts),
+						 arg_text_or_null(judgement->channel),
+						 arg_int4(delivery->attempt)));
 	}
-	column_arrays(columns, lengthof(types), n, values);
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
+	statement_exec(&update, COLUMN_ARGS(&rows));
 }
 
-/* ---- other messages, and the destination ---- */
+/* ---- other messages ---- */
 
 static void
-lock_paces(List *deliveries)
+lock_threads(const List *deliveries)
 {
-	static EngineStatement lock = {
-		"SELECT 1 FROM stripe_sync.destination_pace WHERE destination = ANY ($1)"
-		" ORDER BY destination FOR UPDATE",
-		1,
-		{TEXTARRAYOID}};
-	Datum *names = palloc(sizeof(Datum) * list_length(deliveries));
-	Datum value;
-	int n = 0;
+	ArgColumns names = {0};
 	ListCell *cell;
 
 	foreach(cell, deliveries)
 	{
-		Delivery *delivery = lfirst(cell);
+		const Delivery *delivery = lfirst(cell);
 
 		if (delivery->threaded)
-			names[n++] = CStringGetTextDatum(delivery->destination);
+			columns_add(&names, ARGS(arg_text(delivery->destination)));
 	}
-	if (n == 0)
-		return;
-	value = PointerGetDatum(
-		construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	engine_run(&lock, &value, NULL, SPI_OK_SELECT);
+	if (names.nrows > 0)
+		pace_lock_all(arg_column(&names, 0));
 }
 
-/*
- * Unblock the messages that these have blocked; claim.c blocks them again if
- * need be.  Rows that are locked are left to outbox_unblock_orphans().
- */
-void
-outbox_unblock(Datum ids)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE id = ANY (ARRAY("
-		" SELECT w.id FROM stripe_sync.message w WHERE w.blocked_by = ANY ($1)"
-		"  FOR UPDATE SKIP LOCKED))",
-		1,
-		{INT8ARRAYOID}};
-
-	engine_run(&update, &ids, NULL, SPI_OK_UPDATE);
-}
-
+/* Let the next messages of threads be claimed. */
 static void
-unblock_threads(List *deliveries)
+unblock_threads(const List *deliveries)
 {
-	Datum *ids = palloc(sizeof(Datum) * list_length(deliveries));
-	int n = 0;
+	ArgColumns ids = {0};
 	ListCell *cell;
 
 	foreach(cell, deliveries)
 	{
-		Delivery *delivery = lfirst(cell);
+		const Delivery *delivery = lfirst(cell);
 
 		if (delivery->threaded && strcmp(next_state(delivery), "waiting") != 0)
-			ids[n++] = Int64GetDatum(delivery->id);
+			columns_add(&ids, ARGS(arg_int8(delivery->id)));
 	}
-	if (n > 0)
-		outbox_unblock(PointerGetDatum(
-			construct_array(ids, n, INT8OID, 8, true, TYPALIGN_DOUBLE)));
+	if (ids.nrows > 0)
+		outbox_unblock(arg_column(&ids, 0));
 }
 
-/* Retry-After is for all messages of the destination. */
-static void
-block_destination(const Delivery *delivery)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.destination_pace SET blocked_reason = $2,"
-		" blocked_until = GREATEST(blocked_until, $3) WHERE destination = $1",
-		3,
-		{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
-	Datum values[] = {CStringGetTextDatum(delivery->destination),
-					  CStringGetTextDatum(delivery->judgement.code),
-					  TimestampTzGetDatum(asked_until(delivery))};
+/* ---- the destination ---- */
 
-	engine_run(&update, values, NULL, SPI_OK_UPDATE);
-}
-
+/*
+ * Disable a destination that Slack rejects, or send it nothing until Retry-After
+ * has passed.  A 429 without that header blocks it for a second.
+ */
 static void
 apply_to_destination(const Delivery *delivery)
 {
-	bool is_dead = delivery->judgement.verdict == SLACK_DESTINATION_DEAD ||
-				   delivery->judgement.verdict == SLACK_CREDENTIAL_DEAD;
+	SlackVerdict verdict = delivery->judgement.verdict;
+	const char *code = delivery->judgement.code;
 
-	if (delivery->judgement.verdict == SLACK_CREDENTIAL_DEAD)
-		rotated_note(delivery->destination, delivery->secret);
-	if (is_dead)
-		destination_switch_off(delivery->destination,
-							   delivery->trouble ? delivery->trouble
-												 : delivery->judgement.code);
-	else if (delivery->judgement.verdict == SLACK_RETRY &&
+	if (verdict == SLACK_CREDENTIAL_DEAD)
+		secret_rotation_note(delivery->destination, delivery->secret);
+	if (verdict == SLACK_CREDENTIAL_DEAD || verdict == SLACK_DESTINATION_DEAD)
+		destination_disable_refused(
+			delivery->destination, delivery->trouble ? delivery->trouble : code);
+	else if (verdict == SLACK_RETRY &&
 			 (delivery->retry_after >= 0 || delivery->status == 429))
-		block_destination(delivery);
+		pace_block(delivery->destination, code, retry_after(delivery));
 }
 
 /*
- * Settle deliveries, in the caller's transaction.  May switch destinations off.
- * Runs in the engine's scope.
+ * Settle the deliveries, a list of one or more, in the caller's transaction.  May
+ * disable destinations.  Runs in the engine's scope.  An error leaves nothing
+ * settled: the caller keeps the deliveries and tries again.
  */
 void
-outbox_settle(List *deliveries)
+outbox_settle(const List *deliveries)
 {
 	int nest = plan_for_indexes_with_lock_timeout();
 	ListCell *cell;
 
-	SPI_connect();
-	lock_paces(deliveries);
+	lock_threads(deliveries);
 	log_attempts(deliveries);
 	write_states(deliveries);
 	unblock_threads(deliveries);
 	foreach(cell, deliveries)
 		apply_to_destination(lfirst(cell));
-	SPI_finish();
 	worker_wake_from_session(); /* for messages due again, and unblocked ones */
 	plan_settings_restore(nest);
 }

@@ -2,10 +2,9 @@
  * slack_answer.c
  *		Reads the JSON object that Slack's Web API answers with.
  *
- * The body may be a proxy's page, cut short, or made to do harm.  What is wrong
- * with it makes it unreadable and never raises an error: json_parse() catches
- * those of jsonb's input function, and json_too_deep() keeps its recursion
- * short.
+ * The body may be a proxy's page, incomplete, or malicious.  Whatever is wrong
+ * with it makes it unreadable and never raises an error: json_parse() catches the
+ * errors of jsonb's input function, and json_too_deep() limits its recursion.
  */
 #include "stripe_sync.h"
 
@@ -18,10 +17,13 @@
 /* Slack's answers nest four levels; deeper ones than this are unreadable. */
 #define MAX_DEPTH 256
 
-/* A string member, "" where there is none; "_" for what isn't printable ASCII. */
+/*
+ * A string member of the object, or "".  Each character that isn't printable ASCII
+ * becomes one "_".
+ */
 static void
-read_member(JsonbContainer *object, const char *key,
-			char value[SLACK_VALUE_SIZE])
+read_string_member(JsonbContainer *object, const char *key,
+				   char value[SLACK_VALUE_SIZE])
 {
 	JsonbValue member;
 	const char *at;
@@ -39,25 +41,26 @@ read_member(JsonbContainer *object, const char *key,
 	value[length] = '\0';
 }
 
+/* Members of another type than expected count as missing. */
 static void
-read_object(SlackAnswer *answer, JsonbContainer *object)
+read_answer_object(SlackAnswer *answer, JsonbContainer *object)
 {
 	JsonbValue ok;
 
 	answer->has_ok = json_get(object, "ok", &ok) && ok.type == jbvBool;
 	answer->ok = answer->has_ok && ok.val.boolean;
-	read_member(object, "error", answer->error);
-	read_member(object, "ts", answer->ts);
-	read_member(object, "channel", answer->channel);
+	read_string_member(object, "error", answer->error);
+	read_string_member(object, "ts", answer->ts);
+	read_string_member(object, "channel", answer->channel);
 	answer->readable = true;
 }
 
 /*
- * Bytes that aren't UTF-8 can stand in a string alone: there they don't make
- * the answer unreadable, lest a message be sent twice for them.
+ * Invalid UTF-8 inside a JSON string is replaced before parsing.  If it made the
+ * answer unreadable, a message that Slack has posted would be sent again.
  */
 static void
-read_body(SlackAnswer *answer, const char *body, int length)
+read_answer_body(SlackAnswer *answer, const char *body, int length)
 {
 	char *text = palloc(length + 1);
 	Jsonb *document;
@@ -65,9 +68,13 @@ read_body(SlackAnswer *answer, const char *body, int length)
 	text_copy_utf8(text, length + 1, body, length);
 	document = json_parse(text, length);
 	if (document != NULL && JB_ROOT_IS_OBJECT(document))
-		read_object(answer, &document->root);
+		read_answer_object(answer, &document->root);
 }
 
+/*
+ * Fill in *answer from a complete body.  Uses a memory context of its own, as a
+ * worker reads many answers in one transaction or none.
+ */
 void
 slack_answer_read(SlackAnswer *answer, const char *body, size_t length)
 {
@@ -83,7 +90,7 @@ slack_answer_read(SlackAnswer *answer, const char *body, size_t length)
 								   "stripe_sync answer of Slack",
 								   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(memory);
-	read_body(answer, body, (int) length);
+	read_answer_body(answer, body, (int) length);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
 }

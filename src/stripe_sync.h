@@ -563,7 +563,7 @@ typedef struct MessageParts
 extern Jsonb *blocks_message(const MessageParts *parts);
 extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);
 
-/* ---- in destination.c: named places in Slack ---- */
+/* ---- in destination.c: webhooks and channels of Slack, by name ---- */
 typedef struct Destination
 {
 	char *name;
@@ -579,18 +579,18 @@ extern bool destination_find(const char *name, Destination *destination);
 compat_noreturn extern void destination_missing(const char *name);
 extern bool destination_secret(const char *name, char *buffer, size_t size,
 							   char **trouble);
-extern void destination_switch_off(const char *name, const char *reason);
 
-/* ---- in untold.c: is anybody told when Slack refuses a destination? ---- */
-extern void untold_remark(const char *name);
-extern int untold_count(void); /* destinations that Slack has refused */
+/* ---- in destination_refused.c: destinations that Slack rejects ---- */
+extern void destination_disable_refused(const char *name, const char *reason);
+extern int destination_count_refused(void);
+extern void destination_notice_unreported(const char *name);
 
-/* ---- in rotated.c: tokens and URLs that change in their files ---- */
-extern void rotated_note(const char *name, const char *secret);
-extern void rotated_forget(text *name);
-extern void rotated_check(void);
+/* ---- in secret_rotation.c: tokens and URLs that change in their files ---- */
+extern void secret_rotation_note(const char *name, const char *secret);
+extern void secret_rotation_forget(text *name);
+extern void secret_rotation_check(void);
 
-/* ---- in outbox.c: what is owed to Slack, stored with what owes it ---- */
+/* ---- in outbox.c: messages are queued ---- */
 typedef struct NewMessage
 {
 	const char *destination;
@@ -605,7 +605,10 @@ typedef struct NewMessage
 	int64 incident; /* 0: none */
 } NewMessage;
 
-/* The message's id; 0 when one with its key, or such a change, waits already. */
+/*
+ * Returns the message's id, or 0 if there is one with its key, or if a change of
+ * the incident's message is waiting already.  Runs in the engine's scope.
+ */
 extern int64 outbox_enqueue(const NewMessage *message);
 
 /* Set by alert_init().  They run in the engine's scope. */

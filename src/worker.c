@@ -204,7 +204,7 @@ refused_state(void)
 	int refused;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	refused = untold_count();
+	refused = destination_count_refused();
 	PopActiveSnapshot();
 	if (refused == 0)
 		return "sleeping";

@@ -202,7 +202,7 @@ my $log = -s $node->logfile;
 my @frail = map { notify($node, 'one', 'frail', "frail $_") } 1 .. 5;
 eventually('the fallback is told', sub { @{ $slack->shows(900) } });
 like($slack->shows(900)->[0]{shown}, qr/frail.*is_archived.*\d messages? wait.*enable_destination\('frail'\)/s, 'which, why, how many wait, and what to do');
-like(slurp_file($node->logfile, $log), qr/WARNING: .*destination "frail" was switched off: is_archived\n.*Messages that wait for it: \d.*\n.*HINT: .*enable_destination\('frail'\)/, 'and the log');
+like(slurp_file($node->logfile, $log), qr/WARNING: .*destination "frail" was disabled: is_archived\n.*Messages that wait for it: \d.*\n.*HINT: .*enable_destination\('frail'\)/, 'and the log');
 push @frail, notify($node, 'one', 'frail', 'frail 6');
 one(q{SELECT stripe_sync.notify('watch', 'after frail')});
 eventually('others are sent as ever', sub { $slack->texts->{'after frail'} });
@@ -266,13 +266,13 @@ put_secret($_->[0], $_->[1]) for [ token => TOKEN ], [ url => $slack->webhook_ur
 minute_passes();
 eventually("by $_: sent when the file has changed", sub { ($slack->texts->{"by $_"} // 0) == 1 }) for 'rotating', 'rotating-hook', 'gone';
 is(refused($_), 't|f', "$_: it is on") for 'rotating', 'rotating-hook', 'gone';
-like(slurp_file($node->logfile, $rotated), qr/LOG: .*destination "rotating" was switched on: its file holds another token or URL/, 'the log says so');
+like(slurp_file($node->logfile, $rotated), qr/LOG: .*destination "rotating" was enabled: its file contains another token or URL/, 'the log says so');
 is(refused('by-hand'), 'f|f', 'what a person has switched off stays off');
 is(field($node, 'one', $rotating[2], 'state'), 'waiting', 'and its message waits');
 is(one(q{SELECT string_agg(what || ' ' || by, ', ' ORDER BY id) FROM stripe_sync.journal WHERE ref = 'by-hand' AND what LIKE '%.o%'}),
 	'destination.off worker, destination.off postgres', 'the journal knows who did it');
 like(one(q{SELECT string_agg(what || coalesce(': ' || detail, ''), ', ' ORDER BY id) FROM stripe_sync.journal WHERE ref = 'rotating'}),
-	qr/destination\.off: token_expired, destination\.on: its file holds another token or URL$/, 'and why, once it is over');
+	qr/destination\.off: token_expired, destination\.on: its file contains another token or URL$/, 'and why, once it is over');
 is(one(q{SELECT count(*) FROM stripe_sync.journal j WHERE j::text ~ 'xoxb|sEcReT'}), '0', 'but no secret');
 # a file that was changed to another that is no good: off again, and told again
 put_secret('token', 'xoxb-revoked');
@@ -335,17 +335,17 @@ sub checked
 	return $said;
 }
 
-like(checked('tested'), qr/^psql:.*NOTICE: .*destination "tested" works: Slack took the test after \d/m, 'a destination that works is said to work');
+like(checked('tested'), qr/^psql:.*NOTICE: .*destination "tested" works: Slack accepted the test after \d/m, 'a destination that works is said to work');
 my %advice = (invalid_auth => qr/install the app/, not_in_channel => qr{/invite}, missing_scope => qr/chat:write/, channel_not_found => qr/C0123456789/);
 for my $code (sort keys %advice)
 {
 	$slack->fault({ api_error => $code }, times => 1, path => qr/auth\.test$/);
-	like(checked('tested'), qr/ERROR: +38000: Slack refuses the test of destination "tested": $code\n.*HINT: .*$advice{$code}/s, "Slack's $code is told, with what to do");
-	like(checked('tested'), qr/ERROR: +55000: destination "tested" is switched off: $code\n.*HINT: .*enable_destination/s, 'as is that it is off by then');
+	like(checked('tested'), qr/ERROR: +38000: Slack rejected the test of destination "tested": $code\n.*HINT: .*$advice{$code}/s, "Slack's $code is told, with what to do");
+	like(checked('tested'), qr/ERROR: +55000: destination "tested" is disabled: $code\n.*HINT: .*enable_destination/s, 'as is that it is off by then');
 	one(q{SELECT stripe_sync.cancel_message(id) FROM stripe_sync.message WHERE destination = 'tested' AND state = 'waiting'; SELECT stripe_sync.enable_destination('tested')});
 }
 $slack->fault({ api_error => 'internal_error' }, times => 1, path => qr/auth\.test$/);
-like(checked('tested', q{, '300 ms'}), qr/ERROR: +57014: Slack has not taken the test of destination "tested" yet: internal_error\n/, 'what is tried again is told when the time is over');
+like(checked('tested', q{, '300 ms'}), qr/ERROR: +57014: Slack has not accepted the test of destination "tested" yet: internal_error\n/, 'what is tried again is told when the time is over');
 like(checked('tested'), qr/works/, 'or it is waited for');
 one(q{SELECT stripe_sync.pause('slack')});
 like(checked('tested'), qr/ERROR: +55000: messages to Slack are paused\n.*HINT: +SELECT stripe_sync.resume\('slack'\);/s, 'what is paused is not waited for');

@@ -176,7 +176,8 @@ sub away
 	is(field($node, 'one', $_, 'state') =~ /waiting|sending/, 1, "$what: the message waits") for @ids;
 	my $requests = $slack->requests;
 	$come_back->();
-	one('SELECT stripe_sync.retry_message(id) FROM stripe_sync.message WHERE state = \'waiting\'');
+	# locked, as the worker may be about to claim them
+	one(q{SELECT stripe_sync.retry_message(id) FROM (SELECT id FROM stripe_sync.message WHERE state = 'waiting' FOR UPDATE) m});
 	reaches($_, 'sent') for @ids;
 	is($slack->texts->{"$what $_"}, 1, "$what: then it is sent, once") for qw(hook bot);
 	return;
@@ -249,7 +250,7 @@ $id = notify($node, 'one', 'plain', 'no more');
 eventually('plain http: attempted', sub { attempts($id) });
 is(log_of($id) . ($plain->texts->{'no more'} // ''), '-|url_refused|destination_dead', 'and no longer when not');
 my ($ret, $out, $err) = $node->psql('one', "SELECT stripe_sync.add_slack_webhook('plain2', '$url')");
-like($err, qr/ERROR: .*cannot be a Slack webhook's/, 'nor can one be added');
+like($err, qr/ERROR: .*invalid URL of a Slack webhook/, 'nor can one be added');
 unlike($err, qr/sEcReT/, 'and the refusal does not quote it');
 
 no_secret_in($node, 'one', 'after all this');

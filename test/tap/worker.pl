@@ -307,7 +307,7 @@ eventually('with more databases than workers every one is served in its turn', s
 });
 cmp_ok(workers($node), '<=', 2, 'never more at once than there are');
 eventually('the view tells who waits', sub { $node->safe_psql('one', q{SELECT count(*) FROM stripe_sync.worker WHERE state = 'waiting' AND pid IS NULL}) >= 5 });
-my @said = slurp_file($node->logfile, $log) =~ /(fewer background workers are free)/g;
+my @said = slurp_file($node->logfile, $log) =~ /(not enough background workers are available)/g;
 is(scalar @said, 1, 'the log says so once');
 for my $n (1 .. 6)
 {
