@@ -12,19 +12,19 @@
 #include "loop.h"
 #include "worker_transaction.h"
 
-typedef struct Lease
+typedef struct PartLease
 {
 	int64 job;
 	int part;
 	int pid;
 	TimestampTz backend_start;
 	bool this_server; /* made since the server's start */
-} Lease;
+} PartLease;
 
-static Lease
+static PartLease
 read_lease(Rows *rows)
 {
-	Lease lease = {0};
+	PartLease lease = {0};
 
 	lease.job = rows_int8(rows, 0);
 	lease.part = rows_int4(rows, 0);
@@ -36,7 +36,7 @@ read_lease(Rows *rows)
 
 /* This process may hold a lease that it has forgotten, after an error. */
 static bool
-lease_is_live(const Lease *lease)
+lease_is_live(const PartLease *lease)
 {
 	LeaseHolder holder = lease_holder(lease->pid, lease->backend_start,
 									  lease->this_server);
@@ -46,7 +46,7 @@ lease_is_live(const Lease *lease)
 }
 
 static void
-release_lease(const Lease *lease)
+release_lease(const PartLease *lease)
 {
 	static EngineStatement release = {
 		"UPDATE ONLY stripe_sync.job_part SET state = 'waiting', lease_pid = NULL,"
@@ -78,7 +78,7 @@ runner_reclaim(void)
 	rows_open(&rows, &select, NO_ARGS);
 	while (rows_next(&rows))
 	{
-		Lease lease = read_lease(&rows);
+		PartLease lease = read_lease(&rows);
 
 		if (!lease_is_live(&lease))
 			release_lease(&lease);
