@@ -24,240 +24,250 @@ EXTENSION = stripe_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" stripe_sync.control)
 
 MODULE_big = stripe_sync
-# In the order of the flow: start-up, verify, store, apply (mirror), handle,
-# then set-up and looking.
+# By folder, in the order of src/layers: a folder uses only those before it.
 OBJS = \
-	src/stripe_sync.o \
-	src/guc.o \
-	src/role.o \
-	src/noted_path.o \
-	src/own.o \
-	src/scope_stack.o \
-	src/deferred.o \
-	src/scope_guard.o \
-	src/scope_leftover.o \
-	src/engine.o \
-	src/statement.o \
-	src/array_argument.o \
-	src/setup_cache.o \
-	src/advisory.o \
-	src/grant.o \
-	src/argument.o \
-	src/backoff.o \
-	src/level.o \
-	src/subtransaction.o \
-	src/worker_transaction.o \
-	src/hmac.o \
-	src/signature.o \
-	src/secret.o \
-	src/secret_kind.o \
-	src/secret_row.o \
-	src/refusal.o \
-	src/text.o \
-	src/lease_holder.o \
-	src/verify.o \
-	src/endpoint.o \
-	src/endpoint_setup.o \
-	src/endpoint_secret.o \
-	src/endpoint_mode.o \
-	src/account.o \
-	src/move_account.o \
-	src/json.o \
-	src/event.o \
-	src/event_name.o \
-	src/inbox_table.o \
-	src/event_store.o \
-	src/receipt.o \
-	src/receive.o \
-	src/step_list.o \
-	src/steps.o \
-	src/step_outcome.o \
-	src/event_error.o \
-	src/handler_run.o \
-	src/catalog.o \
+	src/base/settings.o \
+	src/base/argument.o \
+	src/base/json.o \
+	src/base/json_compare.o \
+	src/base/subtransaction.o \
+	src/base/backoff.o \
+	src/base/refusal.o \
+	src/base/text.o \
+	src/engine/scope.o \
+	src/engine/scope_stack.o \
+	src/engine/deferred.o \
+	src/engine/scope_guard.o \
+	src/engine/scope_leftover.o \
+	src/engine/noted_path.o \
+	src/engine/own.o \
+	src/engine/statement.o \
+	src/engine/array_argument.o \
+	src/engine/setup_cache.o \
+	src/engine/engine.o \
+	src/engine/advisory.o \
+	src/engine/direct_row.o \
+	src/engine/level.o \
+	src/engine/timed.o \
+	src/engine/worker_transaction.o \
+	src/engine/lease_holder.o \
+	src/server/slots.o \
+	src/server/launcher.o \
+	src/server/database_ddl.o \
+	src/server/outbound.o \
+	src/server/standstill.o \
+	src/server/journal.o \
+	src/server/refused_count.o \
+	src/types/catalog.o \
+	src/types/object_types.o \
+	src/types/event_name.o \
+	src/types/object_key.o \
+	src/types/object_page.o \
+	src/types/grant.o \
 	src/generated/catalog_data.o \
-	src/object_types.o \
-	src/object_key.o \
-	src/object_page.o \
-	src/column_value.o \
-	src/mirror_schema.o \
-	src/mirror_columns.o \
-	src/table_ddl.o \
-	src/create_tables.o \
-	src/fill_columns.o \
-	src/table_note.o \
-	src/table_relation.o \
-	src/table_policy.o \
-	src/table_bind.o \
-	src/table_cache.o \
-	src/child_key.o \
-	src/snapshot.o \
-	src/describe.o \
-	src/life_cycle.o \
-	src/row.o \
-	src/mirror_state.o \
-	src/mirror_direct.o \
-	src/mirror_sql.o \
-	src/mirror_row.o \
-	src/event_history.o \
-	src/newest.o \
-	src/fetched_note.o \
-	src/left_out.o \
-	src/precedence.o \
-	src/fetched_gone.o \
-	src/fetched_row.o \
-	src/children_locks.o \
-	src/children.o \
-	src/late_children.o \
-	src/refetch_request.o \
-	src/apply_event.o \
-	src/fetched.o \
-	src/timed.o \
-	src/handler.o \
-	src/handler_call.o \
-	src/handler_setup.o \
-	src/handler_trial.o \
-	src/held.o \
-	src/replay.o \
-	src/refused_delivery.o \
-	src/matching_secret.o \
-	src/refused_count.o \
-	src/refused_write.o \
-	src/refused_watch.o \
-	src/webhook.o \
-	src/previous.o \
-	src/predecessor.o \
-	src/fixture.o \
+	src/http/url.o \
+	src/http/request.o \
+	src/http/http.o \
+	src/http/response.o \
+	src/http/sockets.o \
+	src/inbox/hmac.o \
+	src/inbox/signature.o \
+	src/inbox/secret.o \
+	src/inbox/secret_row.o \
+	src/inbox/secret_kind.o \
+	src/inbox/verify.o \
+	src/inbox/endpoint.o \
+	src/inbox/endpoint_secret.o \
+	src/inbox/endpoint_mode.o \
+	src/inbox/account.o \
+	src/inbox/event.o \
+	src/inbox/event_store.o \
+	src/inbox/inbox_table.o \
+	src/inbox/event_error.o \
+	src/inbox/handler_run.o \
+	src/tables/column_value.o \
+	src/tables/mirror_schema.o \
+	src/tables/mirror_columns.o \
+	src/tables/table_ddl.o \
+	src/tables/create_tables.o \
+	src/tables/fill_columns.o \
+	src/tables/table_note.o \
+	src/tables/table_relation.o \
+	src/tables/table_policy.o \
+	src/tables/table_bind.o \
+	src/tables/table_cache.o \
+	src/tables/child_key.o \
+	src/mirror/snapshot.o \
+	src/mirror/life_cycle.o \
+	src/mirror/mirror_state.o \
+	src/mirror/mirror_direct.o \
+	src/mirror/mirror_sql.o \
+	src/mirror/mirror_row.o \
+	src/mirror/event_history.o \
+	src/mirror/newest.o \
+	src/mirror/fetched_note.o \
+	src/mirror/left_out.o \
+	src/mirror/precedence.o \
+	src/mirror/fetched_gone.o \
+	src/mirror/fetched_row.o \
+	src/mirror/children_locks.o \
+	src/mirror/children.o \
+	src/mirror/late_children.o \
+	src/mirror/refetch_request.o \
+	src/mirror/apply_event.o \
+	src/mirror/fetched.o \
+	src/handler/handler.o \
+	src/handler/handler_call.o \
+	src/handler/handler_setup.o \
+	src/handler/handler_trial.o \
+	src/message/template.o \
+	src/message/template_blocks.o \
+	src/message/template_preview.o \
+	src/message/template_parse.o \
+	src/message/template_path.o \
+	src/message/template_filter.o \
+	src/message/dashboard_link.o \
+	src/message/money.o \
+	src/message/mrkdwn.o \
+	src/message/block_json.o \
+	src/message/block_kit.o \
+	src/message/block_limits.o \
+	src/outbox/slack_judge.o \
+	src/outbox/slack_answer.o \
+	src/outbox/destination.o \
+	src/outbox/destination_argument.o \
+	src/outbox/destination_pace.o \
+	src/outbox/destination_setup.o \
+	src/outbox/destination_link.o \
+	src/outbox/destination_refused.o \
+	src/outbox/secret_rotation.o \
+	src/outbox/destination_test.o \
+	src/outbox/outbox.o \
+	src/outbox/claim.o \
+	src/outbox/prepare.o \
+	src/outbox/delivery.o \
+	src/outbox/sender.o \
+	src/outbox/settle.o \
+	src/outbox/release.o \
+	src/outbox/dead_sender.o \
+	src/alert/alert_rule.o \
+	src/alert/alert.o \
+	src/alert/alert_setup.o \
+	src/alert/default_alerts.o \
+	src/alert/incident_key.o \
+	src/alert/alerted.o \
+	src/alert/burst.o \
+	src/alert/incident_row.o \
+	src/alert/incident.o \
+	src/alert/incident_close.o \
+	src/alert/incident_text.o \
+	src/alert/incident_message.o \
+	src/alert/incident_end.o \
+	src/alert/outbox_hooks.o \
+	src/alert/system_event.o \
+	src/alert/escalation.o \
+	src/alert/silence.o \
+	src/receive/endpoint_setup.o \
+	src/receive/refused_delivery.o \
+	src/receive/matching_secret.o \
+	src/receive/refused_write.o \
+	src/receive/refused_watch.o \
+	src/receive/receipt.o \
+	src/receive/step_list.o \
+	src/receive/steps.o \
+	src/receive/step_outcome.o \
+	src/receive/failed_events.o \
+	src/receive/recovered_events.o \
+	src/receive/held.o \
+	src/receive/replay.o \
+	src/receive/receive.o \
+	src/receive/webhook.o \
+	src/receive/due_events.o \
+	src/simulate/previous.o \
+	src/simulate/predecessor.o \
+	src/simulate/fixture.o \
+	src/simulate/simulate.o \
+	src/simulate/story.o \
 	src/generated/fixture_data.o \
-	src/simulate.o \
-	src/story.o \
-	src/explain.o \
-	src/verify_report.o \
-	src/verify_keys.o \
-	src/verify_lacking.o \
-	src/verify_row.o \
-	src/verify_mirror.o \
-	src/destination.o \
-	src/destination_argument.o \
-	src/destination_pace.o \
-	src/destination_setup.o \
-	src/destination_link.o \
-	src/destination_refused.o \
-	src/secret_rotation.o \
-	src/destination_test.o \
-	src/alert_rule.o \
-	src/alert.o \
-	src/alert_setup.o \
-	src/default_alerts.o \
-	src/outbox_hooks.o \
-	src/incident_key.o \
-	src/alerted.o \
-	src/burst.o \
-	src/incident_row.o \
-	src/incident.o \
-	src/incident_close.o \
-	src/incident_text.o \
-	src/incident_message.o \
-	src/incident_end.o \
-	src/system_event.o \
-	src/failed_events.o \
-	src/recovered_events.o \
-	src/template.o \
-	src/template_blocks.o \
-	src/template_preview.o \
-	src/template_parse.o \
-	src/template_path.o \
-	src/template_filter.o \
-	src/template_link.o \
-	src/money.o \
-	src/mrkdwn.o \
-	src/block_json.o \
-	src/block_kit.o \
-	src/block_limits.o \
-	src/outbox.o \
-	src/claim.o \
-	src/prepare.o \
-	src/delivery.o \
-	src/sender.o \
-	src/url.o \
-	src/transfer.o \
-	src/http.o \
-	src/http_answer.o \
-	src/sockets.o \
-	src/slack_judge.o \
-	src/slack_answer.o \
-	src/settle.o \
-	src/release.o \
-	src/dead_sender.o \
-	src/due_events.o \
-	src/api_key.o \
-	src/stripe_api.o \
-	src/page.o \
-	src/caller.o \
-	src/job.o \
-	src/wait_job.o \
-	src/part_kind.o \
-	src/part.o \
-	src/cursor.o \
-	src/page_size.o \
-	src/outcome.o \
-	src/part_claim.o \
-	src/part_advance.o \
-	src/runner.o \
-	src/reclaim.o \
-	src/kinds.o \
-	src/set_api_key.o \
-	src/unread.o \
-	src/backfill_order.o \
-	src/reconcile.o \
-	src/event_list.o \
-	src/gap.o \
-	src/refetch.o \
-	src/event_types.o \
-	src/webhook_endpoint.o \
-	src/new_endpoint.o \
-	src/watch.o \
-	src/watch_judge.o \
-	src/api_path.o \
-	src/list.o \
-	src/list_parents.o \
-	src/account_age.o \
-	src/vanished.o \
-	src/backfill.o \
-	src/backfill_types.o \
-	src/backfill_parts.o \
-	src/escalation.o \
-	src/silence.o \
-	src/prune.o \
-	src/backup.o \
-	src/pass.o \
-	src/work.o \
-	src/guard.o \
-	src/journal.o \
-	src/standstill.o \
-	src/slots.o \
-	src/launcher.o \
-	src/worker.o \
-	src/leave.o
+	src/stripe/api_key.o \
+	src/stripe/protocol.o \
+	src/stripe/list_page.o \
+	src/stripe/client.o \
+	src/jobs/job.o \
+	src/jobs/wait_job.o \
+	src/jobs/part_kind.o \
+	src/jobs/part.o \
+	src/jobs/cursor.o \
+	src/jobs/page_size.o \
+	src/jobs/outcome.o \
+	src/jobs/part_claim.o \
+	src/jobs/part_advance.o \
+	src/jobs/runner.o \
+	src/jobs/reclaim.o \
+	src/jobs/api_path.o \
+	src/jobs/unread.o \
+	src/endpoints/subscribed_types.o \
+	src/endpoints/new_endpoint.o \
+	src/endpoints/webhook_endpoint.o \
+	src/endpoints/endpoint_watch.o \
+	src/endpoints/endpoint_judge.o \
+	src/sync/backfill.o \
+	src/sync/backfill_types.o \
+	src/sync/backfill_parts.o \
+	src/sync/backfill_order.o \
+	src/sync/object_list.o \
+	src/sync/nested_list.o \
+	src/sync/account_age.o \
+	src/sync/vanished.o \
+	src/sync/refetch.o \
+	src/sync/reconcile.o \
+	src/sync/event_list.o \
+	src/sync/missing_events.o \
+	src/sync/kinds.o \
+	src/sync/set_api_key.o \
+	src/sync/move_account.o \
+	src/inspect/explain.o \
+	src/inspect/verify_report.o \
+	src/inspect/verify_row.o \
+	src/inspect/verify_keys.o \
+	src/inspect/verify_lacking.o \
+	src/inspect/verify_mirror.o \
+	src/worker/loop.o \
+	src/worker/work.o \
+	src/worker/prune.o \
+	src/worker/backup_note.o \
+	src/worker/worker.o \
+	src/worker/stripe_sync.o
 
-# The install script's fragments, in the order of the flow.
+# The install script's fragments, in the order of the folders.
 INSTALL_SQL = \
-	src/install/00_header.sql \
-	src/install/10_endpoint.sql \
-	src/install/12_refusal.sql \
-	src/install/20_inbox.sql \
-	src/install/30_mirror.sql \
-	src/install/40_handler.sql \
-	src/install/45_record.sql \
-	src/install/50_destination.sql \
-	src/install/60_outbox.sql \
-	src/install/65_template.sql \
-	src/install/70_alert.sql \
-	src/install/75_stripe_back.sql \
-	src/install/76_webhook_endpoint.sql \
-	src/install/80_worker.sql \
-	src/install/85_upkeep.sql \
-	src/install/90_grants.sql
+	src/install/header.sql \
+	src/server/journal.sql \
+	src/server/server.sql \
+	src/types/types.sql \
+	src/inbox/endpoint.sql \
+	src/inbox/event.sql \
+	src/inbox/record.sql \
+	src/tables/tables.sql \
+	src/mirror/mirror.sql \
+	src/handler/handler.sql \
+	src/message/template.sql \
+	src/outbox/destination.sql \
+	src/outbox/message.sql \
+	src/alert/alert.sql \
+	src/alert/silence.sql \
+	src/receive/endpoint_setup.sql \
+	src/receive/receive.sql \
+	src/receive/refused.sql \
+	src/simulate/simulate.sql \
+	src/stripe/stripe.sql \
+	src/jobs/jobs.sql \
+	src/endpoints/webhook_endpoint.sql \
+	src/sync/sync.sql \
+	src/sync/move_account.sql \
+	src/inspect/inspect.sql \
+	src/worker/worker.sql \
+	src/install/grants.sql
 
 # Tests, in the order of the flow.
 REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog mirror shape order reading \
@@ -330,7 +340,7 @@ INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
 TAP_TESTS = 1
 ISOLATION_OPTS = --inputdir=test/isolation
-EXTRA_CLEAN = src/generated stripe_sync--*.sql .built-for tmp_check \
+EXTRA_CLEAN = src/generated $(OBJS:.o=.d) stripe_sync--*.sql .built-for tmp_check \
 	tmp_check_iso output_iso results regression.diffs regression.out
 
 # What the server's macros and callbacks need and -Wextra minds is let pass;
@@ -343,7 +353,7 @@ PG_CFLAGS = -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror \
 	$(if $(findstring clang,$(CC)),-Wno-ignored-optimization-argument \
 		-Wno-ignored-attributes -Wno-cast-function-type-strict \
 		-Wno-unknown-warning-option)
-PG_CPPFLAGS = -Isrc -DSTRIPE_SYNC_VERSION='"$(EXTVERSION)"' -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CPPFLAGS = -Isrc -MMD -MP -DSTRIPE_SYNC_VERSION='"$(EXTVERSION)"' -isystem $(shell $(PG_CONFIG) --includedir-server)
 
 # Modules share one name space, so nothing is visible but what the server
 # looks up.  (Its own macros mark that from 16 on only: the linker's list
@@ -402,7 +412,7 @@ reference:
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)
-FORMATTED = $(wildcard src/*.c src/*.h)
+FORMATTED = $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
 
 format:
 	$(CLANG_FORMAT) -i $(FORMATTED)
@@ -433,18 +443,18 @@ $(EXPORTS_MAP): Makefile
 	printf '{\n\tglobal:\n$(foreach name,$(EXPORTS),\t\t$(name);\n)\tlocal: *;\n};\n' >$@
 
 # A failing generator must leave nothing behind that looks finished.
-src/generated/catalog_data.c: src/catalog/generate.pl src/catalog/object_types.json
+src/generated/catalog_data.c: src/types/generate.pl src/types/object_types.json
 	@mkdir -p $(@D)
 	perl $^ >$@.new
 	mv $@.new $@
 
-src/generated/fixture_data.c: src/fixtures/generate.pl src/fixtures/objects.json src/fixtures/stories.json
+src/generated/fixture_data.c: src/simulate/fixtures/generate.pl src/simulate/fixtures/objects.json src/simulate/fixtures/stories.json
 	@mkdir -p $(@D)
 	perl $^ >$@.new
 	mv $@.new $@
 
-$(INSTALL_SCRIPT_SQL): $(INSTALL_SQL) stripe_sync.control Makefile
-	cat $(INSTALL_SQL) >$@.new
+$(INSTALL_SCRIPT_SQL): src/install/assemble.pl $(INSTALL_SQL) stripe_sync.control Makefile
+	perl src/install/assemble.pl $(INSTALL_SQL) >$@.new
 	mv $@.new $@
 
 # Objects of another major version, or of other flags, are of no use: this file
@@ -457,5 +467,7 @@ BUILT_FOR = $(shell $(PG_CONFIG) --version) $(CC) $(PROFILE) $(COPT)
 .PHONY: FORCE
 FORCE:
 
-$(OBJS): $(wildcard src/*.h) Makefile .built-for
+# What each object includes, by the compiler.
+$(OBJS): Makefile .built-for
+-include $(OBJS:.o=.d)
 endif

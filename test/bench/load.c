@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../src/signature.h"
+#include "../../src/inbox/signature.h"
 
 #define SECRET "whsec_bench"
 

@@ -17,7 +17,7 @@ declare -A next=([insert]=1 [receive]=1)
 
 build_load()
 {
-	gcc -O2 -o "$WORK/load" test/bench/load.c src/signature.c src/hmac.c \
+	gcc -O2 -o "$WORK/load" test/bench/load.c src/inbox/signature.c src/inbox/hmac.c \
 		-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" \
 		-lpq -lcrypto -lpthread
 }

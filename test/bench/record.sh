@@ -23,7 +23,7 @@ FIRST=1
 
 build_load()
 {
-	gcc -O2 -o "$WORK/load" test/bench/load.c src/signature.c src/hmac.c \
+	gcc -O2 -o "$WORK/load" test/bench/load.c src/inbox/signature.c src/inbox/hmac.c \
 		-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" \
 		-lpq -lcrypto -lpthread
 }
@@ -33,7 +33,7 @@ build_other()
 {
 	cp stripe_sync.so "$WORK/with.so"
 	sed -i -e '/^\trecord_run(runs,/,/;$/c\	(void) started, (void) after;' \
-		-e '/^\trecord_runs(run->event/d' src/steps.c
+		-e '/^\trecord_runs(run->event/d' src/receive/steps.c
 	make -s PG_CONFIG="$PG_CONFIG" all
 	cp stripe_sync.so "$WORK/without.so"
 	! cmp -s "$WORK/with.so" "$WORK/without.so" || die "both builds are the same"

@@ -2,15 +2,15 @@
 #
 # catalog.sh
 #
-# Tests src/catalog/generate.pl and src/catalog.c without a server: what is
+# Tests src/types/generate.pl and src/types/catalog.c without a server: what is
 # generated from the catalog, from a made-up newer one, and that a broken one is
 # refused with a message.  Prints TAP.
 
 set -u
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-generate=$top/src/catalog/generate.pl
-json=$top/src/catalog/object_types.json
+generate=$top/src/types/generate.pl
+json=$top/src/types/object_types.json
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 warnings=(-std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -I"$top/src")
@@ -61,7 +61,7 @@ compiles()						# name data.c
 	local compiler
 	for compiler in gcc clang; do
 		command -v $compiler >/dev/null || continue
-		$compiler "${warnings[@]}" "$work/look.c" "$top/src/catalog.c" "$2" \
+		$compiler "${warnings[@]}" "$work/look.c" "$top/src/types/catalog.c" "$2" \
 			-o "$work/look" 2>"$work/compile.log"
 		ok $? "$1 compiles with $compiler"
 		sed 's/^/# /' "$work/compile.log"
@@ -72,7 +72,7 @@ cat >"$work/look.c" <<'LOOK'
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "catalog.h"
+#include "types/types.h"
 
 static int faults = 0;
 

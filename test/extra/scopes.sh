@@ -2,7 +2,7 @@
 #
 # scopes.sh
 #
-# Nobody switches the user but src/role.c, and code of a user's is called from
+# Nobody switches the user but src/engine/scope.c, and code of a user's is called from
 # files that enter a scope for it: what each of these lists allows has a reason.
 # Prints TAP.
 
@@ -19,7 +19,7 @@ only()							# name pattern file...
 
 	shift 2
 	expected=$(printf '%s\n' "$@" | sort)
-	found=$(cd "$top/src" && grep -lE -- "$pattern" ./*.c | sed 's|^\./||' | sort)
+	found=$(cd "$top/src" && grep -lE -- "$pattern" */*.c | sed 's|.*/||' | sort)
 	count=$((count + 1))
 	if [ "$found" = "$expected" ]; then
 		echo "ok $count - $name"
@@ -34,7 +34,7 @@ only()							# name pattern file...
 enters()						# file
 {
 	count=$((count + 1))
-	if grep -qE 'role_enter_(writing|reading)\(' "$top/src/$1"; then
+	if grep -qE 'role_enter_(writing|reading)\(' "$top"/src/*/"$1"; then
 		echo "ok $count - $1 enters a scope"
 	else
 		failed=$((failed + 1))
@@ -42,7 +42,7 @@ enters()						# file
 	fi
 }
 
-only "the user is switched in one place" 'SetUserIdAnd(Sec)?Context *\(' role.c
+only "the user is switched in one place" 'SetUserIdAnd(Sec)?Context *\(' scope.c
 
 only "deferred triggers are fired in one place" \
 	'AfterTrigger(SetState|FireDeferred) *\(' deferred.c
@@ -59,16 +59,16 @@ only "functions are called by their OID" \
 # table_ddl.c and fill_columns.c run in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	engine.c statement.c fill_columns.c list_parents.c mirror_sql.c \
+	engine.c statement.c fill_columns.c nested_list.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
 	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \
 	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
-	children.c fill_columns.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_row.c
+	children.c fill_columns.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_row.c
 
-for file in children.c create_tables.c handler_call.c list_parents.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
+for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
 	enters $file
 done
 
@@ -80,8 +80,8 @@ if [ $# -eq 0 ]; then
 	cp -r "$top/src" "$work/src"
 	for line in 'SetUserIdAndSecContext(owner, 0);' 'FunctionCallInvoke(fcinfo);' \
 		'SPI_execute("SELECT", true, 0);' 'AfterTriggerSetState(stmt);'; do
-		cp "$top/src/alert.c" "$work/src/alert.c"
-		echo "void f(void) { $line }" >>"$work/src/alert.c"
+		cp "$top/src/alert/alert.c" "$work/src/alert/alert.c"
+		echo "void f(void) { $line }" >>"$work/src/alert/alert.c"
 		count=$((count + 1))
 		if "$0" "$work" | grep -q '^# not allowed: alert.c'; then
 			echo "ok $count - seen elsewhere: $line"

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "signature.h"
+#include "inbox/signature.h"
 
 #define MAX_SECRETS 8
 #define MAX_WORDS	6

@@ -25,7 +25,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "signature.h"
+#include "inbox/signature.h"
 
 #define MAX_SECRETS		3
 #define MAX_SECRET		160

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "slack.h"
+#include "outbox/slack.h"
 
 typedef struct WebhookCase
 {

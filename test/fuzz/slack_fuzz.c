@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "slack.h"
+#include "outbox/slack.h"
 
 #define MAX_BODY 20000
 

@@ -6,7 +6,7 @@
 
 Listens on 127.0.0.1 and behaves as Stripe's documentation says Stripe does:
 reads every list, object and singleton that the catalog of the extension knows
-(src/catalog/object_types.json), in pages, with filters, by account, with keys
+(src/types/object_types.json), in pages, with filters, by account, with keys
 that may or may not, and writes webhook endpoints and invoice items.  Where it
 was not known how Stripe behaves, the module says "not established".
 

@@ -1,5 +1,5 @@
 """stripe_types.py: Stripe's object types, as the catalog has them
-(src/catalog/object_types.json), and where their paths lead.
+(src/types/object_types.json), and where their paths lead.
 
     TYPES           {name: Type}, those of the API's first version
     API_VERSION     the catalog's

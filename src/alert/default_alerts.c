@@ -1,0 +1,177 @@
+/*
+ * default_alerts.c
+ *		add_default_alerts(): the rules that every paid product wants.
+ *
+ * Only events that a person should act on are among them.  Their
+ * names are part of the interface: users replace and drop rules by name.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/tuplestore.h"
+
+#include "alert/alert.h"
+#include "engine/engine.h"
+#include "engine/rights.h"
+#include "engine/statement.h"
+#include "message/message.h"
+#include "outbox/outbox.h"
+#include "server/server.h"
+#include "alert/internal.h"
+
+#define WHO                                                                    \
+	"{{customer.name or customer_name or customer.email or customer_email or customer}}"
+
+static const struct DefaultAlert
+{
+	const char *name;
+	const char *event_type;
+	const char *template;
+	const char *group_by; /* or NULL */
+	const char *coalesce_for;
+	const char *closed_by; /* or NULL */
+	const char *severity;
+} defaults[] = {
+	{"payment_failed", "invoice.payment_failed",
+	 "*Payment failed:* {{amount_due | money}} of " WHO
+	 ", invoice {{id | link:number}}",
+	 NULL, "5 minutes", "invoice.paid", "warning"},
+	{"action_required", "invoice.payment_action_required",
+	 "*A customer must act:* " WHO
+	 " has to confirm {{amount_due | money}}, invoice {{id | link:number}}",
+	 NULL, "5 minutes", "invoice.paid", "warning"},
+	{"dispute_opened", "charge.dispute.created",
+	 "*Dispute opened:* {{amount | money}}, {{reason}}, charge {{charge | link}};"
+	 " evidence is due {{evidence_details.due_by | date}}, {{id | link}}",
+	 NULL, "5 minutes", "charge.dispute.closed", "critical"},
+	{"fraud_warning", "radar.early_fraud_warning.created",
+	 "*Early fraud warning:* {{fraud_type}} on charge {{charge | link}}; a refund"
+	 " now may avoid a dispute",
+	 NULL, "5 minutes", NULL, "critical"},
+	{"payout_failed", "payout.failed",
+	 "*Payout failed:* {{amount | money}}, {{failure_message or failure_code}},"
+	 " {{id | link}}",
+	 NULL, "5 minutes", NULL, "critical"},
+	{"subscription_cancelled", "customer.subscription.deleted",
+	 "*Subscription cancelled:* " WHO
+	 ", {{cancellation_details.feedback or cancellation_details.reason or "
+	 "status}}, {{id | link}}",
+	 NULL, "5 minutes", NULL, "warning"},
+	{"events_failing", "system.event_failed",
+	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}"
+	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`",
+	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "warning"},
+	{"events_dead", "system.event_dead",
+	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}"
+	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`. Fix the cause, then"
+	 " `SELECT * FROM stripe_sync.replay(now() - interval '7 days')`.",
+	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "critical"},
+	{"silence", "system.silence",
+	 "*No events from Stripe* at endpoint `{{endpoint}}` since {{last_event_at | "
+	 "date}}. Is the webhook endpoint still enabled at Stripe?",
+	 NULL, "1 hour", "system.silence_over", "critical"},
+	{"deliveries_refused", "system.deliveries_refused",
+	 "*Stripe's deliveries are refused* at endpoint `{{endpoint}}`: {{reason}}"
+	 " ({{code}}: {{detail}}). {{remedy}}",
+	 NULL, "1 hour", "system.deliveries_accepted", "critical"},
+	{"destination_disabled", "system.destination_disabled",
+	 "*Slack destination `{{destination}}` is disabled:* {{reason}}\n"
+	 "Messages that wait until `stripe_sync.enable_destination()` is called: {{waiting}}",
+	 NULL, "1 hour", NULL, "critical"},
+	{"events_missing", "system.reconcile_missing",
+	 "*Events were missing:* {{missing}} never arrived by webhook and were"
+	 " brought in from Stripe's list.",
+	 NULL, "1 hour", NULL, "warning"},
+	{"endpoint_changed", "system.endpoint_changed",
+	 "*Webhook endpoint at Stripe:* {{reason}}. Fix it in Stripe's dashboard.",
+	 NULL, "1 hour", "system.endpoint_well", "warning"},
+};
+
+static void
+add_default(const struct DefaultAlert *alert, text *destination)
+{
+	Datum group_by = (Datum) 0;
+	Datum window = DirectFunctionCall3(
+		interval_in, CStringGetDatum(alert->coalesce_for),
+		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+	if (alert->group_by != NULL)
+		group_by = DirectFunctionCall1(jsonpath_in,
+									   CStringGetDatum(alert->group_by));
+	template_check(alert->template);
+	alert_upsert((const StatementArg[ALERT_NARGS]){
+		[ALERT_NAME] = arg_text(alert->name),
+		[ALERT_EVENT_TYPE] = arg_text(alert->event_type),
+		[ALERT_DESTINATION] = arg_varlena(TEXTOID, destination),
+		[ALERT_TEMPLATE] = arg_text(alert->template),
+		[ALERT_CONDITION] = arg_null(JSONPATHOID),
+		[ALERT_GROUP_BY] = arg_if(alert->group_by != NULL,
+								  arg_datum(JSONPATHOID, group_by)),
+		[ALERT_COALESCE_FOR] = arg_datum(INTERVALOID, window),
+		[ALERT_CLOSED_BY] = arg_text(alert->closed_by),
+		[ALERT_SEVERITY] = arg_text(alert->severity),
+		[ALERT_BLOCKS] = arg_null(JSONBOID)});
+}
+
+/* Do the default alerts use this destination already? */
+static bool
+defaults_use(text *destination)
+{
+	static EngineStatement select = {
+		"SELECT FROM stripe_sync.alert WHERE name = 'destination_disabled'"
+		" AND destination = $1"};
+
+	return statement_exec(&select, ARGS(arg_varlena(TEXTOID, destination))) > 0;
+}
+
+static void
+check_default_destination(const char *name)
+{
+	Destination destination;
+
+	if (!destination_find(name, &destination))
+		destination_missing(name);
+}
+
+/*
+ * add_default_alerts(destination): makes or replaces the rules and returns their
+ * names.  If they are new to the destination, a NOTICE says when no other
+ * destination would report that this one is disabled.
+ */
+ENGINE_FUNCTION(stripe_sync_add_default_alerts)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	text *destination;
+	RoleScope scope;
+	bool changed;
+
+	(void) alert_required_text(fcinfo, 0, "destination");
+	destination = PG_GETARG_TEXT_PP(0);
+	if (strcmp(text_to_cstring(destination), CUSTOMER_DESTINATION) == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the default alerts cannot go to \"%s\"",
+							   CUSTOMER_DESTINATION),
+						errhint("These messages are not for customers: choose a "
+								"destination of your own.")));
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	scope = role_enter_engine();
+	check_default_destination(text_to_cstring(destination));
+	outbound_note_identity();
+	changed = !defaults_use(destination);
+	for (int i = 0; i < lengthof(defaults); i++)
+	{
+		Datum value = CStringGetTextDatum(defaults[i].name);
+		bool isnull = false;
+
+		add_default(&defaults[i], destination);
+		tuplestore_putvalues(result->setResult, result->setDesc, &value,
+							 &isnull);
+	}
+	if (changed)
+		destination_notice_unreported(text_to_cstring(destination));
+	role_leave(&scope);
+	return (Datum) 0;
+}

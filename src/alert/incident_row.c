@@ -1,0 +1,180 @@
+/*
+ * incident_row.c
+ *		Rows of stripe_sync.incident_record: found, read, made and changed.
+ *
+ * incident_open_idx lets a group have one open incident of kind "single".
+ * Roll-ups and digests have no such index: transactions that open one at the
+ * same time don't wait for each other, at the price of one too many.
+ *
+ * All functions run in the engine's scope.  Those that write a "single"
+ * incident are called with the lock of its group (incident_key.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+
+#include "base/base.h"
+#include "engine/statement.h"
+#include "alert/internal.h"
+
+/* ---- find ---- */
+
+/* The group's open incident, of kind "single"; 0 if there is none. */
+int64
+incident_find_open(const Occurrence *occurrence)
+{
+	static EngineStatement select = {
+		"SELECT id FROM stripe_sync.incident_record"
+		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
+		" AND kind = 'single'"};
+
+	return statement_int8(0, &select,
+						  ARGS(arg_text(occurrence->alert->name),
+							   arg_text(occurrence->group),
+							   arg_text(occurrence->event->account)));
+}
+
+/*
+ * The open roll-up or digest ("kind") of this rule and group that has counted
+ * an event within "window" microseconds; 0 if there is none.
+ */
+int64
+incident_find_collecting(const char *kind, const char *alert, const char *group,
+						 int64 window)
+{
+	static EngineStatement select = {
+		"SELECT i.id FROM stripe_sync.incident_record i"
+		" WHERE i.alert = $1 AND i.group_key = $2 AND i.account = ''"
+		" AND i.kind = $3 AND i.state = 'open' AND (SELECT a.at"
+		"   FROM stripe_sync.alerted a WHERE a.incident = i.id AND NOT a.closes"
+		"   ORDER BY a.at DESC LIMIT 1)"
+		"  > pg_catalog.clock_timestamp() - $4 * interval '1 microsecond'"
+		" ORDER BY i.id LIMIT 1"};
+
+	return statement_int8(0, &select,
+						  ARGS(arg_text(alert), arg_text(group), arg_text(kind),
+							   arg_int8(window)));
+}
+
+/* Returns false if there is no such incident. */
+bool
+incident_read(int64 id, Incident *incident)
+{
+	static EngineStatement select = {
+		"SELECT kind, alert, destination, severity, state, text, footer, blocks,"
+		" opened_at, window_until, closed_at, closed_by, event_id, message_id,"
+		" escalated_at IS NOT NULL"
+		" FROM stripe_sync.incident_record WHERE id = $1"};
+	Rows rows;
+	bool found;
+
+	memset(incident, 0, sizeof(*incident));
+	incident->id = id;
+	rows_open(&rows, &select, ARGS(arg_int8(id)));
+	found = rows_next(&rows);
+	if (found)
+	{
+		incident->kind = rows_text(&rows);
+		incident->alert = rows_text(&rows);
+		incident->destination = rows_text(&rows);
+		incident->severity = rows_text(&rows);
+		incident->state = rows_text(&rows);
+		incident->text = rows_text(&rows);
+		incident->footer = rows_text(&rows);
+		incident->blocks = rows_jsonb(&rows);
+		incident->opened_at = rows_time(&rows, DT_NOBEGIN);
+		incident->window_until = rows_time(&rows, DT_NOBEGIN);
+		incident->closed_at = rows_time(&rows, DT_NOBEGIN);
+		incident->closed_by = rows_text(&rows);
+		incident->event_id = rows_text(&rows);
+		incident->message = rows_int8(&rows, 0);
+		incident->escalated = rows_bool(&rows, false);
+	}
+	rows_close(&rows);
+	return found;
+}
+
+/* ---- write ---- */
+
+/*
+ * Insert an open incident and return its id.  A critical one of kind "single"
+ * is repeated after stripe_sync.escalate_after unless it is closed before.
+ */
+int64
+incident_insert(const Occurrence *occurrence, const NewIncident *incident)
+{
+	static EngineStatement insert = {
+		"INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account,"
+		" destination, severity, text, footer, blocks, event_id, window_until,"
+		" escalate_at, class) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+		"  pg_catalog.clock_timestamp() + $11 * interval '1 microsecond',"
+		"  CASE WHEN $12 > 0 THEN pg_catalog.clock_timestamp()"
+		"    + $12 * interval '1 second' END, $13) RETURNING id"};
+	bool escalates = strcmp(incident->kind, "single") == 0 &&
+					 strcmp(occurrence->alert->severity, "critical") == 0;
+
+	return statement_int8(
+		0, &insert,
+		ARGS(arg_text(incident->kind), arg_text(incident->alert),
+			 arg_text(incident->group), arg_text(incident->account),
+			 arg_text(occurrence->destination),
+			 arg_text(occurrence->alert->severity), arg_text(incident->text),
+			 arg_text(incident->footer), arg_jsonb(incident->blocks),
+			 arg_text(occurrence->event->id), arg_int8(incident->window),
+			 arg_int4(escalates ? guc_escalate_after : 0),
+			 arg_text(occurrence->class)));
+}
+
+/*
+ * Close the group's open incident if its window has ended, for a rule that no
+ * event closes.  It keeps escalate_at: the end of a window doesn't mean that
+ * the problem is solved, so a critical incident is still repeated.
+ */
+void
+incident_close_expired(const Occurrence *occurrence)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = window_until"
+		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
+		" AND kind = 'single' AND window_until < pg_catalog.clock_timestamp()"};
+
+	if (occurrence->alert->closed_by == NULL)
+		statement_exec(&update, ARGS(arg_text(occurrence->alert->name),
+									 arg_text(occurrence->group),
+									 arg_text(occurrence->event->account)));
+}
+
+/* Let the window end "window" microseconds from now. */
+void
+incident_extend_window(int64 id, int64 window)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET window_until ="
+		" pg_catalog.clock_timestamp() + $2 * interval '1 microsecond'"
+		" WHERE id = $1"};
+
+	statement_exec(&update, ARGS(arg_int8(id), arg_int8(window)));
+}
+
+/* Close an open incident; "event" is the id of the event that resolved it. */
+void
+incident_set_closed(int64 id, const char *event)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp(), closed_by = $2,"
+		" escalate_at = NULL WHERE id = $1 AND state = 'open'"};
+
+	statement_exec(&update, ARGS(arg_int8(id), arg_text(event)));
+}
+
+/* Note the incident's own message, which later messages update. */
+void
+incident_set_message(int64 id, int64 message)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET message_id = $2 WHERE id = $1"};
+
+	statement_exec(&update, ARGS(arg_int8(id), arg_int8(message)));
+}

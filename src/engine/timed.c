@@ -1,0 +1,140 @@
+/*
+ * timed.c
+ *		A time limit for users' code: handlers, and the jsonpaths of alerts.
+ *
+ * There is one timer, of stripe_sync.handler_timeout.  Nested calls share the
+ * time of the outermost one.
+ *
+ * The timer cancels as pg_cancel_backend() does.  "fired" distinguishes its cancel
+ * from the user's, and from statement_timeout and lock_timeout, which take
+ * precedence.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timeout.h"
+
+#include "base/base.h"
+#include "base/subtransaction.h"
+#include "engine/engine.h"
+
+static TimeoutId timer = MAX_TIMEOUTS;
+static int depth = 0;
+static volatile sig_atomic_t fired = false;
+
+static void
+expired(void)
+{
+	fired = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+timer_start(void)
+{
+	if (depth++ > 0)
+		return;
+	fired = false;
+	if (guc_handler_timeout == 0)
+		return;
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, expired);
+	/* repeatedly, because a handler may catch the first cancel */
+	enable_timeout_every(
+		timer,
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_handler_timeout),
+		Min(guc_handler_timeout, 1000));
+}
+
+/*
+ * Returns whether the time limit was exceeded.  A cancel that is still pending is
+ * dropped if only this timer has requested it.
+ */
+static bool
+timer_stop(void)
+{
+	if (--depth == 0 && timer != MAX_TIMEOUTS)
+		disable_timeout(timer, false);
+	if (fired && QueryCancelPending &&
+		!get_timeout_indicator(STATEMENT_TIMEOUT, false) &&
+		!get_timeout_indicator(LOCK_TIMEOUT, false))
+		QueryCancelPending = false;
+	return fired;
+}
+
+/* Is it the error of this timer's cancel? */
+static bool
+cancelled_by_timer(const ErrorData *error)
+{
+	return fired && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		   error->message_id != NULL &&
+		   strcmp(error->message_id,
+				  "canceling statement due to user request") == 0;
+}
+
+/* Too large an allocation is the code's own failure, although of class XX. */
+static bool
+allocated_too_much(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR &&
+		   error->message_id != NULL &&
+		   strncmp(error->message_id, "invalid memory alloc request size",
+				   33) == 0;
+}
+
+static bool
+is_its_own(const ErrorData *error)
+{
+	return cancelled_by_timer(error) || allocated_too_much(error);
+}
+
+/*
+ * Raise an error if the time limit is exceeded, for code that may have caught the
+ * cancel, or has ended just before it.
+ */
+void
+timed_check(void)
+{
+	if (fired)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg_internal("canceling statement due to user request")));
+}
+
+/* Replace the message of the cancel. */
+static void
+replace_message(ErrorData *error, const char *what, const char *hint)
+{
+	error->message = psprintf(
+		"%s ran longer than stripe_sync.handler_timeout (%d ms)", what,
+		guc_handler_timeout);
+	error->hint = pstrdup(hint);
+}
+
+/*
+ * As subtransaction_run(), within stripe_sync.handler_timeout.  If that is exceeded,
+ * the error says that "what" ran too long, with this hint.
+ */
+bool
+timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
+		  ErrorData **error)
+{
+	volatile bool done = false;
+
+	*error = NULL;
+	timer_start();
+	PG_TRY();
+	{
+		done = subtransaction_run(body, arg, is_its_own, error);
+	}
+	PG_FINALLY();
+	{
+		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
+			replace_message(*error, what, hint);
+	}
+	PG_END_TRY();
+	return done;
+}

@@ -1,0 +1,52 @@
+/*
+ * message.h
+ *		The text of messages: templates, amounts, Block Kit.
+ */
+#ifndef STRIPE_SYNC_MESSAGE_H
+#define STRIPE_SYNC_MESSAGE_H
+
+#include "base/base.h"
+#include "inbox/event.h"
+
+/* ---- template.c ---- */
+
+extern char *template_render(const char *text, Event *event);
+
+/* ---- template_blocks.c ---- */
+
+extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
+
+/* ---- template_parse.c ---- */
+
+extern void template_check(const char *text);	  /* raises 22023 */
+extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
+
+/* ---- mrkdwn.c ---- */
+
+extern char *mrkdwn_escape(const char *text);
+extern char *mrkdwn_cut(const char *mrkdwn, int characters);
+extern bool mrkdwn_is_blank(const char *text);
+
+/* ---- block_limits.c ---- */
+
+/* An alert's message */
+typedef struct MessageParts
+{
+	const char *text;	  /* mrkdwn, escaped */
+	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
+	const char *severity; /* info, warning, critical; NULL: none */
+	const char *status;	  /* mrkdwn of a context block below, or NULL */
+	bool resolved;
+	bool is_update; /* for chat.update, not for a message of its own */
+} MessageParts;
+
+/* ---- block_kit.c ---- */
+
+extern Jsonb *blocks_message(const MessageParts *parts);
+extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);
+
+/* ---- block_limits.c ---- */
+
+extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
+
+#endif /* STRIPE_SYNC_MESSAGE_H */

@@ -1,0 +1,194 @@
+/*
+ * mrkdwn.c
+ *		Slack's markup: text escaped for it, measured, cut and stripped.
+ *
+ * Lengths are in characters (code points), as Slack counts them.  Three things
+ * in mrkdwn must not be cut in two: entities (&amp;), links and mentions
+ * (<...>).  The text is UTF-8, like the database.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+
+#include "message/message.h"
+#include "message/internal.h"
+
+#define MAX_ENTITY 8	/* bytes, "&" and ";" included */
+#define MAX_LINK   4096 /* bytes, "<" and ">" included */
+#define ELLIPSIS   "…"
+
+/* ---- escape ---- */
+
+/* Bytes of the character at "text"; not beyond the end if it is cut off there. */
+static int
+character_length(const char *text)
+{
+	return Min(pg_utf_mblen((const unsigned char *) text),
+			   (int) strnlen(text, 4));
+}
+
+/*
+ * Control characters, line separators and marks that change the direction of
+ * the text that follows: with these a customer's name could look like part of
+ * our own text.
+ */
+static bool
+is_control(const char *text, int length)
+{
+	pg_wchar c;
+
+	if (length != pg_utf_mblen((const unsigned char *) text))
+		return true; /* the text was cut inside a character */
+	if (length == 1)
+		return (unsigned char) *text < 0x20 || *text == 0x7F;
+	c = utf8_to_unicode((const unsigned char *) text);
+	return (c >= 0x80 && c <= 0x9F) || c == 0x061C || c == 0x200E ||
+		   c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
+		   (c >= 0x2066 && c <= 0x2069);
+}
+
+/*
+ * Text from Stripe or a user as mrkdwn that shows it literally, in one line: &,
+ * < and > are escaped, control characters become spaces.
+ */
+char *
+mrkdwn_escape(const char *text)
+{
+	StringInfoData out;
+	int length;
+
+	initStringInfo(&out);
+	for (; *text != '\0'; text += length)
+	{
+		length = character_length(text);
+		if (is_control(text, length))
+			appendStringInfoChar(&out, ' ');
+		else if (*text == '&')
+			appendStringInfoString(&out, "&amp;");
+		else if (*text == '<')
+			appendStringInfoString(&out, "&lt;");
+		else if (*text == '>')
+			appendStringInfoString(&out, "&gt;");
+		else
+			appendBinaryStringInfo(&out, text, length);
+	}
+	return out.data;
+}
+
+/* ---- cut ---- */
+
+/* In characters */
+int
+mrkdwn_length(const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text += character_length(text))
+		n++;
+	return n;
+}
+
+/* Bytes of the link, mention or entity at "text"; 0 if there is none. */
+static int
+markup_length(const char *text)
+{
+	int limit = strnlen(text, *text == '<' ? MAX_LINK : MAX_ENTITY);
+	const char *end = memchr(text, *text == '<' ? '>' : ';', limit);
+	int length = end != NULL ? end + 1 - text : 0;
+
+	if (*text == '<')
+		return memchr(text, '\n', length) == NULL ? length : 0;
+	return strspn(text + 1, "abcdefghijklmnopqrstuvwxyz") == length - 2 ? length
+																		: 0;
+}
+
+/* Bytes at "text" that must stay together. */
+static int
+piece_length(const char *text)
+{
+	int length = *text == '<' || *text == '&' ? markup_length(text) : 0;
+
+	return length > 0 ? length : character_length(text);
+}
+
+/* Characters in so many bytes. */
+static int
+count_characters(const char *text, int bytes)
+{
+	const char *end = text + bytes;
+	int n = 0;
+
+	for (; text < end; text += character_length(text))
+		n++;
+	return n;
+}
+
+/* Cut to so many characters, of which the last is "…" if anything is cut off. */
+char *
+mrkdwn_cut(const char *mrkdwn, int characters)
+{
+	const char *at = mrkdwn;
+	int left = characters - 1;
+
+	if (characters <= 0)
+		return pstrdup("");
+	if (mrkdwn_length(mrkdwn) <= characters)
+		return pstrdup(mrkdwn);
+	for (;;)
+	{
+		int bytes = piece_length(at);
+
+		left -= count_characters(at, bytes);
+		if (left < 0)
+			break;
+		at += bytes;
+	}
+	return psprintf("%.*s" ELLIPSIS, (int) (at - mrkdwn), mrkdwn);
+}
+
+bool
+mrkdwn_is_blank(const char *text)
+{
+	return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+/* ---- strip ---- */
+
+/*
+ * A link becomes its label, or its address if it has none, and a date its
+ * text.  Mentions stay: only Slack can resolve them.
+ */
+static void
+append_stripped(StringInfo out, const char *piece, int bytes)
+{
+	const char *bar;
+
+	if (*piece != '<' || bytes < 3 || strchr("@#", piece[1]) != NULL ||
+		(piece[1] == '!' && strncmp(piece, "<!date^", 7) != 0))
+	{
+		appendBinaryStringInfo(out, piece, bytes);
+		return;
+	}
+	bar = memchr(piece, '|', bytes);
+	if (bar != NULL)
+		appendBinaryStringInfo(out, bar + 1, piece + bytes - 1 - (bar + 1));
+	else
+		appendBinaryStringInfo(out, piece + 1, bytes - 2);
+}
+
+/* For notifications, which show mrkdwn as it is. */
+char *
+mrkdwn_strip(const char *mrkdwn)
+{
+	StringInfoData out;
+	int bytes;
+
+	initStringInfo(&out);
+	for (; *mrkdwn != '\0'; mrkdwn += bytes)
+	{
+		bytes = piece_length(mrkdwn);
+		append_stripped(&out, mrkdwn, bytes);
+	}
+	return out.data;
+}

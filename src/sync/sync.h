@@ -1,0 +1,18 @@
+/*
+ * sync.h
+ *		The kinds of job parts: backfill, reconcile, refetch, endpoints.
+ */
+#ifndef STRIPE_SYNC_SYNC_H
+#define STRIPE_SYNC_SYNC_H
+
+#include "base/base.h"
+
+/* ---- reconcile.c ---- */
+
+extern bool reconcile_schedule(TimestampTz *next);
+
+/* ---- kinds.c ---- */
+
+extern void kinds_init(void); /* registers all of them */
+
+#endif /* STRIPE_SYNC_SYNC_H */
