@@ -412,7 +412,7 @@ reference:
 
 CLANG_FORMAT ?= $(firstword $(foreach name,clang-format-14 clang-format, \
 	$(if $(shell command -v $(name)),$(name))) clang-format-14)
-FORMATTED = $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+FORMATTED = $(filter-out src/generated/%,$(wildcard src/*/*.c src/*/*.h))
 
 format:
 	$(CLANG_FORMAT) -i $(FORMATTED)

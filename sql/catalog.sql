@@ -6,7 +6,7 @@
 \i :prelude
 \set ECHO all
 -- the view: all types of the catalog's own file
-\set file :abs_srcdir /src/catalog/object_types.json
+\set file :abs_srcdir /src/types/object_types.json
 \set catalog `cat :'file'`
 CREATE TABLE t.json AS SELECT t AS type FROM json_array_elements((:'catalog'::json)->'object_types') t;
 SELECT stripe_sync.catalog_api_version() = (:'catalog'::json)->>'api_version' AS version;

@@ -14,6 +14,7 @@
 #include "alert/alert.h"
 #include "base/base.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "alert/internal.h"
 
 static void

@@ -10,6 +10,7 @@
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 
+#include "engine/array_argument.h"
 #include "engine/statement.h"
 
 /* The first row determines the number and the types of the columns. */

@@ -270,7 +270,7 @@ raise_untrusted_schema(const NotedPath *path, Oid role, const char *schema,
 }
 
 /* Raise path->sqlstate if the role doesn't trust the owner of a schema. */
-void
+static void
 path_check(const NotedPath *path, Oid role)
 {
 	int position;

@@ -77,35 +77,7 @@ extern StatementArg arg_if(bool given, StatementArg arg);
 /* An argument of a SQL function, null or not */
 extern StatementArg arg_of_call(FunctionCallInfo fcinfo, int number, Oid type);
 
-/* ---- in array_argument.c: rows as arguments, an array for each column ---- */
-
-/*
- * Rows that a statement reads with unnest():
- *
- *	ArgColumns columns = {0};
- *
- *	columns_add(&columns, ARGS(arg_int8(id), arg_text(code)));	one for each row
- *	statement_exec(&insert, COLUMN_ARGS(&columns));
- */
-typedef struct ArgColumns
-{
-	int ncolumns; /* 0: no row has been added */
-	int nrows;
-	Oid types[STATEMENT_MAX_ARGS]; /* of the elements */
-	struct ArrayBuildState *arrays[STATEMENT_MAX_ARGS];
-} ArgColumns;
-
-/* All rows have the same number and types of columns. */
-extern void columns_add(ArgColumns *columns, const StatementArg *row,
-						int ncolumns);
-
-/* A column, counted from 0, and all of them.  There must be a row. */
-extern StatementArg arg_column(const ArgColumns *columns, int number);
-extern const StatementArg *columns_args(const ArgColumns *columns);
-
-#define COLUMN_ARGS(columns) columns_args(columns), (columns)->ncolumns
-
-/* ---- in statement.c: statements without a result, or with one value ---- */
+/* ---- statements without a result, or with one value ---- */
 
 /* Returns the number of rows. */
 extern uint64 statement_exec(EngineStatement *statement,

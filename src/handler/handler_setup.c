@@ -23,6 +23,7 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "server/server.h"
 #include "types/object.h"
 #include "handler/internal.h"

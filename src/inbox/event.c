@@ -239,7 +239,7 @@ read_object(Event *event, JsonbContainer *root, bool *too_long)
  * is connected to an account of the organisation; "account" is then its last
  * part.  Before API version 2017-05-25 "account" was called "user_id".
  */
-char *
+static char *
 event_account_named(const char *context, const char *account,
 					const char *user_id, bool *by_context)
 {

@@ -137,21 +137,4 @@ typedef struct Receipt
 	char *detail;
 } Receipt;
 
-/* ---- event_error.c ---- */
-
-extern void record_failure(const Event *event, const char *step,
-						   const ErrorData *error);
-extern void record_recovery(const Event *event, const char *step);
-extern void record_handler_dropped(text *handler);
-extern bool record_is_failing(const char *step, const char *sqlstate,
-							  const char *event_type, const char *account);
-
-/* ---- handler_run.c ---- */
-
-extern void record_run(struct StringInfoData *runs, const char *handler,
-					   TimestampTz started, double milliseconds,
-					   const ErrorData *error);
-extern void record_runs(const Event *event, struct StringInfoData *runs,
-						bool is_new);
-
 #endif /* STRIPE_SYNC_INBOX_EVENT_H */

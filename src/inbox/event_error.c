@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "server/server.h"
 
 #define MAX_MESSAGE 1024 /* bytes */

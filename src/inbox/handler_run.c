@@ -27,6 +27,7 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 
 /* Columns of stripe_sync.handler_run, as src/inbox/record.sql makes it */
 enum HandlerRunColumn

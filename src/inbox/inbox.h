@@ -6,6 +6,7 @@
 #define STRIPE_SYNC_INBOX_H
 
 #include "base/base.h"
+#include "lib/stringinfo.h"
 #include "base/refusal.h"
 #include "inbox/event.h"
 
@@ -62,5 +63,22 @@ extern const char *account_stripe_id(const char *path);
 extern const char *account_words(const char *account);
 extern char *account_owner(const char *account);
 extern bool account_mode(const char *account, bool *live);
+
+/* ---- event_error.c ---- */
+
+extern void record_failure(const Event *event, const char *step,
+						   const ErrorData *error);
+extern void record_recovery(const Event *event, const char *step);
+extern void record_handler_dropped(text *handler);
+extern bool record_is_failing(const char *step, const char *sqlstate,
+							  const char *event_type, const char *account);
+
+/* ---- handler_run.c ---- */
+
+extern void record_run(struct StringInfoData *runs, const char *handler,
+					   TimestampTz started, double milliseconds,
+					   const ErrorData *error);
+extern void record_runs(const Event *event, struct StringInfoData *runs,
+						bool is_new);
 
 #endif /* STRIPE_SYNC_INBOX_H */

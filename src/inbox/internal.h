@@ -29,9 +29,6 @@ extern bool account_has_endpoint(const char *account, bool *has_mode,
 
 /* ---- event.c ---- */
 
-extern char *event_account_named(const char *context, const char *account,
-								 const char *user_id, bool *by_context);
-
 /* ---- event_store.c ---- */
 
 #define EVENT_NATTS EVENT_PAYLOAD

@@ -46,16 +46,16 @@ extern bool secret_is_word(const char *bytes, int length);
 extern bool secret_check_file(const text *secret);
 extern void secret_check(const text *secret);
 
+extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
+extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
+extern void secrets_wipe(SecretSet *set);
+
 /* ---- in secret_kind.c: is it of the expected kind? ---- */
 extern void signing_secret_check(const text *secret);
 extern void signing_secret_remark(const text *secret);
 extern void slack_token_check(const text *token);
 extern void slack_token_remark(const text *token);
 extern void secret_warn_file(const text *secret);
-
-extern bool secrets_load(const char *endpoint, SecretSet *set, Refusal *refusal);
-extern bool secrets_take(SecretSet *set, text *secret, Refusal *refusal);
-extern void secrets_wipe(SecretSet *set);
 
 /* ---- in secret_row.c: rows written without SQL, hidden from decoding ---- */
 extern void secret_insert(const char *table, int count, const Datum *values,
@@ -67,9 +67,6 @@ extern bool endpoint_secret_known(text *name, text *secret, bool *same);
 extern void endpoint_secret_add(text *name, text *secret);
 extern void endpoint_secret_rotate(text *name, text *secret, TimestampTz until);
 extern void endpoint_secret_drop(text *name);
-
-/* ---- in api_key.c ---- */
-extern bool api_key_move(const char *old, const char *new);
 
 /*
  * Begins a SQL function that takes a secret.  As ENGINE_FUNCTION(), but until

@@ -6,10 +6,8 @@
 #ifndef STRIPE_SYNC_MIRROR_H
 #define STRIPE_SYNC_MIRROR_H
 
-#include "base/base.h"
 #include "inbox/event.h"
 #include "tables/tables.h"
-#include "types/types.h"
 
 /* ---- in apply_event.c: an event's snapshot is applied to the mirror ---- */
 extern const char *mirror_apply(Event *event, char **detail);
@@ -24,7 +22,6 @@ typedef struct FetchedObject
 	JsonbContainer *object; /* NULL: it does not exist, or no longer */
 	TimestampTz as_of;		/* it contains all that happened until then */
 	bool asks_rest; /* of embedded pages that are cut short, by refetch_request_add() */
-	/* set by fetched_apply() */
 	const char *status; /* "applied", "stale", "ignored", "failed" */
 	char *detail;		/* why it is not applied */
 } FetchedObject;

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 
 #include "engine/engine.h"
+#include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "outbox/outbox.h"
 #include "outbox/internal.h"

@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "engine/engine.h"
+#include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "outbox/outbox.h"
 #include "server/server.h"

@@ -16,6 +16,7 @@
 #include "base/backoff.h"
 #include "base/base.h"
 #include "engine/engine.h"
+#include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "outbox/slack.h"
 #include "server/server.h"

@@ -25,6 +25,7 @@
 #include "engine/worker_transaction.h"
 #include "handler/handler.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "receive/receive.h"
 #include "receive/internal.h"
 

@@ -118,7 +118,4 @@ extern Receipt replay_run(StoredEvent *stored, List *steps, List *rest,
 
 /* ---- receive.c ---- */
 
-extern bool inbox_store_held(const Event *event, const char *endpoint,
-							 const char *source);
-
 #endif /* STRIPE_SYNC_RECEIVE_INTERNAL_H */

@@ -165,7 +165,7 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
  * object_id is NULL until it is released, so that it is not among the events
  * that decide an object's newest state.  Returns false if it is stored already.
  */
-bool
+static bool
 inbox_store_held(const Event *event, const char *endpoint, const char *source)
 {
 	EventOutcome outcome = {

@@ -30,6 +30,7 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "receive/receive.h"
 #include "receive/internal.h"
 

@@ -24,6 +24,7 @@
 #include "engine/rights.h"
 #include "handler/handler.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "mirror/mirror.h"
 #include "receive/internal.h"
 

@@ -170,7 +170,7 @@ key_holder(const char *account)
 }
 
 /* Is there a key with which the account can be read? */
-bool
+static bool
 api_key_reaches(const char *account)
 {
 	return key_holder(account) != NULL;

@@ -24,7 +24,7 @@
 #define OTHER_MODE "a similar object exists in"
 
 /* The API version of all requests, for which the mirror's tables are made */
-const char *
+static const char *
 api_version(void)
 {
 	return guc_api_version[0] != '\0' ? guc_api_version : catalog_api_version;

@@ -78,7 +78,6 @@ typedef struct ApiCall
 #define RESOURCE_MISSING "resource_missing" /* Stripe's error code */
 #define CUT_SHORT		 "cut_short"		/* ours, for a truncated page */
 
-extern const char *api_version(void);
 extern char *api_version_name(void);
 extern void api_headers(const ApiCall *call, HttpRequest *request,
 						StringInfo buffers, int nbuffers);
@@ -109,11 +108,11 @@ extern void client_abandon(void);
 extern void client_write_log(void);
 
 /* ---- in api_key.c, in the engine's scope ---- */
+extern bool api_key_move(const char *old, const char *new);
 #define API_KEY_MODE (sizeof("sk_org_live_") - 1) /* bytes that show the mode */
 
 extern bool api_key_load(const char *account, char *buffer, size_t size,
 						 ApiTarget *target, char **error);
-extern bool api_key_reaches(const char *account);
 extern bool api_key_is_own(const char *account);
 extern bool api_key_is_set(void);
 extern void api_key_store(text *account, text *key);

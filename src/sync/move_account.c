@@ -30,6 +30,7 @@
 #include "inbox/secret.h"
 #include "mirror/mirror.h"
 #include "server/server.h"
+#include "stripe/stripe.h"
 #include "tables/tables.h"
 #include "types/object.h"
 #include "types/types.h"

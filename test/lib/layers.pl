@@ -74,13 +74,13 @@ report('src/layers lists each folder, after all that it uses', @list_faults);
 my (%home, @uses);
 
 # Generated data belongs to the folder whose header declares it.
-my %generated = (catalog_data => 'catalog', fixture_data => 'simulate');
+my %generated = (catalog_data => "types", fixture_data => "simulate");
 
 for my $object (glob "$src/*/*.o")
 {
 	my ($folder, $file) = $object =~ m|/(\w+)/(\w+)\.o$|;
 
-	next if $folder ne 'generated' && !-e $object =~ s/o$/c/r;
+	next if $folder ne "generated" && !-e ($object =~ s|o$|c|r);
 	$folder = $generated{$file} // die "$object?\n" if $folder eq 'generated';
 	for (split /\n/, `nm --format=posix '$object'`)
 	{
@@ -131,19 +131,19 @@ for my $file (glob "$src/*/*.h")
 {
 	my ($path) = $file =~ m|/src/(\w+/\w+\.h)$|;
 	my ($folder, $name) = split m|[/.]|, $path;
-	my $section = $name;
+	my $section = [];
 	my $text = slurp($file);
 	my $lines = () = $text =~ /\n/g;
 
 	push @long, "$path has $lines lines" if $lines > MAX_HEADER && $name ne 'internal' && $path ne 'base/compat.h';
 	for my $line (split /\n/, $text)
 	{
-		$section = $1 if $line =~ m{^/\* ---- (\w+)\.c};
+		$section = [ $line =~ /(\w+)\.c\b/g, map { s/^_//r } $line =~ /(_\w+)\.c\b/g ] if $line =~ m{^/\* ---- .*\w\.c};
 		my ($symbol) = $line =~ /^(?:compat_noreturn )?extern [^(;=]*?\b(\w+)(?:\(|;|\[|$)/ or next;
 		my $at = $home{$symbol} // next;
 
-		push @section_faults, "$path has $symbol, of $at->[0]/$at->[1].c, under $section.c"
-			if $at->[0] ne $folder || ($at->[1] ne $section && $text =~ m{^/\* ---- \w+\.c}m);
+		push @section_faults, "$path has $symbol, of $at->[0]/$at->[1].c, under " . join(', ', map { "$_.c" } @$section)
+			if $at->[0] ne $folder || ($at->[1] !~ /_data$/ && @$section && !grep { $at->[1] =~ /\Q$_\E$/ } @$section);
 		push @unused, "$path declares $symbol, which no other file uses" unless $used_outside{$symbol};
 	}
 }
