@@ -273,7 +273,7 @@ INSTALL_SQL = \
 REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog mirror shape order reading \
 	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
 	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
-	level own arguments
+	level own arguments columns
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/order.pl \

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include <ctype.h>
 
 #include "lib/stringinfo.h"

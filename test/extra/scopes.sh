@@ -53,13 +53,13 @@ only "functions are called by their OID" \
 	handler_call.c scope_leftover.c
 
 # Without a scope of a user's, as they read and write our own tables alone:
-#	engine.c, statement.c	statements of EngineStatement, in the engine's scope
+#	statement.c	statements of EngineStatement, in the engine's scope
 #	prune.c			our own tables, with a statement that is put together
 #	move_account.c	the same
 # table_ddl.c and fill_columns.c run in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	engine.c statement.c fill_columns.c nested_list.c mirror_sql.c \
+	statement.c fill_columns.c nested_list.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
 	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c
 

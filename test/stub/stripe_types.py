@@ -11,7 +11,7 @@ import json
 import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CATALOG = os.path.join(HERE, "..", "..", "src", "catalog", "object_types.json")
+CATALOG = os.path.join(HERE, "..", "..", "src", "types", "object_types.json")
 
 # One per account, or (by "*") per customer.
 SINGLETONS = {"/v1/balance": "balance", "/v1/account": "account",

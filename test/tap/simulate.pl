@@ -29,11 +29,11 @@ make_database($node, $_) for qw(simulate_first simulate_second);
 
 sub read_json { return JSON::PP->new->utf8->decode(slurp_file("$FindBin::RealBin/../../src/$_[0]")); }
 
-my %catalog = map { $_->{object} => $_ } @{ read_json('catalog/object_types.json')->{object_types} };
+my %catalog = map { $_->{object} => $_ } @{ read_json('types/object_types.json')->{object_types} };
 my %fields = map { my $type = $_; $type => { map { $_->{name} => $_ } @{ $catalog{$type}{fields} } } } keys %catalog;
 my %event_types = map { map { $_ => 1 } @{ $_->{event_types} } } values %catalog;
-my $objects = read_json('fixtures/objects.json');
-my $stories = read_json('fixtures/stories.json');
+my $objects = read_json('simulate/fixtures/objects.json');
+my $stories = read_json('simulate/fixtures/stories.json');
 
 sub unknown { my ($object, $type) = @_; return map { "$type.$_" } grep { !exists $fields{$type}{$_} } keys %$object; }
 
