@@ -270,71 +270,75 @@ INSTALL_SQL = \
 	src/install/grants.sql
 
 # Tests, in the order of the flow.
-REGRESS = guc signature endpoint account inbox simulate webhook refusal catalog mirror shape order reading \
-	lines verify handler role scope failure explain rights secrets ten_failures mirror_row template \
-	blocks alert incident destination outbox prune record trouble untold silence webhook_endpoint \
-	level own arguments columns
+REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
+	engine_level engine_own engine_columns types_catalog inbox_signature inbox_endpoint \
+	inbox_account inbox_secrets inbox_record tables_shape mirror_apply mirror_row \
+	mirror_order mirror_fetched mirror_lines handler_run message_template message_blocks \
+	outbox_destination outbox_message outbox_destination_refused alert_rule \
+	alert_incident alert_silence receive_event receive_webhook receive_refused \
+	receive_failure receive_ten_failures receive_failed_events simulate_event \
+	endpoints_webhook_endpoint inspect_verify inspect_explain worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
-	test/tap/order.pl \
-	test/tap/reading.pl \
-	test/tap/fixtures.pl \
-	test/tap/simulate.pl \
-	test/tap/concurrency.pl \
-	test/tap/advisory.pl \
-	test/tap/cancel.pl \
-	test/tap/dump.pl \
-	test/tap/worker.pl \
-	test/tap/retry.pl \
-	test/tap/scope.pl \
-	test/tap/guard.pl \
-	test/tap/secret.pl \
-	test/tap/refusal.pl \
-	test/tap/upgrade.pl \
-	test/tap/level.pl \
-	test/tap/answers.pl \
-	test/tap/alert.pl \
-	test/tap/delivery.pl \
-	test/tap/sender.pl \
-	test/tap/interference.pl \
-	test/tap/attack_scope.pl \
-	test/tap/attack_objects.pl \
-	test/tap/attack_shape.pl \
-	test/tap/role_matrix.pl \
-	test/tap/legitimate.pl \
-	test/tap/thread.pl \
-	test/tap/crash.pl \
-	test/tap/backfill.pl \
-	test/tap/backfill_faults.pl \
-	test/tap/backfill_again.pl \
-	test/tap/backfill_trust.pl \
-	test/tap/reconcile.pl \
-	test/tap/webhook_endpoint.pl \
-	test/tap/endpoint_watch.pl \
-	test/tap/reconcile_faults.pl \
-	test/tap/refetch.pl \
-	test/tap/job.pl \
-	test/tap/storm.pl \
-	test/tap/clock.pl \
-	test/tap/fuzz_sql.pl
+	test/tap/engine/advisory.pl \
+	test/tap/engine/scope.pl \
+	test/tap/engine/attack_objects.pl \
+	test/tap/engine/attack_scope.pl \
+	test/tap/engine/attack_shape.pl \
+	test/tap/engine/role_matrix.pl \
+	test/tap/engine/legitimate.pl \
+	test/tap/engine/level.pl \
+	test/tap/server/guard.pl \
+	test/tap/server/worker.pl \
+	test/tap/server/interference.pl \
+	test/tap/server/clock.pl \
+	test/tap/server/dump.pl \
+	test/tap/server/upgrade.pl \
+	test/tap/inbox/secret.pl \
+	test/tap/mirror/order.pl \
+	test/tap/mirror/fetched.pl \
+	test/tap/mirror/fixtures.pl \
+	test/tap/outbox/answers.pl \
+	test/tap/outbox/delivery.pl \
+	test/tap/outbox/sender.pl \
+	test/tap/outbox/thread.pl \
+	test/tap/alert/alert.pl \
+	test/tap/receive/concurrency.pl \
+	test/tap/receive/cancel.pl \
+	test/tap/receive/crash.pl \
+	test/tap/receive/retry.pl \
+	test/tap/receive/refused.pl \
+	test/tap/receive/storm.pl \
+	test/tap/receive/fuzz_sql.pl \
+	test/tap/simulate/simulate.pl \
+	test/tap/jobs/job.pl \
+	test/tap/endpoints/webhook_endpoint.pl \
+	test/tap/endpoints/endpoint_watch.pl \
+	test/tap/sync/backfill.pl \
+	test/tap/sync/backfill_again.pl \
+	test/tap/sync/backfill_faults.pl \
+	test/tap/sync/backfill_trust.pl \
+	test/tap/sync/reconcile.pl \
+	test/tap/sync/reconcile_faults.pl \
+	test/tap/sync/refetch.pl
 
 # Started first: what takes longest.
-SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, order reading simulate answers backfill \
-	backfill_again cancel worker endpoint_watch storm)) \
+SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \
+	sync/backfill_again receive/cancel server/worker endpoints/endpoint_watch receive/storm)) \
 	$(patsubst %,extra:test/extra/%.sh, node_front fronts stripe_stub demo)
 
 # What sanitizers look over: all but what repeats the same for long.
-SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, worker refusal retry scope \
-	guard level answers alert delivery sender interference thread crash reconcile \
-	reconcile_faults refetch job backfill_faults backfill_again backfill_trust \
-	webhook_endpoint endpoint_watch storm attack_scope attack_shape))
+SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, server/worker receive/refused receive/retry engine/scope \
+	server/guard engine/level outbox/answers alert/alert outbox/delivery outbox/sender server/interference outbox/thread receive/crash sync/reconcile \
+	sync/reconcile_faults sync/refetch jobs/job sync/backfill_faults sync/backfill_again sync/backfill_trust \
+	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape))
 
 # What may differ between versions of the server and of what comes with it: rows
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
-VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, fixtures \
-	concurrency cancel dump worker refusal scope guard level upgrade delivery sender crash backfill \
-	attack_scope attack_objects attack_shape role_matrix legitimate))
+VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/fixtures \
+	receive/concurrency receive/cancel server/dump server/worker receive/refused engine/scope server/guard engine/level server/upgrade outbox/delivery outbox/sender receive/crash sync/backfill \
+	engine/attack_scope engine/attack_objects engine/attack_shape engine/role_matrix engine/legitimate))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

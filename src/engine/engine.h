@@ -80,7 +80,7 @@ extern void level_check_columns(TupleDesc desc, int columns);
  *
  * A function with PG_FUNCTION_INFO_V1() alone works at any level, and receive()
  * also at the previous one.  Their arguments and result columns must never
- * change: a function with others must have another C name.  sql/level.sql lists
+ * change: a function with others must have another C name.  sql/engine_level.sql lists
  * them.
  */
 #define ENGINE_FUNCTION(name) ENGINE_FUNCTION_FROM(name, CATALOG_LEVEL)

@@ -5,7 +5,7 @@
  *
  * An input is a little program that puts an answer together: a webhook's body
  * out of codes and raw bytes, or what was read of the Web API's JSON.  Reading
- * that JSON is tested in test/tap/answers.pl.  Each input is checked for
+ * that JSON is tested in test/tap/outbox/answers.pl.  Each input is checked for
  *
  * - the verdict, code, ts and channel being the oracle's, which knows Slack's
  *	 codes as one text for each verdict;

@@ -174,7 +174,7 @@ job_report()
 # Seconds from $1 to $2, both of $EPOCHREALTIME
 elapsed() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.1f", b - a }'; }
 
-# tap:test/tap/order.pl has the directory tap.order.pl: paths of sockets are
+# tap:test/tap/mirror/order.pl has the directory tap.order.pl: paths of sockets are
 # limited to 107 bytes.
 job_directory()
 {

@@ -293,7 +293,7 @@ main()
 	cluster_start "$WORK/cluster" "$WORK/socket" "${SHARED_CONF[@]}"
 	check_listed "$REGRESS" sql/*.sql
 	check_listed "$ISOLATION" test/isolation/specs/*.spec
-	check_listed "$PROVE_TESTS" test/tap/*.pl
+	check_listed "$PROVE_TESTS" test/tap/*/*.pl
 	check_names
 	check_exports
 	if [ -n "${STRIPE_SYNC_SANITIZE:-}" ]; then
