@@ -55,7 +55,7 @@ sub read_catalog
 	my $text = do { local $/; <$in> };
 	my $read = eval { JSON::PP->new->utf8->decode($text) };
 
-	refuse('is no JSON: ' . ($@ =~ s/ at \S+ line \d+\.?\n//r), 'Mend the file, or take a fresh one.')
+	refuse('is no JSON: ' . ($@ =~ s/ at \S+ line \d+\.?\n//r), 'Correct the file, or fetch it again.')
 		unless defined $read;
 	refuse('has no "api_version" or no "object_types"', 'It must be an object with both.')
 		unless ref $read eq 'HASH'
