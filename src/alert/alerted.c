@@ -84,7 +84,7 @@ group_is_closed_since(const Occurrence *occurrence)
 
 /*
  * Does the inbox hold a closing event of the same object, as late or later?
- * The rule may be younger than that event, and then hasn't counted it.
+ * The rule may have been added after that event, and then hasn't counted it.
  */
 static bool
 object_is_closed_since(const Occurrence *occurrence)

@@ -3,7 +3,7 @@
  *		Incidents that are closed without an event: their destination is
  *		dropped or enabled again, or their rule groups events otherwise.
  *
- * Called by set-up, in the transaction of whoever changes it, and without the
+ * Called by set-up, in the caller's transaction, and without the
  * locks of the groups.  Nothing is posted.
  */
 #include "postgres.h"

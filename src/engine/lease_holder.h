@@ -12,7 +12,7 @@
 typedef enum LeaseHolder
 {
 	LEASE_HOLDER_GONE,
-	LEASE_HOLDER_SELF, /* whether it still uses the lease, only it knows */
+	LEASE_HOLDER_SELF, /* it must check itself whether it still uses the lease */
 	LEASE_HOLDER_OTHER
 } LeaseHolder;
 

@@ -1,5 +1,5 @@
 /*
- * http_parts.h
+ * internal.h
  *		Functions and types shared by the files of the HTTP client.
  */
 #ifndef STRIPE_SYNC_HTTP_PARTS_H

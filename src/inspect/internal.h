@@ -1,5 +1,5 @@
 /*
- * verify_mirror.h
+ * internal.h
  *		verify_mirror(): the objects that it verifies, their rows as they are and
  *		as they must be, and rows that are missing.
  */

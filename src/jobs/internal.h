@@ -1,5 +1,5 @@
 /*
- * jobs_internal.h
+ * internal.h
  *		What the files that process jobs share with each other.
  */
 #ifndef STRIPE_SYNC_JOBS_INTERNAL_H

@@ -63,7 +63,7 @@ insert_own(OwnRow *own, MirrorRow *row)
 	return mirror_write(row, &content);
 }
 
-/* The object's state at Stripe settles what rule 3 of newest.c has only guessed. */
+/* The object's state at Stripe replaces the guess of rule 3 of newest.c. */
 static void
 request_if_ambiguous(OwnRow *own, const Verdict *verdict)
 {

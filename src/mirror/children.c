@@ -264,7 +264,7 @@ children_listing_wins(const MirrorRow *row, const CatalogType *type,
 		return true;
 	if (children_row_is_own(row, type))
 		return false;
-	/* a row filled from another object's event gives way to any page */
+	/* a row filled from another object's event is replaced by any page */
 	return row->state.as_of == created ||
 		   !precedence_listed_by(row->state.event_id, row->account, type,
 								 row->id);

@@ -1,5 +1,5 @@
 /*
- * mirror_internal.h
+ * internal.h
  *		What the files that decide and write mirror rows show each other.
  */
 #ifndef STRIPE_SYNC_MIRROR_INTERNAL_H

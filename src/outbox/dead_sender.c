@@ -1,6 +1,7 @@
 /*
  * dead_sender.c
- *		Messages whose sender was killed: their leases are released.
+ *		Messages whose sender was killed: outbox_release() makes them due again,
+ *		or dead after the last attempt (release.c).
  *
  * A message stays "sending" in the table when its sender ends without settling it:
  * the process was killed, the server crashed, or a session that called work() was

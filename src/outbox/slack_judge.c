@@ -68,7 +68,7 @@ static const KnownCode api_codes[] = {
 	{"rate_limited", SLACK_RETRY, false},
 	{"service_unavailable", SLACK_RETRY, false},
 	{"request_timeout", SLACK_RETRY, false},
-	/* Slack may have posted the message: twice is better than never */
+	/* Slack may have posted the message: a duplicate is preferred to a lost message */
 	{"internal_error", SLACK_RETRY, false},
 	{"fatal_error", SLACK_RETRY, false},
 	/* temporary: a migration or a limit ends after hours */

@@ -15,7 +15,7 @@
  * Rows that are "recovered" stay so over a crash.  This transaction holds rows
  * of event_error while it waits for a group's lock; a session that holds that
  * lock and replays one of these events in the same transaction can deadlock with
- * it.  The server ends one of them, and the worker repeats its turn.
+ * it.  The server aborts one of them, and the worker tries again.
  */
 #include "postgres.h"
 

@@ -212,7 +212,7 @@ outbound_state(void)
 	return guc_outbound ? state : OUTBOUND_OFF;
 }
 
-/* Was this database set up, rather than the one it is a copy of? */
+/* Is this the database that was set up, and not a copy of it? */
 bool
 outbound_is_original(void)
 {
@@ -320,7 +320,8 @@ ENGINE_FUNCTION(stripe_sync_activate)
 	else
 		ereport(
 			NOTICE,
-			(errmsg("this database may send and call out, its server may not"),
+			(errmsg(
+				 "this database may send and call Stripe, but stripe_sync.outbound is off"),
 			 errhint("Set stripe_sync.outbound to on.")));
 	PG_RETURN_VOID();
 }

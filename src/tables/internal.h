@@ -1,5 +1,5 @@
 /*
- * tables_internal.h
+ * internal.h
  *		What only the files that create and bind mirror tables use.
  */
 #ifndef STRIPE_SYNC_TABLES_INTERNAL_H

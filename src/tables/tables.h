@@ -3,7 +3,7 @@
  *		The tables of the mirror, in schema stripe: which relation is an object
  *		type's table, what its columns hold, and how it may be used.
  *
- * See README.md of this room for locks, and for what is cached.
+ * See README.md of this folder for locks, and for what is cached.
  */
 #ifndef STRIPE_SYNC_TABLES_H
 #define STRIPE_SYNC_TABLES_H
