@@ -51,7 +51,7 @@ OBJS = \
 	src/engine/timed.o \
 	src/engine/worker_transaction.o \
 	src/engine/lease_holder.o \
-	src/server/slots.o \
+	src/server/worker_slots.o \
 	src/server/launcher.o \
 	src/server/database_ddl.o \
 	src/server/outbound.o \

@@ -39,7 +39,7 @@
 #include "base/compat.h"
 #include "engine/rights.h"
 #include "server/server.h"
-#include "server/slots.h"
+#include "server/worker_slots.h"
 
 #define WAIT_FOR_LEAVE 4000 /* ms; the server then waits 5 s itself */
 

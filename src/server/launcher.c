@@ -37,7 +37,7 @@
 #include "base/backoff.h"
 #include "base/compat.h"
 #include "server/server.h"
-#include "server/slots.h"
+#include "server/worker_slots.h"
 
 /* Milliseconds */
 #define CHECK_EVERY			60000 /* finds changes that no session has reported */

@@ -7,7 +7,7 @@
 
 #include "base/base.h"
 
-/* ---- slots.c ---- */
+/* ---- worker_slots.c ---- */
 
 extern void slots_init(void);
 extern bool process_is_worker(void);

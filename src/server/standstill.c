@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #include "server/server.h"
-#include "server/slots.h"
+#include "server/worker_slots.h"
 #include "server/internal.h"
 
 static bool

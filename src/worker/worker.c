@@ -38,7 +38,7 @@
 #include "http/http.h"
 #include "outbox/outbox.h"
 #include "server/server.h"
-#include "server/slots.h"
+#include "server/worker_slots.h"
 #include "worker/internal.h"
 
 /* Milliseconds */

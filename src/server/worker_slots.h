@@ -1,5 +1,5 @@
 /*
- * slots.h
+ * worker_slots.h
  *		Shared memory of the launcher, the workers and the sessions that need a
  *		database without a worker: a slot for each database.
  *
@@ -17,8 +17,8 @@
  * Everything in a slot is read and written under the lock, except for "woken"
  * and "leave", which the worker itself reads without it.
  */
-#ifndef STRIPE_SYNC_SLOTS_H
-#define STRIPE_SYNC_SLOTS_H
+#ifndef STRIPE_SYNC_WORKER_SLOTS_H
+#define STRIPE_SYNC_WORKER_SLOTS_H
 
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -100,4 +100,4 @@ extern void slot_release(Oid database);
 /* Wait until a database has no worker.  False after so many milliseconds. */
 extern bool slot_wait_empty(Oid database, long milliseconds);
 
-#endif /* STRIPE_SYNC_SLOTS_H */
+#endif /* STRIPE_SYNC_WORKER_SLOTS_H */

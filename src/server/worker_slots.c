@@ -1,5 +1,5 @@
 /*
- * slots.c
+ * worker_slots.c
  *		Shared memory of the launcher and the workers, and the functions that
  *		show it.
  *
@@ -31,7 +31,7 @@
 #include "engine/engine.h"
 #include "engine/statement.h"
 #include "server/server.h"
-#include "server/slots.h"
+#include "server/worker_slots.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_workers);
 PG_FUNCTION_INFO_V1(stripe_sync_worker_missing);
