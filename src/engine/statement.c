@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 #include "engine/statement.h"
 

@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include <openssl/crypto.h>
 
 #include "base/base.h"

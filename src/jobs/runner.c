@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "engine/engine.h"
 #include "engine/worker_transaction.h"
 #include "jobs/jobs.h"

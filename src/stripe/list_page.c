@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "common/jsonapi.h"
 
 #include "base/base.h"
