@@ -17,7 +17,7 @@ declare -A next=([insert]=1 [receive]=1)
 
 build_load()
 {
-	gcc -O2 -o "$WORK/load" test/bench/load.c src/inbox/signature.c src/inbox/hmac.c \
+	gcc -O2 -o "$WORK/load" test/bench/load.c src/inbox/signature.c src/inbox/hmac.c -Isrc \
 		-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" \
 		-lpq -lcrypto -lpthread
 }
