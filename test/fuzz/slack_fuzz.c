@@ -179,7 +179,7 @@ oracle_webhook(int status, const Body *body, SlackJudgement *judgement)
 		oracle_says(judgement, SLACK_RETRY, word);
 	else if (oracle_later(status) || status < 200 || status / 100 == 3)
 		oracle_status(status, judgement);
-	else if (status == 200 && strcmp(word, "ok") == 0)
+	else if (status == 200 && plain && strcmp(word, "ok") == 0)
 		oracle_says(judgement, SLACK_SENT, "ok");
 	else if (plain &&
 			 ((status / 100 == 4 &&
