@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/tuplestore.h"
 
 #include "engine/statement.h"
@@ -408,43 +409,48 @@ statement_jsonb(EngineStatement *statement, const StatementArg *args, int nargs)
 	return value;
 }
 
+/* The first column of the first row, copied: the row goes with the connection. */
+static Datum
+first_value(EngineStatement *statement, const StatementArg *args, int nargs,
+			Oid type, Datum otherwise)
+{
+	Rows rows;
+	Datum value = otherwise;
+
+	rows_open(&rows, statement, args, nargs);
+	if (rows_next(&rows))
+	{
+		Form_pg_attribute attribute = TupleDescAttr(rows.desc, 0);
+
+		value = datumCopy(value_or(&rows, type, otherwise), attribute->attbyval,
+						  attribute->attlen);
+	}
+	rows_close(&rows);
+	return value;
+}
+
 int64
 statement_int8(int64 otherwise, EngineStatement *statement,
 			   const StatementArg *args, int nargs)
 {
-	Rows rows;
-	int64 value;
-
-	rows_open(&rows, statement, args, nargs);
-	value = rows_next(&rows) ? rows_int8(&rows, otherwise) : otherwise;
-	rows_close(&rows);
-	return value;
+	return DatumGetInt64(
+		first_value(statement, args, nargs, INT8OID, Int64GetDatum(otherwise)));
 }
 
 bool
 statement_bool(bool otherwise, EngineStatement *statement,
 			   const StatementArg *args, int nargs)
 {
-	Rows rows;
-	bool value;
-
-	rows_open(&rows, statement, args, nargs);
-	value = rows_next(&rows) ? rows_bool(&rows, otherwise) : otherwise;
-	rows_close(&rows);
-	return value;
+	return DatumGetBool(
+		first_value(statement, args, nargs, BOOLOID, BoolGetDatum(otherwise)));
 }
 
 TimestampTz
 statement_time(TimestampTz otherwise, EngineStatement *statement,
 			   const StatementArg *args, int nargs)
 {
-	Rows rows;
-	TimestampTz value;
-
-	rows_open(&rows, statement, args, nargs);
-	value = rows_next(&rows) ? rows_time(&rows, otherwise) : otherwise;
-	rows_close(&rows);
-	return value;
+	return DatumGetTimestampTz(first_value(
+		statement, args, nargs, TIMESTAMPTZOID, TimestampTzGetDatum(otherwise)));
 }
 
 /* ---- the result of a set-returning function ---- */

@@ -128,6 +128,8 @@ find . -name '*.md' -not -path '*/.git/*' -not -path '*/node_modules/*' -print0 
 	my @lines = <$in>;
 	my $bytes = 0;
 	$bytes += length for @lines;
+	ok("the README names the command that runs the tests",
+		(grep { /`make test`/ } @lines) ? () : ("make test"));
 	ok("the README has $max_lines lines and $max_bytes bytes at the most",
 		@lines > $max_lines || $bytes > $max_bytes ? "it has " . @lines . " lines and $bytes bytes" : ());
 	print "1..$points\n";
