@@ -34,6 +34,7 @@ OBJS = \
 	src/base/backoff.o \
 	src/base/refusal.o \
 	src/base/text.o \
+	src/base/html.o \
 	src/engine/scope.o \
 	src/engine/scope_stack.o \
 	src/engine/deferred.o \
