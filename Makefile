@@ -233,6 +233,9 @@ OBJS = \
 	src/inspect/verify_keys.o \
 	src/inspect/verify_lacking.o \
 	src/inspect/verify_mirror.o \
+	src/trace/record.o \
+	src/trace/trace.o \
+	src/trace/stubs.o \
 	src/worker/loop.o \
 	src/worker/work.o \
 	src/worker/prune.o \
@@ -267,6 +270,7 @@ INSTALL_SQL = \
 	src/sync/sync.sql \
 	src/sync/move_account.sql \
 	src/inspect/inspect.sql \
+	src/trace/trace.sql \
 	src/worker/worker.sql \
 	src/install/grants.sql
 

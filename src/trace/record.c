@@ -1,0 +1,154 @@
+/*
+ * record.c
+ *		The lines of a story: made, given their facts, and put in order.
+ *
+ * Texts come from payloads, names and responses.  Each becomes part of one line:
+ * what could begin another line or change how the rest is shown is a space.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/json.h"
+
+#include "base/base.h"
+#include "base/text.h"
+#include "trace/internal.h"
+#include "trace/gather.h"
+
+#define MAX_WHAT 1000 /* bytes of a line */
+#define MAX_FACT 500  /* bytes of a text in "detail" */
+
+/* ---- text ---- */
+
+/* Control characters, and those that break lines or turn the writing around */
+static bool
+is_plain(pg_wchar c)
+{
+	return !(c < 0x20 || (c >= 0x7F && c <= 0x9F) || c == 0x061C ||
+			 c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
+			 (c >= 0x2066 && c <= 0x2069));
+}
+
+char *
+trace_plain(const char *text, int most)
+{
+	char *plain = text_clip(text, most);
+	char *to = plain;
+
+	for (const char *from = plain; *from != '\0';)
+	{
+		int length = pg_utf_mblen((const unsigned char *) from);
+
+		if (is_plain(utf8_to_unicode((const unsigned char *) from)))
+			for (int i = 0; i < length; i++)
+				*to++ = from[i];
+		else
+			*to++ = ' ';
+		from += length;
+	}
+	*to = '\0';
+	return plain;
+}
+
+/* ---- records ---- */
+
+/* Add a record.  Equal times are ordered by kind, then as they were added. */
+TraceRecord *
+record_add(TraceGather *gather, TraceKind kind, TimestampTz at)
+{
+	TraceRecord *record = palloc0(sizeof(TraceRecord));
+
+	record->kind = kind;
+	record->line.at = at;
+	record->line.system = kind == TRACE_HAPPENED   ? "stripe"
+						  : kind == TRACE_DELIVERY ? "slack"
+												   : "postgres";
+	gather->records = lappend(gather->records, record);
+	return record;
+}
+
+/* Set the text of the line. */
+void
+record_say(TraceRecord *record, const char *text)
+{
+	record->line.what = trace_plain(text, MAX_WHAT);
+}
+
+static StringInfo
+facts_of(TraceRecord *record)
+{
+	if (record->facts == NULL)
+		record->facts = makeStringInfo();
+	appendStringInfoChar(record->facts, record->facts->len == 0 ? '{' : ',');
+	return record->facts;
+}
+
+/* NULL is left out. */
+void
+record_fact_text(TraceRecord *record, const char *name, const char *value)
+{
+	StringInfo facts;
+
+	if (value == NULL)
+		return;
+	facts = facts_of(record);
+	appendStringInfo(facts, "\"%s\":", name);
+	escape_json(facts, text_clip(value, MAX_FACT));
+}
+
+void
+record_fact_number(TraceRecord *record, const char *name, int64 value)
+{
+	appendStringInfo(facts_of(record), "\"%s\":" INT64_FORMAT, name, value);
+}
+
+/* A duration in milliseconds */
+void
+record_fact_ms(TraceRecord *record, const char *name, double value)
+{
+	appendStringInfo(facts_of(record), "\"%s\":%.3f", name, value);
+}
+
+static int
+compare_records(const ListCell *a, const ListCell *b)
+{
+	const TraceRecord *left = lfirst(a);
+	const TraceRecord *right = lfirst(b);
+
+	if (left->line.at != right->line.at)
+		return left->line.at < right->line.at ? -1 : 1;
+	if (left->kind != right->kind)
+		return (int) left->kind - (int) right->kind;
+	return left->number - right->number;
+}
+
+static void
+finish_record(TraceRecord *record)
+{
+	if (record->line.what == NULL)
+		record->line.what = pstrdup("");
+	if (record->facts != NULL)
+	{
+		appendStringInfoChar(record->facts, '}');
+		record->line.detail = json_parse(record->facts->data,
+										 record->facts->len);
+	}
+}
+
+/* The lines in their order, of TraceLine. */
+List *
+record_lines(TraceGather *gather)
+{
+	int number = 0;
+	ListCell *cell;
+
+	foreach(cell, gather->records)
+	{
+		TraceRecord *record = lfirst(cell);
+
+		record->number = number++;
+		finish_record(record);
+	}
+	list_sort(gather->records, compare_records);
+	return gather->records;
+}
