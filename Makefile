@@ -233,6 +233,8 @@ OBJS = \
 	src/inspect/verify_keys.o \
 	src/inspect/verify_lacking.o \
 	src/inspect/verify_mirror.o \
+	src/history/difference.o \
+	src/history/changes.o \
 	src/trace/record.o \
 	src/trace/trace.o \
 	src/trace/stubs.o \

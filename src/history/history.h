@@ -6,9 +6,9 @@
 #define STRIPE_SYNC_HISTORY_H
 
 #include "inbox/event.h"
-#include "mirror/mirror.h"
+#include "mirror/versions.h"
 
-/* ---- in changes.c: the changes of one object, field by field ---- */
+/* ---- in changes.c: what one stored event changed, field by field ---- */
 
 typedef struct FieldChange
 {
@@ -17,12 +17,11 @@ typedef struct FieldChange
 	Jsonb *after;  /* NULL: absent */
 } FieldChange;
 
-/* What the version changed, against the one before it in the object's history */
+/*
+ * What the version changed, of FieldChange, in the order of the fields: by its
+ * previous_attributes, else against the version before it in the object's
+ * history.  NIL for a creation, a deletion, and where nothing is known before.
+ */
 extern List *history_changes(EventHistory *history, Version *version);
-
-/* ---- in change.c: stripe_sync.change, what outlives the events ---- */
-
-/* Called before events older than this are deleted, in the same transaction. */
-extern void history_keep(TimestampTz before, int64 most);
 
 #endif /* STRIPE_SYNC_HISTORY_H */

@@ -106,9 +106,6 @@ extern bool event_history_has_other(const CatalogType *type, const char *id,
 extern bool event_history_has_later(const CatalogType *type, const char *id,
 									const char *account, TimestampTz than);
 
-/* ---- in newest.c: versions in their order ---- */
-extern List *newest_order_since(EventHistory *history, TimestampTz since);
-
 /* ---- in fetched_note.c: fetched objects that the mirror has since replaced ---- */
 extern bool fetched_note_is_kept(const CatalogType *type);
 extern bool fetched_note_knows_more(const CatalogType *type,

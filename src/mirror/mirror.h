@@ -7,6 +7,7 @@
 #define STRIPE_SYNC_MIRROR_H
 
 #include "inbox/event.h"
+#include "mirror/versions.h"
 #include "tables/tables.h"
 
 /* ---- in apply_event.c: an event's snapshot is applied to the mirror ---- */
@@ -100,42 +101,9 @@ typedef struct SnapshotRow
 extern List *snapshot_rows(const CatalogType *type, const char *id,
 						   const char *account, JsonbContainer *object);
 
-/* ---- in event_history.c, fetched_note.c: what is known of one object ---- */
-typedef struct Version
-{
-	char *event_id;
-	char *event_account;
-	char *event_type;
-	TimestampTz created;
-	Event *event; /* read from the inbox when it is needed */
-} Version;		  /* event_id is NULL: fetched from the API, as of "created" */
-
-typedef struct EventHistory
-{
-	const CatalogType *type;
-	const char *id;
-	const char *account;
-	List *versions; /* of Version, by created, then id */
-	List *fetched;	/* of Version: when the API returned the object, alive */
-} EventHistory;
-
+/* ---- in event_history.c, precedence.c, left_out.c: what a row must hold ---- */
 extern void event_history_add_row(EventHistory *history,
 								  const MirrorState *state, const Jsonb *data);
-extern TimestampTz event_history_alive_at(const EventHistory *history);
-extern Event *version_event(Version *version);
-extern EventHistory *fetched_note_read_history(const CatalogType *type,
-											   const char *id,
-											   const char *account);
-
-/* ---- in newest.c, precedence.c, left_out.c: what a row must hold ---- */
-typedef struct Verdict
-{
-	Version *newest;
-	const char *rule; /* what decided, as a phrase for a message */
-	bool ambiguous;	  /* only rule 3, a convention, decided */
-} Verdict;
-
-extern Verdict newest_find(EventHistory *history);
 extern MirrorContent precedence_content(Event *event);
 extern bool precedence_state_is_newer(const MirrorState *state,
 									  const EventHistory *history,

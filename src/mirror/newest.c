@@ -461,6 +461,25 @@ newest_find(EventHistory *history)
 	return verdict;
 }
 
+/*
+ * Put versions of one second in order, when "start" is the state before it, or
+ * NULL.  *ambiguous: only rule 3 decided.
+ */
+List *
+newest_order_second(const CatalogType *type, List *versions,
+					JsonbContainer *start, bool *ambiguous)
+{
+	Event event = {.object = start};
+	Version version = {.event_type = "", .event = &event};
+	Verdict verdict;
+	List *order;
+
+	order = order_second(
+		type, versions, start != NULL ? list_make1(&version) : NIL, 0, &verdict);
+	*ambiguous = verdict.ambiguous;
+	return order;
+}
+
 /* Insert a fetched version after the events that it contains. */
 static List *
 insert_fetched(List *versions, Version *fetched)
