@@ -238,6 +238,18 @@ OBJS = \
 	src/trace/record.o \
 	src/trace/trace.o \
 	src/trace/stubs.o \
+	src/finding/finding.o \
+	src/stripe_items/stripe_items.o \
+	src/slack_items/slack_items.o \
+	src/postgres_items/server_items.o \
+	src/postgres_items/storage_items.o \
+	src/doctor/items.o \
+	src/doctor/look.o \
+	src/doctor/record.o \
+	src/doctor/doctor.o \
+	src/doctor/mute.o \
+	src/doctor/raise.o \
+	src/doctor/watch.o \
 	src/worker/loop.o \
 	src/worker/work.o \
 	src/worker/prune.o \
@@ -273,6 +285,7 @@ INSTALL_SQL = \
 	src/sync/move_account.sql \
 	src/inspect/inspect.sql \
 	src/trace/trace.sql \
+	src/doctor/doctor.sql \
 	src/worker/worker.sql \
 	src/install/grants.sql
 
@@ -327,7 +340,8 @@ PROVE_TESTS = \
 	test/tap/sync/backfill_trust.pl \
 	test/tap/sync/reconcile.pl \
 	test/tap/sync/reconcile_faults.pl \
-	test/tap/sync/refetch.pl
+	test/tap/sync/refetch.pl \
+	test/tap/doctor/watch.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \

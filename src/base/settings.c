@@ -24,6 +24,7 @@ double guc_slack_rate = 1.0;
 int guc_slack_burst = 3;
 int guc_max_alerts_per_hour = 60;
 int guc_escalate_after = 30 * 60;
+int guc_doctor_interval = 5 * 60;
 int guc_retention = RETENTION_DEFAULT;
 int guc_coalesce_burst = 5;
 double guc_stripe_rate = 20.0;
@@ -215,6 +216,17 @@ define_stripe(void)
 		check_api_version, NULL, NULL);
 }
 
+static void
+define_doctor(void)
+{
+	DefineCustomIntVariable(
+		"stripe_sync.doctor_interval",
+		"How often the worker looks at the items of doctor(); 0 is off.",
+		"What fails in two runs in a row is reported as system.doctor.",
+		&guc_doctor_interval, 5 * 60, 0, 24 * 3600, PGC_SUSET, GUC_UNIT_S, NULL,
+		NULL, NULL);
+}
+
 void
 guc_define(void)
 {
@@ -223,5 +235,6 @@ guc_define(void)
 	define_alerts();
 	define_http();
 	define_stripe();
+	define_doctor();
 	MarkGUCPrefixReserved("stripe_sync");
 }

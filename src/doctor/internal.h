@@ -1,56 +1,62 @@
 /*
  * internal.h
- *		The items, and how an item says what it found.
+ *		What the files of this folder share.
  */
 #ifndef STRIPE_SYNC_DOCTOR_INTERNAL_H
 #define STRIPE_SYNC_DOCTOR_INTERNAL_H
 
-#include "base/base.h"
 #include "doctor/doctor.h"
-#include "engine/statement.h"
 
-/* ---- in items.c: all items ---- */
+/* ---- in items.c ---- */
 
-#define DOCTOR_CRITICAL 0x01 /* a failure is critical */
-#define DOCTOR_SERVER	0x02 /* the caller needs pg_read_all_stats */
-#define DOCTOR_PRIMARY	0x04 /* unknown on a standby */
-#define DOCTOR_NIGHTLY	0x08 /* heavy: the worker looks once a night, doctor() */
-							 /* shows what it found */
-#define DOCTOR_NOT_QUEUED 0x10 /* never a system.doctor event (Postgres) */
+extern int doctor_count(void);
+extern const DoctorItem *doctor_item(int number);
+extern const char *doctor_area(int number);
+extern int doctor_number(const char *key); /* -1: there is none of that key */
+extern char *doctor_page(const char *key);
 
-typedef struct DoctorItem
+/* ---- in look.c ---- */
+
+#define LOOK_LIMIT 20 /* milliseconds, in the worker */
+
+/* What a look has cost */
+typedef struct LookCost
 {
-	const char *key;  /* stable: "slack.backlog" */
-	const char *item; /* in words, for people: "waiting messages" */
-	int flags;
-	void (*look)(Finding *finding); /* in the engine's scope */
-} DoctorItem;
+	double milliseconds;
+	bool timed_out;
+} LookCost;
 
-/* ---- in stripe_items.c, slack_items.c, postgres_items.c: an area's items ---- */
+extern void look_at_item(const DoctorItem *item, int limit, Finding *finding,
+						 LookCost *cost);
 
-typedef struct DoctorArea
+/* The same, of an item with slice().  Returns whether it has finished. */
+extern bool look_at_slice(const DoctorItem *item, int limit, char **progress,
+						  Finding *finding, LookCost *cost);
+
+/* ---- in record.c: the rows of stripe_sync.finding ---- */
+
+typedef struct RecordedFinding
 {
-	const char *name;
-	const DoctorItem *items;
-	int nitems;
-} DoctorArea;
+	char *key;
+	Finding finding;
+	TimestampTz seen_at;
+	char *progress;			 /* of a heavy item that is being looked at */
+	int fails;				 /* runs in a row, unknown ones not counted */
+	int wells;				 /* ... that were ok or warn */
+	char *told;				 /* "fail", "critical": a system event is open */
+	TimestampTz muted_until; /* 0: not muted */
+} RecordedFinding;
 
-extern const DoctorArea doctor_stripe;
-extern const DoctorArea doctor_slack;
-extern const DoctorArea doctor_postgres;
+extern List *record_read_all(void); /* mutes without a finding, too */
+extern bool record_read(const char *key, RecordedFinding *record);
+extern void record_write(const char *key, const Finding *finding,
+						 const LookCost *cost);
+extern void record_progress(const char *key, const char *progress,
+							const LookCost *cost);
+extern void record_told(const char *key, const char *told);
 
-/* ---- in finding.c: how an item says what it found ---- */
+/* ---- in raise.c ---- */
 
-extern void finding_figure(Finding *finding, double figure, const char *unit);
-extern void finding_ok(Finding *finding, const char *format, ...)
-	pg_attribute_printf(2, 3);
-extern void finding_warn(Finding *finding, const char *format, ...)
-	pg_attribute_printf(2, 3);
-extern void finding_fail(Finding *finding, const char *format, ...)
-	pg_attribute_printf(2, 3);
-extern void finding_unknown(Finding *finding, const char *format, ...)
-	pg_attribute_printf(2, 3);
-extern void finding_hint(Finding *finding, const char *format, ...)
-	pg_attribute_printf(2, 3);
+extern bool raise_finding(int number, bool critical);
 
 #endif /* STRIPE_SYNC_DOCTOR_INTERNAL_H */

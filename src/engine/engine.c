@@ -80,6 +80,25 @@ plan_for_indexes_with_lock_timeout(void)
 	return plan_settings(true);
 }
 
+/*
+ * For a look at tables and catalogs that must be short: no lock is waited for, no
+ * time is spent on compiling, no process is started.
+ */
+int
+plan_for_a_look(void)
+{
+	static const char *const settings[][2] = {
+		{"lock_timeout", "10ms"},
+		{"jit", "off"},
+		{"max_parallel_workers_per_gather", "0"}};
+	int nest = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 void
 plan_settings_restore(int nest)
 {

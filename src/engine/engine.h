@@ -13,6 +13,7 @@
 extern TimestampTz engine_time_after(const Interval *interval);
 extern int plan_for_indexes(void);
 extern int plan_for_indexes_with_lock_timeout(void);
+extern int plan_for_a_look(void);
 extern void plan_settings_restore(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,
@@ -32,7 +33,8 @@ typedef enum AdvisoryKind
 	ADVISORY_CREATE_TABLES,
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
-	ADVISORY_ENDPOINT  /* set-up of endpoints, and their first events */
+	ADVISORY_ENDPOINT, /* set-up of endpoints, and their first events */
+	ADVISORY_DOCTOR	   /* who looks: doctor/watch.c */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);
@@ -89,6 +91,8 @@ extern void level_check_columns(TupleDesc desc, int columns);
 
 extern bool timed_run(void (*body)(void *), void *arg, const char *what,
 					  const char *hint, ErrorData **error);
+extern bool timed_run_within(int milliseconds, void (*body)(void *), void *arg,
+							 ErrorData **error);
 extern void timed_check(void);
 
 #endif /* STRIPE_SYNC_ENGINE_H */

@@ -1,9 +1,9 @@
 /*
  * timed.c
- *		A time limit for users' code: handlers, and the jsonpaths of alerts.
+ *		A time limit for users' code (handlers, and the jsonpaths of alerts), and
+ *		for what the doctor looks at.
  *
- * There is one timer, of stripe_sync.handler_timeout.  Nested calls share the
- * time of the outermost one.
+ * There is one timer.  Nested calls share the time of the outermost one.
  *
  * The timer cancels as pg_cancel_backend() does.  "fired" distinguishes its cancel
  * from the user's, and from statement_timeout and lock_timeout, which take
@@ -33,20 +33,19 @@ expired(void)
 }
 
 static void
-timer_start(void)
+timer_start(int milliseconds)
 {
 	if (depth++ > 0)
 		return;
 	fired = false;
-	if (guc_handler_timeout == 0)
+	if (milliseconds == 0)
 		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, expired);
 	/* repeatedly, because a handler may catch the first cancel */
 	enable_timeout_every(
-		timer,
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_handler_timeout),
-		Min(guc_handler_timeout, 1000));
+		timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds),
+		Min(milliseconds, 1000));
 }
 
 /*
@@ -125,7 +124,7 @@ timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
 	volatile bool done = false;
 
 	*error = NULL;
-	timer_start();
+	timer_start(guc_handler_timeout);
 	PG_TRY();
 	{
 		done = subtransaction_run(body, arg, is_its_own, error);
@@ -134,6 +133,39 @@ timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
 	{
 		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
 			replace_message(*error, what, hint);
+	}
+	PG_END_TRY();
+	return done;
+}
+
+/* Every error but a cancel or shutdown that isn't of this timer */
+static bool
+is_of_a_look(const ErrorData *error)
+{
+	return subtransaction_excuse_all(error) ||
+		   (depth == 1 && cancelled_by_timer(error));
+}
+
+/*
+ * For the extension's own code: as subtransaction_run(), with a time limit.  All
+ * errors are returned but cancellation and shutdown; that of the time limit has
+ * the SQLSTATE of a cancel.
+ */
+bool
+timed_run_within(int milliseconds, void (*body)(void *), void *arg,
+				 ErrorData **error)
+{
+	volatile bool done = false;
+
+	*error = NULL;
+	timer_start(milliseconds);
+	PG_TRY();
+	{
+		done = subtransaction_run(body, arg, is_of_a_look, error);
+	}
+	PG_FINALLY();
+	{
+		(void) timer_stop();
 	}
 	PG_END_TRY();
 	return done;

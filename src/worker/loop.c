@@ -17,6 +17,7 @@
 
 #include "alert/alert.h"
 #include "base/compat.h"
+#include "doctor/doctor.h"
 #include "endpoints/endpoints.h"
 #include "engine/worker_transaction.h"
 #include "http/http.h"
@@ -119,6 +120,17 @@ prune_turn(TimestampTz *next)
 	return pruned;
 }
 
+/* A look at an item makes other tasks due only if it reported something. */
+static bool
+doctor_task(TimestampTz *next)
+{
+	bool raised;
+	bool looked = doctor_turn(next, &raised);
+
+	others_may_be_due |= raised;
+	return looked;
+}
+
 enum
 {
 	LOOP_CLAIM,
@@ -128,7 +140,8 @@ enum
 	LOOP_WATCH,
 	LOOP_ESCALATION,
 	LOOP_MAINTENANCE,
-	LOOP_PRUNE
+	LOOP_PRUNE,
+	LOOP_DOCTOR
 };
 
 /* The most urgent first */
@@ -143,7 +156,8 @@ static struct
 			 [LOOP_WATCH] = {watch_schedule, 0},
 			 [LOOP_ESCALATION] = {escalation_turn, 0},
 			 [LOOP_MAINTENANCE] = {maintenance_turn, 0},
-			 [LOOP_PRUNE] = {prune_turn, 0}};
+			 [LOOP_PRUNE] = {prune_turn, 0},
+			 [LOOP_DOCTOR] = {doctor_task, 0}};
 
 static void
 schedule_all(void)
@@ -151,6 +165,7 @@ schedule_all(void)
 	for (int i = 0; i < lengthof(tasks); i++)
 		tasks[i].next = DT_NOBEGIN;
 	runner_claim_soon();
+	doctor_watch_reset();
 }
 
 /* After the clock was set back, the noted times would be too late. */
@@ -214,6 +229,7 @@ loop_run_once(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_process_answers();
+	bool jobs_may_be_due = busy;
 
 	*next = sender_next();
 	if (draining)
@@ -226,9 +242,10 @@ loop_run_once(TimestampTz *next)
 		if (now >= tasks[i].next && tasks[i].turn(&tasks[i].next))
 		{
 			busy = true;
-			others_may_be_due |= i != LOOP_JOB;
+			jobs_may_be_due |= i != LOOP_DOCTOR;
+			others_may_be_due |= i != LOOP_JOB && i != LOOP_DOCTOR;
 		}
-	if (busy)
+	if (jobs_may_be_due || others_may_be_due)
 		tasks[LOOP_JOB].next = DT_NOBEGIN;
 	if (others_may_be_due)
 	{

@@ -1,0 +1,144 @@
+/*
+ * doctor.c
+ *		doctor(): a row for each item, the good ones too.
+ *
+ * What the caller or this server can't look at is taken from stripe_sync.finding,
+ * with its age: heavy items, items that need pg_read_all_stats for callers
+ * without it, and on a standby what only the primary knows.
+ *
+ * It runs in the caller's transaction, in the engine's scope, and writes nothing.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "engine/engine.h"
+#include "engine/rights.h"
+#include "engine/statement.h"
+#include "doctor/internal.h"
+
+#define CALLER_LIMIT 250 /* milliseconds for an item */
+
+/* Why the item can't be looked at here; NULL if it can */
+static const char *
+obstacle(const DoctorItem *item)
+{
+	if (item->slice != NULL)
+		return "the worker looks at it once a night and has not yet";
+	if ((item->flags & DOCTOR_SERVER) != 0 &&
+		!has_privs_of_role(role_caller(), ROLE_PG_READ_ALL_STATS))
+		return "it needs the privileges of pg_read_all_stats, and the worker has not looked at it yet";
+	if ((item->flags & DOCTOR_SERVER) != 0 &&
+		!has_privs_of_role(engine_owner(), ROLE_PG_READ_ALL_STATS))
+		return "the owner of the extension lacks the privileges of pg_read_all_stats";
+	if ((item->flags & DOCTOR_PRIMARY) != 0 && RecoveryInProgress())
+		return "only the primary knows, and its worker has not looked at it yet";
+	return NULL;
+}
+
+static const RecordedFinding *
+find_record(List *records, const char *key)
+{
+	ListCell *cell;
+
+	foreach(cell, records)
+	{
+		const RecordedFinding *record = lfirst(cell);
+
+		if (strcmp(record->key, key) == 0)
+			return record;
+	}
+	return NULL;
+}
+
+/* Take the worker's finding, with its age. */
+static void
+take_record(DoctorRow *row, const RecordedFinding *record, const char *reason)
+{
+	if (record == NULL || record->seen_at <= 0)
+	{
+		finding_unknown(&row->finding, "%s", reason);
+		return;
+	}
+	row->finding = record->finding;
+	row->seen_at = record->seen_at;
+	row->finding.detail = psprintf(
+		"%s (as of %s ago)", record->finding.detail,
+		words_age((GetCurrentTimestamp() - record->seen_at) /
+				  (double) USECS_PER_SEC));
+}
+
+static DoctorRow *
+make_row(int number, List *records)
+{
+	const DoctorItem *item = doctor_item(number);
+	const RecordedFinding *record = find_record(records, item->key);
+	const char *reason = obstacle(item);
+	DoctorRow *row = palloc0(sizeof(DoctorRow));
+	LookCost cost;
+
+	row->area = doctor_area(number);
+	row->key = item->key;
+	row->item = item->item;
+	row->page = doctor_page(item->key);
+	row->seen_at = GetCurrentTimestamp();
+	row->muted_until = record != NULL ? record->muted_until : 0;
+	if (reason != NULL)
+		take_record(row, record, reason);
+	else
+		look_at_item(item, CALLER_LIMIT, &row->finding, &cost);
+	return row;
+}
+
+List *
+doctor_rows(void)
+{
+	RoleScope scope = role_enter_engine();
+	List *records = record_read_all();
+	List *rows = NIL;
+
+	for (int i = 0; i < doctor_count(); i++)
+		rows = lappend(rows, make_row(i, records));
+	role_leave(&scope);
+	return rows;
+}
+
+static StatementArg
+figure_argument(const Finding *finding)
+{
+	Datum figure = DirectFunctionCall1(float8_numeric,
+									   Float8GetDatum(finding->figure));
+
+	return arg_if(finding->has_figure, arg_datum(NUMERICOID, figure));
+}
+
+/* doctor() */
+ENGINE_FUNCTION(stripe_sync_doctor)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, doctor_rows())
+	{
+		const DoctorRow *row = lfirst(cell);
+		const Finding *finding = &row->finding;
+
+		result_add_row(
+			result,
+			ARGS(arg_text(row->area), arg_text(row->item),
+				 arg_text(finding_status_name(finding->status)),
+				 arg_text(finding->detail), arg_text(finding->hint),
+				 arg_text(row->key), figure_argument(finding),
+				 arg_text(finding->has_figure ? finding->unit : NULL),
+				 arg_text(row->page),
+				 arg_if(row->muted_until != 0, arg_time(row->muted_until))));
+	}
+	return (Datum) 0;
+}
