@@ -237,7 +237,14 @@ OBJS = \
 	src/history/changes.o \
 	src/trace/record.o \
 	src/trace/trace.o \
-	src/trace/stubs.o \
+	src/trace/words.o \
+	src/trace/value.o \
+	src/trace/changes.o \
+	src/trace/object_words.o \
+	src/trace/heading.o \
+	src/trace/verdict.o \
+	src/trace/text.o \
+	src/trace/html.o \
 	src/finding/finding.o \
 	src/stripe_items/stripe_items.o \
 	src/slack_items/slack_items.o \
@@ -285,6 +292,7 @@ INSTALL_SQL = \
 	src/sync/move_account.sql \
 	src/inspect/inspect.sql \
 	src/trace/trace.sql \
+	src/trace/trace_text.sql \
 	src/doctor/doctor.sql \
 	src/worker/worker.sql \
 	src/install/grants.sql

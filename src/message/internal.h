@@ -110,10 +110,6 @@ extern const char *template_filter_names(void);
 extern char *template_link(Render *render, const char *id,
 						   JsonbContainer *holder);
 
-/* ---- money.c ---- */
-
-extern char *money_format(int64 amount, const char *currency);
-
 /* ---- mrkdwn.c ---- */
 
 extern int mrkdwn_length(const char *text);

@@ -21,6 +21,10 @@ extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
 
+/* ---- money.c ---- */
+
+extern char *money_format(int64 amount, const char *currency);
+
 /* ---- mrkdwn.c ---- */
 
 extern char *mrkdwn_escape(const char *text);

@@ -41,10 +41,10 @@ typedef struct TraceRecord
 {
 	TraceLine line; /* must be first */
 	TraceKind kind;
-	bool failed;	  /* an error, or an attempt that Slack did not accept */
-	bool over;		  /* what failed has succeeded since */
-	bool main;		  /* it is about the subject, not what belongs to it */
-	char *event_id;	  /* the event that it is about, and the next three */
+	bool failed;	/* an error, or an attempt that Slack did not accept */
+	bool over;		/* what failed has succeeded since */
+	bool main;		/* it is about the subject, not what belongs to it */
+	char *event_id; /* the event that it is about, and the next three */
 	char *account;
 	char *event_type;
 	char *object_id;
@@ -58,9 +58,9 @@ typedef struct TraceRecord
 	int64 job;
 	char *alert;
 	char *destination;
-	int http_status; /* TRACE_DELIVERY */
-	char *code;		 /* likewise: Slack's error code, or timeout, ... */
-	char *verdict;	 /* likewise: sent, retry, message_bad, ... */
+	int http_status;	/* TRACE_DELIVERY */
+	char *code;			/* likewise: Slack's error code, or timeout, ... */
+	char *verdict;		/* likewise: sent, retry, message_bad, ... */
 	TimestampTz due_at; /* the next attempt of the event or message */
 	/* used while the record is made */
 	StringInfo facts;
@@ -79,9 +79,9 @@ extern char *trace_plain(const char *text, int most);
 
 typedef enum TraceSubjectKind
 {
-	TRACE_OF_OBJECT, /* also of an event about an object */
-	TRACE_OF_EVENT,	 /* of an event that is about no object */
-	TRACE_OF_MESSAGE, /* of a message, incident or job that is not about */
+	TRACE_OF_OBJECT,   /* also of an event about an object */
+	TRACE_OF_EVENT,	   /* of an event that is about no object */
+	TRACE_OF_MESSAGE,  /* of a message, incident or job that is not about */
 	TRACE_OF_INCIDENT, /* one object; else the story is the object's */
 	TRACE_OF_JOB
 } TraceSubjectKind;
@@ -92,8 +92,8 @@ typedef struct TraceObject
 	const CatalogType *type; /* NULL: unknown type */
 	char *type_name;		 /* as Stripe names it */
 	char *id;
-	char *account;		 /* as events have it; "" for one's own */
-	Jsonb *data;		 /* its newest known state, or NULL */
+	char *account; /* as events have it; "" for one's own */
+	Jsonb *data;   /* its newest known state, or NULL */
 	bool deleted;
 	bool main; /* its whole life is told; else only the story's time */
 } TraceObject;
@@ -106,24 +106,68 @@ typedef struct TraceSubject
 	TraceObject *object; /* TRACE_OF_OBJECT */
 	List *objects;		 /* of TraceObject: it and all that belongs to it */
 	Event *event;		 /* the event that was asked for, or NULL */
-	Event *first;		 /* the object's first and newest stored events in the */
-	Event *newest;		 /* story, or NULL */
-	int64 number;		 /* of the message, incident or job */
-	char *name;	 /* the message's destination, incident's alert, job's kind */
-	char *state; /* of the message, incident or job */
-	char *text;	 /* of the incident, error of the job, one line */
+	Event *first;  /* the object's first and newest stored events in the */
+	Event *newest; /* story, or NULL */
+	int64 number;  /* of the message, incident or job */
+	char *name;	   /* the message's destination, incident's alert, job's kind */
+	char *state;   /* of the message, incident or job */
+	char *text;	   /* of the incident, error of the job, one line */
 } TraceSubject;
 
+/* ---- in object_words.c ---- */
+
+extern bool object_is(const TraceObject *object, const char *type);
+extern bool object_field(const TraceObject *object, const char *name,
+						 JsonbValue *value);
+extern char *object_text(const TraceObject *object, const char *name);
+extern char *object_reference(const TraceObject *object, const char *name);
+extern char *object_amount(const TraceObject *object);
+extern char *object_refunded(const TraceObject *object);
+extern char *object_status(const TraceObject *object);
+extern char *object_status_in(const char *type, JsonbContainer *object);
+extern char *object_name(const TraceObject *object);
+
 /* ---- in heading.c: "invoice in_1  EUR 29.00  open -> paid  customer ..." ---- */
+#define HEADING_SPACE "   " /* between its parts */
+
+extern char *heading_type(const char *type);
 extern char *trace_heading(const TraceSubject *subject);
 
 /* ---- in verdict.c: what is wrong, and what to do; NULL: nothing ---- */
 extern char *trace_verdict(const TraceSubject *subject, List *lines);
 
-/*
- * ---- in changes.c: what an event changed: "status draft -> open,
- * attempt_count 0 -> 1"; "" if it does not say ----
- */
+/* ---- in words.c: text of one line ---- */
+
+#define WORDS_ID 80 /* columns of an id or a name of the set-up's */
+
+extern int words_width(const char *text); /* columns in a terminal */
+extern void words_append(StringInfo out, const char *text, int columns);
+extern char *words_plain(const char *text, int columns);
+extern char *words_quoted(const char *text, int columns);
+extern char *words_time(TimestampTz at, bool seconds);
+extern char *words_duration(double seconds); /* "213 ms", "1.2 s", "3 h" */
+
+extern int words_statement(const char *text); /* bytes of SQL to copy */
+
+/* ---- in value.c: values of fields ---- */
+
+extern bool value_is_secret(const char *name);
+extern bool value_is_link(const char *name);
+extern bool value_is_money(const char *name);
+extern bool value_is_empty(const JsonbValue *value);
+extern char *value_time(int64 seconds);
+extern char *value_words(const char *name, const CatalogField *field,
+						 const char *currency, const JsonbValue *value);
+
+/* ---- in changes.c: "status draft → open, attempt_count 0 → 1" ---- */
+
+/* What the event changed; "" if it does not say. */
 extern char *trace_change_words(Event *event);
+extern char *changes_words(List *changes, const CatalogType *type,
+						   JsonbContainer *object, bool first);
+
+/* ---- in text.c ---- */
+extern List *trace_collect_call(FunctionCallInfo fcinfo);
+extern char *trace_time_cell(TimestampTz at, TimestampTz *base);
 
 #endif /* STRIPE_SYNC_TRACE_INTERNAL_H */

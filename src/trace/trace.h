@@ -5,6 +5,7 @@
 #ifndef STRIPE_SYNC_TRACE_H
 #define STRIPE_SYNC_TRACE_H
 
+#include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -37,5 +38,13 @@ typedef struct TraceStory
  */
 extern List *trace_collect(const char *ref, const char *account,
 						   const Interval *span);
+
+/* ---- in html.c ---- */
+
+/* One story as HTML that goes into a page, with a heading of that level */
+extern void trace_html_story(StringInfo out, const TraceStory *story, int level);
+
+/* The CSS of such stories, for the page's <style> */
+extern const char *trace_html_style(void);
 
 #endif /* STRIPE_SYNC_TRACE_H */
