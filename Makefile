@@ -349,7 +349,8 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile.pl \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
-	test/tap/doctor/watch.pl
+	test/tap/doctor/watch.pl \
+	test/tap/doctor/slack.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \

@@ -1,0 +1,20 @@
+# slack.pl
+#		Each item of the area "slack": ok, broken and found, mended by its hint.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use DoctorFaults;
+
+use Test::More;
+
+my $missing = DoctorFaults->missing;
+plan skip_all => $missing if $missing;
+
+my $t = DoctorFaults->start('doctor_slack');
+
+is_deeply([ grep { $t->rows->{$_}{area} eq 'slack' } sort keys %{ $t->rows } ], [ $t->keys_of('slack') ], 'each item has a fault here');
+$t->check($_) for $t->keys_of('slack');
+done_testing;
