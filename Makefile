@@ -235,12 +235,14 @@ OBJS = \
 	src/inspect/verify_mirror.o \
 	src/history/difference.o \
 	src/history/changes.o \
+	src/wording/words.o \
+	src/wording/value.o \
+	src/wording/field_rank.o \
+	src/wording/changes.o \
+	src/wording/event_changes.o \
+	src/wording/object_words.o \
 	src/trace/record.o \
 	src/trace/trace.o \
-	src/trace/words.o \
-	src/trace/value.o \
-	src/trace/changes.o \
-	src/trace/object_words.o \
 	src/trace/heading.o \
 	src/trace/verdict.o \
 	src/trace/text.o \

@@ -9,8 +9,6 @@
 #include "history/history.h"
 
 /* ---- in difference.c: the fields in which two states differ ---- */
-extern List *difference_between(JsonbContainer *before, JsonbContainer *after,
-								bool exact);
 extern List *difference_described(JsonbContainer *previous,
 								  JsonbContainer *after);
 

@@ -24,8 +24,8 @@ add_part(StringInfo out, const char *part)
 }
 
 /* "payment intent" for payment_intent */
-char *
-heading_type(const char *type)
+static char *
+type_words(const char *type)
 {
 	char *words = words_plain(type, WORDS_ID);
 
@@ -38,24 +38,31 @@ heading_type(const char *type)
 /* ---- status ---- */
 
 static bool
+is_type(const TraceObject *object, const char *type)
+{
+	return strcmp(object->type_name, type) == 0;
+}
+
+static bool
 is_true(const TraceObject *object, const char *name)
 {
 	JsonbValue value;
 
-	return object_field(object, name, &value) && value.type == jbvBool &&
-		   value.val.boolean;
+	return json_get(&object->data->root, name, &value) &&
+		   value.type == jbvBool && value.val.boolean;
 }
 
 /* "open → paid": from the first event of the story to now */
 static char *
 status_words(const TraceSubject *subject)
 {
-	char *now = object_status(subject->object);
+	char *now = subject->object->deleted
+					? "deleted"
+					: object_status(&subject->object->data->root);
 	char *before = NULL;
 
 	if (subject->first != NULL && subject->first->object != NULL)
-		before = object_status_in(subject->object->type_name,
-								  subject->first->object);
+		before = object_status(subject->first->object);
 	if (now == NULL || before == NULL || strcmp(before, now) == 0)
 		return now;
 	return psprintf("%s → %s", before, now);
@@ -65,20 +72,39 @@ status_words(const TraceSubject *subject)
 static void
 add_conditions(StringInfo out, const TraceObject *object)
 {
-	JsonbValue value;
+	JsonbContainer *data = &object->data->root;
+	JsonbValue ended;
+	JsonbValue cancels;
 	int64 at;
 
 	if (is_true(object, "delinquent"))
 		add_part(out, "delinquent");
-	if (object_is(object, "subscription") &&
-		!object_field(object, "ended_at", &value) &&
-		object_field(object, "cancel_at", &value) && json_to_int64(&value, &at))
+	if (is_type(object, "subscription") &&
+		!object_field(object->type, data, "ended_at", &ended) &&
+		json_get(data, "cancel_at", &cancels) && json_to_int64(&cancels, &at))
 		add_part(out, psprintf("cancels %s", value_time(at)));
 	else if (is_true(object, "cancel_at_period_end"))
 		add_part(out, "cancels at the end of the period");
 }
 
 /* ---- relations ---- */
+
+/* The id in a field of the object's, or NULL */
+static char *
+reference_of(const TraceObject *object, const char *name)
+{
+	return object->data != NULL
+			   ? object_reference(object->type, &object->data->root, name)
+			   : NULL;
+}
+
+static char *
+name_of(const TraceObject *object)
+{
+	return object != NULL && object->data != NULL
+			   ? object_name(object->type, &object->data->root)
+			   : NULL;
+}
 
 /* The story's object of that type and, if not NULL, that id */
 static TraceObject *
@@ -91,7 +117,7 @@ find_object(const TraceSubject *subject, const char *type, const char *id)
 	{
 		TraceObject *object = lfirst(cell);
 
-		if (object == subject->object || !object_is(object, type))
+		if (object == subject->object || !is_type(object, type))
 			continue;
 		if (id != NULL && strcmp(object->id, id) == 0)
 			return object;
@@ -111,16 +137,16 @@ static void
 add_relation(StringInfo out, const TraceSubject *subject, const char *type)
 {
 	const TraceObject *object = subject->object;
-	char *id = object_reference(object, type);
+	char *id = reference_of(object, type);
 	TraceObject *other = find_object(subject, type, id);
 	char *name;
 
 	if (id == NULL && other != NULL)
 		id = other->id;
-	if (id == NULL || object_is(object, type))
+	if (id == NULL || is_type(object, type))
 		return;
-	name = other != NULL ? object_name(other) : NULL;
-	add_part(out, psprintf("%s %s%s%s", heading_type(type),
+	name = name_of(other);
+	add_part(out, psprintf("%s %s%s%s", type_words(type),
 						   words_plain(id, WORDS_ID), name ? " " : "",
 						   name ? name : ""));
 }
@@ -135,14 +161,14 @@ add_relations(StringInfo out, const TraceSubject *subject)
 	const TraceObject *object = subject->object;
 	const char *const *types = of_rest;
 
-	if (object_is(object, "customer") || object_is(object, "product"))
+	if (is_type(object, "customer") || is_type(object, "product"))
 		return;
-	if (object_is(object, "charge") || object_is(object, "payment_intent"))
+	if (is_type(object, "charge") || is_type(object, "payment_intent"))
 		types = of_payment;
-	else if (object_is(object, "dispute") || object_is(object, "refund"))
+	else if (is_type(object, "dispute") || is_type(object, "refund"))
 		types = of_claim;
 	for (; *types != NULL; types++)
-		if (object_reference(object, *types) != NULL || types == of_claim)
+		if (reference_of(object, *types) != NULL || types == of_claim)
 			add_relation(out, subject, *types);
 }
 
@@ -153,17 +179,18 @@ add_object(StringInfo out, const TraceSubject *subject)
 {
 	const TraceObject *object = subject->object;
 
-	add_part(out, psprintf("%s %s", heading_type(object->type_name),
+	add_part(out, psprintf("%s %s", type_words(object->type_name),
 						   words_plain(object->id, WORDS_ID)));
-	add_part(out, object_name(object));
+	add_part(out, name_of(object));
 	if (object->data != NULL)
 	{
-		char *email = object_text(object, "email");
+		JsonbContainer *data = &object->data->root;
+		char *email = object_text(object->type, data, "email");
 
 		add_part(out, email != NULL ? words_plain(email, NAME_COLUMNS) : NULL);
-		add_part(out, object_amount(object));
+		add_part(out, object_amount(object->type, data));
 		add_part(out, status_words(subject));
-		add_part(out, object_refunded(object));
+		add_part(out, object_refunded(data));
 		add_conditions(out, object);
 		add_relations(out, subject);
 	}

@@ -11,6 +11,9 @@
 #include "inbox/event.h"
 #include "trace/trace.h"
 #include "types/types.h"
+#include "wording/wording.h"
+
+#define trace_change_words(event) event_change_words(event)
 
 /* ---- in record.c: the lines of a story, with their facts ---- */
 
@@ -114,57 +117,13 @@ typedef struct TraceSubject
 	char *text;	   /* of the incident, error of the job, one line */
 } TraceSubject;
 
-/* ---- in object_words.c ---- */
-
-extern bool object_is(const TraceObject *object, const char *type);
-extern bool object_field(const TraceObject *object, const char *name,
-						 JsonbValue *value);
-extern char *object_text(const TraceObject *object, const char *name);
-extern char *object_reference(const TraceObject *object, const char *name);
-extern char *object_amount(const TraceObject *object);
-extern char *object_refunded(const TraceObject *object);
-extern char *object_status(const TraceObject *object);
-extern char *object_status_in(const char *type, JsonbContainer *object);
-extern char *object_name(const TraceObject *object);
-
 /* ---- in heading.c: "invoice in_1  EUR 29.00  open -> paid  customer ..." ---- */
 #define HEADING_SPACE "   " /* between its parts */
 
-extern char *heading_type(const char *type);
 extern char *trace_heading(const TraceSubject *subject);
 
 /* ---- in verdict.c: what is wrong, and what to do; NULL: nothing ---- */
 extern char *trace_verdict(const TraceSubject *subject, List *lines);
-
-/* ---- in words.c: text of one line ---- */
-
-#define WORDS_ID 80 /* columns of an id or a name of the set-up's */
-
-extern int words_width(const char *text); /* columns in a terminal */
-extern void words_append(StringInfo out, const char *text, int columns);
-extern char *words_plain(const char *text, int columns);
-extern char *words_quoted(const char *text, int columns);
-extern char *words_time(TimestampTz at, bool seconds);
-extern char *words_duration(double seconds); /* "213 ms", "1.2 s", "3 h" */
-
-extern int words_statement(const char *text); /* bytes of SQL to copy */
-
-/* ---- in value.c: values of fields ---- */
-
-extern bool value_is_secret(const char *name);
-extern bool value_is_link(const char *name);
-extern bool value_is_money(const char *name);
-extern bool value_is_empty(const JsonbValue *value);
-extern char *value_time(int64 seconds);
-extern char *value_words(const char *name, const CatalogField *field,
-						 const char *currency, const JsonbValue *value);
-
-/* ---- in changes.c: "status draft → open, attempt_count 0 → 1" ---- */
-
-/* What the event changed; "" if it does not say. */
-extern char *trace_change_words(Event *event);
-extern char *changes_words(List *changes, const CatalogType *type,
-						   JsonbContainer *object, bool first);
 
 /* ---- in text.c ---- */
 extern List *trace_collect_call(FunctionCallInfo fcinfo);

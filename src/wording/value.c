@@ -13,7 +13,7 @@
 
 #include "base/base.h"
 #include "message/message.h"
-#include "trace/internal.h"
+#include "wording/wording.h"
 
 #define VALUE_COLUMNS 40 /* of one value */
 

@@ -12,7 +12,7 @@
 #include "utils/datetime.h"
 
 #include "base/base.h"
-#include "trace/internal.h"
+#include "wording/wording.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 

@@ -7,35 +7,42 @@
 #include "base/base.h"
 #include "message/message.h"
 #include "tables/tables.h"
-#include "trace/internal.h"
+#include "wording/wording.h"
 
 #define NAME_COLUMNS 40
 
 /* ---- fields ---- */
 
-/* A field, also one that API versions have moved; false if missing or null */
-bool
-object_field(const TraceObject *object, const char *name, JsonbValue *value)
+static bool
+is_type(const CatalogType *type, const char *name)
 {
-	const DerivedColumn *derived = object->type != NULL &&
-										   object->type->table != NULL
-									   ? derived_find(object->type->table, name)
+	return type != NULL && strcmp(type->object, name) == 0;
+}
+
+/*
+ * A field, also one that API versions have moved; false if missing or null.  The
+ * type may be NULL, here and below.
+ */
+bool
+object_field(const CatalogType *type, JsonbContainer *object, const char *name,
+			 JsonbValue *value)
+{
+	const DerivedColumn *derived = type != NULL && type->table != NULL
+									   ? derived_find(type->table, name)
 									   : NULL;
 
-	if (object->data == NULL)
-		return false;
-	return (derived != NULL ? derived->take(&object->data->root, value)
-							: json_get(&object->data->root, name, value)) &&
+	return (derived != NULL ? derived->take(object, value)
+							: json_get(object, name, value)) &&
 		   value->type != jbvNull;
 }
 
 /* A string that isn't empty, or NULL */
 char *
-object_text(const TraceObject *object, const char *name)
+object_text(const CatalogType *type, JsonbContainer *object, const char *name)
 {
 	JsonbValue value;
 
-	if (!object_field(object, name, &value) || value.type != jbvString ||
+	if (!object_field(type, object, name, &value) || value.type != jbvString ||
 		value.val.string.len == 0)
 		return NULL;
 	return pnstrdup(value.val.string.val, value.val.string.len);
@@ -43,22 +50,16 @@ object_text(const TraceObject *object, const char *name)
 
 /* An id, or that of the object that stands in its place; NULL if none */
 char *
-object_reference(const TraceObject *object, const char *name)
+object_reference(const CatalogType *type, JsonbContainer *object, const char *name)
 {
 	JsonbValue value;
 
-	if (!object_field(object, name, &value))
+	if (!object_field(type, object, name, &value))
 		return NULL;
 	if (value.type == jbvString && value.val.string.len > 0)
 		return pnstrdup(value.val.string.val, value.val.string.len);
 	return json_is_object(&value) ? json_get_string(value.val.binary.data, "id")
 								  : NULL;
-}
-
-bool
-object_is(const TraceObject *object, const char *type)
-{
-	return strcmp(object->type_name, type) == 0;
 }
 
 /* ---- amounts ---- */
@@ -136,13 +137,13 @@ item_words(JsonbContainer *item)
 
 /* The price of a subscription's only item, or the number of its items */
 static char *
-plan_words(const TraceObject *subscription)
+plan_words(JsonbContainer *subscription)
 {
 	JsonbValue items;
 	JsonbValue data;
 	JsonbValue *item;
 
-	if (!object_field(subscription, "items", &items) || !json_is_object(&items) ||
+	if (!json_get(subscription, "items", &items) || !json_is_object(&items) ||
 		!json_get(items.val.binary.data, "data", &data) ||
 		data.type != jbvBinary || !JsonContainerIsArray(data.val.binary.data))
 		return NULL;
@@ -154,20 +155,20 @@ plan_words(const TraceObject *subscription)
 
 /* What the object costs or moves; NULL if it says no amount */
 char *
-object_amount(const TraceObject *object)
+object_amount(const CatalogType *type, JsonbContainer *object)
 {
 	static const char *const names[] = {"amount_total", "total", "amount",
 										"amount_off"};
 
-	if (object_is(object, "subscription"))
+	if (is_type(type, "subscription"))
 		return plan_words(object);
-	if (object_is(object, "subscription_item"))
-		return item_words(&object->data->root);
-	if (object_is(object, "price") || object_is(object, "plan"))
-		return price_words(&object->data->root);
+	if (is_type(type, "subscription_item"))
+		return item_words(object);
+	if (is_type(type, "price") || is_type(type, "plan"))
+		return price_words(object);
 	for (int i = 0; i < lengthof(names); i++)
 	{
-		char *amount = amount_in(&object->data->root, names[i]);
+		char *amount = amount_in(object, names[i]);
 
 		if (amount != NULL)
 			return amount;
@@ -177,13 +178,13 @@ object_amount(const TraceObject *object)
 
 /* "€10.00 refunded" of a charge that still has another status */
 char *
-object_refunded(const TraceObject *object)
+object_refunded(JsonbContainer *object)
 {
-	char *amount = amount_in(&object->data->root, "amount_refunded");
+	char *amount = amount_in(object, "amount_refunded");
 	JsonbValue value;
 	int64 number;
 
-	if (amount == NULL || !object_field(object, "amount_refunded", &value) ||
+	if (amount == NULL || !json_get(object, "amount_refunded", &value) ||
 		!json_to_int64(&value, &number) || number == 0)
 		return NULL;
 	return psprintf("%s refunded", amount);
@@ -193,12 +194,12 @@ object_refunded(const TraceObject *object)
 
 /* The status as people say it; NULL if the object has none */
 char *
-object_status_in(const char *type, JsonbContainer *object)
+object_status(JsonbContainer *object)
 {
 	char *status = json_get_string(object, "status");
 	JsonbValue active;
 
-	if (status == NULL && strcmp(type, "event_destination") != 0)
+	if (status == NULL)
 		status = json_get_string(object, "state");
 	if (status != NULL)
 		return words_plain(status, NAME_COLUMNS);
@@ -207,34 +208,20 @@ object_status_in(const char *type, JsonbContainer *object)
 	return NULL;
 }
 
-/*
- * How the object stands: "paid", or "deleted"; NULL if its type has no status or
- * nothing is known of it.
- */
-char *
-object_status(const TraceObject *object)
-{
-	if (object->deleted)
-		return pstrdup("deleted");
-	if (object->data == NULL)
-		return NULL;
-	return object_status_in(object->type_name, &object->data->root);
-}
-
 /* ---- names ---- */
 
 /* "Ada Lovelace" in quotation marks, or NULL */
 char *
-object_name(const TraceObject *object)
+object_name(const CatalogType *type, JsonbContainer *object)
 {
-	static const char *const names[] = {"name", "nickname", "description",
-										"display_name"};
+	static const char *const names[] = {"name", "nickname", "display_name",
+										"description"};
 
-	for (int i = 0; object->data != NULL && i < lengthof(names); i++)
+	for (int i = 0; i < lengthof(names); i++)
 	{
-		char *name = object_text(object, names[i]);
+		char *name = object_text(type, object, names[i]);
 
-		if (name != NULL && (i != 2 || object_is(object, "customer")))
+		if (name != NULL && (i < 3 || is_type(type, "customer")))
 			return psprintf("\"%s\"", words_plain(name, NAME_COLUMNS));
 	}
 	return NULL;
