@@ -13,11 +13,11 @@
 typedef struct TraceGather
 {
 	TraceSubject subject;
-	List *records;	  /* of TraceRecord */
-	StringInfo cut;	  /* sentences: what was left out */
-	TimestampTz from; /* what is told: events created from here ... */
+	List *records;	   /* of TraceRecord */
+	StringInfo cut;	   /* sentences: what was left out */
+	TimestampTz from;  /* what is told: events created from here ... */
 	TimestampTz until; /* ... until here */
-	List *events;	  /* of TraceEvent */
+	List *events;	   /* of TraceEvent */
 } TraceGather;
 
 /* A stored event of the story */

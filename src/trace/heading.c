@@ -146,9 +146,9 @@ add_relation(StringInfo out, const TraceSubject *subject, const char *type)
 	if (id == NULL || is_type(object, type))
 		return;
 	name = name_of(other);
-	add_part(out, psprintf("%s %s%s%s", type_words(type),
-						   words_plain(id, WORDS_ID), name ? " " : "",
-						   name ? name : ""));
+	add_part(out,
+			 psprintf("%s %s%s%s", type_words(type), words_plain(id, WORDS_ID),
+					  name ? " " : "", name ? name : ""));
 }
 
 static void

@@ -90,7 +90,8 @@ ENGINE_FUNCTION(stripe_sync_trace)
 
 	argument_required(fcinfo, 0, "reference");
 	InitMaterializedSRF(fcinfo, 0);
-	stories = trace_collect(text_to_cstring(PG_GETARG_TEXT_PP(0)), account, span);
+	stories = trace_collect(text_to_cstring(PG_GETARG_TEXT_PP(0)), account,
+							span);
 	foreach(cell, stories)
 		foreach(line, ((TraceStory *) lfirst(cell))->lines)
 		{

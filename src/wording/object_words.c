@@ -50,7 +50,8 @@ object_text(const CatalogType *type, JsonbContainer *object, const char *name)
 
 /* An id, or that of the object that stands in its place; NULL if none */
 char *
-object_reference(const CatalogType *type, JsonbContainer *object, const char *name)
+object_reference(const CatalogType *type, JsonbContainer *object,
+				 const char *name)
 {
 	JsonbValue value;
 
