@@ -1,0 +1,205 @@
+/*
+ * events.c
+ *		The last events, each with its trace.
+ *
+ * The page's size and the time that the traces take are bounded: past that,
+ * events are listed without them.
+ */
+#include "postgres.h"
+
+#include "base/subtransaction.h"
+#include "trace/trace.h"
+
+#include "dashboard/internal.h"
+
+#define MAX_PAGE	  (380 * 1024) /* bytes after which no trace is added */
+#define MAX_TIME	  300		   /* milliseconds for all traces */
+#define MAX_LINES	  40		   /* of one trace */
+#define MAX_LINE	  300		   /* bytes */
+
+/* An event's trace, collected in a subtransaction */
+typedef struct Collected
+{
+	const LastEvent *event;
+	List *stories;
+} Collected;
+
+static void
+collect(void *arg)
+{
+	Collected *collected = arg;
+
+	collected->stories = trace_collect(collected->event->id,
+									   collected->event->account, NULL);
+}
+
+/* The first with its date, the others by how much later they are */
+static void
+append_line(StringInfo out, const TraceLine *line, TimestampTz first)
+{
+	appendStringInfoString(out, "<li><span class=\"when\">");
+	if (first == 0)
+		html_text(out, full_time_words(line->at));
+	else
+		appendStringInfo(out, "+ %s",
+						 seconds_words(Max(line->at - first, 0) /
+									   (double) USECS_PER_SEC));
+	appendStringInfoString(out, "</span> <span class=\"system\">");
+	html_text(out, line->system);
+	appendStringInfoString(out, "</span> <span class=\"what\">");
+	appendStringInfoString(out, "<bdi>");
+	html_clipped(out, line->what, MAX_LINE);
+	appendStringInfoString(out, "</bdi></span></li>\n");
+}
+
+static void
+append_story(StringInfo out, const TraceStory *story)
+{
+	ListCell *cell;
+	TimestampTz first = 0;
+	int n = 0;
+
+	appendStringInfoString(out, "<p class=\"said\">");
+	html_name(out, story->heading);
+	appendStringInfoString(out, "</p>\n");
+	if (story->verdict != NULL)
+	{
+		appendStringInfoString(out, "<p class=\"verdict\"><bdi>");
+		html_clipped(out, story->verdict, 600);
+		appendStringInfoString(out, "</bdi></p>\n");
+	}
+	appendStringInfoString(out, "<ol class=\"trace\">\n");
+	foreach (cell, story->lines)
+	{
+		const TraceLine *line = lfirst(cell);
+
+		if (n++ >= MAX_LINES)
+			break;
+		append_line(out, line, first);
+		if (first == 0)
+			first = line->at;
+	}
+	appendStringInfoString(out, "</ol>\n");
+	if (n > MAX_LINES || story->cut != NULL)
+		html_nothing(out, "There is more.");
+}
+
+/* How to see the whole of it */
+static void
+append_command(StringInfo out, const LastEvent *event)
+{
+	appendStringInfoString(out, "<pre class=\"hint\"><code>SELECT stripe_sync.trace_text(");
+	html_clipped(out, quote_literal_cstr(event->id), 300);
+	appendStringInfoString(out, ");</code></pre>\n");
+}
+
+/* An error, as of a table that was altered, is shown and not raised. */
+static void
+append_trace(StringInfo out, const LastEvent *event)
+{
+	Collected collected = {event};
+	ErrorData *error;
+	ListCell *cell;
+
+	if (!subtransaction_run(collect, &collected, NULL, &error))
+	{
+		appendStringInfoString(out, "<p class=\"nothing\">The trace could not be made: ");
+		html_clipped(out, error->message, MAX_LINE);
+		appendStringInfoString(out, "</p>\n");
+		return;
+	}
+	foreach (cell, collected.stories)
+		append_story(out, lfirst(cell));
+}
+
+/* applied and what else is fine; what will be retried; what will not */
+static const char *
+status_class(const char *status)
+{
+	if (strcmp(status, "dead") == 0 || strcmp(status, "failed") == 0)
+		return "fail";
+	return strcmp(status, "applied") == 0 ? "ok" : "unknown";
+}
+
+static const char *
+status_mark(const char *status)
+{
+	if (strcmp(status, "dead") == 0 || strcmp(status, "failed") == 0)
+		return "✕";
+	return strcmp(status, "applied") == 0 ? "✓" : "·";
+}
+
+static void
+append_summary(StringInfo out, const LastEvent *event, TimestampTz now)
+{
+	appendStringInfoString(out, "<summary><span class=\"when\">");
+	html_time(out, event->received_at);
+	appendStringInfo(out, " <small>%s</small></span> <span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
+					 age_words(event->received_at, now),
+					 status_class(event->status), status_mark(event->status));
+	html_text(out, event->status);
+	appendStringInfoString(out, "</span> <span class=\"type\">");
+	html_name(out, event->type);
+	appendStringInfoString(out, "</span> <span class=\"object\">");
+	html_name(out, event->object_id != NULL ? event->object_id : event->id);
+	appendStringInfoString(out, "</span></summary>\n");
+}
+
+static void
+append_event(StringInfo out, const LastEvent *event, TimestampTz now,
+			 bool traced)
+{
+	appendStringInfoString(out, "<li><details>");
+	append_summary(out, event, now);
+	appendStringInfoString(out, "<p class=\"facts\"><code>");
+	html_name(out, event->id);
+	appendStringInfoString(out, "</code> <span>by ");
+	html_text(out, event->source);
+	if (event->endpoint != NULL)
+	{
+		appendStringInfoString(out, ", endpoint ");
+		html_name(out, event->endpoint);
+	}
+	appendStringInfoString(out, "</span>");
+	if (event->account[0] != '\0')
+	{
+		appendStringInfoString(out, " <span>account ");
+		html_name(out, event->account);
+		appendStringInfoString(out, "</span>");
+	}
+	appendStringInfoString(out, "</p>\n");
+	if (event->error != NULL)
+	{
+		appendStringInfoString(out, "<pre class=\"error\">");
+		html_clipped(out, event->error, 1200);
+		appendStringInfoString(out, "</pre>\n");
+	}
+	if (traced)
+		append_trace(out, event);
+	append_command(out, event);
+	appendStringInfoString(out, "</details></li>\n");
+}
+
+void
+events_append(StringInfo out, const Figures *figures, const State *state)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+	ListCell *cell;
+
+	html_section(out, "events", "Last events", "open one for its trace");
+	if (state->events == NIL)
+		html_nothing(out, "No event has been received. SELECT stripe_sync.add_endpoint(…) adds an endpoint.");
+	else
+	{
+		appendStringInfoString(out, "<ol class=\"events\">\n");
+		foreach (cell, state->events)
+		{
+			bool traced = out->len < MAX_PAGE &&
+						  GetCurrentTimestamp() - begun < MAX_TIME * INT64CONST(1000);
+
+			append_event(out, lfirst(cell), figures->now, traced);
+		}
+		appendStringInfoString(out, "</ol>\n");
+	}
+	html_section_end(out);
+}
