@@ -259,6 +259,21 @@ OBJS = \
 	src/doctor/mute.o \
 	src/doctor/raise.o \
 	src/doctor/watch.o \
+	src/dashboard/figures.o \
+	src/dashboard/backlog.o \
+	src/dashboard/state.o \
+	src/dashboard/findings.o \
+	src/dashboard/words.o \
+	src/dashboard/markup.o \
+	src/dashboard/style.o \
+	src/dashboard/chart.o \
+	src/dashboard/charts.o \
+	src/dashboard/panels.o \
+	src/dashboard/page_findings.o \
+	src/dashboard/events.o \
+	src/dashboard/page.o \
+	src/dashboard/screen.o \
+	src/dashboard/text.o \
 	src/worker/loop.o \
 	src/worker/work.o \
 	src/worker/prune.o \
@@ -296,6 +311,7 @@ INSTALL_SQL = \
 	src/trace/trace.sql \
 	src/trace/trace_text.sql \
 	src/doctor/doctor.sql \
+	src/dashboard/dashboard.sql \
 	src/worker/worker.sql \
 	src/install/grants.sql
 

@@ -93,7 +93,7 @@ find_destination(Figures *figures, const char *name)
 	ListCell *cell;
 	DestinationFigures *made;
 
-	foreach (cell, figures->destinations)
+	foreach(cell, figures->destinations)
 	{
 		DestinationFigures *destination = lfirst(cell);
 
@@ -117,8 +117,8 @@ read_destinations(Figures *figures)
 	rows_open(&rows, &select, NO_ARGS);
 	while (rows_next(&rows))
 	{
-		DestinationFigures *destination =
-			find_destination(figures, rows_text(&rows));
+		DestinationFigures *destination = find_destination(figures,
+														   rows_text(&rows));
 
 		destination->known = true;
 		destination->disabled = rows_text(&rows);
@@ -132,7 +132,7 @@ take_delivery(Figures *figures, Rows *rows)
 {
 	DestinationFigures *destination = find_destination(figures, rows_text(rows));
 	char *verdict = rows_text(rows);
-	int bin = Min(rows_int4(rows, -1), BINS - 1);
+	int bin = rows_int4(rows, -1);
 	int64 count = rows_int8(rows, 0);
 	TimestampTz last = rows_time(rows, 0);
 
@@ -144,7 +144,7 @@ take_delivery(Figures *figures, Rows *rows)
 	else
 		destination->failed += count;
 	if (bin >= 0 && strcmp(verdict, "sent") != 0)
-		figures->delivery_failures[bin] += count;
+		figures->delivery_failures[Min(bin, BINS - 1)] += count;
 }
 
 /* The last deliveries of 24 hours, and every destination. */

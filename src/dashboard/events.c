@@ -7,15 +7,17 @@
  */
 #include "postgres.h"
 
+#include "utils/builtins.h"
+
 #include "base/subtransaction.h"
 #include "trace/trace.h"
 
 #include "dashboard/internal.h"
 
-#define MAX_PAGE	  (380 * 1024) /* bytes after which no trace is added */
-#define MAX_TIME	  300		   /* milliseconds for all traces */
-#define MAX_LINES	  40		   /* of one trace */
-#define MAX_LINE	  300		   /* bytes */
+#define MAX_PAGE  (380 * 1024) /* bytes after which no trace is added */
+#define MAX_TIME  300		   /* milliseconds for all traces */
+#define MAX_LINES 40		   /* of one trace */
+#define MAX_LINE  300		   /* bytes */
 
 /* An event's trace, collected in a subtransaction */
 typedef struct Collected
@@ -41,9 +43,9 @@ append_line(StringInfo out, const TraceLine *line, TimestampTz first)
 	if (first == 0)
 		html_text(out, full_time_words(line->at));
 	else
-		appendStringInfo(out, "+ %s",
-						 seconds_words(Max(line->at - first, 0) /
-									   (double) USECS_PER_SEC));
+		appendStringInfo(
+			out, "+ %s",
+			seconds_words(Max(line->at - first, 0) / (double) USECS_PER_SEC));
 	appendStringInfoString(out, "</span> <span class=\"system\">");
 	html_text(out, line->system);
 	appendStringInfoString(out, "</span> <span class=\"what\">");
@@ -69,7 +71,7 @@ append_story(StringInfo out, const TraceStory *story)
 		appendStringInfoString(out, "</bdi></p>\n");
 	}
 	appendStringInfoString(out, "<ol class=\"trace\">\n");
-	foreach (cell, story->lines)
+	foreach(cell, story->lines)
 	{
 		const TraceLine *line = lfirst(cell);
 
@@ -88,7 +90,8 @@ append_story(StringInfo out, const TraceStory *story)
 static void
 append_command(StringInfo out, const LastEvent *event)
 {
-	appendStringInfoString(out, "<pre class=\"hint\"><code>SELECT stripe_sync.trace_text(");
+	appendStringInfoString(
+		out, "<pre class=\"hint\"><code>SELECT stripe_sync.trace_text(");
 	html_clipped(out, quote_literal_cstr(event->id), 300);
 	appendStringInfoString(out, ");</code></pre>\n");
 }
@@ -103,12 +106,13 @@ append_trace(StringInfo out, const LastEvent *event)
 
 	if (!subtransaction_run(collect, &collected, NULL, &error))
 	{
-		appendStringInfoString(out, "<p class=\"nothing\">The trace could not be made: ");
+		appendStringInfoString(
+			out, "<p class=\"nothing\">The trace could not be made: ");
 		html_clipped(out, error->message, MAX_LINE);
 		appendStringInfoString(out, "</p>\n");
 		return;
 	}
-	foreach (cell, collected.stories)
+	foreach(cell, collected.stories)
 		append_story(out, lfirst(cell));
 }
 
@@ -134,9 +138,11 @@ append_summary(StringInfo out, const LastEvent *event, TimestampTz now)
 {
 	appendStringInfoString(out, "<summary><span class=\"when\">");
 	html_time(out, event->received_at);
-	appendStringInfo(out, " <small>%s</small></span> <span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
-					 age_words(event->received_at, now),
-					 status_class(event->status), status_mark(event->status));
+	appendStringInfo(
+		out,
+		" <small>%s</small></span> <span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
+		age_words(event->received_at, now), status_class(event->status),
+		status_mark(event->status));
 	html_text(out, event->status);
 	appendStringInfoString(out, "</span> <span class=\"type\">");
 	html_name(out, event->type);
@@ -188,14 +194,16 @@ events_append(StringInfo out, const Figures *figures, const State *state)
 
 	html_section(out, "events", "Last events", "open one for its trace");
 	if (state->events == NIL)
-		html_nothing(out, "No event has been received. SELECT stripe_sync.add_endpoint(…) adds an endpoint.");
+		html_nothing(
+			out,
+			"No event has been received. SELECT stripe_sync.add_endpoint(…) adds an endpoint.");
 	else
 	{
 		appendStringInfoString(out, "<ol class=\"events\">\n");
-		foreach (cell, state->events)
+		foreach(cell, state->events)
 		{
-			bool traced = out->len < MAX_PAGE &&
-						  GetCurrentTimestamp() - begun < MAX_TIME * INT64CONST(1000);
+			bool traced = out->len < MAX_PAGE && GetCurrentTimestamp() - begun <
+													 MAX_TIME * INT64CONST(1000);
 
 			append_event(out, lfirst(cell), figures->now, traced);
 		}

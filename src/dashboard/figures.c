@@ -93,9 +93,8 @@ read_events_from(Figures *figures, int first_bin)
 	memset(figures->delays, 0, sizeof(figures->delays));
 	rows_open(&rows, &select,
 			  ARGS(arg_time(figures->start),
-				   arg_time(bin_start(figures, first_bin)),
-				   arg_int4(BIN_SECONDS), arg_time(figures->now),
-				   arg_int8(MAX_EVENTS)));
+				   arg_time(bin_start(figures, first_bin)), arg_int4(BIN_SECONDS),
+				   arg_time(figures->now), arg_int8(MAX_EVENTS)));
 	while (rows_next(&rows))
 		take_events(figures, &rows);
 	rows_close(&rows);
@@ -153,8 +152,9 @@ read_step_failures(Figures *figures)
 				   arg_int8(MAX_COUNTED)));
 	while (rows_next(&rows))
 	{
-		int bin = Min(rows_int4(&rows, 0), BINS - 1);
+		int bin = rows_int4(&rows, 0);
 
+		bin = Min(bin, BINS - 1);
 		figures->step_failures[bin] += rows_int8(&rows, 0);
 	}
 	rows_close(&rows);

@@ -18,10 +18,8 @@ finding_is_muted(const DoctorRow *row, TimestampTz now)
 static int
 rank_of(const DoctorRow *row, TimestampTz now)
 {
-	static const int ranks[] = {[FINDING_FAIL] = 0,
-								[FINDING_WARN] = 1,
-								[FINDING_UNKNOWN] = 2,
-								[FINDING_OK] = 4};
+	static const int ranks[] = {
+		[FINDING_FAIL] = 0, [FINDING_WARN] = 1, [FINDING_UNKNOWN] = 2, [FINDING_OK] = 4};
 	int rank = ranks[row->finding.status];
 
 	return rank < 4 && finding_is_muted(row, now) ? 3 : rank;
@@ -43,7 +41,7 @@ sorted(List *rows, TimestampTz now)
 	{
 		ListCell *cell;
 
-		foreach (cell, rows)
+		foreach(cell, rows)
 			if (rank_of(lfirst(cell), now) == rank)
 				result = lappend(result, lfirst(cell));
 	}
@@ -65,7 +63,7 @@ findings_read(Findings *findings, TimestampTz now)
 		return;
 	}
 	findings->rows = sorted(rows, now);
-	foreach (cell, findings->rows)
+	foreach(cell, findings->rows)
 	{
 		const DoctorRow *row = lfirst(cell);
 
@@ -89,8 +87,9 @@ findings_summary(const Findings *findings)
 	if (count[FINDING_FAIL] > 0)
 		appendStringInfo(&out, "%d failing, ", count[FINDING_FAIL]);
 	if (count[FINDING_WARN] > 0)
-		appendStringInfo(&out, "%s, ",
-						 plural_words(count[FINDING_WARN], "warning", "warnings"));
+		appendStringInfo(
+			&out, "%s, ",
+			plural_words(count[FINDING_WARN], "warning", "warnings"));
 	if (count[FINDING_UNKNOWN] > 0)
 		appendStringInfo(&out, "%d unknown, ", count[FINDING_UNKNOWN]);
 	if (findings->muted > 0)

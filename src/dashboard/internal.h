@@ -20,18 +20,18 @@
 
 typedef struct Totals
 {
-	int64 events;	   /* since the start of the charts */
-	int64 last_hour;   /* of them */
-	double p50, p95;   /* delivery delay in seconds; below 0: not known */
-	TimestampTz last;  /* when the newest was received; 0: none */
-	int64 failed;	   /* events to be tried again */
-	int64 dead;		   /* events that will not */
-	int64 pending;	   /* events not applied yet */
+	int64 events;	  /* since the start of the charts */
+	int64 last_hour;  /* of them */
+	double p50, p95;  /* delivery delay in seconds; below 0: not known */
+	TimestampTz last; /* when the newest was received; 0: none */
+	int64 failed;	  /* events to be tried again */
+	int64 dead;		  /* events that will not */
+	int64 pending;	  /* events not applied yet */
 	TimestampTz oldest_failed;
-	int64 waiting;	   /* messages that are due */
-	int64 scheduled;   /* messages that are due later */
+	int64 waiting;	 /* messages that are due */
+	int64 scheduled; /* messages that are due later */
 	TimestampTz oldest_waiting;
-	bool waiting_cut;  /* there are more than were counted */
+	bool waiting_cut; /* there are more than were counted */
 } Totals;
 
 /* Deliveries to a destination since the start of the day before */
@@ -49,9 +49,9 @@ typedef struct DestinationFigures
 typedef struct Figures
 {
 	TimestampTz now;
-	TimestampTz start;	/* of the first bin */
-	int first_bin;		/* the bins before it were not read */
-	bool events_cut;	/* even the last bins have more events than counted */
+	TimestampTz start; /* of the first bin */
+	int first_bin;	   /* the bins before it were not read */
+	bool events_cut;   /* even the last bins have more events than counted */
 	int64 events[BINS];
 	int64 delays[BINS]; /* events whose delay is known */
 	double p50[BINS];
@@ -125,7 +125,7 @@ typedef struct State
 	char *instance; /* NULL: not set */
 	char *database;
 	char *server_version;
-	char *worker;		 /* its state in words */
+	char *worker;			  /* its state in words */
 	TimestampTz worker_since; /* 0: not known */
 	bool standby;
 	TimestampTz replayed; /* standby: of the last transaction; 0: not known */
@@ -143,7 +143,7 @@ extern void state_read(State *state, const Figures *figures);
 
 typedef struct Findings
 {
-	List *rows;	   /* of DoctorRow, the worst first */
+	List *rows; /* of DoctorRow, the worst first */
 	int count[FINDING_UNKNOWN + 1];
 	int muted;
 	char *failure; /* why the doctor could not look; NULL: it has */
@@ -155,16 +155,16 @@ extern char *findings_summary(const Findings *findings);
 
 /* ---- in words.c: figures in words ---- */
 
-extern char *clock_words(TimestampTz at);		/* 09:00:05, or with the day */
-extern char *clock_minutes(TimestampTz at);		/* 09:00 */
-extern char *full_time_words(TimestampTz at);	/* with the zone */
-extern char *utc_time_words(TimestampTz at);	/* for machines */
+extern char *clock_words(TimestampTz at);	  /* 09:00:05, or with the day */
+extern char *clock_minutes(TimestampTz at);	  /* 09:00 */
+extern char *full_time_words(TimestampTz at); /* with the zone */
+extern char *utc_time_words(TimestampTz at);  /* for machines */
 extern char *age_words(TimestampTz at, TimestampTz now); /* 5 min ago */
-extern char *seconds_words(double seconds);		/* 1.5 s, 3 min, 2 h */
-extern char *count_words(int64 count);			/* 1,234 */
+extern char *seconds_words(double seconds);				 /* 1.5 s, 3 min, 2 h */
+extern char *count_words(int64 count);					 /* 1,234 */
 extern char *number_words(double number);
-extern char *plural_words(int64 count, const char *singular,
-						  const char *plural);
+extern char *bytes_words(double bytes);
+extern char *plural_words(int64 count, const char *singular, const char *plural);
 extern char *slack_plain(const char *text); /* text without Slack's markup */
 
 /* ---- in markup.c: HTML ---- */

@@ -61,8 +61,7 @@ html_section_end(StringInfo out)
 void
 html_time(StringInfo out, TimestampTz at)
 {
-	appendStringInfo(out, "<time datetime=\"%s\" title=\"",
-					 utc_time_words(at));
+	appendStringInfo(out, "<time datetime=\"%s\" title=\"", utc_time_words(at));
 	html_text(out, full_time_words(at));
 	appendStringInfo(out, "\">%s</time>", clock_words(at));
 }

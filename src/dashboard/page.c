@@ -39,8 +39,8 @@ append_head(StringInfo out, const Findings *findings, const State *state)
 		"<meta name=\"robots\" content=\"noindex\">\n<title>");
 	html_text(out, findings_summary(findings));
 	appendStringInfoString(out, " – stripe_sync ");
-	html_clipped(out, state->instance != NULL ? state->instance : state->database,
-				 200);
+	html_clipped(
+		out, state->instance != NULL ? state->instance : state->database, 200);
 	appendStringInfo(out, "</title>\n<style>%s</style>\n</head>\n<body>\n",
 					 dashboard_style);
 }
@@ -73,14 +73,17 @@ append_notes(StringInfo out, const Figures *figures, const State *state)
 
 	if (state->standby)
 	{
-		appendStringInfoString(out, "<p class=\"note\"><b>Standby.</b> What is shown was replicated ");
+		appendStringInfoString(
+			out,
+			"<p class=\"note\"><b>Standby.</b> What is shown was replicated ");
 		if (state->replayed != 0)
 			html_as_of(out, state->replayed, figures->now);
 		else
 			appendStringInfoString(out, "at an unknown time");
-		appendStringInfoString(out, ". It sends nothing until it is promoted.</p>\n");
+		appendStringInfoString(
+			out, ". It sends nothing until it is promoted.</p>\n");
 	}
-	foreach (cell, state->notes)
+	foreach(cell, state->notes)
 	{
 		appendStringInfoString(out, "<p class=\"note\"><b>Note.</b> ");
 		html_text(out, lfirst(cell));
@@ -94,9 +97,10 @@ append_header(StringInfo out, const Figures *figures, const Findings *findings,
 {
 	appendStringInfo(out, "<header class=\"%s\">\n<h1>stripe_sync <bdi>",
 					 overall_class(findings));
-	html_clipped(out, state->instance != NULL ? state->instance : state->database,
-				 200);
-	appendStringInfoString(out, "</bdi></h1>\n<p class=\"asof\">as of <time datetime=\"");
+	html_clipped(
+		out, state->instance != NULL ? state->instance : state->database, 200);
+	appendStringInfoString(
+		out, "</bdi></h1>\n<p class=\"asof\">as of <time datetime=\"");
 	appendStringInfo(out, "%s\">", utc_time_words(figures->now));
 	html_text(out, full_time_words(figures->now));
 	appendStringInfoString(out, "</time></p>\n<dl>");
@@ -127,7 +131,9 @@ append_page(StringInfo out, const Figures *figures, const Findings *findings,
 	appendStringInfoString(out, "<div class=\"columns\">\n");
 	refusals_append(out, figures, state);
 	jobs_append(out, figures, state);
-	appendStringInfoString(out, "</div>\n</main>\n<footer><p>Made by <code>SELECT stripe_sync.dashboard()</code> ");
+	appendStringInfoString(
+		out,
+		"</div>\n</main>\n<footer><p>Made by <code>SELECT stripe_sync.dashboard()</code> ");
 	html_as_of(out, figures->now, figures->now);
 	appendStringInfoString(out, "</p></footer>\n</body>\n</html>\n");
 }

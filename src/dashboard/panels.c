@@ -14,8 +14,9 @@ static void
 append_tile(StringInfo out, const char *label, const char *value,
 			const char *more, TimestampTz at, TimestampTz now)
 {
-	appendStringInfo(out, "<div class=\"tile\"><dt>%s</dt><dd><b>%s</b> <span>%s</span> ",
-					 label, value, more);
+	appendStringInfo(
+		out, "<div class=\"tile\"><dt>%s</dt><dd><b>%s</b> <span>%s</span> ",
+		label, value, more);
 	html_as_of(out, at, now);
 	appendStringInfoString(out, "</dd></div>\n");
 }
@@ -40,15 +41,14 @@ append_event_tiles(StringInfo out, const Figures *figures, TimestampTz newest)
 				delayed ? psprintf("p95 %s", seconds_words(totals->p95))
 						: "no event by webhook in 6 h",
 				delayed ? totals->last : now, now);
-	append_tile(out, "Events not done",
-				count_words(totals->failed + totals->dead),
-				totals->failed + totals->dead == 0
-					? psprintf("%s pending", count_words(totals->pending))
-					: psprintf("%s to retry, %s dead, oldest %s",
-							   count_words(totals->failed),
-							   count_words(totals->dead),
-							   age_words(totals->oldest_failed, now)),
-				now, now);
+	append_tile(
+		out, "Events not done", count_words(totals->failed + totals->dead),
+		totals->failed + totals->dead == 0
+			? psprintf("%s pending", count_words(totals->pending))
+			: psprintf("%s to retry, %s dead, oldest %s",
+					   count_words(totals->failed), count_words(totals->dead),
+					   age_words(totals->oldest_failed, now)),
+		now, now);
 }
 
 /* Of all destinations together */
@@ -60,7 +60,7 @@ append_delivery_tile(StringInfo out, const Figures *figures)
 	TimestampTz last = 0;
 	ListCell *cell;
 
-	foreach (cell, figures->destinations)
+	foreach(cell, figures->destinations)
 	{
 		const DestinationFigures *destination = lfirst(cell);
 
@@ -78,19 +78,20 @@ tiles_append(StringInfo out, const Figures *figures, const State *state)
 {
 	const Totals *totals = &figures->totals;
 	TimestampTz now = figures->now;
-	const LastEvent *last =
-		state->events != NIL ? linitial(state->events) : NULL;
+	const LastEvent *last = state->events != NIL ? linitial(state->events)
+												 : NULL;
 
 	html_section(out, "figures", "Figures", NULL);
 	appendStringInfoString(out, "<dl class=\"tiles\">\n");
 	append_event_tiles(out, figures, last != NULL ? last->received_at : 0);
-	append_tile(out, "Messages waiting",
-				psprintf("%s%s", totals->waiting_cut ? "≥ " : "",
-						 count_words(totals->waiting)),
-				totals->waiting > 0
-					? psprintf("oldest %s", age_words(totals->oldest_waiting, now))
-					: psprintf("%s for later", count_words(totals->scheduled)),
-				now, now);
+	append_tile(
+		out, "Messages waiting",
+		psprintf("%s%s", totals->waiting_cut ? "≥ " : "",
+				 count_words(totals->waiting)),
+		totals->waiting > 0
+			? psprintf("oldest %s", age_words(totals->oldest_waiting, now))
+			: psprintf("%s for later", count_words(totals->scheduled)),
+		now, now);
 	append_delivery_tile(out, figures);
 	append_tile(out, "Open incidents", count_words(state->open_incidents),
 				state->open_incidents > 0 ? "listed below" : "none", now, now);
@@ -108,9 +109,10 @@ append_part(StringInfo out, const char *class, double from, int64 count,
 	double width = most > 0 ? count * 100.0 / most : 0;
 
 	if (count > 0)
-		appendStringInfo(out,
-						 "<g class=\"%s\"><rect x=\"%.2f%%\" width=\"%.2f%%\" height=\"12\"/></g>",
-						 class, from, Max(width, 0.6));
+		appendStringInfo(
+			out,
+			"<g class=\"%s\"><rect x=\"%.2f%%\" width=\"%.2f%%\" height=\"12\"/></g>",
+			class, from, Max(width, 0.6));
 	return from + width;
 }
 
@@ -124,27 +126,29 @@ append_destination(StringInfo out, const DestinationFigures *destination,
 	html_name(out, destination->name);
 	if (destination->disabled != NULL)
 	{
-		appendStringInfoString(out, " <span class=\"status fail\"><span aria-hidden=\"true\">✕</span> disabled</span> <small>");
+		appendStringInfoString(
+			out,
+			" <span class=\"status fail\"><span aria-hidden=\"true\">✕</span> disabled</span> <small>");
 		html_name(out, slack_plain(destination->disabled));
 		appendStringInfoString(out, "</small>");
 	}
 	else if (!destination->known)
 		appendStringInfoString(out, " <small>dropped</small>");
-	appendStringInfo(out,
-					 "</h3><svg width=\"100%%\" height=\"12\" role=\"img\"><title>%s accepted, %s to be tried again, %s rejected</title>",
-					 count_words(destination->sent),
-					 count_words(destination->repeated),
-					 count_words(destination->failed));
+	appendStringInfo(
+		out,
+		"</h3><svg width=\"100%%\" height=\"12\" role=\"img\"><title>%s accepted, %s to be tried again, %s rejected</title>",
+		count_words(destination->sent), count_words(destination->repeated),
+		count_words(destination->failed));
 	x = append_part(out, "bars", x, destination->sent, most);
 	x = append_part(out, "refused", x, destination->repeated, most);
 	(void) append_part(out, "failed", x, destination->failed, most);
-	appendStringInfo(out,
-					 "<line class=\"base\" x1=\"0\" x2=\"100%%\" y1=\"11.5\" y2=\"11.5\"/></svg>"
-					 "<p class=\"facts\"><span><b>%s</b> accepted</span> <span><b>%s</b> to be tried again</span>"
-					 " <span><b>%s</b> rejected</span> ",
-					 count_words(destination->sent),
-					 count_words(destination->repeated),
-					 count_words(destination->failed));
+	appendStringInfo(
+		out,
+		"<line class=\"base\" x1=\"0\" x2=\"100%%\" y1=\"11.5\" y2=\"11.5\"/></svg>"
+		"<p class=\"facts\"><span><b>%s</b> accepted</span> <span><b>%s</b> to be tried again</span>"
+		" <span><b>%s</b> rejected</span> ",
+		count_words(destination->sent), count_words(destination->repeated),
+		count_words(destination->failed));
 	html_as_of(out, destination->last, now);
 	appendStringInfoString(out, "</p></li>\n");
 }
@@ -157,18 +161,20 @@ destinations_append(StringInfo out, const Figures *figures)
 
 	html_section(out, "destinations", "Deliveries to Slack",
 				 "the last 10,000 of 24 hours, by destination");
-	foreach (cell, figures->destinations)
+	foreach(cell, figures->destinations)
 	{
 		const DestinationFigures *one = lfirst(cell);
 
 		most = Max(most, one->sent + one->repeated + one->failed);
 	}
 	if (figures->destinations == NIL)
-		html_nothing(out, "There is no destination. SELECT stripe_sync.add_slack_channel(…) adds one.");
+		html_nothing(
+			out,
+			"There is no destination. SELECT stripe_sync.add_slack_channel(…) adds one.");
 	else
 	{
 		appendStringInfoString(out, "<ul class=\"rows\">\n");
-		foreach (cell, figures->destinations)
+		foreach(cell, figures->destinations)
 			append_destination(out, lfirst(cell), most, figures->now);
 		appendStringInfoString(out, "</ul>\n");
 	}
@@ -182,14 +188,17 @@ append_incident(StringInfo out, const OpenIncident *incident, TimestampTz now)
 {
 	bool critical = strcmp(incident->severity, "critical") == 0;
 
-	appendStringInfo(out, "<li><h3><span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
-					 critical ? "fail" : "warn", critical ? "✕" : "▲");
+	appendStringInfo(
+		out,
+		"<li><h3><span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
+		critical ? "fail" : "warn", critical ? "✕" : "▲");
 	html_text(out, incident->severity);
 	appendStringInfoString(out, "</span> ");
 	html_name(out, incident->alert);
-	appendStringInfo(out, " <small>incident " INT64_FORMAT ", %s</small></h3><p class=\"said\">",
-					 incident->id,
-					 plural_words(incident->events, "event", "events"));
+	appendStringInfo(
+		out,
+		" <small>incident " INT64_FORMAT ", %s</small></h3><p class=\"said\">",
+		incident->id, plural_words(incident->events, "event", "events"));
 	html_name(out, incident->text);
 	appendStringInfoString(out, "</p><p class=\"facts\"><span>told to ");
 	html_name(out, incident->destination);
@@ -214,7 +223,7 @@ incidents_append(StringInfo out, const Figures *figures, const State *state)
 	else
 	{
 		appendStringInfoString(out, "<ul class=\"rows\">\n");
-		foreach (cell, state->incidents)
+		foreach(cell, state->incidents)
 			append_incident(out, lfirst(cell), figures->now);
 		appendStringInfoString(out, "</ul>\n");
 	}
@@ -233,7 +242,7 @@ refusals_append(StringInfo out, const Figures *figures, const State *state)
 		html_nothing(out, "No delivery was rejected.");
 	else
 		appendStringInfoString(out, "<ul class=\"rows\">\n");
-	foreach (cell, state->refusals)
+	foreach(cell, state->refusals)
 	{
 		const Refused *refused = lfirst(cell);
 
@@ -286,7 +295,7 @@ jobs_append(StringInfo out, const Figures *figures, const State *state)
 	else
 	{
 		appendStringInfoString(out, "<ul class=\"rows\">\n");
-		foreach (cell, state->jobs)
+		foreach(cell, state->jobs)
 			append_job(out, lfirst(cell), figures->now);
 		appendStringInfoString(out, "</ul>\n");
 	}

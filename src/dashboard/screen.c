@@ -25,10 +25,10 @@ is_invisible(pg_wchar c)
 	{
 		pg_wchar first;
 		pg_wchar last;
-	} ranges[] = {{0x00AD, 0x00AD},	  {0x061C, 0x061C},	  {0x115F, 0x1160},
-				  {0x180E, 0x180E},	  {0x200B, 0x200F},	  {0x2028, 0x202E},
-				  {0x2060, 0x206F},	  {0x3164, 0x3164},	  {0xFE00, 0xFE0F},
-				  {0xFEFF, 0xFEFF},	  {0xFFF0, 0xFFFB},	  {0x1D173, 0x1D17A},
+	} ranges[] = {{0x00AD, 0x00AD},	 {0x061C, 0x061C}, {0x115F, 0x1160},
+				  {0x180E, 0x180E},	 {0x200B, 0x200F}, {0x2028, 0x202E},
+				  {0x2060, 0x206F},	 {0x3164, 0x3164}, {0xFE00, 0xFE0F},
+				  {0xFEFF, 0xFEFF},	 {0xFFF0, 0xFFFB}, {0x1D173, 0x1D17A},
 				  {0xE0000, 0xE0FFF}};
 
 	for (int i = 0; i < lengthof(ranges); i++)
@@ -70,7 +70,7 @@ screen_clip(const char *text, int width)
 	StringInfoData out;
 	int used = 0;
 	int marks = 0;
-	int end = 0;	   /* of what is left if the text is cut off */
+	int end = 0; /* of what is left if the text is cut off */
 	bool fits = true;
 
 	initStringInfo(&out);
@@ -147,7 +147,8 @@ screen_sparkline(const double *values, int n, int width)
 			appendStringInfoString(&out, "_");
 		else
 			appendStringInfoString(
-				&out, blocks[Max((int) ceil(most / top * lengthof(blocks)), 1) - 1]);
+				&out,
+				blocks[Max((int) ceil(most / top * lengthof(blocks)), 1) - 1]);
 	}
 	return out.data;
 }

@@ -67,8 +67,8 @@ count_incidents(State *state)
 	static EngineStatement count = {"SELECT count(*) FROM (SELECT 1" OPEN
 									" LIMIT $1) c"};
 
-	state->open_incidents =
-		statement_int8(0, &count, ARGS(arg_int8(MAX_INCIDENTS)));
+	state->open_incidents = statement_int8(0, &count,
+										   ARGS(arg_int8(MAX_INCIDENTS)));
 }
 
 /* ---- events ---- */
@@ -125,7 +125,7 @@ events_since(const State *state, TimestampTz from)
 	int count = 0;
 	ListCell *cell;
 
-	foreach (cell, state->events)
+	foreach(cell, state->events)
 		count += ((LastEvent *) lfirst(cell))->received_at >= from;
 	return count;
 }
@@ -246,9 +246,9 @@ static void
 read_server(State *state)
 {
 	static EngineStatement select = {
-		"SELECT current_database(), current_setting('server_version')"};
-	const char *instance =
-		GetConfigOption("stripe_sync.instance_name", true, false);
+		"SELECT current_database(), split_part(current_setting('server_version'), ' ', 1)"};
+	const char *instance = GetConfigOption("stripe_sync.instance_name", true,
+										   false);
 	Rows rows;
 
 	if (instance != NULL && instance[0] != '\0')

@@ -11,11 +11,11 @@
 
 #include "dashboard/internal.h"
 
-#define LINES		   24
-#define COLUMNS		   80
-#define SPARK_COLUMNS  36 /* of 10 minutes */
-#define MAX_FINDINGS   5
-#define MAX_INCIDENTS  3
+#define LINES		  24
+#define COLUMNS		  80
+#define SPARK_COLUMNS 36 /* of 10 minutes */
+#define MAX_FINDINGS  5
+#define MAX_INCIDENTS 3
 
 typedef struct Screen
 {
@@ -47,8 +47,8 @@ static void
 add_head(Screen *screen, const Figures *figures, const Findings *findings,
 		 const State *state)
 {
-	const char *name =
-		state->instance != NULL ? state->instance : state->database;
+	const char *name = state->instance != NULL ? state->instance
+											   : state->database;
 
 	add_split(screen, psprintf("stripe_sync %s", name),
 			  full_time_words(figures->now));
@@ -72,7 +72,7 @@ add_findings(Screen *screen, const Findings *findings, TimestampTz now)
 	int wanted = 0;
 	ListCell *cell;
 
-	foreach (cell, findings->rows)
+	foreach(cell, findings->rows)
 	{
 		const DoctorRow *row = lfirst(cell);
 
@@ -88,8 +88,11 @@ add_findings(Screen *screen, const Findings *findings, TimestampTz now)
 		shown = Min(wanted, MAX_FINDINGS);
 	}
 	if (wanted > shown)
-		add_line(screen, psprintf("     %d more: SELECT * FROM stripe_sync.doctor() WHERE status <> 'ok'",
-								  wanted - shown));
+		add_line(
+			screen,
+			psprintf(
+				"     %d more: SELECT * FROM stripe_sync.doctor() WHERE status <> 'ok'",
+				wanted - shown));
 }
 
 /* ---- figures ---- */
@@ -108,9 +111,9 @@ static void
 add_sparkline(Screen *screen, const char *label, const double *values,
 			  const char *more)
 {
-	add_line(screen, psprintf("%s %s  %s", screen_padded(label, 14),
-							  screen_sparkline(values, BINS, SPARK_COLUMNS),
-							  more));
+	add_line(screen,
+			 psprintf("%s %s  %s", screen_padded(label, 14),
+					  screen_sparkline(values, BINS, SPARK_COLUMNS), more));
 }
 
 static void
@@ -125,17 +128,17 @@ add_event_figures(Screen *screen, const Figures *figures)
 	{
 		rates[bin] = figures_rate(figures, bin);
 		delays[bin] = figures->delays[bin] > 0 ? figures->p95[bin] : 0;
-		failures[bin] =
-			figures->step_failures[bin] + figures->delivery_failures[bin];
+		failures[bin] = figures->step_failures[bin] +
+						figures->delivery_failures[bin];
 	}
 	add_sparkline(screen, "events/min", rates,
 				  psprintf("%s now, most %s", number_words(rates[BINS - 1]),
 						   number_words(highest(rates))));
 	add_sparkline(screen, "delay p95", delays,
-				  totals->p95 < 0 ? "no webhook in 6 h"
-								  : psprintf("p50 %s p95 %s",
-											 seconds_words(totals->p50),
-											 seconds_words(totals->p95)));
+				  totals->p95 < 0
+					  ? "no webhook in 6 h"
+					  : psprintf("p50 %s p95 %s", seconds_words(totals->p50),
+								 seconds_words(totals->p95)));
 	add_sparkline(screen, "failures", failures,
 				  psprintf("%s to retry, %s dead", count_words(totals->failed),
 						   count_words(totals->dead)));
@@ -149,12 +152,12 @@ add_backlog(Screen *screen, const Figures *figures)
 
 	for (int bin = 0; bin < BINS; bin++)
 		waiting[bin] = figures->backlog[bin];
-	add_sparkline(screen, "backlog", waiting,
-				  totals->waiting == 0
-					  ? "0 waiting"
-					  : psprintf("%s waiting, oldest %s",
-								 count_words(totals->waiting),
-								 age_words(totals->oldest_waiting, figures->now)));
+	add_sparkline(
+		screen, "backlog", waiting,
+		totals->waiting == 0
+			? "0 waiting"
+			: psprintf("%s waiting, oldest %s", count_words(totals->waiting),
+					   age_words(totals->oldest_waiting, figures->now)));
 }
 
 /* One line: the busy destinations and those that are disabled */
@@ -166,7 +169,7 @@ add_destinations(Screen *screen, const Figures *figures)
 
 	initStringInfo(&line);
 	appendStringInfoString(&line, screen_padded("Slack, 24 h", 15));
-	foreach (cell, figures->destinations)
+	foreach(cell, figures->destinations)
 	{
 		const DestinationFigures *one = lfirst(cell);
 
@@ -196,19 +199,17 @@ add_incidents(Screen *screen, const Figures *figures, const State *state)
 						 : psprintf("%s", plural_words(state->open_incidents,
 													   "open incident",
 													   "open incidents")));
-	foreach (cell, state->incidents)
+	foreach(cell, state->incidents)
 	{
 		const OpenIncident *incident = lfirst(cell);
 
 		if (shown++ == MAX_INCIDENTS)
 			break;
-		add_line(screen, psprintf("%s %s %s %s",
-								  screen_padded(incident->severity, 8),
-								  screen_padded(age_words(incident->opened_at,
-														  figures->now),
-												10),
-								  screen_padded(incident->alert, 18),
-								  incident->text));
+		add_line(screen,
+				 psprintf("%s %s %s %s", screen_padded(incident->severity, 8),
+						  screen_padded(
+							  age_words(incident->opened_at, figures->now), 10),
+						  screen_padded(incident->alert, 18), incident->text));
 	}
 }
 
@@ -219,16 +220,15 @@ add_events(Screen *screen, const State *state)
 
 	if (state->events == NIL)
 		add_line(screen, "no event received yet");
-	foreach (cell, state->events)
+	foreach(cell, state->events)
 	{
 		const LastEvent *event = lfirst(cell);
 
-		add_line(screen,
-				 psprintf("%s %s %s %s", clock_words(event->received_at),
-						  screen_padded(event->status, 8),
-						  screen_padded(event->type, 32),
-						  event->object_id != NULL ? event->object_id
-												   : event->id));
+		add_line(screen, psprintf("%s %s %s %s", clock_words(event->received_at),
+								  screen_padded(event->status, 8),
+								  screen_padded(event->type, 32),
+								  event->object_id != NULL ? event->object_id
+														   : event->id));
 	}
 }
 
@@ -258,6 +258,5 @@ ENGINE_FUNCTION(stripe_sync_dashboard_text)
 	add_line(&screen, "");
 	add_events(&screen, &state);
 	role_leave(&scope);
-	PG_RETURN_TEXT_P(
-		cstring_to_text_with_len(screen.out.data, screen.out.len));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(screen.out.data, screen.out.len));
 }

@@ -121,6 +121,19 @@ number_words(double number)
 	return count_words((int64) rint(number));
 }
 
+/* 512 bytes, 2.1 MB */
+char *
+bytes_words(double bytes)
+{
+	static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+	int i = 0;
+
+	for (; i < lengthof(units) - 1 && bytes >= 1024; i++)
+		bytes /= 1024;
+	return psprintf("%s %s", number_words(i == 0 ? rint(bytes) : bytes),
+					units[i]);
+}
+
 /* 1 event, 2 events */
 char *
 plural_words(int64 count, const char *singular, const char *plural)
@@ -164,6 +177,8 @@ slack_plain(const char *text)
 	while (*text != '\0')
 		if (*text == '<')
 			text = append_link(&marked, text);
+		else if (*text == '*' || *text == '`')
+			text++;
 		else
 			appendStringInfoChar(&marked, *text++);
 	for (const char *p = marked.data; *p != '\0';)
