@@ -17,7 +17,8 @@
 #define MAX_PAGE  (380 * 1024) /* bytes after which no trace is added */
 #define MAX_TIME  300		   /* milliseconds for all traces */
 #define MAX_LINES 40		   /* of one trace */
-#define MAX_LINE  300		   /* bytes */
+#define MAX_STORY (48 * 1024)
+#define MAX_ERROR 300
 
 /* An event's trace, collected in a subtransaction */
 typedef struct Collected
@@ -35,55 +36,23 @@ collect(void *arg)
 									   collected->event->account, NULL);
 }
 
-/* The first with its date, the others by how much later they are */
+/* The first lines of a long story; what is too large is left out. */
 static void
-append_line(StringInfo out, const TraceLine *line, TimestampTz first)
+append_story(StringInfo out, TraceStory *story)
 {
-	appendStringInfoString(out, "<li><span class=\"when\">");
-	if (first == 0)
-		html_text(out, full_time_words(line->at));
+	StringInfoData part;
+
+	if (list_length(story->lines) > MAX_LINES)
+	{
+		story->lines = list_truncate(story->lines, MAX_LINES);
+		story->cut = "There is more.";
+	}
+	initStringInfo(&part);
+	trace_html_story(&part, story, 3);
+	if (part.len > MAX_STORY)
+		html_nothing(out, "The trace is too long to be shown here.");
 	else
-		appendStringInfo(
-			out, "+ %s",
-			seconds_words(Max(line->at - first, 0) / (double) USECS_PER_SEC));
-	appendStringInfoString(out, "</span> <span class=\"system\">");
-	html_text(out, line->system);
-	appendStringInfoString(out, "</span> <span class=\"what\">");
-	appendStringInfoString(out, "<bdi>");
-	html_clipped(out, line->what, MAX_LINE);
-	appendStringInfoString(out, "</bdi></span></li>\n");
-}
-
-static void
-append_story(StringInfo out, const TraceStory *story)
-{
-	ListCell *cell;
-	TimestampTz first = 0;
-	int n = 0;
-
-	appendStringInfoString(out, "<p class=\"said\">");
-	html_name(out, story->heading);
-	appendStringInfoString(out, "</p>\n");
-	if (story->verdict != NULL)
-	{
-		appendStringInfoString(out, "<p class=\"verdict\"><bdi>");
-		html_clipped(out, story->verdict, 600);
-		appendStringInfoString(out, "</bdi></p>\n");
-	}
-	appendStringInfoString(out, "<ol class=\"trace\">\n");
-	foreach(cell, story->lines)
-	{
-		const TraceLine *line = lfirst(cell);
-
-		if (n++ >= MAX_LINES)
-			break;
-		append_line(out, line, first);
-		if (first == 0)
-			first = line->at;
-	}
-	appendStringInfoString(out, "</ol>\n");
-	if (n > MAX_LINES || story->cut != NULL)
-		html_nothing(out, "There is more.");
+		appendBinaryStringInfo(out, part.data, part.len);
 }
 
 /* How to see the whole of it */
@@ -108,7 +77,7 @@ append_trace(StringInfo out, const LastEvent *event)
 	{
 		appendStringInfoString(
 			out, "<p class=\"nothing\">The trace could not be made: ");
-		html_clipped(out, error->message, MAX_LINE);
+		html_clipped(out, error->message, MAX_ERROR);
 		appendStringInfoString(out, "</p>\n");
 		return;
 	}

@@ -12,6 +12,7 @@
 
 #include "engine/engine.h"
 #include "engine/rights.h"
+#include "trace/trace.h"
 
 #include "dashboard/dashboard.h"
 #include "dashboard/internal.h"
@@ -41,8 +42,8 @@ append_head(StringInfo out, const Findings *findings, const State *state)
 	appendStringInfoString(out, " – stripe_sync ");
 	html_clipped(
 		out, state->instance != NULL ? state->instance : state->database, 200);
-	appendStringInfo(out, "</title>\n<style>%s</style>\n</head>\n<body>\n",
-					 dashboard_style);
+	appendStringInfo(out, "</title>\n<style>%s%s</style>\n</head>\n<body>\n",
+					 trace_html_style(), dashboard_style);
 }
 
 /* One term of the header's list */

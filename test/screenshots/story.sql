@@ -32,7 +32,7 @@ SELECT n, minute, now() - make_interval(mins => 363) + make_interval(secs => min
 	   (ARRAY['invoice.paid','invoice.created','invoice.updated','charge.succeeded','payment_intent.succeeded',
 			  'customer.subscription.updated','customer.updated','checkout.session.completed','charge.refunded'])
 			[1 + floor(9 * shop.chance(n, 'type'))::int] AS type
-  FROM generate_series(0, 350) AS minute,
+  FROM generate_series(0, 346) AS minute,
 	   LATERAL generate_series(1, (2 + 5 * (1 + sin(minute / 75.0)) + 4 * shop.chance(minute, 'rate')
 			+ CASE WHEN minute BETWEEN 120 AND 131 THEN 11 ELSE 0 END)::int) AS k,
 	   LATERAL (SELECT minute * 100 + k) AS number (n);
@@ -125,8 +125,8 @@ SELECT shop.send('evt_1R19', 'invoice.payment_failed', '48 s', shop.invoice('in_
 SELECT shop.send('evt_1R20', 'customer.updated', '9 s', shop.customer('cus_Mary', 'Mary Jackson', 'mary@nasa.example'), '{"email": "mary@example.com"}');
 
 -- somebody guesses a secret
-SELECT count(*) FROM generate_series(1, 3), stripe_sync.webhook('{"id": "evt_x"}'::text,
-	jsonb_build_object('Stripe-Signature', stripe_sync.sign('{"id": "evt_x"}'::text, 'whsec_a_guess')));
+SELECT (stripe_sync.webhook(payload, jsonb_build_object('Stripe-Signature', stripe_sync.sign(payload, 'whsec_a_guess')))).http_status
+  FROM (SELECT E'{\n "id": "evt_guess' || n || '", "object": "event", "type": "invoice.paid"\n}' FROM generate_series(1, 3) AS n) AS guess (payload);
 
 -- Wait until Slack has everything.
 DO $$
@@ -159,3 +159,9 @@ SELECT stripe_sync.notify('on-call', 'The nightly report is ready.');
 UPDATE stripe_sync.message SET created_at = now() - interval '12 minutes', due_at = now() - interval '12 minutes' WHERE state = 'waiting';
 VACUUM ANALYZE stripe_sync.event;
 VACUUM ANALYZE stripe_sync.message;
+
+-- what was read from Stripe
+INSERT INTO stripe_sync.job_record (kind, state, created_at, started_at, finished_at)
+	VALUES ('backfill', 'done', now() - interval '3 days', now() - interval '3 days', now() - interval '3 days' + interval '14 minutes'),
+		   ('reconcile', 'done', now() - interval '21 minutes', now() - interval '21 minutes', now() - interval '21 minutes' + interval '2 seconds'),
+		   ('reconcile', 'done', now() - interval '6 minutes', now() - interval '6 minutes', now() - interval '6 minutes' + interval '2 seconds');
