@@ -83,7 +83,8 @@ read_events_since(State *state, TimestampTz from)
 {
 	static EngineStatement select = {
 		"SELECT id, account, type, object_id, status, source, endpoint,"
-		" left(error, " CLIPPED "), received_at"
+		/* the context can hold statements, and those can hold secrets */
+		" left(split_part(error, E'\\nCONTEXT:', 1), " CLIPPED "), received_at"
 		" FROM stripe_sync.event WHERE ctid = ANY (ARRAY("
 		"  SELECT ctid FROM ("
 		"   (SELECT ctid, received_at FROM (SELECT ctid, received_at FROM stripe_sync.event"

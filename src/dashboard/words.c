@@ -91,6 +91,8 @@ age_words(TimestampTz at, TimestampTz now)
 
 	if (seconds < 1)
 		return pstrdup("now");
+	if (seconds < 90)
+		return psprintf("%.0f s ago", floor(seconds));
 	return psprintf("%s ago", seconds_words(floor(seconds)));
 }
 
