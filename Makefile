@@ -12,6 +12,7 @@
 #	make installcheck		the tests on a server that is running
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
+#	make bench-scale		traces, doctor and dashboards with 2,000,000 events
 #	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
@@ -420,7 +421,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record fuzz reference format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record bench-scale fuzz reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -455,6 +456,9 @@ bench:
 
 bench-record:
 	@test/bench/run record
+
+bench-scale:
+	@test/bench/run scale
 
 fuzz:
 	@test/fuzz/run

@@ -69,19 +69,33 @@ is_indexed_reference(const CatalogField *field)
 	return false;
 }
 
-/* Create the index of a column, if it has one. */
-static void
-create_index(const CatalogType *type, const CatalogField *field)
+/*
+ * The statement that creates the index of a column, or NULL if it has none.
+ * "option" is what follows CREATE INDEX.
+ */
+char *
+table_ddl_index(const CatalogType *type, const CatalogField *field,
+				const char *option)
 {
 	const char *table = quote_identifier(type->table);
 	const char *column = quote_identifier(field->name);
 
 	if (is_indexed_reference(field) && strcmp(field->name, type->key) != 0)
-		run_ddl(psprintf("CREATE INDEX ON %s.%s (%s) WHERE %s IS NOT NULL",
-						 MIRROR_SCHEMA, table, column, column));
-	else if (strcmp(field->name, "created") == 0 && field->kind == KIND_TIMESTAMP)
-		run_ddl(psprintf("CREATE INDEX ON %s.%s (%s)", MIRROR_SCHEMA, table,
-						 column));
+		return psprintf("CREATE INDEX %sON %s.%s (%s) WHERE %s IS NOT NULL",
+						option, MIRROR_SCHEMA, table, column, column);
+	if (strcmp(field->name, "created") == 0 && field->kind == KIND_TIMESTAMP)
+		return psprintf("CREATE INDEX %sON %s.%s (%s)", option, MIRROR_SCHEMA,
+						table, column);
+	return NULL;
+}
+
+static void
+create_index(const CatalogType *type, const CatalogField *field)
+{
+	const char *sql = table_ddl_index(type, field, "");
+
+	if (sql != NULL)
+		run_ddl(sql);
 }
 
 /*

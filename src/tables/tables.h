@@ -55,6 +55,10 @@ extern bool column_value_from_json(FieldKind kind, const JsonbValue *json,
 								   Datum *value);
 extern Oid column_value_type(FieldKind kind);
 
+/* ---- in table_ddl.c: the DDL statements of a table ---- */
+extern char *table_ddl_index(const CatalogType *type, const CatalogField *field,
+							 const char *option);
+
 /* ---- in table_cache.c: the definition of a mirror table in this database ---- */
 
 /* The columns of the mirror's own state */

@@ -1,0 +1,207 @@
+/*
+ * postgres_size.c
+ *		Items: the size of inbox and mirror, how fast they grow, and whether
+ *		the retention holds the inbox.
+ *
+ * The number of events a day is that of stripe_sync.pulse, the size of one is
+ * the average over the inbox: no table is read.
+ */
+#include "postgres.h"
+
+#include <sys/statvfs.h>
+
+#include "miscadmin.h"
+
+#include "base/base.h"
+#include "doctor/internal.h"
+
+#define SECONDS_A_DAY 86400.0
+#define LATE_DAYS	  2 /* how long finished events may outlive the retention */
+#define WARN_DAYS	  30 /* until the disk is full */
+#define FAIL_DAYS	  7
+
+typedef struct Sizes
+{
+	double inbox; /* bytes */
+	double outbox;
+	double mirror;
+	double events; /* rows, as the planner estimates */
+	double charges;
+	double daily; /* events, over the last two weeks */
+} Sizes;
+
+static Sizes
+read_sizes(void)
+{
+	static EngineStatement select = {
+		"WITH own AS (SELECT c.relname, pg_catalog.pg_total_relation_size(c.oid)::float8 AS bytes,"
+		"   greatest(c.reltuples, 0)::float8 AS rows FROM pg_catalog.pg_class c"
+		"   JOIN pg_catalog.pg_extension x ON x.extnamespace = c.relnamespace"
+		"  WHERE x.extname = 'stripe_sync' AND c.relkind = 'r'),"
+		" mirror AS (SELECT m.name, pg_catalog.pg_total_relation_size(m.relid)::float8 AS bytes,"
+		"   (SELECT greatest(c.reltuples, 0)::float8 FROM pg_catalog.pg_class c"
+		"     WHERE c.oid = m.relid) AS rows FROM stripe_sync.mirror_tables() m)"
+		" SELECT (SELECT pg_catalog.sum(bytes) FROM own WHERE relname IN ('event', 'event_error', 'handler_run')),"
+		"  (SELECT pg_catalog.sum(bytes) FROM own WHERE relname IN ('message', 'delivery', 'incident_record', 'alerted')),"
+		"  (SELECT pg_catalog.sum(bytes) FROM mirror),"
+		"  (SELECT rows FROM own WHERE relname = 'event'),"
+		"  (SELECT rows FROM mirror WHERE name = 'charges'),"
+		"  (SELECT pg_catalog.sum(p.events)::float8 / greatest(1, EXTRACT(epoch FROM"
+		"    pg_catalog.now() - pg_catalog.min(p.first_at))::float8 / 86400) FROM stripe_sync.pulse p)"};
+	Sizes sizes = {0};
+	Rows rows;
+
+	rows_open(&rows, &select, NO_ARGS);
+	if (rows_next(&rows))
+	{
+		sizes.inbox = rows_float8(&rows, 0);
+		sizes.outbox = rows_float8(&rows, 0);
+		sizes.mirror = rows_float8(&rows, 0);
+		sizes.events = rows_float8(&rows, 0);
+		sizes.charges = rows_float8(&rows, 0);
+		sizes.daily = rows_float8(&rows, 0);
+	}
+	rows_close(&rows);
+	return sizes;
+}
+
+static char *
+bytes_words(double bytes)
+{
+	static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+	int unit = 0;
+
+	for (; bytes >= 1000 && unit < lengthof(units) - 1; unit++)
+		bytes /= 1000;
+	return psprintf(unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes,
+					units[unit]);
+}
+
+/* What a day's events add to the inbox */
+static double
+daily_bytes(const Sizes *sizes)
+{
+	return sizes->events >= 1 ? sizes->inbox / sizes->events * sizes->daily : 0;
+}
+
+/* ---- size ---- */
+
+/* Days until the file system of the data directory is full; -1: unknown */
+static double
+days_until_full(double daily)
+{
+	struct statvfs disk;
+
+	if (statvfs(DataDir, &disk) != 0)
+		return -1;
+	return (double) disk.f_bavail * (double) disk.f_frsize / Max(daily, 1);
+}
+
+void
+look_at_size(Finding *finding)
+{
+	Sizes sizes = read_sizes();
+	double all = sizes.inbox + sizes.outbox + sizes.mirror;
+	double days = days_until_full(daily_bytes(&sizes));
+	const char *charges = "";
+
+	finding_figure(finding, all, "bytes");
+	if (sizes.charges >= 1)
+		charges = psprintf(
+			"; %s per 100,000 charges",
+			bytes_words((sizes.inbox + sizes.mirror) / sizes.charges * 100000));
+	if (days >= WARN_DAYS || days < 0)
+		finding_ok(finding, "inbox %s, mirror %s, outbox %s%s",
+				   bytes_words(sizes.inbox), bytes_words(sizes.mirror),
+				   bytes_words(sizes.outbox), charges);
+	else if (days >= FAIL_DAYS)
+		finding_warn(
+			finding,
+			"at the present growth the disk is full in %.0f days (inbox %s, mirror %s%s)",
+			days, bytes_words(sizes.inbox), bytes_words(sizes.mirror), charges);
+	else
+		finding_fail(
+			finding,
+			"at the present growth the disk is full in %.0f days (inbox %s, mirror %s%s)",
+			days, bytes_words(sizes.inbox), bytes_words(sizes.mirror), charges);
+}
+
+/* ---- growth ---- */
+
+/*
+ * The age of the oldest event, in days: as the last ANALYZE found it, or else as
+ * far back as stripe_sync.pulse goes.
+ */
+static double
+inbox_age(void)
+{
+	static EngineStatement select = {
+		"SELECT EXTRACT(epoch FROM pg_catalog.now() - coalesce("
+		"  (SELECT (s.histogram_bounds::text::timestamptz[])[1]"
+		"     FROM pg_catalog.pg_stats s WHERE s.schemaname = 'stripe_sync'"
+		"      AND s.tablename = 'event' AND s.attname = 'received_at'),"
+		"  (SELECT pg_catalog.min(p.first_at) FROM stripe_sync.pulse p)))::float8"};
+	double age = 0;
+	Rows rows;
+
+	rows_open(&rows, &select, NO_ARGS);
+	if (rows_next(&rows))
+		age = rows_float8(&rows, 0);
+	rows_close(&rows);
+	return age / SECONDS_A_DAY;
+}
+
+/* Finished events that the retention should have deleted.  Stops at one. */
+static bool
+has_overdue(double days)
+{
+	static EngineStatement select = {
+		"SELECT EXISTS (SELECT FROM stripe_sync.event e"
+		" WHERE e.received_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)"
+		"  AND e.status = ANY ('{applied,stale,ignored}') AND e.todo = '{}'"
+		"  AND e.next_attempt_at IS NULL AND NOT EXISTS (SELECT FROM stripe_sync.event u"
+		"   WHERE u.object_id = e.object_id AND u.status = ANY ('{pending,failed,dead}')))"};
+
+	return statement_bool(false, &select,
+						  ARGS(arg_float8(days * SECONDS_A_DAY)));
+}
+
+/* When events come and go at the same rate */
+void
+look_at_growth(Finding *finding)
+{
+	Sizes sizes = read_sizes();
+	double daily = daily_bytes(&sizes);
+	double kept = guc_retention / (SECONDS_A_DAY / SECS_PER_MINUTE);
+	double age = inbox_age();
+
+	finding_figure(finding, daily, "bytes/day");
+	if (guc_retention == 0)
+	{
+		finding_warn(
+			finding,
+			"the inbox grows by %s a day without end, because stripe_sync.retention is 0",
+			bytes_words(daily));
+		finding_hint(
+			finding,
+			"ALTER SYSTEM SET stripe_sync.retention = '90d'; SELECT pg_reload_conf();");
+	}
+	else if (has_overdue(kept + LATE_DAYS))
+	{
+		finding_fail(
+			finding,
+			"events older than stripe_sync.retention (%.0f days) are not deleted",
+			kept);
+		finding_hint(finding, "SELECT stripe_sync.prune();");
+	}
+	else if (age >= kept)
+		finding_ok(
+			finding,
+			"the inbox takes %s a day and gives up as much: the retention of %.0f days is reached",
+			bytes_words(daily), kept);
+	else
+		finding_ok(
+			finding,
+			"the inbox grows by %s a day; in %.0f days the retention of %.0f days will hold it at about %s",
+			bytes_words(daily), kept - age, kept, bytes_words(daily * kept));
+}
