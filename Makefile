@@ -252,6 +252,11 @@ OBJS = \
 	src/stripe_items/stripe_items.o \
 	src/slack_items/slack_items.o \
 	src/postgres_items/server_items.o \
+	src/postgres_items/keys.o \
+	src/postgres_items/indexes.o \
+	src/postgres_items/vacuum.o \
+	src/postgres_items/constraints.o \
+	src/postgres_items/size.o \
 	src/postgres_items/storage_items.o \
 	src/doctor/items.o \
 	src/doctor/look.o \

@@ -1,36 +1,48 @@
 /*
  * storage_items.c
  *		Items of the area "postgres" about what is stored: tables, indexes, vacuum,
- *		sizes, wraparound.
+ *		constraints, sizes.
  */
 #include "postgres.h"
 
-#include "engine/statement.h"
-#include "postgres_items/postgres_items.h"
-
-static void
-look_at_invalid_indexes(Finding *finding)
-{
-	static EngineStatement select = {
-		"SELECT pg_catalog.count(*) FROM pg_catalog.pg_index i"
-		" JOIN pg_catalog.pg_class c ON c.oid = i.indrelid"
-		" WHERE NOT i.indisvalid AND c.relnamespace = ANY"
-		"  (ARRAY(SELECT oid FROM pg_catalog.pg_namespace"
-		"    WHERE nspname IN ('stripe', 'stripe_sync')))"};
-	int64 count = statement_int8(0, &select, NO_ARGS);
-
-	finding_figure(finding, count, "indexes");
-	if (count == 0)
-		finding_ok(finding, "all indexes are valid");
-	else
-		finding_warn(finding, "%s invalid",
-					 words_count(count, "index is", "indexes are"));
-}
+#include "postgres_items/internal.h"
 
 static const DoctorItem items[] = {
+	{.key = "postgres.missing_indexes",
+	 .item = "indexes of the mirror",
+	 .look = look_at_missing_indexes},
+	{.key = "postgres.keys",
+	 .item = "primary and unique keys",
+	 .look = look_at_keys},
 	{.key = "postgres.invalid_indexes",
 	 .item = "invalid indexes",
 	 .look = look_at_invalid_indexes},
+	{.key = "postgres.bloat",
+	 .item = "dead rows",
+	 .flags = DOCTOR_PRIMARY,
+	 .look = look_at_bloat},
+	{.key = "postgres.vacuum",
+	 .item = "vacuum",
+	 .flags = DOCTOR_PRIMARY,
+	 .look = look_at_vacuum},
+	{.key = "postgres.sequences",
+	 .item = "sequences",
+	 .flags = DOCTOR_PRIMARY,
+	 .look = look_at_sequences},
+	{.key = "postgres.not_valid",
+	 .item = "constraints that are not valid",
+	 .look = look_at_not_valid},
+	{.key = "postgres.mirror_owner",
+	 .item = "owner of the mirror",
+	 .look = look_at_mirror_owner},
+	{.key = "postgres.foreign_keys",
+	 .item = "foreign keys of the mirror",
+	 .look = look_at_foreign_keys},
+	{.key = "postgres.triggers",
+	 .item = "triggers of the mirror",
+	 .look = look_at_triggers},
+	{.key = "postgres.size", .item = "size", .look = look_at_size},
+	{.key = "postgres.growth", .item = "growth", .look = look_at_growth},
 };
 
 const DoctorArea doctor_postgres_storage = {"postgres", items, lengthof(items)};

@@ -1,11 +1,11 @@
 /*
- * postgres_constraints.c
+ * constraints.c
  *		Items: what users have put on the tables of the mirror: foreign keys,
  *		triggers, constraints that are not validated, and who owns them.
  */
 #include "postgres.h"
 
-#include "doctor/internal.h"
+#include "postgres_items/internal.h"
 
 #define SLOW_TRIGGER 50 /* milliseconds, on average */
 

@@ -1,5 +1,5 @@
 /*
- * postgres_size.c
+ * size.c
  *		Items: the size of inbox and mirror, how fast they grow, and whether
  *		the retention holds the inbox.
  *
@@ -13,7 +13,7 @@
 #include "miscadmin.h"
 
 #include "base/base.h"
-#include "doctor/internal.h"
+#include "postgres_items/internal.h"
 
 #define SECONDS_A_DAY 86400.0
 #define LATE_DAYS	  2 /* how long finished events may outlive the retention */
@@ -65,18 +65,6 @@ read_sizes(void)
 	return sizes;
 }
 
-static char *
-bytes_words(double bytes)
-{
-	static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
-	int unit = 0;
-
-	for (; bytes >= 1000 && unit < lengthof(units) - 1; unit++)
-		bytes /= 1000;
-	return psprintf(unit == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes,
-					units[unit]);
-}
-
 /* What a day's events add to the inbox */
 static double
 daily_bytes(const Sizes *sizes)
@@ -109,21 +97,21 @@ look_at_size(Finding *finding)
 	if (sizes.charges >= 1)
 		charges = psprintf(
 			"; %s per 100,000 charges",
-			bytes_words((sizes.inbox + sizes.mirror) / sizes.charges * 100000));
+			words_bytes((sizes.inbox + sizes.mirror) / sizes.charges * 100000));
 	if (days >= WARN_DAYS || days < 0)
 		finding_ok(finding, "inbox %s, mirror %s, outbox %s%s",
-				   bytes_words(sizes.inbox), bytes_words(sizes.mirror),
-				   bytes_words(sizes.outbox), charges);
+				   words_bytes(sizes.inbox), words_bytes(sizes.mirror),
+				   words_bytes(sizes.outbox), charges);
 	else if (days >= FAIL_DAYS)
 		finding_warn(
 			finding,
 			"at the present growth the disk is full in %.0f days (inbox %s, mirror %s%s)",
-			days, bytes_words(sizes.inbox), bytes_words(sizes.mirror), charges);
+			days, words_bytes(sizes.inbox), words_bytes(sizes.mirror), charges);
 	else
 		finding_fail(
 			finding,
 			"at the present growth the disk is full in %.0f days (inbox %s, mirror %s%s)",
-			days, bytes_words(sizes.inbox), bytes_words(sizes.mirror), charges);
+			days, words_bytes(sizes.inbox), words_bytes(sizes.mirror), charges);
 }
 
 /* ---- growth ---- */
@@ -181,7 +169,7 @@ look_at_growth(Finding *finding)
 		finding_warn(
 			finding,
 			"the inbox grows by %s a day without end, because stripe_sync.retention is 0",
-			bytes_words(daily));
+			words_bytes(daily));
 		finding_hint(
 			finding,
 			"ALTER SYSTEM SET stripe_sync.retention = '90d'; SELECT pg_reload_conf();");
@@ -198,10 +186,10 @@ look_at_growth(Finding *finding)
 		finding_ok(
 			finding,
 			"the inbox takes %s a day and gives up as much: the retention of %.0f days is reached",
-			bytes_words(daily), kept);
+			words_bytes(daily), kept);
 	else
 		finding_ok(
 			finding,
 			"the inbox grows by %s a day; in %.0f days the retention of %.0f days will hold it at about %s",
-			bytes_words(daily), kept - age, kept, bytes_words(daily * kept));
+			words_bytes(daily), kept - age, kept, words_bytes(daily * kept));
 }

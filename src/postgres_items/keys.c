@@ -1,5 +1,5 @@
 /*
- * postgres_keys.c
+ * keys.c
  *		Items: primary and unique keys that were dropped, and invalid indexes.
  *
  * Without its keys a table takes the same event, message or object twice, or an
@@ -9,7 +9,7 @@
 
 #include "utils/builtins.h"
 
-#include "doctor/internal.h"
+#include "postgres_items/internal.h"
 #include "engine/array_argument.h"
 #include "engine/rights.h"
 #include "types/types.h"

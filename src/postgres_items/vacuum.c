@@ -1,5 +1,5 @@
 /*
- * postgres_vacuum.c
+ * vacuum.c
  *		Items: dead rows and vacuum of inbox, outbox and mirror; sequences.
  *
  * All of it is read from the cumulative statistics and the catalogs, never from
@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "doctor/internal.h"
+#include "postgres_items/internal.h"
 
 /* The extension's own tables and those of the mirror, with their names */
 #define TABLES                                                                 \

@@ -1,5 +1,5 @@
 /*
- * postgres_indexes.c
+ * indexes.c
  *		Item: indexes that the mirror lacks.
  *
  * create_tables() makes the indexes of the references that are often joined by;
@@ -10,7 +10,7 @@
 
 #include "utils/builtins.h"
 
-#include "doctor/internal.h"
+#include "postgres_items/internal.h"
 #include "engine/array_argument.h"
 #include "engine/rights.h"
 #include "tables/tables.h"
