@@ -374,7 +374,8 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
 	test/tap/doctor/watch.pl \
-	test/tap/doctor/slack.pl
+	test/tap/doctor/slack.pl \
+	test/tap/doctor/storage.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \

@@ -52,7 +52,7 @@ static EngineStatement missing = {
 	"SELECT m.name, w.col, w.ddl, CASE WHEN w.ddl IS NULL THEN"
 	"   pg_catalog.pg_stat_get_numscans(m.relid) ELSE 0 END,"
 	"  pg_catalog.count(*) OVER ()"
-	" FROM pg_catalog.unnest($1, $2, $3) AS w (tab, col, ddl)"
+	" FROM unnest($1, $2, $3) AS w (tab, col, ddl)"
 	" JOIN stripe_sync.mirror_tables() m ON m.name = w.tab"
 	" JOIN pg_catalog.pg_attribute a ON a.attrelid = m.relid"
 	"  AND a.attname = w.col AND NOT a.attisdropped"

@@ -29,6 +29,7 @@ static const OwnKey own_keys[] = {
 	{"api_call_pkey", "api_call", "id", NULL},
 	{"api_key_pkey", "api_key", "account", NULL},
 	{"backup_note_pkey", "backup_note", "at, what", NULL},
+	{"catalog_level_pkey", "catalog_level", "level", NULL},
 	{"customer_route_pkey", "customer_route", "customer", NULL},
 	{"delivery_pkey", "delivery", "id", NULL},
 	{"destination_pace_pkey", "destination_pace", "destination", NULL},
@@ -36,13 +37,17 @@ static const OwnKey own_keys[] = {
 	{"destination_secret_pkey", "destination_secret", "destination", NULL},
 	{"endpoint_pkey", "endpoint", "name", NULL},
 	{"endpoint_secret_pkey", "endpoint_secret", "endpoint, number", NULL},
+	{"endpoint_watch_pkey", "endpoint_watch", "one", NULL},
 	{"event_error_key_idx", "event_error",
 	 "event_id, account, step, sqlstate, pg_catalog.hashtextextended(message, 0)",
 	 ""},
 	{"event_error_pkey", "event_error", "id", NULL},
 	{"event_pkey", "event", "id, account", NULL},
+	{"finding_mute_pkey", "finding_mute", "key", NULL},
+	{"finding_pkey", "finding", "key", NULL},
 	{"handler_pkey", "handler", "name", NULL},
 	{"handler_run_pkey", "handler_run", "event_id, account", NULL},
+	{"identity_pkey", "identity", "system_identifier, database", NULL},
 	{"incident_open_idx", "incident_record", "alert, group_key, account",
 	 "state = 'open' AND kind = 'single'"},
 	{"incident_record_pkey", "incident_record", "id", NULL},
@@ -53,17 +58,29 @@ static const OwnKey own_keys[] = {
 	{"job_part_pkey", "job_part", "job, part", NULL},
 	{"job_record_backfill_idx", "job_record", "pg_catalog.md5(arguments::text)",
 	 "kind = 'backfill' AND state IN ('waiting', 'running')"},
+	{"job_record_endpoint_idx", "job_record",
+	 "pg_catalog.md5(arguments ->> 'url')",
+	 "kind = 'create_webhook_endpoint' AND state IN ('waiting', 'running')"},
 	{"job_record_pkey", "job_record", "id", NULL},
 	{"job_record_reconcile_idx", "job_record", "kind",
 	 "kind = 'reconcile' AND state IN ('waiting', 'running')"},
+	{"journal_pkey", "journal", "id", NULL},
 	{"message_change_idx", "message", "incident, method",
 	 "state = 'waiting' AND attempts = 0 AND method IN ('update', 'summary')"},
 	{"message_key_idx", "message", "key", "key IS NOT NULL"},
 	{"message_pkey", "message", "id", NULL},
 	{"mirror_table_pkey", "mirror_table", "table_name", NULL},
+	{"pause_pkey", "pause", "what", NULL},
+	{"pulse_pkey", "pulse", "endpoint, day", NULL},
 	{"reading_pkey", "reading", "object_id, object_type, account", NULL},
+	{"reconcile_schedule_pkey", "reconcile_schedule", "one", NULL},
 	{"refusal_record_pkey", "refusal_record", "endpoint, code", NULL},
+	{"refusal_watch_pkey", "refusal_watch", "endpoint", NULL},
 	{"reread_pkey", "reread", "object_type, object_id, account", NULL},
+	{"silence_pkey", "silence", "endpoint", NULL},
+	{"watched_endpoint_pkey", "watched_endpoint", "id, account", NULL},
+	{"watermark_pkey", "watermark", "account", NULL},
+	{"webhook_type_pkey", "webhook_type", "type", NULL},
 };
 
 static char *
@@ -84,7 +101,7 @@ find_missing_own(char **table, char **ddl)
 {
 	static EngineStatement select = {
 		"SELECT w.tab, w.ddl, pg_catalog.count(*) OVER ()"
-		"  FROM pg_catalog.unnest($1, $2, $3) AS w (index, tab, ddl)"
+		"  FROM unnest($1, $2, $3) AS w (index, tab, ddl)"
 		" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index i"
 		"   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
 		"   JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
@@ -118,7 +135,7 @@ find_missing_mirror(char **table, char **ddl)
 {
 	static EngineStatement select = {
 		"SELECT m.name, w.key, pg_catalog.count(*) OVER ()"
-		"  FROM pg_catalog.unnest($1, $2) AS w (tab, key)"
+		"  FROM unnest($1, $2) AS w (tab, key)"
 		"  JOIN stripe_sync.mirror_tables() m ON m.name = w.tab"
 		" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index i"
 		"  WHERE i.indrelid = m.relid AND i.indisunique AND i.indisvalid"

@@ -21,12 +21,13 @@ sub conf { return "track_functions = pl\n"; }
 sub prepare
 {
 	my ($t) = @_;
-	my ($body, $header) = event('evt_storage', 'customer.created', { id => 'cus_storage', object => 'customer', name => 'A' });
+	my $body = json_text(event('evt_storage', 'customer.created', 0, { id => 'cus_storage', object => 'customer', name => 'A' }));
 
 	$t->sql(q{
 		CREATE ROLE shop_mirror; GRANT USAGE ON SCHEMA stripe TO shop_mirror;
 		DO $$ DECLARE t text; BEGIN FOR t IN SELECT name FROM stripe_sync.mirror_tables() LOOP
 			EXECUTE format('ALTER TABLE stripe.%I OWNER TO shop_mirror', t); END LOOP; END $$;});
+	$t->sql('SELECT stripe_sync.receive(' . literal($body) . ', ' . literal(signature($body)) . ')');
 	return;
 }
 
