@@ -246,6 +246,8 @@ OBJS = \
 	src/trace/trace.o \
 	src/trace/heading.o \
 	src/trace/verdict.o \
+	src/trace/verdict_event.o \
+	src/trace/verdict_message.o \
 	src/trace/text.o \
 	src/trace/html.o \
 	src/finding/finding.o \

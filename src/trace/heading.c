@@ -68,7 +68,28 @@ status_words(const TraceSubject *subject)
 	return psprintf("%s → %s", before, now);
 }
 
-/* What a subscription or customer has beside its status */
+/* Why a charge or payment failed, or a dispute was opened; NULL: unknown */
+static char *
+reason_words(const TraceObject *object)
+{
+	static const char *const fields[] = {"failure_code", "reason",
+										 "failure_reason"};
+	JsonbContainer *error = json_get_object(&object->data->root,
+											"last_payment_error");
+
+	for (int i = 0; i < lengthof(fields); i++)
+	{
+		char *reason = object_text(object->type, &object->data->root, fields[i]);
+
+		if (reason != NULL)
+			return words_plain(reason, NAME_COLUMNS);
+	}
+	if (error == NULL || json_get_string(error, "code") == NULL)
+		return NULL;
+	return words_plain(json_get_string(error, "code"), NAME_COLUMNS);
+}
+
+/* What an object has beside its status */
 static void
 add_conditions(StringInfo out, const TraceObject *object)
 {
@@ -157,7 +178,7 @@ add_relations(StringInfo out, const TraceSubject *subject)
 	static const char *const of_payment[] = {"customer", "invoice", NULL};
 	static const char *const of_claim[] = {"customer", "charge", NULL};
 	static const char *const of_rest[] = {"customer", "subscription", "product",
-										  NULL};
+										  "invoice", NULL};
 	const TraceObject *object = subject->object;
 	const char *const *types = of_rest;
 
@@ -191,6 +212,7 @@ add_object(StringInfo out, const TraceSubject *subject)
 		add_part(out, object_amount(object->type, data));
 		add_part(out, status_words(subject));
 		add_part(out, object_refunded(data));
+		add_part(out, reason_words(object));
 		add_conditions(out, object);
 		add_relations(out, subject);
 	}

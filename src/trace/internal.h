@@ -57,6 +57,7 @@ typedef struct TraceRecord
 	char *message;	  /* of the error; what Slack answered */
 	int attempts;	  /* of that error; the number of a delivery */
 	int64 message_id; /* of stripe_sync.message */
+	char *message_state; /* of that message, as it is now */
 	int64 incident;
 	int64 job;
 	char *alert;

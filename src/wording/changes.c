@@ -122,16 +122,18 @@ has_text(List *texts, const char *text)
 }
 
 /*
- * Of a new object what matters is told, and of its amounts those that differ: the
- * same one is often subtotal, total, due, and remaining.
+ * Of a new object what matters is told, but its customer, and of its amounts those
+ * that differ: the same one is often subtotal, total, due, and remaining.
  */
 static bool
-is_told_of_new(ChangedObject *changed, FieldRank rank, const JsonbValue *value)
+is_told_of_new(ChangedObject *changed, List *parts, const JsonbValue *value)
 {
+	FieldRank rank = path_rank(parts);
 	int64 amount;
 	char *told;
 
-	if (rank > RANK_HEADLINE || value_is_empty(value))
+	if (rank > RANK_HEADLINE || value_is_empty(value) ||
+		value->type == jbvBinary || strcmp(llast(parts), "customer") == 0)
 		return false;
 	if (rank != RANK_MONEY || !json_to_int64(value, &amount))
 		return true;
@@ -152,7 +154,8 @@ read_change(ChangedObject *changed, FieldChange *change)
 
 	if (parts == NIL || (rank = path_rank(parts)) == RANK_HIDDEN)
 		return NULL;
-	if (changed->is_new && !is_told_of_new(changed, rank, root_of(change->after)))
+	if (changed->is_new &&
+		!is_told_of_new(changed, parts, root_of(change->after)))
 		return NULL;
 	if (changed->has_price && has_text(parts, "plan"))
 		rank = RANK_DETAIL;
@@ -176,20 +179,28 @@ by_rank(List *changes)
 	return sorted;
 }
 
+/*
+ * The first of them, and the number of the rest, which is "and 7 more".  Details
+ * are only told if nothing else changed.
+ */
 static char *
 join(List *changes, bool counts_rest)
 {
+	FieldRank last = RANK_OTHER;
 	StringInfoData out;
 	ListCell *cell;
 	int told = 0;
 
 	initStringInfo(&out);
-	foreach(cell, by_rank(changes))
+	foreach(cell, changes)
 	{
-		if (told == MOST_CHANGES)
+		ChangeWords *change = lfirst(cell);
+
+		if (told == 0)
+			last = Max(last, change->rank);
+		if (told == MOST_CHANGES || change->rank > last)
 			break;
-		appendStringInfo(&out, "%s%s", told++ == 0 ? "" : ", ",
-						 ((ChangeWords *) lfirst(cell))->words);
+		appendStringInfo(&out, "%s%s", told++ == 0 ? "" : ", ", change->words);
 	}
 	if (counts_rest && list_length(changes) > told)
 		appendStringInfo(&out, ", and %d more", list_length(changes) - told);
@@ -230,5 +241,5 @@ changes_words(List *changes, const CatalogType *type, JsonbContainer *object,
 		if (words != NULL)
 			read = lappend(read, words);
 	}
-	return join(read, !is_new);
+	return join(by_rank(read), !is_new);
 }

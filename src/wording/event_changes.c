@@ -124,40 +124,59 @@ fields_of(JsonbContainer *object)
 	return changes;
 }
 
-/* What the event changed, from the history of its object where it is needed */
+/* The event's version in the history of its object, or NULL */
+static Version *
+find_version(EventHistory *history, Event *event)
+{
+	ListCell *cell;
+
+	foreach(cell, history->versions)
+	{
+		Version *version = lfirst(cell);
+
+		if (strcmp(version->event_id, event->id) == 0 &&
+			strcmp(version->event_account, event->account) == 0)
+		{
+			version->event = event;
+			return version;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * The changes of an event that isn't a creation.  If nothing is known before it,
+ * *is_new is set, and they are the object's fields.
+ */
 static List *
-changes_of(Event *event)
+changes_of(Event *event, bool *is_new)
 {
 	EventHistory *history;
-	ListCell *cell;
+	Version *version;
 
 	if (event->catalog == NULL || event->object_id == NULL)
 		return NIL;
 	history = fetched_note_read_history(
 		event->catalog, event->object_id,
 		object_account(event->catalog, event->account));
-	foreach(cell, history->versions)
-	{
-		Version *version = lfirst(cell);
-
-		if (strcmp(version->event_id, event->id) != 0 ||
-			strcmp(version->event_account, event->account) != 0)
-			continue;
-		version->event = event;
-		return history_changes(history, version);
-	}
-	return NIL;
+	version = find_version(history, event);
+	if (version == NULL)
+		return NIL;
+	*is_new = event->previous == NULL && history->fetched == NIL &&
+			  linitial(history->versions) == version;
+	return *is_new ? fields_of(event->object)
+				   : expanded(history_changes(history, version));
 }
 
 /* "status draft → open, attempt_count 0 → 1"; "" if nothing is known. */
 char *
 event_change_words(Event *event)
 {
+	bool is_new = event_type_creates(event->type);
+	List *changes;
+
 	if (event->object == NULL || event_type_deletes(event->type))
 		return pstrdup("");
-	if (event_type_creates(event->type))
-		return changes_words(fields_of(event->object), event->catalog,
-							 event->object, true);
-	return changes_words(expanded(changes_of(event)), event->catalog,
-						 event->object, false);
+	changes = is_new ? fields_of(event->object) : changes_of(event, &is_new);
+	return changes_words(changes, event->catalog, event->object, is_new);
 }

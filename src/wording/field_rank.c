@@ -137,7 +137,8 @@ rank_of_name(const char *name)
 	for (int i = 0; i < lengthof(ranked); i++)
 		if (strcmp(name, ranked[i].name) == 0)
 			return ranked[i].rank;
-	if (value_is_link(name))
+	/* unit_amount_decimal is beside unit_amount */
+	if (value_is_link(name) || strstr(name, "_decimal") != NULL)
 		return RANK_DETAIL;
 	return value_is_money(name) ? RANK_MONEY : RANK_OTHER;
 }

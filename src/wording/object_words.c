@@ -159,7 +159,7 @@ char *
 object_amount(const CatalogType *type, JsonbContainer *object)
 {
 	static const char *const names[] = {"amount_total", "total", "amount",
-										"amount_off"};
+										"amount_off", "amount_paid"};
 
 	if (is_type(type, "subscription"))
 		return plan_words(object);

@@ -184,7 +184,7 @@ array_words(JsonbContainer *array)
 	return psprintf("[%s]", out.data);
 }
 
-/* An array or object: its elements, their number, or its id */
+/* An array or object: its elements, their number, or its id; of an error its code */
 static char *
 container_words(JsonbContainer *container)
 {
@@ -202,6 +202,8 @@ container_words(JsonbContainer *container)
 	if (page != NULL && JsonContainerIsArray(page))
 		return count_words(JsonContainerSize(page));
 	id = json_get_string(container, "id");
+	if (id == NULL)
+		id = json_get_string(container, "code");
 	return id != NULL ? words_quoted(id, VALUE_COLUMNS) : pstrdup("{…}");
 }
 

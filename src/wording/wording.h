@@ -21,7 +21,6 @@ extern void words_append(StringInfo out, const char *text, int columns);
 extern char *words_plain(const char *text, int columns);
 extern char *words_quoted(const char *text, int columns);
 extern char *words_time(TimestampTz at, bool seconds);
-extern char *words_duration(double seconds);  /* "213 ms", "1.2 s", "3 h" */
 extern int words_statement(const char *text); /* bytes of SQL to copy */
 
 /* ---- in value.c: values of fields ---- */

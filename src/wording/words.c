@@ -160,25 +160,6 @@ words_time(TimestampTz at, bool seconds)
 					tm.tm_mday, tm.tm_hour, tm.tm_min);
 }
 
-/* 0.4 ms, 213 ms, 1.2 s, 45 s, 12 min, 3 h, 5 days */
-char *
-words_duration(double seconds)
-{
-	if (seconds < 0.01)
-		return psprintf("%.1f ms", seconds * 1000);
-	if (seconds < 0.9995)
-		return psprintf("%.0f ms", seconds * 1000);
-	if (seconds < 9.95)
-		return psprintf("%.1f s", seconds);
-	if (seconds < 119.5)
-		return psprintf("%.0f s", seconds);
-	if (seconds < 119.5 * 60)
-		return psprintf("%.0f min", seconds / 60);
-	if (seconds < 47.5 * 3600)
-		return psprintf("%.0f h", seconds / 3600);
-	return psprintf("%.0f days", seconds / 86400);
-}
-
 /*
  * The bytes of a statement to copy, "SELECT f('a', 'b')", at the beginning of a
  * text, with what follows up to the next space; 0 if there is none.
