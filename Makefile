@@ -60,6 +60,10 @@ OBJS = \
 	src/server/standstill.o \
 	src/server/journal.o \
 	src/server/refused_count.o \
+	src/server/counters.o \
+	src/server/counters_pending.o \
+	src/server/counters_file.o \
+	src/server/counters_kind.o \
 	src/types/catalog.o \
 	src/types/object_types.o \
 	src/types/event_name.o \
@@ -267,6 +271,12 @@ OBJS = \
 	src/doctor/mute.o \
 	src/doctor/raise.o \
 	src/doctor/watch.o \
+	src/metrics/samples.o \
+	src/metrics/counted.o \
+	src/metrics/waiting.o \
+	src/metrics/server_state.o \
+	src/metrics/activity.o \
+	src/metrics/prometheus.o \
 	src/dashboard/figures.o \
 	src/dashboard/backlog.o \
 	src/dashboard/state.o \
@@ -319,6 +329,7 @@ INSTALL_SQL = \
 	src/trace/trace.sql \
 	src/trace/trace_text.sql \
 	src/doctor/doctor.sql \
+	src/metrics/metrics.sql \
 	src/dashboard/dashboard.sql \
 	src/worker/worker.sql \
 	src/install/grants.sql
@@ -331,7 +342,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
 	alert_incident alert_silence receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
-	endpoints_webhook_endpoint inspect_verify inspect_explain worker_prune
+	endpoints_webhook_endpoint inspect_verify inspect_explain metrics_activity worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \

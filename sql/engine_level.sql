@@ -69,8 +69,10 @@ CREATE TEMP VIEW c_function AS SELECT p.* FROM pg_proc p
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	WHERE e.extname = 'stripe_sync' AND p.prolang = (SELECT oid FROM pg_language WHERE lanname = 'c');
+\set QUIET on
 CREATE TEMP TABLE outcome AS SELECT prosrc, t.call_bare(prosrc) AS said FROM c_function
 	WHERE prosrc NOT IN (SELECT symbol FROM unchecked) GROUP BY prosrc;
+\set QUIET off
 SELECT count(*) > 40 AS many, count(DISTINCT said), min(said) AS said FROM outcome;
 SELECT oid::regprocedure AS unchecked, pg_get_function_result(oid) AS result FROM c_function
  WHERE prosrc IN (SELECT symbol FROM unchecked) ORDER BY oid::regprocedure::text COLLATE "C";

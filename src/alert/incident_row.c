@@ -15,6 +15,7 @@
 
 #include "base/base.h"
 #include "engine/statement.h"
+#include "server/counters.h"
 #include "alert/internal.h"
 
 /* ---- find ---- */
@@ -113,6 +114,7 @@ incident_insert(const Occurrence *occurrence, const NewIncident *incident)
 	bool escalates = strcmp(incident->kind, "single") == 0 &&
 					 strcmp(occurrence->alert->severity, "critical") == 0;
 
+	counter_add(COUNT_ALERTS, incident->alert, "opened");
 	return statement_int8(
 		0, &insert,
 		ARGS(arg_text(incident->kind), arg_text(incident->alert),
@@ -139,10 +141,11 @@ incident_close_expired(const Occurrence *occurrence)
 		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
 		" AND kind = 'single' AND window_until < pg_catalog.clock_timestamp()"};
 
-	if (occurrence->alert->closed_by == NULL)
+	if (occurrence->alert->closed_by == NULL &&
 		statement_exec(&update, ARGS(arg_text(occurrence->alert->name),
 									 arg_text(occurrence->group),
-									 arg_text(occurrence->event->account)));
+									 arg_text(occurrence->event->account))) > 0)
+		counter_add(COUNT_ALERTS, occurrence->alert->name, "closed");
 }
 
 /* Let the window end "window" microseconds from now. */
@@ -164,9 +167,11 @@ incident_set_closed(int64 id, const char *event)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), closed_by = $2,"
-		" escalate_at = NULL WHERE id = $1 AND state = 'open'"};
+		" escalate_at = NULL WHERE id = $1 AND state = 'open' RETURNING alert"};
+	char *alert;
 
-	statement_exec(&update, ARGS(arg_int8(id), arg_text(event)));
+	if ((alert = statement_text(&update, ARGS(arg_int8(id), arg_text(event)))))
+		counter_add(COUNT_ALERTS, alert, "closed");
 }
 
 /* Note the incident's own message, which later messages update. */

@@ -54,6 +54,11 @@
 #define COMPAT_MODULE_MAGIC(module_name, module_version) PG_MODULE_MAGIC
 #endif
 
+/* 18 lets extensions add kinds of cumulative statistics */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_STATISTICS_KINDS
+#endif
+
 /* 18 says it before the declaration, and in one way only */
 #if PG_VERSION_NUM >= 180000
 #define compat_noreturn pg_noreturn

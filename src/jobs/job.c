@@ -15,6 +15,7 @@
 #include "engine/statement.h"
 #include "jobs/jobs.h"
 #include "jobs/part.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "jobs/internal.h"
 
@@ -25,12 +26,13 @@ note_job(const char *what, int64 job, const char *detail)
 }
 
 /*
- * Note in the journal that a session has created a job.  Those that the worker
- * creates by schedule are not noted.
+ * Count a new job, and note in the journal that a session has created it.  Those
+ * that the worker creates by schedule are not noted.
  */
 void
 job_note_created(int64 job, const char *kind)
 {
+	counter_add(COUNT_JOBS, kind, "created");
 	if (!process_is_worker())
 		note_job("job.made", job, kind);
 }
@@ -86,6 +88,7 @@ job_fail_account(const Part *part, const char *error)
 static void
 note_finished(int64 job, const char *state, const char *kind, bool is_asked_for)
 {
+	counter_add(COUNT_JOBS, kind, state);
 	if (strcmp(state, "failed") == 0)
 		note_job("job.failed", job, kind);
 	else if (is_asked_for)
@@ -155,19 +158,21 @@ ENGINE_FUNCTION(stripe_sync_cancel_job)
 	static EngineStatement cancel = {
 		"UPDATE stripe_sync.job_record SET state = 'cancelled',"
 		" finished_at = pg_catalog.clock_timestamp()"
-		" WHERE id = $1 AND state IN ('waiting', 'running')"};
+		" WHERE id = $1 AND state IN ('waiting', 'running') RETURNING kind"};
 	static EngineStatement cancel_parts = {
 		"UPDATE stripe_sync.job_part SET state = 'cancelled', lease_pid = NULL,"
 		" lease_backend_start = NULL, lease_server_start = NULL"
 		" WHERE job = $1 AND state IN ('blocked', 'waiting', 'running')"};
 	RoleScope scope;
 	int64 job;
+	char *kind;
 
 	argument_required(fcinfo, 0, "a job's id");
 	job = PG_GETARG_INT64(0);
 	scope = role_enter_engine();
-	if (statement_exec(&cancel, ARGS(arg_int8(job))) == 0)
+	if ((kind = statement_text(&cancel, ARGS(arg_int8(job)))) == NULL)
 		raise_not_cancellable(job);
+	counter_add(COUNT_JOBS, kind, "cancelled");
 	(void) statement_exec(&cancel_parts, ARGS(arg_int8(job)));
 	note_job("job.cancelled", job, NULL);
 	part_kinds_cancelled(job);

@@ -17,6 +17,7 @@
 #include "engine/statement.h"
 #include "message/message.h"
 #include "outbox/outbox.h"
+#include "server/counters.h"
 #include "server/server.h"
 
 const OutboxHooks *outbox_hooks;
@@ -50,6 +51,8 @@ outbox_enqueue(const NewMessage *message)
 			 arg_text(message->alert),
 			 arg_if(message->incident != 0, arg_int8(message->incident))));
 
+	if (id != 0)
+		counter_add(COUNT_MESSAGES, message->destination, "queued");
 	if (id != 0 && message->due_at < GetCurrentTimestamp() + WAKE_WITHIN)
 		worker_wake_at_commit();
 	return id;

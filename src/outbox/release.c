@@ -16,6 +16,7 @@
 #include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "outbox/outbox.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "outbox/internal.h"
 
@@ -42,6 +43,18 @@ delivery_leases(const List *deliveries)
 		leases = lappend(leases, lease_make(delivery->id, delivery->attempt));
 	}
 	return leases;
+}
+
+/* Run the statement, and count the deliveries that it logs as lost. */
+static void
+release_and_count(EngineStatement *release, const StatementArg *args, int nargs)
+{
+	Rows rows;
+
+	rows_open(&rows, release, args, nargs);
+	while (rows_next(&rows))
+		counter_add(COUNT_MESSAGES, rows_text(&rows), "lost");
+	rows_close(&rows);
 }
 
 /*
@@ -72,7 +85,8 @@ outbox_release(const List *leases, bool sent)
 		"  WHERE m.id = o.id RETURNING m.id, m.attempts, o.lease_at)"
 		" INSERT INTO stripe_sync.delivery (message_id, attempt, started_at, code,"
 		"  verdict) SELECT f.id, f.attempts, f.lease_at, 'lost', 'lost' FROM freed f"
-		"  WHERE $3"};
+		"  WHERE $3 RETURNING (SELECT m.destination FROM stripe_sync.message m"
+		"   WHERE m.id = message_id)"};
 	ArgColumns columns = {0};
 	ListCell *cell;
 
@@ -85,9 +99,9 @@ outbox_release(const List *leases, bool sent)
 		columns_add(&columns,
 					ARGS(arg_int8(lease->id), arg_int4(lease->attempt)));
 	}
-	statement_exec(&release,
-				   ARGS(arg_column(&columns, 0), arg_column(&columns, 1),
-						arg_bool(sent), arg_int4(guc_message_attempts)));
+	release_and_count(&release,
+					  ARGS(arg_column(&columns, 0), arg_column(&columns, 1),
+						   arg_bool(sent), arg_int4(guc_message_attempts)));
 	outbox_unblock(arg_column(&columns, 0));
 	worker_wake_from_session();
 }

@@ -19,6 +19,7 @@
 #include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "outbox/slack.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "outbox/internal.h"
 
@@ -52,6 +53,8 @@ log_attempts(const List *deliveries)
 		const Delivery *delivery = lfirst(cell);
 		const SlackJudgement *judgement = &delivery->judgement;
 
+		counter_add(COUNT_MESSAGES, delivery->destination,
+					slack_verdict_name(judgement->verdict));
 		columns_add(
 			&rows,
 			ARGS(arg_int8(delivery->id), arg_int4(delivery->attempt),

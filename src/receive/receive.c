@@ -30,6 +30,7 @@
 #include "inbox/event.h"
 #include "inbox/inbox.h"
 #include "receive/receive.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "receive/internal.h"
 
@@ -157,7 +158,10 @@ inbox_store_pending(const Event *event, const char *endpoint, const char *source
 
 	if (!inbox_table_fits(&refusal))
 		refusal_raise(&refusal);
-	return event_store(event, endpoint, source, &outcome);
+	if (!event_store(event, endpoint, source, &outcome))
+		return false;
+	counter_add(COUNT_EVENTS, endpoint != NULL ? endpoint : "", "reconciled");
+	return true;
 }
 
 /*
@@ -221,26 +225,25 @@ receive_new(Event *event, Endpoint *endpoint, const char *source,
 }
 
 /*
- * Receive a delivery: verify it, and store and apply the event unless it is
- * stored already.  "source" is webhook or simulate.  Returns false with the
- * refusal (SY001 to SY007, 55000) if nothing was stored.  Runs in the engine's
- * scope.
+ * Verify a delivery, and store and apply the event unless it is stored already.
  *
  * The inbox is locked before the endpoint is read: move_account(), which locks
  * the inbox as well, may be giving it another account.
  */
-bool
-inbox_receive(const char *payload, int length, text *signature,
-			  const char *endpoint_name, const char *source, Receipt *receipt,
-			  Refusal *refusal)
+static bool
+verify_and_store(const char *payload, int length, text *signature,
+				 const char *endpoint_name, const char *source,
+				 Receipt *receipt, Refusal *refusal)
 {
 	WebhookDelivery delivery = {payload, length, endpoint_name, NULL, NULL};
 	Endpoint endpoint;
 	Event event;
 
 	table_close(inbox_table_open(), NoLock);
-	if (!endpoint_find(endpoint_name, &endpoint, refusal) ||
-		!check_size(length, refusal) ||
+	if (!endpoint_find(endpoint_name, &endpoint, refusal))
+		return false;
+	receive_count_endpoint(endpoint_name);
+	if (!check_size(length, refusal) ||
 		!endpoint_verify(&endpoint, payload, length, signature, refusal) ||
 		!inbox_table_fits(refusal))
 		return false;
@@ -251,6 +254,25 @@ inbox_receive(const char *payload, int length, text *signature,
 		return false;
 	event.account = account_join(endpoint.account, event.named);
 	return receive_new(&event, &endpoint, source, receipt, refusal);
+}
+
+/*
+ * Receive a delivery.  "source" is webhook or simulate.  Returns false with the
+ * refusal (SY001 to SY007, 55000) if nothing was stored.  Runs in the engine's
+ * scope.
+ */
+bool
+inbox_receive(const char *payload, int length, text *signature,
+			  const char *endpoint, const char *source, Receipt *receipt,
+			  Refusal *refusal)
+{
+	bool stored;
+
+	receive_count_begin();
+	stored = verify_and_store(payload, length, signature, endpoint, source,
+							  receipt, refusal);
+	receive_count_end(stored ? receipt->status : NULL);
+	return stored;
 }
 
 /* ---- SQL ---- */

@@ -14,6 +14,7 @@
 
 #include "base/refusal.h"
 #include "engine/engine.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "receive/internal.h"
 
@@ -234,6 +235,7 @@ delivery_refused(const DeliveryParts *delivery, const Refusal *refusal)
 	else
 		detail = describe_plain(delivery, refusal, note.kind);
 	note.endpoint = note.kind == REFUSAL_NO_NAME ? "" : delivery->endpoint;
+	counter_add_now(COUNT_EVENTS, note.endpoint, "refused");
 	note.detail = one_line(detail != NULL ? detail : refusal->message);
 	note.live = note.kind == REFUSAL_MODE && refusal->live;
 	note.vague |= note.kind == REFUSAL_MODE && !note.live;
@@ -252,6 +254,7 @@ delivery_refused_unfit(const Refusal *refusal)
 {
 	RefusalNote note = {.endpoint = "", .kind = REFUSAL_STATE};
 
+	counter_add_now(COUNT_EVENTS, "", "refused");
 	note.detail = one_line(refusal->message);
 	note.reason = reason_of(refusal, note.kind);
 	if (refusal_count(&note))

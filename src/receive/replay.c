@@ -20,6 +20,7 @@
 #include "handler/handler.h"
 #include "inbox/event.h"
 #include "receive/receive.h"
+#include "server/counters.h"
 #include "receive/internal.h"
 
 static StoredEvent *
@@ -97,6 +98,10 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 		run.error = former; /* of a step that was not run now */
 	step_settle(&run, receipt.status, attempts);
 	failures_report(&run);
+	counter_add(COUNT_RETRIES, "",
+				run.failures == NIL					  ? "succeeded"
+				: strcmp(receipt.status, "dead") == 0 ? "dead"
+													  : "failed");
 	return receipt;
 }
 

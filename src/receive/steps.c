@@ -26,6 +26,7 @@
 #include "inbox/event.h"
 #include "inbox/inbox.h"
 #include "mirror/mirror.h"
+#include "server/counters.h"
 #include "receive/internal.h"
 
 #define MAX_NOTE 2000 /* bytes of a message or a context */
@@ -160,6 +161,7 @@ run_handler(StepRun *run, const Step *step, StringInfo runs, ErrorData **error)
 	INSTR_TIME_SUBTRACT(after, before);
 	record_run(runs, step->name, started, INSTR_TIME_GET_MILLISEC(after),
 			   done ? NULL : *error);
+	counter_add(COUNT_HANDLERS, step->name, done ? "succeeded" : "failed");
 	return done;
 }
 

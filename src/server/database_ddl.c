@@ -38,6 +38,7 @@
 
 #include "base/compat.h"
 #include "engine/rights.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "server/worker_slots.h"
 
@@ -50,6 +51,7 @@ static object_access_hook_type previous_access = NULL;
 static List *held = NIL; /* OIDs of databases whose slots it holds */
 static bool extension_touched = false;
 static bool database_changed = false;
+static Oid uncounted = InvalidOid; /* database whose counters are to be freed */
 
 /* ---- holding a database's slot until the transaction ends ---- */
 
@@ -268,6 +270,40 @@ database_to_empty(Node *statement)
 	}
 }
 
+/* ---- prepared transactions ---- */
+
+/* Is the statement of this kind about a prepared transaction?  Then its name. */
+static const char *
+prepared_name(Node *statement, TransactionStmtKind kind)
+{
+	TransactionStmt *stmt = (TransactionStmt *) statement;
+
+	return IsA(statement, TransactionStmt) && stmt->kind == kind ? stmt->gid
+																 : NULL;
+}
+
+static void
+before_prepare(Node *statement)
+{
+	const char *gid = prepared_name(statement, TRANS_STMT_PREPARE);
+
+	if (gid != NULL)
+		counters_preparing(gid);
+}
+
+/* What the committed transaction did is not known here: wake the worker. */
+static void
+after_prepared(const char *committed, const char *rolled_back)
+{
+	if (committed != NULL)
+	{
+		counters_prepared_over(committed, true);
+		extension_touched = true;
+	}
+	if (rolled_back != NULL)
+		counters_prepared_over(rolled_back, false);
+}
+
 /* ---- hooks ---- */
 
 static void
@@ -277,9 +313,9 @@ database_ddl_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 					 QueryCompletion *completion)
 {
 	Node *statement = stmt->utilityStmt;
-	bool prepared = IsA(statement, TransactionStmt) &&
-					((TransactionStmt *) statement)->kind ==
-						TRANS_STMT_COMMIT_PREPARED;
+	const char *committed = prepared_name(statement, TRANS_STMT_COMMIT_PREPARED);
+	const char *rolled_back = prepared_name(statement,
+											TRANS_STMT_ROLLBACK_PREPARED);
 	Oid database = InvalidOid;
 
 	/* an aborted transaction can't read catalogs */
@@ -287,14 +323,23 @@ database_ddl_utility(PlannedStmt *stmt, const char *query, bool read_only_tree,
 		database = database_to_empty(statement);
 	if (OidIsValid(database))
 		hold_and_wait(database);
+	before_prepare(statement);
 	if (previous_utility)
 		previous_utility(stmt, query, read_only_tree, context, params,
 						 environment, dest, completion);
 	else
 		standard_ProcessUtility(stmt, query, read_only_tree, context, params,
 								environment, dest, completion);
-	/* what the prepared transaction did is not known here */
-	extension_touched |= prepared;
+	after_prepared(committed, rolled_back);
+}
+
+/* A new extension's row isn't visible yet; a dropped one's still is. */
+static void
+note_extension(ObjectAccessType access, Oid extension)
+{
+	extension_touched = true;
+	if (access == OAT_DROP && extension == get_extension_oid(ENGINE_SCHEMA, true))
+		uncounted = MyDatabaseId;
 }
 
 static void
@@ -306,10 +351,12 @@ database_ddl_access(ObjectAccessType access, Oid class, Oid object, int sub,
 	if (class == ExtensionRelationId &&
 		(access == OAT_POST_CREATE || access == OAT_POST_ALTER ||
 		 access == OAT_DROP))
-		extension_touched = true; /* its row isn't visible yet */
+		note_extension(access, object);
 	else if (class == DatabaseRelationId &&
 			 (access == OAT_POST_CREATE || access == OAT_POST_ALTER))
 		database_changed = true; /* ALTER may allow connections */
+	else if (class == DatabaseRelationId && access == OAT_DROP)
+		uncounted = object;
 }
 
 /*
@@ -329,7 +376,10 @@ database_ddl_transaction_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PRE_COMMIT && slots_ready())
 		before_commit();
 	else if (event == XACT_EVENT_PREPARE)
+	{
 		extension_touched = database_changed = false;
+		uncounted = InvalidOid;
+	}
 }
 
 /* After invalidations were sent and locks released, so that the change is seen. */
@@ -345,6 +395,9 @@ database_ddl_locks_released(ResourceReleasePhase phase, bool commit, bool top,
 		worker_wake(MyDatabaseId);
 	if (commit && database_changed)
 		launcher_wake();
+	if (commit && OidIsValid(uncounted))
+		counters_forget(uncounted);
+	uncounted = InvalidOid;
 	extension_touched = database_changed = false;
 }
 

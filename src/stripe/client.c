@@ -22,6 +22,7 @@
 #include "base/base.h"
 #include "engine/statement.h"
 #include "http/http.h"
+#include "server/counters.h"
 #include "stripe/stripe.h"
 
 #define MAX_ANSWER		   (32 * 1024 * 1024) /* bytes of a page */
@@ -62,6 +63,16 @@ static double tokens = BURST;
 static TimestampTz filled_at = 0;
 
 static TimestampTz newest_as_of = 0; /* of all answers so far */
+
+/* As the counters name them */
+static const char *const verdict_names[] = {[API_OK] = "ok",
+											[API_AGAIN] = "again",
+											[API_LATER] = "later",
+											[API_REFUSED] = "refused",
+											[API_GONE] = "gone",
+											[API_KEY_BAD] = "key_bad",
+											[API_FORBIDDEN] = "forbidden",
+											[API_TOO_LARGE] = "too_large"};
 
 /* ---- calls ---- */
 
@@ -222,6 +233,7 @@ call_completed(HttpAnswer *answer)
 	order_as_of(call, answer);
 	adjust_rate(call);
 	log_attempt(call, answer);
+	counter_add_now(COUNT_API, "", verdict_names[call->verdict]);
 	call->retry_after = answer->retry_after;
 	if (call->verdict == API_AGAIN && call->attempt < most_tries(call) &&
 		answer->retry_after <= LONGEST_WAIT)

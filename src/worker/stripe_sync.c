@@ -13,6 +13,7 @@
 #include "base/compat.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "sync/sync.h"
 #include "tables/tables.h"
@@ -34,6 +35,7 @@ _PG_init(void)
 	{
 		slots_init();
 		refusals_init();
+		counters_init();
 		outbound_init();
 		launcher_init();
 		database_ddl_init();
