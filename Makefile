@@ -275,6 +275,7 @@ OBJS = \
 	src/metrics/counted.o \
 	src/metrics/waiting.o \
 	src/metrics/server_state.o \
+	src/metrics/collect.o \
 	src/metrics/activity.o \
 	src/metrics/prometheus.o \
 	src/dashboard/figures.o \

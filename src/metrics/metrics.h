@@ -29,14 +29,9 @@ typedef struct Sample
 	double value;
 } Sample;
 
-/*
- * All samples, those of a metric together.  Runs in the engine's scope.
- */
+/* ---- collect.c ---- */
+
+/* All samples, those of a metric together.  Runs in the engine's scope. */
 extern List *samples_collect(void);
-
-/* ---- prometheus.c ---- */
-
-/* metrics() */
-extern char *prometheus_text(void);
 
 #endif /* STRIPE_SYNC_METRICS_H */

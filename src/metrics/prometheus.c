@@ -64,7 +64,7 @@ append_sample(StringInfo out, const Sample *sample)
 }
 
 /* All samples as text, in the current memory context */
-char *
+static char *
 prometheus_text(void)
 {
 	const Metric *last = NULL;

@@ -1,7 +1,6 @@
 /*
  * samples.c
- *		Collects all samples: counters of shared memory, what waits in the tables,
- *		and the state of the server.
+ *		Samples, the elements of the list that samples_collect() returns.
  */
 #include "postgres.h"
 
@@ -21,10 +20,4 @@ sample_add(List *samples, const Metric *metric, double value, const char *first,
 	sample->is_known = true;
 	sample->value = value;
 	return lappend(samples, sample);
-}
-
-List *
-samples_collect(void)
-{
-	return waiting_samples(counted_samples(state_samples(NIL)));
 }

@@ -35,6 +35,7 @@
 typedef struct CounterTable
 {
 	LWLock *lock;
+	bool is_checked;
 	CounterData *data;
 	CounterData own; /* unless the server's statistics hold it */
 } CounterTable;
@@ -84,7 +85,7 @@ counters_shared(void)
 	return table != NULL;
 }
 
-/* ---- entries, under the lock ---- */
+/* ---- the data, and its lock ---- */
 
 static uint32
 entry_hash(Oid database, CounterKind kind, const char *name)
@@ -92,6 +93,76 @@ entry_hash(Oid database, CounterKind kind, const char *name)
 	return hash_combine(hash_bytes((const unsigned char *) name, strlen(name)),
 						hash_bytes_uint32(database) + (uint32) kind);
 }
+
+static void
+clear_data(CounterData *data, TimestampTz since)
+{
+	memset(data, 0, sizeof(*data));
+	data->magic = MAGIC;
+	data->since = since;
+	pg_atomic_init_u64(&data->lost, 0);
+}
+
+/*
+ * Check what was read from a file, and compute the hashes anew.  Returns false
+ * if another layout, or no such data, was read.
+ */
+bool
+counters_repair(CounterData *data)
+{
+	if (data->magic != MAGIC || data->used < 0 || data->used > COUNTER_ENTRIES)
+		return false;
+	for (int i = 0; i < data->used; i++)
+	{
+		CounterEntry *entry = &data->entries[i];
+
+		if (entry->kind < 0 || entry->kind >= COUNTER_KINDS ||
+			memchr(entry->name, '\0', sizeof(entry->name)) == NULL)
+			return false;
+		entry->hash = entry_hash(entry->database, entry->kind, entry->name);
+	}
+	return true;
+}
+
+/*
+ * Once after the start: what the server has restored may be of another version
+ * of the extension, or nothing.
+ */
+static void
+check_data(void)
+{
+	bool ignored = false;
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	if (!table->is_checked && !counters_repair(table->data))
+	{
+		ignored = table->data->magic != 0;
+		clear_data(table->data, GetCurrentTimestamp());
+	}
+	table->is_checked = true;
+	LWLockRelease(table->lock);
+	if (ignored)
+		ereport(
+			LOG,
+			(errmsg(
+				"ignoring the counters of stripe_sync that were restored: they are damaged or of another version")));
+}
+
+static void
+table_lock(LWLockMode mode)
+{
+	if (!table->is_checked)
+		check_data();
+	LWLockAcquire(table->lock, mode);
+}
+
+static void
+table_unlock(void)
+{
+	LWLockRelease(table->lock);
+}
+
+/* ---- entries, under the lock ---- */
 
 static CounterEntry *
 entry_find(CounterKind kind, const char *name, uint64 prepared)
@@ -241,24 +312,24 @@ counters_apply(CounterKind kind, const char *name, uint64 prepared,
 {
 	CounterEntry *entry = NULL;
 
-	LWLockAcquire(table->lock, LW_SHARED);
+	table_lock(LW_SHARED);
 	if (kind != COUNT_RESET)
 		entry = entry_find(kind, name, prepared);
 	if (entry != NULL)
 		entry_add(entry, counts);
-	LWLockRelease(table->lock);
+	table_unlock();
 	if (entry != NULL)
 		return;
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	table_lock(LW_EXCLUSIVE);
 	apply_locked(kind, name, prepared, counts);
-	LWLockRelease(table->lock);
+	table_unlock();
 }
 
 /* The prepared transaction has ended: add its counts, or drop them. */
 void
 counters_prepared_apply(uint64 prepared, bool commit)
 {
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	table_lock(LW_EXCLUSIVE);
 	for (int i = 0; i < table->data->used; i++)
 	{
 		CounterEntry *entry = &table->data->entries[i];
@@ -273,7 +344,7 @@ counters_prepared_apply(uint64 prepared, bool commit)
 		if (commit)
 			apply_locked(entry->kind, name, 0, counts);
 	}
-	LWLockRelease(table->lock);
+	table_unlock();
 }
 
 /* The database, or its extension, has been dropped. */
@@ -282,9 +353,9 @@ counters_forget(Oid database)
 {
 	if (table == NULL)
 		return;
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	table_lock(LW_EXCLUSIVE);
 	free_counts(database, true);
-	LWLockRelease(table->lock);
+	table_unlock();
 }
 
 /* ---- reading ---- */
@@ -303,7 +374,7 @@ counters_read(int *nrows)
 	CounterRow *rows = palloc(COUNTER_ENTRIES * sizeof(CounterRow));
 	int n = 0;
 
-	LWLockAcquire(table->lock, LW_SHARED);
+	table_lock(LW_SHARED);
 	for (int i = 0; i < table->data->used; i++)
 	{
 		CounterEntry *entry = &table->data->entries[i];
@@ -314,7 +385,7 @@ counters_read(int *nrows)
 		strlcpy(rows[n].name, entry->name, sizeof(rows[n].name));
 		entry_read(entry, rows[n++].counts);
 	}
-	LWLockRelease(table->lock);
+	table_unlock();
 	*nrows = n;
 	return rows;
 }
@@ -326,66 +397,41 @@ counters_since(void)
 	CounterEntry *reset;
 	TimestampTz since;
 
-	LWLockAcquire(table->lock, LW_SHARED);
+	table_lock(LW_SHARED);
 	reset = entry_find(COUNT_RESET, "", 0);
 	since = reset != NULL ? (TimestampTz) pg_atomic_read_u64(&reset->counts[0])
 						  : table->data->since;
-	LWLockRelease(table->lock);
+	table_unlock();
 	return since;
 }
 
 uint64
 counters_lost(void)
 {
-	return pg_atomic_read_u64(&table->data->lost);
+	uint64 lost;
+
+	table_lock(LW_SHARED);
+	lost = pg_atomic_read_u64(&table->data->lost);
+	table_unlock();
+	return lost;
 }
 
 /* ---- the whole of it, for a restart ---- */
 
 void
-counters_clear(CounterData *data, TimestampTz since)
-{
-	memset(data, 0, sizeof(*data));
-	data->magic = MAGIC;
-	data->since = since;
-	pg_atomic_init_u64(&data->lost, 0);
-}
-
-/*
- * Check what was read from a file, and compute the hashes anew.  Returns false
- * if another layout, or no such data, was read.
- */
-bool
-counters_repair(CounterData *data)
-{
-	if (data->magic != MAGIC || data->used < 0 || data->used > COUNTER_ENTRIES)
-		return false;
-	for (int i = 0; i < data->used; i++)
-	{
-		CounterEntry *entry = &data->entries[i];
-
-		if (entry->kind < 0 || entry->kind >= COUNTER_KINDS ||
-			memchr(entry->name, '\0', sizeof(entry->name)) == NULL)
-			return false;
-		entry->hash = entry_hash(entry->database, entry->kind, entry->name);
-	}
-	return true;
-}
-
-void
 counters_copy_all(CounterData *copy)
 {
-	LWLockAcquire(table->lock, LW_SHARED);
+	table_lock(LW_SHARED);
 	memcpy(copy, table->data, sizeof(*copy));
-	LWLockRelease(table->lock);
+	table_unlock();
 }
 
 void
 counters_clear_all(TimestampTz since)
 {
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	counters_clear(table->data, since);
-	LWLockRelease(table->lock);
+	table_lock(LW_EXCLUSIVE);
+	clear_data(table->data, since);
+	table_unlock();
 }
 
 /* ---- start-up ---- */
@@ -410,7 +456,7 @@ static void
 counters_save(int code, Datum arg)
 {
 	if (code == 0)
-		counters_file_save(table->data);
+		counters_file_save();
 }
 
 static void
@@ -425,6 +471,7 @@ counters_startup(void)
 	if (!found)
 	{
 		table->lock = &GetNamedLWLockTranche(NAME)->lock;
+		table->is_checked = false;
 		table->data = is_kind ? counters_kind_data() : &table->own;
 	}
 	LWLockRelease(AddinShmemInitLock);

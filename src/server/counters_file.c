@@ -17,6 +17,7 @@
 #include "pgstat.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include <unistd.h>
@@ -92,7 +93,7 @@ counters_file_load(CounterData *data)
 		(void) unlink(FILE_NAME);
 	}
 	if (!loaded)
-		counters_clear(data, GetCurrentTimestamp());
+		counters_clear_all(GetCurrentTimestamp());
 }
 
 static bool
@@ -111,8 +112,12 @@ write_file(const char *name, const CounterData *data)
 
 /* No process that counts is left. */
 void
-counters_file_save(const CounterData *data)
+counters_file_save(void)
 {
+	CounterData *data = MemoryContextAlloc(TopMemoryContext,
+										   sizeof(CounterData));
+
+	counters_copy_all(data);
 	if (!write_file(FILE_NAME ".tmp", data))
 	{
 		ereport(LOG,
@@ -122,4 +127,5 @@ counters_file_save(const CounterData *data)
 	}
 	else
 		(void) durable_rename(FILE_NAME ".tmp", FILE_NAME, LOG);
+	pfree(data);
 }

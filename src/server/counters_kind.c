@@ -32,10 +32,11 @@ typedef union KindData
 	char bytes[COUNTER_BYTES];
 } KindData;
 
+/* Zeros are not valid data, which is found at the first use. */
 static void
 kind_init_memory(void *memory)
 {
-	counters_clear(memory, GetCurrentTimestamp());
+	memset(memory, 0, sizeof(KindData));
 }
 
 /* After a crash, or if the server's file can't be read */

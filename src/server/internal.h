@@ -44,7 +44,6 @@ typedef struct CounterData
 StaticAssertDecl(sizeof(CounterData) <= COUNTER_BYTES,
 				 "the size of counters never changes, see counters_kind.c");
 
-extern void counters_clear(CounterData *data, TimestampTz since);
 extern bool counters_repair(CounterData *data);
 extern void counters_copy_all(CounterData *copy);
 extern void counters_clear_all(TimestampTz since);
@@ -60,7 +59,7 @@ extern void counters_pending_init(void);
 /* ---- counters_file.c ---- */
 
 extern void counters_file_load(CounterData *data);
-extern void counters_file_save(const CounterData *data);
+extern void counters_file_save(void);
 
 /* ---- counters_kind.c ---- */
 
