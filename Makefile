@@ -238,6 +238,7 @@ OBJS = \
 	src/inspect/verify_keys.o \
 	src/inspect/verify_lacking.o \
 	src/inspect/verify_mirror.o \
+	src/inspect/verify_part.o \
 	src/history/difference.o \
 	src/history/changes.o \
 	src/wording/words.o \
@@ -255,6 +256,11 @@ OBJS = \
 	src/trace/text.o \
 	src/trace/html.o \
 	src/finding/finding.o \
+	src/stripe_items/recent_events.o \
+	src/stripe_items/event_items.o \
+	src/stripe_items/failure_items.o \
+	src/stripe_items/endpoint_items.o \
+	src/stripe_items/api_items.o \
 	src/stripe_items/stripe_items.o \
 	src/slack_items/slack_items.o \
 	src/postgres_items/server_items.o \

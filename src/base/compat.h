@@ -361,6 +361,15 @@ compat_setting_stack(const char *name)
 	return setting->stack;
 }
 
+/* From 19 on a descriptor that is filled in by hand has to be finished */
+static inline void
+compat_finalize_desc(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+}
+
 /* A string literal is as standard SQL has it; always, from 19 on. */
 static inline bool
 compat_strings_conform(void)

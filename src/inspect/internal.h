@@ -31,6 +31,10 @@ extern Datum verify_type_names(List *types);
 extern void verify_keys_in_inbox(List *types, int sample, List **keys);
 extern List *verify_sample(MirrorTable *table, List *all, int sample);
 
+/* ---- in verify_mirror.c ---- */
+extern bool verify_objects(const CatalogType *type, List *keys,
+						   ReturnSetInfo *result);
+
 /* ---- in verify_lacking.c: rows that are missing ---- */
 extern bool verify_may_be_hidden(MirrorTable *table, const char *id,
 								 const char *account);

@@ -19,6 +19,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -207,6 +208,7 @@ typedef struct TypeCheck
 	int sample;
 	Oid reader;		/* the caller */
 	List *children; /* as in Inspection */
+	bool only_keys; /* verify these keys, not a sample */
 	bool found;
 } TypeCheck;
 
@@ -238,7 +240,9 @@ verify_table(const TypeCheck *check, MirrorTable *table)
 		" WHERE a.value IS DISTINCT FROM b.value"
 		" ORDER BY COALESCE(a.key, b.key) COLLATE \"C\"",
 		2, types);
-	verify_keys(&in, verify_sample(table, check->keys, check->sample));
+	verify_keys(&in, check->only_keys
+						 ? check->keys
+						 : verify_sample(table, check->keys, check->sample));
 	if (in.hidden > 0)
 		report_hidden(&in);
 	SPI_freeplan(in.fetch);
@@ -266,6 +270,24 @@ verify_type(void *arg)
 				 "It needs stripe_sync.grant_read(), and BYPASSRLS where row security is on.")));
 	if (check->found)
 		verify_table(check, table);
+}
+
+/*
+ * Verify these objects of a type, of ObjectKey, without regard to what the
+ * caller may read.  Returns false if the type has no table, or one that cannot
+ * be used.
+ */
+bool
+verify_objects(const CatalogType *type, List *keys, ReturnSetInfo *result)
+{
+	TypeCheck check = {.result = result,
+					   .type = type,
+					   .keys = keys,
+					   .only_keys = true,
+					   .reader = BOOTSTRAP_SUPERUSERID};
+	ErrorData *error;
+
+	return subtransaction_run(verify_type, &check, NULL, &error) && check.found;
 }
 
 /*

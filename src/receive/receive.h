@@ -19,7 +19,17 @@ extern void refusals_write(void);
 
 /* ---- refused_watch.c ---- */
 
+/* Deliveries of Stripe's that an endpoint refuses */
+typedef struct RefusedDeliveries
+{
+	char *endpoint; /* "": names that no endpoint has */
+	char *code;
+	char *detail; /* of the last one */
+	TimestampTz last_at;
+} RefusedDeliveries;
+
 extern void refusals_judge(void);
+extern List *refusals_present(void);
 
 /* ---- receipt.c ---- */
 

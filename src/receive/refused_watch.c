@@ -45,12 +45,12 @@ typedef struct RefusedReport
 
 /* The statement selects (endpoint, what, since, accepted). */
 static List *
-read_reports(EngineStatement *select)
+read_reports(EngineStatement *select, const StatementArg *args, int nargs)
 {
 	List *reports = NIL;
 	Rows rows;
 
-	rows_open(&rows, select, NO_ARGS);
+	rows_open(&rows, select, args, nargs);
 	while (rows_next(&rows))
 	{
 		RefusedReport *report = palloc(sizeof(RefusedReport));
@@ -154,7 +154,7 @@ end_reports(void)
 		" ORDER BY w.endpoint"};
 	ListCell *cell;
 
-	foreach(cell, read_reports(&select))
+	foreach(cell, read_reports(&select, NO_ARGS))
 	{
 		RefusedReport *report = lfirst(cell);
 
@@ -168,31 +168,36 @@ end_reports(void)
 /* ---- system.deliveries_refused ---- */
 
 /*
- * Only called if an alert uses it.  What was refused in the last day is reported
- * to an alert that is added later.
+ * Endpoints that refuse what should be accepted, of RefusedReport.  For alerts,
+ * those that haven't been reported for a day.  For others, without what has
+ * been put right: a missing secret, of which nothing needs to have come since,
+ * and a mode for which an endpoint was added later, or none is.
  */
-static void
-begin_reports(void)
+static List *
+find_reports(bool for_alerts)
 {
 	static EngineStatement select = {
 		"SELECT w.endpoint, CASE"
-		"  WHEN w.live_at > n.at - interval '1 day' THEN 'mode'"
-		"  WHEN w.no_secret_at > n.at - interval '1 day' THEN 'secret'"
+		"  WHEN w.live_at > n.at - interval '1 day' AND ($1 OR w.live_at > n.live) THEN 'mode'"
+		"  WHEN $1 AND w.no_secret_at > n.at - interval '1 day' THEN 'secret'"
 		"  ELSE 'refused' END,"
 		" LEAST(w.likely[3], n.at - interval '1 hour'),"
 		" COALESCE(w.accepted_at > LEAST(w.likely[3], n.at - interval '1 hour'), false)"
-		" FROM stripe_sync.refusal_watch w, (SELECT pg_catalog.clock_timestamp()) AS n (at)"
-		" WHERE COALESCE(w.told_at <= n.at - interval '1 day', true)"
+		" FROM stripe_sync.refusal_watch w, (SELECT pg_catalog.clock_timestamp(),"
+		"  (SELECT pg_catalog.max(e.created_at) FROM stripe_sync.endpoint e"
+		"    WHERE e.livemode)) AS n (at, live)"
+		" WHERE (NOT $1 OR COALESCE(w.told_at <= n.at - interval '1 day', true))"
 		"  AND (w.endpoint = '' OR EXISTS (SELECT FROM stripe_sync.endpoint e"
 		"    WHERE e.name = w.endpoint))"
-		"  AND (w.live_at > n.at - interval '1 day'"
-		"   OR w.no_secret_at > n.at - interval '1 day'"
+		"  AND (w.live_at > n.at - interval '1 day' AND ($1 OR w.live_at > n.live)"
+		"   OR $1 AND w.no_secret_at > n.at - interval '1 day'"
 		"   OR w.likely[1] > n.at - interval '1 day'"
 		"    AND w.likely[1] - w.likely[3] <= interval '1 hour')"
 		" ORDER BY w.endpoint"};
+	List *reports = NIL;
 	ListCell *cell;
 
-	foreach(cell, read_reports(&select))
+	foreach(cell, read_reports(&select, ARGS(arg_bool(for_alerts))))
 	{
 		RefusedReport *report = lfirst(cell);
 
@@ -200,9 +205,72 @@ begin_reports(void)
 			(report->accepted || (report->endpoint[0] != '\0' &&
 								  inbox_has(report->endpoint, report->since))))
 			continue;
+		reports = lappend(reports, report);
+	}
+	return reports;
+}
+
+/*
+ * Only called if an alert uses it.  What was refused in the last day is reported
+ * to an alert that is added later.
+ */
+static void
+begin_reports(void)
+{
+	ListCell *cell;
+
+	foreach(cell, find_reports(true))
+	{
+		RefusedReport *report = lfirst(cell);
+
 		store_reported(report->endpoint, report->what);
 		raise_report(REFUSED, report);
 	}
+}
+
+/* ---- for the doctor ---- */
+
+/* The count of what was reported; NULL if it is gone. */
+static RefusedDeliveries *
+read_deliveries(const RefusedReport *report)
+{
+	static EngineStatement select = {
+		"SELECT r.code, r.last_at, r.last_detail FROM stripe_sync.refusal_record r"
+		" JOIN stripe_sync.refusal_watch w ON w.endpoint = r.endpoint"
+		" WHERE r.endpoint = $1"
+		"  AND r.code = CASE $2 WHEN 'mode' THEN 'SY006' ELSE w.likely_code END"};
+	RefusedDeliveries *deliveries = NULL;
+	Rows rows;
+
+	rows_open(&rows, &select,
+			  ARGS(arg_text(report->endpoint), arg_text(report->what)));
+	if (rows_next(&rows))
+	{
+		deliveries = palloc(sizeof(RefusedDeliveries));
+		deliveries->endpoint = report->endpoint;
+		deliveries->code = rows_text(&rows);
+		deliveries->last_at = rows_time(&rows, 0);
+		deliveries->detail = rows_text(&rows);
+	}
+	rows_close(&rows);
+	return deliveries;
+}
+
+/* Endpoints that refuse Stripe's deliveries at present, of RefusedDeliveries */
+List *
+refusals_present(void)
+{
+	List *present = NIL;
+	ListCell *cell;
+
+	foreach(cell, find_reports(false))
+	{
+		RefusedDeliveries *deliveries = read_deliveries(lfirst(cell));
+
+		if (deliveries != NULL)
+			present = lappend(present, deliveries);
+	}
+	return present;
 }
 
 /* Delete the rows of dropped endpoints for which no report is open. */
