@@ -74,15 +74,14 @@ static const char *
 key_refused(const char *account)
 {
 	static EngineStatement select = {
-		"SELECT c.status, c.started_at FROM ("
-		" (SELECT status, started_at FROM (SELECT * FROM stripe_sync.api_call"
-		"    ORDER BY id DESC LIMIT 1000) n"
-		"   WHERE account = $1 AND status IS NOT NULL ORDER BY id DESC LIMIT 1)"
-		" UNION ALL (SELECT status, started_at FROM (SELECT * FROM stripe_sync.api_call"
-		"    ORDER BY id DESC LIMIT 1000) n"
-		"   WHERE account = $1 AND status IS NOT NULL"
-		"    AND pg_catalog.starts_with(path, '/v1/events') ORDER BY id DESC LIMIT 1)) c"
-		" WHERE c.status IN (401, 403) ORDER BY c.status"};
+		"WITH n AS MATERIALIZED (SELECT * FROM (SELECT * FROM stripe_sync.api_call"
+		"   ORDER BY id DESC LIMIT 1000) c WHERE account = $1 AND status IS NOT NULL)"
+		" SELECT c.status, c.started_at FROM ("
+		" (SELECT status, started_at, 401 AS bad FROM n ORDER BY id DESC LIMIT 1)"
+		" UNION ALL (SELECT status, started_at, 403 FROM n"
+		"   WHERE pg_catalog.starts_with(path, '/v1/events') ORDER BY id DESC LIMIT 1)) c"
+		" WHERE c.status = c.bad"
+		" ORDER BY c.status"};
 	const char *refused = NULL;
 	Rows rows;
 

@@ -221,7 +221,7 @@ static void
 report_mode(Finding *finding, bool live, int64 held, const char *refusing)
 {
 	const char *mode = live ? "live" : "test";
-	char *what = refusing != NULL
+	char *what = held == 0
 					 ? psprintf("endpoint \"%s\" refuses live events", refusing)
 					 : psprintf("%s of the last day %s stored and not applied",
 								words_count(held,

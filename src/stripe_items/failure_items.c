@@ -133,7 +133,7 @@ look_at_failed_events(Finding *finding)
 typedef struct Drift
 {
 	int parts;
-	int objects;
+	int objects; /* that were compared, some of them twice */
 	int differ;
 	char *names;  /* of those that differ: "customer cus_1 (email), ..." */
 	char *repair; /* rows for the hint */
@@ -176,22 +176,24 @@ one_line(const char *text)
 	return line;
 }
 
+/* An object can be met in several parts. */
 static void
 drift_add(Drift *drift, const MirrorDifference *difference)
 {
 	const char *comma = drift->differ > 0 ? ", " : "";
+	char *id = one_line(difference->object_id);
+	char *row = psprintf("(%s, %s, %s)", hint_literal(difference->object_type),
+						 hint_literal(id),
+						 hint_literal(one_line(difference->account)));
 
+	if (strstr(drift->repair, row) != NULL)
+		return;
 	if (drift->differ < MOST_HINTS)
 	{
 		drift->names = psprintf("%s%s%s %s (%s)", drift->names, comma,
-								difference->object_type,
-								one_line(difference->object_id),
+								difference->object_type, id,
 								one_line(difference->field));
-		drift->repair = psprintf(
-			"%s%s(%s, %s, %s)", drift->repair, comma,
-			hint_literal(difference->object_type),
-			hint_literal(one_line(difference->object_id)),
-			hint_literal(one_line(difference->account)));
+		drift->repair = psprintf("%s%s%s", drift->repair, comma, row);
 	}
 	drift->differ++;
 }
@@ -217,14 +219,15 @@ judge_drift(Finding *finding, const Drift *drift)
 	finding_figure(finding, drift->differ, "objects");
 	if (drift->differ == 0)
 	{
-		finding_ok(finding, "%s compared, and all are as the stored events say",
-				   words_count(drift->objects, "object was", "objects were"));
+		finding_ok(finding, "%s, and all are as the stored events say",
+				   words_count(drift->objects, "object was compared",
+							   "objects were compared"));
 		return;
 	}
-	finding_fail(finding, "%d of %s differ from the stored events: %s%s",
-				 drift->differ,
-				 words_count(drift->objects, "object", "objects"), drift->names,
-				 drift->differ > MOST_HINTS ? ", ..." : "");
+	finding_fail(finding, "%s from the stored events, in %s: %s%s",
+				 words_count(drift->differ, "object differs", "objects differ"),
+				 words_count(drift->objects, "comparison", "comparisons"),
+				 drift->names, drift->differ > MOST_HINTS ? ", ..." : "");
 	drift_hint(finding, drift);
 }
 
