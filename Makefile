@@ -269,6 +269,16 @@ OBJS = \
 	src/postgres_items/vacuum.o \
 	src/postgres_items/constraints.o \
 	src/postgres_items/size.o \
+	src/postgres_items/server_words.o \
+	src/postgres_items/server_worker.o \
+	src/postgres_items/server_sessions.o \
+	src/postgres_items/server_transactions.o \
+	src/postgres_items/server_xids.o \
+	src/postgres_items/server_replication.o \
+	src/postgres_items/server_wal.o \
+	src/postgres_items/server_backups.o \
+	src/postgres_items/server_statements.o \
+	src/postgres_items/server_settings.o \
 	src/postgres_items/storage_items.o \
 	src/doctor/items.o \
 	src/doctor/look.o \

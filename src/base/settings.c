@@ -25,6 +25,7 @@ int guc_slack_burst = 3;
 int guc_max_alerts_per_hour = 60;
 int guc_escalate_after = 30 * 60;
 int guc_doctor_interval = 5 * 60;
+int guc_doctor_transaction_age = 5 * 60 * 1000;
 int guc_retention = RETENTION_DEFAULT;
 int guc_coalesce_burst = 5;
 double guc_stripe_rate = 20.0;
@@ -225,6 +226,13 @@ define_doctor(void)
 		"What fails in two runs in a row is reported as system.doctor.",
 		&guc_doctor_interval, 5 * 60, 0, 24 * 3600, PGC_SUSET, GUC_UNIT_S, NULL,
 		NULL, NULL);
+
+	DefineCustomIntVariable(
+		"stripe_sync.doctor_transaction_age",
+		"How long a session may be idle in a transaction before doctor() warns.",
+		"A transaction that is active may be twelve times that old; a session may wait for a lock for a thirtieth of it.",
+		&guc_doctor_transaction_age, 5 * 60 * 1000, 100, INT_MAX, PGC_SUSET,
+		GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 void

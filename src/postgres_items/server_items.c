@@ -1,31 +1,110 @@
 /*
  * server_items.c
  *		Items of the area "postgres" about the server: worker, sessions, locks,
- *		replication, settings.
+ *		replication, WAL, backups, settings.
+ *
+ * Their warnings are never sent to Slack, except those that are critical.
  */
 #include "postgres.h"
 
-#include "engine/statement.h"
 #include "postgres_items/postgres_items.h"
+#include "postgres_items/server_looks.h"
 
-static void
-look_at_worker(Finding *finding)
-{
-	static EngineStatement select = {
-		"SELECT state FROM stripe_sync.worker WHERE pid IS NOT NULL"};
-	char *state = statement_text(&select, NO_ARGS);
-
-	if (state != NULL)
-		finding_ok(finding, "the worker runs (%s)", state);
-	else
-		finding_fail(finding, "no worker runs in this database");
-}
+#define OF_SESSIONS (DOCTOR_SERVER | DOCTOR_NOT_RAISED)
 
 static const DoctorItem items[] = {
 	{.key = "postgres.worker",
 	 .item = "worker",
 	 .flags = DOCTOR_CRITICAL | DOCTOR_PRIMARY,
 	 .look = look_at_worker},
+	{.key = "postgres.preload",
+	 .item = "preloaded library",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_preload},
+	{.key = "postgres.outbound",
+	 .item = "may send and call out",
+	 .flags = DOCTOR_PRIMARY | DOCTOR_NOT_RAISED,
+	 .look = look_at_outbound},
+	{.key = "postgres.version",
+	 .item = "versions of library and extension",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_version},
+	{.key = "postgres.connections",
+	 .item = "connections",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_connections},
+	{.key = "postgres.pooler",
+	 .item = "connection pooler",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_pooler},
+	{.key = "postgres.idle_in_transaction",
+	 .item = "sessions idle in a transaction",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_idle_in_transaction},
+	{.key = "postgres.long_transactions",
+	 .item = "long transactions",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_long_transactions},
+	{.key = "postgres.blocked_locks",
+	 .item = "sessions that wait for locks",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_blocked_locks},
+	{.key = "postgres.xmin_horizon",
+	 .item = "oldest transaction that VACUUM must respect",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_xmin_horizon},
+	{.key = "postgres.wraparound",
+	 .item = "transaction ID wraparound",
+	 .flags = DOCTOR_CRITICAL,
+	 .look = look_at_wraparound},
+	{.key = "postgres.replicas",
+	 .item = "replicas and their lag",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_replicas},
+	{.key = "postgres.slots",
+	 .item = "replication slots",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_slots},
+	{.key = "postgres.wal",
+	 .item = "WAL on disk",
+	 .flags = DOCTOR_CRITICAL,
+	 .look = look_at_wal},
+	{.key = "postgres.archiving",
+	 .item = "WAL archiving",
+	 .flags = DOCTOR_PRIMARY | OF_SESSIONS,
+	 .look = look_at_archiving},
+	{.key = "postgres.backup",
+	 .item = "last backup",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_backup},
+	{.key = "postgres.restore_test",
+	 .item = "last restore that was tried",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_restore_test},
+	{.key = "postgres.slow_queries",
+	 .item = "slow statements",
+	 .flags = OF_SESSIONS,
+	 .look = look_at_slow_queries},
+	{.key = "postgres.pending_restart",
+	 .item = "settings that wait for a restart",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_pending_restart},
+	{.key = "postgres.timeouts",
+	 .item = "time-outs",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_timeouts},
+	{.key = "postgres.durability",
+	 .item = "durable commits",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_durability},
+	{.key = "postgres.checksums",
+	 .item = "data checksums",
+	 .flags = DOCTOR_NOT_RAISED,
+	 .look = look_at_checksums},
+	{.key = "postgres.autovacuum",
+	 .item = "autovacuum",
+	 .flags = DOCTOR_PRIMARY | DOCTOR_NOT_RAISED,
+	 .look = look_at_autovacuum},
 };
 
 const DoctorArea doctor_postgres_server = {"postgres", items, lengthof(items)};
