@@ -3,8 +3,8 @@
  *		Items: replicas and how far they are behind, and replication slots that
  *		keep WAL.
  *
- * Limits in bytes are multiples of the size of a WAL segment: 256 MB and 4 GB by
- * default.
+ * Limits in bytes are a quarter of "max_wal_size" and four times that (256 MB and
+ * 4 GB by default): who writes more has set it higher.
  */
 #include "postgres.h"
 
@@ -14,8 +14,8 @@
 
 #include "postgres_items/server_looks.h"
 
-#define WARN_BYTES	 (16.0 * wal_segment_size)
-#define FAIL_BYTES	 (256.0 * wal_segment_size)
+#define WARN_BYTES	 (0.25 * most_wal())
+#define FAIL_BYTES	 (4 * most_wal())
 #define WARN_SECONDS (5 * SECS_PER_MINUTE)
 #define FAIL_SECONDS SECS_PER_HOUR
 
@@ -24,6 +24,12 @@
 	"CASE WHEN pg_is_in_recovery()"                                            \
 	" THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"      \
 	" ELSE pg_current_wal_lsn() END"
+
+static double
+most_wal(void)
+{
+	return max_wal_size_mb * 1024.0 * 1024.0;
+}
 
 /* ---- replicas, seen from their primary ---- */
 
@@ -119,7 +125,7 @@ judge_standby(Finding *finding)
 	rows_open(&rows, &select, NO_ARGS);
 	if (rows_next(&rows))
 	{
-		bytes = Max(rows_float8(&rows, 0), 0);
+		bytes = rows_float8(&rows, 0);
 		seconds = rows_float8(&rows, 0);
 		receives = rows_bool(&rows, false);
 	}

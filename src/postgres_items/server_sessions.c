@@ -43,7 +43,7 @@ read_connections(void)
 	rows_open(&rows, &select, NO_ARGS);
 	if (rows_next(&rows))
 	{
-		c.limit = Max(rows_int8(&rows, 0), 1);
+		c.limit = rows_int8(&rows, 1);
 		c.used = rows_int8(&rows, 0);
 		c.active = rows_int8(&rows, 0);
 		c.idle = rows_int8(&rows, 0);
@@ -78,7 +78,7 @@ void
 look_at_connections(Finding *finding)
 {
 	Connections c = read_connections();
-	double percent = floor(100.0 * c.used / c.limit);
+	double percent = floor(100.0 * c.used / Max(c.limit, 1));
 	char *words = psprintf(INT64_FORMAT " of " INT64_FORMAT
 						   " connections are used: " INT64_FORMAT
 						   " active, " INT64_FORMAT " idle, " INT64_FORMAT

@@ -84,7 +84,9 @@ typedef struct SlowStatement
 	double calls;
 } SlowStatement;
 
-/* Text is read if "texts" says so; it is NULL where the caller may not see it. */
+/* A table of one of the schemas, and not a call of a function */
+#define NAMES_TABLE "'\\mstripe(_sync)?\"?\\s*\\.\\s*\"?\\w+\\M\"?(?!\\s*\\()'"
+
 static SlowStatement
 read_slowest(const char *schema, bool texts)
 {
@@ -95,7 +97,7 @@ read_slowest(const char *schema, bool texts)
 		" FROM %s.pg_stat_statements($3) s WHERE s.dbid ="
 		"  (SELECT oid FROM pg_database WHERE datname = current_database())"
 		" AND s.queryid IS NOT NULL AND s.calls >= $2 AND s.mean_exec_time >= $1"
-		" AND (NOT $3 OR s.query ~ '\\mstripe(_sync)?\"? *\\.')"
+		" AND (NOT $3 OR s.query ~ " NAMES_TABLE ")"
 		" ORDER BY s.total_exec_time DESC LIMIT 1");
 	SlowStatement slowest = {0};
 	Rows rows;

@@ -103,6 +103,43 @@ megabytes_setting(const char *name)
 }
 
 /*
+ * What keeps WAL: the slot that keeps most, a temporary one included, or files
+ * that wait to be archived.  Otherwise the next checkpoint removes it.
+ */
+static void
+hint_wal(Finding *finding, double most)
+{
+	static EngineStatement select = {
+		"SELECT slot_name::text, active_pid::text FROM pg_replication_slots"
+		" WHERE NOT pg_is_in_recovery()"
+		"  AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > $1"
+		" ORDER BY restart_lsn LIMIT 1"};
+	char first[MAXPGPATH];
+	char *slot = NULL;
+	char *pid = NULL;
+	Rows rows;
+
+	rows_open(&rows, &select, ARGS(arg_int8((int64) most)));
+	if (rows_next(&rows))
+	{
+		slot = rows_text(&rows);
+		pid = rows_text(&rows);
+	}
+	rows_close(&rows);
+	if (pid != NULL)
+		finding_hint(finding, "-- it uses replication slot \"%s\"\n"
+							  "SELECT pg_terminate_backend(%s, 5000);\n"
+							  "CHECKPOINT;",
+					 slot, pid);
+	else if (slot != NULL)
+		finding_hint(finding,
+					 "SELECT pg_drop_replication_slot(%s);\nCHECKPOINT;",
+					 hint_literal(slot));
+	else if (count_ready(first) * wal_segment_size < most)
+		finding_hint(finding, "CHECKPOINT;");
+}
+
+/*
  * What "max_wal_size" permits must find room: a server that can't write WAL
  * stops.
  */
@@ -131,7 +168,7 @@ look_at_wal(Finding *finding)
 		finding_ok(finding, "%s", words);
 		return;
 	}
-	finding_hint(finding, "CHECKPOINT;");
+	hint_wal(finding, most);
 }
 
 /* ---- archiving ---- */

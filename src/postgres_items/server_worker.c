@@ -7,6 +7,9 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+#include "port.h"
+#include "storage/fd.h"
 #include "utils/guc.h"
 
 #include "postgres_items/server_looks.h"
@@ -262,39 +265,54 @@ look_at_outbound(Finding *finding)
 
 /* ---- versions ---- */
 
+#define CONTROL_FILE "/extension/stripe_sync.control"
+
+/* The version on disk; NULL if the file isn't in the usual place */
+static char *
+version_on_disk(void)
+{
+	char path[MAXPGPATH];
+	char line[256];
+	char version[64];
+	char *found = NULL;
+	FILE *file;
+
+	get_share_path(my_exec_path, path);
+	strlcat(path, CONTROL_FILE, sizeof(path));
+	file = AllocateFile(path, "r");
+	if (file == NULL)
+		return NULL;
+	while (found == NULL && fgets(line, sizeof(line), file) != NULL)
+		if (sscanf(line, " default_version = '%63[^']'", version) == 1)
+			found = pstrdup(version);
+	FreeFile(file);
+	return found;
+}
+
 /*
- * Three versions: the extension's in this database, that of the library that this
- * session has loaded, and that of the files on disk.
+ * Three versions: that of the files on disk, that of the library which this
+ * session has loaded, and the extension's in this database.
  */
 void
 look_at_version(Finding *finding)
 {
 	static EngineStatement select = {
-		"SELECT x.extversion, a.default_version FROM pg_extension x"
-		" LEFT JOIN pg_available_extensions() a ON a.name = x.extname"
-		" WHERE x.extname = 'stripe_sync'"};
-	char *installed = NULL;
-	char *on_disk = NULL;
-	Rows rows;
+		"SELECT extversion FROM pg_extension WHERE extname = 'stripe_sync'"};
+	char *installed = statement_text(&select, NO_ARGS);
+	char *on_disk = version_on_disk();
 
-	rows_open(&rows, &select, NO_ARGS);
-	if (rows_next(&rows))
-	{
-		installed = rows_text(&rows);
-		on_disk = rows_text(&rows);
-	}
-	rows_close(&rows);
 	if (on_disk != NULL && strcmp(on_disk, STRIPE_SYNC_VERSION) != 0)
 	{
 		finding_warn(finding,
-					 "version %s is on disk, the server has loaded %s",
-					 on_disk, STRIPE_SYNC_VERSION);
+					 "version %s is on disk, the server has loaded %s", on_disk,
+					 STRIPE_SYNC_VERSION);
 		finding_hint(finding, "-- restart the server, then\n"
 							  "ALTER EXTENSION stripe_sync UPDATE;");
 	}
 	else if (installed == NULL || strcmp(installed, STRIPE_SYNC_VERSION) != 0)
 	{
-		finding_warn(finding, "the extension is of version %s, its library of %s",
+		finding_warn(finding,
+					 "the extension is of version %s, its library of %s",
 					 installed, STRIPE_SYNC_VERSION);
 		finding_hint(finding, "ALTER EXTENSION stripe_sync UPDATE;");
 	}
