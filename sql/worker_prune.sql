@@ -142,7 +142,9 @@ BEGIN;
 SELECT stripe_sync.note_backup(), stripe_sync.note_backup(now() - interval '1 day', 'base backup'), stripe_sync.note_backup('2020-01-01', NULL);
 SELECT at = now() AS now, at::date = '2020-01-01' AS old, what FROM stripe_sync.backup_note ORDER BY at DESC;
 COMMIT;
+-- many backups leave the restores that were tried
+SELECT stripe_sync.note_backup(now() - interval '20 days', 'Restore tested on a spare server');
 SELECT count(stripe_sync.note_backup(now() - i * interval '1 minute', i::text)) FROM generate_series(1, 150) i;
-SELECT count(*), min(at) > now() - interval '1 day' AS newest FROM stripe_sync.backup_note;
+SELECT count(*), min(at) > now() - interval '1 day' AS newest, max(what) AS last FROM stripe_sync.backup_note GROUP BY what ILIKE 'restore%' ORDER BY 1;
 SELECT t.raises(s) FROM (VALUES ('SELECT stripe_sync.note_backup(NULL)'), ('SELECT stripe_sync.note_backup(''infinity'')'), ('SELECT stripe_sync.note_backup(''-infinity'')'),
 	('SELECT stripe_sync.note_backup(now() + interval ''2 hours'')'), ('SELECT stripe_sync.note_backup(now(), repeat(''x'', 1001))')) v (s);

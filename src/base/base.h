@@ -26,10 +26,10 @@ extern int guc_http_timeout;  /* milliseconds */
 extern double guc_slack_rate; /* messages a second and destination, 0 is off */
 extern int guc_slack_burst;
 extern int guc_max_alerts_per_hour;
-extern int guc_doctor_interval; /* seconds, 0 is off */
+extern int guc_doctor_interval;		   /* seconds, 0 is off */
 extern int guc_doctor_transaction_age; /* milliseconds */
-extern int guc_escalate_after;	/* seconds, 0 is off */
-extern int guc_retention;		/* minutes, 0 is off */
+extern int guc_escalate_after;		   /* seconds, 0 is off */
+extern int guc_retention;			   /* minutes, 0 is off */
 extern int guc_coalesce_burst;
 extern double guc_stripe_rate;	   /* requests a second */
 extern int guc_stripe_timeout;	   /* milliseconds, 0 is http_timeout */

@@ -66,9 +66,8 @@ look_at_backup(Finding *finding)
 	else
 	{
 		char *words = psprintf("the last backup%s%s%s was made %s ago",
-							   note.what[0] ? " (" : "",
-							   server_name(note.what), note.what[0] ? ")" : "",
-							   words_age(note.seconds));
+							   note.what[0] ? " (" : "", server_name(note.what),
+							   note.what[0] ? ")" : "", words_age(note.seconds));
 
 		finding_figure(finding, note.seconds, "s");
 		if (days <= backup_days())
@@ -81,8 +80,9 @@ look_at_backup(Finding *finding)
 		else
 			finding_fail(finding, "%s", words);
 	}
-	finding_hint(finding, "-- when a backup has been made\n"
-						  "SELECT stripe_sync.note_backup(what => 'base backup');");
+	finding_hint(finding,
+				 "-- when a backup has been made\n"
+				 "SELECT stripe_sync.note_backup(what => 'base backup');");
 }
 
 void

@@ -100,8 +100,9 @@ judge_replicas(Finding *finding)
 					   server_name(last.name), last.state,
 					   words_bytes(last.bytes), words_age(last.seconds)));
 	if (finding->status != FINDING_OK && last.unsent < last.bytes / 2)
-		finding_hint(finding, "-- on the standby \"%s\"\n"
-							  "SELECT pg_wal_replay_resume();",
+		finding_hint(finding,
+					 "-- on the standby \"%s\"\n"
+					 "SELECT pg_wal_replay_resume();",
 					 server_name(last.name));
 }
 
@@ -130,11 +131,11 @@ judge_standby(Finding *finding)
 		receives = rows_bool(&rows, false);
 	}
 	rows_close(&rows);
-	judge_lag(finding, bytes, bytes > 0 ? seconds : 0,
-			  psprintf("this server is a standby and has %s to replay%s",
-					   words_bytes(bytes),
-					   receives ? ""
-								: "; it does not receive from a primary now"));
+	judge_lag(
+		finding, bytes, bytes > 0 ? seconds : 0,
+		psprintf("this server is a standby and has %s to replay%s",
+				 words_bytes(bytes),
+				 receives ? "" : "; it does not receive from a primary now"));
 	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
 		finding_warn(finding, "this server is a standby, and replay is paused");
 	else if (!receives && finding->status == FINDING_OK)

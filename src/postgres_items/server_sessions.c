@@ -13,7 +13,8 @@
 #define WARN_PERCENT 80
 #define FAIL_PERCENT 95
 #define GOAL_PERCENT 70 /* to which the hint brings them down */
-#define POOL_SIZE	 10 /* sessions of one role and address that look like a pool */
+#define POOL_SIZE                                                              \
+	10 /* sessions of one role and address that look like a pool */
 
 /* ---- connections ---- */
 
@@ -79,12 +80,11 @@ look_at_connections(Finding *finding)
 {
 	Connections c = read_connections();
 	double percent = floor(100.0 * c.used / Max(c.limit, 1));
-	char *words = psprintf(INT64_FORMAT " of " INT64_FORMAT
-						   " connections are used: " INT64_FORMAT
-						   " active, " INT64_FORMAT " idle, " INT64_FORMAT
-						   " idle in a transaction",
-						   c.used, c.limit, c.active, c.idle,
-						   c.in_transaction);
+	char *words = psprintf(
+		INT64_FORMAT " of " INT64_FORMAT " connections are used: " INT64_FORMAT
+					 " active, " INT64_FORMAT " idle, " INT64_FORMAT
+					 " idle in a transaction",
+		c.used, c.limit, c.active, c.idle, c.in_transaction);
 
 	finding_figure(finding, percent, "%");
 	if (percent < WARN_PERCENT)
@@ -169,6 +169,5 @@ look_at_pooler(Finding *finding)
 	}
 	finding_figure(finding, sessions, "sessions");
 	finding_ok(finding, "a pooler is in front: %s of \"%s\"",
-			   words_count(sessions, "session", "sessions"),
-			   server_name(name));
+			   words_count(sessions, "session", "sessions"), server_name(name));
 }

@@ -58,16 +58,16 @@ look_at_pending_restart(Finding *finding)
  * for each role that may log in and is no superuser.  transaction_timeout, since
  * 17, includes what the statement and the idle session may take.
  */
-#define IS_SET                                                                 \
-	"SELECT t.name, t.value FROM (VALUES ('statement_timeout', '5min', true)," \
-	"  ('lock_timeout', '30s', false),"                                        \
-	"  ('idle_in_transaction_session_timeout', '5min', true))"                 \
-	" AS t (name, value, whole) WHERE NOT EXISTS (SELECT FROM s"               \
+#define IS_SET                                                                      \
+	"SELECT t.name, t.value FROM (VALUES ('statement_timeout', '5min', true),"      \
+	"  ('lock_timeout', '30s', false),"                                             \
+	"  ('idle_in_transaction_session_timeout', '5min', true))"                      \
+	" AS t (name, value, whole) WHERE NOT EXISTS (SELECT FROM s"                    \
 	"   WHERE s.name IN (t.name, CASE WHEN t.whole THEN 'transaction_timeout' END)" \
-	"     AND s.setting !~ '^0+ *[a-z]*$')"                                    \
-	" AND NOT coalesce((SELECT bool_and(EXISTS (SELECT FROM pg_db_role_setting d," \
-	"   unnest(d.setconfig) AS c WHERE d.setrole = r.oid"                      \
-	"     AND starts_with(c, t.name || '=') AND c !~ '=0+ *[a-z]*$'))"         \
+	"     AND s.setting !~ '^0+ *[a-z]*$')"                                         \
+	" AND NOT coalesce((SELECT bool_and(EXISTS (SELECT FROM pg_db_role_setting d,"  \
+	"   unnest(d.setconfig) AS c WHERE d.setrole = r.oid"                           \
+	"     AND starts_with(c, t.name || '=') AND c !~ '=0+ *[a-z]*$'))"              \
 	"   FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper), false)"
 
 void
@@ -103,7 +103,8 @@ look_at_timeouts(Finding *finding)
 	finding_figure(finding, rows.count, "settings");
 	if (names.len == 0)
 	{
-		finding_ok(finding, "statements, locks and idle transactions have time-outs");
+		finding_ok(finding,
+				   "statements, locks and idle transactions have time-outs");
 		return;
 	}
 	finding_warn(finding, "not set: %s", names.data);
@@ -116,9 +117,8 @@ look_at_timeouts(Finding *finding)
 static bool
 commits_are_lazy(void)
 {
-	static EngineStatement select = {
-		"SELECT reset_val = 'off' FROM pg_settings"
-		" WHERE name = 'synchronous_commit'"};
+	static EngineStatement select = {"SELECT reset_val = 'off' FROM pg_settings"
+									 " WHERE name = 'synchronous_commit'"};
 
 	return statement_bool(false, &select, NO_ARGS);
 }
@@ -131,9 +131,10 @@ look_at_durability(Finding *finding)
 	for (int i = 0; i < lengthof(needed); i++)
 		if (setting_is(needed[i], "off"))
 		{
-			finding_fail(finding,
-						 "%s is off: a crash of the machine may damage the database",
-						 needed[i]);
+			finding_fail(
+				finding,
+				"%s is off: a crash of the machine may damage the database",
+				needed[i]);
 			finding_hint(finding, "%s", server_setting_hint(needed[i], "on"));
 			return;
 		}
@@ -145,8 +146,7 @@ look_at_durability(Finding *finding)
 					 server_setting_hint("synchronous_commit", "on"));
 		return;
 	}
-	finding_ok(finding,
-			   "fsync, full_page_writes and synchronous_commit are on");
+	finding_ok(finding, "fsync, full_page_writes and synchronous_commit are on");
 }
 
 /* ---- checksums ---- */
@@ -178,9 +178,10 @@ look_at_checksums(Finding *finding)
 	else if (strcmp(mode, "on") == 0)
 		finding_ok(finding, "data checksums are on, and none was wrong");
 	else
-		finding_ok(finding, "data checksums are %s: a damaged page may not be"
-							" noticed (pg_checksums --enable, while the server"
-							" is stopped)",
+		finding_ok(finding,
+				   "data checksums are %s: a damaged page may not be"
+				   " noticed (pg_checksums --enable, while the server"
+				   " is stopped)",
 				   mode);
 }
 

@@ -102,9 +102,9 @@ read_slowest(const char *schema, bool texts)
 	SlowStatement slowest = {0};
 	Rows rows;
 
-	rows_open(&rows, select,
-			  ARGS(arg_float8(SLOW_MEAN), arg_float8(SLOW_CALLS),
-				   arg_bool(texts)));
+	rows_open(
+		&rows, select,
+		ARGS(arg_float8(SLOW_MEAN), arg_float8(SLOW_CALLS), arg_bool(texts)));
 	if (rows_next(&rows))
 	{
 		slowest.count = rows_int8(&rows, 0);

@@ -13,10 +13,10 @@
 #include "base/base.h"
 #include "postgres_items/server_looks.h"
 
-#define IDLE_FAIL_TIMES	  12
-#define ACTIVE_TIMES	  12
-#define ACTIVE_FAIL_TIMES 288 /* a day at 5 minutes */
-#define BLOCKED_SHARE	  30
+#define IDLE_FAIL_TIMES	   12
+#define ACTIVE_TIMES	   12
+#define ACTIVE_FAIL_TIMES  288 /* a day at 5 minutes */
+#define BLOCKED_SHARE	   30
 #define BLOCKED_FAIL_TIMES 6
 
 /* The worst of the sessions that an item looks for */
@@ -61,8 +61,7 @@ static void
 judge(Finding *finding, const Culprit *culprit, double fail, const char *what)
 {
 	char *words = psprintf("%s %s; the oldest, process %s (%s), for %s",
-						   words_count(culprit->sessions, "session",
-									   "sessions"),
+						   words_count(culprit->sessions, "session", "sessions"),
 						   what, culprit->pid, server_name(culprit->who),
 						   words_age(culprit->age));
 
@@ -93,8 +92,7 @@ look_at_idle_in_transaction(Finding *finding)
 		finding_ok(finding, "no session has been idle in a transaction for %s",
 				   words_age(limit));
 	else
-		judge(finding, &worst, limit * IDLE_FAIL_TIMES,
-			  "idle in a transaction");
+		judge(finding, &worst, limit * IDLE_FAIL_TIMES, "idle in a transaction");
 }
 
 /* ---- long transactions ---- */
@@ -115,13 +113,12 @@ look_at_long_transactions(Finding *finding)
 		"   AND a.state_change <= clock_timestamp() - make_interval(secs => $2))"
 		" ORDER BY 3 DESC LIMIT 1"};
 	double limit = reported_age() * ACTIVE_TIMES;
-	Culprit worst = read_culprit(&select, ARGS(arg_float8(limit),
-											   arg_float8(reported_age())));
+	Culprit worst = read_culprit(
+		&select, ARGS(arg_float8(limit), arg_float8(reported_age())));
 
 	finding_figure(finding, worst.age, "s");
 	if (worst.pid == NULL)
-		finding_ok(finding, "no transaction is older than %s",
-				   words_age(limit));
+		finding_ok(finding, "no transaction is older than %s", words_age(limit));
 	else
 		judge(finding, &worst, reported_age() * ACTIVE_FAIL_TIMES,
 			  "in a long transaction");
@@ -206,13 +203,12 @@ look_at_blocked_locks(Finding *finding)
 				   words_age(limit));
 		return;
 	}
-	words = psprintf("%s for a lock; process %s (%s) for %s, because of %s",
-					 words_count(worst.sessions, "session waits",
-								 "sessions wait"),
-					 worst.pid, server_name(worst.who), words_age(worst.age),
-					 strcmp(blocker, "0") == 0
-						 ? "a prepared transaction"
-						 : psprintf("process %s", blocker));
+	words = psprintf(
+		"%s for a lock; process %s (%s) for %s, because of %s",
+		words_count(worst.sessions, "session waits", "sessions wait"),
+		worst.pid, server_name(worst.who), words_age(worst.age),
+		strcmp(blocker, "0") == 0 ? "a prepared transaction"
+								  : psprintf("process %s", blocker));
 	if (worst.age < limit * BLOCKED_FAIL_TIMES)
 		finding_warn(finding, "%s", words);
 	else

@@ -20,11 +20,11 @@
 
 #include "postgres_items/server_looks.h"
 
-#define SURPLUS_TIMES	  2 /* of max_wal_size, before WAL is too much */
-#define ARCHIVE_LATE	  (5 * SECS_PER_MINUTE)
-#define ARCHIVE_STATUS	  XLOGDIR "/archive_status"
-#define READY			  ".ready"
-#define RECEIVERS		  "'pg_receivewal', 'barman_receive_wal'"
+#define SURPLUS_TIMES  2 /* of max_wal_size, before WAL is too much */
+#define ARCHIVE_LATE   (5 * SECS_PER_MINUTE)
+#define ARCHIVE_STATUS XLOGDIR "/archive_status"
+#define READY		   ".ready"
+#define RECEIVERS	   "'pg_receivewal', 'barman_receive_wal'"
 
 /* ---- directories ---- */
 
@@ -127,9 +127,10 @@ hint_wal(Finding *finding, double most)
 	}
 	rows_close(&rows);
 	if (pid != NULL)
-		finding_hint(finding, "-- it uses replication slot \"%s\"\n"
-							  "SELECT pg_terminate_backend(%s, 5000);\n"
-							  "CHECKPOINT;",
+		finding_hint(finding,
+					 "-- it uses replication slot \"%s\"\n"
+					 "SELECT pg_terminate_backend(%s, 5000);\n"
+					 "CHECKPOINT;",
 					 slot, pid);
 	else if (slot != NULL)
 		finding_hint(finding,
@@ -152,11 +153,11 @@ look_at_wal(Finding *finding)
 	double kept = megabytes_setting("wal_keep_size");
 	double room = disk_free();
 	bool surplus = bytes > SURPLUS_TIMES * most + kept;
-	char *words = psprintf("pg_wal has %s, max_wal_size is %s%s",
-						   words_bytes(bytes), words_bytes(most),
-						   isinf(room) ? ""
-									   : psprintf(", %s of its disk are free",
-												  words_bytes(room)));
+	char *words = psprintf(
+		"pg_wal has %s, max_wal_size is %s%s", words_bytes(bytes),
+		words_bytes(most),
+		isinf(room) ? ""
+					: psprintf(", %s of its disk are free", words_bytes(room)));
 
 	finding_figure(finding, bytes, "bytes");
 	if (room < Max(most - bytes, most / 4) || (surplus && room < bytes))
@@ -177,7 +178,7 @@ typedef struct Archiver
 {
 	double archived; /* seconds since, or infinity */
 	double failed;
-	bool failing; /* the last attempt failed */
+	bool failing;  /* the last attempt failed */
 	bool received; /* pg_receivewal or similar does it */
 } Archiver;
 
@@ -188,7 +189,8 @@ read_archiver(void)
 		"SELECT coalesce(EXTRACT(epoch FROM clock_timestamp() - a.last_archived_time), 'infinity')::float8,"
 		" coalesce(EXTRACT(epoch FROM clock_timestamp() - a.last_failed_time), 'infinity')::float8,"
 		" coalesce(a.last_failed_time > coalesce(a.last_archived_time, '-infinity'), false),"
-		" EXISTS (SELECT FROM pg_stat_replication WHERE application_name IN (" RECEIVERS "))"
+		" EXISTS (SELECT FROM pg_stat_replication WHERE application_name IN (" RECEIVERS
+		"))"
 		" FROM pg_stat_archiver a"};
 	Archiver archiver = {0};
 	Rows rows;

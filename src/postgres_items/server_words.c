@@ -60,12 +60,13 @@ server_preload_hint(const char *library)
 	ListCell *cell;
 
 	if (value == NULL)
-		value = pstrdup(GetConfigOption("shared_preload_libraries", false,
-										false));
+		value = pstrdup(
+			GetConfigOption("shared_preload_libraries", false, false));
 	if (!SplitDirectoriesString(value, ',', &names))
 		names = NIL;
 	initStringInfo(&hint);
-	appendStringInfoString(&hint, "ALTER SYSTEM SET shared_preload_libraries = ");
+	appendStringInfoString(&hint,
+						   "ALTER SYSTEM SET shared_preload_libraries = ");
 	foreach(cell, names)
 	{
 		if (strcmp(lfirst(cell), library) == 0)

@@ -303,9 +303,8 @@ look_at_version(Finding *finding)
 
 	if (on_disk != NULL && strcmp(on_disk, STRIPE_SYNC_VERSION) != 0)
 	{
-		finding_warn(finding,
-					 "version %s is on disk, the server has loaded %s", on_disk,
-					 STRIPE_SYNC_VERSION);
+		finding_warn(finding, "version %s is on disk, the server has loaded %s",
+					 on_disk, STRIPE_SYNC_VERSION);
 		finding_hint(finding, "-- restart the server, then\n"
 							  "ALTER EXTENSION stripe_sync UPDATE;");
 	}

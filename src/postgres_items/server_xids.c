@@ -90,8 +90,7 @@ holder_words(const Holder *holder)
 	if (strcmp(holder->cause, "prepared") == 0)
 		return psprintf("prepared transaction \"%s\" (%s), %s old", name, who,
 						words_age(holder->seconds));
-	return psprintf("the feedback of standby \"%s\" (WAL sender %s)", who,
-					name);
+	return psprintf("the feedback of standby \"%s\" (WAL sender %s)", who, name);
 }
 
 static void
@@ -116,8 +115,8 @@ hint_holder(Finding *finding, const Holder *holder)
 void
 look_at_xmin_horizon(Finding *finding)
 {
-	double most = atof(GetConfigOption("autovacuum_freeze_max_age", false,
-									   false));
+	double most = atof(
+		GetConfigOption("autovacuum_freeze_max_age", false, false));
 	Holder holder;
 	char *words;
 
@@ -208,8 +207,8 @@ hint_vacuum(Finding *finding, const DatabaseAge *worst)
 					 server_name(worst->database));
 		return;
 	}
-	table = statement_text(&select, ARGS(arg_bool(strcmp(worst->what,
-														 "multixacts") == 0)));
+	table = statement_text(
+		&select, ARGS(arg_bool(strcmp(worst->what, "multixacts") == 0)));
 	finding_hint(finding, "VACUUM (FREEZE) %s;", table);
 }
 

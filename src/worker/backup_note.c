@@ -11,7 +11,7 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 
-#define MAX_NOTES 100
+#define MAX_NOTES 100 /* of backups, and as many of restores */
 #define MAX_WHAT  1000 /* bytes */
 
 static void
@@ -36,7 +36,10 @@ check_note(FunctionCallInfo fcinfo)
 				 errmsg("what cannot be longer than %d bytes", MAX_WHAT)));
 }
 
-/* note_backup(at, what): keeps the last MAX_NOTES notes */
+/*
+ * note_backup(at, what): keeps the last MAX_NOTES notes of backups, and those of
+ * restores that were tried, which frequent backups would displace.
+ */
 ENGINE_FUNCTION(stripe_sync_note_backup)
 {
 	static EngineStatement insert = {
@@ -44,8 +47,10 @@ ENGINE_FUNCTION(stripe_sync_note_backup)
 		" ON CONFLICT (at, what) DO UPDATE SET noted_at = excluded.noted_at"};
 	static EngineStatement forget = {
 		"DELETE FROM stripe_sync.backup_note WHERE (at, what) IN ("
-		"  SELECT n.at, n.what FROM stripe_sync.backup_note n"
-		"  ORDER BY n.at DESC, n.what OFFSET $1)"};
+		"  SELECT n.at, n.what FROM (SELECT at, what, pg_catalog.row_number()"
+		"    OVER (PARTITION BY pg_catalog.lower(what) LIKE 'restore tested%'"
+		"     ORDER BY at DESC, what) AS n FROM stripe_sync.backup_note) n"
+		"  WHERE n.n > $1)"};
 	StatementArg what;
 	RoleScope scope;
 

@@ -32,4 +32,4 @@ CREATE FUNCTION stripe_sync.note_backup(at timestamptz DEFAULT pg_catalog.now(),
 
 -- grade: admin
 COMMENT ON FUNCTION stripe_sync.note_backup(timestamptz, text) IS
-'Records that a backup was made. Call it from the script that makes backups. The last 100 are kept.';
+'Records that a backup was made, or, if what begins with ''restore tested'', that one was restored. Call it from the script that makes backups. The last 100 of either are kept; doctor() reports when the last is too old.';
