@@ -262,6 +262,10 @@ OBJS = \
 	src/stripe_items/endpoint_items.o \
 	src/stripe_items/api_items.o \
 	src/stripe_items/stripe_items.o \
+	src/slack_items/destinations.o \
+	src/slack_items/messages.o \
+	src/slack_items/alerts.o \
+	src/slack_items/incidents.o \
 	src/slack_items/slack_items.o \
 	src/postgres_items/server_items.o \
 	src/postgres_items/keys.o \

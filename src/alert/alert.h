@@ -16,6 +16,10 @@ extern bool alert_wanted(const char *event_type);
 
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
 
+/* ---- default_alerts.c ---- */
+
+extern bool default_alert_is(const char *name);
+
 /* ---- outbox_hooks.c ---- */
 
 extern void alert_init(void);

@@ -25,6 +25,10 @@
 #define WHO                                                                    \
 	"{{customer.name or customer_name or customer.email or customer_email or customer}}"
 
+#define FINDING                                                                \
+	"*{{item}}* ({{key}}): {{detail}}\nWhat to do: `{{hint or page}}`"         \
+	" More: {{page}}"
+
 static const struct DefaultAlert
 {
 	const char *name;
@@ -34,6 +38,7 @@ static const struct DefaultAlert
 	const char *coalesce_for;
 	const char *closed_by; /* or NULL */
 	const char *severity;
+	const char *condition; /* or NULL */
 } defaults[] = {
 	{"payment_failed", "invoice.payment_failed",
 	 "*Payment failed:* {{amount_due | money}} of " WHO
@@ -88,28 +93,46 @@ static const struct DefaultAlert
 	{"endpoint_changed", "system.endpoint_changed",
 	 "*Webhook endpoint at Stripe:* {{reason}}. Fix it in Stripe's dashboard.",
 	 NULL, "1 hour", "system.endpoint_well", "warning"},
+	{"doctor", "system.doctor", FINDING, NULL, "1 hour", "system.doctor_well",
+	 "warning", "$.data.object.critical == false"},
+	{"doctor_critical", "system.doctor", FINDING, NULL, "1 hour",
+	 "system.doctor_well", "critical", "$.data.object.critical == true"},
 };
+
+/* Is it the name of a default alert? */
+bool
+default_alert_is(const char *name)
+{
+	for (int i = 0; i < lengthof(defaults); i++)
+		if (strcmp(defaults[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static StatementArg
+jsonpath_argument(const char *path)
+{
+	if (path == NULL)
+		return arg_null(JSONPATHOID);
+	return arg_datum(JSONPATHOID, DirectFunctionCall1(jsonpath_in,
+													  CStringGetDatum(path)));
+}
 
 static void
 add_default(const struct DefaultAlert *alert, text *destination)
 {
-	Datum group_by = (Datum) 0;
 	Datum window = DirectFunctionCall3(
 		interval_in, CStringGetDatum(alert->coalesce_for),
 		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
-	if (alert->group_by != NULL)
-		group_by = DirectFunctionCall1(jsonpath_in,
-									   CStringGetDatum(alert->group_by));
 	template_check(alert->template);
 	alert_upsert((const StatementArg[ALERT_NARGS]){
 		[ALERT_NAME] = arg_text(alert->name),
 		[ALERT_EVENT_TYPE] = arg_text(alert->event_type),
 		[ALERT_DESTINATION] = arg_varlena(TEXTOID, destination),
 		[ALERT_TEMPLATE] = arg_text(alert->template),
-		[ALERT_CONDITION] = arg_null(JSONPATHOID),
-		[ALERT_GROUP_BY] = arg_if(alert->group_by != NULL,
-								  arg_datum(JSONPATHOID, group_by)),
+		[ALERT_CONDITION] = jsonpath_argument(alert->condition),
+		[ALERT_GROUP_BY] = jsonpath_argument(alert->group_by),
 		[ALERT_COALESCE_FOR] = arg_datum(INTERVALOID, window),
 		[ALERT_CLOSED_BY] = arg_text(alert->closed_by),
 		[ALERT_SEVERITY] = arg_text(alert->severity),

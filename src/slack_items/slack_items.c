@@ -4,47 +4,53 @@
  */
 #include "postgres.h"
 
-#include "engine/statement.h"
-#include "slack_items/slack_items.h"
+#include "slack_items/internal.h"
 
-/* Destinations that are switched off; the one with the most messages is named */
-static void
-look_at_destinations(Finding *finding)
-{
-	static EngineStatement select = {
-		"SELECT d.name, d.disabled_reason, pg_catalog.count(*) OVER (),"
-		" (SELECT pg_catalog.count(*) FROM stripe_sync.message m"
-		"   WHERE m.destination = d.name AND m.state = 'waiting') AS waiting"
-		" FROM stripe_sync.destination d WHERE NOT d.enabled"
-		" ORDER BY waiting DESC, d.name LIMIT 1"};
-	Rows rows;
-
-	finding_ok(finding, "all destinations are enabled");
-	finding_figure(finding, 0, "destinations");
-	rows_open(&rows, &select, NO_ARGS);
-	if (rows_next(&rows))
-	{
-		char *name = rows_text(&rows);
-		char *reason = rows_text(&rows);
-		int64 count = rows_int8(&rows, 0);
-		int64 waiting = rows_int8(&rows, 0);
-
-		finding_figure(finding, count, "destinations");
-		finding_fail(finding, "%s disabled, the worst is %s (%s), %s",
-					 words_count(count, "destination is", "destinations are"),
-					 name, reason != NULL ? reason : "no reason given",
-					 words_count(waiting, "message waits", "messages wait"));
-		finding_hint(finding, "SELECT stripe_sync.enable_destination(%s)",
-					 hint_literal(name));
-	}
-	rows_close(&rows);
-}
+#define DISABLED "system.destination_disabled"
 
 static const DoctorItem items[] = {
 	{.key = "slack.destinations",
 	 .item = "destinations switched off",
 	 .look = look_at_destinations,
-	 .own_event = "system.destination_disabled"},
+	 .own_event = DISABLED},
+	{.key = "slack.tokens",
+	 .item = "tokens and webhook URLs that Slack rejects",
+	 .flags = DOCTOR_CRITICAL, /* without a fallback */
+	 .look = look_at_tokens,
+	 .own_event = DISABLED},
+	{.key = "slack.fallback",
+	 .item = "destinations without a fallback",
+	 .look = look_at_fallback},
+	{.key = "slack.backlog",
+	 .item = "messages that wait",
+	 .look = look_at_backlog},
+	{.key = "slack.dead_messages",
+	 .item = "messages that were given up",
+	 .look = look_at_dead_messages},
+	{.key = "slack.failure_rate",
+	 .item = "deliveries that fail",
+	 .look = look_at_failure_rate},
+	{.key = "slack.rate_limits",
+	 .item = "rate limits of Slack",
+	 .look = look_at_rate_limits},
+	{.key = "slack.flood",
+	 .item = "alerts collected in digests",
+	 .look = look_at_flood},
+	{.key = "slack.system_alerts",
+	 .item = "alerts about the extension itself",
+	 .look = look_at_system_alerts},
+	{.key = "slack.noisy_alerts",
+	 .item = "alerts that fire too often",
+	 .look = look_at_noisy_alerts},
+	{.key = "slack.unused_alerts",
+	 .item = "alerts that never fire",
+	 .look = look_at_unused_alerts},
+	{.key = "slack.unacknowledged_alerts",
+	 .item = "critical incidents that nobody takes up",
+	 .look = look_at_unacknowledged},
+	{.key = "slack.open_incidents",
+	 .item = "incidents open too long",
+	 .look = look_at_open_incidents},
 };
 
 const DoctorArea doctor_slack = {"slack", items, lengthof(items)};
