@@ -57,7 +57,7 @@ read_backlog(Backlog *backlog)
 		backlog->count = rows_int8(&rows, 0);
 		backlog->destination = rows_text(&rows);
 		backlog->message = rows_int8(&rows, 0);
-		backlog->seconds = Max(rows_float8(&rows, 0), 0);
+		backlog->seconds = rows_float8(&rows, 0);
 	}
 	rows_close(&rows);
 }

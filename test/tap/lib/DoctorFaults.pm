@@ -42,7 +42,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use constant AREAS => qw(Slack Stripe Server Storage);
-use constant WAIT => 120;		# seconds
+use constant WAIT => 60;		# seconds
 
 # The areas whose package is there.
 sub areas { return grep { eval "require DoctorFaults::$_; 1" || ($@ =~ /^Can't locate DoctorFaults/ ? 0 : die $@) } AREAS; }
@@ -173,7 +173,7 @@ sub check
 		$fault->{break}->($self);
 		my $row = $self->wait_for_status($key, $fault->{status});
 
-		is($row->{status}, $fault->{status}, "is $fault->{status}");
+		is($row->{status}, $fault->{status}, "is $fault->{status}") or diag(explain($row)), return;
 		like($row->{detail}, $fault->{detail}, 'says what is wrong');
 		like($row->{hint} // '', $fault->{hint} // ($fault->{mend} ? qr// : qr/\S/), 'says what to do');
 		is(moved($before, $self->statuses, $key, @{ $fault->{also} // [] }), '', 'no other key moves');

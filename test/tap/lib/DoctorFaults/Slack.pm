@@ -88,7 +88,7 @@ sub faults
 		'slack.failure_rate' => {
 			break => sub { deliveries($_[0], 60, 500, 'http_500') },
 			status => 'fail',
-			detail => qr/60 of \d+ deliveries in a day failed, most of them for spare \(http_500\)/,
+			detail => qr/6\d of \d+ deliveries in a day failed, most of them for spare \(http_500\)/,
 			hint => qr/^CALL stripe_sync.check_destination\('spare'\)/,
 			mend => sub { my ($t, $row) = @_; $t->run_hint($row->{hint}); past_deliveries($t); } },
 		'slack.rate_limits' => {
