@@ -114,8 +114,8 @@ jsonpath_argument(const char *path)
 {
 	if (path == NULL)
 		return arg_null(JSONPATHOID);
-	return arg_datum(JSONPATHOID, DirectFunctionCall1(jsonpath_in,
-													  CStringGetDatum(path)));
+	return arg_datum(JSONPATHOID,
+					 DirectFunctionCall1(jsonpath_in, CStringGetDatum(path)));
 }
 
 static void

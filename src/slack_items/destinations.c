@@ -86,12 +86,11 @@ look_at_destinations(Finding *finding)
 		return;
 	}
 	finding_figure(finding, worst.count, "destinations");
-	words = psprintf("%s switched off: %s (%s), for which %s",
-					 words_count(worst.count, "destination is",
-								 "destinations are"),
-					 worst.name, worst.reason,
-					 words_count(worst.waiting, "message waits",
-								 "messages wait"));
+	words = psprintf(
+		"%s switched off: %s (%s), for which %s",
+		words_count(worst.count, "destination is", "destinations are"),
+		worst.name, worst.reason,
+		words_count(worst.waiting, "message waits", "messages wait"));
 	/* by hand it is meant */
 	if (worst.refused)
 		finding_fail(finding, "%s", words);
@@ -151,9 +150,10 @@ look_at_fallback(Finding *finding)
 		char *other = rows_text(&rows);
 
 		finding_figure(finding, count, "destinations");
-		finding_warn(finding, "%s no fallback: when Slack rejects %s, nobody is told there",
-					 words_count(count, "destination has", "destinations have"),
-					 name);
+		finding_warn(
+			finding,
+			"%s no fallback: when Slack rejects %s, nobody is told there",
+			words_count(count, "destination has", "destinations have"), name);
 		if (other != NULL)
 			finding_hint(finding, "SELECT stripe_sync.set_fallback(%s, %s);",
 						 hint_literal(name), hint_literal(other));

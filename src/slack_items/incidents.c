@@ -60,12 +60,13 @@ look_at_unacknowledged(Finding *finding)
 	if (!found)
 		finding_ok(finding, "no critical incident that was repeated is open");
 	else
-		finding_warn(finding,
-					 "%s repeated and still open, the oldest is incident " INT64_FORMAT
-					 " of %s, for %s",
-					 words_count(oldest.count, "critical incident was",
-								 "critical incidents were"),
-					 oldest.id, oldest.alert, words_age(oldest.seconds));
+		finding_warn(
+			finding,
+			"%s repeated and still open, the oldest is incident " INT64_FORMAT
+			" of %s, for %s",
+			words_count(oldest.count, "critical incident was",
+						"critical incidents were"),
+			oldest.id, oldest.alert, words_age(oldest.seconds));
 }
 
 /* Those of an event that never closed them: it may be missing. */

@@ -13,13 +13,13 @@
 #include "server/server.h"
 #include "slack_items/internal.h"
 
-#define BACKLOG_WARN 300  /* seconds that the oldest message waits */
+#define BACKLOG_WARN 300 /* seconds that the oldest message waits */
 #define BACKLOG_FAIL 3600
 #define FAILED_WARN	 5.0 /* % of the deliveries */
 #define FAILED_FAIL	 50.0
-#define FAILED_LEAST 3 /* fewer failed deliveries are no rate */
-#define LIMITS_WARN	 10 /* rate limits in a day */
-#define DEAD_FAIL	 "1 day"  /* given up since */
+#define FAILED_LEAST 3		 /* fewer failed deliveries are no rate */
+#define LIMITS_WARN	 10		 /* rate limits in a day */
+#define DEAD_FAIL	 "1 day" /* given up since */
 #define DEAD_WARN	 "7 days"
 
 /* ---- backlog ---- */
@@ -74,11 +74,12 @@ hint_backlog(Finding *finding, const Backlog *backlog)
 	else if (!outbound_is_original())
 		finding_hint(finding, "SELECT stripe_sync.activate();");
 	else
-		finding_hint(finding,
-					 "SELECT stripe_sync.retry_message(id) FROM stripe_sync.message"
-					 " WHERE destination = %s AND state = 'waiting'"
-					 " AND created_at < now() - interval '%d s';",
-					 hint_literal(backlog->destination), BACKLOG_WARN);
+		finding_hint(
+			finding,
+			"SELECT stripe_sync.retry_message(id) FROM stripe_sync.message"
+			" WHERE destination = %s AND state = 'waiting'"
+			" AND created_at < now() - interval '%d s';",
+			hint_literal(backlog->destination), BACKLOG_WARN);
 }
 
 void
@@ -94,11 +95,10 @@ look_at_backlog(Finding *finding)
 		finding_ok(finding, "no message waits");
 		return;
 	}
-	words = psprintf("%s, the oldest for %s, for %s (message " INT64_FORMAT ")",
-					 words_count(backlog.count, "message waits",
-								 "messages wait"),
-					 words_age(backlog.seconds), backlog.destination,
-					 backlog.message);
+	words = psprintf(
+		"%s, the oldest for %s, for %s (message " INT64_FORMAT ")",
+		words_count(backlog.count, "message waits", "messages wait"),
+		words_age(backlog.seconds), backlog.destination, backlog.message);
 	if (backlog.seconds < BACKLOG_WARN)
 	{
 		finding_ok(finding, "%s", words);
@@ -145,10 +145,11 @@ look_at_dead_messages(Finding *finding)
 			finding_fail(finding, "%s", words);
 		else
 			finding_warn(finding, "%s", words);
-		finding_hint(finding,
-					 "SELECT stripe_sync.retry_message(id) FROM stripe_sync.message"
-					 " WHERE state = 'dead' AND settled_at > now() - interval '" DEAD_WARN
-					 "';");
+		finding_hint(
+			finding,
+			"SELECT stripe_sync.retry_message(id) FROM stripe_sync.message"
+			" WHERE state = 'dead' AND settled_at > now() - interval '" DEAD_WARN
+			"';");
 	}
 	rows_close(&rows);
 }
@@ -255,8 +256,9 @@ look_at_rate_limits(Finding *finding)
 				   words_count(day.limited, "delivery", "deliveries"));
 		return;
 	}
-	finding_warn(finding, "Slack has put off %s of " INT64_FORMAT
-						  " in a day (429); they are sent later",
+	finding_warn(finding,
+				 "Slack has put off %s of " INT64_FORMAT
+				 " in a day (429); they are sent later",
 				 words_count(day.limited, "delivery", "deliveries"), day.all);
 	finding_hint(finding,
 				 "ALTER SYSTEM SET stripe_sync.slack_rate = %g; SELECT "
