@@ -408,12 +408,9 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
 	test/tap/doctor/watch.pl \
-<<<<<<< HEAD
 	test/tap/doctor/slack.pl \
+	test/tap/doctor/stripe.pl \
 	test/tap/doctor/storage.pl
-=======
-	test/tap/doctor/stripe.pl test/tap/doctor/slack.pl
->>>>>>> f9ccfbe (stripe_items: a fault for each item, and its end)
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \
