@@ -53,8 +53,13 @@ CREATE INDEX event_due_idx ON stripe_sync.event (next_attempt_at)
 CREATE INDEX event_unsettled_idx ON stripe_sync.event (received_at)
 	WHERE status IN ('pending', 'failed', 'dead');
 
--- by time, for pruning and for detecting silence; BRIN, because its cost is negligible
-CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at);
+-- by the API request that caused it, for trace()
+CREATE INDEX event_request_idx ON stripe_sync.event (request_id) WHERE request_id IS NOT NULL;
+
+-- by time, for pruning and for detecting silence, and by idempotency key, for
+-- trace(); BRIN, because its cost is negligible
+CREATE INDEX event_received_idx ON stripe_sync.event
+	USING brin (received_at, idempotency_key pg_catalog.text_bloom_ops);
 
 -- grade: read
 -- dump

@@ -79,6 +79,7 @@ CREATE INDEX job_part_running_idx ON stripe_sync.job_part (job, part) WHERE stat
 -- waiting at any time.
 CREATE UNIQUE INDEX job_part_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting' AND attempts = 0;
+CREATE INDEX job_part_named_idx ON stripe_sync.job_part (object_id) WHERE object_id IS NOT NULL;
 CREATE INDEX job_part_waiting_object_idx ON stripe_sync.job_part (object_type, object_id, account)
 	WHERE kind = 'object' AND state = 'waiting';
 

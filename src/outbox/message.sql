@@ -51,6 +51,7 @@ CREATE UNIQUE INDEX message_change_idx ON stripe_sync.message (incident, method)
 CREATE INDEX message_event_idx ON stripe_sync.message (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX message_incident_idx ON stripe_sync.message (incident, id) WHERE incident IS NOT NULL;
 CREATE INDEX message_dead_idx ON stripe_sync.message (settled_at) WHERE state = 'dead';
+CREATE INDEX message_slack_ts_idx ON stripe_sync.message (slack_ts) WHERE slack_ts IS NOT NULL;
 CREATE INDEX message_settled_idx ON stripe_sync.message (settled_at) WHERE settled_at IS NOT NULL;
 
 -- grade: read

@@ -48,7 +48,8 @@ key_trouble(const char *account)
 	char buffer[MAX_SECRET + 1] = {0};
 	ApiTarget ignored;
 	char *error = NULL;
-	bool usable = api_key_load(account, buffer, sizeof(buffer), &ignored, &error);
+	bool usable = api_key_load(account, buffer, sizeof(buffer), &ignored,
+							   &error);
 
 	OPENSSL_cleanse(buffer, sizeof(buffer));
 	return usable ? NULL : error;
@@ -115,9 +116,10 @@ judge_key(Finding *finding, const char *account)
 	else if (api_key_is_own(account))
 		finding_fail(finding, "the key%s cannot be used: %s", of, trouble);
 	else
-		finding_warn(finding,
-					 "no key for Stripe's API%s is set, so events that are not delivered stay unknown",
-					 of);
+		finding_warn(
+			finding,
+			"no key for Stripe's API%s is set, so events that are not delivered stay unknown",
+			of);
 	hint_to_set_key(finding, account);
 	return false;
 }
@@ -205,12 +207,12 @@ report_late(Finding *finding, double age)
 {
 	Standstill standstill = {0};
 	bool stands = standstill_find("stripe", &standstill);
-	const char *why = stands			 ? standstill.reason
+	const char *why = stands			  ? standstill.reason
 					  : last_run_failed() ? "the last run failed"
 										  : NULL;
-	char *words = psprintf("Stripe's list of events was last compared %s ago%s%s",
-						   words_age(age), why != NULL ? ": " : "",
-						   why != NULL ? why : "");
+	char *words = psprintf(
+		"Stripe's list of events was last compared %s ago%s%s", words_age(age),
+		why != NULL ? ": " : "", why != NULL ? why : "");
 
 	if (age > VERY_LATE)
 		finding_fail(finding, "%s", words);
@@ -232,8 +234,9 @@ look_at_reconcile(Finding *finding)
 
 	if (guc_reconcile_interval == 0)
 	{
-		finding_warn(finding,
-					 "events that are not delivered stay unknown: stripe_sync.reconcile_interval is 0");
+		finding_warn(
+			finding,
+			"events that are not delivered stay unknown: stripe_sync.reconcile_interval is 0");
 		finding_hint(finding, "stripe_sync.reconcile_interval = '15min'");
 		return;
 	}
@@ -243,7 +246,8 @@ look_at_reconcile(Finding *finding)
 		return;
 	}
 	until = compared_until();
-	age = seconds_since(until != DT_NOBEGIN ? until : Min(next_run(), GetCurrentTimestamp()));
+	age = seconds_since(
+		until != DT_NOBEGIN ? until : Min(next_run(), GetCurrentTimestamp()));
 	finding_figure(finding, Max(age, 0), "s");
 	if (age > limit)
 		report_late(finding, age);
@@ -318,13 +322,15 @@ look_at_reconcile_gap(Finding *finding)
 		finding_ok(finding, "no event was missing in the last day");
 		return;
 	}
-	words = psprintf("%s, from %s to %s (%s ago), were not delivered; job " INT64_FORMAT
-					 " has stored them",
-					 words_count(gap.missing, "event", "events"), gap.first,
-					 gap.last, words_age(gap.age), gap.job);
+	words = psprintf(
+		"%s, from %s to %s (%s ago), were not delivered; job " INT64_FORMAT
+		" has stored them",
+		words_count(gap.missing, "event", "events"), gap.first, gap.last,
+		words_age(gap.age), gap.job);
 	if (!gap.is_in_last_run)
 	{
-		finding_ok(finding, "none was missing in the last run; before, %s", words);
+		finding_ok(finding, "none was missing in the last run; before, %s",
+				   words);
 		return;
 	}
 	finding_warn(finding, "%s", words);
@@ -441,8 +447,7 @@ look_at_jobs(Finding *finding)
 	finding_figure(finding, jobs.count + given_up.count, "jobs");
 	if (given_up.count > 0)
 	{
-		finding_warn(finding,
-					 "%s from Stripe and could not be; the first is %s",
+		finding_warn(finding, "%s from Stripe and could not be; the first is %s",
 					 words_count(given_up.count, "object was to be read",
 								 "objects were to be read"),
 					 given_up.name);

@@ -49,8 +49,8 @@ report_no_secret(Finding *finding, int count, const char *first,
 	StringInfoData words;
 
 	initStringInfo(&words);
-	appendStringInfo(&words, "endpoint \"%s\" has no signing secret that can be used",
-					 first);
+	appendStringInfo(
+		&words, "endpoint \"%s\" has no signing secret that can be used", first);
 	if (trouble != NULL)
 		appendStringInfo(&words, " (%s)", trouble);
 	if (count > 1)
@@ -118,10 +118,11 @@ look_at_silence(Finding *finding)
 
 		longest = Max(longest, silent);
 		if (count++ < MOST_NAMED)
-			appendStringInfo(&words,
-							 "%sendpoint \"%s\" has received no event for %s, usually at most %s",
-							 words.len > 0 ? "; " : "", endpoint,
-							 words_age(silent), words_age(rows_float8(&rows, 0)));
+			appendStringInfo(
+				&words,
+				"%sendpoint \"%s\" has received no event for %s, usually at most %s",
+				words.len > 0 ? "; " : "", endpoint, words_age(silent),
+				words_age(rows_float8(&rows, 0)));
 	}
 	rows_close(&rows);
 	finding_figure(finding, longest, "s");
@@ -151,7 +152,8 @@ report_refused(Finding *finding, List *refused)
 					   ? psprintf("; and %d more", list_length(refused) - 1)
 					   : "";
 
-	finding_fail(finding, "%s that look like Stripe's, the last %s ago: %s: %s%s",
+	finding_fail(finding,
+				 "%s that look like Stripe's, the last %s ago: %s: %s%s",
 				 endpoint_words(first->endpoint), words_age(age), first->code,
 				 text_clip(first->detail, MOST_DETAIL), others);
 	if (strcmp(first->code, "SY002") == 0 && first->endpoint[0] != '\0')
@@ -181,8 +183,9 @@ look_at_refused_deliveries(Finding *finding)
 	if (refused != NIL)
 		report_refused(finding, refused);
 	else if (kinds > 0)
-		finding_ok(finding,
-				   "some requests were refused in the last day, and Stripe's are accepted");
+		finding_ok(
+			finding,
+			"some requests were refused in the last day, and Stripe's are accepted");
 	else
 		finding_ok(finding, "no delivery was refused in the last day");
 }
@@ -198,11 +201,12 @@ static void
 find_modes(bool live, int64 *held, char **refusing)
 {
 	static EngineStatement stored = {
-		RECENT "SELECT pg_catalog.count(*) FROM day d"
-			   " JOIN stripe_sync.endpoint p ON p.name = d.endpoint"
-			   " WHERE d.status = 'ignored' AND d.livemode = $4 AND p.livemode <> $4"
-			   " AND NOT EXISTS (SELECT FROM stripe_sync.endpoint o"
-			   "  WHERE COALESCE(o.livemode, $4) = $4)"};
+		RECENT
+		"SELECT pg_catalog.count(*) FROM day d"
+		" JOIN stripe_sync.endpoint p ON p.name = d.endpoint"
+		" WHERE d.status = 'ignored' AND d.livemode = $4 AND p.livemode <> $4"
+		" AND NOT EXISTS (SELECT FROM stripe_sync.endpoint o"
+		"  WHERE COALESCE(o.livemode, $4) = $4)"};
 	static EngineStatement refused = {
 		"SELECT w.endpoint FROM stripe_sync.refusal_watch w"
 		" JOIN stripe_sync.endpoint p ON p.name = w.endpoint"
@@ -223,19 +227,20 @@ report_mode(Finding *finding, bool live, int64 held, const char *refusing)
 	const char *mode = live ? "live" : "test";
 	char *what = held == 0
 					 ? psprintf("endpoint \"%s\" refuses live events", refusing)
-					 : psprintf("%s of the last day %s stored and not applied",
-								words_count(held,
-											live ? "live event" : "test event",
-											live ? "live events" : "test events"),
-								held == 1 ? "is" : "are");
+					 : psprintf(
+						   "%s of the last day %s stored and not applied",
+						   words_count(held, live ? "live event" : "test event",
+									   live ? "live events" : "test events"),
+						   held == 1 ? "is" : "are");
 
 	if (live)
 		finding_fail(finding, "%s, and no endpoint takes live events", what);
 	else
 		finding_warn(finding, "%s, and no endpoint takes test events", what);
-	finding_hint(finding,
-				 "SELECT stripe_sync.add_endpoint('%s', 'whsec_...', livemode => %s, account => '%s')",
-				 mode, live ? "true" : "false", mode);
+	finding_hint(
+		finding,
+		"SELECT stripe_sync.add_endpoint('%s', 'whsec_...', livemode => %s, account => '%s')",
+		mode, live ? "true" : "false", mode);
 }
 
 void
@@ -269,14 +274,17 @@ trouble_words(const char *trouble, const char *id, const char *url,
 			  const char *types)
 {
 	if (strcmp(trouble, "disabled") == 0)
-		return psprintf("%s (%s) is disabled at Stripe, which sends no events to it",
-						url, id);
+		return psprintf(
+			"%s (%s) is disabled at Stripe, which sends no events to it", url,
+			id);
 	if (strcmp(trouble, "gone") == 0)
 		return psprintf("%s (%s) was deleted at Stripe", url, id);
 	if (strcmp(trouble, "types") == 0)
-		return psprintf("%s (%s) is not subscribed to %s, which the mirror, a handler or an alert needs",
-						url, id, types);
-	return pstrdup("no webhook endpoint at Stripe is enabled, of the expected API version and subscribed to all that is needed");
+		return psprintf(
+			"%s (%s) is not subscribed to %s, which the mirror, a handler or an alert needs",
+			url, id, types);
+	return pstrdup(
+		"no webhook endpoint at Stripe is enabled, of the expected API version and subscribed to all that is needed");
 }
 
 /* The worst trouble first; "version" is stripe.api_versions'. */
@@ -345,7 +353,8 @@ look_at_webhook_endpoints(Finding *finding)
 	else if (count > 0)
 		finding_warn(finding, "%s", words);
 	else if (error != NULL)
-		finding_warn(finding, "the webhook endpoints at Stripe cannot be read: %s",
+		finding_warn(finding,
+					 "the webhook endpoints at Stripe cannot be read: %s",
 					 text_clip(error, MOST_DETAIL));
 	else if (read_at == DT_NOBEGIN)
 		finding_ok(finding, "they have not been read from Stripe yet");

@@ -50,9 +50,10 @@ judge_no_event(Finding *finding)
 	double age = added == DT_NOEND ? 0 : seconds_since(added);
 
 	if (age > LONG_WITHOUT)
-		finding_warn(finding,
-					 "no event has been delivered in the %s since the first endpoint was added",
-					 words_age(age));
+		finding_warn(
+			finding,
+			"no event has been delivered in the %s since the first endpoint was added",
+			words_age(age));
 	else
 		finding_ok(finding, "no event has been delivered yet");
 }
@@ -99,14 +100,15 @@ static List *
 read_delays(void)
 {
 	static EngineStatement select = {
-		RECENT "SELECT endpoint, pg_catalog.count(*),"
-			   " pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY late),"
-			   " pg_catalog.percentile_disc(0.95) WITHIN GROUP (ORDER BY late),"
-			   " pg_catalog.max(late) FROM (SELECT endpoint,"
-			   "  EXTRACT(epoch FROM received_at - created)::float8 AS late FROM day"
-			   "  WHERE source = 'webhook' AND created IS NOT NULL"
-			   "   AND endpoint IS NOT NULL) d"
-			   " GROUP BY endpoint ORDER BY 4 DESC, 1"};
+		RECENT
+		"SELECT endpoint, pg_catalog.count(*),"
+		" pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY late),"
+		" pg_catalog.percentile_disc(0.95) WITHIN GROUP (ORDER BY late),"
+		" pg_catalog.max(late) FROM (SELECT endpoint,"
+		"  EXTRACT(epoch FROM received_at - created)::float8 AS late FROM day"
+		"  WHERE source = 'webhook' AND created IS NOT NULL"
+		"   AND endpoint IS NOT NULL) d"
+		" GROUP BY endpoint ORDER BY 4 DESC, 1"};
 	RecentEvents recent = recent_begin();
 	List *delays = NIL;
 	Rows rows;
@@ -141,12 +143,12 @@ describe_delays(List *delays)
 
 		if (foreach_current_index(cell) == MOST_NAMED)
 			break;
-		appendStringInfo(&words,
-						 "%sendpoint \"%s\": half within %.1f s, 95 %% within %.1f s, "
-						 "all within %.1f s (%s)",
-						 words.len > 0 ? "; " : "", row->endpoint, row->p50,
-						 row->p95, row->max,
-						 words_count(row->events, "event", "events"));
+		appendStringInfo(
+			&words,
+			"%sendpoint \"%s\": half within %.1f s, 95 %% within %.1f s, "
+			"all within %.1f s (%s)",
+			words.len > 0 ? "; " : "", row->endpoint, row->p50, row->p95,
+			row->max, words_count(row->events, "event", "events"));
 	}
 	if (list_length(delays) > MOST_NAMED)
 		appendStringInfo(&words, "; and %d more endpoints",
@@ -191,9 +193,10 @@ look_at_delivery_delay(Finding *finding)
 	else if (worst != NULL && worst->p95 > LATE)
 		finding_warn(finding, "events are delivered late: %s", words);
 	else if (worst != NULL && worst->p50 < AHEAD)
-		finding_warn(finding,
-					 "events are delivered before they happen, so the server's clock is behind: %s",
-					 words);
+		finding_warn(
+			finding,
+			"events are delivered before they happen, so the server's clock is behind: %s",
+			words);
 	else
 		finding_ok(finding, "%s", words);
 }
@@ -208,15 +211,16 @@ void
 look_at_api_versions(Finding *finding)
 {
 	static EngineStatement select = {
-		RECENT "SELECT pg_catalog.format('endpoint \"%s\" receives %s', endpoint, api_version)"
-			   " FROM (SELECT endpoint, api_version, pg_catalog.row_number() OVER"
-			   "   (PARTITION BY endpoint ORDER BY received_at DESC) AS n FROM day"
-			   "  WHERE source = 'webhook' AND endpoint IS NOT NULL"
-			   "   AND api_version IS NOT NULL) e"
-			   " WHERE n <= 10 AND api_version <> $4 GROUP BY endpoint, api_version"
-			   " UNION SELECT pg_catalog.format('%s sends %s', w.id, w.api_version)"
-			   " FROM stripe_sync.watched_endpoint w WHERE 'version' = ANY (w.trouble)"
-			   " ORDER BY 1"};
+		RECENT
+		"SELECT pg_catalog.format('endpoint \"%s\" receives %s', endpoint, api_version)"
+		" FROM (SELECT endpoint, api_version, pg_catalog.row_number() OVER"
+		"   (PARTITION BY endpoint ORDER BY received_at DESC) AS n FROM day"
+		"  WHERE source = 'webhook' AND endpoint IS NOT NULL"
+		"   AND api_version IS NOT NULL) e"
+		" WHERE n <= 10 AND api_version <> $4 GROUP BY endpoint, api_version"
+		" UNION SELECT pg_catalog.format('%s sends %s', w.id, w.api_version)"
+		" FROM stripe_sync.watched_endpoint w WHERE 'version' = ANY (w.trouble)"
+		" ORDER BY 1"};
 	char *expected = api_version_name();
 	RecentEvents recent = recent_begin();
 	StringInfoData words;
@@ -235,9 +239,10 @@ look_at_api_versions(Finding *finding)
 	recent_end(&recent);
 	finding_figure(finding, count, "versions");
 	if (count > 0)
-		finding_warn(finding,
-					 "events are of another API version than %s, which the worker reads with: %s",
-					 expected, words.data);
+		finding_warn(
+			finding,
+			"events are of another API version than %s, which the worker reads with: %s",
+			expected, words.data);
 	else
 		finding_ok(finding, "events are of API version %s", expected);
 }
@@ -299,10 +304,10 @@ look_at_unmirrored_types(Finding *finding)
 	foreach(cell, types)
 		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
 						 hint_literal(lfirst(cell)));
-	finding_warn(finding,
-				 "%s in the last day whose objects are not mirrored, because there is no table for: %s",
-				 words_count(events, "event", "events"), names.data);
-	finding_hint(finding,
-				 "SELECT * FROM stripe_sync.create_tables(ARRAY[%s])",
+	finding_warn(
+		finding,
+		"%s in the last day whose objects are not mirrored, because there is no table for: %s",
+		words_count(events, "event", "events"), names.data);
+	finding_hint(finding, "SELECT * FROM stripe_sync.create_tables(ARRAY[%s])",
 				 names.data);
 }

@@ -80,19 +80,19 @@ describe_failures(const Failures *failures)
 	if (all >= MOST_EVENTS)
 		appendStringInfoString(&words, "of the oldest ");
 	if (failures->dead > 0)
-		appendStringInfo(&words, "%s",
-						 words_count(failures->dead, "event is dead",
-									 "events are dead"));
+		appendStringInfo(
+			&words, "%s",
+			words_count(failures->dead, "event is dead", "events are dead"));
 	if (failures->failed > 0)
 		appendStringInfo(&words, "%s%s", failures->dead > 0 ? ", " : "",
 						 words_count(failures->failed,
 									 "event has failed and is tried again",
 									 "events have failed and are tried again"));
 	if (failures->step != NULL)
-		appendStringInfo(&words, "; most often step \"%s\" of %s, %s (%s, as %s)",
-						 failures->step, failures->type, failures->sqlstate,
-						 words_count(failures->alike, "time", "times"),
-						 failures->id);
+		appendStringInfo(
+			&words, "; most often step \"%s\" of %s, %s (%s, as %s)",
+			failures->step, failures->type, failures->sqlstate,
+			words_count(failures->alike, "time", "times"), failures->id);
 	return words.data;
 }
 
@@ -118,16 +118,17 @@ look_at_failed_events(Finding *finding)
 		finding_hint(finding, "SELECT * FROM stripe_sync.replay(%s)",
 					 hint_literal(failures.id));
 	else
-		finding_hint(finding,
-					 "SELECT status, count(*) FROM stripe_sync.replay(timestamptz '%s') GROUP BY status",
-					 failures.since);
+		finding_hint(
+			finding,
+			"SELECT status, count(*) FROM stripe_sync.replay(timestamptz '%s') GROUP BY status",
+			failures.since);
 }
 
 /* ---- stripe.mirror_drift ---- */
 
-#define PARTS		30 /* of the inbox, one in each transaction */
+#define PARTS		 30 /* of the inbox, one in each transaction */
 #define MOST_OBJECTS 10 /* of a part */
-#define MOST_HINTS	5
+#define MOST_HINTS	 5
 
 /* What the parts so far have come to; between them it is a text. */
 typedef struct Drift
@@ -203,9 +204,10 @@ static void
 drift_hint(Finding *finding, const Drift *drift)
 {
 	if (api_key_is_set())
-		finding_hint(finding,
-					 "SELECT stripe_sync.refetch(o.type, o.id, o.account) FROM (VALUES %s) o (type, id, account)",
-					 drift->repair);
+		finding_hint(
+			finding,
+			"SELECT stripe_sync.refetch(o.type, o.id, o.account) FROM (VALUES %s) o (type, id, account)",
+			drift->repair);
 	else
 		finding_hint(
 			finding,

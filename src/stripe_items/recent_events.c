@@ -20,7 +20,7 @@
 #include "engine/rights.h"
 #include "stripe_items/internal.h"
 
-#define END_BLOCKS	500 /* a row takes about 3 kB */
+#define END_BLOCKS	 500 /* a row takes about 3 kB */
 #define PROBE_BLOCKS 20
 
 /* pulse is written once a minute, a little before the rows that it counts */
@@ -53,9 +53,9 @@ newest_is_elsewhere(BlockNumber blocks)
 	ItemPointerData from;
 
 	set_block(&from, blocks - PROBE_BLOCKS);
-	return statement_bool(false, &select,
-						  ARGS(arg_datum(TIDOID, PointerGetDatum(&from)),
-							   arg_int8(PULSE_LAG)));
+	return statement_bool(
+		false, &select,
+		ARGS(arg_datum(TIDOID, PointerGetDatum(&from)), arg_int8(PULSE_LAG)));
 }
 
 /*

@@ -79,6 +79,9 @@ typedef struct TraceRecord
  */
 extern char *trace_plain(const char *text, int most);
 
+/* "213 ms", "4.2 s", "14 min", "2 h 5 min", "3 days" */
+extern char *trace_duration(int64 microseconds);
+
 /* ---- in subject.c: what a story is about ---- */
 
 typedef enum TraceSubjectKind
@@ -99,6 +102,8 @@ typedef struct TraceObject
 	char *account; /* as events have it; "" for one's own */
 	Jsonb *data;   /* its newest known state, or NULL */
 	bool deleted;
+	TimestampTz as_of;	 /* of the mirror's row, 0: there is none, or it is */
+	char *from_event;	 /* hidden; the event it is from, NULL: fetched */
 	bool main; /* its whole life is told; else only the story's time */
 } TraceObject;
 

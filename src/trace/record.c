@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/json.h"
 
@@ -50,6 +51,29 @@ trace_plain(const char *text, int most)
 	return plain;
 }
 
+/* "213 ms", "4.2 s", "14 min", "2 h 5 min", "3 days" */
+char *
+trace_duration(int64 microseconds)
+{
+	int64 seconds = microseconds / USECS_PER_SEC;
+	int64 minutes = seconds / 60;
+	int64 hours = minutes / 60;
+
+	if (seconds < 1)
+		return psprintf("%d ms", (int) (Max(microseconds, 0) / 1000));
+	if (seconds < 10)
+		return psprintf("%.1f s", microseconds / 1000000.0);
+	if (minutes < 2)
+		return psprintf("%d s", (int) seconds);
+	if (hours < 1)
+		return psprintf("%d min", (int) minutes);
+	if (hours < 48)
+		return minutes % 60 == 0
+				   ? psprintf("%d h", (int) hours)
+				   : psprintf("%d h %d min", (int) hours, (int) (minutes % 60));
+	return psprintf(INT64_FORMAT " days", hours / 24);
+}
+
 /* ---- records ---- */
 
 /* Add a record.  Equal times are ordered by kind, then as they were added. */
@@ -67,11 +91,64 @@ record_add(TraceGather *gather, TraceKind kind, TimestampTz at)
 	return record;
 }
 
+static char *
+format_text(const char *format, va_list args)
+{
+	StringInfoData text;
+	int missing;
+
+	initStringInfo(&text);
+	for (;;)
+	{
+		va_list copy;
+
+		va_copy(copy, args);
+		missing = appendStringInfoVA(&text, format, copy);
+		va_end(copy);
+		if (missing == 0)
+			return text.data;
+		enlargeStringInfo(&text, missing);
+	}
+}
+
 /* Set the text of the line. */
 void
-record_say(TraceRecord *record, const char *text)
+record_say(TraceRecord *record, const char *format, ...)
 {
-	record->line.what = trace_plain(text, MAX_WHAT);
+	va_list args;
+
+	va_start(args, format);
+	record->line.what = trace_plain(format_text(format, args), MAX_WHAT);
+	va_end(args);
+}
+
+/* Add to the text of the line. */
+void
+record_append(TraceRecord *record, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	record->line.what = trace_plain(psprintf("%s%s", record->line.what,
+											 format_text(format, args)),
+									MAX_WHAT);
+	va_end(args);
+}
+
+/* Say what the story leaves out, in a sentence. */
+void
+record_cut(TraceGather *gather, const char *format, ...)
+{
+	va_list args;
+
+	if (gather->cut == NULL)
+		gather->cut = makeStringInfo();
+	if (gather->cut->len > 0)
+		appendStringInfoChar(gather->cut, ' ');
+	va_start(args, format);
+	appendStringInfoString(gather->cut,
+						   trace_plain(format_text(format, args), MAX_WHAT));
+	va_end(args);
 }
 
 static StringInfo
@@ -107,6 +184,18 @@ void
 record_fact_ms(TraceRecord *record, const char *name, double value)
 {
 	appendStringInfo(facts_of(record), "\"%s\":%.3f", name, value);
+}
+
+/* 0 is left out. */
+void
+record_fact_time(TraceRecord *record, const char *name, TimestampTz value)
+{
+	char text[MAXDATELEN + 1];
+
+	if (value == 0 || TIMESTAMP_NOT_FINITE(value))
+		return;
+	JsonEncodeDateTime(text, TimestampTzGetDatum(value), TIMESTAMPTZOID, NULL);
+	appendStringInfo(facts_of(record), "\"%s\":\"%s\"", name, text);
 }
 
 static int
