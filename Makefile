@@ -247,7 +247,25 @@ OBJS = \
 	src/wording/changes.o \
 	src/wording/event_changes.o \
 	src/wording/object_words.o \
+	src/lookup/visible_rows.o \
+	src/lookup/visible_search.o \
+	src/lookup/links.o \
+	src/lookup/referrers.o \
+	src/lookup/find_event.o \
+	src/lookup/find_object.o \
+	src/lookup/find_message.o \
+	src/lookup/reference.o \
 	src/trace/record.o \
+	src/trace/events.o \
+	src/trace/follow.o \
+	src/trace/belong.o \
+	src/trace/steps.o \
+	src/trace/alerts.o \
+	src/trace/unsaid.o \
+	src/trace/deliveries.o \
+	src/trace/messages.o \
+	src/trace/fetches.o \
+	src/trace/own_story.o \
 	src/trace/trace.o \
 	src/trace/heading.o \
 	src/trace/verdict.o \

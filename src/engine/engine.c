@@ -99,6 +99,19 @@ plan_for_a_look(void)
 	return nest;
 }
 
+/* Have statements planned for BRIN indexes, which only bitmap scans read. */
+int
+plan_for_brin(void)
+{
+	int nest = NewGUCNestLevel();
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_bitmapscan", "on", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 void
 plan_settings_restore(int nest)
 {

@@ -14,6 +14,7 @@ extern TimestampTz engine_time_after(const Interval *interval);
 extern int plan_for_indexes(void);
 extern int plan_for_indexes_with_lock_timeout(void);
 extern int plan_for_a_look(void);
+extern int plan_for_brin(void);
 extern void plan_settings_restore(int nest);
 extern SysScanDesc engine_scan(const char *table, const char *index,
 							   AttrNumber column, const char *value,

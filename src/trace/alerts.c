@@ -14,7 +14,7 @@
 
 #include "base/base.h"
 #include "engine/statement.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define MOST_ROWS 500
 
@@ -142,9 +142,10 @@ keep_incident(TraceGather *gather, TraceIncident *incident,
 static const char *
 kind_words(const TraceIncident *incident)
 {
-	return strcmp(incident->kind, "rollup") == 0   ? "roll-up incident"
-		   : strcmp(incident->kind, "digest") == 0 ? "digest incident"
-												   : "incident";
+	if (strcmp(incident->kind, "single") == 0)
+		return "incident";
+	return strcmp(incident->kind, "digest") == 0 ? "digest incident"
+												 : "roll-up incident";
 }
 
 static TraceRecord *
@@ -286,7 +287,7 @@ tell_rows(TraceGather *gather, const ArgColumns *keys)
 	static EngineStatement select = {
 		"SELECT k.own, a.event_id, a.account, a.alert, a.closes, a.at,"
 		" i.id IS NOT NULL," INCIDENT_COLUMNS
-		" FROM pg_catalog.unnest($1, $2, $3) k (id, account, own)"
+		" FROM unnest($1, $2, $3) k (id, account, own)"
 		" JOIN stripe_sync.alerted a"
 		"  ON a.event_id = k.id AND a.account = k.account"
 		" LEFT JOIN stripe_sync.incident_record i ON i.id = a.incident"

@@ -14,77 +14,31 @@
  */
 #include "postgres.h"
 
+#include "utils/fmgrprotos.h"
+
 #include "base/base.h"
 #include "types/object.h"
 #include "types/types.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define CONTEXT_MARGIN USECS_PER_DAY /* before and after the story */
 #define CONTEXT_EVENTS 30			 /* of a customer or subscription */
 #define OBJECT_EVENTS  100			 /* of another object */
-#define MOST_LINKED	   50			 /* objects that refer to one */
-
-static bool
-is_type(const TraceObject *object, const char *name)
-{
-	return object->type != NULL && strcmp(object->type->object, name) == 0;
-}
-
-static bool
-is_root(const TraceGather *gather, const TraceObject *object)
-{
-	return object == gather->subject.object;
-}
-
-static TraceObject *
-find_object(const TraceGather *gather, const CatalogType *type, const char *id)
-{
-	ListCell *cell;
-
-	foreach(cell, gather->subject.objects)
-	{
-		TraceObject *object = lfirst(cell);
-
-		if (object->type == type && strcmp(object->id, id) == 0)
-			return object;
-	}
-	return NULL;
-}
-
-/* Add an object that is not there yet; it is visited later. */
-static void
-add_object(TraceGather *gather, const CatalogType *type, const char *id,
-		   bool main)
-{
-	TraceObject *object;
-
-	if (id == NULL || find_object(gather, type, id) != NULL)
-		return;
-	if (list_length(gather->subject.objects) >= TRACE_MOST_OBJECTS)
-	{
-		gather->too_many = true;
-		return;
-	}
-	object = palloc0(sizeof(TraceObject));
-	object->type = type;
-	object->type_name = pstrdup(type->object);
-	object->id = pstrdup(id);
-	object->account = gather->subject.object->account;
-	object->main = main;
-	gather->subject.objects = lappend(gather->subject.objects, object);
-	gather->queue = lappend(gather->queue, object);
-}
 
 /* ---- what is known of an object ---- */
 
 static void
 read_row(TraceObject *object)
 {
-	object->in_mirror = object->type != NULL && object->type->table != NULL &&
-						mirror_rows_read(object->type, object->id,
-										 object->account, &object->data,
-										 &object->as_of, &object->from_event,
-										 &object->deleted);
+	VisibleState state;
+
+	if (object->type == NULL ||
+		!visible_row_read(object->type, object->id, object->account, &state))
+		return;
+	object->data = state.data;
+	object->as_of = state.as_of;
+	object->from_event = state.event_id;
+	object->deleted = state.deleted;
 }
 
 static void
@@ -110,7 +64,7 @@ take_newest(TraceObject *object, List *events)
 static char *
 customer_of(const TraceObject *object)
 {
-	if (is_type(object, "customer"))
+	if (follow_is_type(object, "customer"))
 		return object->id;
 	return object->type != NULL && object->data != NULL
 			   ? link_get(object->type, &object->data->root, "customer")
@@ -128,99 +82,6 @@ is_others(TraceGather *gather, const TraceObject *object)
 	if (gather->customer == NULL)
 		gather->customer = customer;
 	return strcmp(gather->customer, customer) != 0;
-}
-
-/* ---- links ---- */
-
-/* Is an object that a main object names a main object itself? */
-static bool
-is_main_link(const TraceGather *gather, const char *name)
-{
-	return strcmp(name, "customer") != 0 &&
-		   (strcmp(name, "subscription") != 0 ||
-			is_type(gather->subject.object, "customer"));
-}
-
-/* Add what the object names, in one of its states. */
-static void
-follow_names(TraceGather *gather, const TraceObject *object,
-			 JsonbContainer *state)
-{
-	if (object->type == NULL)
-		return;
-	for (int i = 0; i < nlink_names; i++)
-		add_object(gather, catalog_find(link_names[i], strlen(link_names[i])),
-				   link_get(object->type, state, link_names[i]),
-				   is_main_link(gather, link_names[i]));
-}
-
-/* A row that refers to an object */
-typedef struct Referrer
-{
-	const CatalogType *type;
-	MirrorHit *hit;
-} Referrer;
-
-static int
-compare_referrers(const ListCell *a, const ListCell *b)
-{
-	TimestampTz left = ((Referrer *) lfirst(a))->hit->created;
-	TimestampTz right = ((Referrer *) lfirst(b))->hit->created;
-
-	return left > right ? -1 : left < right;
-}
-
-/* The rows that refer to the object, of Referrer, the newest first */
-static List *
-find_referrers(const TraceObject *object, int most)
-{
-	const char *name = object->type->object;
-	const char *account = object->account;
-	List *referrers = NIL;
-	ListCell *cell;
-
-	for (int i = 0; i < catalog_ntypes; i++)
-	{
-		const CatalogType *type = &catalog_types[i];
-
-		if (!link_is_column(type, name))
-			continue;
-		foreach(cell, mirror_rows_find(type, name, object->id, most))
-		{
-			Referrer *referrer = palloc(sizeof(Referrer));
-
-			referrer->type = type;
-			referrer->hit = lfirst(cell);
-			if (strcmp(referrer->hit->account, account) == 0)
-				referrers = lappend(referrers, referrer);
-		}
-	}
-	list_sort(referrers, compare_referrers);
-	return referrers;
-}
-
-/* Add the rows that refer to the object, which a customer has many of. */
-static void
-follow_referrers(TraceGather *gather, const TraceObject *object)
-{
-	bool many = is_type(object, "customer") || is_type(object, "subscription");
-	int most = many ? TRACE_MOST_RECENT : MOST_LINKED;
-	List *referrers;
-	ListCell *cell;
-
-	if (object->type == NULL || (many && !is_root(gather, object)))
-		return;
-	referrers = find_referrers(object, most);
-	if (list_length(referrers) > most)
-		record_cut(gather,
-				   "Only the %d newest objects of %s are shown: trace those that you look for.",
-				   most, object->id);
-	foreach(cell, list_truncate(referrers, most))
-	{
-		Referrer *referrer = lfirst(cell);
-
-		add_object(gather, referrer->type, referrer->hit->id, true);
-	}
 }
 
 /* ---- visiting ---- */
@@ -248,6 +109,7 @@ static void
 drop_object(TraceGather *gather, TraceObject *object)
 {
 	gather->subject.objects = list_delete_ptr(gather->subject.objects, object);
+	gather->others = lappend(gather->others, object);
 }
 
 /* A customer or subscription: its events are added when the story's time is known. */
@@ -313,12 +175,19 @@ visit_queue(TraceGather *gather)
 
 /* ---- time ---- */
 
+static TimestampTz
+shift(TimestampTz at, const Interval *span, PGFunction by)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(by, TimestampGetDatum(at),
+												 IntervalPGetDatum(span)));
+}
+
 /* Limit the story to the span around the reference's moment. */
 static void
 limit_time(TraceGather *gather)
 {
-	const Interval *span = gather->query->span;
-	TimestampTz at = gather->seed->at;
+	const Interval *span = gather->span;
+	TimestampTz at = gather->referent->at;
 	List *newest;
 
 	gather->from = DT_NOBEGIN;
@@ -332,8 +201,8 @@ limit_time(TraceGather *gather)
 		at = ((TraceEvent *) linitial(newest))->created;
 	else if (at == 0)
 		return;
-	gather->from = time_before(at, span);
-	gather->until = time_after(at, span);
+	gather->from = shift(at, span, timestamp_mi_interval);
+	gather->until = shift(at, span, timestamp_pl_interval);
 }
 
 /* The time between the story's first and last event */
@@ -408,7 +277,7 @@ belong_gather(TraceGather *gather)
 	gather->queue = list_make1(gather->subject.object);
 	limit_time(gather);
 	visit_queue(gather);
-	while (requests_follow(gather))
+	while (follow_payment(gather) || follow_requests(gather))
 		visit_queue(gather);
 	add_context(gather);
 	note_ends(gather);

@@ -8,7 +8,7 @@
 #include "utils/array.h"
 
 #include "engine/statement.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define MOST_DELIVERIES 1000
 

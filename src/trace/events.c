@@ -13,7 +13,7 @@
 #include "inbox/event.h"
 #include "receive/receive.h"
 #include "types/object.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define AT_ONCE USECS_PER_SEC		 /* applied with its receipt */
 #define LATE	(10 * USECS_PER_SEC) /* longer than Stripe takes on a good day */
@@ -245,12 +245,26 @@ tell_received(TraceGather *gather, TraceEvent *one)
 	add_outcome_facts(record, one);
 }
 
-/* The lines of the story's events. */
+static int
+compare_events(const ListCell *a, const ListCell *b)
+{
+	const TraceEvent *left = lfirst(a);
+	const TraceEvent *right = lfirst(b);
+
+	if (left->created != right->created)
+		return left->created < right->created ? -1 : 1;
+	if (left->received_at != right->received_at)
+		return left->received_at < right->received_at ? -1 : 1;
+	return strcmp(left->id, right->id);
+}
+
+/* The lines of the story's events.  Those of one second are as they came. */
 void
 events_tell(TraceGather *gather)
 {
 	ListCell *cell;
 
+	list_sort(gather->events, compare_events);
 	foreach(cell, gather->events)
 	{
 		tell_happened(gather, lfirst(cell));

@@ -8,7 +8,9 @@
 #include "lib/stringinfo.h"
 
 #include "base/base.h"
+#include "engine/array_argument.h"
 #include "inbox/event.h"
+#include "lookup/lookup.h"
 #include "trace/trace.h"
 #include "types/types.h"
 #include "wording/wording.h"
@@ -134,5 +136,181 @@ extern char *trace_verdict(const TraceSubject *subject, List *lines);
 /* ---- in text.c ---- */
 extern List *trace_collect_call(FunctionCallInfo fcinfo);
 extern char *trace_time_cell(TimestampTz at, TimestampTz *base);
+
+/*
+ * ---- how a story is gathered: the objects that belong to what it is about, with
+ * their events; then each file adds its lines ----
+ */
+
+/* A stored event of the story */
+typedef struct TraceEvent
+{
+	char *id;
+	char *account;
+	char *type;
+	bool main; /* its object is */
+	bool alerted; /* an alert has counted it */
+	struct TraceRecord *received;
+	char *endpoint;
+	char *object_id;
+	char *request_id;
+	char *idempotency_key;
+	TimestampTz created; /* received_at if Stripe does not say */
+	TimestampTz received_at;
+	char *source;
+	char *status;
+	char *mirrored;
+	char *todo; /* "mirror, dunning", or NULL */
+	int attempts;
+	TimestampTz next_attempt_at;
+	char *error;
+	TimestampTz applied_at;
+	Event *event; /* its payload; NULL if it cannot be read */
+} TraceEvent;
+
+/* A row of stripe_sync.event_error */
+typedef struct TraceError
+{
+	char *event_id;
+	char *account;
+	char *event_type;
+	char *step;
+	int attempts;
+	TimestampTz first_at;
+	TimestampTz last_at;
+	char *sqlstate;
+	char *message;
+	char *detail;
+	char *hint;
+	bool failing;
+	bool told; /* by its runs */
+} TraceError;
+
+/* An incident of the story, and how far it is told */
+typedef struct TraceIncident
+{
+	int64 id;
+	char *kind; /* single, rollup, digest */
+	char *alert;
+	char *group_key;
+	char *account;
+	char *destination;
+	char *state;
+	char *event_id; /* that opened it */
+	TimestampTz opened_at;
+	TimestampTz closed_at;
+	char *closed_by;
+	int64 message;
+	TimestampTz escalated_at;
+	bool ours;	   /* it counts events of this story alone */
+	bool has_post; /* a line tells that its message was queued */
+} TraceIncident;
+
+/* A row of stripe_sync.message, with its destination's state */
+typedef struct TraceMessage
+{
+	int64 id;
+	char *destination;
+	char *method;
+	char *state;
+	int attempts;
+	TimestampTz due_at;
+	char *last_code;
+	char *event_id;
+	int64 incident;
+	bool is_post; /* the incident's own message */
+	TimestampTz created_at;
+	TimestampTz settled_at;
+	char *where; /* "#billing" */
+	char *disabled; /* why its destination is disabled, or NULL */
+} TraceMessage;
+
+/* One story while it is gathered */
+typedef struct TraceGather
+{
+	TraceSubject subject;
+	const Referent *referent;
+	const Interval *span; /* or NULL */
+	char *customer;	   /* whose story it is; NULL: unknown, or nobody's */
+	List *records;	   /* of TraceRecord */
+	List *events;	   /* of TraceEvent, of all objects */
+	List *errors;	   /* of TraceError */
+	List *incidents;   /* of TraceIncident */
+	List *messages;	   /* of int64 *: messages to be told in any case */
+	List *others;	   /* of TraceObject: another customer's, left out */
+	List *queue;	   /* of TraceObject, to be looked at */
+	bool too_many;	   /* objects or events: some are left out */
+	StringInfo cut;	   /* sentences: what was left out; NULL: nothing */
+	TimestampTz from;  /* events created in this time are told */
+	TimestampTz until;
+} TraceGather;
+
+#define TRACE_MOST_EVENTS  300 /* of a story */
+#define TRACE_MOST_OBJECTS 60
+#define TRACE_MOST_RECENT  10	/* objects of each type, for a customer */
+#define TRACE_MOST_LINES   2000
+
+/* ---- in record.c: lines and their facts ---- */
+extern TraceRecord *record_add(TraceGather *gather, TraceKind kind,
+							   TimestampTz at);
+extern void record_say(TraceRecord *record, const char *format, ...)
+	pg_attribute_printf(2, 3);
+extern void record_fact_text(TraceRecord *record, const char *name,
+							 const char *value);
+extern void record_fact_number(TraceRecord *record, const char *name,
+							   int64 value);
+extern void record_fact_ms(TraceRecord *record, const char *name, double value);
+extern void record_fact_time(TraceRecord *record, const char *name,
+							 TimestampTz value);
+extern void record_append(TraceRecord *record, const char *format, ...)
+	pg_attribute_printf(2, 3);
+extern List *record_lines(TraceGather *gather);
+extern void record_cut(TraceGather *gather, const char *format, ...)
+	pg_attribute_printf(2, 3);
+
+/* ---- in follow.c: references between objects ---- */
+extern bool follow_is_type(const TraceObject *object, const char *name);
+extern void follow_names(TraceGather *gather, const TraceObject *object,
+						 JsonbContainer *state);
+extern void follow_referrers(TraceGather *gather, const TraceObject *object);
+extern bool follow_payment(TraceGather *gather);
+extern bool follow_requests(TraceGather *gather);
+
+/* ---- in belong.c: the objects of a story ---- */
+extern void belong_gather(TraceGather *gather);
+
+/* ---- in events.c: the events of objects, and their lines ---- */
+extern List *events_of_object(const TraceObject *object, TimestampTz from,
+							  TimestampTz until, int most);
+extern TraceEvent *events_find(const char *id, const char *account);
+extern void events_tell(TraceGather *gather);
+
+/* ---- in steps.c: errors and handlers ---- */
+extern void steps_tell(TraceGather *gather);
+
+/* ---- in alerts.c: alerts and incidents ---- */
+extern void alerts_keys(TraceGather *gather, struct ArgColumns *keys);
+extern TraceIncident *incident_find(int64 id);
+extern void alerts_tell(TraceGather *gather);
+
+/* ---- in own_story.c: an incident that is not one object's, and a job ---- */
+extern void own_story_tell_incident(TraceGather *gather,
+									TraceIncident *incident);
+extern bool own_story_tell_job(TraceGather *gather, int64 job);
+
+/* ---- in unsaid.c: events that no alert counted ---- */
+extern void unsaid_tell(TraceGather *gather);
+
+/* ---- in messages.c: messages and deliveries ---- */
+extern TraceRecord *messages_record(TraceGather *gather, TraceKind kind,
+									TimestampTz at,
+									const TraceMessage *message);
+extern void messages_tell(TraceGather *gather);
+
+/* ---- in deliveries.c: attempts to send them ---- */
+extern void deliveries_tell(TraceGather *gather, List *messages);
+
+/* ---- in fetches.c: what was read from Stripe ---- */
+extern void fetches_tell(TraceGather *gather);
 
 #endif /* STRIPE_SYNC_TRACE_INTERNAL_H */

@@ -1,7 +1,8 @@
 /*
  * messages.c
  *		Messages of the story: queued, every attempt to send them with Slack's
- *		answer, and those that were given up or cancelled.
+ *		answer, and those that were given up or cancelled; and what was done to
+ *		their destinations meanwhile (switched off and on, Slack paused).
  *
  * They are the messages of the story's own incidents, those that one of its
  * events caused (also in an incident shared with others), and those that were
@@ -11,11 +12,13 @@
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 
 #include "engine/statement.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define MOST_MESSAGES 300
+#define MOST_ENTRIES  50 /* of the journal */
 
 static TraceMessage *
 read_message(Rows *rows)
@@ -89,7 +92,7 @@ read_messages(TraceGather *gather)
 		"  ELSE COALESCE(d.disabled_reason, '') END"
 		" FROM (SELECT id FROM stripe_sync.message WHERE incident = ANY ($1)"
 		"   UNION SELECT id FROM stripe_sync.message WHERE id = ANY ($2)"
-		"   UNION SELECT m.id FROM pg_catalog.unnest($3, $4) k (id, account)"
+		"   UNION SELECT m.id FROM unnest($3, $4) k (id, account)"
 		"    JOIN stripe_sync.message m ON m.event_id = k.id"
 		"     AND COALESCE(m.account, k.account) = k.account) s"
 		" JOIN stripe_sync.message m ON m.id = s.id"
@@ -234,7 +237,88 @@ tell_settled(TraceGather *gather, const TraceMessage *message)
 	record_fact_text(record, "code", message->last_code);
 }
 
-/* The lines of messages and their deliveries. */
+/* ---- what was done to their destinations meanwhile ---- */
+
+/* The destinations of the story's messages, and when they were on their way */
+typedef struct Stretch
+{
+	ArrayBuildState *destinations;
+	int count;
+	TimestampTz from;
+	TimestampTz until;
+} Stretch;
+
+static void
+find_stretch(TraceGather *gather, Stretch *stretch)
+{
+	ListCell *cell;
+
+	stretch->destinations = initArrayResult(TEXTOID, CurrentMemoryContext,
+											false);
+	stretch->from = DT_NOEND;
+	stretch->until = DT_NOBEGIN;
+	foreach(cell, gather->records)
+	{
+		TraceRecord *record = lfirst(cell);
+
+		if (record->message_id == 0 || record->destination == NULL)
+			continue;
+		(void) accumArrayResult(stretch->destinations,
+								CStringGetTextDatum(record->destination), false,
+								TEXTOID, CurrentMemoryContext);
+		stretch->count++;
+		stretch->from = Min(stretch->from, record->line.at);
+		stretch->until = Max(stretch->until, record->line.at);
+		if (record->message_state != NULL &&
+			strcmp(record->message_state, "waiting") == 0)
+			stretch->until = DT_NOEND;
+	}
+}
+
+static void
+tell_entry(TraceGather *gather, Rows *rows)
+{
+	TraceRecord *record = record_add(gather, TRACE_JOURNAL, rows_time(rows, 0));
+	char *what = rows_text(rows);
+	char *ref = rows_text(rows);
+	char *by = rows_text(rows);
+	char *detail = rows_text(rows);
+
+	record->line.ref = ref != NULL ? ref : pstrdup("");
+	record_say(record, "%s%s%s by %s%s%s", what, ref ? " " : "", ref ? ref : "",
+			   by, detail ? ": " : "", detail ? detail : "");
+	record_fact_text(record, "what", what);
+	record_fact_text(record, "by", by);
+	record_fact_text(record, "detail", detail);
+}
+
+static void
+tell_journal(TraceGather *gather)
+{
+	static EngineStatement select = {
+		"SELECT at, what, ref, by, detail FROM stripe_sync.journal"
+		" WHERE at BETWEEN $1 AND $2"
+		" AND ((pg_catalog.starts_with(what, 'destination.') AND ref = ANY ($3))"
+		"  OR (what IN ('pause', 'resume') AND COALESCE(ref, '') <> 'stripe'))"
+		" ORDER BY at LIMIT $4"};
+	Stretch stretch = {0};
+	Rows rows;
+
+	find_stretch(gather, &stretch);
+	if (stretch.count == 0)
+		return;
+	rows_open(&rows, &select,
+			  ARGS(arg_time(stretch.from), arg_time(stretch.until),
+				   arg_datum(TEXTARRAYOID,
+							 makeArrayResult(stretch.destinations,
+											 CurrentMemoryContext)),
+				   arg_int4(MOST_ENTRIES)));
+	while (rows_next(&rows))
+		tell_entry(gather, &rows);
+	rows_close(&rows);
+}
+
+/* The lines of messages, their deliveries and destinations. */
 void
 messages_tell(TraceGather *gather)
 {
@@ -247,4 +331,5 @@ messages_tell(TraceGather *gather)
 		tell_settled(gather, lfirst(cell));
 	}
 	deliveries_tell(gather, messages);
+	tell_journal(gather);
 }

@@ -9,12 +9,12 @@
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 
 #include "base/base.h"
 #include "base/text.h"
 #include "trace/internal.h"
-#include "trace/gather.h"
 
 #define MAX_WHAT 1000 /* bytes of a line */
 #define MAX_FACT 500  /* bytes of a text in "detail" */
@@ -90,6 +90,9 @@ record_add(TraceGather *gather, TraceKind kind, TimestampTz at)
 	gather->records = lappend(gather->records, record);
 	return record;
 }
+
+static char *format_text(const char *format, va_list args)
+	pg_attribute_printf(1, 0);
 
 static char *
 format_text(const char *format, va_list args)
@@ -224,6 +227,33 @@ finish_record(TraceRecord *record)
 	}
 }
 
+/* Does a line of this kind leave out which event it is about? */
+static bool
+is_about_event(const TraceRecord *record)
+{
+	return record->event_id != NULL && record->kind > TRACE_HAPPENED &&
+		   record->kind < TRACE_QUEUED;
+}
+
+/* Name the event in lines that do not stand below another of that event. */
+static void
+name_events(List *records)
+{
+	const char *above = "";
+	ListCell *cell;
+
+	foreach(cell, records)
+	{
+		TraceRecord *record = lfirst(cell);
+
+		if (is_about_event(record) && strcmp(record->event_id, above) != 0 &&
+			strstr(record->line.what, record->event_id) == NULL)
+			record->line.what = psprintf("%s: %s", record->event_id,
+										 record->line.what);
+		above = record->event_id != NULL ? record->event_id : "";
+	}
+}
+
 /* The lines in their order, of TraceLine. */
 List *
 record_lines(TraceGather *gather)
@@ -239,5 +269,6 @@ record_lines(TraceGather *gather)
 		finish_record(record);
 	}
 	list_sort(gather->records, compare_records);
+	name_events(gather->records);
 	return gather->records;
 }

@@ -11,7 +11,7 @@
 #include "engine/array_argument.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 #define MOST_ROWS 500
 
@@ -40,7 +40,7 @@ read_errors(const ArgColumns *keys)
 		"SELECT e.event_id, e.account, e.event_type, e.step, e.attempts,"
 		" e.first_at, e.last_at, e.sqlstate, e.message, e.detail, e.hint,"
 		" e.state = 'failing'"
-		" FROM pg_catalog.unnest($1, $2) k (id, account)"
+		" FROM unnest($1, $2) k (id, account)"
 		" JOIN stripe_sync.event_error e"
 		"  ON e.event_id = k.id AND e.account = k.account"
 		" ORDER BY e.first_at, e.id LIMIT $3"};
@@ -178,7 +178,7 @@ tell_runs(TraceGather *gather, const ArgColumns *keys, List *errors)
 		"SELECT r.event_id, r.account, run ->> 'handler',"
 		" (run ->> 'at')::timestamptz, (run ->> 'ms')::float8,"
 		" run ->> 'sqlstate', COALESCE(h.deferred, false)"
-		" FROM pg_catalog.unnest($1, $2) k (id, account)"
+		" FROM unnest($1, $2) k (id, account)"
 		" JOIN stripe_sync.handler_run r"
 		"  ON r.event_id = k.id AND r.account = k.account"
 		" CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(r.runs) run"

@@ -9,7 +9,7 @@
 
 #include "engine/statement.h"
 #include "types/object.h"
-#include "trace/gather.h"
+#include "trace/internal.h"
 
 /* What is known of a rule */
 typedef struct Rule

@@ -11,12 +11,22 @@
 #include "base/base.h"
 #include "tables/tables.h"
 #include "types/types.h"
-#include "trace/gather.h"
+#include "lookup/lookup.h"
 
 /* In the order in which they are followed */
 const char *const link_names[] = {"invoice", "payment_intent", "charge",
 								  "subscription", "customer"};
 const int nlink_names = lengthof(link_names);
+
+/* Is it the name of such a type? */
+bool
+link_is_name(const char *name)
+{
+	for (int i = 0; i < nlink_names; i++)
+		if (strcmp(link_names[i], name) == 0)
+			return true;
+	return false;
+}
 
 /* An id, or that of an expanded object; NULL if it is neither. */
 static char *
@@ -74,4 +84,18 @@ link_is_column(const CatalogType *type, const char *name)
 	return type->table != NULL && type->nevent_types > 0 &&
 		   ((field != NULL && field->kind == KIND_REFERENCE) ||
 			find_derived(type, name) != NULL);
+}
+
+/* Does an object of this type belong to a customer or a payment? */
+bool
+link_has_any(const CatalogType *type)
+{
+	if (type == NULL || strcmp(type->object, "customer") == 0)
+		return true;
+	for (int i = 0; i < nlink_names; i++)
+		if (strcmp(type->object, link_names[i]) == 0 ||
+			catalog_field(type, link_names[i]) != NULL ||
+			find_derived(type, link_names[i]) != NULL)
+			return true;
+	return false;
 }

@@ -1,14 +1,12 @@
 /*
- * mirror_rows.c
- *		Rows of the mirror that the caller may see, found by their key, by a
- *		reference, or by an e-mail address.
+ * visible_search.c
+ *		Rows of the mirror that the caller may see, found by a reference or by an
+ *		e-mail address.
  *
- * Mirror tables belong to users.  A table is used only if the caller may select
- * all of its rows: row security of the caller is respected.  Rows are read by an
- * index, without the executor, so that no code of a user's runs; a table that
- * cannot be read so is read by SQL in a security-restricted scope with its
- * owner's rights.  A table that cannot be used, or has no index for a column, is
- * left out; mirror_rows_unseen() says which.
+ * Rows are read by an index, without the executor, so that no code of a user's
+ * runs.  A table that cannot be read so (a partitioned one) is read by SQL, in a
+ * security-restricted scope with its owner's rights, and so are e-mail addresses,
+ * whose index is on an expression.  A column without an index is not searched.
  */
 #include "postgres.h"
 
@@ -25,127 +23,11 @@
 #include "base/subtransaction.h"
 #include "engine/rights.h"
 #include "engine/statement.h"
-#include "mirror/mirror.h"
 #include "tables/tables.h"
-#include "types/object.h"
 #include "types/types.h"
-#include "trace/gather.h"
+#include "lookup/internal.h"
 
-#define MOST_SCANNED 5000 /* rows of one reference: the newest are not known first */
-
-static List *unseen = NIL; /* of char *: tables that were not looked at */
-
-/* Tables that were left out since the last call, and why, of char * */
-List *
-mirror_rows_unseen(void)
-{
-	List *tables = unseen;
-
-	unseen = NIL;
-	return tables;
-}
-
-static void
-note_unseen(const CatalogType *type, const char *why)
-{
-	char *text = psprintf("%s.%s (%s)", MIRROR_SCHEMA, type->table, why);
-	ListCell *cell;
-
-	foreach(cell, unseen)
-		if (strcmp(lfirst(cell), text) == 0)
-			return;
-	unseen = lappend(unseen, text);
-}
-
-/* Arguments of find_body() */
-typedef struct Lookup
-{
-	const CatalogType *type;
-	MirrorTable *table;
-} Lookup;
-
-static void
-find_body(void *arg)
-{
-	Lookup *lookup = arg;
-
-	lookup->table = table_cache_find(lookup->type, TABLE_READ);
-}
-
-/* The type's table; NULL if there is none, or it may not or cannot be read. */
-static MirrorTable *
-find_table(const CatalogType *type)
-{
-	Lookup lookup = {type, NULL};
-	ErrorData *error;
-
-	if (type->table == NULL || !OidIsValid(table_lookup(type)))
-		return NULL;
-	if (!subtransaction_run(find_body, &lookup, NULL, &error))
-		note_unseen(type, error->message);
-	else if (lookup.table != NULL &&
-			 !table_shows_all(lookup.table, role_caller()))
-	{
-		note_unseen(type, "you may not see all of its rows");
-		return NULL;
-	}
-	return lookup.table;
-}
-
-/* ---- by the key ---- */
-
-/* Arguments and result of peek_body() */
-typedef struct Peek
-{
-	MirrorTable *table;
-	const char *id;
-	const char *account;
-	MirrorState state;
-	Jsonb *data;
-	MemoryContext memory;
-} Peek;
-
-static void
-peek_body(void *arg)
-{
-	Peek *peek = arg;
-	MemoryContext old = MemoryContextSwitchTo(peek->memory);
-
-	(void) mirror_peek(peek->table, peek->id, peek->account, &peek->state,
-					   &peek->data);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Read a row; "account" is as events have it.  Returns false if there is none
- * that the caller may see.
- */
-bool
-mirror_rows_read(const CatalogType *type, const char *id, const char *account,
-				 Jsonb **data, TimestampTz *as_of, char **event_id,
-				 bool *deleted)
-{
-	Peek peek = {.table = find_table(type),
-				 .id = id,
-				 .account = object_account(type, account),
-				 .memory = CurrentMemoryContext};
-	ErrorData *error;
-
-	if (peek.table == NULL)
-		return false;
-	if (!subtransaction_run(peek_body, &peek, NULL, &error))
-	{
-		note_unseen(type, error->message);
-		return false;
-	}
-	if (!peek.state.found)
-		return false;
-	*data = peek.data;
-	*as_of = peek.state.as_of;
-	*event_id = peek.state.event_id;
-	*deleted = peek.state.deleted;
-	return true;
-}
+#define MOST_SCANNED 5000 /* rows of one value: the newest are not known first */
 
 /* ---- by a column ---- */
 
@@ -207,10 +89,10 @@ text_of(HeapTuple tuple, AttrNumber attnum, TupleDesc desc)
 	return isnull ? pstrdup("") : TextDatumGetCString(value);
 }
 
-static MirrorHit *
+static VisibleRow *
 read_hit(const MirrorTable *table, HeapTuple tuple, TupleDesc desc)
 {
-	MirrorHit *hit = palloc0(sizeof(MirrorHit));
+	VisibleRow *hit = palloc0(sizeof(VisibleRow));
 	AttrNumber created = column_number(table, "created");
 	bool isnull;
 	Datum value;
@@ -228,24 +110,24 @@ read_hit(const MirrorTable *table, HeapTuple tuple, TupleDesc desc)
 static int
 compare_hits(const ListCell *a, const ListCell *b)
 {
-	TimestampTz left = ((MirrorHit *) lfirst(a))->created;
-	TimestampTz right = ((MirrorHit *) lfirst(b))->created;
+	TimestampTz left = ((VisibleRow *) lfirst(a))->created;
+	TimestampTz right = ((VisibleRow *) lfirst(b))->created;
 
 	return left > right ? -1 : left < right;
 }
 
 /* Arguments and result of scan_body() */
-typedef struct Scan
+typedef struct ColumnScan
 {
 	MirrorTable *table;
 	const char *column;
 	const char *value;
 	List *hits;
 	MemoryContext memory;
-} Scan;
+} ColumnScan;
 
 static void
-scan_index(Scan *scan, Relation relation, Oid index, AttrNumber attnum)
+scan_index(ColumnScan *scan, Relation relation, Oid index, AttrNumber attnum)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -269,7 +151,7 @@ scan_index(Scan *scan, Relation relation, Oid index, AttrNumber attnum)
 
 /* A partitioned or distributed table */
 static void
-scan_sql(Scan *scan)
+scan_sql(ColumnScan *scan)
 {
 	MirrorTable *table = scan->table;
 	Datum value = CStringGetTextDatum(scan->value);
@@ -290,7 +172,7 @@ scan_sql(Scan *scan)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->memory);
 		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		MirrorHit *hit = palloc0(sizeof(MirrorHit));
+		VisibleRow *hit = palloc0(sizeof(VisibleRow));
 
 		hit->id = rows_text(&row);
 		hit->account = rows_text(&row);
@@ -304,7 +186,7 @@ scan_sql(Scan *scan)
 static void
 scan_body(void *arg)
 {
-	Scan *scan = arg;
+	ColumnScan *scan = arg;
 	MemoryContext old;
 	Relation relation;
 	AttrNumber attnum = column_number(scan->table, scan->column);
@@ -323,7 +205,7 @@ scan_body(void *arg)
 	if (OidIsValid(index))
 		scan_index(scan, relation, index, attnum);
 	else
-		note_unseen(scan->table->type,
+		visible_note_left_out(scan->table->type,
 					psprintf("no index on %s", scan->column));
 	table_close(relation, NoLock);
 	MemoryContextSwitchTo(old);
@@ -337,14 +219,14 @@ first_hits(List *hits, int most)
 }
 
 /*
- * Rows with this value in a text column, the newest first, of MirrorHit.  One
+ * Rows with this value in a text column, the newest first, of VisibleRow.  One
  * more than "most" is returned if there are more.
  */
 List *
-mirror_rows_find(const CatalogType *type, const char *column, const char *value,
+visible_rows_find(const CatalogType *type, const char *column, const char *value,
 				 int most)
 {
-	Scan scan = {.table = find_table(type),
+	ColumnScan scan = {.table = visible_table(type),
 				 .column = column,
 				 .value = value,
 				 .memory = CurrentMemoryContext};
@@ -354,7 +236,7 @@ mirror_rows_find(const CatalogType *type, const char *column, const char *value,
 		return NIL;
 	if (!subtransaction_run(scan_body, &scan, NULL, &error))
 	{
-		note_unseen(type, error->message);
+		visible_note_left_out(type, error->message);
 		return NIL;
 	}
 	return first_hits(scan.hits, most + 1);
@@ -365,7 +247,7 @@ mirror_rows_find(const CatalogType *type, const char *column, const char *value,
 static void
 email_body(void *arg)
 {
-	Scan *scan = arg;
+	ColumnScan *scan = arg;
 	MirrorTable *table = scan->table;
 	Datum value = CStringGetTextDatum(scan->value);
 	Oid type = TEXTOID;
@@ -383,7 +265,7 @@ email_body(void *arg)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->memory);
 		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		MirrorHit *hit = palloc0(sizeof(MirrorHit));
+		VisibleRow *hit = palloc0(sizeof(VisibleRow));
 
 		hit->id = rows_text(&row);
 		hit->account = rows_text(&row);
@@ -397,14 +279,14 @@ email_body(void *arg)
 
 /*
  * Customers with this e-mail address, in any case, those that changed last
- * first, of MirrorHit; one more than "most" if there are more.  *looked is false
+ * first, of VisibleRow; one more than "most" if there are more.  *looked is false
  * if there is no table that the caller may see.
  */
 List *
-mirror_rows_of_email(const char *email, int most, bool *looked)
+visible_rows_of_email(const char *email, int most, bool *looked)
 {
 	const CatalogType *type = catalog_find("customer", strlen("customer"));
-	Scan scan = {.table = find_table(type),
+	ColumnScan scan = {.table = visible_table(type),
 				 .value = email,
 				 .memory = CurrentMemoryContext};
 	ErrorData *error;
@@ -414,7 +296,7 @@ mirror_rows_of_email(const char *email, int most, bool *looked)
 		return NIL;
 	if (subtransaction_run(email_body, &scan, NULL, &error))
 		return first_hits(scan.hits, most + 1);
-	note_unseen(type, error->message);
+	visible_note_left_out(type, error->message);
 	*looked = false;
 	return NIL;
 }
