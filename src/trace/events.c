@@ -181,7 +181,7 @@ outcome_words(const TraceEvent *one)
 		return one->event != NULL && one->event->unmirrored != NULL
 				   ? psprintf("ignored: %s", one->event->unmirrored)
 				   : pstrdup("ignored: there is nothing to mirror");
-	changes = one->event != NULL ? trace_change_words(one->event) : "";
+	changes = one->event != NULL ? event_change_words(one->event) : "";
 	return changes != NULL && changes[0] != '\0'
 			   ? psprintf("applied: %s", changes)
 			   : pstrdup("applied");

@@ -15,8 +15,6 @@
 #include "types/types.h"
 #include "wording/wording.h"
 
-#define trace_change_words(event) event_change_words(event)
-
 /* ---- in record.c: the lines of a story, with their facts ---- */
 
 /* Also the order of lines of the same time: causes before effects */
