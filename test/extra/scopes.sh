@@ -61,12 +61,14 @@ only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
 	statement.c fill_columns.c nested_list.c mirror_sql.c \
 	mirror_schema.c move_account.c prune.c \
-	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c
+	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c \
+	visible_search.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \
 	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
-	children.c fill_columns.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_row.c
+	children.c fill_columns.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_row.c \
+	visible_search.c
 
 # One way to write SQL: operators are qualified only under a user's search_path,
 # and rows are read by engine/statement.c.  work.c, wait_job.c and
@@ -74,15 +76,15 @@ only "statements of the engine's that read a mirror table" \
 only "operators are qualified where a user's search_path rules" \
 	'OPERATOR\(pg_catalog' \
 	children.c fill_columns.c mirror_sql.c nested_list.c vanished.c \
-	verify_mirror.c verify_row.c
+	verify_mirror.c verify_row.c visible_search.c
 
 only "SPI is used by the statement layer, and where a user's tables are read" \
 	'\bSPI_(connect|connect_ext|getbinval|getvalue)\b' \
 	destination_test.c fill_columns.c mirror_schema.c mirror_sql.c \
 	move_account.c nested_list.c prune.c statement.c table_ddl.c vanished.c \
-	verify_keys.c verify_mirror.c verify_row.c wait_job.c work.c
+	verify_keys.c verify_mirror.c verify_row.c visible_search.c wait_job.c work.c
 
-for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c; do
+for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c visible_search.c; do
 	enters $file
 done
 
