@@ -21,7 +21,8 @@ sub conf { return "track_functions = pl\n"; }
 sub prepare
 {
 	my ($t) = @_;
-	my $body = json_text(event('evt_storage', 'customer.created', 0, { id => 'cus_storage', object => 'customer', name => 'A' }));
+	my $body = json_text({ %{ event('evt_storage', 'customer.created', time - T0, { id => 'cus_storage', object => 'customer', name => 'A' }) },
+		api_version => $t->sql('SELECT stripe_sync.catalog_api_version()') });
 
 	$t->sql(q{
 		CREATE ROLE shop_mirror; GRANT USAGE ON SCHEMA stripe TO shop_mirror;

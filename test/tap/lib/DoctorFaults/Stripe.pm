@@ -200,6 +200,7 @@ sub faults
 			break => sub { my ($t) = @_; $t->sql('DROP TABLE stripe.coupons'); deliver($t, 'default', [ an_event($t, type => 'coupon.created', object => { id => '10OFF', object => 'coupon' }) ]) },
 			status => 'warn', detail => qr/1 event in the last day .* no table for: 'coupon'/,
 			hint => qr/create_tables\(ARRAY\['coupon'\]\)/,
+			after => sub { $_[0]->sql(q{DO $$ BEGIN EXECUTE format('ALTER TABLE stripe.coupons OWNER TO %I', (SELECT tableowner FROM pg_tables WHERE schemaname = 'stripe' AND tablename = 'customers')); END $$}) },
 		},
 		'stripe.mirror_drift' => {
 			break => sub { my ($t) = @_; $t->sql(q{UPDATE stripe.customers SET name = 'Somebody else' WHERE id = } . literal($t->{customers}[0])) },
