@@ -428,7 +428,8 @@ PROVE_TESTS = \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \
-	test/tap/doctor/storage.pl
+	test/tap/doctor/storage.pl \
+	test/tap/doctor/runbook.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \
