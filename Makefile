@@ -112,6 +112,7 @@ OBJS = \
 	src/mirror/event_history.o \
 	src/mirror/newest.o \
 	src/mirror/fetched_note.o \
+	src/mirror/former_reading.o \
 	src/mirror/left_out.o \
 	src/mirror/precedence.o \
 	src/mirror/fetched_gone.o \
@@ -240,7 +241,21 @@ OBJS = \
 	src/inspect/verify_mirror.o \
 	src/inspect/verify_part.o \
 	src/history/difference.o \
+	src/history/patch.o \
 	src/history/changes.o \
+	src/history/history_types.o \
+	src/history/state_copy.o \
+	src/history/point.o \
+	src/history/child.o \
+	src/history/kept.o \
+	src/history/sources.o \
+	src/history/timeline.o \
+	src/history/object_row.o \
+	src/history/history.o \
+	src/history/objects.o \
+	src/history/as_of.o \
+	src/history/keep.o \
+	src/history/prune_kept.o \
 	src/wording/words.o \
 	src/wording/value.o \
 	src/wording/field_rank.o \
@@ -333,6 +348,7 @@ OBJS = \
 	src/dashboard/text.o \
 	src/worker/loop.o \
 	src/worker/work.o \
+	src/worker/prune_events.o \
 	src/worker/prune.o \
 	src/worker/backup_note.o \
 	src/worker/worker.o \
@@ -365,6 +381,7 @@ INSTALL_SQL = \
 	src/sync/sync.sql \
 	src/sync/move_account.sql \
 	src/inspect/inspect.sql \
+	src/history/history.sql \
 	src/trace/trace.sql \
 	src/trace/trace_text.sql \
 	src/doctor/doctor.sql \
@@ -381,6 +398,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
 	alert_incident alert_silence receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
+	endpoints_webhook_endpoint inspect_verify inspect_explain history_object worker_prune
 	endpoints_webhook_endpoint inspect_verify inspect_explain metrics_activity worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \

@@ -38,6 +38,8 @@ char *guc_slack_hosts;
 char *guc_ca_file;
 bool guc_outbound = true;
 bool guc_allow_plain_http = false;
+char *guc_history_types;
+bool (*guc_history_types_fit)(const char *types);
 
 /*
  * Stripe lists events for 30 days.  If one were deleted earlier, reconcile would
@@ -51,6 +53,13 @@ check_retention(int *minutes, void **extra, GucSource source)
 	GUC_check_errdetail(
 		"Events are kept for 35 days at least; 0 keeps them for ever.");
 	return false;
+}
+
+/* Only the catalog knows the types: it stands above this folder. */
+static bool
+check_history_types(char **types, void **extra, GucSource source)
+{
+	return guc_history_types_fit == NULL || guc_history_types_fit(*types);
 }
 
 /* The value of a request header, so it must not contain a line break. */
@@ -115,6 +124,13 @@ define_outbox(void)
 		"35 days at least: Stripe lists events for 30.", &guc_retention,
 		RETENTION_DEFAULT, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MIN, check_retention,
 		NULL, NULL);
+
+	DefineCustomStringVariable(
+		"stripe_sync.history_types",
+		"Object types whose changes are kept when their events are pruned.",
+		"Names as in stripe_sync.object_type, separated by commas; empty keeps none.",
+		&guc_history_types, "subscription,subscription_item", PGC_SUSET, 0,
+		check_history_types, NULL, NULL);
 }
 
 static void

@@ -35,7 +35,8 @@ typedef enum AdvisoryKind
 	ADVISORY_API_KEY,  /* an account's */
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
 	ADVISORY_ENDPOINT, /* set-up of endpoints, and their first events */
-	ADVISORY_DOCTOR	   /* who looks: doctor/watch.c */
+	ADVISORY_DOCTOR,   /* who looks: doctor/watch.c */
+	ADVISORY_HISTORY   /* who prunes events whose changes are kept */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);

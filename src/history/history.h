@@ -35,4 +35,19 @@ extern List *difference_between(JsonbContainer *before, JsonbContainer *after,
 extern List *difference_between(JsonbContainer *before, JsonbContainer *after,
 								bool exact);
 
+/* ---- in prune_kept.c: stripe_sync.change, what outlives the events ---- */
+
+struct ArgColumns;
+
+/* Deletes events whose ids and accounts are given; returns their number. */
+typedef int64 (*EventDeleter)(const struct ArgColumns *events);
+
+extern Datum history_carriers(void);
+extern Datum history_kept(void);
+extern int64 history_prune(TimestampTz before, int64 objects, bool wait,
+						   EventDeleter delete_events);
+
+/* ---- in history_types.c: the setting's check ---- */
+extern void history_init(void);
+
 #endif /* STRIPE_SYNC_HISTORY_H */

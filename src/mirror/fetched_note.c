@@ -164,6 +164,31 @@ load_data(MirrorRow *row)
 	row->data = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
+/* Keep what a fetch has found, for history() and as_of(). */
+static void
+keep_former_reading(MirrorRow *row, const MirrorContent *content)
+{
+	const MirrorState *state = &row->state;
+	const CatalogType *type = row->table->type;
+	bool again;
+
+	if (!state->found || state->event_id != NULL)
+		return;
+	if (mirror_state_is_fetched_gone(state))
+	{
+		former_reading_note(type, row->id, row->account, state->deleted_at,
+							NULL, false);
+		return;
+	}
+	load_data(row);
+	if (row->data == NULL)
+		return;
+	again = content->event_id == NULL && !content->deleted &&
+			json_same(&row->data->root, content->object);
+	former_reading_note(type, row->id, row->account, state->as_of,
+						&row->data->root, again);
+}
+
 /*
  * Note the fetched object that a row holds, before the row is written with
  * other content.  There is nothing to note when the new content is a later
@@ -180,6 +205,7 @@ fetched_note_replaced(MirrorRow *row, const MirrorContent *content)
 						content->deleted_at <= content->as_of);
 	JsonbContainer *object;
 
+	keep_former_reading(row, content);
 	if (!row->state.found || !mirror_state_is_fetched_alive(&row->state) ||
 		!fetched_note_is_kept(type) || (is_fetched && type->npages == 0))
 		return;

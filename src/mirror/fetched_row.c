@@ -136,6 +136,9 @@ note_stale(const FetchedRow *fetched, const MirrorRow *row)
 {
 	JsonbContainer *object = fetched->content.object;
 
+	former_reading_note(fetched->type, row->id, row->account,
+						fetched->content.as_of, fetched->gone ? NULL : object,
+						false);
 	if (fetched->gone || !fetched_note_is_kept(fetched->type))
 		return;
 	if (row->state.found && mirror_state_is_fetched_alive(&row->state) &&

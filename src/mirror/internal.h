@@ -91,8 +91,6 @@ extern void mirror_sql_set_deleted(MirrorRow *row, bool deleted,
 extern int life_cycle_rank(const CatalogType *type, JsonbContainer *object);
 
 /* ---- in event_history.c: the stored events of one object ---- */
-extern EventHistory *event_history_read(const CatalogType *type, const char *id,
-										const char *account);
 extern void event_history_add_fetched(EventHistory *history, TimestampTz as_of,
 									  JsonbContainer *object);
 extern List *event_history_snapshots(const EventHistory *history);
@@ -115,6 +113,11 @@ extern void fetched_note_write(const CatalogType *type, const char *id,
 							   const char *account, TimestampTz as_of,
 							   JsonbContainer *object);
 extern void fetched_note_replaced(MirrorRow *row, const MirrorContent *content);
+
+/* ---- in former_reading.c: what earlier fetches found ---- */
+extern void former_reading_note(const CatalogType *type, const char *id,
+								const char *account, TimestampTz as_of,
+								JsonbContainer *object, bool again);
 
 /* ---- in left_out.c: children that their parent's pages no longer list ---- */
 extern bool left_out_first(const EventHistory *history, List *versions,

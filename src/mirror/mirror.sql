@@ -46,6 +46,26 @@ CREATE TABLE stripe_sync.reading (
 COMMENT ON TABLE stripe_sync.reading IS 'For objects that can be deleted or have lists of children: when the object was last retrieved from Stripe''s API, if newer data has replaced that state in the mirror';
 COMMENT ON COLUMN stripe_sync.reading.pages IS 'The complete lists of children that were retrieved last, with the ids only';
 
+-- Written when newer data replaces an object retrieved from the API in the
+-- mirror.  history() and as_of() need it.
+CREATE TABLE stripe_sync.former_reading (
+	object_type	text NOT NULL,
+	object_id	text NOT NULL,
+	account		text NOT NULL,
+	as_of		timestamptz NOT NULL,
+	object		jsonb,
+	PRIMARY KEY (object_id, object_type, account, as_of)
+);
+
+-- grade: read
+-- dump
+COMMENT ON TABLE stripe_sync.former_reading IS 'Objects as they were retrieved from Stripe''s API, if newer data has replaced that state in the mirror; pruned with the events, except for the types in stripe_sync.history_types';
+COMMENT ON COLUMN stripe_sync.former_reading.object_type IS 'Type of the object';
+COMMENT ON COLUMN stripe_sync.former_reading.object_id IS 'Id of the object';
+COMMENT ON COLUMN stripe_sync.former_reading.account IS 'Account of the object';
+COMMENT ON COLUMN stripe_sync.former_reading.as_of IS 'Time that the object is known to reflect';
+COMMENT ON COLUMN stripe_sync.former_reading.object IS 'The object; NULL if it did not exist';
+
 CREATE FUNCTION stripe_sync.apply_reading(object jsonb, account text DEFAULT '',
 	as_of timestamptz DEFAULT pg_catalog.now()) RETURNS text
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

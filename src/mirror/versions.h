@@ -27,11 +27,23 @@ typedef struct EventHistory
 	List *fetched;	/* of Version: when the API returned the object, alive */
 } EventHistory;
 
+extern EventHistory *event_history_read(const CatalogType *type, const char *id,
+										const char *account);
 extern TimestampTz event_history_alive_at(const EventHistory *history);
 extern Event *version_event(Version *version);
 extern EventHistory *fetched_note_read_history(const CatalogType *type,
 											   const char *id,
 											   const char *account);
+
+/* ---- in former_reading.c: what earlier fetches found ---- */
+typedef struct FormerReading
+{
+	TimestampTz as_of;
+	Jsonb *object; /* NULL: the object did not exist */
+} FormerReading;
+
+extern List *former_reading_list(const CatalogType *type, const char *id,
+								 const char *account);
 
 /* ---- in newest.c: versions in their order ---- */
 typedef struct Verdict

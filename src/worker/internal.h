@@ -23,4 +23,8 @@ extern void loop_release_all(void);
 
 extern int64 prune_some(const Interval *before);
 
+/* ---- prune_events.c ---- */
+
+extern int64 prune_events(TimestampTz before, int64 most);
+
 #endif /* STRIPE_SYNC_WORKER_INTERNAL_H */

@@ -53,28 +53,6 @@ static const char *const incident_batch =
 	"       WHERE m.incident = i.id)"
 	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
-/*
- * An applied event may still have a deferred handler to run (todo).  An event
- * that is not applied yet is compared with the stored events of its object, so
- * these are kept as long as it is.  ONLY, because a ctid is unique only within
- * one table.
- */
-static const char *const event_batch =
-	"WITH old AS (DELETE FROM ONLY stripe_sync.event WHERE ctid = ANY (ARRAY("
-	"  SELECT e.ctid FROM ONLY stripe_sync.event e"
-	"   WHERE e.received_at < $1"
-	"     AND e.status = ANY ('{applied,stale,ignored}')"
-	"     AND e.todo = '{}' AND e.next_attempt_at IS NULL"
-	"     AND NOT EXISTS (SELECT FROM stripe_sync.event u"
-	"       WHERE u.object_id = e.object_id"
-	"         AND u.status = ANY ('{pending,failed,dead}'))"
-	"   LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING id, account),"
-	" errors AS (DELETE FROM stripe_sync.event_error r USING old"
-	"   WHERE r.event_id = old.id AND r.account = old.account),"
-	" runs AS (DELETE FROM stripe_sync.handler_run r USING old"
-	"   WHERE r.event_id = old.id AND r.account = old.account)"
-	" SELECT 1 FROM old";
-
 static const char *const journal_batch =
 	"DELETE FROM stripe_sync.journal WHERE id = ANY (ARRAY("
 	"  SELECT j.id FROM stripe_sync.journal j"
@@ -116,7 +94,7 @@ static const char *const refusal_batch =
 
 /*
  * Not an EngineStatement: planned with the values, because a generic plan, which
- * doesn't know how many rows are that old, reads the whole inbox.
+ * doesn't know how many rows are that old, reads the whole table.
  */
 static int64
 delete_batch(const char *sql, TimestampTz before, int64 most, int expected)
@@ -177,7 +155,7 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(journal_batch, before, most, SPI_OK_DELETE);
 
-	*events = delete_batch(event_batch, before, most, SPI_OK_SELECT);
+	*events = prune_events(before, most);
 	return others + *events +
 		   delete_batch(alerted_batch, before, most, SPI_OK_DELETE);
 }

@@ -13,6 +13,7 @@
 #include "base/compat.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
+#include "history/history.h"
 #include "server/counters.h"
 #include "server/server.h"
 #include "sync/sync.h"
@@ -25,6 +26,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	history_init(); /* checks a setting */
 	guc_define();
 	role_init();
 	engine_init();
