@@ -45,6 +45,7 @@ OBJS = \
 	src/engine/own.o \
 	src/engine/statement.o \
 	src/engine/array_argument.o \
+	src/engine/cursor.o \
 	src/engine/setup_cache.o \
 	src/engine/engine.o \
 	src/engine/advisory.o \

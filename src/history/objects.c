@@ -15,6 +15,7 @@
 #include "utils/rel.h"
 
 #include "base/base.h"
+#include "engine/cursor.h"
 #include "engine/rights.h"
 #include "engine/statement.h"
 #include "history/internal.h"
@@ -183,44 +184,8 @@ open_keys(const AsOf *as_of)
 		"   AND object_id IS NOT NULL AND created IS NOT NULL"
 		" UNION SELECT object_id, account FROM stripe_sync.change"
 		"  WHERE object_type = $1";
-	Oid types[] = {TEXTOID};
-	Datum values[] = {CStringGetTextDatum(as_of->type->object)};
-	MemoryContext context = CurrentMemoryContext;
-	Portal portal;
-	char *name;
 
-	SPI_connect();
-	portal = SPI_cursor_open_with_args(NULL, sql, 1, types, values, NULL, true,
-									   0);
-	name = MemoryContextStrdup(context, portal->name);
-	SPI_finish();
-	return name;
-}
-
-/* The next keys, as pairs of texts; NIL: the cursor is closed. */
-static List *
-next_keys(const char *cursor)
-{
-	MemoryContext context = CurrentMemoryContext;
-	List *keys = NIL;
-	Portal portal;
-
-	SPI_connect();
-	portal = SPI_cursor_find(cursor);
-	SPI_cursor_fetch(portal, true, PAGE);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-
-		keys = lappend(keys, rows_text(&row));
-		keys = lappend(keys, rows_text(&row));
-		MemoryContextSwitchTo(old);
-	}
-	if (SPI_processed == 0)
-		SPI_cursor_close(portal);
-	SPI_finish();
-	return keys;
+	return cursor_open(sql, ARGS(arg_text(as_of->type->object)));
 }
 
 void
@@ -230,18 +195,20 @@ as_of_others(AsOf *as_of)
 	MemoryContext memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync keys", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(memory);
-	List *keys;
+	Rows rows;
 
-	while ((keys = next_keys(cursor)) != NIL)
+	while (cursor_fetch(cursor, PAGE, &rows))
 	{
-		for (int i = 0; i < list_length(keys); i += 2)
+		while (rows_next(&rows))
 		{
-			const char *account = list_nth(keys, i + 1);
+			char *id = rows_text(&rows);
+			char *account = rows_text(&rows);
 
 			if (as_of->account == NULL || strcmp(as_of->account, account) == 0)
-				add_without_row(as_of, list_nth(keys, i), account);
+				add_without_row(as_of, id, account);
 			CHECK_FOR_INTERRUPTS();
 		}
+		rows_close(&rows);
 		MemoryContextReset(memory);
 	}
 	MemoryContextSwitchTo(old);

@@ -9,13 +9,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "base/base.h"
 #include "engine/array_argument.h"
+#include "engine/cursor.h"
 #include "engine/engine.h"
 #include "engine/statement.h"
 #include "history/internal.h"
@@ -180,32 +180,6 @@ prune_object(const PrunedObject *object, TimestampTz before,
 
 /* ---- all objects ---- */
 
-/*
- * A cursor over the objects.  It is planned with the values: a generic plan
- * doesn't know how many events are that old.
- */
-static char *
-open_objects(TimestampTz before, int64 most)
-{
-	static const char *const sql =
-		"SELECT DISTINCT e.object_type, e.object_id, e.account"
-		" FROM ONLY stripe_sync.event e WHERE e.object_type = ANY ($2)"
-		" AND" PRUNABLE " LIMIT $3";
-	Oid types[] = {TIMESTAMPTZOID, TEXTARRAYOID, INT8OID};
-	Datum values[] = {TimestampTzGetDatum(before), history_carriers(),
-					  Int64GetDatum(most)};
-	MemoryContext context = CurrentMemoryContext;
-	Portal portal;
-	char *name;
-
-	SPI_connect();
-	portal = SPI_cursor_open_with_args(NULL, sql, 3, types, values, NULL, false,
-									   0);
-	name = MemoryContextStrdup(context, portal->name);
-	SPI_finish();
-	return name;
-}
-
 static PrunedObject *
 read_object(Rows *rows)
 {
@@ -218,28 +192,18 @@ read_object(Rows *rows)
 	return object;
 }
 
-/* The next objects, of PrunedObject; NIL: the cursor is closed. */
+/* The next objects, of PrunedObject; NIL: there are none. */
 static List *
 next_objects(const char *cursor)
 {
-	MemoryContext context = CurrentMemoryContext;
 	List *objects = NIL;
-	Portal portal;
+	Rows rows;
 
-	SPI_connect();
-	portal = SPI_cursor_find(cursor);
-	SPI_cursor_fetch(portal, true, PAGE);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		Rows row = rows_of_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-
-		objects = lappend(objects, read_object(&row));
-		MemoryContextSwitchTo(old);
-	}
-	if (SPI_processed == 0)
-		SPI_cursor_close(portal);
-	SPI_finish();
+	if (!cursor_fetch(cursor, PAGE, &rows))
+		return NIL;
+	while (rows_next(&rows))
+		objects = lappend(objects, read_object(&rows));
+	rows_close(&rows);
 	return objects;
 }
 
@@ -275,6 +239,11 @@ int64
 history_prune(TimestampTz before, int64 objects, bool wait,
 			  EventDeleter delete_events)
 {
+	/* planned with the values: a generic plan doesn't know how many are that old */
+	static const char *const sql =
+		"SELECT DISTINCT e.object_type, e.object_id, e.account"
+		" FROM ONLY stripe_sync.event e WHERE e.object_type = ANY ($2)"
+		" AND" PRUNABLE " LIMIT $3";
 	int64 events = 0;
 	MemoryContext memory;
 	MemoryContext old;
@@ -287,7 +256,9 @@ history_prune(TimestampTz before, int64 objects, bool wait,
 		advisory_lock(ADVISORY_HISTORY, 0);
 	else if (!advisory_try_lock(ADVISORY_HISTORY, 0))
 		return 0;
-	cursor = open_objects(before, objects);
+	cursor = cursor_open(sql, ARGS(arg_time(before),
+								   arg_datum(TEXTARRAYOID, history_carriers()),
+								   arg_int8(objects)));
 	memory = AllocSetContextCreate(CurrentMemoryContext,
 								   "stripe_sync pruned objects",
 								   ALLOCSET_DEFAULT_SIZES);

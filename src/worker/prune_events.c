@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 
 #include "engine/array_argument.h"
 #include "engine/statement.h"
@@ -72,20 +71,11 @@ static const char *const reading_batch =
 
 /* Planned with the values, as delete_batch() of prune.c. */
 static int64
-delete_others(const char *sql, TimestampTz before, int64 most, Datum kept,
-			  int expected)
+delete_others(const char *sql, TimestampTz before, int64 most, Datum kept)
 {
-	Oid types[] = {TIMESTAMPTZOID, INT8OID, TEXTARRAYOID};
-	Datum values[] = {TimestampTzGetDatum(before), Int64GetDatum(most), kept};
-	int code;
-
-	SPI_connect();
-	code = SPI_execute_with_args(sql, 3, types, values, NULL, false, 0);
-	if (code != expected)
-		elog(ERROR, "\"%s\" ended with %s", sql, SPI_result_code_string(code));
-	most = (int64) SPI_processed;
-	SPI_finish();
-	return most;
+	return (int64) statement_exec_once(
+		sql,
+		ARGS(arg_time(before), arg_int8(most), arg_datum(TEXTARRAYOID, kept)));
 }
 
 /* EventDeleter */
@@ -110,9 +100,7 @@ prune_events(TimestampTz before, int64 most)
 {
 	bool all = most == PG_INT64_MAX;
 
-	(void) delete_others(reading_batch, before, most, history_kept(),
-						 SPI_OK_DELETE);
+	(void) delete_others(reading_batch, before, most, history_kept());
 	return history_prune(before, all ? most : OBJECTS, all, delete_kept) +
-		   delete_others(event_batch, before, most, history_carriers(),
-						 SPI_OK_SELECT);
+		   delete_others(event_batch, before, most, history_carriers());
 }

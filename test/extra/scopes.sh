@@ -56,18 +56,19 @@ only "functions are called by their OID" \
 #	statement.c	statements of EngineStatement, in the engine's scope
 #	prune.c			our own tables, with a statement that is put together
 #	move_account.c	the same
+#	cursor.c		statements with a result that is read in parts
 # table_ddl.c and fill_columns.c run in the scope that create_tables.c has entered.
 only "statements are run by SPI" \
 	'\bSPI_(execute|exec|prepare|cursor_open|cursor_parse|saveplan)[a-z_]* *\(' \
-	statement.c fill_columns.c nested_list.c mirror_sql.c \
-	mirror_schema.c move_account.c prune.c \
+	statement.c cursor.c fill_columns.c nested_list.c mirror_sql.c \
+	mirror_schema.c move_account.c objects.c prune.c \
 	table_ddl.c vanished.c verify_keys.c verify_mirror.c verify_row.c \
 	visible_search.c
 
 # engine_run() on a mirror table
 only "statements of the engine's that read a mirror table" \
 	'"[^"]*(FROM|INTO|UPDATE) (ONLY )?%s\.%s' \
-	children.c fill_columns.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_row.c \
+	children.c fill_columns.c nested_list.c mirror_sql.c objects.c vanished.c verify_keys.c verify_row.c \
 	visible_search.c
 
 # One way to write SQL: operators are qualified only under a user's search_path,
@@ -75,16 +76,16 @@ only "statements of the engine's that read a mirror table" \
 # destination_test.c commit; prune.c plans with its values.
 only "operators are qualified where a user's search_path rules" \
 	'OPERATOR\(pg_catalog' \
-	children.c fill_columns.c mirror_sql.c nested_list.c vanished.c \
+	children.c fill_columns.c mirror_sql.c nested_list.c objects.c vanished.c \
 	verify_mirror.c verify_row.c visible_search.c
 
 only "SPI is used by the statement layer, and where a user's tables are read" \
 	'\bSPI_(connect|connect_ext|getbinval|getvalue)\b' \
-	destination_test.c fill_columns.c mirror_schema.c mirror_sql.c \
-	move_account.c nested_list.c prune.c statement.c table_ddl.c vanished.c \
+	cursor.c destination_test.c fill_columns.c mirror_schema.c mirror_sql.c \
+	move_account.c nested_list.c objects.c prune.c statement.c table_ddl.c vanished.c \
 	verify_keys.c verify_mirror.c verify_row.c visible_search.c wait_job.c work.c
 
-for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c vanished.c verify_keys.c verify_mirror.c verify_row.c visible_search.c; do
+for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c objects.c vanished.c verify_keys.c verify_mirror.c verify_row.c visible_search.c; do
 	enters $file
 done
 
