@@ -399,8 +399,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
 	alert_incident alert_silence receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
-	endpoints_webhook_endpoint inspect_verify inspect_explain history_object worker_prune
-	endpoints_webhook_endpoint inspect_verify inspect_explain metrics_activity worker_prune
+	endpoints_webhook_endpoint inspect_verify inspect_explain history_object metrics_activity worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
