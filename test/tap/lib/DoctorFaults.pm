@@ -69,7 +69,7 @@ sub start
 	my ($class, $name, %options) = @_;
 	my $self = bless { database => 'shop', slack => SlackStub->start }, $class;
 
-	$self->{node} = start_node($name, conf => join '', PRELOAD, $self->{slack}->conf,
+	$self->{node} = start_node($name, %options, conf => join '', PRELOAD, $self->{slack}->conf,
 		"stripe_sync.slack_rate = 0\nstripe_sync.doctor_interval = 0\n",
 		$self->_each('conf'), $options{conf} // '');
 	make_database($self->{node}, $self->{database});
