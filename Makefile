@@ -399,7 +399,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
 	alert_incident alert_silence receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
-	endpoints_webhook_endpoint inspect_verify inspect_explain history_object metrics_activity worker_prune
+	endpoints_webhook_endpoint inspect_verify inspect_explain history_object metrics_activity dashboard_page worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
@@ -447,7 +447,8 @@ PROVE_TESTS = \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \
 	test/tap/doctor/storage.pl \
-	test/tap/doctor/runbook.pl
+	test/tap/doctor/runbook.pl \
+	test/tap/dashboard/chromium.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \

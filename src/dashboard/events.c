@@ -112,7 +112,7 @@ append_summary(StringInfo out, const LastEvent *event, TimestampTz now)
 		" <small>%s</small></span> <span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
 		age_words(event->received_at, now), status_class(event->status),
 		status_mark(event->status));
-	html_text(out, event->status);
+	html_clipped(out, event->status, 20);
 	appendStringInfoString(out, "</span> <span class=\"type\">");
 	html_name(out, event->type);
 	appendStringInfoString(out, "</span> <span class=\"object\">");
@@ -129,7 +129,7 @@ append_event(StringInfo out, const LastEvent *event, TimestampTz now,
 	appendStringInfoString(out, "<p class=\"facts\"><code>");
 	html_name(out, event->id);
 	appendStringInfoString(out, "</code> <span>by ");
-	html_text(out, event->source);
+	html_name(out, event->source);
 	if (event->endpoint != NULL)
 	{
 		appendStringInfoString(out, ", endpoint ");
