@@ -13,6 +13,7 @@
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
 #	make bench-scale		traces, doctor and dashboards with 2,000,000 events
+#	make screenshots		doc/images/*.png: the dashboard of a story
 #	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
@@ -500,7 +501,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record bench-scale fuzz reference format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record bench-scale fuzz screenshots reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -541,6 +542,9 @@ bench-scale:
 
 fuzz:
 	@test/fuzz/run
+
+screenshots:
+	@test/screenshots/run
 
 reference:
 	@test/reference

@@ -34,7 +34,7 @@ append_event_tiles(StringInfo out, const Figures *figures, TimestampTz newest)
 				psprintf("%s a minute now, %s in %s",
 						 number_words(figures_rate(figures, BINS - 1)),
 						 count_words(totals->events),
-						 figures->first_bin == 0 ? "6 h" : "the time counted"),
+						 figures->first_bin == 0 ? "6 h" : "the time counted"),
 				newest, now);
 	append_tile(out, "Delivery delay, p50",
 				delayed ? seconds_words(totals->p50) : "–",
