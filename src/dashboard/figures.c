@@ -31,16 +31,17 @@ bin_start(const Figures *figures, int bin)
 	return figures->start + bin * (BIN_SECONDS * USECS_PER_SEC);
 }
 
-/* Events a minute in a bin; in the last one, with the one before if it is new */
+/* Events a minute in a bin */
 double
 figures_rate(const Figures *figures, int bin)
 {
-	int64 elapsed = figures->now - bin_start(figures, BINS - 1);
+	double seconds = BIN_SECONDS;
 
-	if (bin < BINS - 1)
-		return figures->events[bin] * 60.0 / BIN_SECONDS;
-	return (figures->events[bin] + figures->events[bin - 1]) * 60.0 /
-		   (BIN_SECONDS + elapsed / (double) USECS_PER_SEC);
+	if (bin == BINS - 1)
+		seconds = Max((figures->now - bin_start(figures, bin)) /
+						  (double) USECS_PER_SEC,
+					  60);
+	return figures->events[bin] * 60.0 / seconds;
 }
 
 /* The row of all bins together, or of one */

@@ -26,9 +26,9 @@ find_add(Reference *reference, Referent *referent)
 	{
 		Referent *other = lfirst(cell);
 
-		if (other->kind == referent->kind && other->number == referent->number &&
-			other->id != NULL && referent->id != NULL &&
-			strcmp(other->id, referent->id) == 0 &&
+		if (other->kind == referent->kind &&
+			other->number == referent->number && other->id != NULL &&
+			referent->id != NULL && strcmp(other->id, referent->id) == 0 &&
 			strcmp(other->account, referent->account) == 0)
 			return;
 	}
@@ -58,9 +58,9 @@ add_events(Reference *reference, EngineStatement *select, int most)
 {
 	Rows rows;
 
-	rows_open(&rows, select, ARGS(arg_text(reference->ref),
-								  arg_text(reference->account),
-								  arg_int4(most)));
+	rows_open(&rows, select,
+			  ARGS(arg_text(reference->ref), arg_text(reference->account),
+				   arg_int4(most)));
 	while (rows_next(&rows))
 		find_add(reference, read_event(&rows));
 	rows_close(&rows);

@@ -16,8 +16,7 @@
 #define MOST_COUNTED 50 /* events of an incident that are compared */
 
 static void
-add_number(Reference *reference, ReferentKind kind, int64 number,
-		   TimestampTz at)
+add_number(Reference *reference, ReferentKind kind, int64 number, TimestampTz at)
 {
 	Referent *referent = palloc0(sizeof(Referent));
 
@@ -192,8 +191,8 @@ add_messages(Reference *reference, EngineStatement *select, StatementArg arg)
 bool
 find_message(Reference *reference, int64 number)
 {
-	static EngineStatement select = {
-		"SELECT" MESSAGE_COLUMNS " FROM stripe_sync.message WHERE id = $1"};
+	static EngineStatement select = {"SELECT" MESSAGE_COLUMNS
+									 " FROM stripe_sync.message WHERE id = $1"};
 
 	return add_messages(reference, &select, arg_int8(number));
 }
@@ -202,9 +201,9 @@ find_message(Reference *reference, int64 number)
 bool
 find_slack_ts(Reference *reference)
 {
-	static EngineStatement select = {
-		"SELECT" MESSAGE_COLUMNS " FROM stripe_sync.message"
-		" WHERE slack_ts = $1 LIMIT 10"};
+	static EngineStatement select = {"SELECT" MESSAGE_COLUMNS
+									 " FROM stripe_sync.message"
+									 " WHERE slack_ts = $1 LIMIT 10"};
 
 	return add_messages(reference, &select, arg_text(reference->ref));
 }

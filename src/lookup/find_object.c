@@ -25,7 +25,7 @@ make_object(const char *type, const char *id, const char *account)
 	return referent;
 }
 
-/* Is the object there, of that type and account? */
+/* Is the object there already? */
 static bool
 has_object(const Reference *reference, const Referent *object)
 {
@@ -36,6 +36,7 @@ has_object(const Reference *reference, const Referent *object)
 		Referent *other = lfirst(cell);
 
 		if (strcmp(other->object_type, object->object_type) == 0 &&
+			strcmp(other->id, object->id) == 0 &&
 			strcmp(other->account, object->account) == 0)
 			return true;
 	}
@@ -59,8 +60,8 @@ add_from_inbox(Reference *reference)
 		" AND object_type IS NOT NULL ORDER BY 1, 2"};
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_text(reference->ref),
-								   arg_text(reference->account)));
+	rows_open(&rows, &select,
+			  ARGS(arg_text(reference->ref), arg_text(reference->account)));
 	while (rows_next(&rows))
 	{
 		char *name = rows_text(&rows);
@@ -82,8 +83,8 @@ add_from_table(Reference *reference, const CatalogType *type)
 
 	if (type->table == NULL || type->key[0] == '\0')
 		return;
-	foreach(cell, visible_rows_find(type, type->key, reference->ref,
-									MOST_ACCOUNTS))
+	foreach(cell,
+			visible_rows_find(type, type->key, reference->ref, MOST_ACCOUNTS))
 	{
 		VisibleRow *row = lfirst(cell);
 
@@ -136,8 +137,7 @@ join_shared(Reference *reference)
 
 		if (link_has_any(type_of(object)))
 			kept = lappend(kept, object);
-		else if (shared == NULL ||
-				 strcmp(shared->account, object->account) != 0)
+		else if (shared == NULL || strcmp(shared->account, object->account) != 0)
 		{
 			shared = object;
 			kept = lappend(kept, object);
@@ -170,7 +170,8 @@ find_email(Reference *reference, bool *looked)
 
 		if (reference->account == NULL ||
 			strcmp(reference->account, row->account) == 0)
-			add_object(reference, make_object("customer", row->id, row->account));
+			add_object(reference,
+					   make_object("customer", row->id, row->account));
 	}
 	if (list_length(reference->referents) > MOST_CUSTOMERS)
 	{

@@ -34,9 +34,8 @@ id_of(const JsonbValue *value)
 {
 	if (value->type == jbvString && value->val.string.len > 0)
 		return pnstrdup(value->val.string.val, value->val.string.len);
-	return json_is_object(value)
-			   ? json_get_string(value->val.binary.data, "id")
-			   : NULL;
+	return json_is_object(value) ? json_get_string(value->val.binary.data, "id")
+								 : NULL;
 }
 
 static const DerivedColumn *

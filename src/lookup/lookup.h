@@ -84,10 +84,10 @@ typedef struct Referent
 	char *object_type; /* NULL: several types that have the same id */
 	char *id;		   /* of the object or event */
 	char *account;
-	char *event_id;	 /* the event that was asked for, or NULL */
-	int64 number;	 /* the message, incident or job; of an object or event, */
-					 /* the message that led to it, or 0 */
-	TimestampTz at;	 /* when what was asked for happened, or 0 */
+	char *event_id; /* the event that was asked for, or NULL */
+	int64 number;	/* the message, incident or job; of an object or event, */
+	/* the message that led to it, or 0 */
+	TimestampTz at; /* when what was asked for happened, or 0 */
 } Referent;
 
 typedef struct Reference

@@ -136,9 +136,11 @@ resolve_email(Reference *reference)
 	if (strchr(reference->ref, '@') == NULL)
 		return false;
 	found = find_email(reference, &looked);
-	note_looked(reference,
-				looked ? "e-mail addresses of stripe.customers"
-					   : "no e-mail addresses, because stripe.customers does not exist or you may not see all of its rows");
+	note_looked(
+		reference,
+		looked
+			? "e-mail addresses of stripe.customers"
+			: "no e-mail addresses, because stripe.customers does not exist or you may not see all of its rows");
 	return found;
 }
 

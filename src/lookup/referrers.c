@@ -36,8 +36,8 @@ compare_referrers(const ListCell *a, const ListCell *b)
  * the newest first.  There are more than "most" if there are more in one table.
  */
 List *
-referrers_find(const CatalogType *referred, const char *id,
-			   const char *account, int most)
+referrers_find(const CatalogType *referred, const char *id, const char *account,
+			   int most)
 {
 	List *referrers = NIL;
 	ListCell *cell;
@@ -85,8 +85,7 @@ nearest(List *rows, TimestampTz at, int most)
 		{
 			VisibleRow *row = lfirst(cell);
 
-			if (best == NULL ||
-				Abs(row->created - at) < Abs(best->created - at))
+			if (best == NULL || Abs(row->created - at) < Abs(best->created - at))
 				best = row;
 		}
 		rows = list_delete_ptr(rows, best);

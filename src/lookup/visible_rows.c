@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-
 #include "base/subtransaction.h"
 #include "engine/rights.h"
 #include "mirror/mirror.h"

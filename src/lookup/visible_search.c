@@ -27,7 +27,8 @@
 #include "types/types.h"
 #include "lookup/internal.h"
 
-#define MOST_SCANNED 5000 /* rows of one value: the newest are not known first */
+#define MOST_SCANNED                                                           \
+	5000 /* rows of one value: the newest are not known first */
 
 /* ---- by a column ---- */
 
@@ -35,8 +36,8 @@
 static bool
 index_serves(Relation relation, Oid indexid, AttrNumber attnum)
 {
-	Oid collation = TupleDescAttr(RelationGetDescr(relation), attnum - 1)
-						->attcollation;
+	Oid collation =
+		TupleDescAttr(RelationGetDescr(relation), attnum - 1)->attcollation;
 	Relation index = index_open(indexid, AccessShareLock);
 	List *predicate = RelationGetIndexPredicate(index);
 	NullTest *test = predicate != NIL ? linitial(predicate) : NULL;
@@ -206,7 +207,7 @@ scan_body(void *arg)
 		scan_index(scan, relation, index, attnum);
 	else
 		visible_note_left_out(scan->table->type,
-					psprintf("no index on %s", scan->column));
+							  psprintf("no index on %s", scan->column));
 	table_close(relation, NoLock);
 	MemoryContextSwitchTo(old);
 }
@@ -223,13 +224,13 @@ first_hits(List *hits, int most)
  * more than "most" is returned if there are more.
  */
 List *
-visible_rows_find(const CatalogType *type, const char *column, const char *value,
-				 int most)
+visible_rows_find(const CatalogType *type, const char *column,
+				  const char *value, int most)
 {
 	ColumnScan scan = {.table = visible_table(type),
-				 .column = column,
-				 .value = value,
-				 .memory = CurrentMemoryContext};
+					   .column = column,
+					   .value = value,
+					   .memory = CurrentMemoryContext};
 	ErrorData *error;
 
 	if (scan.table == NULL)
@@ -287,8 +288,8 @@ visible_rows_of_email(const char *email, int most, bool *looked)
 {
 	const CatalogType *type = catalog_find("customer", strlen("customer"));
 	ColumnScan scan = {.table = visible_table(type),
-				 .value = email,
-				 .memory = CurrentMemoryContext};
+					   .value = email,
+					   .memory = CurrentMemoryContext};
 	ErrorData *error;
 
 	*looked = scan.table != NULL && table_has_column(scan.table, "email");

@@ -42,12 +42,12 @@ alerts_keys(TraceGather *gather, ArgColumns *keys)
 		char *key = psprintf("%s_%s_%s", error->event_id, error->sqlstate,
 							 error->step);
 
-		columns_add(keys, ARGS(arg_text(psprintf("sys_failed_%s", key)),
-							   arg_text(error->account),
-							   arg_text(error->event_id)));
-		columns_add(keys, ARGS(arg_text(psprintf("sys_dead_%s", key)),
-							   arg_text(error->account),
-							   arg_text(error->event_id)));
+		columns_add(keys,
+					ARGS(arg_text(psprintf("sys_failed_%s", key)),
+						 arg_text(error->account), arg_text(error->event_id)));
+		columns_add(keys,
+					ARGS(arg_text(psprintf("sys_dead_%s", key)),
+						 arg_text(error->account), arg_text(error->event_id)));
 	}
 }
 
@@ -116,8 +116,8 @@ counts_others(const TraceIncident *incident, const ArgColumns *keys)
 		"SELECT true FROM stripe_sync.alerted WHERE incident = $1"
 		" AND event_id <> ALL ($2) LIMIT 1"};
 
-	return statement_bool(false, &select, ARGS(arg_int8(incident->id),
-											   arg_column(keys, 0)));
+	return statement_bool(false, &select,
+						  ARGS(arg_int8(incident->id), arg_column(keys, 0)));
 }
 
 /* The incident as the story has it, added when it is new */
@@ -172,8 +172,9 @@ static char *
 collector_reason(const TraceIncident *incident)
 {
 	if (strcmp(incident->kind, "digest") == 0)
-		return psprintf("destination %s had more than %d messages of alerts in an hour",
-						incident->destination, guc_max_alerts_per_hour);
+		return psprintf(
+			"destination %s had more than %d messages of alerts in an hour",
+			incident->destination, guc_max_alerts_per_hour);
 	return psprintf("the alert had opened more than %d incidents",
 					guc_coalesce_burst);
 }
@@ -259,9 +260,10 @@ tell_late(TraceGather *gather, const Counted *row)
 	record->event_id = row->of;
 	record->account = row->account;
 	record->alert = row->alert;
-	record_say(record,
-			   "alert %s: not said, because the event that resolves it came first",
-			   row->alert);
+	record_say(
+		record,
+		"alert %s: not said, because the event that resolves it came first",
+		row->alert);
 	record_fact_text(record, "alert", row->alert);
 	record_fact_text(record, "event", row->of);
 }
@@ -294,8 +296,9 @@ tell_rows(TraceGather *gather, const ArgColumns *keys)
 		" ORDER BY a.at LIMIT $4"};
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_column(keys, 0), arg_column(keys, 1),
-								   arg_column(keys, 2), arg_int4(MOST_ROWS)));
+	rows_open(&rows, &select,
+			  ARGS(arg_column(keys, 0), arg_column(keys, 1),
+				   arg_column(keys, 2), arg_int4(MOST_ROWS)));
 	while (rows_next(&rows))
 	{
 		Counted row = {.of = rows_text(&rows)};

@@ -282,6 +282,7 @@ belong_gather(TraceGather *gather)
 	add_context(gather);
 	note_ends(gather);
 	if (gather->too_many)
-		record_cut(gather,
-				   "There is more than can be shown: trace a single object, or give a span.");
+		record_cut(
+			gather,
+			"There is more than can be shown: trace a single object, or give a span.");
 }

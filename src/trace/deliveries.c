@@ -44,9 +44,7 @@ static char *
 answer_words(const Attempt *attempt)
 {
 	bool sent = strcmp(attempt->verdict, "sent") == 0;
-	const char *code = attempt->code != NULL ? attempt->code
-					   : sent				 ? "ok"
-											 : "";
+	const char *code = attempt->code != NULL ? attempt->code : sent ? "ok" : "";
 	StringInfoData words;
 
 	initStringInfo(&words);
@@ -56,9 +54,9 @@ answer_words(const Attempt *attempt)
 	else if (code[0] != '\0')
 		appendStringInfo(&words, "%s, ", code);
 	if (attempt->finished_at != 0)
-		appendStringInfo(&words, "%s, ",
-						 trace_duration(attempt->finished_at -
-										attempt->started_at));
+		appendStringInfo(
+			&words, "%s, ",
+			trace_duration(attempt->finished_at - attempt->started_at));
 	appendStringInfo(&words, "%s attempt", ordinal(attempt->number));
 	return words.data;
 }
@@ -179,8 +177,8 @@ deliveries_tell(TraceGather *gather, List *messages)
 			  ARGS(message_ids(messages), arg_int4(MOST_DELIVERIES)));
 	while (rows_next(&rows))
 	{
-		Attempt attempt = {.message = find_message(messages,
-												   rows_int8(&rows, 0))};
+		Attempt attempt = {
+			.message = find_message(messages, rows_int8(&rows, 0))};
 
 		read_attempt(&rows, &attempt);
 		if (attempt.next_at == 0 &&

@@ -72,8 +72,8 @@ read_event(Rows *rows)
  * TraceEvent; at most "most".
  */
 List *
-events_of_object(const TraceObject *object, TimestampTz from,
-				 TimestampTz until, int most)
+events_of_object(const TraceObject *object, TimestampTz from, TimestampTz until,
+				 int most)
 {
 	static EngineStatement select = {
 		"SELECT" EVENT_COLUMNS " FROM stripe_sync.event"
@@ -88,8 +88,8 @@ events_of_object(const TraceObject *object, TimestampTz from,
 
 	rows_open(&rows, &select,
 			  ARGS(arg_text(object->id), arg_text(any ? NULL : object->account),
-				   arg_text(object->type_name), arg_time(from),
-				   arg_time(until), arg_int4(most)));
+				   arg_text(object->type_name), arg_time(from), arg_time(until),
+				   arg_int4(most)));
 	while (rows_next(&rows))
 		events = lappend(events, read_event(&rows));
 	rows_close(&rows);
@@ -100,9 +100,9 @@ events_of_object(const TraceObject *object, TimestampTz from,
 TraceEvent *
 events_find(const char *id, const char *account)
 {
-	static EngineStatement select = {
-		"SELECT" EVENT_COLUMNS " FROM stripe_sync.event"
-		" WHERE id = $1 AND account = $2"};
+	static EngineStatement select = {"SELECT" EVENT_COLUMNS
+									 " FROM stripe_sync.event"
+									 " WHERE id = $1 AND account = $2"};
 	TraceEvent *one = NULL;
 	Rows rows;
 
@@ -195,10 +195,9 @@ source_words(const TraceEvent *one)
 							   : "";
 
 	if (strcmp(one->source, "reconcile") == 0)
-		return psprintf("found in Stripe's list of events by reconcile%s",
-						one->endpoint ? psprintf(", for endpoint %s",
-												 one->endpoint)
-									  : "");
+		return psprintf(
+			"found in Stripe's list of events by reconcile%s",
+			one->endpoint ? psprintf(", for endpoint %s", one->endpoint) : "");
 	if (strcmp(one->source, "simulate") == 0)
 		return psprintf("simulated, received%s", endpoint);
 	return psprintf("received%s", endpoint);
@@ -228,9 +227,9 @@ tell_received(TraceGather *gather, TraceEvent *one)
 
 	one->received = record;
 	record_say(record, "%s%s; %s", source_words(one),
-			   delay >= LATE ? psprintf(", %s after it happened",
-										trace_duration(delay))
-							 : "",
+			   delay >= LATE
+				   ? psprintf(", %s after it happened", trace_duration(delay))
+				   : "",
 			   at_once ? outcome_words(one) : "applied later");
 	record_fact_text(record, "endpoint", one->endpoint);
 	record_fact_text(record, "source", one->source);

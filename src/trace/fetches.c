@@ -24,11 +24,10 @@ collect_objects(const TraceGather *gather, ArgColumns *objects)
 		TraceObject *object = lfirst(cell);
 
 		if (object->main && object->type != NULL)
-			columns_add(objects,
-						ARGS(arg_text(object->type->object),
-							 arg_text(object->id),
-							 arg_text(object_account(object->type,
-													 object->account))));
+			columns_add(
+				objects,
+				ARGS(arg_text(object->type->object), arg_text(object->id),
+					 arg_text(object_account(object->type, object->account))));
 	}
 }
 
@@ -49,8 +48,9 @@ tell_row(TraceGather *gather, const TraceObject *object)
 	record->object_id = object->id;
 	record_say(record, "%s %s: state of the mirror, %s Stripe's API",
 			   object->type_name, object->id,
-			   object->from_event == NULL ? "fetched from"
-										  : "embedded in an object fetched from");
+			   object->from_event == NULL
+				   ? "fetched from"
+				   : "embedded in an object fetched from");
 	record_fact_text(record, "object", object->id);
 	record_fact_text(record, "table",
 					 psprintf("stripe.%s", object->type->table));
@@ -156,8 +156,7 @@ tell_part(TraceGather *gather, Rows *rows)
 	char *id = rows_text(rows);
 	char *state = rows_text(rows);
 	char *error = rows_text(rows);
-	TraceRecord *record = record_add(gather, TRACE_FETCHED,
-									 rows_time(rows, 0));
+	TraceRecord *record = record_add(gather, TRACE_FETCHED, rows_time(rows, 0));
 
 	record->line.ref = psprintf("job " INT64_FORMAT, job);
 	record->job = job;
@@ -165,8 +164,8 @@ tell_part(TraceGather *gather, Rows *rows)
 	record->status = state;
 	record->message = error;
 	record->failed = strcmp(state, "failed") == 0;
-	record_say(record, "job " INT64_FORMAT " (%s) fetches %s: %s%s%s", job, kind,
-			   id, state, error ? ": " : "", error ? error : "");
+	record_say(record, "job " INT64_FORMAT " (%s) fetches %s: %s%s%s", job,
+			   kind, id, state, error ? ": " : "", error ? error : "");
 	record_fact_number(record, "job", job);
 	record_fact_text(record, "kind", kind);
 	record_fact_text(record, "state", state);

@@ -13,7 +13,7 @@
 #include "types/types.h"
 #include "trace/internal.h"
 
-#define MOST_LINKED	  50 /* objects that refer to one */
+#define MOST_LINKED	  50  /* objects that refer to one */
 #define MOST_REQUESTS 100 /* events of the same requests */
 
 bool
@@ -109,9 +109,10 @@ follow_referrers(TraceGather *gather, const TraceObject *object)
 		return;
 	referrers = referrers_find(object->type, object->id, object->account, most);
 	if (list_length(referrers) > most)
-		record_cut(gather,
-				   "Only the %d newest objects of %s are shown: trace those that you look for.",
-				   most, object->id);
+		record_cut(
+			gather,
+			"Only the %d newest objects of %s are shown: trace those that you look for.",
+			most, object->id);
 	foreach(cell, list_truncate(referrers, most))
 	{
 		Referrer *referrer = lfirst(cell);
@@ -130,10 +131,9 @@ names_main(const TraceGather *gather, const CatalogType *type,
 		const CatalogType *named = catalog_find(link_names[i],
 												strlen(link_names[i]));
 		char *id = link_get(type, state, link_names[i]);
-		TraceObject *object = id == NULL
-								  ? NULL
-								  : find_object(gather->subject.objects, named,
-												id);
+		TraceObject *object = id == NULL ? NULL
+										 : find_object(gather->subject.objects,
+													   named, id);
 
 		if (object != NULL && object->main)
 			return true;
@@ -178,9 +178,8 @@ follow_payment(TraceGather *gather)
 	if (payment == NULL || gather->customer == NULL ||
 		follow_is_type(gather->subject.object, "customer"))
 		return false;
-	foreach(cell, referrers_near_invoice_payments(gather->customer,
-												  payment->account,
-												  &payment->data->root))
+	foreach(cell, referrers_near_invoice_payments(
+					  gather->customer, payment->account, &payment->data->root))
 	{
 		Referrer *referrer = lfirst(cell);
 
@@ -216,8 +215,8 @@ follow_event(TraceGather *gather, const char *id)
 	if (event_load(id, gather->subject.object->account, &event) &&
 		event.catalog != NULL && event.object != NULL &&
 		event.object_id != NULL &&
-		find_object(gather->subject.objects, event.catalog,
-					event.object_id) == NULL &&
+		find_object(gather->subject.objects, event.catalog, event.object_id) ==
+			NULL &&
 		names_main(gather, event.catalog, event.object))
 		add_object(gather, event.catalog, event.object_id, true);
 }

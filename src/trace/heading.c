@@ -100,6 +100,8 @@ add_conditions(StringInfo out, const TraceObject *object)
 
 	if (is_true(object, "delinquent"))
 		add_part(out, "delinquent");
+	if (is_true(object, "disputed"))
+		add_part(out, "disputed");
 	if (is_type(object, "subscription") &&
 		!object_field(object->type, data, "ended_at", &ended) &&
 		json_get(data, "cancel_at", &cancels) && json_to_int64(&cancels, &at))
@@ -181,6 +183,7 @@ add_relations(StringInfo out, const TraceSubject *subject)
 										  "invoice", NULL};
 	const TraceObject *object = subject->object;
 	const char *const *types = of_rest;
+	const char *const *first;
 
 	if (is_type(object, "customer") || is_type(object, "product"))
 		return;
@@ -188,8 +191,9 @@ add_relations(StringInfo out, const TraceSubject *subject)
 		types = of_payment;
 	else if (is_type(object, "dispute") || is_type(object, "refund"))
 		types = of_claim;
+	first = types;
 	for (; *types != NULL; types++)
-		if (reference_of(object, *types) != NULL || types == of_claim)
+		if (reference_of(object, *types) != NULL || first != of_rest)
 			add_relation(out, subject, *types);
 }
 

@@ -102,9 +102,9 @@ typedef struct TraceObject
 	char *account; /* as events have it; "" for one's own */
 	Jsonb *data;   /* its newest known state, or NULL */
 	bool deleted;
-	TimestampTz as_of;	 /* of the mirror's row, 0: there is none, or it is */
-	char *from_event;	 /* hidden; the event it is from, NULL: fetched */
-	bool main; /* its whole life is told; else only the story's time */
+	TimestampTz as_of; /* of the mirror's row, 0: there is none, or it is */
+	char *from_event;  /* hidden; the event it is from, NULL: fetched */
+	bool main;		   /* its whole life is told; else only the story's time */
 } TraceObject;
 
 /* What a story is about.  Fields that don't apply are NULL or 0. */
@@ -146,7 +146,7 @@ typedef struct TraceEvent
 	char *id;
 	char *account;
 	char *type;
-	bool main; /* its object is */
+	bool main;	  /* its object is */
 	bool alerted; /* an alert has counted it */
 	struct TraceRecord *received;
 	char *endpoint;
@@ -219,7 +219,7 @@ typedef struct TraceMessage
 	bool is_post; /* the incident's own message */
 	TimestampTz created_at;
 	TimestampTz settled_at;
-	char *where; /* "#billing" */
+	char *where;	/* "#billing" */
 	char *disabled; /* why its destination is disabled, or NULL */
 } TraceMessage;
 
@@ -229,23 +229,23 @@ typedef struct TraceGather
 	TraceSubject subject;
 	const Referent *referent;
 	const Interval *span; /* or NULL */
-	char *customer;	   /* whose story it is; NULL: unknown, or nobody's */
-	List *records;	   /* of TraceRecord */
-	List *events;	   /* of TraceEvent, of all objects */
-	List *errors;	   /* of TraceError */
-	List *incidents;   /* of TraceIncident */
-	List *messages;	   /* of int64 *: messages to be told in any case */
-	List *others;	   /* of TraceObject: another customer's, left out */
-	List *queue;	   /* of TraceObject, to be looked at */
-	bool too_many;	   /* objects or events: some are left out */
-	StringInfo cut;	   /* sentences: what was left out; NULL: nothing */
-	TimestampTz from;  /* events created in this time are told */
+	char *customer;		  /* whose story it is; NULL: unknown, or nobody's */
+	List *records;		  /* of TraceRecord */
+	List *events;		  /* of TraceEvent, of all objects */
+	List *errors;		  /* of TraceError */
+	List *incidents;	  /* of TraceIncident */
+	List *messages;		  /* of int64 *: messages to be told in any case */
+	List *others;		  /* of TraceObject: another customer's, left out */
+	List *queue;		  /* of TraceObject, to be looked at */
+	bool too_many;		  /* objects or events: some are left out */
+	StringInfo cut;		  /* sentences: what was left out; NULL: nothing */
+	TimestampTz from;	  /* events created in this time are told */
 	TimestampTz until;
 } TraceGather;
 
 #define TRACE_MOST_EVENTS  300 /* of a story */
 #define TRACE_MOST_OBJECTS 60
-#define TRACE_MOST_RECENT  10	/* objects of each type, for a customer */
+#define TRACE_MOST_RECENT  10 /* objects of each type, for a customer */
 #define TRACE_MOST_LINES   2000
 
 /* ---- in record.c: lines and their facts ---- */
@@ -301,14 +301,35 @@ extern void unsaid_tell(TraceGather *gather);
 
 /* ---- in messages.c: messages and deliveries ---- */
 extern TraceRecord *messages_record(TraceGather *gather, TraceKind kind,
-									TimestampTz at,
-									const TraceMessage *message);
+									TimestampTz at, const TraceMessage *message);
 extern void messages_tell(TraceGather *gather);
+
+/* ---- in journal.c ---- */
+extern void journal_tell(TraceGather *gather);
 
 /* ---- in deliveries.c: attempts to send them ---- */
 extern void deliveries_tell(TraceGather *gather, List *messages);
 
 /* ---- in fetches.c: what was read from Stripe ---- */
 extern void fetches_tell(TraceGather *gather);
+/* ---- the verdict while it is made ---- */
+
+typedef struct TraceVerdict
+{
+	const TraceSubject *subject;
+	List *lines;	/* of TraceLine */
+	List *troubles; /* of char *: parts of the sentence */
+} TraceVerdict;
+
+/* ---- in verdict.c ---- */
+extern void verdict_add(TraceVerdict *verdict, char *trouble);
+extern char *verdict_time(const TraceVerdict *verdict, TimestampTz at);
+
+/* ---- in verdict_event.c ---- */
+extern void verdict_failed_steps(TraceVerdict *verdict);
+extern void verdict_held(TraceVerdict *verdict);
+
+/* ---- in verdict_message.c: messages that were not sent ---- */
+extern void verdict_messages(TraceVerdict *verdict);
 
 #endif /* STRIPE_SYNC_TRACE_INTERNAL_H */

@@ -18,7 +18,6 @@
 #include "trace/internal.h"
 
 #define MOST_MESSAGES 300
-#define MOST_ENTRIES  50 /* of the journal */
 
 static TraceMessage *
 read_message(Rows *rows)
@@ -71,7 +70,8 @@ collect(TraceGather *gather, Selection *selection)
 		(void) accumArrayResult(selection->ids,
 								Int64GetDatum(*(int64 *) lfirst(cell)), false,
 								INT8OID, memory);
-	columns_add(&selection->keys, ARGS(arg_text(""), arg_text(""), arg_text("")));
+	columns_add(&selection->keys,
+				ARGS(arg_text(""), arg_text(""), arg_text("")));
 	alerts_keys(gather, &selection->keys);
 }
 
@@ -104,15 +104,14 @@ read_messages(TraceGather *gather)
 	Rows rows;
 
 	collect(gather, &selection);
-	rows_open(&rows, &select,
-			  ARGS(arg_datum(INT8ARRAYOID,
-							 makeArrayResult(selection.incidents,
-											 CurrentMemoryContext)),
-				   arg_datum(INT8ARRAYOID,
-							 makeArrayResult(selection.ids,
-											 CurrentMemoryContext)),
-				   arg_column(&selection.keys, 0), arg_column(&selection.keys, 1),
-				   arg_int4(MOST_MESSAGES)));
+	rows_open(
+		&rows, &select,
+		ARGS(arg_datum(INT8ARRAYOID, makeArrayResult(selection.incidents,
+													 CurrentMemoryContext)),
+			 arg_datum(INT8ARRAYOID,
+					   makeArrayResult(selection.ids, CurrentMemoryContext)),
+			 arg_column(&selection.keys, 0), arg_column(&selection.keys, 1),
+			 arg_int4(MOST_MESSAGES)));
 	while (rows_next(&rows))
 		messages = lappend(messages, read_message(&rows));
 	rows_close(&rows);
@@ -201,7 +200,8 @@ tell_queued(TraceGather *gather, const TraceMessage *message)
 		record_append(record, "%s", waiting_words(message));
 	else
 	{
-		record = messages_record(gather, TRACE_QUEUED, message->created_at, message);
+		record = messages_record(gather, TRACE_QUEUED, message->created_at,
+								 message);
 		record_say(record, "%s%s", queued_words(message),
 				   waiting_words(message));
 	}
@@ -220,17 +220,17 @@ tell_settled(TraceGather *gather, const TraceMessage *message)
 
 	if (!dead && strcmp(message->state, "cancelled") != 0)
 		return;
-	record = messages_record(gather, TRACE_SETTLED, message->settled_at, message);
+	record = messages_record(gather, TRACE_SETTLED, message->settled_at,
+							 message);
 	record->failed = dead;
 	record->code = message->last_code;
 	record->attempts = message->attempts;
 	if (dead)
-		record_say(record,
-				   "message " INT64_FORMAT " given up after %d attempt%s%s%s",
-				   message->id, message->attempts,
-				   message->attempts == 1 ? "" : "s",
-				   message->last_code ? ": " : "",
-				   message->last_code ? message->last_code : "");
+		record_say(
+			record, "message " INT64_FORMAT " given up after %d attempt%s%s%s",
+			message->id, message->attempts, message->attempts == 1 ? "" : "s",
+			message->last_code ? ": " : "",
+			message->last_code ? message->last_code : "");
 	else
 		record_say(record, "message " INT64_FORMAT " cancelled", message->id);
 	record_fact_text(record, "state", message->state);
@@ -238,85 +238,6 @@ tell_settled(TraceGather *gather, const TraceMessage *message)
 }
 
 /* ---- what was done to their destinations meanwhile ---- */
-
-/* The destinations of the story's messages, and when they were on their way */
-typedef struct Stretch
-{
-	ArrayBuildState *destinations;
-	int count;
-	TimestampTz from;
-	TimestampTz until;
-} Stretch;
-
-static void
-find_stretch(TraceGather *gather, Stretch *stretch)
-{
-	ListCell *cell;
-
-	stretch->destinations = initArrayResult(TEXTOID, CurrentMemoryContext,
-											false);
-	stretch->from = DT_NOEND;
-	stretch->until = DT_NOBEGIN;
-	foreach(cell, gather->records)
-	{
-		TraceRecord *record = lfirst(cell);
-
-		if (record->message_id == 0 || record->destination == NULL)
-			continue;
-		(void) accumArrayResult(stretch->destinations,
-								CStringGetTextDatum(record->destination), false,
-								TEXTOID, CurrentMemoryContext);
-		stretch->count++;
-		stretch->from = Min(stretch->from, record->line.at);
-		stretch->until = Max(stretch->until, record->line.at);
-		if (record->message_state != NULL &&
-			strcmp(record->message_state, "waiting") == 0)
-			stretch->until = DT_NOEND;
-	}
-}
-
-static void
-tell_entry(TraceGather *gather, Rows *rows)
-{
-	TraceRecord *record = record_add(gather, TRACE_JOURNAL, rows_time(rows, 0));
-	char *what = rows_text(rows);
-	char *ref = rows_text(rows);
-	char *by = rows_text(rows);
-	char *detail = rows_text(rows);
-
-	record->line.ref = ref != NULL ? ref : pstrdup("");
-	record_say(record, "%s%s%s by %s%s%s", what, ref ? " " : "", ref ? ref : "",
-			   by, detail ? ": " : "", detail ? detail : "");
-	record_fact_text(record, "what", what);
-	record_fact_text(record, "by", by);
-	record_fact_text(record, "detail", detail);
-}
-
-static void
-tell_journal(TraceGather *gather)
-{
-	static EngineStatement select = {
-		"SELECT at, what, ref, by, detail FROM stripe_sync.journal"
-		" WHERE at BETWEEN $1 AND $2"
-		" AND ((pg_catalog.starts_with(what, 'destination.') AND ref = ANY ($3))"
-		"  OR (what IN ('pause', 'resume') AND COALESCE(ref, '') <> 'stripe'))"
-		" ORDER BY at LIMIT $4"};
-	Stretch stretch = {0};
-	Rows rows;
-
-	find_stretch(gather, &stretch);
-	if (stretch.count == 0)
-		return;
-	rows_open(&rows, &select,
-			  ARGS(arg_time(stretch.from), arg_time(stretch.until),
-				   arg_datum(TEXTARRAYOID,
-							 makeArrayResult(stretch.destinations,
-											 CurrentMemoryContext)),
-				   arg_int4(MOST_ENTRIES)));
-	while (rows_next(&rows))
-		tell_entry(gather, &rows);
-	rows_close(&rows);
-}
 
 /* The lines of messages, their deliveries and destinations. */
 void
@@ -331,5 +252,5 @@ messages_tell(TraceGather *gather)
 		tell_settled(gather, lfirst(cell));
 	}
 	deliveries_tell(gather, messages);
-	tell_journal(gather);
+	journal_tell(gather);
 }

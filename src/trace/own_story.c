@@ -65,8 +65,8 @@ tell_events(TraceGather *gather, const TraceIncident *incident)
 	uint64 count;
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_int8(incident->id),
-								   arg_int4(MOST_EVENTS)));
+	rows_open(&rows, &select,
+			  ARGS(arg_int8(incident->id), arg_int4(MOST_EVENTS)));
 	count = rows.count;
 	while (rows_next(&rows))
 		tell_event(gather, incident, &rows);
@@ -80,9 +80,9 @@ tell_state(TraceGather *gather, TraceIncident *incident)
 {
 	TraceRecord *record = add_record(gather, incident->opened_at, incident);
 
-	record_say(record, "incident " INT64_FORMAT " (%s) opened by alert %s for %s",
-			   incident->id, incident->kind, incident->alert,
-			   incident->destination);
+	record_say(
+		record, "incident " INT64_FORMAT " (%s) opened by alert %s for %s",
+		incident->id, incident->kind, incident->alert, incident->destination);
 	if (incident->escalated_at != 0)
 		record_say(add_record(gather, incident->escalated_at, incident),
 				   "incident " INT64_FORMAT " was still open: repeated",

@@ -132,9 +132,9 @@ record_append(TraceRecord *record, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	record->line.what = trace_plain(psprintf("%s%s", record->line.what,
-											 format_text(format, args)),
-									MAX_WHAT);
+	record->line.what = trace_plain(
+		psprintf("%s%s", record->line.what, format_text(format, args)),
+		MAX_WHAT);
 	va_end(args);
 }
 

@@ -47,8 +47,9 @@ read_errors(const ArgColumns *keys)
 	List *errors = NIL;
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_column(keys, 0), arg_column(keys, 1),
-								   arg_int4(MOST_ROWS)));
+	rows_open(
+		&rows, &select,
+		ARGS(arg_column(keys, 0), arg_column(keys, 1), arg_int4(MOST_ROWS)));
 	while (rows_next(&rows))
 	{
 		TraceError *error = palloc(sizeof(TraceError));
@@ -142,7 +143,7 @@ tell_failed_run(TraceGather *gather, List *errors, const TraceError *run,
 				double ms)
 {
 	TraceError *error = error_of_run(errors, run->event_id, run->account,
-									run->step, run->sqlstate);
+									 run->step, run->sqlstate);
 	TraceRecord *record = add_error(gather, run->first_at,
 									error != NULL ? error : run);
 
@@ -186,8 +187,9 @@ tell_runs(TraceGather *gather, const ArgColumns *keys, List *errors)
 		" LIMIT $3"};
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_column(keys, 0), arg_column(keys, 1),
-								   arg_int4(MOST_ROWS)));
+	rows_open(
+		&rows, &select,
+		ARGS(arg_column(keys, 0), arg_column(keys, 1), arg_int4(MOST_ROWS)));
 	while (rows_next(&rows))
 	{
 		TraceError run = {.event_id = rows_text(&rows)};

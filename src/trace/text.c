@@ -162,7 +162,7 @@ append_story(StringInfo out, const TraceStory *story)
 	if (story->verdict != NULL)
 	{
 		append_wrapped(out, story->verdict, 0, HANGING);
-		appendStringInfoChar(out, '\n');
+		appendStringInfoString(out, "\n\n");
 	}
 	append_heading(out, story->heading);
 	appendStringInfoString(out, "\n\n");

@@ -13,7 +13,6 @@
 #include "utils/builtins.h"
 
 #include "trace/internal.h"
-#include "trace/verdict.h"
 
 #define MOST_TROUBLES 4
 #define TEXT_COLUMNS  120 /* of an error's text */

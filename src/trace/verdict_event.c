@@ -8,7 +8,6 @@
 
 #include "inbox/event.h"
 #include "trace/internal.h"
-#include "trace/verdict.h"
 
 /* ---- steps of events ---- */
 
@@ -147,7 +146,7 @@ add_failed_step(TraceVerdict *verdict, const FailedStep *step)
 						verdict_time(verdict, stored->due_at));
 	else if (stored != NULL && stored->status != NULL &&
 			 strcmp(stored->status, "dead") == 0)
-		next = " and was given up";
+		next = ", and was given up";
 	verdict_add(verdict,
 				psprintf("%s failed %s, %s%s: fix, then %s",
 						 step_words(step->first->step), times_words(step),

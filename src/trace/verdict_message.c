@@ -9,7 +9,6 @@
 #include "engine/statement.h"
 #include "server/server.h"
 #include "trace/internal.h"
-#include "trace/verdict.h"
 
 #define TEXT_COLUMNS 120
 

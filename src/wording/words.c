@@ -89,7 +89,7 @@ trim_end(StringInfo out, int start)
  * Append a text as part of one line, at most so many columns, with an ellipsis
  * where it is cut off.
  */
-void
+static void
 words_append(StringInfo out, const char *text, int columns)
 {
 	int start = out->len;

@@ -11,7 +11,7 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 
-#define MAX_NOTES 100 /* of backups, and as many of restores */
+#define MAX_NOTES 100  /* of backups, and as many of restores */
 #define MAX_WHAT  1000 /* bytes */
 
 static void
