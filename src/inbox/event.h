@@ -94,6 +94,7 @@ extern bool event_store(const Event *event, const char *endpoint,
 						const char *source, const EventOutcome *outcome);
 extern bool event_load(const char *id, const char *account, Event *event);
 compat_noreturn extern void event_missing(const char *id);
+extern void event_summarize(void);
 
 /* Columns of stripe_sync.event, as src/inbox/event.sql makes it */
 enum EventColumn

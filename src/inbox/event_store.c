@@ -290,3 +290,35 @@ event_missing(const char *id)
 	ereport(ERROR, (errcode(ERRCODE_NO_SUCH_NAME),
 					errmsg("there is no event \"%s\"", id)));
 }
+
+/* ---- the BRIN index ---- */
+
+#define RANGE_PAGES 128	  /* BRIN's pages_per_range */
+#define MOST_RANGES 10000 /* at a time: what remains is left to VACUUM */
+
+/*
+ * Summarize the ranges of event_received_idx that have become full: a search by
+ * idempotency key reads all pages of the others.  The last range is left out,
+ * because every insert would have to change its summary.
+ */
+void
+event_summarize(void)
+{
+	static EngineStatement summarize = {
+		"SELECT pg_catalog.brin_summarize_range($1, $2)::bigint"};
+	static EngineStatement count = {
+		"SELECT pg_catalog.pg_relation_size($1::regclass)"
+		" / pg_catalog.current_setting('block_size')::bigint"};
+	RoleScope scope = role_enter_engine();
+	Oid index = engine_relation("event_received_idx");
+	int64 range = statement_int8(0, &count,
+								 ARGS(arg_oid(engine_relation("event")))) /
+				  RANGE_PAGES;
+
+	for (int i = 0; i < MOST_RANGES && --range >= 0; i++)
+		if (statement_int8(0, &summarize,
+						   ARGS(arg_oid(index),
+								arg_int8(range * RANGE_PAGES))) == 0)
+			break;
+	role_leave(&scope);
+}

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -72,6 +73,19 @@ is_not_null_test(List *predicate)
 	return IsA(test->arg, Var);
 }
 
+/* Is it lower(column), as in the index of e-mail addresses that create_tables() makes? */
+static bool
+is_lower_column(List *expressions)
+{
+	FuncExpr *call;
+
+	if (list_length(expressions) != 1 || !IsA(linitial(expressions), FuncExpr))
+		return false;
+	call = linitial(expressions);
+	return call->funcid == F_LOWER_TEXT && list_length(call->args) == 1 &&
+		   IsA(linitial(call->args), Var);
+}
+
 /*
  * Does inserting into this index run no code of a user's?  Operator classes that
  * are not the server's own are a user's code.  A deferrable or exclusion
@@ -82,7 +96,8 @@ index_is_plain(Oid indexid)
 {
 	Relation index = index_open(indexid, AccessShareLock);
 	List *predicate = RelationGetIndexPredicate(index);
-	bool plain = RelationGetIndexExpressions(index) == NIL &&
+	List *expressions = RelationGetIndexExpressions(index);
+	bool plain = (expressions == NIL || is_lower_column(expressions)) &&
 				 (predicate == NIL || is_not_null_test(predicate)) &&
 				 index->rd_index->indimmediate &&
 				 !index->rd_index->indisexclusion;

@@ -231,7 +231,8 @@ follow_requests(TraceGather *gather)
 {
 	static EngineStatement select = {
 		"SELECT id FROM stripe_sync.event WHERE request_id = ANY ($1)"
-		" AND account = $2 LIMIT $3"};
+		/* no index on the account is to be used */
+		" AND account IS NOT DISTINCT FROM $2 LIMIT $3"};
 	ArgColumns requests = {0};
 	Rows rows;
 	int nest;

@@ -94,6 +94,9 @@ maintenance_turn(TimestampTz *next)
 	secret_rotation_check();
 	worker_commit();
 	worker_begin();
+	event_summarize();
+	worker_commit();
+	worker_begin();
 	silence_check();
 	worker_commit();
 	worker_begin();
