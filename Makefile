@@ -445,6 +445,7 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile.pl \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
+	test/tap/trace/story.pl \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \
