@@ -79,14 +79,15 @@ CREATE FUNCTION shop.subscription(id text, customer text, status text) RETURNS j
 $$ SELECT jsonb_build_object('id', id, 'object', 'subscription', 'customer', customer, 'status', status, 'currency', 'eur',
 	'livemode', false, 'created', extract(epoch FROM now() - interval '40 days')::bigint, 'metadata', '{}'::jsonb) $$;
 
--- When each is meant to have been received
+-- When each is meant to have been received, before the clock
+CREATE TABLE shop.clock AS SELECT now() AS base;
 CREATE TABLE shop.moment (event_id text, ago interval);
 
 CREATE FUNCTION shop.send(event_id text, type text, ago interval, object jsonb, previous jsonb DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS
 $$
 DECLARE
 	payload text := jsonb_build_object('id', event_id, 'object', 'event', 'type', type, 'livemode', false, 'api_version', '2026-10-28.endive',
-		'created', extract(epoch FROM date_trunc('second', now() - ago - interval '0.6 seconds'))::bigint, 'pending_webhooks', 1,
+		'created', extract(epoch FROM date_trunc('second', (SELECT base FROM shop.clock) - ago - interval '0.6 seconds'))::bigint, 'pending_webhooks', 1,
 		'request', jsonb_build_object('id', 'req_' || event_id, 'idempotency_key', NULL),
 		'data', jsonb_build_object('object', object) || coalesce(jsonb_build_object('previous_attributes', previous), '{}'))::text;
 BEGIN
@@ -141,8 +142,8 @@ END $$;
 -- ---- to the time at which it is meant to have happened ----
 
 CREATE TABLE shop.shift AS
-SELECT m.event_id, e.received_at AS was, now() - m.ago - e.received_at AS by
-  FROM shop.moment m JOIN stripe_sync.event e ON e.id = m.event_id;
+SELECT m.event_id, base - m.ago - e.received_at AS by
+  FROM shop.clock, shop.moment m JOIN stripe_sync.event e ON e.id = m.event_id;
 UPDATE stripe_sync.delivery d SET started_at = started_at + s.by, finished_at = finished_at + s.by
   FROM stripe_sync.message m JOIN shop.shift s USING (event_id) WHERE m.id = d.message_id;
 UPDATE stripe_sync.message m SET created_at = created_at + s.by, settled_at = settled_at + s.by
