@@ -126,6 +126,13 @@ UPDATE stripe_sync.message SET state = 'waiting', settled_at = NULL WHERE event_
 UPDATE stripe_sync.destination SET enabled = false, refused = true, disabled_reason = 'token_revoked';
 SELECT regexp_replace(t.head('in_v'), '\d+(?=\)| \(| to| waits)', 'N', 'g');
 
+-- a message of its own, and a job
+SELECT stripe_sync.notify('billing', 'Hello', key => 'hello-1') > 0;
+SELECT regexp_replace(t.head('hello-1'), 'message \d+', 'message N', 'g');
+SELECT stripe_sync.set_api_key('rk_test_12345678901234567890');
+SELECT stripe_sync.pause('stripe');
+SELECT t.head('job ' || stripe_sync.reconcile());
+
 -- Who may: a role with grant_read, no other.
 CREATE ROLE regress_trace_reader;
 SET ROLE regress_trace_reader;

@@ -12,6 +12,7 @@
 
 #include "utils/builtins.h"
 
+#include "server/server.h"
 #include "trace/internal.h"
 
 #define MOST_TROUBLES 4
@@ -159,6 +160,23 @@ add_failed_jobs(TraceVerdict *verdict)
 	}
 }
 
+/* A job that is asked for, and that nobody runs */
+static void
+add_waiting_job(TraceVerdict *verdict)
+{
+	const TraceSubject *subject = verdict->subject;
+	Standstill standstill;
+
+	if (subject->kind != TRACE_OF_JOB || subject->state == NULL ||
+		(strcmp(subject->state, "waiting") != 0 &&
+		 strcmp(subject->state, "running") != 0) ||
+		!standstill_find("stripe", &standstill))
+		return;
+	verdict_add(verdict, psprintf("job " INT64_FORMAT " waits, because %s: %s",
+								  subject->number, standstill.reason,
+								  words_plain(standstill.hint, TEXT_COLUMNS)));
+}
+
 /* ---- the sentence ---- */
 
 static char *
@@ -195,6 +213,7 @@ trace_verdict(const TraceSubject *subject, List *lines)
 	verdict_held(&verdict);
 	verdict_messages(&verdict);
 	add_failed_jobs(&verdict);
+	add_waiting_job(&verdict);
 	add_open_incidents(&verdict);
 	return verdict.troubles != NIL ? sentence(&verdict) : NULL;
 }

@@ -144,6 +144,16 @@ find_version(EventHistory *history, Event *event)
 	return NULL;
 }
 
+/* What previous_attributes say, for which no history is read */
+static List *
+described_changes(Event *event)
+{
+	EventHistory none = {.type = event->catalog, .id = event->object_id};
+	Version version = {.event = event};
+
+	return expanded(history_changes(&none, &version));
+}
+
 /*
  * The changes of an event that isn't a creation.  If nothing is known before it,
  * *is_new is set, and they are the object's fields.
@@ -156,6 +166,8 @@ changes_of(Event *event, bool *is_new)
 
 	if (event->catalog == NULL || event->object_id == NULL)
 		return NIL;
+	if (event->previous != NULL && JsonContainerSize(event->previous) > 0)
+		return described_changes(event);
 	history = fetched_note_read_history(
 		event->catalog, event->object_id,
 		object_account(event->catalog, event->account));
