@@ -70,6 +70,11 @@ SELECT 'ch_' || c || '_' || j, 'cus_' || c, 'in_' || c || '_' || j, 'pi_' || c |
        jsonb_build_object('id', 'ch_' || c || '_' || j, 'object', 'charge', 'customer', 'cus_' || c, 'invoice', 'in_' || c || '_' || j,
          'payment_intent', 'pi_' || c || '_' || j, 'amount', 2900, 'currency', 'eur', 'status', 'succeeded', 'description', repeat('x', 300)),
        '', NULL, now(), now()
+  FROM generate_series(0, $CUSTOMERS - 1) c, generate_series(0, 5) j;
+INSERT INTO stripe.payment_intents (id, customer, status, amount, currency, created, _data, _account, _event_id, _as_of, _synced_at)
+SELECT 'pi_' || c || '_' || j, 'cus_' || c, 'succeeded', 2900, 'eur', now(),
+       jsonb_build_object('id', 'pi_' || c || '_' || j, 'object', 'payment_intent', 'customer', 'cus_' || c, 'latest_charge', 'ch_' || c || '_' || j,
+         'amount', 2900, 'currency', 'eur', 'status', 'succeeded'), '', NULL, now(), now()
   FROM generate_series(0, $CUSTOMERS - 1) c, generate_series(0, 5) j"
 }
 
