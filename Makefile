@@ -13,6 +13,7 @@
 #	make bench, fuzz		measure; feed nonsense
 #	make bench-record		what it costs to record which handlers ran
 #	make bench-scale		traces, doctor and dashboards with 2,000,000 events
+#	make screenshots		doc/images/*.png: the dashboard of a story
 #	make reference			doc/reference.md, from the catalog
 #	make format, format-check
 
@@ -401,7 +402,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	alert_incident alert_silence receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
-	metrics_activity worker_prune
+	metrics_activity dashboard_page worker_prune
 ISOLATION = account duplicate same_object same_second shared replay incident recovered
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
@@ -450,7 +451,8 @@ PROVE_TESTS = \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \
 	test/tap/doctor/storage.pl \
-	test/tap/doctor/runbook.pl
+	test/tap/doctor/runbook.pl \
+	test/tap/dashboard/chromium.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \
@@ -502,7 +504,7 @@ override with_llvm = no
 
 # ---- what needs no server to build for ----
 
-DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record bench-scale fuzz reference format format-check
+DRIVERS = test test-majors test-versions test-sanitized test-clock test-all demo demo-slack demo-stop bench bench-record bench-scale fuzz screenshots reference format format-check
 .PHONY: $(DRIVERS)
 
 test:
@@ -543,6 +545,9 @@ bench-scale:
 
 fuzz:
 	@test/fuzz/run
+
+screenshots:
+	@test/screenshots/run
 
 reference:
 	@test/reference

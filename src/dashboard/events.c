@@ -9,7 +9,7 @@
 
 #include "utils/builtins.h"
 
-#include "base/subtransaction.h"
+#include "engine/engine.h"
 #include "trace/trace.h"
 
 #include "dashboard/internal.h"
@@ -65,24 +65,32 @@ append_command(StringInfo out, const LastEvent *event)
 	appendStringInfoString(out, ");</code></pre>\n");
 }
 
-/* An error, as of a table that was altered, is shown and not raised. */
+/*
+ * Within so many milliseconds.  An error, as of a table that was altered, is shown
+ * and not raised.
+ */
 static void
-append_trace(StringInfo out, const LastEvent *event)
+append_trace(StringInfo out, const LastEvent *event, int limit)
 {
 	Collected collected = {event};
 	ErrorData *error;
 	ListCell *cell;
 
-	if (!subtransaction_run(collect, &collected, NULL, &error))
+	if (timed_run_within(limit, collect, &collected, &error))
 	{
-		appendStringInfoString(
-			out, "<p class=\"nothing\">The trace could not be made: ");
-		html_clipped(out, error->message, MAX_ERROR);
-		appendStringInfoString(out, "</p>\n");
+		foreach(cell, collected.stories)
+			append_story(out, lfirst(cell));
 		return;
 	}
-	foreach(cell, collected.stories)
-		append_story(out, lfirst(cell));
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		html_nothing(out, "The trace takes too long to be shown here.");
+		return;
+	}
+	appendStringInfoString(
+		out, "<p class=\"nothing\">The trace could not be made: ");
+	html_clipped(out, error->message, MAX_ERROR);
+	appendStringInfoString(out, "</p>\n");
 }
 
 /* applied and what else is fine; what will be retried; what will not */
@@ -112,7 +120,7 @@ append_summary(StringInfo out, const LastEvent *event, TimestampTz now)
 		" <small>%s</small></span> <span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
 		age_words(event->received_at, now), status_class(event->status),
 		status_mark(event->status));
-	html_text(out, event->status);
+	html_clipped(out, event->status, 20);
 	appendStringInfoString(out, "</span> <span class=\"type\">");
 	html_name(out, event->type);
 	appendStringInfoString(out, "</span> <span class=\"object\">");
@@ -121,15 +129,14 @@ append_summary(StringInfo out, const LastEvent *event, TimestampTz now)
 }
 
 static void
-append_event(StringInfo out, const LastEvent *event, TimestampTz now,
-			 bool traced)
+append_event(StringInfo out, const LastEvent *event, TimestampTz now, int limit)
 {
 	appendStringInfoString(out, "<li><details>");
 	append_summary(out, event, now);
 	appendStringInfoString(out, "<p class=\"facts\"><code>");
 	html_name(out, event->id);
 	appendStringInfoString(out, "</code> <span>by ");
-	html_text(out, event->source);
+	html_name(out, event->source);
 	if (event->endpoint != NULL)
 	{
 		appendStringInfoString(out, ", endpoint ");
@@ -149,8 +156,8 @@ append_event(StringInfo out, const LastEvent *event, TimestampTz now,
 		html_clipped(out, event->error, 1200);
 		appendStringInfoString(out, "</pre>\n");
 	}
-	if (traced)
-		append_trace(out, event);
+	if (limit > 0)
+		append_trace(out, event, limit);
 	append_command(out, event);
 	appendStringInfoString(out, "</details></li>\n");
 }
@@ -171,10 +178,10 @@ events_append(StringInfo out, const Figures *figures, const State *state)
 		appendStringInfoString(out, "<ol class=\"events\">\n");
 		foreach(cell, state->events)
 		{
-			bool traced = out->len < MAX_PAGE && GetCurrentTimestamp() - begun <
-													 MAX_TIME * INT64CONST(1000);
+			int limit = MAX_TIME - (GetCurrentTimestamp() - begun) / 1000;
 
-			append_event(out, lfirst(cell), figures->now, traced);
+			append_event(out, lfirst(cell), figures->now,
+						 out->len < MAX_PAGE ? limit : 0);
 		}
 		appendStringInfoString(out, "</ol>\n");
 	}

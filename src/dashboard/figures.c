@@ -31,17 +31,16 @@ bin_start(const Figures *figures, int bin)
 	return figures->start + bin * (BIN_SECONDS * USECS_PER_SEC);
 }
 
-/* Events a minute in a bin */
+/* Events a minute in a bin; in the last one, with the one before if it is new */
 double
 figures_rate(const Figures *figures, int bin)
 {
-	double seconds = BIN_SECONDS;
+	int64 elapsed = figures->now - bin_start(figures, BINS - 1);
 
-	if (bin == BINS - 1)
-		seconds = Max((figures->now - bin_start(figures, bin)) /
-						  (double) USECS_PER_SEC,
-					  60);
-	return figures->events[bin] * 60.0 / seconds;
+	if (bin < BINS - 1)
+		return figures->events[bin] * 60.0 / BIN_SECONDS;
+	return (figures->events[bin] + figures->events[bin - 1]) * 60.0 /
+		   (BIN_SECONDS + elapsed / (double) USECS_PER_SEC);
 }
 
 /* The row of all bins together, or of one */

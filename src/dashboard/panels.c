@@ -34,7 +34,7 @@ append_event_tiles(StringInfo out, const Figures *figures, TimestampTz newest)
 				psprintf("%s a minute now, %s in %s",
 						 number_words(figures_rate(figures, BINS - 1)),
 						 count_words(totals->events),
-						 figures->first_bin == 0 ? "6 h" : "the time counted"),
+						 figures->first_bin == 0 ? "6 h" : "the time counted"),
 				newest, now);
 	append_tile(out, "Delivery delay, p50",
 				delayed ? seconds_words(totals->p50) : "–",
@@ -192,7 +192,7 @@ append_incident(StringInfo out, const OpenIncident *incident, TimestampTz now)
 		out,
 		"<li><h3><span class=\"status %s\"><span aria-hidden=\"true\">%s</span> ",
 		critical ? "fail" : "warn", critical ? "✕" : "▲");
-	html_text(out, incident->severity);
+	html_clipped(out, incident->severity, 20);
 	appendStringInfoString(out, "</span> ");
 	html_name(out, incident->alert);
 	appendStringInfo(
@@ -248,7 +248,7 @@ refusals_append(StringInfo out, const Figures *figures, const State *state)
 
 		appendStringInfo(out, "<li><h3><b>%s</b> × <code>",
 						 count_words(refused->events));
-		html_text(out, refused->code);
+		html_clipped(out, refused->code, 20);
 		appendStringInfoString(out, "</code> <small>");
 		html_name(out, refused->endpoint != NULL ? refused->endpoint
 												 : "unknown endpoint");
@@ -267,9 +267,9 @@ static void
 append_job(StringInfo out, const RecentJob *job, TimestampTz now)
 {
 	appendStringInfo(out, "<li><h3>job " INT64_FORMAT " <small>", job->id);
-	html_text(out, job->kind);
+	html_name(out, job->kind);
 	appendStringInfoString(out, "</small> <span class=\"figure\">");
-	html_text(out, job->state);
+	html_clipped(out, job->state, 20);
 	if (strcmp(job->state, "running") == 0)
 		appendStringInfo(out, " %.0f %%", job->progress * 100);
 	appendStringInfoString(out, "</span></h3>");

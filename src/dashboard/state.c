@@ -7,6 +7,9 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_type.h"
+#include "storage/itemptr.h"
+#include "storage/off.h"
 #include "utils/guc.h"
 
 #include "engine/statement.h"
@@ -73,6 +76,19 @@ count_incidents(State *state)
 
 /* ---- events ---- */
 
+/* Where the last pages of the inbox begin */
+static ItemPointerData
+inbox_tail(void)
+{
+	static EngineStatement select = {
+		"SELECT pg_relation_size('stripe_sync.event') / current_setting('block_size')::bigint"};
+	int64 pages = statement_int8(0, &select, NO_ARGS);
+	ItemPointerData tail;
+
+	ItemPointerSet(&tail, Max(pages - TAIL_PAGES, 0), FirstOffsetNumber);
+	return tail;
+}
+
 /*
  * No index is ordered by the time of reception, so these are the newest of the
  * events since "from", of which so many at most are looked at, and of those in
@@ -89,18 +105,17 @@ read_events_since(State *state, TimestampTz from)
 		"  SELECT ctid FROM ("
 		"   (SELECT ctid, received_at FROM (SELECT ctid, received_at FROM stripe_sync.event"
 		"     WHERE received_at >= $1 LIMIT $3) n ORDER BY received_at DESC LIMIT $2)"
-		"   UNION (SELECT ctid, received_at FROM stripe_sync.event WHERE ctid >="
-		"     format('(%s,0)', greatest(pg_relation_size('stripe_sync.event')"
-		"      / current_setting('block_size')::bigint - $4, 0))::tid"
-		"     ORDER BY received_at DESC LIMIT $2)) b"
+		"   UNION (SELECT ctid, received_at FROM stripe_sync.event"
+		"     WHERE ctid >= $4 ORDER BY received_at DESC LIMIT $2)) b"
 		"  ORDER BY received_at DESC LIMIT $2))"
 		" ORDER BY received_at DESC, created DESC NULLS LAST, id DESC"};
+	ItemPointerData tail = inbox_tail();
 	Rows rows;
 
 	state->events = NIL;
 	rows_open(&rows, &select,
 			  ARGS(arg_time(from), arg_int8(SHOWN_EVENTS), arg_int8(MAX_EVENTS),
-				   arg_int8(TAIL_PAGES)));
+				   arg_datum(TIDOID, PointerGetDatum(&tail))));
 	while (rows_next(&rows))
 	{
 		LastEvent *event = palloc0(sizeof(LastEvent));

@@ -160,29 +160,53 @@ add_backlog(Screen *screen, const Figures *figures)
 					   age_words(totals->oldest_waiting, figures->now)));
 }
 
-/* One line: the busy destinations and those that are disabled */
+/* Disabled ones first, then those that reject the most */
+static int
+compare_destinations(const ListCell *a, const ListCell *b)
+{
+	const DestinationFigures *one = lfirst(a);
+	const DestinationFigures *two = lfirst(b);
+
+	if ((one->disabled != NULL) != (two->disabled != NULL))
+		return one->disabled != NULL ? -1 : 1;
+	if (one->failed != two->failed)
+		return one->failed > two->failed ? -1 : 1;
+	return strcmp(one->name, two->name);
+}
+
+static void
+append_destination(StringInfo line, const DestinationFigures *destination)
+{
+	appendStringInfo(line, "%s %s sent", screen_clip(destination->name, 16),
+					 count_words(destination->sent));
+	if (destination->repeated > 0)
+		appendStringInfo(line, " %s retried",
+						 count_words(destination->repeated));
+	if (destination->failed > 0)
+		appendStringInfo(line, " %s rejected", count_words(destination->failed));
+	if (destination->disabled != NULL)
+		appendStringInfoString(line, " DISABLED");
+}
+
+/* One line */
 static void
 add_destinations(Screen *screen, const Figures *figures)
 {
+	List *destinations = list_copy(figures->destinations);
 	StringInfoData line;
 	ListCell *cell;
 
 	initStringInfo(&line);
 	appendStringInfoString(&line, screen_padded("Slack, 24 h", 15));
-	foreach(cell, figures->destinations)
+	list_sort(destinations, compare_destinations);
+	foreach(cell, destinations)
 	{
-		const DestinationFigures *one = lfirst(cell);
-
-		appendStringInfo(&line, "%s%s %s/%s/%s%s",
-						 cell == list_head(figures->destinations) ? "" : ", ",
-						 screen_clip(one->name, 16), count_words(one->sent),
-						 count_words(one->repeated), count_words(one->failed),
-						 one->disabled != NULL ? " DISABLED" : "");
+		if (cell != list_head(destinations))
+			appendStringInfoString(&line, ", ");
+		append_destination(&line, lfirst(cell));
 	}
-	if (figures->destinations == NIL)
+	if (destinations == NIL)
 		appendStringInfoString(&line, "no destination");
-	else
-		appendStringInfoString(&line, " (sent/retried/rejected)");
 	add_line(screen, line.data);
 }
 

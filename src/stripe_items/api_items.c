@@ -13,6 +13,7 @@
 #include "lib/stringinfo.h"
 
 #include "base/text.h"
+#include "engine/engine.h"
 #include "inbox/inbox.h"
 #include "inbox/secret.h"
 #include "server/server.h"
@@ -83,6 +84,7 @@ key_refused(const char *account)
 		"   WHERE pg_catalog.starts_with(path, '/v1/events') ORDER BY id DESC LIMIT 1)) c"
 		" WHERE c.status = c.bad"
 		" ORDER BY c.status"};
+	int nest = plan_for_indexes();
 	const char *refused = NULL;
 	Rows rows;
 
@@ -98,6 +100,7 @@ key_refused(const char *account)
 					  : "Stripe answers 403: the key may not read events";
 	}
 	rows_close(&rows);
+	plan_settings_restore(nest);
 	return refused;
 }
 
@@ -281,7 +284,7 @@ read_gap(void)
 		"WITH last AS (SELECT id FROM stripe_sync.job_record"
 		"  WHERE kind = 'reconcile' AND state = 'done' ORDER BY id DESC LIMIT 1),"
 		" day AS (SELECT pg_catalog.min(id) AS id FROM stripe_sync.job_record"
-		"  WHERE finished_at > pg_catalog.clock_timestamp() - interval '1 day'"
+		"  WHERE finished_at > $2"
 		"   AND kind = 'reconcile' AND state = 'done'),"
 		" parts AS MATERIALIZED (SELECT * FROM stripe_sync.job_part p"
 		"  WHERE p.job >= LEAST((SELECT id FROM day), (SELECT id FROM last))"
@@ -293,10 +296,13 @@ read_gap(void)
 		"  p.job >= (SELECT id FROM last)"
 		" FROM parts p WHERE p.kind = 'events' AND p.gap_first IS NOT NULL"
 		" GROUP BY p.job ORDER BY p.job DESC LIMIT 1"};
+	int nest = plan_for_indexes();
 	Gap gap = {0};
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_int8(MOST_PARTS)));
+	rows_open(&rows, &select,
+			  ARGS(arg_int8(MOST_PARTS),
+				   arg_time(GetCurrentTimestamp() - USECS_PER_DAY)));
 	if (rows_next(&rows))
 	{
 		gap.job = rows_int8(&rows, 0);
@@ -307,6 +313,7 @@ read_gap(void)
 		gap.is_in_last_run = rows_bool(&rows, false);
 	}
 	rows_close(&rows);
+	plan_settings_restore(nest);
 	return gap;
 }
 
@@ -362,8 +369,8 @@ read_failed_jobs(void)
 		"      j.arguments, '$.object_types[*]')) t) || ']',"
 		"   'created_since => ' || pg_catalog.quote_literal("
 		"    (j.arguments ->> 'created_since') || '+00')) || ')' END"
-		" FROM (SELECT * FROM stripe_sync.job_record WHERE finished_at >"
-		"   pg_catalog.clock_timestamp() - interval '7 days' AND state = 'failed'"
+		" FROM (SELECT * FROM stripe_sync.job_record WHERE finished_at > $1"
+		"   AND state = 'failed'"
 		"   AND kind IN ('backfill', 'create_webhook_endpoint')"
 		"  ORDER BY finished_at DESC LIMIT 100) j"
 		" JOIN stripe_sync.job v ON v.id = j.id"
@@ -372,10 +379,12 @@ read_failed_jobs(void)
 		"   AND k.state = 'done' AND (k.kind = 'create_webhook_endpoint'"
 		"    OR k.arguments = j.arguments))"
 		" ORDER BY j.id DESC"};
+	int nest = plan_for_indexes();
 	FailedJobs jobs = {0};
 	Rows rows;
 
-	rows_open(&rows, &select, NO_ARGS);
+	rows_open(&rows, &select,
+			  ARGS(arg_time(GetCurrentTimestamp() - 7 * USECS_PER_DAY)));
 	while (rows_next(&rows))
 	{
 		if (jobs.count++ > 0)
@@ -386,6 +395,7 @@ read_failed_jobs(void)
 		jobs.hint = rows_text(&rows);
 	}
 	rows_close(&rows);
+	plan_settings_restore(nest);
 	return jobs;
 }
 

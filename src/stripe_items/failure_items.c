@@ -10,6 +10,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#include "engine/engine.h"
 #include "inspect/inspect.h"
 #include "stripe/stripe.h"
 #include "types/types.h"
@@ -17,7 +18,8 @@
 
 /* ---- stripe.failed_events ---- */
 
-#define MOST_EVENTS 2000 /* that are looked at */
+#define MOST_EVENTS 2000 /* that are counted */
+#define MOST_ERRORS 300	 /* events of which the error is looked up */
 
 /* The events that failed, and the commonest of their errors */
 typedef struct Failures
@@ -47,15 +49,20 @@ read_failures(Failures *failures)
 		"    'YYYY-MM-DD HH24:MI:SS+00') AS since FROM e),"
 		" g AS (SELECT r.step, r.sqlstate, e.type, pg_catalog.count(*) AS alike,"
 		"   pg_catalog.max(e.id) AS id"
-		"  FROM e JOIN stripe_sync.event_error r ON r.event_id = e.id"
-		"   AND r.account = e.account AND r.state = 'failing'"
+		"  FROM (SELECT * FROM e LIMIT $2) e CROSS JOIN LATERAL"
+		"   (SELECT x.step, x.sqlstate FROM stripe_sync.event_error x"
+		"     WHERE x.event_id = e.id AND x.account = e.account"
+		"      AND COALESCE(x.state, '') = 'failing'"
+		"     ORDER BY x.last_at DESC LIMIT 1) r"
 		"  GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT 1)"
 		" SELECT n.failed, n.dead, n.since,"
 		"  COALESCE(g.id, (SELECT pg_catalog.max(id) FROM e)),"
 		"  g.step, g.sqlstate, g.type, g.alike FROM n LEFT JOIN g ON true"};
+	int nest = plan_for_indexes();
 	Rows rows;
 
-	rows_open(&rows, &select, ARGS(arg_int8(MOST_EVENTS)));
+	rows_open(&rows, &select,
+			  ARGS(arg_int8(MOST_EVENTS), arg_int8(MOST_ERRORS)));
 	if (rows_next(&rows))
 	{
 		failures->failed = rows_int8(&rows, 0);
@@ -68,6 +75,7 @@ read_failures(Failures *failures)
 		failures->alike = rows_int8(&rows, 0);
 	}
 	rows_close(&rows);
+	plan_settings_restore(nest);
 }
 
 static char *
@@ -78,7 +86,7 @@ describe_failures(const Failures *failures)
 
 	initStringInfo(&words);
 	if (all >= MOST_EVENTS)
-		appendStringInfoString(&words, "of the oldest ");
+		appendStringInfoString(&words, "at least ");
 	if (failures->dead > 0)
 		appendStringInfo(
 			&words, "%s",

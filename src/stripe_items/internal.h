@@ -26,13 +26,13 @@ typedef struct RecentEvents
 	" created, received_at FROM stripe_sync.event"
 
 /*
- * "recent": a few thousand of the newest events; "day": those of the last day.
+ * "recent": about two thousand of the newest events; "day": those of the last day.
  * $1 to $3 are RECENT_ARGS().
  */
 #define RECENT                                                                 \
 	"WITH recent AS MATERIALIZED (" RECENT_COLUMNS " WHERE ctid >= $1"         \
 	" UNION ALL (" RECENT_COLUMNS                                              \
-	"  WHERE $2 AND received_at > $3 LIMIT 5000)),"                            \
+	"  WHERE $2 AND received_at > $3 LIMIT 2000)),"                            \
 	" day AS (SELECT * FROM recent WHERE received_at > $3) "
 
 #define RECENT_ARGS(recent)                                                    \

@@ -32,8 +32,8 @@ def find():
 class Browser:
     def __enter__(self):
         self.profile = tempfile.mkdtemp(prefix='chromium.')
-        self.commands, theirs_in = self.pipe()
-        theirs_out, self.answers = self.pipe(reverse=True)
+        theirs_in, self.commands = os.pipe()
+        self.answers, theirs_out = os.pipe()
         self.process = subprocess.Popen(
             [find(), '--headless=new', '--no-sandbox', '--disable-gpu',
              '--disable-dev-shm-usage', '--disable-extensions', '--no-first-run',
@@ -51,12 +51,6 @@ class Browser:
         self.number = 0
         self.events = []
         return self
-
-    @staticmethod
-    def pipe(reverse=False):
-        """Ours first: the end to write to, or to read from if reversed."""
-        reading, writing = os.pipe()
-        return (writing, reading) if not reverse else (writing, reading)
 
     @staticmethod
     def give(commands, answers):
@@ -181,14 +175,15 @@ class Page:
             raise RuntimeError(str(result['exceptionDetails']))
         return result['result'].get('value')
 
-    def picture(self, path, whole=True):
-        params = {'format': 'png', 'captureBeyondViewport': whole}
-        if whole:
-            height = self.evaluate('document.documentElement.scrollHeight')
-            width = self.evaluate('window.innerWidth')
-            params['clip'] = {'x': 0, 'y': 0, 'width': width, 'height': height, 'scale': 1}
+    def picture(self, path, clip=None):
+        """The whole page, or what is between: its top, its height."""
+        top, height = clip or (0, self.evaluate('document.documentElement.scrollHeight'))
+        area = {'x': 0, 'y': top, 'width': self.evaluate('window.innerWidth'),
+                'height': height, 'scale': 1}
+        data = self.call('Page.captureScreenshot', format='png', clip=area,
+                         captureBeyondViewport=True)['data']
         with open(path, 'wb') as out:
-            out.write(base64.b64decode(self.call('Page.captureScreenshot', **params)['data']))
+            out.write(base64.b64decode(data))
 
     def pdf(self, path):
         with open(path, 'wb') as out:

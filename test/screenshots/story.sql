@@ -17,7 +17,30 @@ SELECT stripe_sync.add_slack_channel('billing', '#billing', 'xoxb-shop');
 SELECT stripe_sync.add_slack_channel('support', '#support', 'xoxb-shop');
 SELECT stripe_sync.add_slack_channel('on-call', '#on-call', 'xoxb-shop');
 SELECT stripe_sync.add_default_alerts('billing');
+SELECT stripe_sync.set_fallback('billing', 'support'), stripe_sync.set_fallback('support', 'billing'),
+	   stripe_sync.set_fallback('on-call', 'billing');
 SELECT stripe_sync.note_backup(now() - interval '5 hours', 'pg_basebackup');
+SELECT stripe_sync.note_backup(now() - interval '9 days', 'restore tested');
+DO $$
+DECLARE
+	setting text;
+BEGIN
+	FOREACH setting IN ARRAY '{statement_timeout,lock_timeout,idle_in_transaction_session_timeout}'::text[] LOOP
+		EXECUTE format('ALTER DATABASE %I SET %s = %L', current_database(), setting, '5min');
+	END LOOP;
+END $$;
+
+-- the mirror's tables belong to a role without other rights
+CREATE ROLE shop_mirror;
+GRANT USAGE ON SCHEMA stripe TO shop_mirror;
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN SELECT m.name FROM stripe_sync.mirror_tables() AS m LOOP
+		EXECUTE format('ALTER TABLE stripe.%I OWNER TO shop_mirror', name);
+	END LOOP;
+END $$;
 
 -- ---- the hours before ----
 
@@ -149,13 +172,16 @@ UPDATE stripe_sync.delivery d SET started_at = started_at + s.by, finished_at = 
 UPDATE stripe_sync.message m SET created_at = created_at + s.by, settled_at = settled_at + s.by
   FROM shop.shift s WHERE s.event_id = m.event_id;
 UPDATE stripe_sync.incident_record i SET opened_at = opened_at + s.by FROM shop.shift s WHERE s.event_id = i.event_id;
+UPDATE stripe_sync.incident_record SET opened_at = now() - interval '4 min 40 s' WHERE alert = 'events_failing';
+UPDATE stripe_sync.message SET created_at = now() - interval '4 min 40 s', settled_at = now() - interval '4 min 39 s' WHERE alert = 'events_failing';
 UPDATE stripe_sync.alerted a SET at = at + s.by FROM shop.shift s WHERE s.event_id = a.event_id;
 UPDATE stripe_sync.handler_run r SET at = at + s.by FROM shop.shift s WHERE s.event_id = r.event_id;
 UPDATE stripe_sync.event_error x SET first_at = first_at + s.by, last_at = last_at + s.by FROM shop.shift s WHERE s.event_id = x.event_id;
 UPDATE stripe_sync.event e SET received_at = received_at + s.by, applied_at = applied_at + s.by FROM shop.shift s WHERE s.event_id = e.id;
 
 -- a destination that has been switched off
-SELECT stripe_sync.disable_destination('on-call', 'channel was archived');
+SELECT stripe_sync.disable_destination('on-call', 'Slack answered is_archived');
+UPDATE stripe_sync.destination SET refused = true WHERE name = 'on-call';
 SELECT stripe_sync.notify('on-call', 'The nightly report is ready.');
 UPDATE stripe_sync.message SET created_at = now() - interval '12 minutes', due_at = now() - interval '12 minutes' WHERE state = 'waiting';
 VACUUM ANALYZE stripe_sync.event;

@@ -137,11 +137,11 @@ sub faults
 {
 	return (
 		'stripe.endpoint_secret' => {
-			break => sub { $_[0]->sql(q{DELETE FROM stripe_sync.endpoint_secret WHERE endpoint = } . literal(ORDERS)) },
-			status => 'fail', detail => qr/endpoint "or'ders" has no signing secret that can be used/,
-			hint => qr/rotate_endpoint_secret\('or''ders', 'whsec_\.\.\.'\)/,
+			break => sub { $_[0]->sql(q{DELETE FROM stripe_sync.endpoint_secret WHERE endpoint = 'billing'}) },
+			status => 'fail', detail => qr/endpoint "billing" has no signing secret that can be used/,
+			hint => qr/rotate_endpoint_secret\('billing', 'whsec_\.\.\.'\)/,
 			mend => \&run_with_secret,
-			after => sub { $_[0]->sql('SELECT stripe_sync.rotate_endpoint_secret(' . literals(ORDERS, SECRET . 'o') . q{, '0 s')}) },
+			after => sub { $_[0]->sql('SELECT stripe_sync.rotate_endpoint_secret(' . literals('billing', SECRET . 'b') . q{, '0 s')}) },
 		},
 		'stripe.silence' => {
 			break => \&silence,
