@@ -316,9 +316,9 @@ event_summarize(void)
 				  RANGE_PAGES;
 
 	for (int i = 0; i < MOST_RANGES && --range >= 0; i++)
-		if (statement_int8(0, &summarize,
-						   ARGS(arg_oid(index),
-								arg_int8(range * RANGE_PAGES))) == 0)
+		if (statement_int8(
+				0, &summarize,
+				ARGS(arg_oid(index), arg_int8(range * RANGE_PAGES))) == 0)
 			break;
 	role_leave(&scope);
 }

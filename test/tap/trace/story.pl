@@ -129,6 +129,9 @@ pay('Ada', 'Bob');
 one(q{SELECT stripe_sync.enable_destination('billing')});
 idle($node, 'one') or die 'messages wait';
 
+# A charge of another customer that names Ada's invoice.
+receive('Bob11', 'charge.updated', 80, { id => 'ch_Bob9', object => 'charge', amount => 1, currency => 'eur', status => 'succeeded', customer => 'cus_Bob', invoice => 'in_Ada', created => T0 + 80, livemode => FALSE });
+
 # ---- the story ----
 
 # One line each; \t between the columns.
