@@ -18,39 +18,6 @@
 
 #define MOST_ROWS 500
 
-/* ---- keys ---- */
-
-/*
- * The ids under which alerts know the story's events: columns id, account, and
- * the event's own id.
- */
-void
-alerts_keys(TraceGather *gather, ArgColumns *keys)
-{
-	ListCell *cell;
-
-	foreach(cell, gather->events)
-	{
-		TraceEvent *one = lfirst(cell);
-
-		columns_add(keys, ARGS(arg_text(one->id), arg_text(one->account),
-							   arg_text(one->id)));
-	}
-	foreach(cell, gather->errors)
-	{
-		TraceError *error = lfirst(cell);
-		char *key = psprintf("%s_%s_%s", error->event_id, error->sqlstate,
-							 error->step);
-
-		columns_add(keys,
-					ARGS(arg_text(psprintf("sys_failed_%s", key)),
-						 arg_text(error->account), arg_text(error->event_id)));
-		columns_add(keys,
-					ARGS(arg_text(psprintf("sys_dead_%s", key)),
-						 arg_text(error->account), arg_text(error->event_id)));
-	}
-}
-
 /* ---- incidents ---- */
 
 #define INCIDENT_COLUMNS                                                       \
@@ -347,7 +314,7 @@ alerts_tell(TraceGather *gather)
 	ArgColumns keys = {0};
 	ListCell *cell;
 
-	alerts_keys(gather, &keys);
+	steps_alert_keys(gather, &keys);
 	if (keys.ncolumns == 0)
 		return;
 	tell_rows(gather, &keys);

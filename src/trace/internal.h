@@ -285,9 +285,9 @@ extern void events_tell(TraceGather *gather);
 
 /* ---- in steps.c: errors and handlers ---- */
 extern void steps_tell(TraceGather *gather);
+extern void steps_alert_keys(TraceGather *gather, struct ArgColumns *keys);
 
 /* ---- in alerts.c: alerts and incidents ---- */
-extern void alerts_keys(TraceGather *gather, struct ArgColumns *keys);
 extern TraceIncident *incident_find(int64 id);
 extern void alerts_tell(TraceGather *gather);
 

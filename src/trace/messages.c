@@ -72,7 +72,7 @@ collect(TraceGather *gather, Selection *selection)
 								INT8OID, memory);
 	columns_add(&selection->keys,
 				ARGS(arg_text(""), arg_text(""), arg_text("")));
-	alerts_keys(gather, &selection->keys);
+	steps_alert_keys(gather, &selection->keys);
 }
 
 /*

@@ -232,3 +232,36 @@ steps_tell(TraceGather *gather)
 		tell_error(gather, lfirst(cell));
 	gather->errors = errors;
 }
+
+/* ---- what alerts know them by ---- */
+
+/*
+ * The ids under which alerts know the story's events: columns id, account, and
+ * the event's own id.
+ */
+void
+steps_alert_keys(TraceGather *gather, ArgColumns *keys)
+{
+	ListCell *cell;
+
+	foreach(cell, gather->events)
+	{
+		TraceEvent *one = lfirst(cell);
+
+		columns_add(keys, ARGS(arg_text(one->id), arg_text(one->account),
+							   arg_text(one->id)));
+	}
+	foreach(cell, gather->errors)
+	{
+		TraceError *error = lfirst(cell);
+		char *key = psprintf("%s_%s_%s", error->event_id, error->sqlstate,
+							 error->step);
+
+		columns_add(keys,
+					ARGS(arg_text(psprintf("sys_failed_%s", key)),
+						 arg_text(error->account), arg_text(error->event_id)));
+		columns_add(keys,
+					ARGS(arg_text(psprintf("sys_dead_%s", key)),
+						 arg_text(error->account), arg_text(error->event_id)));
+	}
+}

@@ -157,11 +157,11 @@ my @story = (
 	qr/^slack\t.*#billing: not accepted \(429 ratelimited, .*, 1st attempt\); again after /,
 	qr/^slack\t.*#billing: posted \(200 ok, .*, 2nd attempt\)/,
 	qr/^postgres\t.*handler dunning ran in /,
-	qr/^postgres\t.*destination\.off billing by .*: for a while/,
+	qr/^postgres\t.*destination billing disabled by .*: for a while/,
 	qr/^postgres\t.*applied: .*status open → paid/,
 	qr/^postgres\t.*alert payment_failed: resolved incident \d+/,
 	qr/^postgres\t.*answer in the thread of incident \d+ queued for billing/,
-	qr/^postgres\t.*destination\.on billing/,
+	qr/^postgres\t.*destination billing enabled/,
 	qr/^slack\t.*#billing: message of the incident (posted|updated) \(200 ok/);
 
 # Each of the patterns is found, in this order, and nothing of another's.
