@@ -450,6 +450,7 @@ PROVE_TESTS = \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \
+	test/tap/doctor/server.pl \
 	test/tap/doctor/storage.pl \
 	test/tap/doctor/runbook.pl \
 	test/tap/dashboard/chromium.pl

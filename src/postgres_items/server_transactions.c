@@ -159,7 +159,10 @@ read_blocker(const char *waiter)
 	return statement_text(&select, ARGS(arg_int4(atoi(waiter))));
 }
 
-/* The oldest prepared transaction that has a lock for which somebody waits */
+/*
+ * The oldest prepared transaction that has a lock for which somebody waits.  Its
+ * locks have no pid; the one on its own transaction ID says which it is.
+ */
 static char *
 read_blocking_prepared(void)
 {
@@ -168,7 +171,9 @@ read_blocking_prepared(void)
 		"  AND h.locktype = w.locktype AND h.database IS NOT DISTINCT FROM w.database"
 		"  AND h.relation IS NOT DISTINCT FROM w.relation"
 		"  AND h.transactionid IS NOT DISTINCT FROM w.transactionid"
-		" JOIN pg_prepared_xacts p ON h.virtualtransaction = concat('-1/', p.transaction)"
+		" JOIN pg_locks x ON x.locktype = 'transactionid' AND x.granted"
+		"  AND x.pid IS NULL AND x.virtualtransaction = h.virtualtransaction"
+		" JOIN pg_prepared_xacts p ON p.transaction = x.transactionid"
 		" WHERE NOT w.granted ORDER BY p.prepared LIMIT 1"};
 
 	return statement_text(&select, NO_ARGS);
