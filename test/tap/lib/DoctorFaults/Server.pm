@@ -35,7 +35,7 @@ sub prepare
 		ALTER DATABASE shop SET lock_timeout = '30s';
 		ALTER DATABASE shop SET idle_in_transaction_session_timeout = '5min';
 		SELECT stripe_sync.note_backup(what => 'base backup'), stripe_sync.note_backup(what => 'restore tested');
-		CREATE EXTENSION pg_stat_statements SCHEMA test;
+		CREATE EXTENSION pg_stat_statements;
 		CREATE TABLE test.locked (n int)});
 	return;
 }
@@ -213,12 +213,12 @@ sub of_sessions
 			break => sub { $_[0]->sql("DO 'BEGIN END';" . 'SELECT pg_sleep(0.11), count(*), \'hidden_literal\' FROM stripe.customers;' x 10) },
 			status => 'warn',
 			detail => qr/1 statement is slow; .* queryid -?\d+, 10 calls/,
-			hint => qr/^SELECT .* FROM test\.pg_stat_statements WHERE queryid = -?\d+;$/,
+			hint => qr/^SELECT .* FROM public\.pg_stat_statements WHERE queryid = -?\d+;$/,
 			mend => sub { my ($t, $row) = @_;
 				like($t->sql($row->{hint}), qr/stripe\.customers/, 'its hint shows the statement');
 				unlike("$row->{detail} $row->{hint}", qr/stripe\.customers|pg_sleep/, 'which doctor() does not');
 				my ($id) = $row->{hint} =~ /queryid = (-?\d+)/;
-				$t->sql("SELECT test.pg_stat_statements_reset(queryid => $id)") } },
+				$t->sql("SELECT pg_stat_statements_reset(queryid => $id)") } },
 	);
 }
 
