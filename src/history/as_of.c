@@ -68,8 +68,8 @@ as_of_object(AsOf *as_of, const char *id, const char *account,
 
 	if (!moment.decided)
 	{
-		moment.known = !last->lost && !last->is_none;
-		moment.exists = last->lost || object != NULL;
+		moment.known = !last->lost && !last->is_none && !last->guessed;
+		moment.exists = last->lost || last->guessed || object != NULL;
 	}
 	if (!moment.exists)
 		return;

@@ -72,7 +72,7 @@ report_point(const Former *former, const Point *point, bool follows, void *arg)
 		before = point_before(point);
 		if (former->is_none && point->event_id == NULL)
 			before = NULL; /* first known by a fetch */
-		else if (!former->is_none)
+		else
 			report_change(result, point, NULL, former->state.object, before);
 	}
 	report_change(result, point, point->event_id, before, point->after);

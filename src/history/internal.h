@@ -45,8 +45,9 @@ typedef struct Point
 	JsonbContainer *previous; /* previous_attributes of an own event */
 	JsonbContainer *shown; /* any state of it, that says when it was created */
 	bool ends_life;
-	bool lost; /* an event of that time was pruned and not kept */
-	bool kept; /* read from stripe_sync.change */
+	bool lost;	  /* an event of that time was pruned and not kept */
+	bool kept;	  /* read from stripe_sync.change */
+	bool guessed; /* it may not be the last of its second */
 } Point;
 
 /* The point before it */
@@ -54,6 +55,7 @@ typedef struct Former
 {
 	bool is_none;
 	bool lost;
+	bool guessed;
 	TimestampTz at;
 	char *api_version; /* or NULL */
 	StateCopy state;

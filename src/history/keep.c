@@ -60,31 +60,35 @@ typedef struct RowRead
 	const char *id;
 	const char *account;
 	RowFound *row;
+	bool has_table;
 } RowRead;
 
 static void
 read_row_body(void *arg)
 {
 	RowRead *read = arg;
+	MirrorTable *table = table_cache_find(read->type, TABLE_READ);
 
-	object_row_read(table_cache_find(read->type, TABLE_READ), read->id,
-					read->account, read->row);
+	read->has_table = table != NULL;
+	object_row_read(table, read->id, read->account, read->row);
 }
 
 /*
- * The object's row.  A table that cannot be used, because its owner has altered
+ * The object's row; false if it has none in its table.  A table that cannot be used, because its owner has altered
  * it, must not stop the pruning: there is no row then.
  */
-static void
+static bool
 read_row(const CatalogType *type, const char *id, const char *account,
 		 RowFound *row)
 {
-	RowRead read = {type, id, account, row};
+	RowRead read = {type, id, account, row, false};
 	ErrorData *error;
 
 	memset(row, 0, sizeof(RowFound));
-	if (!subtransaction_run(read_row_body, &read, NULL, &error))
-		memset(row, 0, sizeof(RowFound));
+	if (subtransaction_run(read_row_body, &read, NULL, &error))
+		return row->found || !read.has_table;
+	memset(row, 0, sizeof(RowFound));
+	return true;
 }
 
 /* Keep what these events say of the object, or of a child of their object. */
@@ -95,9 +99,13 @@ keep_object(const CatalogType *type, const char *id, const char *account,
 	Keeping keeping = {.writer = {type, id, account, 0, true}, .events = events};
 	Timeline *timeline;
 	RowFound row;
+	bool is_known = read_row(type, id, account, &row);
 
-	read_row(type, id, account, &row);
 	timeline = timeline_read(type, id, account, &row);
+	/* no event listed it, one says that it was listed before */
+	if (child_is_only_listed(type) && !is_known &&
+		timeline_last_kept(timeline) == DT_NOBEGIN)
+		return;
 	state_copy_init(&keeping.writer.state);
 	keeping.anew = timeline_last_kept(timeline) > events->first;
 	if (keeping.anew)

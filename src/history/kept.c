@@ -211,7 +211,7 @@ add_before(RowBatch *batch, JsonbContainer *before)
 
 	if (batch->writer->is_none)
 	{
-		if (before != NULL && batch->point->after != NULL)
+		if (before != NULL)
 			add_kept_row(batch, "before", NULL, NULL, whole(before));
 	}
 	else if (state != NULL && before != NULL)

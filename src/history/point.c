@@ -92,7 +92,7 @@ point_follows(const Former *former, const Point *point)
 	if (former->is_none || former->lost || point->lost)
 		return false;
 	if (!point->describes)
-		return true;
+		return !former->guessed;
 	if (point->previous == NULL && point->before == NULL)
 		return was == NULL || (point->after != NULL && point->parent == NULL);
 	if (was == NULL)

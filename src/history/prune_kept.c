@@ -141,14 +141,15 @@ keep_children(const PrunedObject *object, const CatalogType *child,
 		keep_object(child, strVal(lfirst(cell)), object->account, events);
 }
 
+/*
+ * Children first: the order of their parent's events is found with what is kept of
+ * it, in which these events must not be yet.
+ */
 static void
 keep_all(const PrunedObject *object, const PrunedEvents *events)
 {
 	List *done = NIL;
 
-	if (history_type_is_kept(object->type) && !child_is_only_listed(object->type))
-		keep_object(object->type, object->id,
-					object_account(object->type, object->account), events);
 	for (int i = 0; i < object->type->npages; i++)
 	{
 		const CatalogType *child = catalog_page_type(&object->type->pages[i]);
@@ -159,6 +160,9 @@ keep_all(const PrunedObject *object, const PrunedEvents *events)
 		done = lappend(done, unconstify(CatalogType *, child));
 		keep_children(object, child, events);
 	}
+	if (history_type_is_kept(object->type) && !child_is_only_listed(object->type))
+		keep_object(object->type, object->id,
+					object_account(object->type, object->account), events);
 }
 
 static int64

@@ -77,6 +77,7 @@ visit_point(Walk *walk, const Point *point)
 		return;
 	former->is_none = false;
 	former->lost = point->lost;
+	former->guessed = point->guessed;
 	former->at = point->at;
 	state_copy_set(&former->state, point->after);
 	former->api_version = NULL;
@@ -89,7 +90,7 @@ visit_point(Walk *walk, const Point *point)
 }
 
 static void
-visit_event(Walk *walk, const Slot *first, Version *version)
+visit_event(Walk *walk, const Slot *first, Version *version, bool guessed)
 {
 	Timeline *timeline = walk->timeline;
 	Event *event = version_event(version);
@@ -100,46 +101,38 @@ visit_event(Walk *walk, const Slot *first, Version *version)
 	else if (!child_point(first->parent, event, timeline->type, timeline->id,
 						  &point))
 		return;
+	point.guessed = guessed;
 	visit_point(walk, &point);
 }
 
-/* The parent's state before a time, by its events; NULL: there is none. */
+/* PointVisitor: stops at a time. */
+static bool
+is_before(const Former *former, const Point *point, bool follows, void *arg)
+{
+	return point->at < *(TimestampTz *) arg;
+}
+
+/* The parent's state before a time; NULL: it is not known. */
 static JsonbContainer *
 parent_before(const EventHistory *parent, TimestampTz at)
 {
-	EventHistory former = *parent;
-	Verdict verdict;
-	ListCell *cell;
+	RowFound none = {0};
+	Timeline *timeline = timeline_read(parent->type, parent->id,
+									   parent->account, &none);
 
-	former.versions = NIL;
-	foreach(cell, parent->versions)
-	{
-		Version *copy = palloc(sizeof(Version));
-
-		*copy = *(Version *) lfirst(cell);
-		if (copy->created < at)
-			former.versions = lappend(former.versions, copy);
-	}
-	if (former.versions == NIL)
-		return NULL;
-	verdict = newest_find(&former);
-	return event_type_deletes(verdict.newest->event_type)
-			   ? NULL
-			   : version_event(verdict.newest)->object;
+	return timeline_walk(timeline, at - 1, is_before, &at)->state.object;
 }
 
 /* The versions of one second, in their order. */
 static List *
-order_versions(const Timeline *timeline, const Slot *first, List *versions)
+order_versions(const Timeline *timeline, const Slot *first, List *versions,
+			   bool *guessed)
 {
-	bool ignored;
-
 	if (first->parent == NULL)
 		return newest_order_second(timeline->type, versions,
-								   timeline->former.state.object, &ignored);
+								   timeline->former.state.object, guessed);
 	return newest_order_second(first->parent->type, versions,
-							   parent_before(first->parent, first->at),
-							   &ignored);
+							   parent_before(first->parent, first->at), guessed);
 }
 
 /* The events of one second, in their order. */
@@ -149,13 +142,15 @@ visit_events(Walk *walk, int begin, int end)
 	Timeline *timeline = walk->timeline;
 	const Slot *first = list_nth(timeline->slots, begin);
 	List *versions = versions_of(timeline, begin, end);
+	bool guessed = false;
 	ListCell *cell;
 
 	if (list_length(versions) > 1)
-		versions = order_versions(timeline, first, versions);
+		versions = order_versions(timeline, first, versions, &guessed);
 	foreach(cell, versions)
 	{
-		visit_event(walk, first, lfirst(cell));
+		visit_event(walk, first, lfirst(cell),
+					guessed && lfirst(cell) == llast(versions));
 		if (walk->stopped)
 			break;
 	}

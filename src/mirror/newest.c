@@ -461,13 +461,32 @@ newest_find(EventHistory *history)
 	return verdict;
 }
 
+/* Could another version of the second be the last, but for its event id? */
+static bool
+is_guess(const CatalogType *type, List *order)
+{
+	Version *last = llast(order);
+	ListCell *cell;
+
+	foreach(cell, order)
+	{
+		Version *version = lfirst(cell);
+
+		if (phase(version) == phase(last) && !same_content(version, last) &&
+			life_cycle_rank(type, version_object(version)) ==
+				life_cycle_rank(type, version_object(last)))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Put versions of one second in order, when "start" is the state before it, or
- * NULL.  *ambiguous: only rule 3 decided.
+ * NULL.  *guessed: which is the last was decided by event ids only.
  */
 List *
 newest_order_second(const CatalogType *type, List *versions,
-					JsonbContainer *start, bool *ambiguous)
+					JsonbContainer *start, bool *guessed)
 {
 	Event event = {.object = start};
 	Version version = {.event_type = "", .event = &event};
@@ -476,7 +495,7 @@ newest_order_second(const CatalogType *type, List *versions,
 
 	order = order_second(
 		type, versions, start != NULL ? list_make1(&version) : NIL, 0, &verdict);
-	*ambiguous = verdict.ambiguous;
+	*guessed = verdict.ambiguous && is_guess(type, order);
 	return order;
 }
 

@@ -56,6 +56,6 @@ typedef struct Verdict
 extern Verdict newest_find(EventHistory *history);
 extern List *newest_order_since(EventHistory *history, TimestampTz since);
 extern List *newest_order_second(const CatalogType *type, List *versions,
-								 JsonbContainer *start, bool *ambiguous);
+								 JsonbContainer *start, bool *guessed);
 
 #endif /* STRIPE_SYNC_MIRROR_VERSIONS_H */
