@@ -21,6 +21,7 @@ DOCUMENTS=(
 	doc/install.md
 	doc/fronts.md
 	doc/mirror.md
+	doc/history.md
 	doc/handlers.md
 	doc/slack.md
 	doc/testing.md
