@@ -25,9 +25,7 @@
 static bool
 is_plain(pg_wchar c)
 {
-	return !(c < 0x20 || (c >= 0x7F && c <= 0x9F) || c == 0x061C ||
-			 c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
-			 (c >= 0x2066 && c <= 0x2069));
+	return c != 0x2028 && c != 0x2029 && !words_hides(c);
 }
 
 char *

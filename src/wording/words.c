@@ -32,8 +32,8 @@ is_space(pg_wchar c)
  * can't be seen: bidirectional embeddings, overrides and isolates, the byte order
  * mark, tags, interlinear annotations.
  */
-static bool
-is_unwanted(pg_wchar c)
+bool
+words_hides(unsigned int c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||
 		   (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || c == 0x200b ||
@@ -72,7 +72,7 @@ append_character(StringInfo out, const char *p, int start)
 		if (out->len > start && out->data[out->len - 1] != ' ')
 			appendStringInfoChar(out, ' ');
 	}
-	else if (is_unwanted(c))
+	else if (words_hides(c))
 		appendStringInfoString(out, REPLACEMENT);
 	else
 		appendBinaryStringInfo(out, p, pg_mblen(p));
