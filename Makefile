@@ -448,6 +448,7 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
 	test/tap/trace/story.pl \
+	test/tap/doctor/fresh.pl \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \

@@ -53,6 +53,7 @@ extern void record_write(const char *key, const Finding *finding,
 						 const LookCost *cost);
 extern void record_progress(const char *key, const char *progress,
 							const LookCost *cost);
+extern void record_slow(const char *key, const LookCost *cost);
 extern void record_told(const char *key, const char *told);
 
 /* ---- in raise.c ---- */

@@ -132,6 +132,17 @@ record_progress(const char *key, const char *progress, const LookCost *cost)
 								 arg_bool(cost->milliseconds > LOOK_LIMIT)));
 }
 
+/* It was cut off; what was found before stays. */
+void
+record_slow(const char *key, const LookCost *cost)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.finding SET took_ms = $2, slow_looks = slow_looks + 1,"
+		" progress = NULL WHERE key = $1"};
+
+	statement_exec(&update, ARGS(arg_text(key), arg_float8(cost->milliseconds)));
+}
+
 /* A system event was reported; NULL: its end was. */
 void
 record_told(const char *key, const char *told)

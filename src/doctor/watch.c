@@ -4,7 +4,9 @@
  *		one, each in a transaction of its own.
  *
  * An item may take LOOK_LIMIT; one that was cut off is tried again, ATTEMPTS times
- * in a run: the first look of a process has plans and caches to make.
+ * in a run: the first look of a process has plans and caches to make.  If it was
+ * cut off each time, what was found before stands for STANDS_FOR, because a busy
+ * machine is no finding; then it is unknown.
  *
  * When an item is due follows from its row in stripe_sync.finding, so that the
  * worker and CALL work() don't do it twice.  Heavy items are due between 2 and 5
@@ -26,7 +28,8 @@
 #include "server/server.h"
 #include "doctor/internal.h"
 
-#define ATTEMPTS	  3
+#define ATTEMPTS	  5
+#define STANDS_FOR	  USECS_PER_HOUR
 #define LATER		  (60 * USECS_PER_SEC) /* the database may not send yet */
 #define SOON		  USECS_PER_SEC		   /* another process looks */
 #define NIGHT_BEGINS  2					   /* o'clock */
@@ -116,9 +119,20 @@ first_due(void)
 
 /* ---- a look ---- */
 
+/* Is the last finding recent enough to stand after a look that was cut off? */
 static bool
-look_and_record(const DoctorItem *item, char *progress, Finding *finding)
+stands(const RecordedFinding *record)
 {
+	return record->finding.status != FINDING_UNKNOWN && record->seen_at > 0 &&
+		   record->seen_at + STANDS_FOR > GetCurrentTimestamp();
+}
+
+/* Returns false if the item is still due. */
+static bool
+look_and_record(const DoctorItem *item, const RecordedFinding *record,
+				Finding *finding)
+{
+	char *progress = record->progress;
 	LookCost cost;
 	bool finished = true;
 
@@ -129,7 +143,9 @@ look_and_record(const DoctorItem *item, char *progress, Finding *finding)
 	if (cost.timed_out && ++attempts < ATTEMPTS)
 		return false;
 	attempts = 0;
-	if (finished)
+	if (cost.timed_out && stands(record))
+		record_slow(item->key, &cost);
+	else if (finished)
 		record_write(item->key, finding, &cost);
 	else
 		record_progress(item->key, progress, &cost);
@@ -147,8 +163,8 @@ look(int number, bool *raised)
 	due[number] = when_due(item, &record);
 	if (due[number] > GetCurrentTimestamp())
 		return;
-	if (!look_and_record(item, record.progress, &finding))
-		return; /* it is still due */
+	if (!look_and_record(item, &record, &finding))
+		return;
 	due[number] = interval_after(GetCurrentTimestamp());
 	*raised = raise_finding(number, finding.critical);
 }
