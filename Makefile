@@ -455,6 +455,7 @@ PROVE_TESTS = \
 	test/tap/doctor/server.pl \
 	test/tap/doctor/storage.pl \
 	test/tap/doctor/runbook.pl \
+	test/tap/metrics/metrics.pl \
 	test/tap/dashboard/chromium.pl
 
 # Started first: what takes longest.
@@ -466,14 +467,14 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched s
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, server/worker receive/refused receive/retry engine/scope \
 	server/guard engine/level outbox/answers alert/alert outbox/delivery outbox/sender server/interference outbox/thread receive/crash sync/reconcile \
 	sync/reconcile_faults sync/refetch jobs/job sync/backfill_faults sync/backfill_again sync/backfill_trust \
-	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape))
+	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape metrics/metrics))
 
 # What may differ between versions of the server and of what comes with it: rows
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/fixtures \
 	receive/concurrency receive/cancel server/dump server/worker receive/refused engine/scope server/guard engine/level server/upgrade outbox/delivery outbox/sender receive/crash sync/backfill \
-	engine/attack_scope engine/attack_objects engine/attack_shape engine/role_matrix engine/legitimate))
+	engine/attack_scope engine/attack_objects engine/attack_shape engine/role_matrix engine/legitimate metrics/metrics))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

@@ -212,7 +212,8 @@ entry_make(CounterKind kind, const char *name, uint64 prepared)
 	bool is_rest = strcmp(name, COUNTER_OTHERS) == 0;
 	CounterEntry *entry = NULL;
 
-	if (is_rest || prepared != 0 || count_names(kind) < MOST_NAMES)
+	if (is_rest || name[0] == '\0' || prepared != 0 ||
+		count_names(kind) < MOST_NAMES)
 		entry = entry_free(is_rest ? COUNTER_ENTRIES
 								   : COUNTER_ENTRIES - KEPT_FOR_REST);
 	if (entry == NULL)

@@ -32,6 +32,7 @@ DOCUMENTS=(
 	doc/webhook-endpoint.md
 	doc/security.md
 	doc/running.md
+	doc/metrics.md
 	doc/production.md
 	doc/upgrade.md
 	doc/faq.md
