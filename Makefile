@@ -478,6 +478,7 @@ VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, mirror
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
+DOCS = $(filter-out %/README.md,$(wildcard doc/runbook/*.md))
 TAP_TESTS = 1
 ISOLATION_OPTS = --inputdir=test/isolation
 EXTRA_CLEAN = src/generated $(OBJS:.o=.d) stripe_sync--*.sql .built-for tmp_check \
@@ -580,6 +581,9 @@ $(error $(PG_CONFIG) knows no server to build for: install one (Debian: \
 	postgresql-server-dev-15), or name its pg_config: make PG_CONFIG=/path/to/pg_config)
 endif
 include $(PGXS)
+
+# in a directory of its own, not among those of all extensions
+docmoduledir = extension/stripe_sync
 
 # The version-script is an input of the link that PGXS doesn't know.
 $(shlib): $(EXPORTS_MAP)

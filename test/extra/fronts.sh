@@ -31,6 +31,8 @@ DOCUMENTS=(
 	doc/reconcile.md
 	doc/webhook-endpoint.md
 	doc/security.md
+	doc/trace.md
+	doc/doctor.md
 	doc/running.md
 	doc/metrics.md
 	doc/production.md
