@@ -140,6 +140,17 @@ UPDATE stripe_sync.journal SET at = now() - interval '100 days' WHERE what = 'pa
 SELECT stripe_sync.prune();
 SELECT DISTINCT what FROM stripe_sync.journal;
 
+---- the caller's statements, which may hold a secret, are no part of an error's context ----
+CREATE FUNCTION t.refuse(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+SELECT stripe_sync.add_handler('refuse', 'product.created', 't.refuse');
+DO $$ BEGIN
+	EXECUTE $q$SELECT stripe_sync.receive(p, stripe_sync.sign(p, 'whsec_record')) FROM (VALUES
+		('{"id": "evt_hushed", "object": "event", "type": "product.created", "created": 1700000000, "data": {"object": {"id": "prod_1", "object": "product"}}}'::text)) v (p)$q$;
+END $$;
+SELECT step, message, context FROM stripe_sync.event_error WHERE event_id = 'evt_hushed';
+SELECT count(*) AS secrets FROM stripe_sync.event WHERE error ~ 'whsec';
+SELECT stripe_sync.drop_handler('refuse');
+
 ---- who may see them ----
 CREATE ROLE regress_record_read;
 SELECT stripe_sync.grant_read('regress_record_read');
