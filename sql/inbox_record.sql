@@ -144,7 +144,7 @@ SELECT DISTINCT what FROM stripe_sync.journal;
 CREATE FUNCTION t.refuse(event jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
 SELECT stripe_sync.add_handler('refuse', 'product.created', 't.refuse');
 DO $$ BEGIN
-	EXECUTE $q$SELECT stripe_sync.receive(p, stripe_sync.sign(p, 'whsec_record')) FROM (VALUES
+	EXECUTE $q$SELECT stripe_sync.receive(p, stripe_sync.sign(p, 'whsec_test_1')) FROM (VALUES
 		('{"id": "evt_hushed", "object": "event", "type": "product.created", "created": 1700000000, "data": {"object": {"id": "prod_1", "object": "product"}}}'::text)) v (p)$q$;
 END $$;
 SELECT step, message, context FROM stripe_sync.event_error WHERE event_id = 'evt_hushed';
