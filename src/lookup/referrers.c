@@ -85,7 +85,8 @@ nearest(List *rows, TimestampTz at, int most)
 		{
 			VisibleRow *row = lfirst(cell);
 
-			if (best == NULL || llabs(row->created - at) < llabs(best->created - at))
+			if (best == NULL ||
+				llabs(row->created - at) < llabs(best->created - at))
 				best = row;
 		}
 		rows = list_delete_ptr(rows, best);

@@ -152,8 +152,8 @@ static Drift
 drift_read(const char *progress)
 {
 	Drift drift = {.names = pstrdup(""), .repair = pstrdup("")};
-	char *names;
-	char *repair;
+	const char *names;
+	const char *repair;
 
 	if (progress == NULL ||
 		sscanf(progress, "%d %d %d", &drift.parts, &drift.objects,
