@@ -96,6 +96,8 @@ OBJS = \
 	src/tables/column_value.o \
 	src/tables/mirror_schema.o \
 	src/tables/mirror_columns.o \
+	src/tables/stored_index.o \
+	src/tables/address_index.o \
 	src/tables/table_ddl.o \
 	src/tables/create_tables.o \
 	src/tables/fill_columns.o \
@@ -478,7 +480,7 @@ VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, mirror
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
-DOCS = $(filter-out %/README.md,$(wildcard doc/runbook/*.md))
+DOCS = $(filter-out %/README.md,$(wildcard doc/runbook/*.md)) doc/metrics/alerts.yml doc/metrics/grafana.json
 TAP_TESTS = 1
 ISOLATION_OPTS = --inputdir=test/isolation
 EXTRA_CLEAN = src/generated $(OBJS:.o=.d) stripe_sync--*.sql .built-for tmp_check \

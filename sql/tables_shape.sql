@@ -175,6 +175,42 @@ SELECT name, phone FROM stripe.customers WHERE id = 'cus_20';
 ALTER TABLE stripe.customers DROP phone, DROP my_phone, DROP my_description;
 SELECT * FROM stripe_sync.create_tables('{customer}');
 
+-- ---- the index of e-mail addresses; what is computed in an index's definition ----
+
+SELECT * FROM stripe_sync.create_tables('{customer}');
+DROP INDEX stripe.customers_lower_idx;
+CREATE INDEX of_others ON stripe.customers (lower(email)) WHERE phone IS NOT NULL;
+CREATE INDEX of_name ON stripe.customers (lower(name));
+SELECT action FROM stripe_sync.create_tables('{customer}');
+SELECT pg_get_indexdef('stripe.customers_lower_idx'::regclass);
+SELECT action FROM stripe_sync.create_tables('{customer}');
+-- a user's own is as good
+DROP INDEX stripe.customers_lower_idx;
+CREATE INDEX mine ON stripe.customers (lower(email));
+SELECT action FROM stripe_sync.create_tables('{customer}');
+DROP INDEX stripe.mine, stripe.of_others, stripe.of_name;
+-- what a constant part calls does not run with our rights
+CREATE ROLE regress_shape_index;
+GRANT USAGE, CREATE ON SCHEMA stripe, t TO regress_shape_index;
+ALTER TABLE stripe.customers OWNER TO regress_shape_index;
+SET ROLE regress_shape_index;
+CREATE FUNCTION t.seven() RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+	IF current_user <> 'regress_shape_index' THEN RAISE WARNING 'runs as another role'; END IF; RETURN '7'; END $$;
+CREATE INDEX hostile ON stripe.customers ((name || t.seven()));
+CREATE INDEX hostile_part ON stripe.customers (name) WHERE name <> t.seven();
+RESET ROLE;
+\set QUIET on
+\c
+\set QUIET off
+SELECT action FROM stripe_sync.create_tables('{customer}');
+SELECT t.send('evt_x1', 'customer.created', 600, '{"id":"cus_x","object":"customer","name":"n"}');
+SELECT name FROM stripe.customers WHERE id = 'cus_x';
+SELECT count(*) > 0 AS told FROM stripe_sync.trace('cus_x');
+ALTER TABLE stripe.customers OWNER TO CURRENT_USER;
+DROP INDEX stripe.hostile, stripe.hostile_part;
+DROP OWNED BY regress_shape_index;
+DROP ROLE regress_shape_index;
+
 -- ---- row security that holds for the table's owner too ----
 
 CREATE ROLE regress_shape_owner;

@@ -68,6 +68,14 @@ SELECT t.head(ref) FROM unnest(ARRAY['prod_1','price_1','price_2','sub_1','ch_1'
 SELECT t.send('evt_h11', 'customer.deleted', 320, '{"id":"cus_Gone","object":"customer","name":"Gone"}');
 CALL t.settle();
 SELECT t.head('cus_Gone');
+-- An object without events of its own; a customer that only other objects name; nothing.
+SELECT t.send('evt_h12', 'charge.succeeded', 330, '{"id":"ch_2","object":"charge","customer":"cus_Old","status":"succeeded","currency":"eur","amount":100,"invoice":null}');
+CALL t.settle();
+SELECT stripe_sync.trace_text('cus_Old');
+SELECT t.head('cus_Never');
+SELECT t.send('evt_h13', 'customer.subscription.created', 340, '{"id":"sub_2","object":"subscription","customer":"cus_Old","status":"active","items":{"object":"list","data":[{"id":"si_2","object":"subscription_item","quantity":1,"subscription":"sub_2","price":{"id":"price_3","object":"price","currency":"jpy","unit_amount":2900}}]}}');
+CALL t.settle();
+SELECT stripe_sync.trace_text('price_3');
 
 -- Changes: what the events say was changed, of nested fields, arrays, money, times, metadata.
 CREATE FUNCTION t.change(n int, type text, object jsonb, previous jsonb) RETURNS text LANGUAGE plpgsql AS $$
@@ -102,6 +110,8 @@ SELECT max(length(line)) <= 80 AS fits FROM string_to_table(stripe_sync.trace_te
 SELECT html ~ '<script|<b>|<i>' AS markup, html LIKE '%&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;%' AS escaped
   FROM (SELECT stripe_sync.trace_html('cus_x') || stripe_sync.trace_html(repeat('x', 200))) s (html);
 SELECT regexp_replace(stripe_sync.trace_html('in_1'), '<style>.*</style>', '<style>...</style>');
+-- the colours of the dark scheme are not printed
+SELECT count(*) > 0 AS dark, bool_and(rule[1] ~ '^ *screen +and') AS on_screens FROM regexp_matches(stripe_sync.trace_html('in_1'), '@media([^{]*prefers-color-scheme: *dark[^{]*)', 'g') rule;
 
 -- Verdicts.
 SET stripe_sync.max_attempts = 1;

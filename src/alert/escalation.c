@@ -113,9 +113,9 @@ close_idle_collectors(void)
 		"   > COALESCE((SELECT r.coalesce_for"
 		"     FROM stripe_sync.alert r WHERE r.name = o.alert), interval '1 hour')"
 		"  LIMIT 1000 FOR UPDATE OF o SKIP LOCKED) d"
-		" WHERE i.id = d.id"};
+		" WHERE i.id = d.id RETURNING i.alert"};
 
-	statement_exec(&update, NO_ARGS);
+	incident_close_counted(&update, NO_ARGS);
 }
 
 /* Close incidents whose window has ended, of rules that no event closes. */
@@ -131,9 +131,9 @@ escalate_end_windows(void)
 		"   AND NOT EXISTS (SELECT FROM stripe_sync.alert a"
 		"     WHERE a.name = o.alert AND a.closed_by IS NOT NULL)"
 		"  LIMIT 1000 FOR UPDATE SKIP LOCKED) d"
-		" WHERE i.id = d.id"};
+		" WHERE i.id = d.id RETURNING i.alert"};
 
-	statement_exec(&update, NO_ARGS);
+	incident_close_counted(&update, NO_ARGS);
 	close_idle_collectors();
 }
 

@@ -24,9 +24,9 @@ incident_end_all(text *destination)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
-		" WHERE destination = $1 AND state = 'open'"};
+		" WHERE destination = $1 AND state = 'open' RETURNING alert"};
 
-	statement_exec(&update, ARGS(arg_varlena(TEXTOID, destination)));
+	incident_close_counted(&update, ARGS(arg_varlena(TEXTOID, destination)));
 }
 
 /*
@@ -39,9 +39,9 @@ incident_end_group_changed(const char *alert)
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
-		" WHERE alert = $1 AND state = 'open' AND kind = 'single'"};
+		" WHERE alert = $1 AND state = 'open' AND kind = 'single' RETURNING alert"};
 
-	statement_exec(&update, ARGS(arg_text(alert)));
+	incident_close_counted(&update, ARGS(arg_text(alert)));
 }
 
 /*
@@ -52,15 +52,20 @@ incident_end_group_changed(const char *alert)
 void
 incident_end_disabled(text *destination)
 {
-	static EngineStatement update = {
-		"UPDATE stripe_sync.incident_record SET state = 'closed', closed_at ="
-		" COALESCE(closed_at, pg_catalog.clock_timestamp()), escalate_at = NULL"
-		" WHERE group_key = $1 AND kind = 'single'"
-		" AND (state = 'open' OR escalate_at IS NOT NULL)"
-		" AND event_id LIKE 'sys\\_%' AND alert IN (SELECT name FROM stripe_sync.alert"
-		"  WHERE stripe_sync.event_type_fits('system.destination_disabled', event_type))"};
+#define OF_DESTINATION                                                         \
+	" WHERE group_key = $1 AND kind = 'single' AND event_id LIKE 'sys\\_%'"    \
+	" AND alert IN (SELECT name FROM stripe_sync.alert WHERE"                  \
+	"  stripe_sync.event_type_fits('system.destination_disabled', event_type))"
+	static EngineStatement close = {
+		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL" OF_DESTINATION
+		" AND state = 'open' RETURNING alert"};
+	static EngineStatement calm = {
+		"UPDATE stripe_sync.incident_record SET escalate_at = NULL" OF_DESTINATION
+		" AND escalate_at IS NOT NULL"};
 	RoleScope scope = role_enter_engine();
 
-	statement_exec(&update, ARGS(arg_varlena(TEXTOID, destination)));
+	incident_close_counted(&close, ARGS(arg_varlena(TEXTOID, destination)));
+	statement_exec(&calm, ARGS(arg_varlena(TEXTOID, destination)));
 	role_leave(&scope);
 }

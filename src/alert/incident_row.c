@@ -148,6 +148,22 @@ incident_close_expired(const Occurrence *occurrence)
 		counter_add(COUNT_ALERTS, occurrence->alert->name, "closed");
 }
 
+/*
+ * Run an UPDATE that closes incidents and returns each one's alert, and count
+ * them.
+ */
+void
+incident_close_counted(EngineStatement *update, const StatementArg *args,
+					   int nargs)
+{
+	Rows rows;
+
+	rows_open(&rows, update, args, nargs);
+	while (rows_next(&rows))
+		counter_add(COUNT_ALERTS, rows_text(&rows), "closed");
+	rows_close(&rows);
+}
+
 /* Let the window end "window" microseconds from now. */
 void
 incident_extend_window(int64 id, int64 window)

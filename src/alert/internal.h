@@ -162,6 +162,8 @@ extern bool incident_read(int64 id, Incident *incident);
 extern int64 incident_insert(const Occurrence *occurrence,
 							 const NewIncident *incident);
 extern void incident_close_expired(const Occurrence *occurrence);
+extern void incident_close_counted(EngineStatement *update,
+								   const StatementArg *args, int nargs);
 extern void incident_extend_window(int64 id, int64 window);
 extern void incident_set_closed(int64 id, const char *event);
 extern void incident_set_message(int64 id, int64 message);

@@ -200,7 +200,7 @@ append_incident(StringInfo out, const OpenIncident *incident, TimestampTz now)
 		" <small>incident " INT64_FORMAT ", %s</small></h3><p class=\"said\">",
 		incident->id, plural_words(incident->events, "event", "events"));
 	html_name(out, incident->text);
-	appendStringInfoString(out, "</p><p class=\"facts\"><span>told to ");
+	appendStringInfoString(out, "</p><p class=\"facts\"><span>destination ");
 	html_name(out, incident->destination);
 	appendStringInfoString(out, "</span> <span>opened ");
 	html_time(out, incident->opened_at);

@@ -23,11 +23,6 @@ typedef struct FieldChange
  * history.  NIL for a creation, a deletion, and where nothing is known before.
  */
 extern List *history_changes(EventHistory *history, Version *version);
-/* ---- in difference.c: the fields in which two states differ ---- */
-
-/* Of FieldChange.  "exact": null and absent are not the same. */
-extern List *difference_between(JsonbContainer *before, JsonbContainer *after,
-								bool exact);
 
 /* ---- in difference.c: the fields in which two states differ ---- */
 

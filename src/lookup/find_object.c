@@ -114,6 +114,29 @@ add_from_mirror(Reference *reference)
 			add_from_table(reference, &catalog_types[i]);
 }
 
+/*
+ * An object that is in no table, but is named in columns of others: a customer
+ * that is older than the endpoint, for example.
+ */
+static void
+add_named(Reference *reference)
+{
+	for (int i = 0; i < catalog_ntypes; i++)
+	{
+		const CatalogType *type = &catalog_types[i];
+		ListCell *cell;
+
+		if (!has_prefix(type, reference->ref) || !link_is_name(type->object) ||
+			visible_hides(type))
+			continue;
+		foreach(cell, referrers_accounts(type, reference->ref, MOST_ACCOUNTS))
+			if (reference->account == NULL ||
+				strcmp(reference->account, lfirst(cell)) == 0)
+				add_object(reference, make_object(type->object, reference->ref,
+												  lfirst(cell)));
+	}
+}
+
 static const CatalogType *
 type_of(const Referent *object)
 {
@@ -153,6 +176,8 @@ find_object(Reference *reference)
 {
 	add_from_inbox(reference);
 	add_from_mirror(reference);
+	if (reference->referents == NIL)
+		add_named(reference);
 	join_shared(reference);
 	return reference->referents != NIL;
 }

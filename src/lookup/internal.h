@@ -10,6 +10,7 @@
 
 /* ---- in visible_rows.c ---- */
 extern MirrorTable *visible_table(const CatalogType *type);
+extern bool visible_hides(const CatalogType *type);
 extern void visible_note_left_out(const CatalogType *type, const char *why);
 
 /*

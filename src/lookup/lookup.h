@@ -62,6 +62,8 @@ typedef struct Referrer
 
 extern List *referrers_find(const CatalogType *referred, const char *id,
 							const char *account, int most);
+extern List *referrers_accounts(const CatalogType *referred, const char *id,
+								int most);
 extern List *referrers_near_invoice_payments(const char *customer,
 											 const char *account,
 											 JsonbContainer *object);

@@ -57,6 +57,22 @@ referrers_find(const CatalogType *referred, const char *id, const char *account,
 	return referrers;
 }
 
+/* The accounts of the rows that refer to an object, each at least once */
+List *
+referrers_accounts(const CatalogType *referred, const char *id, int most)
+{
+	List *accounts = NIL;
+	ListCell *cell;
+
+	for (int i = 0; i < catalog_ntypes; i++)
+		if (link_is_column(&catalog_types[i], referred->object))
+			foreach(cell, visible_rows_find(&catalog_types[i], referred->object,
+											id, most))
+				accounts = lappend(accounts,
+								   ((VisibleRow *) lfirst(cell))->account);
+	return accounts;
+}
+
 /* ---- invoice payments of a customer ---- */
 
 static TimestampTz

@@ -75,6 +75,14 @@ visible_table(const CatalogType *type)
 	return lookup.table;
 }
 
+/* Is there a table of the type's that the caller may not see all of? */
+bool
+visible_hides(const CatalogType *type)
+{
+	return type->table != NULL && OidIsValid(table_lookup(type)) &&
+		   visible_table(type) == NULL;
+}
+
 /* ---- by the key ---- */
 
 /* Arguments and result of peek_body() */

@@ -23,6 +23,7 @@
 #include "base/subtransaction.h"
 #include "engine/rights.h"
 #include "engine/statement.h"
+#include "tables/stored_index.h"
 #include "tables/tables.h"
 #include "types/types.h"
 #include "lookup/internal.h"
@@ -39,20 +40,17 @@ index_serves(Relation relation, Oid indexid, AttrNumber attnum)
 	Oid collation =
 		TupleDescAttr(RelationGetDescr(relation), attnum - 1)->attcollation;
 	Relation index = index_open(indexid, AccessShareLock);
-	List *predicate = RelationGetIndexPredicate(index);
-	NullTest *test = predicate != NIL ? linitial(predicate) : NULL;
+	bool not_null;
+	int partial = stored_index_partial(indexid, &not_null);
 	bool serves = index->rd_index->indisvalid &&
 				  index->rd_rel->relam == BTREE_AM_OID &&
 				  index->rd_index->indkey.values[0] == attnum &&
-				  RelationGetIndexExpressions(index) == NIL &&
+				  stored_index_lower(indexid) == 0 &&
 				  index->rd_opfamily[0] < FirstNormalObjectId &&
 				  index->rd_opcintype[0] == TEXTOID &&
-				  index->rd_indcollation[0] == collation;
+				  index->rd_indcollation[0] == collation &&
+				  (partial == 0 || (partial == attnum && not_null));
 
-	if (serves && test != NULL)
-		serves = list_length(predicate) == 1 && IsA(test, NullTest) &&
-				 test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
-				 ((Var *) test->arg)->varattno == attnum;
 	index_close(index, AccessShareLock);
 	return serves;
 }

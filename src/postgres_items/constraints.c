@@ -244,11 +244,12 @@ look_at_not_valid(Finding *finding)
 /* ---- owners ---- */
 
 /* Gives all tables of the mirror that a superuser owns to "%s". */
-#define NEW_OWNER                                                              \
-	"DO $$ DECLARE t text; BEGIN FOR t IN SELECT format('stripe.%%I', m.name)" \
-	" FROM stripe_sync.mirror_tables() m JOIN pg_class c ON c.oid = m.relid"   \
-	" JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolsuper LOOP"             \
-	" EXECUTE format('ALTER TABLE %%s OWNER TO %s', t); END LOOP; END $$;"
+#define NEW_OWNER                                                                 \
+	"DO $$ DECLARE t text; BEGIN\n"                                               \
+	"  FOR t IN SELECT format('stripe.%%I', m.name)\n"                            \
+	"    FROM stripe_sync.mirror_tables() m JOIN pg_class c ON c.oid = m.relid\n" \
+	"    JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolsuper\n"                \
+	"  LOOP EXECUTE format('ALTER TABLE %%s OWNER TO %s', t); END LOOP;\nEND $$;"
 
 /*
  * Triggers, checks and policies of a table run as its owner.  Suggested is the
@@ -288,7 +289,7 @@ look_at_mirror_owner(Finding *finding)
 		else
 			finding_hint(
 				finding,
-				"CREATE ROLE stripe_mirror; GRANT USAGE ON SCHEMA stripe TO stripe_mirror; " NEW_OWNER,
+				"CREATE ROLE stripe_mirror;\nGRANT USAGE ON SCHEMA stripe TO stripe_mirror;\n" NEW_OWNER,
 				"stripe_mirror");
 	}
 	else

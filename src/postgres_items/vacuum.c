@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "postgres_items/internal.h"
 
 /* The extension's own tables and those of the mirror, with their names */
@@ -151,7 +153,7 @@ look_at_sequences(Finding *finding)
 
 	if (!find_sequence(&used, &name, &table, &column, &own))
 		name = NULL;
-	finding_figure(finding, used, "%");
+	finding_figure(finding, floor(used), "%");
 	if (name == NULL || used < 70)
 	{
 		finding_ok(finding, "no sequence has used 70 %% of its numbers");

@@ -91,8 +91,11 @@ static TableAction
 extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 			 bool lz4)
 {
+	bool lacks_index;
+
 	if (!columns_look_ours(type, relid))
 		refuse_other_table(type);
+	lacks_index = address_index_lacks(type, relid, columns->ours);
 	if (columns->missing != NIL)
 	{
 		warn_of_hidden_rows(type, relid);
@@ -100,10 +103,13 @@ extend_table(const CatalogType *type, Oid relid, const ColumnSet *columns,
 	}
 	if (columns->returned != NIL)
 		columns_fill(type, columns->returned);
+	if (lacks_index)
+		table_ddl_index_addresses(type);
 	if (columns->conflicts != NIL)
 		return TABLE_CONFLICT;
-	return columns->missing != NIL || columns->returned != NIL ? TABLE_EXTENDED
-															   : TABLE_UNCHANGED;
+	return columns->missing != NIL || columns->returned != NIL || lacks_index
+			   ? TABLE_EXTENDED
+			   : TABLE_UNCHANGED;
 }
 
 /*
@@ -147,7 +153,8 @@ is_complete(const CatalogType *type, Oid relid, const TableNote *note)
 	if (!columns_look_ours(type, relid))
 		return false;
 	columns = columns_compare(type, relid, note);
-	return columns.missing == NIL && columns.returned == NIL && !columns.lost;
+	return columns.missing == NIL && columns.returned == NIL && !columns.lost &&
+		   !address_index_lacks(type, relid, columns.ours);
 }
 
 /*

@@ -67,7 +67,13 @@ extern void columns_report_conflicts(const CatalogType *type, List *conflicts);
 /* ---- in fill_columns.c: new columns are filled from _data ---- */
 extern void columns_fill(const CatalogType *type, List *columns);
 
+/* ---- in address_index.c: the index of customers' e-mail addresses ---- */
+extern bool address_index_is_for(const CatalogType *type,
+								 const CatalogField *field);
+extern bool address_index_lacks(const CatalogType *type, Oid relid, List *ours);
+
 /* ---- in table_ddl.c: the DDL statements of a table ---- */
+extern void table_ddl_index_addresses(const CatalogType *type);
 extern void table_ddl_create(const CatalogType *type, List *columns, bool lz4);
 extern void table_ddl_add_columns(const CatalogType *type, List *missing,
 								  bool lz4);

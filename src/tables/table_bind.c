@@ -17,15 +17,14 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "nodes/primnodes.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "base/compat.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
+#include "tables/stored_index.h"
 #include "tables/tables.h"
 #include "types/types.h"
 #include "tables/internal.h"
@@ -61,31 +60,6 @@ table_meta_type(MetaColumn column)
 	return column == META_KEY ? TEXTOID : meta_columns[column].type;
 }
 
-/* Is it "column IS [NOT] NULL", as in the indexes that create_tables() makes? */
-static bool
-is_not_null_test(List *predicate)
-{
-	NullTest *test;
-
-	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
-		return false;
-	test = linitial(predicate);
-	return IsA(test->arg, Var);
-}
-
-/* Is it lower(column), as in the index of e-mail addresses that create_tables() makes? */
-static bool
-is_lower_column(List *expressions)
-{
-	FuncExpr *call;
-
-	if (list_length(expressions) != 1 || !IsA(linitial(expressions), FuncExpr))
-		return false;
-	call = linitial(expressions);
-	return call->funcid == F_LOWER_TEXT && list_length(call->args) == 1 &&
-		   IsA(linitial(call->args), Var);
-}
-
 /*
  * Does inserting into this index run no code of a user's?  Operator classes that
  * are not the server's own are a user's code.  A deferrable or exclusion
@@ -95,10 +69,9 @@ static bool
 index_is_plain(Oid indexid)
 {
 	Relation index = index_open(indexid, AccessShareLock);
-	List *predicate = RelationGetIndexPredicate(index);
-	List *expressions = RelationGetIndexExpressions(index);
-	bool plain = (expressions == NIL || is_lower_column(expressions)) &&
-				 (predicate == NIL || is_not_null_test(predicate)) &&
+	bool not_null;
+	bool plain = stored_index_lower(indexid) >= 0 &&
+				 stored_index_partial(indexid, &not_null) >= 0 &&
 				 index->rd_index->indimmediate &&
 				 !index->rd_index->indisexclusion;
 

@@ -89,25 +89,24 @@ table_ddl_index(const CatalogType *type, const CatalogField *field,
 	return NULL;
 }
 
-/* Customers are looked up by their e-mail address, whatever its case. */
-static bool
-is_address(const CatalogType *type, const CatalogField *field)
-{
-	return strcmp(type->object, "customer") == 0 &&
-		   strcmp(field->name, "email") == 0;
-}
-
 static void
 create_index(const CatalogType *type, const CatalogField *field)
 {
 	const char *sql = table_ddl_index(type, field, "");
 
-	if (is_address(type, field))
-		sql = psprintf("CREATE INDEX ON %s.%s (pg_catalog.lower(email))"
-					   " WHERE email IS NOT NULL",
-					   MIRROR_SCHEMA, quote_identifier(type->table));
+	if (address_index_is_for(type, field))
+		table_ddl_index_addresses(type);
 	if (sql != NULL)
 		run_ddl(sql);
+}
+
+/* Customers are looked up by their e-mail address, whatever its case. */
+void
+table_ddl_index_addresses(const CatalogType *type)
+{
+	run_ddl(psprintf("CREATE INDEX ON %s.%s (pg_catalog.lower(email))"
+					 " WHERE email IS NOT NULL",
+					 MIRROR_SCHEMA, quote_identifier(type->table)));
 }
 
 /*

@@ -16,6 +16,7 @@
 typedef struct Attempt
 {
 	const TraceMessage *message;
+	bool numbered; /* there are others that its line may be mistaken for */
 	int number;
 	TimestampTz started_at;
 	TimestampTz finished_at;
@@ -79,6 +80,15 @@ verdict_words(const Attempt *attempt)
 	return "refused, and the destination disabled";
 }
 
+/* What was sent: "message of the incident ", "message 3 " or nothing */
+static char *
+message_words(const Attempt *attempt)
+{
+	if (attempt->numbered)
+		return psprintf("message " INT64_FORMAT " ", attempt->message->id);
+	return attempt->message->is_post ? "" : "message of the incident ";
+}
+
 static char *
 again_words(const Attempt *attempt)
 {
@@ -108,9 +118,8 @@ tell_attempt(TraceGather *gather, const Attempt *attempt)
 	record->verdict = attempt->verdict;
 	record->message = attempt->response;
 	record_say(record, "%s: %s%s (%s)%s", attempt->message->where,
-			   attempt->message->is_post ? "" : "message of the incident ",
-			   verdict_words(attempt), answer_words(attempt),
-			   again_words(attempt));
+			   message_words(attempt), verdict_words(attempt),
+			   answer_words(attempt), again_words(attempt));
 	record_fact_number(record, "attempt", attempt->number);
 	if (attempt->http_status != 0)
 		record_fact_number(record, "http_status", attempt->http_status);
@@ -148,6 +157,18 @@ read_attempt(Rows *rows, Attempt *attempt)
 	attempt->next_at = rows_time(rows, 0);
 }
 
+/* Are several of them new messages? */
+static bool
+has_several_posts(List *messages)
+{
+	int posts = 0;
+	ListCell *cell;
+
+	foreach(cell, messages)
+		posts += ((TraceMessage *) lfirst(cell))->is_post;
+	return posts > 1;
+}
+
 static StatementArg
 message_ids(List *messages)
 {
@@ -171,6 +192,7 @@ deliveries_tell(TraceGather *gather, List *messages)
 		" pg_catalog.lead(started_at) OVER (PARTITION BY message_id ORDER BY id)"
 		" FROM stripe_sync.delivery WHERE message_id = ANY ($1)"
 		" ORDER BY id DESC LIMIT $2"};
+	bool several = has_several_posts(messages);
 	Rows rows;
 
 	rows_open(&rows, &select,
@@ -180,6 +202,7 @@ deliveries_tell(TraceGather *gather, List *messages)
 		Attempt attempt = {
 			.message = find_message(messages, rows_int8(&rows, 0))};
 
+		attempt.numbered = several && attempt.message->is_post;
 		read_attempt(&rows, &attempt);
 		if (attempt.next_at == 0 &&
 			strcmp(attempt.message->state, "waiting") == 0)

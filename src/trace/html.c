@@ -20,7 +20,7 @@ static const char style[] =
 	".trace{--text:#1c2330;--soft:#57606e;--line:#dde1e7;--wrong:#a01722;"
 	"--wrong-back:#fdf0f0;--stripe:#4b3fc4;--postgres:#22628f;--slack:#7a1f6d;"
 	"color:var(--text);line-height:1.45;overflow-wrap:anywhere}\n"
-	"@media(prefers-color-scheme:dark){.trace{--text:#e4e7ec;--soft:#a3acba;"
+	"@media screen and (prefers-color-scheme:dark){.trace{--text:#e4e7ec;--soft:#a3acba;"
 	"--line:#363d49;--wrong:#ff9b9b;--wrong-back:#3a1c20;--stripe:#b1a8ff;"
 	"--postgres:#8cc4ee;--slack:#eaa2df}}\n"
 	".trace-heading{font-size:1.1rem;margin:.6rem 0;display:flex;flex-wrap:wrap;"
@@ -51,7 +51,7 @@ static const char page_style[] =
 	"h1{font-size:1.3rem;margin:.2rem 0;overflow-wrap:anywhere;color:#1c2330}\n"
 	".zone{margin:0 0 1rem;color:#57606e}\n"
 	".trace+.trace{margin-top:2.5rem}\n"
-	"@media(prefers-color-scheme:dark){body{background:#14181f}"
+	"@media screen and (prefers-color-scheme:dark){body{background:#14181f}"
 	"h1{color:#e4e7ec}.zone{color:#a3acba}}\n";
 
 const char *

@@ -165,7 +165,9 @@ append_story(StringInfo out, const TraceStory *story)
 		appendStringInfoString(out, "\n\n");
 	}
 	append_heading(out, story->heading);
-	appendStringInfoString(out, "\n\n");
+	appendStringInfoChar(out, '\n');
+	if (story->lines != NIL)
+		appendStringInfoChar(out, '\n');
 	foreach(cell, story->lines)
 		append_line(out, lfirst(cell), &base);
 	if (story->cut != NULL)

@@ -208,6 +208,9 @@ tell_story(TraceGather *gather, const Reference *reference)
 		record_cut(gather, "%s", reference->others);
 	note_left_out(gather);
 	story->lines = bounded_lines(gather);
+	if (story->lines == NIL)
+		record_cut(gather, "No event about it is stored%s.",
+				   gather->span != NULL ? " within that span" : "");
 	story->heading = trace_heading(&gather->subject);
 	story->verdict = trace_verdict(&gather->subject, story->lines);
 	story->cut = gather->cut != NULL ? gather->cut->data : NULL;

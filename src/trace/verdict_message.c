@@ -127,8 +127,9 @@ waiting_reason(const TraceVerdict *verdict, const Unsent *message)
 	if (message->attempts == 0)
 		return NULL;
 	return psprintf(
-		"the last answer was %s%s%s",
-		message->code != NULL ? words_plain(message->code, WORDS_ID) : "none",
+		"the last attempt failed%s%s%s%s%s", message->code != NULL ? " (" : "",
+		message->code != NULL ? words_plain(message->code, WORDS_ID) : "",
+		message->code != NULL ? ")" : "",
 		message->due_at != 0 ? "; next attempt " : "",
 		message->due_at != 0 ? verdict_time(verdict, message->due_at) : "");
 }

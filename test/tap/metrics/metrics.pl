@@ -112,6 +112,23 @@ is(join(' ', value('messages_queued_total', destination => 'ops') >= 2, map({ va
 	map({ value('jobs_total', kind => 'refetch', state => $_) } qw(created cancelled))), '1 1 1 1 1', 'messages queued, incidents, jobs');
 is(value('messages_waiting', destination => 'ops') . value('destination_enabled', destination => 'ops') . value('outbound_allowed', to => 'slack'), '310', 'and what waits, and why');
 
+# ---- incidents that no event closes ----
+
+sub closed { return value('incidents_total', alert => $_[0], change => 'closed'); }
+
+shop(q{SELECT stripe_sync.add_slack_webhook('two', 'https://hooks.slack.com/services/T0/B0/y');
+	SELECT stripe_sync.add_alert('grouped', 'customer.created', 'ops', 'New', closed_by => 'customer.deleted', group_by => '$.id'),
+		stripe_sync.add_alert('dropped', 'customer.created', 'two', 'New', closed_by => 'customer.deleted'),
+		stripe_sync.add_alert('window', 'customer.created', 'ops', 'New', coalesce_for => '1 millisecond')});
+shop(q{SELECT test.send('evt_11.cus_11', 10)});
+shop(q{SELECT stripe_sync.drop_alert('dropped'); SELECT stripe_sync.drop_destination('two')});
+shop(q{SELECT stripe_sync.add_alert('grouped', 'customer.created', 'ops', 'New', closed_by => 'customer.deleted', group_by => '$.name')});
+is(closed('dropped') . closed('grouped'), '11', 'dropping a destination, and another group_by, close incidents, which is counted');
+shop(q{SELECT test.send('evt_12.cus_12', 10)});
+cmp_ok(closed('window'), '>=', 1, 'the end of a window as well');
+is(shop(q{SELECT count(*) FROM stripe_sync.incident WHERE state = 'open' AND alert IN ('grouped', 'dropped')}), '1', 'the others are open');
+shop(q{SELECT stripe_sync.drop_alert(a) FROM unnest('{grouped,window}'::text[]) a});
+
 # ---- prepared transactions ----
 
 my $before = events('applied');
