@@ -67,6 +67,13 @@ SELECT stripe_sync.pause();
 SELECT DISTINCT t.found('<p class="note">(.*?)</p>');
 SELECT stripe_sync.resume();
 
+-- more events in ten minutes than are read: rates are at least those shown
+BEGIN;
+INSERT INTO stripe_sync.event (id, account, type, received_at, source, status, todo, attempts, payload)
+SELECT 'evt_burst' || i, '', 'x', now(), 'webhook', 'ignored', '{}', 0, '{}' FROM generate_series(1, 100001) i;
+SELECT stripe_sync.dashboard() ~ 'More than 100,000 events were received in the last ten minutes' AS page, stripe_sync.dashboard_text() ~ '\nevents/min .* ≥ [0-9,]+ now' AS screen;
+ROLLBACK;
+
 -- Rights
 SET client_min_messages = warning;
 CREATE ROLE regress_dashboard_reader;

@@ -80,9 +80,9 @@ read_events_from(Figures *figures, int first_bin)
 		" count(delay), percentile_disc(0.5) WITHIN GROUP (ORDER BY delay),"
 		" percentile_disc(0.95) WITHIN GROUP (ORDER BY delay), max(received_at)"
 		" FROM (SELECT received_at,"
-		"    floor(EXTRACT(epoch FROM received_at - $1) / $3)::int AS bin,"
+		"    floor(date_part('epoch', received_at - $1) / $3)::int AS bin,"
 		"    CASE WHEN source = '" DELAY_SOURCE "' THEN"
-		"     greatest(EXTRACT(epoch FROM received_at - created), 0)::float8 END AS delay"
+		"     greatest(date_part('epoch', received_at - created), 0) END AS delay"
 		"   FROM stripe_sync.event WHERE received_at >= $2 LIMIT $5) e"
 		" GROUP BY GROUPING SETS ((bin), ())"};
 	Rows rows;

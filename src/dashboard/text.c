@@ -132,7 +132,8 @@ add_event_figures(Screen *screen, const Figures *figures)
 						figures->delivery_failures[bin];
 	}
 	add_sparkline(screen, "events/min", rates,
-				  psprintf("%s now, most %s", number_words(rates[BINS - 1]),
+				  psprintf("%s%s now, most %s", figures->events_cut ? "≥ " : "",
+						   number_words(rates[BINS - 1]),
 						   number_words(highest(rates))));
 	add_sparkline(screen, "delay p95", delays,
 				  totals->p95 < 0
