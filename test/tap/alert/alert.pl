@@ -420,6 +420,8 @@ is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record
 shop(q{SELECT stripe_sync.enable_destination('hook')});
 all_sent('switched on it is sent');
 is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record}), 'closed|f', 'and nobody is reminded');
+is(shop(q{SELECT count(*) || ' ' || (max(value) - min(value)) FROM stripe_sync.activity WHERE name = 'incidents_total' AND labels->>'alert' = 'destination_disabled' AND value > 0}), '2 0',
+	'which is counted');
 is($slack->shows(1)->[0]{text}, 'waits', 'there');
 anew();
 $slack->fault({ code => 'no_service' }, path => qr/services/, times => 1);
