@@ -76,6 +76,14 @@ SELECT t.head('cus_Never');
 SELECT t.send('evt_h13', 'customer.subscription.created', 340, '{"id":"sub_2","object":"subscription","customer":"cus_Old","status":"active","items":{"object":"list","data":[{"id":"si_2","object":"subscription_item","quantity":1,"subscription":"sub_2","price":{"id":"price_3","object":"price","currency":"jpy","unit_amount":2900}}]}}');
 CALL t.settle();
 SELECT stripe_sync.trace_text('price_3');
+-- Lines of two messages of one story say which is meant.
+SELECT stripe_sync.add_alert('two_' || n, 'charge.captured', 'billing', 'n', group_by => '$.id') FROM generate_series(1, 2) n;
+SELECT t.send('evt_h14', 'charge.captured', 350, '{"id":"ch_3","object":"charge","status":"succeeded","currency":"eur","amount":100}');
+INSERT INTO stripe_sync.delivery (message_id, attempt, started_at, finished_at, http_status, code, verdict)
+SELECT id, 1, '2025-01-01 00:06Z', '2025-01-01 00:06Z', 503, 'http_5xx', 'retry' FROM stripe_sync.message WHERE event_id = 'evt_h14';
+SELECT count(DISTINCT what), count(*) FILTER (WHERE what LIKE '#billing: ' || ref || ' not accepted (503 %') FROM stripe_sync.trace('ch_3') WHERE system = 'slack';
+SELECT stripe_sync.drop_alert('two_' || n) FROM generate_series(1, 2) n;
+SELECT stripe_sync.cancel_message(id) FROM stripe_sync.message WHERE event_id = 'evt_h14' AND state = 'waiting' \g /dev/null
 
 -- Changes: what the events say was changed, of nested fields, arrays, money, times, metadata.
 CREATE FUNCTION t.change(n int, type text, object jsonb, previous jsonb) RETURNS text LANGUAGE plpgsql AS $$
