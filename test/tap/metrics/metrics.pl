@@ -299,4 +299,34 @@ SKIP:
 		$node->stop;
 	}
 }
+
+# ---- another extension has taken the number of the statistics ----
+
+SKIP:
+{
+	skip 'modules cannot add statistics to this server', 3 if $node->pg_version < 18;
+	my $other = PostgreSQL::Test::Utils::tempdir() . '/other';
+	append_to_file("$other.c", q{
+#include "postgres.h"
+#include "fmgr.h"
+#include "utils/pgstat_internal.h"
+PG_MODULE_MAGIC;
+static void nothing(void *memory) {}
+static void none(TimestampTz at) {}
+static void no_snapshot(void) {}
+static const PgStat_KindInfo kind = {.name = "other", .fixed_amount = true, .shared_size = 8, .shared_data_len = 8,
+	.init_shmem_cb = nothing, .reset_all_cb = none, .snapshot_cb = no_snapshot};
+void _PG_init(void) { pgstat_register_kind(31, &kind); }
+});
+	chomp(my $include = qx("$ENV{PG_CONFIG}" --includedir-server));
+	system_or_bail('gcc', '-shared', '-fPIC', '-I', $include, '-o', "$other.so", "$other.c");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$other.so, stripe_sync'");
+	my $log = -s $node->logfile;
+	$node->start;
+	like(slurp_file($node->logfile, $log), qr/LOG: +the counters of stripe_sync are kept in a file: "other" has taken number 31/, 'the log says who has the number');
+	shop(q{SELECT test.send('evt_t.cus_t', 10)});
+	is(events('applied'), 1, '... it is counted all the same');
+	$node->restart;
+	is(events('applied'), 1, '... also over a clean restart');
+}
 done_testing();
