@@ -469,7 +469,7 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched s
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, server/worker receive/refused receive/retry engine/scope \
 	server/guard engine/level outbox/answers alert/alert outbox/delivery outbox/sender server/interference outbox/thread receive/crash sync/reconcile \
 	sync/reconcile_faults sync/refetch jobs/job sync/backfill_faults sync/backfill_again sync/backfill_trust \
-	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape trace/story doctor/watch metrics/metrics))
+	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape trace/story metrics/metrics))
 
 # What may differ between versions of the server and of what comes with it: rows
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
