@@ -258,6 +258,7 @@ OBJS = \
 	src/history/history.o \
 	src/history/objects.o \
 	src/history/as_of.o \
+	src/history/forgotten.o \
 	src/history/keep.o \
 	src/history/prune_kept.o \
 	src/wording/words.o \

@@ -25,6 +25,8 @@
 typedef struct Moment
 {
 	TimestampTz at;
+	TimestampTz forgotten;
+	bool ids_are_chosen;
 	bool decided; /* by a point after that time: */
 	bool exists;
 	bool known;
@@ -32,27 +34,56 @@ typedef struct Moment
 
 /* ---- one object ---- */
 
-/*
- * PointVisitor: the first point after the time tells whether the former state
- * lasted until it.
- */
+/* Ids of these types are chosen by people, who use that of a deleted one again. */
 static bool
-pass_moment(const Former *former, const Point *point, bool follows, void *arg)
+ids_are_chosen(const CatalogType *type)
 {
-	Moment *moment = arg;
+	return strcmp(type->object, "coupon") == 0 ||
+		   strcmp(type->object, "plan") == 0 ||
+		   strcmp(type->object, "product") == 0;
+}
+
+/* May something that was pruned have followed the former point? */
+static bool
+may_be_forgotten(const Moment *moment, const Former *former)
+{
+	if (former->is_none)
+		return moment->ids_are_chosen && moment->at <= moment->forgotten;
+	return former->at <= moment->forgotten;
+}
+
+/* The first point after the time tells whether the former state lasted until it. */
+static void
+decide(Moment *moment, const Former *former, const Point *point, bool follows)
+{
 	bool nothing = former->is_none || former->state.object == NULL;
 
-	if (point->at <= moment->at)
-		return true;
-	moment->decided = true;
 	moment->known = !former->is_none && !former->lost &&
 					(follows || point->lost);
 	moment->exists = !nothing || former->lost;
 	if (moment->known || former->lost || !nothing)
-		return false;
+		return;
 	moment->known = (former->is_none && point_begins(point)) ||
 					point_not_yet(point, moment->at);
 	moment->exists = !moment->known;
+}
+
+/* PointVisitor */
+static bool
+pass_moment(const Former *former, const Point *point, bool follows, void *arg)
+{
+	Moment *moment = arg;
+
+	if (point->at <= moment->at)
+		return true;
+	moment->decided = true;
+	decide(moment, former, point, follows);
+	if (may_be_forgotten(moment, former))
+	{
+		moment->known = false;
+		moment->exists = moment->exists || moment->ids_are_chosen ||
+						 !point_not_yet(point, moment->at);
+	}
 	return false;
 }
 
@@ -61,15 +92,22 @@ void
 as_of_object(AsOf *as_of, const char *id, const char *account,
 			 Timeline *timeline)
 {
-	Moment moment = {.at = as_of->at};
+	/* what is kept also says where it is not complete */
+	bool in_kept = as_of->at < timeline_last_kept(timeline);
+	Moment moment = {.at = as_of->at,
+					 .forgotten = in_kept ? DT_NOBEGIN : as_of->forgotten,
+					 .ids_are_chosen = ids_are_chosen(as_of->type)};
 	const Former *last = timeline_walk(timeline, as_of->at, pass_moment,
 									   &moment);
 	JsonbContainer *object = last->state.object;
 
 	if (!moment.decided)
 	{
-		moment.known = !last->lost && !last->is_none && !last->guessed;
-		moment.exists = last->lost || last->guessed || object != NULL;
+		/* nothing is newer than the mirror's row */
+		bool lasts = timeline->has_row || !may_be_forgotten(&moment, last);
+
+		moment.known = lasts && !last->lost && !last->is_none && !last->guessed;
+		moment.exists = !lasts || last->lost || last->guessed || object != NULL;
 	}
 	if (!moment.exists)
 		return;
@@ -77,6 +115,29 @@ as_of_object(AsOf *as_of, const char *id, const char *account,
 				   ARGS(arg_text(id), arg_text(account),
 						arg_jsonb(moment.known ? json_standalone(object) : NULL),
 						arg_bool(moment.known)));
+}
+
+/*
+ * All objects.  If events are pruned meanwhile, some of these have been read and
+ * others not: all is read again.
+ */
+static void
+as_of_all(AsOf *as_of)
+{
+	if (as_of->table != NULL)
+		table_cache_pin(as_of->table);
+	for (;;)
+	{
+		as_of->forgotten = forgotten_until(as_of->type);
+		if (as_of->table != NULL)
+			as_of_rows(as_of);
+		as_of_others(as_of);
+		if (forgotten_until(as_of->type) == as_of->forgotten)
+			break;
+		tuplestore_clear(as_of->result->setResult);
+	}
+	if (as_of->table != NULL)
+		table_cache_unpin(as_of->table);
 }
 
 /* as_of(object_type, at, account) */
@@ -98,14 +159,7 @@ ENGINE_FUNCTION(stripe_sync_as_of)
 	as_of.table = object_row_table(as_of.type, reader);
 	as_of.memory = AllocSetContextCreate(
 		CurrentMemoryContext, "stripe_sync object", ALLOCSET_DEFAULT_SIZES);
-	if (as_of.table != NULL)
-	{
-		table_cache_pin(as_of.table);
-		as_of_rows(&as_of);
-	}
-	as_of_others(&as_of);
-	if (as_of.table != NULL)
-		table_cache_unpin(as_of.table);
+	as_of_all(&as_of);
 	role_leave(&scope);
 	PG_RETURN_NULL();
 }

@@ -39,8 +39,12 @@ typedef int64 (*EventDeleter)(const struct ArgColumns *events);
 
 extern Datum history_carriers(void);
 extern Datum history_kept(void);
-extern int64 history_prune(TimestampTz before, int64 objects, bool wait,
+extern bool history_prune_begin(bool wait);
+extern int64 history_prune(TimestampTz before, int64 objects,
 						   EventDeleter delete_events);
+
+/* ---- in forgotten.c: what was pruned and not kept ---- */
+extern void history_forgotten_types(Datum *carriers, Datum *types);
 
 /* ---- in history_types.c: the setting's check ---- */
 extern void history_init(void);

@@ -39,6 +39,18 @@ COMMENT ON COLUMN stripe_sync.change.field IS 'Path of the field; NULL for the w
 COMMENT ON COLUMN stripe_sync.change.old IS 'Old value; NULL if the field was absent';
 COMMENT ON COLUMN stripe_sync.change.new IS 'New value; NULL if the field is absent';
 
+-- Written by the pruning (forgotten.c).
+CREATE TABLE stripe_sync.forgotten (
+	object_type	text PRIMARY KEY,
+	until		timestamptz NOT NULL
+);
+
+-- grade: read
+-- dump
+COMMENT ON TABLE stripe_sync.forgotten IS 'Up to when events of a type were pruned without their changes being kept; as_of() does not take what is left from that time as complete';
+COMMENT ON COLUMN stripe_sync.forgotten.object_type IS 'Type of the object';
+COMMENT ON COLUMN stripe_sync.forgotten.until IS 'Time at Stripe of the latest event or fetch that was pruned and not kept';
+
 CREATE FUNCTION stripe_sync.history(object_type text, object_id text, account text DEFAULT '')
 	RETURNS TABLE (at timestamptz, event_id text, field text, old jsonb, new jsonb)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

@@ -154,7 +154,8 @@ typedef struct Timeline
 	const char *account;
 	List *slots; /* of Slot, in their order */
 	int sources; /* without the mirror's row */
-	bool dead;	 /* the present life is over */
+	bool has_row;
+	bool dead; /* the present life is over */
 	Former former;
 	StateCopy kept;		  /* the state of the chain */
 	MemoryContext second; /* of one second */
@@ -174,15 +175,19 @@ typedef bool (*PointVisitor)(const Former *former, const Point *point,
 extern const Former *timeline_walk(Timeline *timeline, TimestampTz from,
 								   PointVisitor visit, void *arg);
 
+/* ---- in forgotten.c: what was pruned and not kept ---- */
+extern TimestampTz forgotten_until(const CatalogType *type);
+
 /* ---- in as_of.c: the objects of a type at a time ---- */
 typedef struct AsOf
 {
 	ReturnSetInfo *result;
 	const CatalogType *type;
 	TimestampTz at;
-	const char *account;  /* NULL: all */
-	MirrorTable *table;	  /* or NULL */
-	MemoryContext memory; /* of one object */
+	const char *account;   /* NULL: all */
+	TimestampTz forgotten; /* until then the past is not complete */
+	MirrorTable *table;	   /* or NULL */
+	MemoryContext memory;  /* of one object */
 } AsOf;
 
 extern void as_of_object(AsOf *as_of, const char *id, const char *account,

@@ -235,13 +235,24 @@ prune_objects(List *objects, TimestampTz before, EventDeleter delete_events)
 }
 
 /*
+ * Called before events are pruned.  False: another session prunes some.  "wait":
+ * until that has ended.
+ */
+bool
+history_prune_begin(bool wait)
+{
+	if (!wait)
+		return advisory_try_lock(ADVISORY_HISTORY, 0);
+	advisory_lock(ADVISORY_HISTORY, 0);
+	return true;
+}
+
+/*
  * Prune the events of at most this many objects, of those that carry kept types.
- * Returns the number of events.  "wait": for another session that does so; else
- * none are pruned then.
+ * Returns the number of events.
  */
 int64
-history_prune(TimestampTz before, int64 objects, bool wait,
-			  EventDeleter delete_events)
+history_prune(TimestampTz before, int64 objects, EventDeleter delete_events)
 {
 	/* planned with the values: a generic plan doesn't know how many are that old */
 	static const char *const sql =
@@ -255,10 +266,6 @@ history_prune(TimestampTz before, int64 objects, bool wait,
 	List *page;
 
 	if (history_carrier_types() == NIL)
-		return 0;
-	if (wait)
-		advisory_lock(ADVISORY_HISTORY, 0);
-	else if (!advisory_try_lock(ADVISORY_HISTORY, 0))
 		return 0;
 	cursor = cursor_open(sql, ARGS(arg_time(before),
 								   arg_datum(TEXTARRAYOID, history_carriers()),

@@ -252,6 +252,7 @@ timeline_read(const CatalogType *type, const char *id, const char *account,
 		add_events(timeline, event_history_read(type, id, account), false);
 	add_readings(timeline, type, id, NULL);
 	timeline->sources = list_length(timeline->slots);
+	timeline->has_row = row->found;
 	add_row(timeline, row);
 	list_sort(timeline->slots, compare_slots);
 	timeline->former.is_none = true;

@@ -57,8 +57,8 @@ address_index_lacks(const CatalogType *type, Oid relid, List *ours)
 	lacks = table->rd_rel->relkind == RELKIND_RELATION ||
 			table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	foreach(cell, RelationGetIndexList(table))
-		lacks = lacks && !index_serves(lfirst_oid(cell),
-									   get_attnum(relid, email->name));
+		lacks = lacks &&
+				!index_serves(lfirst_oid(cell), get_attnum(relid, email->name));
 	table_close(table, AccessShareLock);
 	return lacks;
 }

@@ -23,6 +23,15 @@
 	" runs AS (DELETE FROM stripe_sync.handler_run r USING old"                \
 	"   WHERE r.event_id = old.id AND r.account = old.account)"
 
+/* $4 and $5 are those of history_forgotten_types(). */
+#define FORGOTTEN                                                                \
+	" forgotten AS (INSERT INTO stripe_sync.forgotten AS f (object_type, until)" \
+	"  SELECT t.type, pg_catalog.max(old.created) FROM old"                      \
+	"   JOIN unnest($4, $5) t (carrier, type) ON t.carrier = old.object_type"    \
+	"   WHERE old.created IS NOT NULL GROUP BY t.type"                           \
+	"  ON CONFLICT (object_type) DO UPDATE SET until = EXCLUDED.until"           \
+	"   WHERE f.until < EXCLUDED.until)"
+
 /*
  * An applied event may still have a deferred handler to run (todo).  An event
  * that is not applied yet is compared with the stored events of its object, so
@@ -61,21 +70,28 @@ static const char *const event_batch =
 	"   CROSS JOIN LATERAL (SELECT c.n, c.at, c.kind FROM stripe_sync.change c"
 	"     WHERE c.object_id = l.object_id AND c.object_type = l.object_type"
 	"       AND c.account = l.account ORDER BY c.n DESC LIMIT 1) c"
-	"   WHERE c.kind <> 'lost')," OF_OLD_EVENTS " SELECT 1 FROM old";
+	"   WHERE c.kind <> 'lost')," FORGOTTEN "," OF_OLD_EVENTS
+	" SELECT 1 FROM old";
 
 static const char *const reading_batch =
-	"DELETE FROM stripe_sync.former_reading WHERE ctid = ANY (ARRAY("
+	"WITH old AS (DELETE FROM stripe_sync.former_reading WHERE ctid = ANY (ARRAY("
 	"  SELECT r.ctid FROM stripe_sync.former_reading r"
 	"   WHERE r.as_of < $1 AND r.object_type <> ALL ($3)"
-	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED))"
+	"  RETURNING object_type, as_of AS created)," FORGOTTEN " SELECT 1 FROM old";
 
 /* Planned with the values, as delete_batch() of prune.c. */
 static int64
 delete_others(const char *sql, TimestampTz before, int64 most, Datum kept)
 {
+	Datum carriers;
+	Datum types;
+
+	history_forgotten_types(&carriers, &types);
 	return (int64) statement_exec_once(
 		sql,
-		ARGS(arg_time(before), arg_int8(most), arg_datum(TEXTARRAYOID, kept)));
+		ARGS(arg_time(before), arg_int8(most), arg_datum(TEXTARRAYOID, kept),
+			 arg_datum(TEXTARRAYOID, carriers), arg_datum(TEXTARRAYOID, types)));
 }
 
 /* EventDeleter */
@@ -86,21 +102,32 @@ delete_kept(const ArgColumns *events)
 		"WITH old AS (DELETE FROM ONLY stripe_sync.event e"
 		"  USING unnest($1, $2) k (id, account)"
 		"  WHERE e.id = k.id AND e.account = k.account"
-		"  RETURNING e.id, e.account)," OF_OLD_EVENTS " SELECT 1 FROM old"};
+		"  RETURNING e.id, e.account, e.object_type, e.created)," FORGOTTEN
+		"," OF_OLD_EVENTS " SELECT 1 FROM old WHERE $3"};
+	const StatementArg *columns = columns_args(events);
+	Datum carriers;
+	Datum types;
 
-	return (int64) statement_exec(&drop, COLUMN_ARGS(events));
+	history_forgotten_types(&carriers, &types);
+	return (int64) statement_exec(&drop,
+								  ARGS(columns[0], columns[1], arg_bool(true),
+									   arg_datum(TEXTARRAYOID, carriers),
+									   arg_datum(TEXTARRAYOID, types)));
 }
 
 /*
  * Delete at most "most" events that carry no kept types, and those of some objects
- * that do: of all if "most" is PG_INT64_MAX.
+ * that do: of all if "most" is PG_INT64_MAX.  None if another session prunes, but
+ * for all, which waits for it.
  */
 int64
 prune_events(TimestampTz before, int64 most)
 {
 	bool all = most == PG_INT64_MAX;
 
+	if (!history_prune_begin(all))
+		return 0;
 	(void) delete_others(reading_batch, before, most, history_kept());
-	return history_prune(before, all ? most : OBJECTS, all, delete_kept) +
+	return history_prune(before, all ? most : OBJECTS, delete_kept) +
 		   delete_others(event_batch, before, most, history_carriers());
 }
