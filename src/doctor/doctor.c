@@ -3,8 +3,9 @@
  *		doctor(): a row for each item, the good ones too.
  *
  * What the caller or this server can't look at is taken from stripe_sync.finding,
- * with its age: heavy items, items that need pg_read_all_stats for callers
- * without it, and on a standby what only the primary knows.
+ * with its age: items that need pg_read_all_stats for callers without it, and on
+ * a standby what only the primary knows.  So are heavy items, once the worker has
+ * looked at them.
  *
  * It runs in the caller's transaction, in the engine's scope, and writes nothing.
  */
@@ -29,8 +30,6 @@
 static const char *
 obstacle(const DoctorItem *item)
 {
-	if (item->slice != NULL)
-		return "the worker looks at it once a night and has not yet";
 	if ((item->flags & DOCTOR_SERVER) != 0 &&
 		!has_privs_of_role(role_caller(), ROLE_PG_READ_ALL_STATS))
 		return "it needs the privileges of pg_read_all_stats, and the worker has not looked at it yet";
@@ -57,11 +56,17 @@ find_record(List *records, const char *key)
 	return NULL;
 }
 
+static bool
+is_found(const RecordedFinding *record)
+{
+	return record != NULL && record->seen_at > 0;
+}
+
 /* Take the worker's finding, with its age. */
 static void
 take_record(DoctorRow *row, const RecordedFinding *record, const char *reason)
 {
-	if (record == NULL || record->seen_at <= 0)
+	if (!is_found(record))
 	{
 		finding_unknown(&row->finding, "%s", reason);
 		return;
@@ -89,8 +94,10 @@ make_row(int number, List *records)
 	row->page = doctor_page(item->key);
 	row->seen_at = GetCurrentTimestamp();
 	row->muted_until = record != NULL ? record->muted_until : 0;
-	if (reason != NULL)
+	if (reason != NULL || (item->slice != NULL && is_found(record)))
 		take_record(row, record, reason);
+	else if (item->slice != NULL)
+		look_at_first_slices(item, CALLER_LIMIT, &row->finding);
 	else
 		look_at_item(item, CALLER_LIMIT, &row->finding, &cost);
 	return row;

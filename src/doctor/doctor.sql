@@ -53,7 +53,7 @@ CREATE FUNCTION stripe_sync.doctor() RETURNS TABLE (area text, item text, status
 
 -- grade: read
 COMMENT ON FUNCTION stripe_sync.doctor() IS
-'Looks at Stripe, Slack, and Postgres, item by item. status is ok, warn, fail, or unknown. hint is SQL or a setting to copy; page is the page of the runbook. Items that need pg_read_all_stats, for a caller without it, those that the worker looks at once a night, and on a standby those that only the primary knows are taken from stripe_sync.finding, and detail says how old they are.';
+'Looks at Stripe, Slack, and Postgres, item by item. status is ok, warn, fail, or unknown. hint is SQL or a setting to copy; page is the page of the runbook. Items that need pg_read_all_stats, for a caller without it, those that the worker looks at once a night, when it has, and on a standby those that only the primary knows are taken from stripe_sync.finding, and detail says how old they are.';
 
 CREATE FUNCTION stripe_sync.mute_finding(key text, until timestamptz) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

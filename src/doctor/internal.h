@@ -32,6 +32,8 @@ extern void look_at_item(const DoctorItem *item, int limit, Finding *finding,
 /* The same, of an item with slice().  Returns whether it has finished. */
 extern bool look_at_slice(const DoctorItem *item, int limit, char **progress,
 						  Finding *finding, LookCost *cost);
+extern void look_at_first_slices(const DoctorItem *item, int limit,
+								 Finding *finding);
 
 /* ---- in record.c: the rows of stripe_sync.finding ---- */
 

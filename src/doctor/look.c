@@ -94,3 +94,27 @@ look_at_slice(const DoctorItem *item, int limit, char **progress,
 	run_look(&look, limit, cost);
 	return look.finished;
 }
+
+/*
+ * As many slices as the limit permits.  One that was cut off leaves what those
+ * before it have found.
+ */
+void
+look_at_first_slices(const DoctorItem *item, int limit, Finding *finding)
+{
+	char *progress = NULL;
+	double left = limit;
+	bool finished = false;
+	LookCost cost;
+
+	finding_unknown(finding, "not looked at");
+	while (!finished && left >= 1)
+	{
+		Finding found;
+
+		finished = look_at_slice(item, (int) left, &progress, &found, &cost);
+		if (!cost.timed_out || finding->status == FINDING_UNKNOWN)
+			*finding = found;
+		left -= cost.milliseconds;
+	}
+}

@@ -5,8 +5,9 @@
  * system.doctor is reported when an item has failed in two runs in a row, and
  * again if the failure has become critical; system.doctor_well when it has been ok
  * or warn in two runs in a row since.  A muted finding is not reported, nor one
- * whose fault has a system event of its own that a rule matches.  What no rule
- * matches is not noted as told: a rule that is added later gets it.
+ * whose fault has a system event of its own that a rule matches, nor one of the
+ * area "postgres" that is not critical.  What no rule matches is not noted as
+ * told: a rule that is added later gets it.
  */
 #include "postgres.h"
 
@@ -38,11 +39,18 @@ finding_object(int number, const Finding *finding)
 					 arg_bool(finding->critical)));
 }
 
+/* Is it for Slack at all?  Of Postgres only what is critical is. */
+static bool
+is_for_slack(int number, bool critical)
+{
+	return critical || strcmp(doctor_area(number), "postgres") != 0;
+}
+
 static bool
 must_raise(const DoctorItem *item, const RecordedFinding *record)
 {
 	if (record->finding.status != FINDING_FAIL || record->fails < RUNS ||
-		record->muted_until != 0 || (item->flags & DOCTOR_NOT_RAISED) != 0)
+		record->muted_until != 0)
 		return false;
 	if (item->own_event != NULL && alert_wanted(item->own_event))
 		return false;
@@ -66,7 +74,7 @@ raise_finding(int number, bool critical)
 	if (!record_read(item->key, &record))
 		return false;
 	record.finding.critical = critical;
-	if (must_raise(item, &record))
+	if (is_for_slack(number, critical) && must_raise(item, &record))
 	{
 		record_told(item->key, critical ? "critical" : "fail");
 		alert_system(FAILED, finding_object(number, finding));

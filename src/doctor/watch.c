@@ -25,6 +25,7 @@
 
 #include "engine/engine.h"
 #include "engine/worker_transaction.h"
+#include "server/counters.h"
 #include "server/server.h"
 #include "doctor/internal.h"
 
@@ -192,6 +193,8 @@ doctor_turn(TimestampTz *next, bool *raised)
 	{
 		look(number, raised);
 		*next = due[first_due()];
+		if (*next > GetCurrentTimestamp())
+			counter_add(COUNT_DOCTOR, "", "run"); /* nothing is left to do */
 	}
 	worker_commit();
 	return mine;

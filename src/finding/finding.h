@@ -37,7 +37,6 @@ typedef struct Finding
 #define DOCTOR_CRITICAL	  0x01 /* a failure is critical */
 #define DOCTOR_SERVER	  0x02 /* the caller needs pg_read_all_stats */
 #define DOCTOR_PRIMARY	  0x04 /* not looked at on a standby */
-#define DOCTOR_NOT_RAISED 0x08 /* never a system.doctor event */
 
 typedef struct DoctorItem
 {
@@ -50,7 +49,9 @@ typedef struct DoctorItem
 	 * Instead of look(): a heavy item, at which the worker looks once a night;
 	 * doctor() shows what it found.  Called again, in transactions of their own,
 	 * until it returns true; each call may take 20 ms.  *progress is NULL at
-	 * first, then what the last call has set it to.
+	 * first, then what the last call has set it to.  Each call leaves what has
+	 * been found so far: until the worker has looked, doctor() calls it for as
+	 * long as an item may take, and shows that.
 	 */
 	bool (*slice)(Finding *finding, char **progress);
 

@@ -1,6 +1,7 @@
 /*
  * server_statements.c
- *		Item: slow statements on mirror and inbox, by pg_stat_statements.
+ *		Item: slow statements on mirror and inbox, by pg_stat_statements.  Where it
+ *		is not installed, those that run now.
  *
  * Texts are compared with the names of the two schemas and never printed: a
  * statement may hold a secret.  They are read only where something is slow and
@@ -18,11 +19,13 @@
 #include "pgstat.h"
 #include "utils/builtins.h"
 
+#include "base/base.h"
 #include "postgres_items/server_looks.h"
 
 #define SLOW_MEAN  100.0 /* milliseconds */
 #define SLOW_CALLS 10
 #define MAX_TEXTS  (4 * 1024 * 1024) /* bytes */
+#define RUNNING	   5 /* a minute, if idle transactions are reported at 5 */
 #define TEXTS	   PG_STAT_TMP_DIR "/pgss_query_texts.stat"
 
 /* A statement whose text has the name of the function's schema in it */
@@ -148,6 +151,61 @@ judge_slowest(Finding *finding, const SlowStatement *slowest,
 				 schema, slowest->queryid);
 }
 
+/* ---- without pg_stat_statements ---- */
+
+/* Dumps, VACUUM and CREATE INDEX take long, and waits for locks are another item */
+static bool
+find_running(Finding *finding, double limit)
+{
+	static EngineStatement select = {
+		"SELECT a.pid::text, a.usename::text,"
+		" EXTRACT(epoch FROM clock_timestamp() - a.query_start)::float8,"
+		" count(*) OVER () FROM pg_stat_activity a"
+		" WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
+		"  AND a.backend_type = 'client backend' AND a.state = 'active'"
+		"  AND a.wait_event_type IS DISTINCT FROM 'Lock'"
+		"  AND a.query_start <= clock_timestamp() - make_interval(secs => $1)"
+		"  AND a.query ~* '^\\s*(select|with|insert|update|delete|merge)\\M'"
+		"  AND a.query ~ " NAMES_TABLE " ORDER BY 3 DESC LIMIT 1"};
+	Rows rows;
+	bool found;
+
+	rows_open(&rows, &select, ARGS(arg_float8(limit)));
+	found = rows_next(&rows);
+	if (found)
+	{
+		char *pid = rows_text(&rows);
+		char *role = rows_text(&rows);
+		char *age = words_age(rows_float8(&rows, 0));
+		int64 count = rows_int8(&rows, 0);
+
+		finding_figure(finding, count, "statements");
+		finding_warn(finding,
+					 "%s on mirror or inbox %s slow; the one of process %s"
+					 " (role %s) has run for %s",
+					 words_count(count, "statement", "statements"),
+					 count == 1 ? "is" : "are", pid, server_name(role), age);
+		finding_hint(finding, "SELECT pg_cancel_backend(%s);", pid);
+	}
+	rows_close(&rows);
+	return found;
+}
+
+static void
+judge_running(Finding *finding)
+{
+	double limit = guc_doctor_transaction_age / 1000.0 / RUNNING;
+
+	if (find_running(finding, limit))
+		return;
+	finding_figure(finding, 0, "statements");
+	finding_ok(finding,
+			   "no statement on mirror or inbox has run for %s; those that have"
+			   " ended are not recorded, because pg_stat_statements is not"
+			   " installed",
+			   words_age(limit));
+}
+
 void
 look_at_slow_queries(Finding *finding)
 {
@@ -157,8 +215,7 @@ look_at_slow_queries(Finding *finding)
 
 	if (schema == NULL || !is_loaded())
 	{
-		finding_ok(finding, "pg_stat_statements is not installed: statements"
-							" are not recorded");
+		judge_running(finding);
 		return;
 	}
 	slowest = read_slowest(schema, false);

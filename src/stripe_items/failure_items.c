@@ -223,10 +223,18 @@ drift_hint(Finding *finding, const Drift *drift)
 			drift->repair);
 }
 
+/* Of the parts so far */
 static void
 judge_drift(Finding *finding, const Drift *drift)
 {
+	if (drift->objects == 0 && drift->parts < PARTS)
+		return;
 	finding_figure(finding, drift->differ, "objects");
+	if (drift->objects == 0)
+	{
+		finding_ok(finding, "no stored event has an object to compare");
+		return;
+	}
 	if (drift->differ == 0)
 	{
 		finding_ok(finding, "%s, and all are as the stored events say",
@@ -253,11 +261,7 @@ look_at_mirror_drift(Finding *finding, char **progress)
 	drift.parts++;
 	foreach(cell, differences)
 		drift_add(&drift, lfirst(cell));
-	if (drift.parts < PARTS)
-	{
-		*progress = drift_write(&drift);
-		return false;
-	}
 	judge_drift(finding, &drift);
-	return true;
+	*progress = drift_write(&drift);
+	return drift.parts >= PARTS;
 }

@@ -53,7 +53,12 @@ sub check_page
 		$fault->{break}->($t);
 		is($t->wait_for_status($key, $fault->{status})->{status}, $fault->{status}, 'the fault is there');
 		run_page($text);
-		if ($fault->{mend} && $t->rows->{$key}{status} ne 'ok') { $fault->{mend}->($t, $t->rows->{$key}); }
+		if ($fault->{mend})
+		{
+			my $row = $t->rows->{$key};
+
+			$fault->{mend}->($t, $row) if $row->{status} ne 'ok';
+		}
 		is($t->wait_for_status($key, 'ok')->{status}, 'ok', 'the page ends the fault');
 		$fault->{after}->($t) if $fault->{after};
 	};
@@ -63,11 +68,13 @@ sub check_page
 # ---- pages of items ----
 
 my %page = map { (m{([^/]+)$})[0] => 1 } glob(RUNBOOK . '/*.md');
-my @keys = sort keys %{ $t->rows };
+my $rows = $t->rows;
+my @keys = $t->all_keys;
 
+is_deeply([ sort keys %$rows ], [ sort @keys ], 'doctor() has these keys');
 is_deeply([ grep { !$page{ page_of($_) } } @keys ], [], 'each item has its page');
 is_deeply([ grep { !$t->faults->{$_} } @keys ], [], 'each item has a fault');
-for my $row (values %{ $t->rows })
+for my $row (values %$rows)
 {
 	is($row->{page}, 'doc/runbook/' . page_of($row->{key}), "doctor() names the page of $row->{key}");
 }

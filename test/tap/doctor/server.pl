@@ -19,17 +19,10 @@ my $missing = DoctorFaults->missing;
 plan skip_all => $missing if $missing;
 
 my $t = DoctorFaults->start('doctor_server');
-my %faults = DoctorFaults::Server::faults($t);
 
 # ---- each item ----
 
-for my $key (sort keys %faults)
-{
-	my $began = time;
-
-	$t->check($key);
-	note sprintf '%s: %.1f s', $key, time - $began;
-}
+$t->check_all('Server');
 
 # ---- other causes ----
 
@@ -96,6 +89,41 @@ set_system('SET stripe_sync.outbound = off');
 found_and_mended('outbound off', 'postgres.outbound', 'warn', qr/stripe_sync\.outbound is off/);
 $t->sql('UPDATE stripe_sync.identity SET database = 1');
 found_and_mended('a copy', 'postgres.outbound', 'warn', qr/it is a copy/);
+
+# A slot whose consumer can't go on
+set_system(q{SET max_slot_wal_keep_size = '16MB'});
+$t->sql(q{SELECT pg_create_physical_replication_slot('lost', true)});
+DoctorFaults::Server::write_wal($t, 50);
+$t->sql('CHECKPOINT');
+found_and_mended('a lost slot', 'postgres.slots', 'fail', qr/^slot "lost" has lost WAL that its consumer needs/);
+set_system('RESET max_slot_wal_keep_size');
+
+# A disk that WAL fills is critical.
+SKIP: {
+	skip 'the disk cannot be preloaded', 5 unless $t->{disk};
+	$t->disk_is(1_000_000);
+	$t->wait_for_status('postgres.wal', 'fail');
+	$t->look_again('postgres.wal') for 1 .. 2;
+	is($t->sql(q{SELECT told FROM stripe_sync.finding WHERE key = 'postgres.wal'}), 'critical', 'a full disk is reported');
+	found_and_mended('a full disk', 'postgres.wal', 'fail', qr/976 kB of its disk are free: the disk fills up$/, sub { $t->disk_is(undef) });
+	$t->look_again('postgres.wal') for 1 .. 2;
+	is($t->sql(q{SELECT string_agg(alert || ' ' || state, ', ') FROM stripe_sync.incident WHERE group_key = 'postgres.wal'}), 'doctor_critical closed', '... and its end');
+}
+
+# No archive: the hint needs a restart.
+$t->sql('ALTER SYSTEM SET archive_mode = off');
+$t->node->restart;
+found_and_mended('no archive', 'postgres.archiving', 'warn', qr/^archive_mode is off/,
+	sub { like($_[0], qr/^ALTER SYSTEM SET archive_mode = on;$/m, 'no archive: the hint'); $t->run_hint($_[0]); $t->node->restart });
+
+# Statements that run, where those that have ended are not recorded
+$t->sql('DROP EXTENSION pg_stat_statements');
+like($t->rows->{'postgres.slow_queries'}{detail}, qr/^no statement on mirror or inbox has run for 60 s; .* pg_stat_statements is not installed$/, 'without pg_stat_statements it says what was looked at');
+my $slow = DoctorFaults::Server::open_session($t, 'slow');
+$slow->send(q{SELECT pg_sleep(600), 'hidden_literal' FROM stripe.customers});
+DoctorFaults::Server::report_age($t, '500ms');
+found_and_mended('a slow statement', 'postgres.slow_queries', 'warn', qr/^1 statement on mirror or inbox is slow; the one of process \d+ \(role \w+\) has run for/);
+DoctorFaults::Server::report_age_as_before($t);
 
 # Settings
 set_system('SET fsync = off');

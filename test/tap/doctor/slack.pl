@@ -15,6 +15,5 @@ plan skip_all => $missing if $missing;
 
 my $t = DoctorFaults->start('doctor_slack');
 
-is_deeply([ grep { $t->rows->{$_}{area} eq 'slack' } sort keys %{ $t->rows } ], [ $t->keys_of('slack') ], 'each item has a fault here');
-$t->check($_) for $t->keys_of('slack');
+$t->check_all('Slack');
 done_testing;

@@ -16,11 +16,10 @@ my $missing = DoctorFaults->missing;
 plan skip_all => $missing if $missing;
 
 my $t = DoctorFaults->start('doctor_storage');
-my %faults = DoctorFaults::Storage::faults($t);
 
 # ---- each item ----
 
-$t->check($_) for sort keys %faults;
+$t->check_all('Storage');
 
 # ---- events that fail ----
 

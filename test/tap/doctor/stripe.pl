@@ -19,10 +19,8 @@ my $missing = DoctorFaults->missing || StripeStub->missing;
 plan skip_all => $missing if $missing;
 
 my $t = DoctorFaults->start('doctor_stripe');
-my $rows = $t->rows;
 
-is_deeply([ grep { $rows->{$_}{area} eq 'stripe' } sort keys %$rows ], [ $t->keys_of('stripe') ], 'each item has a fault here');
-$t->check($_) for $t->keys_of('stripe');
+$t->check_all('Stripe');
 
 # ---- what else an item says ----
 
@@ -60,6 +58,22 @@ like(says('stripe.webhook_endpoint'), qr/^ok: /, 'which is told once');
 endpoint_is(api_version => $t->{version}, enabled_events => ['charge.failed']);
 like(says('stripe.webhook_endpoint'), qr/^warn: .*is not subscribed to \w+\.\w.*, which the mirror/, 'one that is not subscribed to what is needed');
 endpoint_is(enabled_events => ['*']);
+
+# A disabled endpoint is told once: critical, by its own event, or else by the doctor.
+sub told { return $t->sql(q{SELECT string_agg(concat_ws(' ', i.alert, a.severity, i.state), ', ' ORDER BY i.id) FROM stripe_sync.incident i JOIN stripe_sync.alert a ON a.name = i.alert
+	WHERE i.group_key LIKE '%/disabled' OR i.group_key = 'stripe.webhook_endpoint'}); }
+
+$t->sql(q{SELECT count(stripe_sync.drop_alert(name)) FROM stripe_sync.alert WHERE name LIKE 'endpoint_%'; DELETE FROM stripe_sync.incident_record WHERE alert LIKE 'endpoint_%'; SELECT stripe_sync.add_default_alerts('ops')});
+endpoint_is(status => 'disabled');
+$t->look_again('stripe.webhook_endpoint') for 1 .. 2;
+is($t->sql(q{SELECT status || ' ' || fails FROM stripe_sync.finding WHERE key = 'stripe.webhook_endpoint'}), 'fail 2', 'an endpoint is disabled');
+is(told(), 'endpoint_disabled critical open', '... and told once');
+$t->sql(q{SELECT count(stripe_sync.drop_alert(name)) FROM stripe_sync.alert WHERE name LIKE 'endpoint_%'});
+$t->look_again('stripe.webhook_endpoint');
+is(told(), 'doctor_critical critical open', '... by the doctor if no rule fits the event');
+endpoint_is(status => 'enabled');
+$t->look_again('stripe.webhook_endpoint') for 1 .. 2;
+is(told(), 'doctor_critical critical closed', 'it is enabled again');
 
 $t->sql(q{INSERT INTO stripe_sync.reread (object_type, object_id, account, reason, due_at, after, state) VALUES ('customer', 'o''neil', '', 'x', now(), now(), 'dead')});
 like(says('stripe.jobs'), qr/^warn: 1 object was to be read .* customer o'neil \/ SELECT stripe_sync\.refetch\('customer', 'o''neil', ''\)$/, 'an object that was given up, its name quoted');

@@ -18,7 +18,7 @@ use Test::More;
 my $missing = DoctorFaults->missing;
 plan skip_all => $missing if $missing;
 
-my $t = DoctorFaults->start('watch', allows_streaming => 1);
+my $t = DoctorFaults->start('watch', allows_streaming => 1, unseen => 1);
 my $node = $t->node;
 my $faults = $t->faults;
 
@@ -48,8 +48,12 @@ is(shop('SELECT count(*) - count(DISTINCT key) FROM stripe_sync.doctor()'), '0',
 is(shop(q{SELECT string_agg(key, ' ') FROM stripe_sync.doctor() WHERE key !~ ('^' || area || '\.[a-z_]+$') OR area NOT IN ('stripe', 'slack', 'postgres')
 	OR page <> 'doc/runbook/' || translate(key, '._', '--') || '.md' OR item IS NULL OR detail IS NULL OR (figure IS NULL) <> (unit IS NULL)
 	OR status NOT IN ('ok', 'warn', 'fail', 'unknown') OR muted_until IS NOT NULL}), '', 'each row has its key, page, figure with a unit, and no mute');
-is(join(' ', grep { !$nightly{$_} } split /\n/, shop(q{SELECT key FROM stripe_sync.doctor() WHERE status = 'unknown'})), '', 'before a run only nightly items are unknown to a superuser');
+is(shop(q{SELECT string_agg(key, ' ') FROM stripe_sync.doctor() WHERE status = 'unknown'}), '', 'before a run nothing is unknown to a superuser');
+like(doctor('stripe.mirror_drift', 'detail'), qr/^1 object was compared, and all are as the stored events say$/, '... who looks at nightly items');
+is(shop('SELECT count(*) FROM stripe_sync.finding'), '0', '... and records nothing');
 run('slack.backlog');
+is(shop('SELECT stripe_sync.metrics()') =~ /doctor_runs_total\S* (\d+)/ && $1, '1', 'a run is counted');
+like(doctor('stripe.mirror_drift', 'detail'), qr/ \(as of \d+ s ago\)$/, 'then what the worker has found is shown');
 is(shop('SELECT string_agg(key, $$ $$) FROM stripe_sync.doctor() WHERE status = $$unknown$$'), '', 'after a run none is');
 is(shop('SELECT (SELECT count(*) FROM stripe_sync.finding) - (SELECT count(*) FROM stripe_sync.doctor())'), '0', 'the run has recorded each item');
 unlike(shop('SELECT d::text FROM stripe_sync.doctor() d UNION ALL SELECT f::text FROM stripe_sync.finding f'), qr/sEcReT|tOkEn|whsec_/, 'no secret');
@@ -103,6 +107,13 @@ $backlog->{break}->($t);
 run($key);
 is(finding($key, "concat_ws(' ', status, fails)"), 'fail 1', 'two failing runs with a good one between');
 is(told($key), 'doctor closed', '... are not two in a row');
+
+# Of Postgres only what is critical is for Slack.
+$faults->{'postgres.keys'}{break}->($t);
+run('postgres.keys', 'postgres.keys');
+is(finding('postgres.keys', "concat_ws(' ', status, fails, told)"), 'fail 2', 'a fault of Postgres');
+is(told('postgres.keys'), '', '... is not reported');
+shop(doctor('postgres.keys', 'hint'));
 
 # ---- mutes ----
 
@@ -215,6 +226,20 @@ SKIP: {
 	is(at_hour(12, '3 days'), 'looked', '... unless it was not for two nights');
 	is(at_hour(4, '70 min'), 'not', 'once in a night');
 }
+
+# ---- no worker ----
+
+# work() is called in its place, by pg_cron for example.
+shop('ALTER SYSTEM SET max_worker_processes = 2');
+$node->restart;
+is(doctor('postgres.worker', 'status'), 'fail', 'no worker runs');
+run('postgres.worker', 'postgres.worker');
+is(told('postgres.worker'), 'doctor_critical open', '... which is critical');
+shop('ALTER SYSTEM RESET max_worker_processes');
+$node->restart;
+is($t->wait_for_status('postgres.worker', 'ok')->{status}, 'ok', 'after a restart it runs');
+run('postgres.worker', 'postgres.worker');
+is(told('postgres.worker'), 'doctor_critical closed', '... which is reported');
 
 # ---- on a standby ----
 

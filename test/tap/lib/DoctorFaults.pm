@@ -3,7 +3,7 @@
 #		the doctor and of the runbook share them.
 #
 #	my $t = DoctorFaults->start('slack');
-#	$t->check($_) for $t->keys_of('slack');
+#	$t->check_all('Slack');
 #
 # Each area has a package of its own, listed in AREAS: DoctorFaults/Slack.pm,
 # Stripe.pm, Server.pm, Storage.pm.  It has these functions, $t being the object:
@@ -25,7 +25,8 @@
 #		nightly => 1,				the worker looks at it once a night
 #	}
 #
-# What $t offers: sql(), sql_ok(), psql() in the database, node, database, slack
+# start() has the worker's run look at the nightly keys, unless its option "unseen"
+# is set.  What $t offers: sql(), sql_ok(), psql() in the database, node, database, slack
 # (a SlackStub, or undef), rows() of doctor(), wait_for_status(), look_again().
 
 package DoctorFaults;
@@ -42,6 +43,19 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use constant AREAS => qw(Slack Stripe Server Storage);
+
+# The keys are a contract: users mute them, and the pages of the runbook have their
+# names.
+use constant KEYS => {
+	Stripe => [ map { "stripe.$_" } qw(endpoint_secret silence last_event delivery_delay failed_events refused_deliveries mode api_versions
+		unmirrored_types mirror_drift api_key reconcile reconcile_gap webhook_endpoint jobs) ],
+	Slack => [ map { "slack.$_" } qw(destinations tokens fallback backlog dead_messages failure_rate rate_limits flood system_alerts noisy_alerts
+		unused_alerts unacknowledged_alerts open_incidents) ],
+	Server => [ map { "postgres.$_" } qw(worker preload outbound version connections pooler idle_in_transaction long_transactions blocked_locks
+		xmin_horizon wraparound replicas slots wal archiving backup restore_test slow_queries pending_restart timeouts durability checksums
+		autovacuum) ],
+	Storage => [ map { "postgres.$_" } qw(missing_indexes keys invalid_indexes bloat vacuum sequences not_valid mirror_owner foreign_keys triggers
+		size growth) ] };
 use constant WAIT => 60;		# seconds
 
 # The areas whose package is there.
@@ -57,7 +71,8 @@ sub _each
 # The faults of all areas, by key.
 sub faults { my %all = $_[0]->_each('faults'); return \%all; }
 
-sub keys_of { my ($self, $area) = @_; return grep { /^\Q$area\E\./ } sort keys %{ $self->faults }; }
+# All keys, in the order of doctor()
+sub all_keys { return map { @{ +KEYS->{$_} } } qw(Stripe Slack Server Storage); }
 
 # ---- a healthy installation ----
 
@@ -69,12 +84,43 @@ sub start
 	my ($class, $name, %options) = @_;
 	my $self = bless { database => 'shop', slack => SlackStub->start }, $class;
 
+	$self->preload_disk;
+
 	$self->{node} = start_node($name, %options, conf => join '', PRELOAD, $self->{slack}->conf,
 		"stripe_sync.slack_rate = 0\nstripe_sync.doctor_interval = 0\n",
 		$self->_each('conf'), $options{conf} // '');
 	make_database($self->{node}, $self->{database});
 	$self->_each('prepare');
+	unless ($options{unseen})
+	{
+		$self->look_again($_) for grep { $self->faults->{$_}{nightly} } sort keys %{ $self->faults };
+	}
 	return $self;
+}
+
+# The servers that are started from here on: see disk.c.  Without a compiler, and
+# with sanitizers, theirs is an ordinary disk.
+sub preload_disk
+{
+	my ($self) = @_;
+	my $directory = PostgreSQL::Test::Utils::tempdir_short;
+	my $source = (__FILE__ =~ s{[^/]+$}{}r) . '../../lib/disk.c';
+
+	return if $ENV{STRIPE_SYNC_SANITIZE} || defined $ENV{LD_PRELOAD};
+	return if system("cc -O1 -shared -fPIC -o $directory/disk.so $source -ldl 2>$directory/log") != 0;
+	$ENV{LD_PRELOAD} = "$directory/disk.so";
+	$ENV{STRIPE_SYNC_DISK} = $self->{disk} = "$directory/free";
+	return;
+}
+
+# So many bytes are free on the disk of pg_wal; undef: as many as there are.
+sub disk_is
+{
+	my ($self, $bytes) = @_;
+
+	unlink $self->{disk};
+	append_to_file($self->{disk}, "$bytes\n") if defined $bytes;
+	return;
 }
 
 sub node { return $_[0]{node}; }
@@ -95,7 +141,9 @@ sub rows
 	return { map { $_->{key} => $_ } @{ json_value($self->sql('SELECT json_agg(d) FROM stripe_sync.doctor() d')) } };
 }
 
-sub statuses { my ($self) = @_; my $rows = $self->rows; return { map { $_ => $rows->{$_}{status} } keys %$rows }; }
+sub statuses_in { my ($rows) = @_; return { map { $_ => $rows->{$_}{status} } keys %$rows }; }
+
+sub statuses { my ($self) = @_; return statuses_in($self->rows); }
 
 # The statuses that differ, as text
 sub moved
@@ -132,24 +180,53 @@ sub eventually_true
 	return 0;
 }
 
-# Wait until a key has a status; returns its row as it was last.
-sub wait_for_status
+# Wait until a key has a status and, if "before" is given, all other keys but
+# "except" have theirs; returns the rows as they were last.
+sub wait_for_rows
 {
-	my ($self, $key, $status) = @_;
+	my ($self, $key, $status, $before, @except) = @_;
 	my $until = time + WAIT;
-	my $row;
+	my $told = '';
+	my $rows;
 
 	do
 	{
 		$self->look_again($key) if $self->faults->{$key}{nightly};
-		$row = $self->rows->{$key};
-		return $row if $row->{status} eq $status;
+		$rows = $self->rows;
+		my $moved = moved($before // {}, statuses_in($rows), $key, @except);
+
+		return $rows if $rows->{$key}{status} eq $status && $moved eq '';
+		my $waits = "waits for $key, which is $rows->{$key}{status}: $rows->{$key}{detail}; $moved";
+
+		note $waits if $waits ne $told;
+		$told = $waits;
 		select(undef, undef, undef, 0.05);
 	} while (time < $until);
-	return $row;
+	return $rows;
 }
 
-# ---- one key ----
+# The same of one key; returns its row.
+sub wait_for_status { my ($self, $key, $status) = @_; return $self->wait_for_rows($key, $status)->{$key}; }
+
+# ---- keys ----
+
+# Each key of a package has its fault, which is found.
+sub check_all
+{
+	my ($self, $package) = @_;
+	my %faults = "DoctorFaults::$package"->can('faults')->($self);
+	my @keys = @{ +KEYS->{$package} };
+
+	is_deeply([ sort keys %faults ], [ sort @keys ], 'each key has a fault');
+	for my $key (@keys)
+	{
+		my $began = time;
+
+		$self->check($key);
+		note sprintf '%s: %.1f s', $key, time - $began;
+	}
+	return;
+}
 
 sub run_hint
 {
@@ -167,24 +244,29 @@ sub check
 	my $fault = $self->faults->{$key};
 
 	subtest $key => sub {
-		my $before = $self->statuses;
+		my $before = delete $self->{healthy} // $self->statuses;
+		my @also = @{ $fault->{also} // [] };
 
 		is($before->{$key}, 'ok', 'is ok') or return;
 		$fault->{break}->($self);
-		my $row = $self->wait_for_status($key, $fault->{status});
+		my $rows = $self->wait_for_rows($key, $fault->{status}, $before, @also);
+		my $row = $rows->{$key};
 
 		is($row->{status}, $fault->{status}, "is $fault->{status}") or diag(explain($row)), return;
 		like($row->{detail}, $fault->{detail}, 'says what is wrong');
 		like($row->{hint} // '', $fault->{hint} // ($fault->{mend} ? qr// : qr/\S/), 'says what to do');
-		is(moved($before, $self->statuses, $key, @{ $fault->{also} // [] }), '', 'no other key moves');
+		is(moved($before, statuses_in($rows), $key, @also), '', 'no other key moves');
 
 		if   ($fault->{mend}) { $fault->{mend}->($self, $row); }
 		else                  { $self->run_hint($row->{hint}); }
-		my $after = $self->wait_for_status($key, 'ok');
-
-		is($after->{status}, 'ok', 'is ok again') or diag explain $after;
-		$fault->{after}->($self) if $fault->{after};
-		is(moved($before, $self->statuses), '', 'all is as before');
+		$rows = $self->wait_for_rows($key, 'ok', $fault->{after} ? undef : $before);
+		is($rows->{$key}{status}, 'ok', 'is ok again') or diag explain $rows->{$key};
+		if ($fault->{after})
+		{
+			$fault->{after}->($self);
+			$rows = $self->wait_for_rows($key, 'ok', $before);
+		}
+		is(moved($before, statuses_in($rows)), '', 'all is as before') and $self->{healthy} = $before;
 	};
 	return;
 }
