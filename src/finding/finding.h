@@ -34,9 +34,9 @@ typedef struct Finding
 
 /* ---- items ---- */
 
-#define DOCTOR_CRITICAL	  0x01 /* a failure is critical */
-#define DOCTOR_SERVER	  0x02 /* the caller needs pg_read_all_stats */
-#define DOCTOR_PRIMARY	  0x04 /* not looked at on a standby */
+#define DOCTOR_CRITICAL 0x01 /* a failure is critical */
+#define DOCTOR_SERVER	0x02 /* the caller needs pg_read_all_stats */
+#define DOCTOR_PRIMARY	0x04 /* not looked at on a standby */
 
 typedef struct DoctorItem
 {

@@ -70,8 +70,11 @@ void
 look_at_vacuum(Finding *finding)
 {
 	static EngineStatement select = {
-		"SELECT name, fresh, pg_catalog.count(*) OVER ()"
+		"SELECT name, fresh, pg_catalog.count(*) OVER (),"
+		"  EXTRACT(epoch FROM pg_catalog.clock_timestamp() - vacuumed_at)::float8"
 		" FROM (SELECT t.name, pg_catalog.pg_stat_get_ins_since_vacuum(t.oid) AS fresh,"
+		"   greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),"
+		"    pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) AS vacuumed_at,"
 		"   greatest(t.reltuples, 0) AS rows FROM " TABLES " ) AS s"
 		" WHERE fresh >= greatest($1, $2 * ("
 		"  pg_catalog.current_setting('autovacuum_vacuum_insert_threshold')::float8"
@@ -86,13 +89,17 @@ look_at_vacuum(Finding *finding)
 		const char *name = rows_text(&rows);
 		int64 fresh = rows_int8(&rows, 0);
 		int64 count = rows_int8(&rows, 0);
+		double age = rows_float8(&rows, -1);
 
 		finding_figure(finding, (double) fresh, "rows");
 		finding_warn(finding,
 					 "%s has " INT64_FORMAT
-					 " rows inserted since its last vacuum (" INT64_FORMAT
+					 " rows inserted since its last vacuum, %s (" INT64_FORMAT
 					 " such tables)",
-					 name, fresh, count);
+					 name, fresh,
+					 age < 0 ? "of which nothing is known"
+							 : psprintf("%s ago", words_age(age)),
+					 count);
 		finding_hint(finding, "VACUUM (ANALYZE) %s;", name);
 	}
 	else

@@ -55,6 +55,7 @@ $stripe->add_objects([ { object => 'webhook_endpoint', url => 'https://shop.exam
 	api_version => shop('SELECT stripe_sync.catalog_api_version()'), enabled_events => ['*'] } ], quiet => 1);
 shop(q{SELECT stripe_sync.set_api_key('rk_test_fresh_0123456789')});
 is(webhook('evt_fresh_1'), '200', 'a webhook arrives');
+is(all_with('unknown'), '', 'nothing is unknown, whether the worker has looked or not') or diag details();
 $node->poll_query_until('shop', q{SELECT count(*) = 1 FROM stripe_sync.worker WHERE database = 'shop' AND state NOT LIKE 'none%'});
 run_all();
 is(all_with('fail'), '', 'nothing fails') or diag details();
@@ -64,11 +65,18 @@ is(shop('SELECT count(*) FROM stripe_sync.message'), '0', 'and Slack is told not
 
 # ---- the production checklist ----
 
-shop('SELECT stripe_sync.add_slack_webhook(' . literals('spare', $slack->webhook_url(2)) . q{); SELECT stripe_sync.set_fallback('ops', 'spare');
-	SELECT stripe_sync.note_backup(what => 'base backup'), stripe_sync.note_backup(what => 'restore tested');
-	ALTER DATABASE shop SET statement_timeout = '5min'; ALTER DATABASE shop SET lock_timeout = '30s'; ALTER DATABASE shop SET idle_in_transaction_session_timeout = '5min'});
-shop(shop(q{SELECT hint FROM stripe_sync.doctor() WHERE key = 'postgres.mirror_owner'}));
-$node->append_conf('postgresql.conf', "archive_mode = on\narchive_command = 'true'\n");
+# Its commands, as it prints them; only the places are the test's.
+my ($section) = slurp_file("$FindBin::RealBin/../../../doc/production.md") =~ /^### What doctor\(\) warns of at first\n(.*?)(?=^##|\z)/ms;
+my ($place, $url) = (PostgreSQL::Test::Utils::tempdir_short, $slack->webhook_url(2));
+
+for my $command ($section =~ /^```(?:sql|text)\n(.*?)^```$/gms)
+{
+	my $error;
+
+	$command =~ s{/mnt/archive}{$place}g;
+	$command =~ s{https://hooks\.slack\.com/services/\w+/\w+/\w+}{$url};
+	is($node->psql('shop', $command, stderr => \$error, on_error_stop => 1), 0, 'the checklist runs') or diag "$command\n$error";
+}
 $node->restart;
 $node->poll_query_until('shop', q{SELECT count(*) = 1 FROM stripe_sync.worker WHERE database = 'shop' AND state NOT LIKE 'none%'});
 shop('SELECT pg_switch_wal()');

@@ -25,7 +25,7 @@ my $faults = $t->faults;
 sub shop { return $t->sql($_[0]); }
 
 # A run of the worker's doctor over these keys, in this session.
-sub run { $t->look_again($_) for @_; return; }
+sub run { $t->look_again($_, once => $_ eq 'stripe.refused_deliveries') for @_; return; }
 
 sub as_role
 {
@@ -49,10 +49,10 @@ is(shop(q{SELECT string_agg(key, ' ') FROM stripe_sync.doctor() WHERE key !~ ('^
 	OR page <> 'doc/runbook/' || translate(key, '._', '--') || '.md' OR item IS NULL OR detail IS NULL OR (figure IS NULL) <> (unit IS NULL)
 	OR status NOT IN ('ok', 'warn', 'fail', 'unknown') OR muted_until IS NOT NULL}), '', 'each row has its key, page, figure with a unit, and no mute');
 is(shop(q{SELECT string_agg(key, ' ') FROM stripe_sync.doctor() WHERE status = 'unknown'}), '', 'before a run nothing is unknown to a superuser');
-like(doctor('stripe.mirror_drift', 'detail'), qr/^1 object was compared, and all are as the stored events say$/, '... who looks at nightly items');
+like(doctor('stripe.mirror_drift', 'detail'), qr/^[1-9]\d* objects were compared, and all are as the stored events say$/, '... who looks at nightly items');
 is(shop('SELECT count(*) FROM stripe_sync.finding'), '0', '... and records nothing');
 run('slack.backlog');
-is(shop('SELECT stripe_sync.metrics()') =~ /doctor_runs_total\S* (\d+)/ && $1, '1', 'a run is counted');
+like(shop('SELECT stripe_sync.metrics()'), qr/^stripe_sync_doctor_runs_total\S* [1-9]/m, 'a run is counted');
 like(doctor('stripe.mirror_drift', 'detail'), qr/ \(as of \d+ s ago\)$/, 'then what the worker has found is shown');
 is(shop('SELECT string_agg(key, $$ $$) FROM stripe_sync.doctor() WHERE status = $$unknown$$'), '', 'after a run none is');
 is(shop('SELECT (SELECT count(*) FROM stripe_sync.finding) - (SELECT count(*) FROM stripe_sync.doctor())'), '0', 'the run has recorded each item');

@@ -116,7 +116,6 @@ sub prepare
 	deliver($t, 'learned', [ an_event($t) ], SECRET . 'l');
 	run_job($t, 'stripe_sync.reconcile()');
 	read_endpoints($t);
-	$t->look_again('stripe.mirror_drift');
 	return;
 }
 
