@@ -207,7 +207,8 @@ drift_add(Drift *drift, const MirrorDifference *difference)
 	drift->differ++;
 }
 
-/* Without a key the newest stored event of each is applied again. */
+/* Without a key the newest stored event of each, or those of its second, are
+ * applied again. */
 static void
 drift_hint(Finding *finding, const Drift *drift)
 {
@@ -219,7 +220,7 @@ drift_hint(Finding *finding, const Drift *drift)
 	else
 		finding_hint(
 			finding,
-			"SELECT r.* FROM (VALUES %s) o (type, id, account), LATERAL (SELECT e.id FROM stripe_sync.event e WHERE (e.object_type, e.object_id, e.account) = (o.type, o.id, o.account) ORDER BY e.created DESC LIMIT 1) e, stripe_sync.replay(e.id) r",
+			"SELECT r.* FROM (VALUES %s) o (type, id, account), LATERAL (SELECT e.id FROM stripe_sync.event e WHERE (e.object_type, e.object_id, e.account) = (o.type, o.id, o.account) ORDER BY e.created DESC FETCH FIRST 1 ROW WITH TIES) e, stripe_sync.replay(e.id) r",
 			drift->repair);
 }
 
