@@ -30,6 +30,12 @@ typedef struct Sizes
 	double daily; /* events, over the last two weeks */
 } Sizes;
 
+/*
+ * The sizes of the mirror are those that the last VACUUM, ANALYZE or CREATE INDEX
+ * noted: to ask the file system for a thousand files takes long, and the server
+ * opens each index for it.  A table that has rows and was not analyzed yet is
+ * asked for.
+ */
 static Sizes
 read_sizes(void)
 {
@@ -37,15 +43,27 @@ read_sizes(void)
 		"WITH own AS (SELECT c.relname, pg_catalog.pg_total_relation_size(c.oid)::float8 AS bytes,"
 		"   greatest(c.reltuples, 0)::float8 AS rows FROM pg_catalog.pg_class c"
 		"   JOIN pg_catalog.pg_extension x ON x.extnamespace = c.relnamespace"
-		"  WHERE x.extname = 'stripe_sync' AND c.relkind = 'r'),"
-		" mirror AS (SELECT m.name, pg_catalog.pg_total_relation_size(m.relid)::float8 AS bytes,"
-		"   (SELECT greatest(c.reltuples, 0)::float8 FROM pg_catalog.pg_class c"
-		"     WHERE c.oid = m.relid) AS rows FROM stripe_sync.mirror_tables() m)"
+		"  WHERE x.extname = 'stripe_sync' AND c.relkind = 'r' AND c.relname = ANY"
+		"   ('{event,event_error,handler_run,message,delivery,incident_record,alerted}')),"
+		" tab AS (SELECT c.oid, c.relname, c.reltoastrelid, c.relpages, c.reltuples"
+		"   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+		"   JOIN stripe_sync.mirror_table m ON m.table_name = c.relname"
+		"  WHERE n.nspname = 'stripe' AND c.relkind = 'r'),"
+		" part AS (SELECT t.oid, t.relpages::bigint AS pages FROM tab t"
+		"  UNION ALL SELECT t.oid, c.relpages FROM tab t"
+		"   JOIN pg_catalog.pg_index i ON i.indrelid = t.oid"
+		"   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+		"  UNION ALL SELECT t.oid, c.relpages FROM tab t"
+		"   JOIN pg_catalog.pg_class c ON c.oid = t.reltoastrelid),"
+		" noted AS (SELECT pg_catalog.sum(pages) * pg_catalog.current_setting('block_size')::float8"
+		"   AS bytes FROM part),"
+		" asked AS (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(t.oid))::float8 AS bytes"
+		"   FROM tab t WHERE t.reltuples < 0 AND pg_catalog.pg_stat_get_live_tuples(t.oid) > 0)"
 		" SELECT (SELECT pg_catalog.sum(bytes) FROM own WHERE relname IN ('event', 'event_error', 'handler_run')),"
 		"  (SELECT pg_catalog.sum(bytes) FROM own WHERE relname IN ('message', 'delivery', 'incident_record', 'alerted')),"
-		"  (SELECT pg_catalog.sum(bytes) FROM mirror),"
+		"  (SELECT coalesce(n.bytes, 0) + coalesce(a.bytes, 0) FROM noted n, asked a),"
 		"  (SELECT rows FROM own WHERE relname = 'event'),"
-		"  (SELECT rows FROM mirror WHERE name = 'charges'),"
+		"  (SELECT greatest(t.reltuples, 0)::float8 FROM tab t WHERE t.relname = 'charges'),"
 		"  (SELECT pg_catalog.sum(p.events)::float8 / greatest(1, EXTRACT(epoch FROM"
 		"    pg_catalog.now() - pg_catalog.min(p.first_at))::float8 / 86400) FROM stripe_sync.pulse p)"};
 	Sizes sizes = {0};

@@ -14,10 +14,12 @@
  *	 probe		SELECT id FROM bare WHERE id = $1
  *
  * Events are numbered FIRST to FIRST + COUNT - 1; they are built and signed
- * before the clock starts.  Prints "transactions seconds".
+ * before the clock starts.  Prints "transactions seconds processor": the seconds
+ * of the processor that the server processes used, 0 if the system doesn't say.
  */
 #include <libpq-fe.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,23 +82,39 @@ read_file(const char *path)
 	return text;
 }
 
-/* The template with every @N@ replaced by the number of the event. */
+/* Digits in no order, for what Stripe makes at random. */
+static unsigned long
+scatter(unsigned long number)
+{
+	number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9UL;
+	number = (number ^ (number >> 27)) * 0x94d049bb133111ebUL;
+	return number ^ (number >> 31);
+}
+
+/*
+ * The template with every @N@ replaced by the number of the event, and every @R@
+ * by digits made of it.
+ */
 static void
 build(Message *message, const char *template, int number)
 {
 	static const SignatureSecret secret = {SECRET, sizeof(SECRET) - 1};
-	char	   *out = malloc(strlen(template) * 2);
+	char	   *out = malloc(strlen(template) * 3);
 	char		digits[16];
+	char		scattered[24];
 	const char *at;
 
 	message->payload = out;
 	snprintf(digits, sizeof(digits), "%012d", number);
-	while ((at = strstr(template, "@N@")) != NULL)
+	snprintf(scattered, sizeof(scattered), "%016lx", scatter(number));
+	while ((at = strchr(template, '@')) != NULL)
 	{
+		bool		known = (at[1] == 'N' || at[1] == 'R') && at[2] == '@';
+
 		memcpy(out, template, at - template);
 		out += at - template;
-		out = stpcpy(out, digits);
-		template = at + 3;
+		out = stpcpy(out, !known ? "@" : at[1] == 'N' ? digits : scattered);
+		template = at + (known ? 3 : 1);
 	}
 	out = stpcpy(out, template);
 	message->length = out - message->payload;
@@ -171,6 +189,30 @@ now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+/* Seconds of the processor that the clients' server processes have used. */
+static double
+processor(const Client *clients, int nclients)
+{
+	double		sum = 0;
+
+	for (int i = 0; i < nclients; i++)
+	{
+		char		path[64];
+		unsigned long long used = 0;
+		FILE	   *file;
+
+		snprintf(path, sizeof(path), "/proc/%d/schedstat", PQbackendPID(clients[i].conn));
+		file = fopen(path, "r");
+		if (file == NULL)
+			return 0;
+		if (fscanf(file, "%llu", &used) != 1)
+			used = 0;
+		fclose(file);
+		sum += used / 1e9;
+	}
+	return sum;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -180,6 +222,8 @@ main(int argc, char **argv)
 	Client	   *clients;
 	char	   *template;
 	double		begin;
+	double		end;
+	double		used;
 
 	if (nclients < 1 || count < nclients)
 		die("usage", "load MODE CLIENTS COUNT FIRST TEMPLATE CONNINFO");
@@ -197,10 +241,12 @@ main(int argc, char **argv)
 		clients[i].count = (long) count * (i + 1) / nclients - (long) count * i / nclients;
 		pthread_create(&clients[i].thread, NULL, run, &clients[i]);
 	}
+	used = processor(clients, nclients);
 	pthread_barrier_wait(&start);
 	begin = now();
 	for (int i = 0; i < nclients; i++)
 		pthread_join(clients[i].thread, NULL);
-	printf("%d %.6f\n", count, now() - begin);
+	end = now();
+	printf("%d %.6f %.6f\n", count, end - begin, processor(clients, nclients) - used);
 	return 0;
 }
