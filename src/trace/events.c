@@ -165,7 +165,7 @@ tell_happened(TraceGather *gather, const TraceEvent *one)
 
 /* What became of the mirror step */
 static char *
-outcome_words(const TraceEvent *one)
+outcome_words(TraceGather *gather, const TraceEvent *one)
 {
 	char *changes;
 
@@ -181,7 +181,7 @@ outcome_words(const TraceEvent *one)
 		return one->event != NULL && one->event->unmirrored != NULL
 				   ? psprintf("ignored: %s", one->event->unmirrored)
 				   : pstrdup("ignored: there is nothing to mirror");
-	changes = one->event != NULL ? event_change_words(one->event) : "";
+	changes = one->event != NULL ? event_change_words(one->event, &gather->histories) : "";
 	return changes != NULL && changes[0] != '\0'
 			   ? psprintf("applied: %s", changes)
 			   : pstrdup("applied");
@@ -230,7 +230,7 @@ tell_received(TraceGather *gather, TraceEvent *one)
 			   delay >= LATE
 				   ? psprintf(", %s after it happened", trace_duration(delay))
 				   : "",
-			   at_once ? outcome_words(one) : "applied later");
+			   at_once ? outcome_words(gather, one) : "applied later");
 	record_fact_text(record, "endpoint", one->endpoint);
 	record_fact_text(record, "source", one->source);
 	record_fact_ms(record, "delay_ms", delay / 1000.0);
@@ -238,7 +238,7 @@ tell_received(TraceGather *gather, TraceEvent *one)
 	if (at_once)
 		return;
 	record = add_record(gather, TRACE_APPLIED, one->applied_at, one);
-	record_say(record, "%s%s", outcome_words(one),
+	record_say(record, "%s%s", outcome_words(gather, one),
 			   one->attempts > 1 ? psprintf(" (%d attempts)", one->attempts)
 								 : "");
 	add_outcome_facts(record, one);

@@ -232,6 +232,7 @@ typedef struct TraceGather
 	char *customer;		  /* whose story it is; NULL: unknown, or nobody's */
 	List *records;		  /* of TraceRecord */
 	List *events;		  /* of TraceEvent, of all objects */
+	List *histories;	  /* of these objects, as far as they were read */
 	List *errors;		  /* of TraceError */
 	List *incidents;	  /* of TraceIncident */
 	List *messages;		  /* of int64 *: messages to be told in any case */

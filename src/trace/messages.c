@@ -90,14 +90,16 @@ read_messages(TraceGather *gather)
 		"  ELSE m.destination END,"
 		" CASE WHEN d.enabled THEN NULL"
 		"  ELSE COALESCE(d.disabled_reason, '') END"
-		" FROM (SELECT id FROM stripe_sync.message WHERE incident = ANY ($1)"
-		"   UNION SELECT id FROM stripe_sync.message WHERE id = ANY ($2)"
-		"   UNION SELECT m.id FROM unnest($3, $4) k (id, account)"
-		"    JOIN stripe_sync.message m ON m.event_id = k.id"
-		"     AND COALESCE(m.account, k.account) = k.account) s"
-		" JOIN stripe_sync.message m ON m.id = s.id"
+		" FROM stripe_sync.message m"
 		" LEFT JOIN stripe_sync.destination d ON d.name = m.destination"
 		" LEFT JOIN stripe_sync.incident_record i ON i.id = m.incident"
+		/* an array, so that the planner looks up the ids and nothing else */
+		" WHERE m.id = ANY (ARRAY("
+		"   SELECT o.id FROM stripe_sync.message o WHERE o.incident = ANY ($1)"
+		"   UNION ALL SELECT o FROM pg_catalog.unnest($2) o"
+		"   UNION ALL SELECT o.id FROM pg_catalog.unnest($3, $4) k (id, account)"
+		"    JOIN stripe_sync.message o ON o.event_id = k.id"
+		"     AND COALESCE(o.account, k.account) = k.account))"
 		" ORDER BY m.id LIMIT $5"};
 	Selection selection = {0};
 	List *messages = NIL;

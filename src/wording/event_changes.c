@@ -154,12 +154,34 @@ described_changes(Event *event)
 	return expanded(history_changes(&none, &version));
 }
 
+/* The history of the event's object: one of those read so far, or read now */
+static EventHistory *
+history_of(Event *event, List **histories)
+{
+	const char *account = object_account(event->catalog, event->account);
+	EventHistory *history;
+	ListCell *cell;
+
+	foreach(cell, *histories)
+	{
+		history = lfirst(cell);
+		if (history->type == event->catalog &&
+			strcmp(history->id, event->object_id) == 0 &&
+			strcmp(history->account, account) == 0)
+			return history;
+	}
+	history = fetched_note_read_history(event->catalog, event->object_id,
+										account);
+	*histories = lappend(*histories, history);
+	return history;
+}
+
 /*
  * The changes of an event that isn't a creation.  If nothing is known before it,
  * *is_new is set, and they are the object's fields.
  */
 static List *
-changes_of(Event *event, bool *is_new)
+changes_of(Event *event, List **histories, bool *is_new)
 {
 	EventHistory *history;
 	Version *version;
@@ -168,9 +190,7 @@ changes_of(Event *event, bool *is_new)
 		return NIL;
 	if (event->previous != NULL && JsonContainerSize(event->previous) > 0)
 		return described_changes(event);
-	history = fetched_note_read_history(
-		event->catalog, event->object_id,
-		object_account(event->catalog, event->account));
+	history = history_of(event, histories);
 	version = find_version(history, event);
 	if (version == NULL)
 		return NIL;
@@ -180,15 +200,19 @@ changes_of(Event *event, bool *is_new)
 				   : expanded(history_changes(history, version));
 }
 
-/* "status draft → open, attempt_count 0 → 1"; "" if nothing is known. */
+/*
+ * "status draft → open, attempt_count 0 → 1"; "" if nothing is known.
+ * "histories" are those that were read for other events, to which this one adds.
+ */
 char *
-event_change_words(Event *event)
+event_change_words(Event *event, List **histories)
 {
 	bool is_new = event_type_creates(event->type);
 	List *changes;
 
 	if (event->object == NULL || event_type_deletes(event->type))
 		return pstrdup("");
-	changes = is_new ? fields_of(event->object) : changes_of(event, &is_new);
+	changes = is_new ? fields_of(event->object)
+					 : changes_of(event, histories, &is_new);
 	return changes_words(changes, event->catalog, event->object, is_new);
 }

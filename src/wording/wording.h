@@ -58,8 +58,11 @@ extern char *changes_words(List *changes, const CatalogType *type,
 
 /* ---- in event_changes.c: "status draft → open, attempt_count 0 → 1" ---- */
 
-/* What the event changed; "" if it does not say. */
-extern char *event_change_words(Event *event);
+/*
+ * What the event changed; "" if it does not say.  "histories" (of EventHistory) are
+ * those that other calls have read; what is read now is added.
+ */
+extern char *event_change_words(Event *event, List **histories);
 
 /* ---- in object_words.c: an object; its type may be NULL ---- */
 
