@@ -97,7 +97,7 @@ read_messages(TraceGather *gather)
 		" WHERE m.id = ANY (ARRAY("
 		"   SELECT o.id FROM stripe_sync.message o WHERE o.incident = ANY ($1)"
 		"   UNION ALL SELECT o FROM pg_catalog.unnest($2) o"
-		"   UNION ALL SELECT o.id FROM pg_catalog.unnest($3, $4) k (id, account)"
+		"   UNION ALL SELECT o.id FROM unnest($3, $4) k (id, account)"
 		"    JOIN stripe_sync.message o ON o.event_id = k.id"
 		"     AND COALESCE(o.account, k.account) = k.account))"
 		" ORDER BY m.id LIMIT $5"};

@@ -156,7 +156,8 @@ main()
 	install_privately
 	cluster_start "$WORK/cluster" "$WORK/socket" \
 		"shared_buffers = 1GB" "checkpoint_timeout = 1h" "max_wal_size = 16GB" \
-		"fsync = off" "stripe_sync.outbound = off"
+		"fsync = off" "stripe_sync.outbound = off" \
+		"shared_preload_libraries = 'stripe_sync'"
 	trap cluster_stop EXIT
 	createdb bench
 	sql "CREATE EXTENSION stripe_sync"
