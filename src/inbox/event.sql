@@ -59,7 +59,7 @@ CREATE INDEX event_request_idx ON stripe_sync.event (request_id) WHERE request_i
 -- by time, for pruning and for detecting silence, and by idempotency key, for
 -- trace(); BRIN, because its cost is negligible
 CREATE INDEX event_received_idx ON stripe_sync.event
-	USING brin (received_at, idempotency_key pg_catalog.text_bloom_ops);
+	USING brin (received_at, idempotency_key pg_catalog.text_bloom_ops (n_distinct_per_range = 1000));
 
 -- CREATE INDEX has summarized the first range, empty as it is, and every insert
 -- into a summarized range has to compress its Bloom filter again.

@@ -176,7 +176,7 @@ change_indexes()
 	use "$1"
 	sql "SET client_min_messages = error; DROP INDEX IF EXISTS stripe_sync.event_request_idx, stripe_sync.event_received_idx"
 	sql "CREATE INDEX event_request_idx ON stripe_sync.event (request_id) WHERE request_id IS NOT NULL;
-		CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at, idempotency_key pg_catalog.text_bloom_ops)"
+		CREATE INDEX event_received_idx ON stripe_sync.event USING brin (received_at, idempotency_key pg_catalog.text_bloom_ops (n_distinct_per_range = 1000))"
 	last_range
 	use "$2"
 	sql "SET client_min_messages = error; DROP INDEX IF EXISTS stripe_sync.event_request_idx, stripe_sync.event_received_idx"
