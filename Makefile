@@ -36,6 +36,7 @@ OBJS = \
 	src/base/backoff.o \
 	src/base/refusal.o \
 	src/base/text.o \
+	src/base/visible.o \
 	src/base/html.o \
 	src/engine/scope.o \
 	src/engine/scope_stack.o \
@@ -452,6 +453,7 @@ PROVE_TESTS = \
 	test/tap/sync/refetch.pl \
 	test/tap/trace/story.pl \
 	test/tap/doctor/fresh.pl \
+	test/tap/doctor/hostile.pl \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
@@ -82,17 +83,35 @@ array_same(JsonbContainer *a, JsonbContainer *b)
 	return true;
 }
 
-/* Are two objects or arrays equal? */
+/* Does b have every key of a whose value is not null? */
+static bool
+keys_within(JsonbContainer *a, JsonbContainer *b)
+{
+	KeyWalk walk;
+	JsonbValue ignored;
+
+	walk_begin(&walk, a);
+	while (walk_next(&walk))
+		if (walk.value.type != jbvNull && !walk_find(&walk, b, &ignored))
+			return false;
+	return true;
+}
+
+/*
+ * Are two objects or arrays equal?  Values are compared in one direction only:
+ * both would double the time with each level of nesting.
+ */
 bool
 json_same(JsonbContainer *a, JsonbContainer *b)
 {
+	check_stack_depth();
 	if (a == b)
 		return true;
 	if (JsonContainerIsObject(a) != JsonContainerIsObject(b))
 		return false;
 	if (!JsonContainerIsObject(a))
 		return array_same(a, b);
-	return object_within(a, b) && object_within(b, a);
+	return object_within(a, b) && keys_within(b, a);
 }
 
 bool
@@ -128,6 +147,7 @@ json_describes(JsonbContainer *previous, JsonbContainer *before)
 	KeyWalk walk;
 	JsonbValue other;
 
+	check_stack_depth();
 	walk_begin(&walk, previous);
 	while (walk_next(&walk))
 	{

@@ -9,6 +9,7 @@
 
 #include "utils/builtins.h"
 
+#include "base/visible.h"
 #include "engine/engine.h"
 #include "trace/trace.h"
 
@@ -61,7 +62,7 @@ append_command(StringInfo out, const LastEvent *event)
 {
 	appendStringInfoString(
 		out, "<pre class=\"hint\"><code>SELECT stripe_sync.trace_text(");
-	html_clipped(out, quote_literal_cstr(event->id), 300);
+	html_clipped(out, sql_visible(quote_literal_cstr(event->id)), 300);
 	appendStringInfoString(out, ");</code></pre>\n");
 }
 

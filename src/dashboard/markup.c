@@ -6,6 +6,7 @@
 
 #include "base/html.h"
 #include "base/text.h"
+#include "base/visible.h"
 
 #include "dashboard/internal.h"
 
@@ -15,11 +16,11 @@ html_text(StringInfo out, const char *text)
 	html_append_escaped(out, text);
 }
 
-/* At most so many bytes of it */
+/* At most so many bytes of a text from outside, without hidden characters */
 void
 html_clipped(StringInfo out, const char *text, int most)
 {
-	html_append_escaped(out, text_clip(text, most));
+	html_append_escaped(out, text_visible(text_clip(text, most)));
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
+#include "base/visible.h"
 #include "finding/finding.h"
 
 static const char *const status_names[] = {[FINDING_OK] = "ok",
@@ -72,7 +73,7 @@ print_words(const char *format, va_list args)
                                                                                \
 		va_start(args, format);                                                \
 		finding->status = (value);                                             \
-		finding->detail = print_words(format, args);                           \
+		finding->detail = text_visible(print_words(format, args));             \
 		va_end(args);                                                          \
 	}
 
@@ -87,7 +88,7 @@ finding_hint(Finding *finding, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	finding->hint = print_words(format, args);
+	finding->hint = sql_visible(print_words(format, args));
 	va_end(args);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "base/visible.h"
 #include "postgres_items/internal.h"
 
 #define SLOW_TRIGGER 50 /* milliseconds, on average */
@@ -207,14 +208,45 @@ look_at_triggers(Finding *finding)
 
 /* ---- constraints ---- */
 
+/*
+ * May VALIDATE CONSTRAINT call functions of somebody who is no superuser?  It
+ * calls them as who runs it.  What the server has itself is not in pg_depend.
+ */
+#define CALLS_OTHERS                                                            \
+	"(NOT o.rolsuper AND (EXISTS (SELECT FROM pg_catalog.pg_depend d"           \
+	"   WHERE d.classid = 'pg_catalog.pg_constraint'::regclass"                 \
+	"    AND d.objid = k.oid AND d.refclassid IN"                               \
+	"     ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass," \
+	"      'pg_catalog.pg_type'::regclass))"                                    \
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_attribute a"                        \
+	"   WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)"            \
+	"    AND a.atttypid >= 16384)))"
+
+static void
+hint_validate(Finding *finding, const char *table, const char *constraint,
+			  const char *owner)
+{
+	const char *validate = psprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s;",
+									table, constraint);
+
+	if (owner == NULL)
+		finding_hint(finding, "%s", validate);
+	else
+		finding_hint(finding, NOT_AS_SUPERUSER "-- %s", text_visible(owner),
+					 text_visible(validate));
+}
+
 void
 look_at_not_valid(Finding *finding)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.quote_ident(k.conname), pg_catalog.format('stripe.%I', m.name),"
-		"  pg_catalog.count(*) OVER ()"
+		"  pg_catalog.count(*) OVER (), CASE WHEN " CALLS_OTHERS
+		" THEN o.rolname END"
 		" FROM pg_catalog.pg_constraint k JOIN stripe_sync.mirror_tables() m"
-		"  ON m.relid = k.conrelid WHERE NOT k.convalidated ORDER BY 2, 1 LIMIT 1"};
+		"  ON m.relid = k.conrelid JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
+		" JOIN pg_catalog.pg_roles o ON o.oid = c.relowner"
+		" WHERE NOT k.convalidated ORDER BY 2, 1 LIMIT 1"};
 	Rows rows;
 
 	rows_open(&rows, &select, NO_ARGS);
@@ -230,8 +262,7 @@ look_at_not_valid(Finding *finding)
 			"constraint %s of %s is NOT VALID: older rows may violate it (" INT64_FORMAT
 			" such)",
 			constraint, table, count);
-		finding_hint(finding, "ALTER TABLE %s VALIDATE CONSTRAINT %s;", table,
-					 constraint);
+		hint_validate(finding, table, constraint, rows_text(&rows));
 	}
 	else
 	{
@@ -243,13 +274,23 @@ look_at_not_valid(Finding *finding)
 
 /* ---- owners ---- */
 
-/* Gives all tables of the mirror that a superuser owns to "%s". */
-#define NEW_OWNER                                                                 \
-	"DO $$ DECLARE t text; BEGIN\n"                                               \
-	"  FOR t IN SELECT format('stripe.%%I', m.name)\n"                            \
-	"    FROM stripe_sync.mirror_tables() m JOIN pg_class c ON c.oid = m.relid\n" \
-	"    JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolsuper\n"                \
-	"  LOOP EXECUTE format('ALTER TABLE %%s OWNER TO %s', t); END LOOP;\nEND $$;"
+/* Gives all tables of the mirror that a superuser owns to the role. */
+static char *
+new_owner(const char *role)
+{
+	char *body = psprintf(
+		"DECLARE t text; BEGIN\n"
+		"  FOR t IN SELECT format('stripe.%%I', m.name)\n"
+		"    FROM stripe_sync.mirror_tables() m JOIN pg_class c ON c.oid = m.relid\n"
+		"    JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolsuper\n"
+		"  LOOP EXECUTE format('ALTER TABLE %%s OWNER TO %%I', t, %s); END LOOP;\nEND",
+		hint_literal(role));
+	char *tag = pstrdup("$$");
+
+	for (int i = 1; strstr(body, tag) != NULL; i++)
+		tag = psprintf("$_%d$", i);
+	return psprintf("DO %s %s %s;", tag, body, tag);
+}
 
 /*
  * Triggers, checks and policies of a table run as its owner.  Suggested is the
@@ -261,7 +302,7 @@ look_at_mirror_owner(Finding *finding)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.format('stripe.%I', m.name), r.rolname, pg_catalog.count(*) OVER (),"
-		"  (SELECT pg_catalog.quote_ident(o.rolname) FROM pg_catalog.pg_database d"
+		"  (SELECT o.rolname FROM pg_catalog.pg_database d"
 		"    JOIN pg_catalog.pg_roles o ON o.oid = d.datdba"
 		"   WHERE d.datname = pg_catalog.current_database() AND NOT o.rolsuper)"
 		" FROM stripe_sync.mirror_tables() m"
@@ -285,12 +326,12 @@ look_at_mirror_owner(Finding *finding)
 			" such tables)",
 			table, owner, count);
 		if (other != NULL)
-			finding_hint(finding, NEW_OWNER, other);
+			finding_hint(finding, "%s", new_owner(other));
 		else
 			finding_hint(
 				finding,
-				"CREATE ROLE stripe_mirror;\nGRANT USAGE ON SCHEMA stripe TO stripe_mirror;\n" NEW_OWNER,
-				"stripe_mirror");
+				"CREATE ROLE stripe_mirror;\nGRANT USAGE ON SCHEMA stripe TO stripe_mirror;\n%s",
+				new_owner("stripe_mirror"));
 	}
 	else
 	{

@@ -8,6 +8,13 @@
 #include "engine/statement.h"
 #include "postgres_items/postgres_items.h"
 
+/*
+ * Begins a hint that must not be run as printed: ALTER TABLE calls the functions
+ * of the table's owner as who runs it.
+ */
+#define NOT_AS_SUPERUSER                                                       \
+	"-- not as a superuser: it calls functions that %s may change, as who runs it\n"
+
 /* ---- in keys.c ---- */
 
 extern void look_at_keys(Finding *finding);

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "base/visible.h"
 #include "postgres_items/internal.h"
 
 /* The extension's own tables and those of the mirror, with their names */
@@ -110,36 +111,60 @@ look_at_vacuum(Finding *finding)
 	rows_close(&rows);
 }
 
-/* The sequence that has used most of its numbers.  False: there is none. */
-static bool
-find_sequence(double *used, char **name, char **table, char **column, bool *own)
+/* The sequence that has used most of its numbers */
+typedef struct Sequence
 {
-	static EngineStatement select = {
-		"SELECT pg_catalog.pg_sequence_last_value(s.seqrelid)::float8 * 100"
-		"   / s.seqmax::float8, pg_catalog.format('%I.%I', n.nspname, c.relname),"
-		"  t.name, pg_catalog.quote_ident(a.attname), t.own"
-		" FROM pg_catalog.pg_sequence s"
-		" JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid"
-		" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-		" JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass"
-		"  AND d.objid = s.seqrelid AND d.objsubid = 0"
-		"  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0"
-		" JOIN " TABLES " ON t.oid = d.refobjid"
-		" JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid"
-		" WHERE s.seqincrement > 0 AND NOT s.seqcycle"
-		" ORDER BY 1 DESC NULLS LAST LIMIT 1"};
-	Rows rows;
-	bool found;
+	double used; /* percent */
+	char *name;	 /* NULL: there is none */
+	char *table;
+	char *column;
+	bool own;	  /* of the extension */
+	char *others; /* whose code ALTER TABLE may run, as who runs it */
+} Sequence;
 
-	rows_open(&rows, &select, NO_ARGS);
-	found = rows_next(&rows);
-	if (found)
+/* A check, or a generated column, that ALTER TABLE computes again */
+#define CALLS_OTHERS                                                                \
+	"(NOT r.rolsuper AND (a.atttypid >= 16384 OR EXISTS"                            \
+	"  (SELECT FROM pg_catalog.pg_depend e WHERE e.refclassid IN"                   \
+	"    ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass,"      \
+	"     'pg_catalog.pg_type'::regclass)"                                          \
+	"   AND ((e.classid = 'pg_catalog.pg_constraint'::regclass AND e.objid IN"      \
+	"     (SELECT k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = t.oid))" \
+	"    OR (e.classid = 'pg_catalog.pg_attrdef'::regclass AND e.objid IN"          \
+	"     (SELECT f.oid FROM pg_catalog.pg_attrdef f WHERE f.adrelid = t.oid))))))"
+
+static EngineStatement most_used = {
+	"SELECT pg_catalog.pg_sequence_last_value(s.seqrelid)::float8 * 100"
+	"   / s.seqmax::float8, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+	"  t.name, pg_catalog.quote_ident(a.attname), t.own,"
+	"  CASE WHEN " CALLS_OTHERS " THEN r.rolname END"
+	" FROM pg_catalog.pg_sequence s"
+	" JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid"
+	" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" JOIN pg_catalog.pg_roles r ON r.oid = c.relowner"
+	" JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass"
+	"  AND d.objid = s.seqrelid AND d.objsubid = 0"
+	"  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0"
+	" JOIN " TABLES " ON t.oid = d.refobjid"
+	" JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid"
+	" WHERE s.seqincrement > 0 AND NOT s.seqcycle"
+	" ORDER BY 1 DESC NULLS LAST LIMIT 1"};
+
+static Sequence
+find_sequence(void)
+{
+	Sequence found = {0};
+	Rows rows;
+
+	rows_open(&rows, &most_used, NO_ARGS);
+	if (rows_next(&rows))
 	{
-		*used = rows_float8(&rows, 0);
-		*name = rows_text(&rows);
-		*table = rows_text(&rows);
-		*column = rows_text(&rows);
-		*own = rows_bool(&rows, false);
+		found.used = rows_float8(&rows, 0);
+		found.name = rows_text(&rows);
+		found.table = rows_text(&rows);
+		found.column = rows_text(&rows);
+		found.own = rows_bool(&rows, false);
+		found.others = rows_text(&rows);
 	}
 	rows_close(&rows);
 	return found;
@@ -149,39 +174,42 @@ find_sequence(double *used, char **name, char **table, char **column, bool *own)
  * The numbers of the extension's own tables are bigint: they don't end, but may
  * have been set by hand.
  */
+static void
+hint_sequence(Finding *finding, const Sequence *sequence)
+{
+	const char *widen = psprintf(
+		"ALTER SEQUENCE %s AS bigint; ALTER TABLE %s ALTER %s TYPE bigint;",
+		sequence->name, sequence->table, sequence->column);
+
+	if (sequence->own)
+		finding_hint(
+			finding, "SELECT setval(%s, (SELECT coalesce(max(%s), 1) FROM %s));",
+			hint_literal(sequence->name), sequence->column, sequence->table);
+	else if (sequence->others == NULL)
+		finding_hint(finding, "%s", widen);
+	else
+		finding_hint(finding, NOT_AS_SUPERUSER "-- %s",
+					 text_visible(sequence->others), text_visible(widen));
+}
+
 void
 look_at_sequences(Finding *finding)
 {
-	double used = 0;
-	char *name = NULL;
-	char *table = NULL;
-	char *column = NULL;
-	bool own = false;
+	Sequence sequence = find_sequence();
 
-	if (!find_sequence(&used, &name, &table, &column, &own))
-		name = NULL;
-	finding_figure(finding, floor(used), "%");
-	if (name == NULL || used < 70)
+	finding_figure(finding, floor(sequence.used), "%");
+	if (sequence.name == NULL || sequence.used < 70)
 	{
 		finding_ok(finding, "no sequence has used 70 %% of its numbers");
 		return;
 	}
-	if (used < 90)
+	if (sequence.used < 90)
 		finding_warn(finding, "sequence %s has used %.0f %% of its numbers",
-					 name, used);
+					 sequence.name, sequence.used);
 	else
 		finding_fail(
 			finding,
 			"sequence %s has used %.0f %% of its numbers: inserts into %s will fail",
-			name, used, table);
-	if (own)
-		finding_hint(
-			finding,
-			"SELECT setval('%s', (SELECT coalesce(max(%s), 1) FROM %s));", name,
-			column, table);
-	else
-		finding_hint(
-			finding,
-			"ALTER SEQUENCE %s AS bigint; ALTER TABLE %s ALTER %s TYPE bigint;",
-			name, table, column);
+			sequence.name, sequence.used, sequence.table);
+	hint_sequence(finding, &sequence);
 }

@@ -17,13 +17,15 @@
 #include "utils/fmgrprotos.h"
 
 #include "base/base.h"
+#include "inbox/inbox.h"
 #include "types/object.h"
 #include "types/types.h"
 #include "trace/internal.h"
 
-#define CONTEXT_MARGIN USECS_PER_DAY /* before and after the story */
-#define CONTEXT_EVENTS 30			 /* of a customer or subscription */
-#define OBJECT_EVENTS  100			 /* of another object */
+#define CONTEXT_MARGIN USECS_PER_DAY		 /* before and after the story */
+#define CONTEXT_EVENTS 30					 /* of a customer or subscription */
+#define OBJECT_EVENTS  100					 /* of another object */
+#define LONGEST_SPAN   (100 * INT64CONST(366) * SECS_PER_DAY) /* more is no limit */
 
 /* ---- what is known of an object ---- */
 
@@ -200,6 +202,8 @@ limit_time(TraceGather *gather)
 	if (newest != NIL)
 		at = ((TraceEvent *) linitial(newest))->created;
 	else if (at == 0)
+		return;
+	if (endpoint_seconds(span) > LONGEST_SPAN)
 		return;
 	gather->from = shift(at, span, timestamp_mi_interval);
 	gather->until = shift(at, span, timestamp_pl_interval);

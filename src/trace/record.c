@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "base/text.h"
+#include "base/visible.h"
 #include "trace/internal.h"
 
 #define MAX_WHAT 1000 /* bytes of a line */
@@ -25,7 +26,7 @@
 static bool
 is_plain(pg_wchar c)
 {
-	return c != 0x2028 && c != 0x2029 && !words_hides(c);
+	return c != 0x2028 && c != 0x2029 && !text_hides(c);
 }
 
 char *

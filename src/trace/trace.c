@@ -273,6 +273,7 @@ trace_collect(const char *ref, const char *account, const Interval *span)
 	RoleScope scope = role_enter_engine();
 	List *stories;
 
+	endpoint_check_interval(span, "span");
 	(void) visible_rows_left_out();
 	reference_resolve(&reference);
 	stories = tell_all(&reference, span);
@@ -292,7 +293,6 @@ ENGINE_FUNCTION(stripe_sync_trace)
 	ListCell *line;
 
 	argument_required(fcinfo, 0, "reference");
-	endpoint_check_interval(span, "span");
 	InitMaterializedSRF(fcinfo, 0);
 	stories = trace_collect(text_to_cstring(PG_GETARG_TEXT_PP(0)), account,
 							span);

@@ -12,6 +12,7 @@
 
 #include "utils/builtins.h"
 
+#include "base/visible.h"
 #include "server/server.h"
 #include "trace/internal.h"
 
@@ -129,10 +130,11 @@ add_not_fetched(TraceVerdict *verdict, const TraceRecord *record)
 			"%s could not be fetched from Stripe (%s)%s",
 			words_plain(record->object_id, WORDS_ID),
 			words_plain(record->message ? record->message : "", TEXT_COLUMNS),
-			type == NULL ? ""
-						 : psprintf(": SELECT stripe_sync.refetch(%s, %s)",
-									quote_literal_cstr(type),
-									quote_literal_cstr(record->object_id))));
+			type == NULL
+				? ""
+				: psprintf(": SELECT stripe_sync.refetch(%s, %s)",
+						   sql_visible(quote_literal_cstr(type)),
+						   sql_visible(quote_literal_cstr(record->object_id)))));
 }
 
 static void

@@ -6,6 +6,7 @@
 
 #include "utils/builtins.h"
 
+#include "base/visible.h"
 #include "inbox/event.h"
 #include "trace/internal.h"
 
@@ -136,7 +137,7 @@ add_failed_step(TraceVerdict *verdict, const FailedStep *step)
 	TraceRecord *stored = received(verdict->lines, event);
 	char *next = "";
 	char *remedy = psprintf("SELECT stripe_sync.replay(%s)",
-							quote_literal_cstr(event));
+							sql_visible(quote_literal_cstr(event)));
 
 	if (list_length(step->events) > 1 && stored != NULL)
 		remedy = psprintf("SELECT * FROM stripe_sync.replay(since => '%s')",
@@ -169,7 +170,7 @@ verdict_held(TraceVerdict *verdict)
 		verdict,
 		psprintf(
 			"held, because its mode is not its endpoint's: SELECT stripe_sync.explain_event(%s)",
-			quote_literal_cstr(event->id)));
+			sql_visible(quote_literal_cstr(event->id))));
 }
 
 void

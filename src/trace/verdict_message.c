@@ -6,6 +6,7 @@
 
 #include "utils/builtins.h"
 
+#include "base/visible.h"
 #include "engine/statement.h"
 #include "server/server.h"
 #include "trace/internal.h"
@@ -94,7 +95,7 @@ disabled_words(const char *destination)
 	rows_open(&rows, &select, ARGS(arg_text(destination)));
 	if (rows_next(&rows))
 	{
-		char *name = quote_literal_cstr(destination);
+		char *name = sql_visible(quote_literal_cstr(destination));
 		char *reason = words_plain(rows_text(&rows), TEXT_COLUMNS);
 		bool refused = rows_bool(&rows, false);
 		bool webhook = strcmp(rows_text(&rows), "webhook") == 0;
@@ -187,7 +188,7 @@ dead_words(const MessageGroup *group)
 					   group->first->id)
 			: psprintf(
 				  "SELECT stripe_sync.retry_message(id) FROM stripe_sync.message WHERE state = 'dead' AND destination = %s",
-				  quote_literal_cstr(name)));
+				  sql_visible(quote_literal_cstr(name))));
 }
 
 void

@@ -17,7 +17,6 @@
 #define WORDS_ID 80 /* columns of an id or a name of the set-up's */
 
 extern int words_width(const char *text); /* columns in a terminal */
-extern bool words_hides(unsigned int c);  /* a character that isn't shown */
 extern char *words_plain(const char *text, int columns);
 extern char *words_quoted(const char *text, int columns);
 extern char *words_time(TimestampTz at, bool seconds);

@@ -12,6 +12,7 @@
 #include "utils/datetime.h"
 
 #include "base/base.h"
+#include "base/visible.h"
 #include "wording/wording.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
@@ -25,19 +26,6 @@ is_space(pg_wchar c)
 {
 	return c == '\t' || c == '\n' || c == '\v' || c == '\f' || c == '\r' ||
 		   c == ' ' || c == 0x85 || c == 0xa0 || c == 0x2028 || c == 0x2029;
-}
-
-/*
- * A control character, one that sets the direction of what follows, or one that
- * can't be seen: bidirectional embeddings, overrides and isolates, the byte order
- * mark, tags, interlinear annotations.
- */
-bool
-words_hides(unsigned int c)
-{
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||
-		   (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || c == 0x200b ||
-		   (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe007f);
 }
 
 /* The width of a character in a terminal; 0 for a combining one */
@@ -72,7 +60,7 @@ append_character(StringInfo out, const char *p, int start)
 		if (out->len > start && out->data[out->len - 1] != ' ')
 			appendStringInfoChar(out, ' ');
 	}
-	else if (words_hides(c))
+	else if (text_hides(c))
 		appendStringInfoString(out, REPLACEMENT);
 	else
 		appendBinaryStringInfo(out, p, pg_mblen(p));
