@@ -451,6 +451,7 @@ PROVE_TESTS = \
 	test/tap/sync/reconcile.pl \
 	test/tap/sync/reconcile_faults.pl \
 	test/tap/sync/refetch.pl \
+	test/tap/trace/hostile.pl \
 	test/tap/trace/story.pl \
 	test/tap/doctor/fresh.pl \
 	test/tap/doctor/hostile.pl \

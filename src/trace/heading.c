@@ -35,12 +35,23 @@ type_words(const char *type)
 	return words;
 }
 
+/* Of several types that have the same id, that of the newest event */
+static const char *
+type_of(const TraceObject *object)
+{
+	const char *name = object->type_name;
+
+	if (name == NULL && object->data != NULL)
+		name = json_get_string(&object->data->root, "object");
+	return name != NULL ? name : "object";
+}
+
 /* ---- status ---- */
 
 static bool
 is_type(const TraceObject *object, const char *type)
 {
-	return strcmp(object->type_name, type) == 0;
+	return strcmp(type_of(object), type) == 0;
 }
 
 static bool
@@ -204,7 +215,7 @@ add_object(StringInfo out, const TraceSubject *subject)
 {
 	const TraceObject *object = subject->object;
 
-	add_part(out, psprintf("%s %s", type_words(object->type_name),
+	add_part(out, psprintf("%s %s", type_words(type_of(object)),
 						   words_plain(object->id, WORDS_ID)));
 	add_part(out, name_of(object));
 	if (object->data != NULL)

@@ -9,6 +9,7 @@
 #include "utils/builtins.h"
 
 #include "base/html.h"
+#include "base/visible.h"
 #include "engine/engine.h"
 #include "trace/internal.h"
 
@@ -168,12 +169,12 @@ append_head(StringInfo out, const char *ref)
 		"style-src 'unsafe-inline'; img-src data:\">\n"
 		"<meta name=\"color-scheme\" content=\"light dark\">\n"
 		"<link rel=\"icon\" href=\"data:,\">\n<title>Trace of ");
-	html_append_escaped(out, ref);
+	html_append_escaped(out, text_visible(ref));
 	appendStringInfo(
 		out,
 		"</title>\n<style>\n%s%s</style>\n</head>\n<body>\n<main>\n<h1>Trace of ",
 		page_style, style);
-	html_append_escaped(out, ref);
+	html_append_escaped(out, text_visible(ref));
 	appendStringInfoString(out, "</h1>\n<p class=\"zone\">Times are in ");
 	html_append_escaped(out, pg_get_timezone_name(session_timezone));
 	appendStringInfoString(out, ".</p>\n");

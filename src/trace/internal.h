@@ -97,7 +97,7 @@ typedef enum TraceSubjectKind
 typedef struct TraceObject
 {
 	const CatalogType *type; /* NULL: unknown type */
-	char *type_name;		 /* as Stripe names it */
+	char *type_name;		 /* as Stripe names it; NULL: several types */
 	char *id;
 	char *account; /* as events have it; "" for one's own */
 	Jsonb *data;   /* its newest known state, or NULL */

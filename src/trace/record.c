@@ -247,7 +247,8 @@ name_events(List *records)
 
 		if (is_about_event(record) && strcmp(record->event_id, above) != 0 &&
 			strstr(record->line.what, record->event_id) == NULL)
-			record->line.what = psprintf("%s: %s", record->event_id,
+			record->line.what = psprintf("%s: %s",
+										 trace_plain(record->event_id, MAX_FACT),
 										 record->line.what);
 		above = record->event_id != NULL ? record->event_id : "";
 	}
