@@ -22,10 +22,11 @@
 #include "types/types.h"
 #include "trace/internal.h"
 
-#define CONTEXT_MARGIN USECS_PER_DAY		 /* before and after the story */
-#define CONTEXT_EVENTS 30					 /* of a customer or subscription */
-#define OBJECT_EVENTS  100					 /* of another object */
-#define LONGEST_SPAN   (100 * INT64CONST(366) * SECS_PER_DAY) /* more is no limit */
+#define CONTEXT_MARGIN USECS_PER_DAY /* before and after the story */
+#define CONTEXT_EVENTS 30			 /* of a customer or subscription */
+#define OBJECT_EVENTS  100			 /* of another object */
+#define LONGEST_SPAN                                                           \
+	(100 * INT64CONST(366) * SECS_PER_DAY) /* more is no limit */
 
 /* ---- what is known of an object ---- */
 
