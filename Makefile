@@ -454,7 +454,7 @@ PROVE_TESTS = \
 	test/tap/trace/hostile.pl \
 	test/tap/trace/story.pl \
 	test/tap/doctor/fresh.pl \
-	test/tap/doctor/hostile.pl \
+	test/tap/doctor/hints.pl \
 	test/tap/doctor/watch.pl \
 	test/tap/doctor/slack.pl \
 	test/tap/doctor/stripe.pl \

@@ -1,4 +1,4 @@
-# hostile.pl
+# hints.pl
 #		Names that others choose, and code of those who own tables of the mirror, in
 #		what the doctor says: a superuser who runs its hints as printed comes to no
 #		harm, and nothing it prints is obeyed by a terminal.
