@@ -46,6 +46,7 @@ static const OwnKey own_keys[] = {
 	{"event_pkey", "event", "id, account", NULL},
 	{"finding_mute_pkey", "finding_mute", "key", NULL},
 	{"finding_pkey", "finding", "key", NULL},
+	{"forgotten_pkey", "forgotten", "object_type", NULL},
 	{"former_reading_pkey", "former_reading",
 	 "object_id, object_type, account, as_of", NULL},
 	{"handler_pkey", "handler", "name", NULL},

@@ -181,7 +181,9 @@ outcome_words(TraceGather *gather, const TraceEvent *one)
 		return one->event != NULL && one->event->unmirrored != NULL
 				   ? psprintf("ignored: %s", one->event->unmirrored)
 				   : pstrdup("ignored: there is nothing to mirror");
-	changes = one->event != NULL ? event_change_words(one->event, &gather->histories) : "";
+	changes = one->event != NULL
+				  ? event_change_words(one->event, &gather->histories)
+				  : "";
 	return changes != NULL && changes[0] != '\0'
 			   ? psprintf("applied: %s", changes)
 			   : pstrdup("applied");
