@@ -37,18 +37,38 @@ set_up()
 
 # ---- from commit to receipt ----
 
-# One message every 0.4 s.  The client takes the time before it sends the
+# One message every $2 ms.  The client takes the time before it sends the
 # statement, so the transaction itself is counted too.
 latency()
 {
-	local count=$1
+	local count=$1 pause=$2
 
 	gcc -O2 -o "$WORK/latency" test/bench/latency.c \
 		-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq
 	slack_control reset '{}' >/dev/null
-	"$WORK/latency" "$count" 400 "host=$PGHOST user=postgres dbname=bench" >"$WORK/sent"
+	"$WORK/latency" "$count" "$pause" "host=$PGHOST user=postgres dbname=bench" >"$WORK/sent"
 	await "SELECT count(*) = 0 FROM stripe_sync.message WHERE state IN ('waiting', 'sending')"
 	python3 test/bench/percentiles.py "$WORK/sent" "$SLACK_DIR/requests.jsonl"
+}
+
+# The same while the worker looks at all items of the doctor every second, and
+# while it doesn't, in turn.
+latency_with_doctor()
+{
+	local round seconds
+
+	for ((round = 0; round < ROUNDS; round++)); do
+		for seconds in 1 0; do
+			sql "ALTER SYSTEM SET stripe_sync.doctor_interval = $seconds"
+			sql "SELECT pg_reload_conf()" >/dev/null
+			await "SHOW stripe_sync.doctor_interval" "$([ "$seconds" = 0 ] && echo 0 || echo 1s)"
+			printf 'doctor_interval %s s: ' "$seconds"
+			latency 300 50
+		done
+	done
+	[ "$(sql "SELECT count(*) > 40 FROM stripe_sync.finding")" = t ] || die "the doctor has not looked"
+	sql "ALTER SYSTEM RESET stripe_sync.doctor_interval"
+	sql "SELECT pg_reload_conf()" >/dev/null
 }
 
 # ---- draining ----
@@ -159,7 +179,8 @@ main()
 	set_up
 	say "$(nproc) processors, $("$PG_CONFIG" --version), fsync on, Slack is a stub over TLS on the same machine"
 	idle "${IDLE:-60}"
-	latency 100
+	latency 100 400
+	latency_with_doctor
 	slack_control journal '{"enabled": false}' >/dev/null
 	drain 2000 >/dev/null
 	for ((round = 0; round < ROUNDS; round++)); do

@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = start_node('metrics', allows_streaming => 1,
-	conf => PRELOAD . "max_prepared_transactions = 5\nlog_min_messages = log\nrestart_after_crash = on\nstripe_sync.outbound = off");
+	conf => PRELOAD . "max_prepared_transactions = 5\nlog_min_messages = log\nrestart_after_crash = on\nstripe_sync.outbound = off\nstripe_sync.doctor_interval = 0");
 
 sub shop { return $node->safe_psql('shop', $_[0]); }
 
