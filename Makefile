@@ -453,6 +453,8 @@ PROVE_TESTS = \
 	test/tap/sync/refetch.pl \
 	test/tap/trace/hostile.pl \
 	test/tap/trace/story.pl \
+	test/tap/trace/fetched.pl \
+	test/tap/trace/told.pl \
 	test/tap/doctor/fresh.pl \
 	test/tap/doctor/hints.pl \
 	test/tap/doctor/watch.pl \
