@@ -121,7 +121,7 @@ tells('none at Stripe', ' none', qr/:warning: .*Webhook endpoint at Stripe:\*? S
 my $one = endpoint();
 recovers('one endpoint, and all is well');
 change($one, status => 'disabled');
-tells('disabled', "$one disabled", qr{https://shop\.example/1 \(\Q$one\E\) is disabled: Stripe sends no events to it\. Fix it in Stripe's dashboard});
+tells('disabled', "$one disabled", qr{https://shop\.example/1 \(\Q$one\E\) is disabled: Stripe sends no events to it\. Enable it in Stripe's dashboard});
 change($one, status => 'enabled');
 recovers('enabled again');
 change($one, status => 'disabled');
