@@ -428,6 +428,7 @@ PROVE_TESTS = \
 	test/tap/mirror/fetched.pl \
 	test/tap/mirror/fixtures.pl \
 	test/tap/history/as_of.pl \
+	test/tap/history/kept.pl \
 	test/tap/outbox/answers.pl \
 	test/tap/outbox/delivery.pl \
 	test/tap/outbox/sender.pl \

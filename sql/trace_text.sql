@@ -151,6 +151,17 @@ SELECT stripe_sync.set_api_key('rk_test_12345678901234567890');
 SELECT stripe_sync.pause('stripe');
 SELECT t.head('job ' || stripe_sync.reconcile());
 
+-- a job that failed; an object that could not be fetched; an event that is held for its mode
+UPDATE stripe_sync.job_record SET state = 'failed', error = 'HTTP 401: Invalid API key', started_at = '2025-01-01 02:00Z', finished_at = '2025-01-01 02:01Z' WHERE kind = 'reconcile';
+SELECT regexp_replace(t.head('job ' || max(id)), 'job \d+', 'job N', 'g') FROM stripe_sync.job_record;
+INSERT INTO stripe_sync.reread (object_type, object_id, account, reason, state, error, tries, due_at, after)
+	VALUES ('charge', 'ch_v', '', 'its events of one second have no order', 'dead', 'resource_missing', 3, '2025-01-01 03:00Z', '2025-01-01 03:00Z');
+SELECT t.head('ch_v');
+SELECT what FROM stripe_sync.trace('ch_v') WHERE what LIKE '%fetched from Stripe again%';
+DELETE FROM stripe_sync.reread;
+UPDATE stripe_sync.event SET status = 'ignored', object_type = NULL, object_id = NULL WHERE id = 'evt_v2';
+SELECT t.head('evt_v2');
+
 -- Who may: a role with grant_read, no other.
 CREATE ROLE regress_trace_reader;
 SET ROLE regress_trace_reader;
