@@ -129,7 +129,8 @@ sub in_flight_is_sent_at_once
 }
 
 $slack->reset;
-my $foreground = start_node('foreground', conf => $slack->conf . $sending);
+# the doctor's looks are transactions while the answer is waited for
+my $foreground = start_node('foreground', conf => $slack->conf . $sending . "stripe_sync.doctor_interval = 0\n");
 make_sender($foreground, 'two');
 add_webhook($foreground, 'two', $slack, 'hook', 1);
 $slack->fault($slack->hold, times => 1);
