@@ -38,7 +38,7 @@ sub receive
 
 one(q{SELECT stripe_sync.add_alert('failed', 'charge.failed', 'ops', 'Charge {{id}} failed')});
 receive($_) for qw(first second third);
-ok(idle($node, 'one'), 'what was queued is sent');
+ok($node->poll_query_until('one', q{SELECT count(*) >= 1 FROM stripe_sync.message WHERE state = 'sent' AND event_id = 'evt_first'}), 'the first message is sent');
 like(trace_of('ch_first'), qr/alert failed opened incident \d+, queued message \d+ for ops.*ops: .*200 ok/, 'the first is told');
 like(trace_of('ch_second'), qr/digest/, 'the second is in a digest, and the trace says so');
 unlike(trace_of('ch_second'), qr/ch_first|ch_third/, 'with nothing of the others');
