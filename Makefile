@@ -162,6 +162,9 @@ OBJS = \
 	src/outbox/settle.o \
 	src/outbox/release.o \
 	src/outbox/dead_sender.o \
+	src/quiet/quiet_setup.o \
+	src/quiet/quiet_window.o \
+	src/quiet/quiet_end.o \
 	src/alert/alert_rule.o \
 	src/alert/alert.o \
 	src/alert/alert_setup.o \
@@ -179,6 +182,19 @@ OBJS = \
 	src/alert/system_event.o \
 	src/alert/escalation.o \
 	src/alert/silence.o \
+	src/alert/incident_queue.o \
+	src/alert/incident_step.o \
+	src/alert/alert_mute.o \
+	src/alert/emit.o \
+	src/slack_in/slack_signature.o \
+	src/slack_in/verify_slack.o \
+	src/slack_in/form.o \
+	src/slack_in/slack_request.o \
+	src/slack_in/interaction.o \
+	src/slack_in/app_setup.o \
+	src/slack_calls/slack_call.o \
+	src/slack_calls/slack_call_send.o \
+	src/slack_calls/slack_group.o \
 	src/receive/endpoint_setup.o \
 	src/receive/refused_delivery.o \
 	src/receive/matching_secret.o \
@@ -331,6 +347,12 @@ OBJS = \
 	src/doctor/mute.o \
 	src/doctor/raise.o \
 	src/doctor/watch.o \
+	src/bot/receive_slack.o \
+	src/bot/permission.o \
+	src/bot/press.o \
+	src/bot/command.o \
+	src/bot/action_setup.o \
+	src/bot/user_function.o \
 	src/metrics/samples.o \
 	src/metrics/counted.o \
 	src/metrics/waiting.o \
@@ -376,8 +398,11 @@ INSTALL_SQL = \
 	src/message/template.sql \
 	src/outbox/destination.sql \
 	src/outbox/message.sql \
+	src/quiet/quiet.sql \
 	src/alert/alert.sql \
 	src/alert/silence.sql \
+	src/slack_in/slack_in.sql \
+	src/slack_calls/slack_calls.sql \
 	src/receive/endpoint_setup.sql \
 	src/receive/receive.sql \
 	src/receive/refused.sql \
@@ -392,6 +417,7 @@ INSTALL_SQL = \
 	src/trace/trace.sql \
 	src/trace/trace_text.sql \
 	src/doctor/doctor.sql \
+	src/bot/bot.sql \
 	src/metrics/metrics.sql \
 	src/dashboard/dashboard.sql \
 	src/worker/worker.sql \

@@ -16,6 +16,11 @@ extern bool alert_wanted(const char *event_type);
 
 extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
 
+/* ---- alert_mute.c ---- */
+
+/* False if there is no such alert.  DT_NOBEGIN ends it; "by" is for the journal. */
+extern bool alert_mute(const char *name, TimestampTz until, const char *by);
+
 /* ---- default_alerts.c ---- */
 
 extern bool default_alert_is(const char *name);

@@ -91,7 +91,7 @@ repeat_incident(int64 id)
 		message.destination = incident.destination;
 		message.thread = incident_thread(id);
 	}
-	(void) outbox_enqueue(&message);
+	(void) incident_enqueue(&message, &incident);
 }
 
 /*

@@ -73,7 +73,7 @@ queue_message(const Incident *incident, const char *method, Jsonb *payload,
 	if (strcmp(method, "summary") == 0 ||
 		(strcmp(method, "post") == 0 && is_webhook(incident->destination)))
 		message.alert = incident->alert;
-	return outbox_enqueue(&message);
+	return incident_enqueue(&message, incident);
 }
 
 /*
@@ -92,7 +92,7 @@ incident_post(const Incident *incident, const char *account)
 						  .account = account,
 						  .alert = incident->alert,
 						  .incident = incident->id};
-	int64 id = outbox_enqueue(&message);
+	int64 id = incident_enqueue(&message, incident);
 
 	incident_set_message(incident->id, id);
 	return id;
@@ -273,7 +273,7 @@ reply_where_escalated(const Incident *incident, const char *text,
 						  .incident = incident->id};
 
 	if (message.destination != NULL)
-		(void) outbox_enqueue(&message);
+		(void) incident_enqueue(&message, incident);
 }
 
 /*

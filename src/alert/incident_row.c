@@ -64,7 +64,10 @@ incident_read(int64 id, Incident *incident)
 	static EngineStatement select = {
 		"SELECT kind, alert, destination, severity, state, text, footer, blocks,"
 		" opened_at, window_until, closed_at, closed_by, event_id, message_id,"
-		" escalated_at IS NOT NULL"
+		" escalated_at IS NOT NULL, escalations, acknowledged_at, acknowledged_by,"
+		" CASE WHEN snoozed_until > pg_catalog.clock_timestamp() THEN snoozed_until END,"
+		" snoozed_by, mention, livemode IS false, closing_text,"
+		" closed_well IS false, refs"
 		" FROM stripe_sync.incident_record WHERE id = $1"};
 	Rows rows;
 	bool found;
@@ -90,6 +93,16 @@ incident_read(int64 id, Incident *incident)
 		incident->event_id = rows_text(&rows);
 		incident->message = rows_int8(&rows, 0);
 		incident->escalated = rows_bool(&rows, false);
+		incident->escalations = rows_int4(&rows, 0);
+		incident->acknowledged_at = rows_time(&rows, 0);
+		incident->acknowledged_by = rows_text(&rows);
+		incident->snoozed_until = rows_time(&rows, 0);
+		incident->snoozed_by = rows_text(&rows);
+		incident->mention = rows_text(&rows);
+		incident->is_test = rows_bool(&rows, false);
+		incident->closing_text = rows_text(&rows);
+		incident->closed_badly = rows_bool(&rows, false);
+		incident->refs = rows_jsonb(&rows);
 	}
 	rows_close(&rows);
 	return found;
@@ -107,10 +120,10 @@ incident_insert(const Occurrence *occurrence, const NewIncident *incident)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account,"
 		" destination, severity, text, footer, blocks, event_id, window_until,"
-		" escalate_at, class) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+		" escalate_at, class, refs) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
 		"  pg_catalog.clock_timestamp() + $11 * interval '1 microsecond',"
 		"  CASE WHEN $12 > 0 THEN pg_catalog.clock_timestamp()"
-		"    + $12 * interval '1 second' END, $13) RETURNING id"};
+		"    + $12 * interval '1 second' END, $13, $14) RETURNING id"};
 	bool escalates = strcmp(incident->kind, "single") == 0 &&
 					 strcmp(occurrence->alert->severity, "critical") == 0;
 
@@ -124,7 +137,7 @@ incident_insert(const Occurrence *occurrence, const NewIncident *incident)
 			 arg_text(incident->footer), arg_jsonb(incident->blocks),
 			 arg_text(occurrence->event->id), arg_int8(incident->window),
 			 arg_int4(escalates ? guc_escalate_after : 0),
-			 arg_text(occurrence->class)));
+			 arg_text(occurrence->class), arg_jsonb(incident->refs)));
 }
 
 /*

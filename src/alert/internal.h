@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "engine/statement.h"
 #include "inbox/event.h"
+#include "outbox/outbox.h"
 
 /* ---- alert.c ---- */
 
@@ -78,6 +79,16 @@ typedef struct Incident
 	char *event_id;
 	int64 message; /* its own message, 0: none yet */
 	bool escalated;
+	int escalations; /* how often it was repeated */
+	TimestampTz acknowledged_at; /* 0: it is not, like snoozed_until */
+	char *acknowledged_by;		 /* "slack:U..." */
+	TimestampTz snoozed_until;
+	char *snoozed_by;
+	char *mention;		/* U... or S..., or NULL */
+	bool is_test;		/* of test mode */
+	char *closing_text; /* mrkdwn, or NULL */
+	bool closed_badly;	/* it ended, but not well: no check mark */
+	Jsonb *refs;		/* what its buttons are about, or NULL */
 } Incident;
 
 /* One that is to be inserted; the rest is the occurrence's */
@@ -90,6 +101,7 @@ typedef struct NewIncident
 	const char *text;
 	const char *footer;
 	Jsonb *blocks;
+	Jsonb *refs; /* see README.md, "Buttons" */
 	int64 window; /* microseconds */
 } NewIncident;
 
@@ -190,6 +202,14 @@ extern int64 incident_post(const Incident *incident, const char *account);
 extern void incident_queue_repeated(const Incident *incident, bool again,
 									const Event *event);
 extern void incident_queue_closed(const Incident *incident, const Event *event);
+
+/* ---- incident_queue.c ---- */
+
+/*
+ * Queues a message of an incident, unless its rule is muted; holds it in quiet
+ * hours.  Returns as outbox_enqueue(), or 0 if the rule is muted.
+ */
+extern int64 incident_enqueue(NewMessage *message, const Incident *incident);
 
 /* ---- incident_end.c ---- */
 

@@ -42,6 +42,8 @@ extern char *guc_ca_file; /* "" is the system's */
 extern bool guc_outbound;
 extern bool guc_allow_plain_http;
 extern char *guc_history_types;
+extern char *guc_instance_name; /* "": none */
+extern bool guc_slack_personal;
 extern bool (*guc_history_types_fit)(const char *types); /* in history */
 extern void guc_define(void);
 

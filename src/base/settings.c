@@ -39,6 +39,8 @@ char *guc_ca_file;
 bool guc_outbound = true;
 bool guc_allow_plain_http = false;
 char *guc_history_types;
+char *guc_instance_name;
+bool guc_slack_personal = false;
 bool (*guc_history_types_fit)(const char *types);
 
 /*
@@ -60,6 +62,22 @@ static bool
 check_history_types(char **types, void **extra, GucSource source)
 {
 	return guc_history_types_fit == NULL || guc_history_types_fit(*types);
+}
+
+/* A short line: it is shown in every message. */
+static bool
+check_instance_name(char **name, void **extra, GucSource source)
+{
+	for (const char *c = *name; *c != '\0'; c++)
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+		{
+			GUC_check_errdetail("It cannot contain control characters.");
+			return false;
+		}
+	if (strlen(*name) <= 64)
+		return true;
+	GUC_check_errdetail("It cannot be longer than 64 bytes.");
+	return false;
 }
 
 /* The value of a request header, so it must not contain a line break. */
@@ -145,7 +163,7 @@ define_alerts(void)
 	DefineCustomIntVariable(
 		"stripe_sync.escalate_after",
 		"How long a critical incident may stay open before it is repeated; 0 is off.",
-		"It is repeated once, to the destination that set_escalation() named.",
+		"It is repeated to the destination that set_escalation() named: up to three times where people have pressed buttons, else once.",
 		&guc_escalate_after, 30 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL,
 		NULL, NULL);
 
@@ -154,6 +172,18 @@ define_alerts(void)
 		"Incidents that one alert may open within its window.",
 		"Past that they are one roll-up that counts on.", &guc_coalesce_burst,
 		5, 1, 1000, PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable(
+		"stripe_sync.instance_name",
+		"Name of this database in messages to Slack; empty shows none.",
+		"It tells apart the messages of several databases in one channel.",
+		&guc_instance_name, "", PGC_SUSET, 0, check_instance_name, NULL, NULL);
+
+	DefineCustomBoolVariable(
+		"stripe_sync.slack_personal",
+		"Whether default alerts show e-mail addresses of customers in Slack.",
+		"They are never shown in messages to customers' own channels.",
+		&guc_slack_personal, false, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 static void

@@ -8,7 +8,9 @@ GRANT EXECUTE ON FUNCTION
 	stripe_sync.verify_signature(bytea, text, text, interval, timestamptz),
 	stripe_sync.verify_signature(text, text, text, interval, timestamptz),
 	stripe_sync.sign(bytea, text, timestamptz),
-	stripe_sync.sign(text, text, timestamptz)
+	stripe_sync.sign(text, text, timestamptz),
+	stripe_sync.verify_slack_signature(bytea, text, text, text, timestamptz),
+	stripe_sync.verify_slack_signature(text, text, text, text, timestamptz)
 	TO PUBLIC;
 
 -- Functions and tables granted to each grade of roles.

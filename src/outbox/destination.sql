@@ -10,7 +10,9 @@ CREATE TABLE stripe_sync.destination (
 	fallback		text,
 	escalation		text,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	refused			boolean NOT NULL DEFAULT false
+	refused			boolean NOT NULL DEFAULT false,
+	app				text,
+	plain_blocks_at	timestamptz
 );
 
 -- grade: read
@@ -26,6 +28,8 @@ COMMENT ON COLUMN stripe_sync.destination.fallback IS 'Destination that is notif
 COMMENT ON COLUMN stripe_sync.destination.escalation IS 'Destination to which critical incidents are repeated if they stay open';
 COMMENT ON COLUMN stripe_sync.destination.created_at IS 'Time when it was added';
 COMMENT ON COLUMN stripe_sync.destination.refused IS 'True if it was disabled automatically, because Slack rejected its URL or token or the secret could not be read';
+COMMENT ON COLUMN stripe_sync.destination.app IS 'Slack app that posts there and whose buttons work, if one is set up';
+COMMENT ON COLUMN stripe_sync.destination.plain_blocks_at IS 'Time when Slack rejected newer kinds of blocks there, which are sent as sections since';
 
 -- Webhook URLs and bot tokens: neither granted to any role nor dumped.
 CREATE TABLE stripe_sync.destination_secret (
