@@ -2,7 +2,13 @@
 
 Sizes are in characters, as Slack's reference for Block Kit gives them.  Where
 Slack cuts or is lenient, the stub refuses: what passes here passes there.
+
+Blocks and messages are here, what stands in blocks in rules_elements.py, modals in
+rules_views.py.
 """
+
+from rules_elements import ELEMENTS, INPUTS, check_element, check_image
+from rules_words import Refused, bad, check_items, check_keys, check_string, check_text, texts_of
 
 MAX_TEXT = 40000
 MAX_BLOCKS = 50
@@ -10,27 +16,6 @@ MAX_ALL_BLOCKS = 13200      # characters of all texts; not documented, measured 
 MAX_ATTACHMENTS = 100
 MAX_ID = 255
 MAX_METADATA = 8000
-
-ELEMENTS = {
-    "button", "checkboxes", "datepicker", "datetimepicker", "overflow", "radio_buttons",
-    "static_select", "multi_static_select", "users_select", "multi_users_select",
-    "conversations_select", "multi_conversations_select", "channels_select",
-    "multi_channels_select", "external_select", "multi_external_select", "timepicker",
-    "workflow_button", "feedback_buttons", "icon_button",
-}
-
-
-class Refused(Exception):
-    """Slack's code for it, and what it says besides."""
-
-    def __init__(self, code, *details):
-        super().__init__(code)
-        self.code = code
-        self.details = details
-
-
-def bad(message, pointer):
-    return Refused("invalid_blocks", f"{message} [json-pointer:{pointer}]")
 
 
 def check_message(payload):
@@ -67,11 +52,11 @@ def check_metadata(metadata):
         raise Refused("metadata_too_large")
 
 
-def check_blocks(blocks):
+def check_blocks(blocks, most=MAX_BLOCKS):
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         raise Refused("invalid_blocks_format")
-    if len(blocks) > MAX_BLOCKS:
-        raise bad(f"no more than {MAX_BLOCKS} items allowed", "/blocks")
+    if len(blocks) > most:
+        raise bad(f"no more than {most} items allowed", "/blocks")
     seen = set()
     for i, block in enumerate(blocks):
         check_block(block, f"/blocks/{i}", seen)
@@ -93,40 +78,6 @@ def check_block(block, at, seen):
             raise bad(f"`block_id`: \"{block_id}\" already exists", f"{at}/block_id")
         seen.add(block_id)
     check(block, at)
-
-
-def check_keys(value, allowed, at):
-    for key in value:
-        if key not in allowed:
-            raise bad(f"invalid additional property: {key}", at)
-
-
-def check_string(value, longest, at):
-    if not isinstance(value, str):
-        raise bad("must be a string", at)
-    if not value:
-        raise bad("must be more than 0 characters", at)
-    if len(value) > longest:
-        raise bad(f"must be less than {longest + 1} characters", at)
-
-
-def check_items(value, most, at):
-    if not isinstance(value, list):
-        raise bad("must be an array", at)
-    if not value:
-        raise bad("no less than 1 items allowed", at)
-    if len(value) > most:
-        raise bad(f"no more than {most} items allowed", at)
-
-
-def check_text(value, longest, at, kinds=("plain_text", "mrkdwn")):
-    if not isinstance(value, dict):
-        raise bad("missing required field: text", at)
-    if value.get("type") not in kinds:
-        raise bad(f"must be one of {', '.join(kinds)}", f"{at}/type")
-    own = "emoji" if value["type"] == "plain_text" else "verbatim"
-    check_keys(value, {"type", "text", own}, at)
-    check_string(value.get("text"), longest, f"{at}/text")
 
 
 # ---- the blocks ----
@@ -170,12 +121,11 @@ def check_actions(block, at):
         seen.add(action)
 
 
-def check_image(block, at):
-    if block.get("slack_file") is None:
-        check_string(block.get("image_url"), 3000, f"{at}/image_url")
-    check_string(block.get("alt_text"), 2000, f"{at}/alt_text")
-    if block.get("title") is not None:
-        check_text(block["title"], 2000, f"{at}/title", ("plain_text",))
+def check_input(block, at):
+    check_text(block.get("label"), 2000, f"{at}/label", ("plain_text",))
+    check_element(block.get("element"), f"{at}/element", INPUTS)
+    if block.get("hint") is not None:
+        check_text(block["hint"], 2000, f"{at}/hint", ("plain_text",))
 
 
 def check_markdown(block, at):
@@ -191,39 +141,6 @@ def check_nothing(_block, _at):
     """Known to Slack, and not looked at more closely here."""
 
 
-def check_element(element, at, kinds):
-    if not isinstance(element, dict) or str(element.get("type")) not in kinds:
-        raise bad("unsupported type of element", at)
-    if element.get("action_id") is not None:
-        check_string(element["action_id"], MAX_ID, f"{at}/action_id")
-    if element["type"] == "button":
-        check_button(element, at)
-    elif element["type"] == "image":
-        check_image(element, at)
-
-
-def check_button(button, at):
-    check_keys(button, {"type", "text", "action_id", "url", "value", "style", "confirm",
-                        "accessibility_label"}, at)
-    check_text(button.get("text"), 75, f"{at}/text", ("plain_text",))
-    if button.get("url") is not None:
-        check_string(button["url"], 3000, f"{at}/url")
-    if button.get("value") is not None:
-        check_string(button["value"], 2000, f"{at}/value")
-    if button.get("style") not in (None, "primary", "danger"):
-        raise bad("must be one of primary, danger", f"{at}/style")
-    if button.get("confirm") is not None:
-        check_confirm(button["confirm"], f"{at}/confirm")
-
-
-def check_confirm(confirm, at):
-    if not isinstance(confirm, dict):
-        raise bad("must be an object", at)
-    check_keys(confirm, {"title", "text", "confirm", "deny", "style"}, at)
-    for key, longest in (("title", 100), ("text", 300), ("confirm", 30), ("deny", 30)):
-        check_text(confirm.get(key), longest, f"{at}/{key}")
-
-
 # type: (its fields or None for any, its check)
 BLOCKS = {
     "section": ({"text", "fields", "accessory", "expand"}, check_section),
@@ -234,22 +151,9 @@ BLOCKS = {
     "image": ({"image_url", "slack_file", "alt_text", "title"}, check_image),
     "markdown": ({"text"}, check_markdown),
     "rich_text": ({"elements"}, check_rich_text),
-    "input": (None, check_nothing),
+    "input": ({"label", "element", "dispatch_action", "hint", "optional"}, check_input),
     "file": (None, check_nothing),
     "video": (None, check_nothing),
     "table": (None, check_nothing),
     "context_actions": (None, check_nothing),
 }
-
-
-def texts_of(value):
-    """Every string under a key "text", however deep."""
-    if isinstance(value, list):
-        for item in value:
-            yield from texts_of(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key == "text" and isinstance(item, str):
-                yield item
-            elif isinstance(item, (dict, list)):
-                yield from texts_of(item)
