@@ -4,10 +4,11 @@
 class Refused(Exception):
     """Slack's code for it, and what it says besides."""
 
-    def __init__(self, code, *details):
+    def __init__(self, code, *details, **more):
         super().__init__(code)
         self.code = code
         self.details = details
+        self.more = more        # members of the answer
 
 
 def bad(message, pointer):

@@ -10,11 +10,14 @@ Listens on 127.0.0.1 and behaves as Slack's documentation says Slack does:
     POST /api/chat.postMessage          with "Authorization: Bearer xoxb-..."
     POST /api/chat.update
     POST /api/auth.test
+    POST /api/views.open
+    POST /api/usergroups.users.list
+    POST /actions/..., /commands/...    the response_url of an interaction
 
 It checks what it is sent as Slack would (rules.py), keeps what every channel
-shows (workspace.py), and misbehaves when told to (faults.py).  How to tell it
-and what to ask it: control.py and slack_service.py, on the same port and,
-without TLS, on a second one.
+shows (workspace.py), does what people do there (people.py), and misbehaves
+when told to (faults.py).  How to tell it and what to ask it: control.py and
+slack_service.py, on the same port and, without TLS, on a second one.
 
 In DIR: pid, port and control_port (written when it listens), requests.jsonl
 (journal.py).  SIGTERM stops it.

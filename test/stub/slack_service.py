@@ -16,6 +16,8 @@ Slack's part of what control.py does:
     POST tokens         {"xoxb-...": "token_revoked", ...}; null: it is good again
     POST channels       {"name or id": "is_archived", ...}; null: it is good again
 
+and what people do: people.py.
+
 A "rate" is per webhook and channel.
 """
 
@@ -24,6 +26,7 @@ import json
 from control import Control, merge
 from faults import delivers, headers_of
 from http11 import Answer, json_answer
+from people import People, private_of
 from workspace import WEBHOOK_STATUS, Workspace
 
 
@@ -99,15 +102,29 @@ class Slack(Workspace):
         return value
 
 
+# Of people.py
+DEEDS = ("press", "command", "submit", "close_view", "shortcut", "event", "challenge",
+         "ssl_check", "answered")
+
+
 class SlackControl(Control):
     def __init__(self, server):
         super().__init__(server)
         slack = server.service
+        scheme = "https" if server.tls else "http"
+        people = People(slack, lambda: f"{scheme}://127.0.0.1:{server.port}")
+        self.calls.update({("POST", name): getattr(people, name) for name in DEEDS})
         self.calls.update({
             ("GET", "messages"): lambda _: slack.as_seen(),
             ("GET", "texts"): lambda _: slack.texts,
             ("POST", "tokens"): lambda body: merge(slack.token_errors, body),
             ("POST", "channels"): lambda body: merge(slack.channel_errors, body),
+            ("POST", "groups"): lambda body: merge(slack.groups, body),
+            ("POST", "scopes"): lambda body: merge(slack.scopes, body),
+            ("POST", "plan"): lambda body: setattr(slack, "paid", bool(body["paid"])),
+            ("POST", "expire"): lambda _: slack.tickets.expire(),
+            ("GET", "private"): lambda _: private_of(slack.private),
+            ("GET", "views"): lambda _: slack.views,
         })
 
 

@@ -1,7 +1,8 @@
 """workspace.py: a Slack workspace: channels, webhooks, what they show.
 
 A channel is named by "#name", "name" or an id (C...); a name has always the
-same id.  chat.update takes ids alone, as Slack's does.  Everything is known
+same id.  chat.update takes ids alone, as Slack's does, and only messages of the
+same bot (xoxb-TEAM-BOT-..., all other tokens are of one).  Everything is known
 and allowed but what control.py was told of, and these:
 
     channels    nowhere (channel_not_found), archived (is_archived),
@@ -16,14 +17,16 @@ import re
 import time
 
 from http11 import Answer, json_answer, read_json
+from methods import METHODS
+from places import APP, BOT, TEAM, USER, Message, Place
 from rules import Refused, check_message
-from shown import pings, shown
+from tickets import Tickets
 
 WEBHOOK = re.compile(r"/services/T[A-Za-z0-9]+/B[A-Za-z0-9]+/[A-Za-z0-9]+")
 CHANNEL_ID = re.compile(r"[CDG][A-Z0-9]{7,}")
 CHANNEL_NAME = re.compile(r"#?[^\s#@,.A-Z]{1,80}")
 TS = re.compile(r"\d{10}\.\d{6}")
-TEAM, BOT, USER, APP = "T0STUB000", "B0STUB000", "U0STUB000", "A0STUB000"
+BOT_TOKEN = re.compile(r"xoxb-(\d+-\d+)-.+")
 
 # What a webhook's words for trouble come with.
 WEBHOOK_STATUS = {
@@ -35,68 +38,12 @@ WEBHOOK_STATUS = {
     "channel_is_archived": 410, "rollup_error": 500,
 }
 
-FORM_JSON = ("blocks", "attachments", "metadata")
-
-
-class Message:
-    def __init__(self, ts, payload):
-        self.ts = ts
-        self.at = time.time()
-        self.thread_ts = payload.get("thread_ts")
-        self.text = payload.get("text")
-        self.blocks = payload.get("blocks")
-        self.attachments = payload.get("attachments")
-        self.metadata = payload.get("metadata")
-        self.updates = 0
-        self.updated_at = None
-        self.replies = []
-
-    def update(self, payload):
-        self.text = payload.get("text")
-        self.blocks = payload.get("blocks")
-        self.updates += 1
-        self.updated_at = time.time()
-
-    def api(self):
-        """As the Web API tells it."""
-        value = {"type": "message", "ts": self.ts, "text": self.text or "", "user": USER,
-                 "bot_id": BOT, "app_id": APP, "team": TEAM}
-        if self.thread_ts:
-            value["thread_ts"] = self.thread_ts
-        if self.blocks:
-            value["blocks"] = [{"block_id": f"b{i}", **block}
-                               for i, block in enumerate(self.blocks)]
-        return value
-
-    def as_seen(self):
-        """As a person sees it."""
-        return {"ts": self.ts, "at": self.at, "thread_ts": self.thread_ts, "text": self.text,
-                "blocks": self.blocks, "attachments": self.attachments,
-                "metadata": self.metadata, "updates": self.updates,
-                "updated_at": self.updated_at,
-                "shown": shown(self.text, self.blocks), "pings": pings(self.text, self.blocks),
-                "replies": [reply.as_seen() for reply in self.replies]}
-
-
-class Place:
-    """A channel: one of the Web API's, or the one behind a webhook."""
-
-    def __init__(self, name):
-        self.name = name
-        self.messages = {}
-
-    def add(self, message):
-        self.messages[message.ts] = message
-        parent = self.messages.get(message.thread_ts)
-        if parent:
-            parent.replies.append(message)
-
-    def as_seen(self):
-        return [message.as_seen() for message in self.messages.values()
-                if message.thread_ts not in self.messages]
+FORM_JSON = ("blocks", "attachments", "metadata", "view")
 
 
 class Workspace:
+    team, bot, user, app = TEAM, BOT, USER, APP
+
     def __init__(self):
         self.reset()
 
@@ -111,13 +58,19 @@ class Workspace:
                              "xoxb-scopeless": "missing_scope"}
         self.channel_errors = {"nowhere": "channel_not_found", "archived": "is_archived",
                                "private": "not_in_channel"}
+        self.tickets = Tickets(TEAM)
+        self.private = []       # messages that one person sees
+        self.views = []
+        self.groups = {}
+        self.paid = True
+        self.scopes = {}        # of tokens that may not do everything
 
     def next_ts(self):
         self.last_ts = max(self.last_ts + 1, int(time.time() * 1000000))
         return f"{self.last_ts // 1000000}.{self.last_ts % 1000000:06}"
 
-    def take(self, place, payload):
-        message = Message(self.next_ts(), payload)
+    def take(self, place, payload, bot=None):
+        message = Message(self.next_ts(), payload, bot)
         place.add(message)
         self.count(payload)
         return message
@@ -129,9 +82,9 @@ class Workspace:
 
     def as_seen(self):
         return {
-            "channels": {key: {"name": place.name, "messages": place.as_seen()}
+            "channels": {key: {"name": place.name, "messages": place.as_seen(key)}
                          for key, place in self.channels.items()},
-            "webhooks": {key: place.as_seen() for key, place in self.webhooks.items()},
+            "webhooks": {key: place.as_seen(key) for key, place in self.webhooks.items()},
         }
 
     def answer(self, request):
@@ -142,6 +95,8 @@ class Workspace:
             return self.api(request)
         if request.path.startswith("/services/"):
             return webhook_error("no_service")
+        if request.path in self.tickets.urls:
+            return self.tickets.respond(request, self.show_response)
         return Answer(404, b"not found", code="http_404")
 
     # ---- incoming webhooks ----
@@ -172,7 +127,9 @@ class Workspace:
         try:
             arguments, token = api_arguments(request)
             self.check_token(token)
-            value = API[method](self, arguments)
+            function, scope = API[method]
+            self.check_scope(token, scope)
+            value = function(self, arguments, token)
         except Refused as refused:
             return api_error(refused)
         if "application/json" == request.headers.get("content-type", "").strip().lower():
@@ -187,6 +144,11 @@ class Workspace:
             raise Refused(self.token_errors[token])
         if not token.startswith(("xoxb-", "xoxp-")):
             raise Refused("invalid_auth")
+
+    def check_scope(self, token, scope):
+        scopes = self.scopes.get(token)
+        if scope and scopes is not None and scope not in scopes.split(","):
+            raise Refused("missing_scope", needed=scope, provided=scopes)
 
     def channel(self, given, by_id):
         """Id and name of a channel; that it takes messages."""
@@ -206,17 +168,17 @@ class Workspace:
             raise Refused(error)
         return key, name
 
-    def post_message(self, arguments):
+    def post_message(self, arguments, token):
         key, name = self.channel(arguments.get("channel"), by_id=False)
         check_message(arguments)
         place = self.channels.get(key)
         check_thread(arguments.get("thread_ts"), place)
         if not place:
             place = self.channels[key] = Place(name)
-        message = self.take(place, arguments)
+        message = self.take(place, arguments, bot_of(token))
         return {"channel": key, "ts": message.ts, "message": message.api()}
 
-    def update(self, arguments):
+    def update(self, arguments, token):
         key, _ = self.channel(arguments.get("channel"), by_id=True)
         if not arguments.get("ts") or not is_text(arguments["ts"]):
             raise Refused("invalid_arguments", "missing required field: ts")
@@ -224,20 +186,58 @@ class Workspace:
         message = place.messages.get(arguments["ts"]) if place else None
         if not message:
             raise Refused("message_not_found")
+        if message.bot != bot_of(token):
+            raise Refused("cant_update_message")
         check_message(arguments)
         message.update(arguments)
         self.count(arguments)
         return {"channel": key, "ts": message.ts, "text": message.text or "",
                 "message": message.api()}
 
-    def auth_test(self, _arguments):
+    def auth_test(self, _arguments, _token):
         return {"url": "https://stub.slack.com/", "team": "Stub", "user": "stripe_sync",
                 "team_id": TEAM, "user_id": USER, "bot_id": BOT, "is_enterprise_install": False}
 
 
-API = {"chat.postMessage": Workspace.post_message, "chat.update": Workspace.update,
-       "auth.test": Workspace.auth_test, "api.test": lambda _workspace, _arguments: {}}
+    # ---- what people do ----
+
+    def id_of(self, place):
+        return next(key for key, each in self.channels.items() if each is place)
+
+    def place_of(self, given):
+        """A channel by id or name; there is one by now."""
+        name = given.removeprefix("#")
+        key = given if CHANNEL_ID.fullmatch(given) else channel_id(name)
+        return self.channels.setdefault(key, Place(name))
+
+    def show_response(self, context, payload):
+        """What an answer to an interaction says, where it says so."""
+        place, message = context.get("place"), context.get("message")
+        if payload.get("delete_original") and message:
+            place.remove(message)
+        elif payload.get("replace_original") and message:
+            message.update(payload)
+            self.count(payload)
+        elif payload.get("response_type") == "in_channel" and place:
+            self.take(place, payload)
+        else:
+            self.accepted += 1
+            self.private.append({"user": context["user"], "text": payload.get("text"),
+                                 "blocks": payload.get("blocks"),
+                                 "channel": self.id_of(place) if place else None})
+
+
+# name: (its function, the scope that it wants)
+API = {"chat.postMessage": (Workspace.post_message, "chat:write"),
+       "chat.update": (Workspace.update, "chat:write"), "auth.test": (Workspace.auth_test, None),
+       "api.test": (lambda _workspace, _arguments, _token: {}, None), **METHODS}
 SCOPES = (("x-oauth-scopes", "chat:write"), ("x-accepted-oauth-scopes", "chat:write"))
+
+
+def bot_of(token):
+    """Which bot a token is of."""
+    real = BOT_TOKEN.fullmatch(token)
+    return real.group(1) if real else "one"
 
 
 def is_text(value):
@@ -297,7 +297,7 @@ def form_arguments(form):
 
 
 def api_error(refused):
-    value = {"ok": False, "error": refused.code}
+    value = {"ok": False, "error": refused.code, **refused.more}
     if refused.details:
         value["errors"] = list(refused.details)
         value["response_metadata"] = {"messages": [f"[ERROR] {each}" for each in refused.details]}
