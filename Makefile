@@ -130,6 +130,7 @@ OBJS = \
 	src/mirror/fetched.o \
 	src/handler/handler.o \
 	src/handler/handler_call.o \
+	src/handler/registered.o \
 	src/handler/handler_setup.o \
 	src/handler/handler_trial.o \
 	src/message/template.o \

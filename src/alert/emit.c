@@ -7,7 +7,6 @@
 #include "engine/engine.h"
 #include "alert/alert.h"
 
-
 ENGINE_FUNCTION(stripe_sync_emit)
 {
 	elog(ERROR, "not yet");

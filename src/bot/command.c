@@ -6,7 +6,6 @@
 
 #include "bot/internal.h"
 
-
 bool
 command_run(BotCall *call)
 {

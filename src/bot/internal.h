@@ -6,6 +6,7 @@
 #define STRIPE_SYNC_BOT_INTERNAL_H
 
 #include "base/base.h"
+#include "handler/registered.h"
 #include "slack_in/slack_in.h"
 
 /* ---- permission.c ---- */
@@ -53,7 +54,14 @@ extern void bot_refuse(BotCall *call, SlackMay needed);
 
 extern bool press_run(BotCall *call);
 
+/* ---- action_setup.c ---- */
+
+extern const RegisteredKind action_kind;
+extern const RegisteredKind command_kind;
+
 /* ---- command.c: false if it is not our command ---- */
+
+#define OWN_COMMAND "/stripe"
 
 extern bool command_run(BotCall *call);
 

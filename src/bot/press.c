@@ -6,7 +6,6 @@
 
 #include "bot/internal.h"
 
-
 bool
 press_run(BotCall *call)
 {

@@ -6,7 +6,6 @@
 
 #include "bot/internal.h"
 
-
 bool
 user_function_run(BotCall *call)
 {

@@ -11,7 +11,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "base/error_codes.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
 #include "engine/setup_cache.h"
@@ -19,38 +18,38 @@
 #include "handler/handler.h"
 #include "types/object.h"
 
+const RegisteredKind handler_kind = {
+	"handler", "a handler", "handler",
+	"A handler takes the event (jsonb) and returns void", VOIDOID};
+
 /* Columns in the order of the table (handler/handler.sql) */
 static void *
 read_handler(Rows *row)
 {
 	Handler *handler = palloc0(sizeof(Handler));
-	Datum names;
-	Datum owners;
 	bool isnull;
+	char *name;
 
 	level_check_table(row->desc, 9, "handler");
-	handler->name = rows_text(row);
+	name = rows_text(row);
 	handler->event_type = rows_text(row);
-	handler->function = rows_text(row);
-	handler->owner = rows_text(row);
-	handler->role = rows_text(row);
-	names = rows_datum(row, TEXTOID, &isnull);
-	owners = rows_datum(row, TEXTARRAYOID, &isnull);
-	handler->search_path = path_read(names, owners);
-	handler->search_path->holder = psprintf("handler \"%s\"", handler->name);
-	handler->search_path->renewal = psprintf("stripe_sync.add_handler(%s, ...)",
-											 quote_literal_cstr(handler->name));
-	handler->search_path->sqlstate = ERRCODE_NO_SUCH_NAME;
+	registered_read(&handler->registered, &handler_kind, name, row);
 	handler->deferred = rows_bool(row, false);
 	(void) rows_datum(row, TIMESTAMPTZOID, &isnull);
-	handler->stopped = !isnull;
+	handler->registered.stopped = !isnull;
 	return handler;
+}
+
+static const char *
+name_of(const ListCell *cell)
+{
+	return ((Handler *) lfirst(cell))->registered.name;
 }
 
 static int
 compare_handlers(const ListCell *a, const ListCell *b)
 {
-	return strcmp(((Handler *) lfirst(a))->name, ((Handler *) lfirst(b))->name);
+	return strcmp(name_of(a), name_of(b));
 }
 
 static SetupCache handlers = {
@@ -61,14 +60,9 @@ copy_handler(const Handler *handler)
 {
 	Handler *copy = palloc(sizeof(Handler));
 
-	copy->name = pstrdup(handler->name);
+	registered_copy(&copy->registered, &handler->registered);
 	copy->event_type = pstrdup(handler->event_type);
-	copy->function = pstrdup(handler->function);
-	copy->owner = pstrdup(handler->owner);
-	copy->role = pstrdup(handler->role);
-	copy->search_path = path_copy(handler->search_path, CurrentMemoryContext);
 	copy->deferred = handler->deferred;
-	copy->stopped = handler->stopped;
 	return copy;
 }
 
@@ -95,7 +89,7 @@ handler_find(const char *name)
 	ListCell *cell;
 
 	foreach(cell, setup_cache_entries(&handlers))
-		if (strcmp(((Handler *) lfirst(cell))->name, name) == 0)
+		if (strcmp(name_of(cell), name) == 0)
 			return copy_handler(lfirst(cell));
 	return NULL;
 }

@@ -6,7 +6,7 @@
 #define STRIPE_SYNC_HANDLER_H
 
 #include "base/base.h"
-#include "engine/rights.h"
+#include "handler/registered.h"
 #include "inbox/event.h"
 
 /* ---- handler.c ---- */
@@ -21,15 +21,12 @@ typedef enum HandlerHold
 
 typedef struct Handler
 {
-	char *name;
+	Registered registered;
 	char *event_type;
-	char *function; /* schema.name, quoted where needed */
-	char *owner;	/* of the function, when it was registered */
-	char *role;
-	NotedPath *search_path;
 	bool deferred;
-	bool stopped; /* by revoke_all() */
 } Handler;
+
+extern const RegisteredKind handler_kind;
 
 extern List *handler_matching(const char *event_type);
 extern Handler *handler_find(const char *name);

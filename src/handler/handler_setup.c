@@ -3,21 +3,13 @@
  *		add_handler(), drop_handler(): handlers are registered and dropped, in
  *		the caller's transaction.
  *
- * What is stored of a handler: the names of its function, of the function's
- * owner, of the current role and of the schemas of the search_path, with their
- * owners.  handler_call.c checks all of them at each call.
+ * registered.c says what is stored of its function.
  */
 #include "postgres.h"
 
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
-#include "base/compat.h"
 #include "base/error_codes.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
@@ -62,42 +54,6 @@ check_handler_names(const char *name, const char *event_type)
 }
 
 /*
- * The function's qualified name, and in *owner its owner's.  Raises 42P13 if it
- * can't be a handler, 42501 if the current role can't execute it.
- */
-static char *
-check_function(Oid function, char **owner)
-{
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-	char *name;
-
-	if (!OidIsValid(function))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("the function of a handler cannot be NULL")));
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function)));
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	name = quote_qualified_identifier(get_namespace_name(form->pronamespace),
-									  NameStr(form->proname));
-	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
-		form->pronargs != 1 || form->proargtypes.values[0] != JSONBOID ||
-		form->prorettype != VOIDOID)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-			 errmsg("function %s cannot be a handler", name),
-			 errdetail("A handler takes the event (jsonb) and returns void.")));
-	*owner = GetUserNameFromId(form->proowner, false);
-	ReleaseSysCache(tuple);
-	if (compat_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
-	return name;
-}
-
-/*
  * Let events retry this handler now, if they wait for it: it may have been
  * stopped, or untrusted, until now.
  */
@@ -133,33 +89,24 @@ ENGINE_FUNCTION(stripe_sync_add_handler)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.handler"
-		" (name, event_type, function, function_owner, role, search_path,"
-		"  path_owners, deferred)"
+		" (name, event_type, deferred, " REGISTERED_COLUMNS ")"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
-		" function = excluded.function, function_owner = excluded.function_owner,"
-		" role = excluded.role, search_path = excluded.search_path,"
-		" path_owners = excluded.path_owners, deferred = excluded.deferred,"
-		" stopped_at = NULL"};
+		" deferred = excluded.deferred, " REGISTERED_REPLACE};
 	char *name = handler_required_text(fcinfo, 0, "name");
 	char *event_type = handler_required_text(fcinfo, 1, "event type");
-	char *owner;
-	char *function = check_function(
-		PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2), &owner);
+	Registered *registered = registered_note(
+		&handler_kind, name, PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2));
 	bool deferred = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
-	char *role = GetUserNameFromId(GetUserId(), false);
-	NotedPath *path = path_resolved();
 	RoleScope scope;
 
 	check_handler_names(name, event_type);
 	scope = role_enter_engine();
 	if (!is_registered(name, event_type))
 		event_type_remark(event_type, false);
-	statement_exec(&upsert, ARGS(arg_text(name), arg_text(event_type),
-								 arg_text(function), arg_text(owner),
-								 arg_text(role), arg_text(path->names),
-								 arg_datum(TEXTARRAYOID, path_owners(path)),
-								 arg_bool(deferred)));
+	statement_exec(&upsert,
+				   ARGS(arg_text(name), arg_text(event_type),
+						arg_bool(deferred), REGISTERED_ARGS(registered)));
 	retry_waiting(name);
 	outbound_note_identity();
 	role_leave(&scope);

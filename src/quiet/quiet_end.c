@@ -6,7 +6,6 @@
 
 #include "quiet/quiet.h"
 
-
 bool
 quiet_end_turn(TimestampTz *next)
 {

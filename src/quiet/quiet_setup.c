@@ -7,7 +7,6 @@
 #include "engine/engine.h"
 #include "quiet/quiet.h"
 
-
 ENGINE_FUNCTION(stripe_sync_set_quiet_hours)
 {
 	elog(ERROR, "not yet");

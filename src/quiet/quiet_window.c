@@ -6,7 +6,6 @@
 
 #include "quiet/quiet.h"
 
-
 bool
 quiet_holds(const char *destination, const char *severity)
 {

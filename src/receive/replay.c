@@ -152,7 +152,7 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 	}
 	if (handlers)
 		foreach(cell, handler_matching(stored->event.type))
-			append_step(&steps, ((Handler *) lfirst(cell))->name);
+			append_step(&steps, ((Handler *) lfirst(cell))->registered.name);
 	return replay_run(stored, steps, rest, 1);
 }
 

@@ -91,10 +91,10 @@ steps_first(const Event *event, List **waiting)
 	{
 		Handler *handler = lfirst(cell);
 
-		if (handler->deferred || handler->stopped)
-			*waiting = lappend(*waiting, step_make(handler->name, 0));
+		if (handler->deferred || handler->registered.stopped)
+			*waiting = lappend(*waiting, step_make(handler->registered.name, 0));
 		else
-			steps = lappend(steps, step_make(handler->name, 1));
+			steps = lappend(steps, step_make(handler->registered.name, 1));
 	}
 	if (alert_wanted(event->type))
 		steps = lappend(steps, step_make(STEP_ALERTS, 1));

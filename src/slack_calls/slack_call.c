@@ -6,7 +6,6 @@
 
 #include "slack_calls/slack_calls.h"
 
-
 bool
 slack_call_respond(int64 interaction, Jsonb *message)
 {

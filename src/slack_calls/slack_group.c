@@ -6,7 +6,6 @@
 
 #include "slack_calls/slack_calls.h"
 
-
 bool
 slack_groups_turn(TimestampTz *next)
 {

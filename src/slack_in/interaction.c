@@ -6,7 +6,6 @@
 
 #include "slack_in/slack_in.h"
 
-
 int64
 interaction_store(const SlackRequest *request, SlackReply *reply)
 {

@@ -126,27 +126,49 @@ ENGINE_FUNCTION(stripe_sync_grant_mirror)
 
 /* ---- revoke_all ---- */
 
+/*
+ * Stop the functions that the role has registered in a table: "noun" is what
+ * stripe_sync.add_<suffix>() registers.
+ */
 static void
-stop_handlers(Oid role)
+stop_functions(Oid role, EngineStatement *stop, const char *noun,
+			   const char *suffix, const char *meanwhile)
 {
-	static EngineStatement stop = {
-		"UPDATE stripe_sync.handler SET stopped_at = pg_catalog.now()"
-		" WHERE role = $1 AND stopped_at IS NULL RETURNING name"};
 	char *name = GetUserNameFromId(role, false);
 	Rows rows;
 
-	rows_open(&rows, &stop, ARGS(arg_text(name)));
+	rows_open(&rows, stop, ARGS(arg_text(name)));
 	while (rows_next(&rows))
 		ereport(
 			NOTICE,
-			(errmsg("handler \"%s\" ran as role \"%s\" and is stopped",
+			(errmsg("%s \"%s\" ran as role \"%s\" and is stopped", noun,
 					rows_text(&rows), name),
 			 errhint(
-				 "Its events stay pending until stripe_sync.add_handler() registers it again or stripe_sync.drop_handler() drops it.")));
+				 "%s until stripe_sync.add_%s() registers it again or stripe_sync.drop_%s() drops it.",
+				 meanwhile, suffix, suffix)));
 	rows_close(&rows);
 }
 
-/* revoke_all(role): also stops the role's handlers */
+#define STOP(table, key)                                                       \
+	"UPDATE stripe_sync." table " SET stopped_at = pg_catalog.now()"           \
+	" WHERE role = $1 AND stopped_at IS NULL RETURNING " key
+
+static void
+stop_all_functions(Oid role)
+{
+	static EngineStatement handlers = {STOP("handler", "name")};
+	static EngineStatement actions = {STOP("slack_action", "action_id")};
+	static EngineStatement commands = {STOP("slack_command", "command")};
+
+	stop_functions(role, &handlers, "handler", "handler",
+				   "Its events stay pending");
+	stop_functions(role, &actions, "action", "slack_action",
+				   "Who uses it is told that it did not work");
+	stop_functions(role, &commands, "command", "slack_command",
+				   "Who uses it is told that it did not work");
+}
+
+/* revoke_all(role): also stops the functions that the role has registered */
 ENGINE_FUNCTION(stripe_sync_revoke_all)
 {
 	static EngineStatement revoke = {"SELECT stripe_sync.revoke_grades($1)"};
@@ -155,7 +177,7 @@ ENGINE_FUNCTION(stripe_sync_revoke_all)
 
 	(void) statement_exec(&revoke,
 						  ARGS(arg_datum(REGROLEOID, ObjectIdGetDatum(role))));
-	stop_handlers(role);
+	stop_all_functions(role);
 	role_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -47,10 +47,10 @@ only "the user is switched in one place" 'SetUserIdAnd(Sec)?Context *\(' scope.c
 only "deferred triggers are fired in one place" \
 	'AfterTrigger(SetState|FireDeferred) *\(' deferred.c
 
-# handler_call.c: a handler, in its scope; scope_leftover.c: pg_cursor(), the server's
+# registered.c: a function that a user registered, in its scope; scope_leftover.c: pg_cursor(), the server's
 only "functions are called by their OID" \
 	'\b(FunctionCallInvoke|OidFunctionCall[0-9]|FunctionCall[0-9](Coll)?|(Input|Output|Receive|Send)FunctionCall|OidInputFunctionCall|OidOutputFunctionCall|CallerFInfoFunctionCall[0-9]) *\(' \
-	handler_call.c scope_leftover.c
+	registered.c scope_leftover.c
 
 # Without a scope of a user's, as they read and write our own tables alone:
 #	statement.c	statements of EngineStatement, in the engine's scope
@@ -85,7 +85,7 @@ only "SPI is used by the statement layer, and where a user's tables are read" \
 	move_account.c nested_list.c objects.c prune.c statement.c table_ddl.c vanished.c \
 	verify_keys.c verify_mirror.c verify_row.c visible_search.c wait_job.c work.c
 
-for file in children.c create_tables.c handler_call.c nested_list.c mirror_sql.c objects.c vanished.c verify_keys.c verify_mirror.c verify_row.c visible_search.c; do
+for file in children.c create_tables.c nested_list.c mirror_sql.c objects.c registered.c vanished.c verify_keys.c verify_mirror.c verify_row.c visible_search.c; do
 	enters $file
 done
 
