@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "alert/alert.h"
 
+
 ENGINE_FUNCTION(stripe_sync_emit)
 {
 	elog(ERROR, "not yet");

@@ -6,6 +6,7 @@
 
 #include "alert/incident.h"
 
+
 IncidentStep
 incident_acknowledge(int64 id, const char *by, int64 interaction)
 {

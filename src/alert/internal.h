@@ -79,7 +79,7 @@ typedef struct Incident
 	char *event_id;
 	int64 message; /* its own message, 0: none yet */
 	bool escalated;
-	int escalations;			 /* how often it was repeated */
+	int escalations; /* how often it was repeated */
 	TimestampTz acknowledged_at; /* 0: it is not, like snoozed_until */
 	char *acknowledged_by;		 /* "slack:U..." */
 	TimestampTz snoozed_until;
@@ -101,7 +101,7 @@ typedef struct NewIncident
 	const char *text;
 	const char *footer;
 	Jsonb *blocks;
-	Jsonb *refs;  /* see README.md, "Buttons" */
+	Jsonb *refs; /* see README.md, "Buttons" */
 	int64 window; /* microseconds */
 } NewIncident;
 

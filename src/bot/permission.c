@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "bot/internal.h"
 
+
 ENGINE_FUNCTION(stripe_sync_set_slack_user)
 {
 	elog(ERROR, "not yet");

@@ -6,6 +6,7 @@
 
 #include "bot/internal.h"
 
+
 bool
 press_run(BotCall *call)
 {

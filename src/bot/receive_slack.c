@@ -6,6 +6,7 @@
 
 #include "bot/internal.h"
 
+
 PG_FUNCTION_INFO_V1(stripe_sync_receive_slack);
 
 Datum

@@ -6,6 +6,7 @@
 
 #include "quiet/quiet.h"
 
+
 bool
 quiet_end_turn(TimestampTz *next)
 {

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "quiet/quiet.h"
 
+
 ENGINE_FUNCTION(stripe_sync_set_quiet_hours)
 {
 	elog(ERROR, "not yet");

@@ -6,6 +6,7 @@
 
 #include "quiet/quiet.h"
 
+
 bool
 quiet_holds(const char *destination, const char *severity)
 {

@@ -6,6 +6,7 @@
 
 #include "slack_calls/slack_calls.h"
 
+
 bool
 slack_call_respond(int64 interaction, Jsonb *message)
 {

@@ -6,6 +6,7 @@
 
 #include "slack_calls/slack_calls.h"
 
+
 void
 slack_calls_setup(void)
 {

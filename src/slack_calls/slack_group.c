@@ -6,6 +6,7 @@
 
 #include "slack_calls/slack_calls.h"
 
+
 bool
 slack_groups_turn(TimestampTz *next)
 {

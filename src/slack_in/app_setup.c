@@ -8,6 +8,7 @@
 #include "inbox/secret.h"
 #include "slack_in/slack_in.h"
 
+
 SECRET_FUNCTION(stripe_sync_add_slack_app)
 {
 	elog(ERROR, "not yet");

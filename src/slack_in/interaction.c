@@ -6,6 +6,7 @@
 
 #include "slack_in/slack_in.h"
 
+
 int64
 interaction_store(const SlackRequest *request, SlackReply *reply)
 {

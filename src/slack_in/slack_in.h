@@ -28,18 +28,18 @@ typedef struct SlackRequest
 {
 	SlackKind kind;
 	const char *app;
-	char *key;	 /* the same for a redelivery */
-	char *name;	 /* action_id, command, callback_id, type of the event */
-	char *value; /* of the button or selected option; text of a command */
-	char *team;	 /* of the person, T... */
-	char *user;	 /* U... */
+	char *key;		 /* the same for a redelivery */
+	char *name;		 /* action_id, command, callback_id, type of the event */
+	char *value;	 /* of the button or selected option; text of a command */
+	char *team;		 /* of the person, T... */
+	char *user;		 /* U... */
 	char *user_name;
 	char *channel;
 	char *message_ts;
 	char *challenge; /* url_verification */
 	char *response_url;
 	char *trigger_id;
-	Jsonb *body;		 /* without token, response_url(s) and trigger_id */
+	Jsonb *body;		/* without token, response_url(s) and trigger_id */
 	TimestampTz sent_at; /* when Slack signed it */
 } SlackRequest;
 

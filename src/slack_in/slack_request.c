@@ -6,6 +6,7 @@
 
 #include "slack_in/slack_in.h"
 
+
 const char *
 slack_kind_name(SlackKind kind)
 {

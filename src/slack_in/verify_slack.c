@@ -7,6 +7,7 @@
 #include "inbox/secret.h"
 #include "slack_in/slack_in.h"
 
+
 SECRET_FUNCTION_ANY_LEVEL(stripe_sync_verify_slack_signature)
 {
 	elog(ERROR, "not yet");
