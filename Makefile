@@ -349,8 +349,12 @@ OBJS = \
 	src/doctor/raise.o \
 	src/doctor/watch.o \
 	src/bot/receive_slack.o \
+	src/bot/tell.o \
+	src/bot/tell_trace.o \
 	src/bot/permission.o \
 	src/bot/press.o \
+	src/bot/press_incident.o \
+	src/bot/press_system.o \
 	src/bot/command.o \
 	src/bot/action_setup.o \
 	src/bot/user_function.o \

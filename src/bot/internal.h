@@ -21,6 +21,7 @@ typedef enum SlackMay
 
 /* What the person of the request may do.  Runs in the engine's scope. */
 extern SlackMay permission_of(const SlackRequest *request);
+extern char *permission_key(const SlackRequest *request);
 
 /* ---- receive_slack.c ---- */
 
@@ -36,8 +37,7 @@ typedef struct BotCall
 	SlackReply reply;	/* 200 and no body at first */
 } BotCall;
 
-/* "slack:U..." (of another workspace "slack:T.../U..."): who, for what is stored */
-extern char *bot_person(const BotCall *call);
+/* ---- tell.c ---- */
 
 /*
  * Tell the person, privately: the answer of a command, or through response_url.
@@ -48,11 +48,60 @@ extern void bot_tell(BotCall *call, const char *text, Jsonb *blocks);
 /* Refuse: the person may not do this.  Tells so, and sets status and error. */
 extern void bot_refuse(BotCall *call, SlackMay needed);
 
+/* Who: "slack:U..." for what is stored; and in mrkdwn, of what was stored */
+extern char *bot_person(const BotCall *call);
+extern char *bot_who(const char *by);
+extern char *bot_when(TimestampTz at); /* mrkdwn */
+
+extern Jsonb *bot_sections(List *texts); /* NULL: no texts */
+
+/* ---- tell_trace.c ---- */
+
+/*
+ * Tell the story of "ref", or why there is none.  "account" may be NULL: any;
+ * "link", mrkdwn, is shown below it, or NULL.
+ */
+extern void bot_tell_trace(BotCall *call, const char *ref, const char *account,
+						   const char *link);
+
 /* ---- press.c: false if the action_id is none of ours ---- */
 
 #define OWN_ACTION "stripe_sync." /* prefix of our action_ids */
 
+/* The incident whose button was pressed */
+typedef struct PressedIncident
+{
+	int64 id;
+	char *alert;
+	char *destination;
+	char *account;
+	char *closed_by;	   /* or NULL */
+	TimestampTz closed_at; /* 0: it is open */
+	JsonbContainer *refs;  /* what its buttons are about, or NULL */
+	const char *option;	   /* of the button: "1h", or NULL */
+} PressedIncident;
+
 extern bool press_run(BotCall *call);
+
+/* The account of what the incident is about, as events have it */
+extern const char *press_account(const PressedIncident *incident);
+
+/* ---- press_incident.c ---- */
+
+extern void press_acknowledge(BotCall *call, const PressedIncident *incident);
+extern void press_snooze(BotCall *call, const PressedIncident *incident);
+extern void press_resolve(BotCall *call, const PressedIncident *incident);
+extern void press_trace(BotCall *call, const PressedIncident *incident);
+extern void press_tell_closed(BotCall *call, const char *by, TimestampTz at);
+extern void press_tell_missing(BotCall *call);
+
+/* ---- press_system.c ---- */
+
+extern void press_retry_event(BotCall *call, const PressedIncident *incident);
+extern void press_retry_message(BotCall *call, const PressedIncident *incident);
+extern void press_enable(BotCall *call, const PressedIncident *incident);
+extern void press_reconcile(BotCall *call, const PressedIncident *incident);
+extern void press_mute_finding(BotCall *call, const PressedIncident *incident);
 
 /* ---- action_setup.c ---- */
 

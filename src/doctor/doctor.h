@@ -25,6 +25,10 @@ typedef struct DoctorRow
 /* Looks at every item, as doctor() does; of DoctorRow, in the order of the items */
 extern List *doctor_rows(void);
 
+/* ---- in mute.c ---- */
+
+extern void finding_mute(const char *key, TimestampTz until); /* raises SY005 */
+
 /* ---- in watch.c ---- */
 
 /*

@@ -37,24 +37,30 @@ end_mute(const char *key)
 		journal_note("finding.unmuted", key, NULL);
 }
 
-/* mute_finding(key, until): until NULL, or in the past, ends it */
-ENGINE_FUNCTION(stripe_sync_mute_finding)
+/* "until" in the past ends it.  Raises SY005 if there is no such item. */
+void
+finding_mute(const char *key, TimestampTz until)
 {
 	RoleScope scope;
-	char *key;
 
-	argument_required(fcinfo, 0, "key");
-	key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (doctor_number(key) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_SUCH_NAME),
 				 errmsg("the doctor has no item \"%s\"", key),
 				 errhint("SELECT key FROM stripe_sync.doctor() lists them.")));
 	scope = role_enter_engine();
-	if (PG_ARGISNULL(1) || PG_GETARG_TIMESTAMPTZ(1) <= GetCurrentTimestamp())
+	if (until <= GetCurrentTimestamp())
 		end_mute(key);
 	else
-		set_mute(key, PG_GETARG_TIMESTAMPTZ(1));
+		set_mute(key, until);
 	role_leave(&scope);
+}
+
+/* mute_finding(key, until): until NULL ends it */
+ENGINE_FUNCTION(stripe_sync_mute_finding)
+{
+	argument_required(fcinfo, 0, "key");
+	finding_mute(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+				 PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1));
 	PG_RETURN_VOID();
 }

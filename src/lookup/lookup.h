@@ -27,6 +27,7 @@ typedef struct VisibleState
 extern bool visible_row_read(const CatalogType *type, const char *id,
 							 const char *account, VisibleState *state);
 extern List *visible_rows_left_out(void);
+extern void visible_rows_read_all(void (*body)(void *), void *arg);
 
 /* ---- in visible_search.c: rows by a column ---- */
 

@@ -183,14 +183,14 @@ SECRET_FUNCTION(stripe_sync_add_slack_channel)
 
 /* ---- enable, disable ---- */
 
-/* enable_destination(name): also forgets a Retry-After */
-ENGINE_FUNCTION(stripe_sync_enable_destination)
+/* Also forgets a Retry-After. */
+void
+destination_enable(text *name)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination"
 		" SET enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL"
 		" WHERE name = $1"};
-	text *name = destination_required_text(fcinfo, 0, "name");
 	RoleScope scope = role_enter_engine();
 
 	destination_change(name, &update, ARGS(arg_varlena(TEXTOID, name)));
@@ -199,6 +199,12 @@ ENGINE_FUNCTION(stripe_sync_enable_destination)
 	journal_note_text("destination.on", name, NULL);
 	destination_setup_end(&scope);
 	outbox_hooks->destination_enabled(name);
+}
+
+/* enable_destination(name) */
+ENGINE_FUNCTION(stripe_sync_enable_destination)
+{
+	destination_enable(destination_required_text(fcinfo, 0, "name"));
 	PG_RETURN_VOID();
 }
 

@@ -205,17 +205,12 @@ refuse_change(int64 id, const char *verb)
  * claim blocks them again if it still comes first.
  */
 static void
-change_message(FunctionCallInfo fcinfo, EngineStatement *update,
-			   const char *verb)
+change_message(int64 id, EngineStatement *update, const char *verb)
 {
 	static EngineStatement unblock = {
 		"UPDATE stripe_sync.message SET blocked_by = NULL WHERE blocked_by = $1"};
-	int64 id;
-	RoleScope scope;
+	RoleScope scope = role_enter_engine();
 
-	argument_required(fcinfo, 0, "a message's id");
-	id = PG_GETARG_INT64(0);
-	scope = role_enter_engine();
 	if (statement_exec(update, ARGS(arg_int8(id))) == 0)
 		refuse_change(id, verb);
 	statement_exec(&unblock, ARGS(arg_int8(id)));
@@ -224,11 +219,12 @@ change_message(FunctionCallInfo fcinfo, EngineStatement *update,
 }
 
 /*
- * retry_message(id): sends a dead or cancelled message again, or a waiting one now.
- * A change of an incident's message gets 1 attempt instead of 0: with 0 it could
- * violate message_change_idx.
+ * Send a dead or cancelled message again, or a waiting one now.  A change of an
+ * incident's message gets 1 attempt instead of 0: with 0 it could violate
+ * message_change_idx.
  */
-ENGINE_FUNCTION(stripe_sync_retry_message)
+void
+message_retry(int64 id)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.message SET state = 'waiting', settled_at = NULL,"
@@ -237,7 +233,14 @@ ENGINE_FUNCTION(stripe_sync_retry_message)
 		"  WHEN method IN ('update', 'summary') THEN 1 ELSE 0 END"
 		" WHERE id = $1 AND state IN ('waiting', 'dead', 'cancelled')"};
 
-	change_message(fcinfo, &update, "retried");
+	change_message(id, &update, "retried");
+}
+
+/* retry_message(id) */
+ENGINE_FUNCTION(stripe_sync_retry_message)
+{
+	argument_required(fcinfo, 0, "a message's id");
+	message_retry(PG_GETARG_INT64(0));
 	PG_RETURN_VOID();
 }
 
@@ -249,6 +252,7 @@ ENGINE_FUNCTION(stripe_sync_cancel_message)
 		" settled_at = pg_catalog.clock_timestamp()"
 		" WHERE id = $1 AND state = 'waiting'"};
 
-	change_message(fcinfo, &update, "cancelled");
+	argument_required(fcinfo, 0, "a message's id");
+	change_message(PG_GETARG_INT64(0), &update, "cancelled");
 	PG_RETURN_VOID();
 }

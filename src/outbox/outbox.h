@@ -27,6 +27,10 @@ typedef struct Destination
 extern bool destination_find(const char *name, Destination *destination);
 compat_noreturn extern void destination_missing(const char *name);
 
+/* ---- destination_setup.c ---- */
+
+extern void destination_enable(text *name); /* raises SY005 */
+
 /* ---- destination_refused.c ---- */
 
 extern int destination_count_refused(void);
@@ -57,6 +61,9 @@ typedef struct NewMessage
  * the incident's message is waiting already.  Runs in the engine's scope.
  */
 extern int64 outbox_enqueue(const NewMessage *message);
+
+/* Raises SY005 if there is no such message, 55000 if it is sent or being sent. */
+extern void message_retry(int64 id);
 
 /* Set by alert_init().  They run in the engine's scope. */
 typedef struct OutboxHooks

@@ -70,6 +70,16 @@ extern char *held_release(StoredEvent *stored, const char *listed,
 
 extern StoredEvent *replay_lock(const char *id, const char *account);
 
+typedef enum Retry
+{
+	RETRY_UNNEEDED, /* nothing of the event has failed */
+	RETRY_QUEUED,	/* the worker does it */
+	RETRY_DONE		/* there are no workers */
+} Retry;
+
+extern Retry replay_failed(const char *id, const char *account,
+						   Receipt *receipt); /* raises SY005 */
+
 /* ---- receive.c ---- */
 
 extern bool inbox_store_pending(const Event *event, const char *endpoint,

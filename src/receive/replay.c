@@ -21,6 +21,7 @@
 #include "inbox/event.h"
 #include "receive/receive.h"
 #include "server/counters.h"
+#include "server/worker_slots.h"
 #include "receive/internal.h"
 
 static StoredEvent *
@@ -154,6 +155,41 @@ replay_by_hand(StoredEvent *stored, bool handlers)
 		foreach(cell, handler_matching(stored->event.type))
 			append_step(&steps, ((Handler *) lfirst(cell))->registered.name);
 	return replay_run(stored, steps, rest, 1);
+}
+
+/*
+ * Have what has failed of an event run again.  The worker does it, with the tries
+ * counted from the beginning, since handlers may take longer than the caller can
+ * wait; where there are no workers it is done at once.  An event of another status
+ * stays as it is.  Raises SY005 if there is none.
+ */
+Retry
+replay_failed(const char *id, const char *account, Receipt *receipt)
+{
+	StoredEvent *stored = replay_lock(id, account);
+	StepRun run;
+	ListCell *cell;
+
+	if (stored == NULL)
+		event_missing(id);
+	*receipt = (Receipt){stored->event.id, stored->status, NULL};
+	if (strcmp(stored->status, "failed") != 0 &&
+		strcmp(stored->status, "dead") != 0)
+		return RETRY_UNNEEDED;
+	if (!slots_ready())
+	{
+		*receipt = replay_by_hand(stored, false);
+		return RETRY_DONE;
+	}
+	foreach(cell, stored->todo)
+		((Step *) lfirst(cell))->tries = 0;
+	run = (StepRun){.event = &stored->event,
+					.mirrored = stored->mirrored,
+					.todo = stored->todo,
+					.error = stored->error,
+					.received_at = stored->received_at};
+	step_settle(&run, "failed", 0);
+	return RETRY_QUEUED;
 }
 
 /*

@@ -50,10 +50,32 @@ insert_entry(const char *what, const char *ref, const char *by,
 										arg_text(by), arg_text(detail)));
 }
 
-/* The role that called the extension, or "worker" */
+static const char *author = NULL; /* within journal_run_as() */
+
+/* Run body(arg), whose entries are by that person ("slack:U..."). */
+void
+journal_run_as(const char *by, void (*body)(void *), void *arg)
+{
+	const char *former = author;
+
+	author = by;
+	PG_TRY();
+	{
+		body(arg);
+	}
+	PG_FINALLY();
+	{
+		author = former;
+	}
+	PG_END_TRY();
+}
+
+/* That person, the role that called the extension, or "worker" */
 static char *
 entry_author(void)
 {
+	if (author != NULL)
+		return pstrdup(author);
 	return process_is_worker() ? pstrdup("worker")
 							   : GetUserNameFromId(role_caller(), false);
 }

@@ -63,6 +63,9 @@ extern void journal_note_text(const char *what, text *ref, const char *detail);
 /* Entries with different details are one row, with the last detail. */
 extern void journal_count(const char *what, const char *ref, const char *detail);
 
+/* What body(arg) does is by somebody else than the caller: "slack:U..." */
+extern void journal_run_as(const char *by, void (*body)(void *), void *arg);
+
 /* ---- refused_count.c ---- */
 
 /* Each has a count of its own; the last one is for everything else */

@@ -132,6 +132,20 @@ extend_or_create_job(int64 seconds)
 	return job;
 }
 
+/* Returns the job.  Raises 55000 without a key. */
+int64
+reconcile_start(int64 seconds)
+{
+	RoleScope scope = role_enter_engine();
+	int64 job;
+
+	api_key_require();
+	job = extend_or_create_job(seconds);
+	outbound_note_identity();
+	role_leave(&scope);
+	return job;
+}
+
 /*
  * reconcile(since): returns the job.  "since" is at most 30 days, for which
  * Stripe lists events.  Raises 22023 for an interval that is not positive, 55000
@@ -139,7 +153,6 @@ extend_or_create_job(int64 seconds)
  */
 ENGINE_FUNCTION(stripe_sync_reconcile)
 {
-	RoleScope scope;
 	int64 seconds;
 	int64 job;
 
@@ -155,11 +168,7 @@ ENGINE_FUNCTION(stripe_sync_reconcile)
 				 errhint("SELECT stripe_sync.backfill() reads the objects "
 						 "themselves.")));
 	seconds = Max(1, Min(seconds, STRIPE_KEEPS / USECS_PER_SEC));
-	scope = role_enter_engine();
-	api_key_require();
-	job = extend_or_create_job(seconds);
-	outbound_note_identity();
-	role_leave(&scope);
+	job = reconcile_start(seconds);
 	standstill_note("stripe");
 	PG_RETURN_INT64(job);
 }

@@ -10,6 +10,7 @@
 /* ---- reconcile.c ---- */
 
 extern bool reconcile_schedule(TimestampTz *next);
+extern int64 reconcile_start(int64 seconds); /* raises 55000 without a key */
 
 /* ---- kinds.c ---- */
 

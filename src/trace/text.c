@@ -190,10 +190,9 @@ trace_collect_call(FunctionCallInfo fcinfo)
 	return trace_collect(text_to_cstring(PG_GETARG_TEXT_PP(0)), account, span);
 }
 
-/* trace_text(ref, account, span) */
-ENGINE_FUNCTION(stripe_sync_trace_text)
+static StringInfoData
+stories_text(List *stories)
 {
-	List *stories = trace_collect_call(fcinfo);
 	StringInfoData out;
 	ListCell *cell;
 
@@ -205,6 +204,20 @@ ENGINE_FUNCTION(stripe_sync_trace_text)
 		append_story(&out, lfirst(cell));
 	}
 	while (out.len > 0 && out.data[out.len - 1] == '\n')
-		out.len--;
+		out.data[--out.len] = '\0';
+	return out;
+}
+
+char *
+trace_text(const char *ref, const char *account, const Interval *span)
+{
+	return stories_text(trace_collect(ref, account, span)).data;
+}
+
+/* trace_text(ref, account, span) */
+ENGINE_FUNCTION(stripe_sync_trace_text)
+{
+	StringInfoData out = stories_text(trace_collect_call(fcinfo));
+
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

@@ -39,6 +39,10 @@ typedef struct TraceStory
 extern List *trace_collect(const char *ref, const char *account,
 						   const Interval *span);
 
+/* ---- in text.c: what trace_text() returns; as trace_collect() ---- */
+extern char *trace_text(const char *ref, const char *account,
+						const Interval *span);
+
 /* ---- in html.c ---- */
 
 /* One story as HTML that goes into a page, with a heading of that level */
