@@ -143,6 +143,7 @@ OBJS = \
 	src/message/money.o \
 	src/message/mrkdwn.o \
 	src/message/block_json.o \
+	src/message/block_buttons.o \
 	src/message/block_kit.o \
 	src/message/block_limits.o \
 	src/outbox/slack_judge.o \

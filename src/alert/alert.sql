@@ -36,7 +36,11 @@ COMMENT ON COLUMN stripe_sync.alert.closing_template IS 'Template of the text th
 COMMENT ON COLUMN stripe_sync.alert.mention IS 'Slack user (U...) or user group (S...) that is mentioned in the first message of an incident';
 COMMENT ON COLUMN stripe_sync.alert.muted_until IS 'No message is sent until this time: incidents are recorded only; NULL means that it is not muted';
 COMMENT ON COLUMN stripe_sync.alert.created_at IS 'Time when the alert was added';
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON stripe_sync.alert
+
+-- not for muted_until, which sessions don't keep in memory
+CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
+	OR UPDATE OF name, event_type, destination, template, condition, group_by, coalesce_for, closed_by,
+		severity, blocks, closing_condition, closing_template, mention ON stripe_sync.alert
 	FOR EACH STATEMENT EXECUTE FUNCTION stripe_sync.config_changed();
 
 CREATE TABLE stripe_sync.incident_record (
@@ -82,7 +86,7 @@ CREATE INDEX incident_escalate_idx ON stripe_sync.incident_record (escalate_at)
 	WHERE escalate_at IS NOT NULL;
 
 CREATE INDEX incident_snoozed_idx ON stripe_sync.incident_record (snoozed_until)
-	WHERE snoozed_until IS NOT NULL AND state = 'open';
+	WHERE snoozed_until IS NOT NULL;
 
 -- dump with sequence
 COMMENT ON TABLE stripe_sync.incident_record IS 'Incidents opened by alerts; the view stripe_sync.incident adds the counts';

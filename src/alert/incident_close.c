@@ -22,7 +22,8 @@ close_incident(const Occurrence *occurrence, int64 id)
 {
 	Incident incident;
 
-	incident_set_closed(id, occurrence->event->id);
+	if (!incident_set_closed(id, occurrence->event->id))
+		return; /* a person has resolved it */
 	CommandCounterIncrement();
 	if (incident_read(id, &incident))
 		incident_queue_closed(&incident, occurrence->event);

@@ -23,7 +23,8 @@ incident_end_all(text *destination)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
-		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
+		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL,"
+		" snoozed_until = NULL"
 		" WHERE destination = $1 AND state = 'open' RETURNING alert"};
 
 	incident_close_counted(&update, ARGS(arg_varlena(TEXTOID, destination)));
@@ -38,7 +39,8 @@ incident_end_group_changed(const char *alert)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
-		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL"
+		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL,"
+		" snoozed_until = NULL"
 		" WHERE alert = $1 AND state = 'open' AND kind = 'single' RETURNING alert"};
 
 	incident_close_counted(&update, ARGS(arg_text(alert)));
@@ -58,7 +60,8 @@ incident_end_disabled(text *destination)
 	"  stripe_sync.event_type_fits('system.destination_disabled', event_type))"
 	static EngineStatement close = {
 		"UPDATE stripe_sync.incident_record SET state = 'closed',"
-		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL" OF_DESTINATION
+		" closed_at = pg_catalog.clock_timestamp(), escalate_at = NULL,"
+		" snoozed_until = NULL" OF_DESTINATION
 		" AND state = 'open' RETURNING alert"};
 	static EngineStatement calm = {
 		"UPDATE stripe_sync.incident_record SET escalate_at = NULL" OF_DESTINATION

@@ -22,6 +22,7 @@
 #include "inbox/event.h"
 #include "message/message.h"
 #include "outbox/outbox.h"
+#include "server/server.h"
 #include "alert/internal.h"
 
 /* Between two updates of one message: people can't read faster */
@@ -30,17 +31,22 @@
 /* ---- queue ---- */
 
 /* The thread key of the incident's messages. */
-char *
+static char *
 incident_thread(int64 id)
 {
 	return psprintf("incident/" INT64_FORMAT, id);
 }
 
-/* The thread of the repetition at the second destination (escalation.c) */
-char *
-incident_escalation_thread(int64 id)
+/*
+ * The thread of a repetition at the second destination (escalation.c); each is a
+ * message of its own in that channel, as an answer in a thread is seen by nobody.
+ */
+static char *
+repetition_thread(int64 id, int number)
 {
-	return psprintf("incident/" INT64_FORMAT "/escalated", id);
+	char *thread = psprintf("incident/" INT64_FORMAT "/escalated", id);
+
+	return number > 1 ? psprintf("%s/%d", thread, number) : thread;
 }
 
 static bool
@@ -78,23 +84,25 @@ queue_message(const Incident *incident, const char *method, Jsonb *payload,
 
 /*
  * Queue the incident's own message, for an event of that account, and return
- * its id.
+ * its id; 0 if its rule is muted.
  */
 int64
 incident_post(const Incident *incident, const char *account)
 {
-	NewMessage message = {.destination = incident->destination,
-						  .method = "post",
-						  .payload = incident_payload(incident, "post"),
-						  .thread = incident_thread(incident->id),
-						  .due_at = GetCurrentTimestamp(),
-						  .event_id = incident->event_id,
-						  .account = account,
-						  .alert = incident->alert,
-						  .incident = incident->id};
+	NewMessage message = {
+		.destination = incident->destination,
+		.method = "post",
+		.payload = incident_payload(incident, incident->destination, "post"),
+		.thread = incident_thread(incident->id),
+		.due_at = GetCurrentTimestamp(),
+		.event_id = incident->event_id,
+		.account = account,
+		.alert = incident->alert,
+		.incident = incident->id};
 	int64 id = incident_enqueue(&message, incident);
 
-	incident_set_message(incident->id, id);
+	if (id != 0)
+		incident_set_message(incident->id, id);
 	return id;
 }
 
@@ -112,13 +120,13 @@ next_update(int64 id)
 }
 
 /* Queue an answer in the thread; a webhook posts it into the channel. */
-static void
+static int64
 reply(const Incident *incident, const char *text, const Event *event)
 {
-	MessageParts parts = {.text = text};
-
-	(void) queue_message(incident, "post", blocks_message(&parts),
-						 GetCurrentTimestamp(), event);
+	return queue_message(
+		incident, "post",
+		incident_answer(incident, text, is_webhook(incident->destination)),
+		GetCurrentTimestamp(), event);
 }
 
 /*
@@ -167,6 +175,16 @@ follow_up(const Incident *incident, const char *method)
 						 NULL);
 }
 
+/* Where the message is sent: the incident's destination, or the second one */
+static char *
+message_destination(int64 message)
+{
+	static EngineStatement select = {
+		"SELECT destination FROM stripe_sync.message WHERE id = $1"};
+
+	return statement_text(&select, ARGS(arg_int8(message)));
+}
+
 /*
  * The payload of a message of the incident as things stand now; NULL to send
  * what was queued.  Called by the claim, in its transaction.
@@ -188,47 +206,154 @@ incident_render(int64 id, int64 message, const char *method)
 		return NULL; /* a thread answer keeps its text */
 	if (uncommitted)
 		follow_up(&incident, method);
-	return incident_payload(&incident, method);
+	return incident_payload(&incident, message_destination(message), method);
+}
+
+/* ---- changes that are shown at once ---- */
+
+/*
+ * Let the update of that message that waits be sent now.  False if there is
+ * none.  One that another transaction has locked is left alone.
+ */
+static bool
+hasten_update(const Incident *incident, const char *destination,
+			  const char *thread)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.message SET due_at = pg_catalog.clock_timestamp()"
+		" WHERE id = ANY (ARRAY(SELECT m.id FROM stripe_sync.message m"
+		"  WHERE m.incident = $1 AND m.destination = $2 AND m.thread = $3"
+		"   AND m.method = 'update' AND m.state = 'waiting' AND m.attempts = 0"
+		"  FOR UPDATE SKIP LOCKED))"};
+
+	return statement_exec(&update,
+						  ARGS(arg_int8(incident->id), arg_text(destination),
+							   arg_text(thread))) > 0;
+}
+
+/*
+ * Have the first message of the thread updated now.  An update that waits shows
+ * this change too: it is locked, so no claim renders it before we commit.
+ * Otherwise another is queued, with a key of its own, so that it waits for no
+ * transaction that is queueing one (message_change_idx).
+ */
+static void
+show_at(const Incident *incident, const char *destination, const char *thread,
+		const char *change, const Event *event)
+{
+	NewMessage message = {.destination = destination,
+						  .method = "update",
+						  .payload = placeholder_payload(incident),
+						  .key = psprintf("%s/%s", thread, change),
+						  .thread = thread,
+						  .due_at = GetCurrentTimestamp(),
+						  .event_id = event ? event->id : incident->event_id,
+						  .account = event ? event->account : NULL,
+						  .incident = incident->id};
+
+	if (hasten_update(incident, destination, thread))
+		worker_wake_at_commit();
+	else
+		(void) incident_enqueue(&message, incident);
+}
+
+/* A repetition at the second destination */
+typedef struct Place
+{
+	char *destination;
+	char *thread;
+} Place;
+
+static List *
+repetitions(const Incident *incident)
+{
+	static EngineStatement select = {
+		"SELECT DISTINCT m.destination, m.thread FROM stripe_sync.message m"
+		" WHERE m.incident = $1 AND m.method = 'post' AND m.thread <> $2"
+		" ORDER BY 2"};
+	List *places = NIL;
+	Rows rows;
+
+	if (!incident->escalated)
+		return NIL;
+	rows_open(
+		&rows, &select,
+		ARGS(arg_int8(incident->id), arg_text(incident_thread(incident->id))));
+	while (rows_next(&rows))
+	{
+		Place *place = palloc(sizeof(Place));
+
+		place->destination = rows_text(&rows);
+		place->thread = rows_text(&rows);
+		places = lappend(places, place);
+	}
+	rows_close(&rows);
+	return places;
+}
+
+/*
+ * Have the incident's message updated now, and its repetitions: a person or an
+ * event has changed what they say.  "change" names it, among the changes of the
+ * incident.  Webhooks can't update.
+ */
+void
+incident_show(const Incident *incident, const char *change, const Event *event)
+{
+	ListCell *cell;
+
+	if (incident->message != 0 && !is_webhook(incident->destination))
+		show_at(incident, incident->destination, incident_thread(incident->id),
+				change, event);
+	foreach(cell, repetitions(incident))
+	{
+		Place *place = lfirst(cell);
+
+		if (!is_webhook(place->destination))
+			show_at(incident, place->destination, place->thread, change, event);
+	}
 }
 
 /* ---- what happens to the incident ---- */
 
+/* A webhook's summary; none while people don't want to hear of it. */
+static void
+queue_summary(const Incident *incident, bool again, const Event *event)
+{
+	if (incident->snoozed_until == 0)
+		(void) queue_message(incident, "summary", placeholder_payload(incident),
+							 summary_due(incident, again), event);
+}
+
 /*
  * It counts one more event.  Within the window only the count is updated; with
- * "again", after the window, people are notified too.
+ * "again", after the window, people are notified too, unless it is snoozed.  An
+ * incident that was opened while its rule was muted has no message yet.
  */
 void
 incident_queue_repeated(const Incident *incident, bool again, const Event *event)
 {
 	int64 count;
 
+	if (incident->message == 0)
+	{
+		if (again)
+			(void) incident_post(incident, event->account);
+		return;
+	}
 	if (is_webhook(incident->destination))
 	{
-		(void) queue_message(incident, "summary", placeholder_payload(incident),
-							 summary_due(incident, again), event);
+		queue_summary(incident, again, event);
 		return;
 	}
 	(void) queue_message(incident, "update", placeholder_payload(incident),
 						 next_update(incident->id), event);
-	if (!again)
+	if (!again || incident->snoozed_until != 0)
 		return;
 	count = alerted_count(incident->id).opening;
-	reply(incident,
-		  psprintf(":repeat: Again, %lld times now: %s", (long long) count,
-				   incident_first_line(incident)),
-		  event);
-}
-
-/* The update that is queued shows the end: send it now. */
-static void
-hasten_update(const Incident *incident)
-{
-	static EngineStatement update = {
-		"UPDATE stripe_sync.message SET due_at = pg_catalog.clock_timestamp()"
-		" WHERE incident = $1 AND method = 'update' AND state = 'waiting'"
-		" AND attempts = 0"};
-
-	statement_exec(&update, ARGS(arg_int8(incident->id)));
+	(void) reply(incident,
+				 psprintf(":repeat: Again, %lld times now: %s",
+						  (long long) count, incident_first_line(incident)),
+				 event);
 }
 
 /* A webhook gets a message that the incident is resolved, and no summary. */
@@ -243,65 +368,84 @@ cancel_summary(const Incident *incident)
 	statement_exec(&update, ARGS(arg_int8(incident->id)));
 }
 
-/* The second destination, where the incident was repeated; NULL: nowhere */
-static char *
-escalated_to(const Incident *incident, const char *thread)
+/* Post at the place of a repetition. */
+static int64
+post_at(const Incident *incident, const Place *place, Jsonb *payload,
+		const Event *event)
 {
-	static EngineStatement select = {
-		"SELECT destination FROM stripe_sync.message WHERE incident = $1"
-		" AND destination <> $2 AND thread = $3 LIMIT 1"};
-
-	return statement_text(&select, ARGS(arg_int8(incident->id),
-										arg_text(incident->destination),
-										arg_text(thread)));
-}
-
-/* Post that it is resolved at the second destination too. */
-static void
-reply_where_escalated(const Incident *incident, const char *text,
-					  const Event *event)
-{
-	char *thread = incident_escalation_thread(incident->id);
-	MessageParts parts = {.text = text};
 	NewMessage message = {.method = "post",
-						  .destination = escalated_to(incident, thread),
-						  .payload = blocks_message(&parts),
-						  .thread = thread,
+						  .destination = place->destination,
+						  .payload = payload,
+						  .thread = place->thread,
 						  .due_at = GetCurrentTimestamp(),
-						  .event_id = event->id,
-						  .account = event->account,
+						  .event_id = event ? event->id : incident->event_id,
+						  .account = event ? event->account : NULL,
 						  .incident = incident->id};
 
-	if (message.destination != NULL)
-		(void) incident_enqueue(&message, incident);
+	return incident_enqueue(&message, incident);
+}
+
+/* Say it in the thread, and where the incident was repeated first. */
+void
+incident_post_answer(const Incident *incident, const char *text,
+					 const Event *event)
+{
+	List *places = repetitions(incident);
+
+	if (incident->message != 0)
+		(void) reply(incident, text, event);
+	if (places != NIL)
+	{
+		Place *place = linitial(places);
+		bool in_channel = is_webhook(place->destination);
+
+		(void) post_at(incident, place,
+					   incident_answer(incident, text, in_channel), event);
+	}
 }
 
 /*
- * The event has closed it: update its message now and say so in its thread.  To
- * a webhook that is one more message in the channel, which a flood suppresses.
+ * Repeat a critical incident at the second destination of set_escalation(), or
+ * in its own thread if there is none.  False: its rule is muted, or its
+ * destination is gone.
+ */
+bool
+incident_post_repetition(const Incident *incident, const char *text)
+{
+	Destination destination;
+	Place place;
+
+	if (!destination_find(incident->destination, &destination))
+		return false;
+	if (destination.escalation != NULL)
+	{
+		place.destination = destination.escalation;
+		place.thread = repetition_thread(incident->id,
+										 incident->escalations + 1);
+		return post_at(incident, &place,
+					   incident_repetition(incident, place.destination, text),
+					   NULL) != 0;
+	}
+	if (incident->message == 0)
+		return incident_post(incident, incident->account) != 0;
+	return reply(incident, psprintf(":rotating_light: %s", text), NULL) != 0;
+}
+
+/*
+ * It is resolved, by an event or by a person (NULL): update its messages now and
+ * say so in its thread.  To a webhook that is one more message in the channel,
+ * which a flood suppresses.
  */
 void
-incident_queue_closed(const Incident *incident, const Event *event)
+incident_queue_closed(const Incident *incident, Event *event)
 {
-	char *text;
 	bool webhook = is_webhook(incident->destination);
-	int64 count = alerted_count(incident->id).opening;
-	char *times = count > 1 ? psprintf(" after %lld times", (long long) count)
-							: "";
+	Incident told = *incident;
 
 	if (webhook)
 		cancel_summary(incident);
-	else
-	{
-		hasten_update(incident);
-		(void) queue_message(incident, "update", placeholder_payload(incident),
-							 GetCurrentTimestamp(), event);
-	}
-	text = psprintf(":white_check_mark: Resolved by `%s`%s: %s",
-					mrkdwn_escape(event->type), times,
-					incident_first_line(incident));
-	if (!webhook || !flood_at(incident->destination, 0))
-		reply(incident, text, event);
-	if (incident->escalated)
-		reply_where_escalated(incident, text, event);
+	incident_show(incident, "closed", event);
+	if (webhook && flood_at(incident->destination, 0))
+		told.message = 0; /* only where it was repeated */
+	incident_post_answer(&told, incident_end_text(incident, event), event);
 }

@@ -20,14 +20,18 @@
 
 /* ---- find ---- */
 
-/* The group's open incident, of kind "single"; 0 if there is none. */
+/*
+ * The group's open incident, of kind "single"; 0 if there is none.  Its row is
+ * locked, so that a person who resolves it at the same time does so before this
+ * event, which then opens another, or after it.
+ */
 int64
 incident_find_open(const Occurrence *occurrence)
 {
 	static EngineStatement select = {
 		"SELECT id FROM stripe_sync.incident_record"
 		" WHERE alert = $1 AND group_key = $2 AND account = $3 AND state = 'open'"
-		" AND kind = 'single'"};
+		" AND kind = 'single' FOR NO KEY UPDATE"};
 
 	return statement_int8(0, &select,
 						  ARGS(arg_text(occurrence->alert->name),
@@ -62,7 +66,7 @@ bool
 incident_read(int64 id, Incident *incident)
 {
 	static EngineStatement select = {
-		"SELECT kind, alert, destination, severity, state, text, footer, blocks,"
+		"SELECT kind, alert, account, destination, severity, state, text, footer, blocks,"
 		" opened_at, window_until, closed_at, closed_by, event_id, message_id,"
 		" escalated_at IS NOT NULL, escalations, acknowledged_at, acknowledged_by,"
 		" CASE WHEN snoozed_until > pg_catalog.clock_timestamp() THEN snoozed_until END,"
@@ -80,6 +84,7 @@ incident_read(int64 id, Incident *incident)
 	{
 		incident->kind = rows_text(&rows);
 		incident->alert = rows_text(&rows);
+		incident->account = rows_text(&rows);
 		incident->destination = rows_text(&rows);
 		incident->severity = rows_text(&rows);
 		incident->state = rows_text(&rows);
@@ -189,18 +194,35 @@ incident_extend_window(int64 id, int64 window)
 	statement_exec(&update, ARGS(arg_int8(id), arg_int8(window)));
 }
 
-/* Close an open incident; "event" is the id of the event that resolved it. */
-void
-incident_set_closed(int64 id, const char *event)
+/*
+ * Close an incident; "by" is the id of the event, or the person, that resolves
+ * it.  Returns false if it is resolved already.  One whose window has ended can
+ * be resolved by a person.
+ */
+bool
+incident_set_closed(int64 id, const char *by)
 {
 	static EngineStatement update = {
-		"UPDATE stripe_sync.incident_record SET state = 'closed',"
+		"UPDATE stripe_sync.incident_record i SET state = 'closed',"
 		" closed_at = pg_catalog.clock_timestamp(), closed_by = $2,"
-		" escalate_at = NULL WHERE id = $1 AND state = 'open' RETURNING alert"};
-	char *alert;
+		" escalate_at = NULL, snoozed_until = NULL, snoozed_by = NULL"
+		" FROM (SELECT id, state FROM stripe_sync.incident_record WHERE id = $1) o"
+		" WHERE i.id = o.id AND i.closed_by IS NULL"
+		" RETURNING i.alert, o.state = 'open'"};
+	bool found;
+	Rows rows;
 
-	if ((alert = statement_text(&update, ARGS(arg_int8(id), arg_text(event)))))
-		counter_add(COUNT_ALERTS, alert, "closed");
+	rows_open(&rows, &update, ARGS(arg_int8(id), arg_text(by)));
+	found = rows_next(&rows);
+	if (found)
+	{
+		char *alert = rows_text(&rows);
+
+		if (rows_bool(&rows, false))
+			counter_add(COUNT_ALERTS, alert, "closed");
+	}
+	rows_close(&rows);
+	return found;
 }
 
 /* Note the incident's own message, which later messages update. */

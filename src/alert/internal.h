@@ -66,6 +66,7 @@ typedef struct Incident
 	int64 id;
 	char *kind; /* single, rollup, digest */
 	char *alert;
+	char *account;
 	char *destination;
 	char *severity;
 	char *state; /* open, closed */
@@ -79,7 +80,7 @@ typedef struct Incident
 	char *event_id;
 	int64 message; /* its own message, 0: none yet */
 	bool escalated;
-	int escalations; /* how often it was repeated */
+	int escalations;			 /* how often it was repeated */
 	TimestampTz acknowledged_at; /* 0: it is not, like snoozed_until */
 	char *acknowledged_by;		 /* "slack:U..." */
 	TimestampTz snoozed_until;
@@ -101,7 +102,7 @@ typedef struct NewIncident
 	const char *text;
 	const char *footer;
 	Jsonb *blocks;
-	Jsonb *refs; /* see README.md, "Buttons" */
+	Jsonb *refs;  /* see README.md, "Buttons" */
 	int64 window; /* microseconds */
 } NewIncident;
 
@@ -177,7 +178,7 @@ extern void incident_close_expired(const Occurrence *occurrence);
 extern void incident_close_counted(EngineStatement *update,
 								   const StatementArg *args, int nargs);
 extern void incident_extend_window(int64 id, int64 window);
-extern void incident_set_closed(int64 id, const char *event);
+extern bool incident_set_closed(int64 id, const char *by);
 extern void incident_set_message(int64 id, int64 message);
 
 /* ---- incident.c ---- */
@@ -190,18 +191,36 @@ extern void incident_closing(const Occurrence *occurrence);
 
 /* ---- incident_text.c ---- */
 
+extern bool incident_is_resolved(const Incident *incident);
+extern char *incident_duration(TimestampTz from, TimestampTz to);
+extern char *incident_person(const char *by);
 extern char *incident_first_line(const Incident *incident);
-extern Jsonb *incident_payload(const Incident *incident, const char *method);
+extern Jsonb *incident_payload(const Incident *incident,
+							   const char *destination, const char *method);
+extern Jsonb *incident_repetition(const Incident *incident,
+								  const char *destination, const char *text);
+extern Jsonb *incident_answer(const Incident *incident, const char *text,
+							  bool in_channel);
+extern char *incident_end_text(const Incident *incident, Event *event);
 
 /* ---- incident_message.c ---- */
 
-extern char *incident_thread(int64 id);
-extern char *incident_escalation_thread(int64 id);
 extern Jsonb *incident_render(int64 id, int64 message, const char *method);
 extern int64 incident_post(const Incident *incident, const char *account);
+extern bool incident_post_repetition(const Incident *incident, const char *text);
+extern void incident_post_answer(const Incident *incident, const char *text,
+								 const Event *event);
+extern void incident_show(const Incident *incident, const char *change,
+						  const Event *event);
 extern void incident_queue_repeated(const Incident *incident, bool again,
 									const Event *event);
-extern void incident_queue_closed(const Incident *incident, const Event *event);
+extern void incident_queue_closed(const Incident *incident, Event *event);
+
+/* ---- incident_step.c ---- */
+
+extern int64 incident_step_insert(int64 incident, const char *step,
+								  const char *by, TimestampTz until,
+								  int64 interaction);
 
 /* ---- incident_queue.c ---- */
 

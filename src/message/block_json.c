@@ -61,6 +61,17 @@ push_mrkdwn(JsonbInState *state, const char *text)
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
+/* A field that is a plain text object */
+void
+blocks_push_plain(JsonbInState *state, const char *key, const char *text)
+{
+	blocks_push_key(state, key);
+	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
+	blocks_push_string(state, "type", "plain_text");
+	blocks_push_string(state, "text", text);
+	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
+}
+
 /* A block with a text of its own */
 void
 blocks_push_section(JsonbInState *state, const char *text)

@@ -56,17 +56,29 @@ fallback_text(const char *head, const MessageParts *parts)
 	text = mrkdwn_strip(mrkdwn_cut(text ? text : "", 4 * MAX_FALLBACK));
 	if (mrkdwn_is_blank(text))
 		text = "A message without text";
-	return mrkdwn_cut(psprintf("%s%s", head, text), MAX_FALLBACK);
+	return mrkdwn_cut(psprintf("%s%s", mrkdwn_strip(head), text), MAX_FALLBACK);
 }
 
 /* ---- the payload ---- */
 
-/* The message begins with its severity, or says that it is resolved. */
+/* The sign of a resolved incident; a text of its own for a bad end has one. */
 static const char *
-head_of(const MessageParts *parts)
+check_mark(const MessageParts *parts)
 {
+	if (!parts->ended_badly)
+		return ":white_check_mark: ";
+	return parts->ending != NULL ? "" : ":x: ";
+}
+
+/* How severe it is, or how it ended */
+static const char *
+sign_of(const MessageParts *parts)
+{
+	if (parts->resolved && parts->ending != NULL)
+		return psprintf("%s%s\n", check_mark(parts), parts->ending);
 	if (parts->resolved)
-		return ":white_check_mark: *Resolved:* ";
+		return psprintf("%s%s", check_mark(parts),
+						parts->ended_badly ? "*Closed:* " : "*Resolved:* ");
 	if (parts->severity == NULL)
 		return "";
 	if (strcmp(parts->severity, "critical") == 0)
@@ -78,22 +90,49 @@ head_of(const MessageParts *parts)
 	return "";
 }
 
-/*
- * The text of the context block below; NULL if there is none.  Blocks of the
- * user's own don't say that the incident is resolved, so this line does.
- */
+/* A user or a user group, as Slack writes a mention; "" for NULL */
+static const char *
+mention_of(const char *who)
+{
+	if (who == NULL)
+		return "";
+	return psprintf(who[0] == 'S' ? "<!subteam^%s> " : "<@%s> ",
+					mrkdwn_escape(who));
+}
+
+/* What the message begins with */
+static char *
+head_of(const MessageParts *parts)
+{
+	return psprintf("%s%s%s", parts->is_test ? "[TEST] " : "", sign_of(parts),
+					mention_of(parts->mention));
+}
+
+/* With blocks of the user's own, the line below them says what the head would. */
+static char *
+head_below(const MessageParts *parts)
+{
+	const char *end = "";
+
+	if (parts->resolved && parts->ending != NULL)
+		end = psprintf("%s%s\n", check_mark(parts), parts->ending);
+	else if (parts->resolved)
+		end = psprintf("%s%s", check_mark(parts),
+					   parts->status ? "" : "*Resolved*");
+	return psprintf("%s%s%s", parts->is_test ? "[TEST] " : "", end,
+					mention_of(parts->mention));
+}
+
+/* The text of the context block below; NULL if there is none. */
 static char *
 context_text(const MessageParts *parts)
 {
-	const char *mark = "";
+	char *head = parts->blocks != NULL ? head_below(parts) : "";
+	const char *status = parts->status ? parts->status : "";
 
-	if (parts->resolved && parts->blocks != NULL)
-		mark = parts->status ? ":white_check_mark: "
-							 : ":white_check_mark: *Resolved*";
-	if (parts->status == NULL && mark[0] == '\0')
+	if (mrkdwn_is_blank(head) && status[0] == '\0')
 		return NULL;
-	return mrkdwn_cut(
-		psprintf("%s%s", mark, parts->status ? parts->status : ""), MAX_STATUS);
+	return mrkdwn_cut(psprintf("%s%s", head, status), MAX_STATUS);
 }
 
 /* The user's blocks, or a section with the text. */
@@ -156,6 +195,24 @@ blocks_plain(const char *text, Jsonb *blocks)
 	return JsonbValueToJsonb(state.result);
 }
 
+/* Blocks that are complete, as elements of the array */
+static void
+push_complete(JsonbInState *state, Jsonb *blocks)
+{
+	for (uint32 i = 0; i < JB_ROOT_COUNT(blocks); i++)
+		compat_push_jsonb(state, WJB_ELEM,
+						  getIthJsonbValueFromContainer(&blocks->root, i));
+}
+
+/* What blocks that are complete take of the room */
+static void
+take_room(BlocksRoom *room, Jsonb *blocks)
+{
+	room->blocks -= JB_ROOT_COUNT(blocks);
+	room->characters -= mrkdwn_length(
+		JsonbToCString(NULL, &blocks->root, VARSIZE(blocks)));
+}
+
 /*
  * The payload of an alert's message, within Slack's limits whatever the parts
  * are.  Raises 22023 if the user's blocks are no array of blocks.
@@ -167,6 +224,7 @@ blocks_message(const MessageParts *given)
 	JsonbInState state = {0};
 	const char *head = head_of(given);
 	BlocksRoom room = blocks_room;
+	Jsonb *buttons = NULL;
 	char *status;
 
 	if (parts.blocks != NULL && blocks_are_none(parts.blocks))
@@ -177,6 +235,11 @@ blocks_message(const MessageParts *given)
 		room.blocks--;
 		room.characters -= 2 * mrkdwn_length(status) + BLOCKS_CONTEXT_SIZE;
 	}
+	if (parts.buttons != NULL)
+	{
+		buttons = blocks_of_buttons(parts.buttons);
+		take_room(&room, buttons);
+	}
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(&state, "text", fallback_text(head, &parts));
 	blocks_push_key(&state, "blocks");
@@ -184,6 +247,8 @@ blocks_message(const MessageParts *given)
 	push_body(&state, &parts, head, room);
 	if (status != NULL)
 		blocks_push_context(&state, status);
+	if (buttons != NULL)
+		push_complete(&state, buttons);
 	compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
 	if (!parts.is_update) /* chat.update has no such arguments */
 	{

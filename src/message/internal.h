@@ -125,6 +125,12 @@ extern void blocks_push_string(JsonbInState *state, const char *key,
 extern void blocks_push_bool(JsonbInState *state, const char *key, bool boolean);
 extern void blocks_push_section(JsonbInState *state, const char *text);
 extern void blocks_push_context(JsonbInState *state, const char *text);
+extern void blocks_push_plain(JsonbInState *state, const char *key,
+							  const char *text);
+
+/* ---- block_buttons.c ---- */
+
+extern Jsonb *blocks_of_buttons(const MessageButtons *buttons);
 
 /* ---- block_kit.c ---- */
 

@@ -31,7 +31,17 @@ extern char *mrkdwn_escape(const char *text);
 extern char *mrkdwn_cut(const char *mrkdwn, int characters);
 extern bool mrkdwn_is_blank(const char *text);
 
-/* ---- block_limits.c ---- */
+/* ---- block_buttons.c ---- */
+
+/* The buttons of an incident */
+typedef struct MessageButtons
+{
+	int64 incident;
+	bool acknowledges; /* with a button for that */
+	Jsonb *refs;	   /* what the other buttons are about, or NULL */
+} MessageButtons;
+
+/* ---- block_kit.c ---- */
 
 /* An alert's message */
 typedef struct MessageParts
@@ -39,12 +49,15 @@ typedef struct MessageParts
 	const char *text;	  /* mrkdwn, escaped */
 	Jsonb *blocks;		  /* the user's, instead of a section, or NULL */
 	const char *severity; /* info, warning, critical; NULL: none */
+	const char *mention;  /* U... or S..., who is mentioned, or NULL */
 	const char *status;	  /* mrkdwn of a context block below, or NULL */
+	const char *ending;	  /* mrkdwn that says how it ended, or NULL */
 	bool resolved;
-	bool is_update; /* for chat.update, not for a message of its own */
+	bool ended_badly; /* resolved, without a check mark */
+	bool is_test;	  /* of test mode */
+	bool is_update;	  /* for chat.update, not for a message of its own */
+	const MessageButtons *buttons; /* or NULL */
 } MessageParts;
-
-/* ---- block_kit.c ---- */
 
 extern Jsonb *blocks_message(const MessageParts *parts);
 extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);

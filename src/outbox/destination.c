@@ -36,6 +36,9 @@ read_destination(HeapTuple tuple, TupleDesc desc)
 	rows_skip(&row); /* disabled_at */
 	destination.fallback = rows_text(&row);
 	destination.escalation = rows_text(&row);
+	rows_skip(&row); /* created_at */
+	rows_skip(&row); /* refused */
+	destination.app = rows_text(&row);
 	return destination;
 }
 

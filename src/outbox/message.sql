@@ -46,9 +46,10 @@ CREATE INDEX message_alert_idx ON stripe_sync.message (destination, created_at)
 
 -- At most one change of an incident's message waits, since it is rendered when it is
 -- sent.  attempts = 0 excludes messages claimed before, so that returning one to
--- state waiting cannot violate the constraint.
+-- state waiting cannot violate the constraint.  Changes with a key show what a person
+-- did or how it ended: they wait for no transaction that queues another change.
 CREATE UNIQUE INDEX message_change_idx ON stripe_sync.message (incident, method)
-	WHERE state = 'waiting' AND attempts = 0 AND method IN ('update', 'summary');
+	WHERE state = 'waiting' AND attempts = 0 AND key IS NULL AND method IN ('update', 'summary');
 CREATE INDEX message_event_idx ON stripe_sync.message (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX message_incident_idx ON stripe_sync.message (incident, id) WHERE incident IS NOT NULL;
 CREATE INDEX message_dead_idx ON stripe_sync.message (settled_at) WHERE state = 'dead';

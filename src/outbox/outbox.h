@@ -22,6 +22,7 @@ typedef struct Destination
 	char *disabled_reason;
 	char *fallback;
 	char *escalation;
+	char *app; /* whose buttons work there, or NULL */
 } Destination;
 
 extern bool destination_find(const char *name, Destination *destination);

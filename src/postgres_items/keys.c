@@ -55,6 +55,7 @@ static const OwnKey own_keys[] = {
 	{"incident_open_idx", "incident_record", "alert, group_key, account",
 	 "state = 'open' AND kind = 'single'"},
 	{"incident_record_pkey", "incident_record", "id", NULL},
+	{"incident_step_pkey", "incident_step", "id", NULL},
 	{"job_part_list_idx", "job_part", "job, account, kind, list_path",
 	 "list_path IS NOT NULL"},
 	{"job_part_object_idx", "job_part", "object_type, object_id, account",
@@ -70,7 +71,8 @@ static const OwnKey own_keys[] = {
 	 "kind = 'reconcile' AND state IN ('waiting', 'running')"},
 	{"journal_pkey", "journal", "id", NULL},
 	{"message_change_idx", "message", "incident, method",
-	 "state = 'waiting' AND attempts = 0 AND method IN ('update', 'summary')"},
+	 "state = 'waiting' AND attempts = 0 AND key IS NULL"
+	 " AND method IN ('update', 'summary')"},
 	{"message_key_idx", "message", "key", "key IS NOT NULL"},
 	{"message_pkey", "message", "id", NULL},
 	{"mirror_table_pkey", "mirror_table", "table_name", NULL},

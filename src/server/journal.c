@@ -81,10 +81,9 @@ entry_author(void)
 }
 
 static void
-write_entry(const char *what, const char *ref, const char *detail,
-			bool any_detail)
+write_entry(const char *what, const char *ref, const char *by,
+			const char *detail, bool any_detail)
 {
-	char *by = entry_author();
 	char *cut = detail != NULL ? text_clip(detail, MAX_DETAIL) : NULL;
 	RoleScope scope = role_enter_engine();
 
@@ -100,18 +99,26 @@ write_entry(const char *what, const char *ref, const char *detail,
 void
 journal_note(const char *what, const char *ref, const char *detail)
 {
-	write_entry(what, ref, detail, false);
+	write_entry(what, ref, entry_author(), detail, false);
 }
 
 void
 journal_note_text(const char *what, text *ref, const char *detail)
 {
-	write_entry(what, text_to_cstring(ref), detail, false);
+	write_entry(what, text_to_cstring(ref), entry_author(), detail, false);
+}
+
+/* The same, by a person in Slack ("slack:U..."); NULL is the role that calls. */
+void
+journal_note_by(const char *what, const char *ref, const char *by,
+				const char *detail)
+{
+	write_entry(what, ref, by ? by : entry_author(), detail, false);
 }
 
 /* The same, but entries with different details are one row with the last one. */
 void
 journal_count(const char *what, const char *ref, const char *detail)
 {
-	write_entry(what, ref, detail, true);
+	write_entry(what, ref, entry_author(), detail, true);
 }

@@ -2,8 +2,9 @@
  * incidents.c
  *		Items about incidents that stay open.
  *
- * An incident belongs to one of them: critical ones that were repeated to
- * slack.unacknowledged_alerts, others to slack.open_incidents.
+ * An incident belongs to one of them: critical ones that were repeated, and that
+ * nobody has acknowledged or snoozed, to slack.unacknowledged_alerts, others to
+ * slack.open_incidents.
  */
 #include "postgres.h"
 
@@ -48,22 +49,27 @@ find_oldest(EngineStatement *select, OpenIncident *oldest)
 	" WHERE i.state = 'open' AND i.kind = 'single' AND " condition             \
 	" ORDER BY i.opened_at, i.id LIMIT 1"
 
-/* Critical incidents that were repeated and are still open */
+#define IS_UNACKNOWLEDGED                                                      \
+	"(i.escalated_at IS NOT NULL AND i.acknowledged_at IS NULL"                \
+	" AND COALESCE(i.snoozed_until <= pg_catalog.clock_timestamp(), true))"
+
+/* Critical incidents that were repeated, and nobody has taken up */
 void
 look_at_unacknowledged(Finding *finding)
 {
-	static EngineStatement select = {OLDEST_OF("i.escalated_at IS NOT NULL")};
+	static EngineStatement select = {OLDEST_OF(IS_UNACKNOWLEDGED)};
 	OpenIncident oldest;
 	bool found = find_oldest(&select, &oldest);
 
 	finding_figure(finding, oldest.count, "incidents");
 	if (!found)
-		finding_ok(finding, "no critical incident that was repeated is open");
+		finding_ok(finding,
+				   "no critical incident that was repeated waits for somebody");
 	else
 		finding_warn(
 			finding,
-			"%s repeated and still open, the oldest is incident " INT64_FORMAT
-			" of %s, for %s",
+			"%s repeated and not acknowledged, the oldest is incident " INT64_FORMAT
+			" of %s, open for %s",
 			words_count(oldest.count, "critical incident was",
 						"critical incidents were"),
 			oldest.id, oldest.alert, words_age(oldest.seconds));
@@ -74,7 +80,7 @@ void
 look_at_open_incidents(Finding *finding)
 {
 	static EngineStatement select = {
-		OLDEST_OF("i.escalated_at IS NULL AND i.opened_at"
+		OLDEST_OF("NOT " IS_UNACKNOWLEDGED " AND i.opened_at"
 				  " < pg_catalog.clock_timestamp() - interval '" TOO_LONG "'")};
 	OpenIncident oldest;
 	bool found = find_oldest(&select, &oldest);

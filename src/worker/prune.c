@@ -46,12 +46,15 @@ static const char *const message_batch =
 	" SELECT 1 FROM old";
 
 static const char *const incident_batch =
-	"DELETE FROM stripe_sync.incident_record WHERE id = ANY (ARRAY("
+	"WITH old AS (DELETE FROM stripe_sync.incident_record WHERE id = ANY (ARRAY("
 	"  SELECT i.id FROM stripe_sync.incident_record i"
 	"   WHERE i.closed_at < $1 AND i.state <> 'open'"
 	"     AND NOT EXISTS (SELECT FROM stripe_sync.message m"
 	"       WHERE m.incident = i.id)"
-	"   LIMIT $2 FOR UPDATE SKIP LOCKED))";
+	"   LIMIT $2 FOR UPDATE SKIP LOCKED))"
+	" RETURNING id), gone AS (DELETE FROM stripe_sync.incident_step s USING old"
+	"   WHERE s.incident = old.id)"
+	" SELECT 1 FROM old";
 
 static const char *const journal_batch =
 	"DELETE FROM stripe_sync.journal WHERE id = ANY (ARRAY("
@@ -150,7 +153,7 @@ static int64
 prune_batch(TimestampTz before, int64 most, int64 *events)
 {
 	int64 others = delete_batch(message_batch, before, most, SPI_OK_SELECT) +
-				   delete_batch(incident_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(incident_batch, before, most, SPI_OK_SELECT) +
 				   delete_batch(job_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(journal_batch, before, most, SPI_OK_DELETE);

@@ -46,7 +46,7 @@ check_story()
 	tells 14 '│ ✅ Resolved: Payment failed' "its message is resolved"
 	tells 14 '3 times, last .* 09:00 UTC · Resolved' "it says when it happened last, not when it was paid"
 	tells 14 '│   ↳ reply' "there is a reply in its thread"
-	tells 14 '✅ Resolved by invoice\.paid after 3 times' "the reply says what resolved it"
+	tells 14 '✅ Resolved by invoice\.paid after .*, 3 times' "the reply says what resolved it"
 	tells 14 'payment_failed │ in_0002 +│ evt_13 +│ +3 │ closed │ evt_16' "the view of incidents agrees"
 	tells 15 '1 │ +429 │ ratelimited │ retry ' "the first attempt is told to wait"
 	tells 15 '2 │ +500 │ http_500 +│ retry ' "the second meets a fault of Slack's"

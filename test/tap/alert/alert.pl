@@ -86,7 +86,10 @@ sub collector
 	return @found ? $found[-1]{shown} : '';
 }
 
-sub replies { return [ map { $_->{text} } @{ $_[0]->{replies} } ]; }
+# How long it took depends on the machine.
+sub timeless { return $_[0] =~ s/ after (?:less than a minute|\d+ min)//r; }
+
+sub replies { return [ map { timeless($_->{text}) } @{ $_[0]->{replies} } ]; }
 
 add_channel($node, 'shop', 'ops', '#ops');
 add_channel($node, 'shop', 'oncall', '#oncall');
@@ -138,7 +141,7 @@ $message = only('#ops', 'still one message');
 like($message->{shown}, qr/^:white_check_mark: \*?Resolved:\*? /, 'marked as resolved');
 like($message->{text}, qr/^:white_check_mark: \*Resolved:\* \*Failed:\*/, 'in its fallback text too');
 like($message->{shown}, qr/\b21 times, last .* · Resolved /s, 'with when, and how often it was');
-is_deeply([ replies($message)->[1] ], [':white_check_mark: Resolved by `invoice.paid` after 21 times: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
+is_deeply([ replies($message)->[1] ], [':white_check_mark: Resolved by invoice.paid, 21 times: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
 my $before = $slack->stats->{requests};
 deliver(paid(22, 'in_1'), paid(23, 'in_1'), failed(5, 'in_1'), event('evt_late', 'invoice.payment_failed', 5, invoice('in_1')));
 shop(q{SELECT stripe_sync.replay(id) FROM stripe_sync.event});
@@ -203,7 +206,7 @@ all_sent('an update of what is gone is settled');
 is(shop(q{SELECT state, last_code FROM stripe_sync.message WHERE method = 'update'}), 'dead|message_not_found', 'and shown as dead');
 deliver(paid(3, 'in_1'));
 all_sent('the next ones as well');
-is_deeply(replies($slack->shows('#ops')->[0]), [':white_check_mark: Resolved by `invoice.paid` after 2 times: *Failed:* cus_1 owes $12.00, IN_1'], 'the news is told');
+is_deeply(replies($slack->shows('#ops')->[0]), [':white_check_mark: Resolved by invoice.paid, 2 times: *Failed:* cus_1 owes $12.00, IN_1'], 'the news is told');
 anew();
 deliver(failed(1, 'in_1'));
 all_sent('opened');
@@ -211,7 +214,7 @@ $slack->fault({ api_error => 'message_not_found' }, path => qr/chat\.update/);
 $slack->fault({ api_error => 'thread_not_found' }, path => qr/chat\.postMessage/, text => qr/Resolved by/, times => 1);
 deliver(paid(2, 'in_1'));
 all_sent('closed');
-is($slack->shows('#ops')->[1]{text}, ':white_check_mark: Resolved by `invoice.paid`: *Failed:* cus_1 owes $12.00, IN_1', 'news of a thread that is gone stands by itself');
+is(timeless($slack->shows('#ops')->[1]{text}), ':white_check_mark: Resolved by invoice.paid: *Failed:* cus_1 owes $12.00, IN_1', 'news of a thread that is gone stands by itself');
 is(shop(q{SELECT attempts, state FROM stripe_sync.message WHERE payload->>'text' LIKE '%Resolved by%'}), '1|sent', 'at the first attempt');
 
 # ---- a webhook has one summary, when the window ends ----
@@ -273,7 +276,7 @@ shop(q{SELECT stripe_sync.set_escalation('ops', 'oncall')});
 rule('ops', "severity => 'critical'");
 at_once(failed(1, 'in_1'), failed(2, 'in_2'), paid(3, 'in_2'));
 ok($slack->wait_for(sub { @{ $slack->shows('#oncall') } }), 'a critical incident that stays open is repeated elsewhere');
-is($slack->shows('#oncall')->[0]{text} =~ s/after (?:[2-9]|\d\d) seconds/after 2 seconds/r, ':rotating_light: Not resolved after 2 seconds: *Failed:* ' . '&lt;!channel&gt; &amp; &lt;https://x|y&gt; &lt;@U123&gt; *b* @here owes $12.00, IN_1', 'with what it is');
+is(timeless($slack->shows('#oncall')->[0]{text}), ':rotating_light: Not resolved: *Failed:* ' . '&lt;!channel&gt; &amp; &lt;https://x|y&gt; &lt;@U123&gt; *b* @here owes $12.00, IN_1', 'with what it is');
 my $after = $slack->shows('#oncall')->[0]{at} - shop(q{SELECT extract(epoch FROM min(opened_at)) FROM stripe_sync.incident});
 cmp_ok($after, '>', 1.9, 'not sooner');
 cmp_ok($after, '<', 30, 'nor much later');

@@ -137,7 +137,7 @@ sub faults
 				$t->sql('SELECT stripe_sync.resume()');
 			},
 			status => 'warn',
-			detail => qr/1 critical incident was repeated and still open, the oldest is incident \d+ of dispute_opened/,
+			detail => qr/1 critical incident was repeated and not acknowledged, the oldest is incident \d+ of dispute_opened, open for/,
 			mend => sub { simulate($_[0], 'charge.dispute.closed', { %dispute, status => 'won' }) } },
 		'slack.open_incidents' => {
 			break => sub {
