@@ -183,11 +183,11 @@ OBJS = \
 	src/alert/outbox_hooks.o \
 	src/alert/system_event.o \
 	src/alert/escalation.o \
-	src/alert/silence.o \
 	src/alert/incident_queue.o \
 	src/alert/incident_step.o \
 	src/alert/alert_mute.o \
 	src/alert/emit.o \
+	src/silence/silence.o \
 	src/slack_in/slack_signature.o \
 	src/slack_in/verify_slack.o \
 	src/slack_in/form.o \
@@ -406,7 +406,7 @@ INSTALL_SQL = \
 	src/outbox/message.sql \
 	src/quiet/quiet.sql \
 	src/alert/alert.sql \
-	src/alert/silence.sql \
+	src/silence/silence.sql \
 	src/slack_in/slack_in.sql \
 	src/slack_calls/slack_calls.sql \
 	src/receive/endpoint_setup.sql \

@@ -44,8 +44,4 @@ extern void alert_report(const char *type, const char *id, const Event *about,
 extern bool escalate_due(TimestampTz *next);
 extern void escalate_end_windows(void);
 
-/* ---- silence.c ---- */
-
-extern void silence_check(void);
-
 #endif /* STRIPE_SYNC_ALERT_H */

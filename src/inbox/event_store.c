@@ -16,6 +16,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -293,13 +294,17 @@ event_missing(const char *id)
 
 /* ---- the BRIN index ---- */
 
-#define RANGE_PAGES 128	  /* BRIN's pages_per_range */
-#define MOST_RANGES 10000 /* at a time: what remains is left to VACUUM */
+#define RANGE_PAGES	   128		   /* BRIN's pages_per_range */
+#define SUMMARIZE_TIME (10 * 1000) /* microseconds: the rest is for later */
 
 /*
  * Summarize the ranges of event_received_idx that have become full: a search by
  * idempotency key reads all pages of the others.  The last range is left out,
  * because every insert would have to change its summary.
+ *
+ * The lock that this needs is the one that VACUUM and CREATE INDEX CONCURRENTLY
+ * hold.  It is not waited for: a session that waits for it cancels an
+ * autovacuum.
  */
 void
 event_summarize(void)
@@ -310,15 +315,19 @@ event_summarize(void)
 		"SELECT pg_catalog.pg_relation_size($1::regclass)"
 		" / pg_catalog.current_setting('block_size')::bigint"};
 	RoleScope scope = role_enter_engine();
+	Oid table = engine_relation("event");
 	Oid index = engine_relation("event_received_idx");
-	int64 range = statement_int8(0, &count,
-								 ARGS(arg_oid(engine_relation("event")))) /
-				  RANGE_PAGES;
+	TimestampTz until = GetCurrentTimestamp() + SUMMARIZE_TIME;
+	int64 range;
 
-	for (int i = 0; i < MOST_RANGES && --range >= 0; i++)
-		if (statement_int8(
-				0, &summarize,
-				ARGS(arg_oid(index), arg_int8(range * RANGE_PAGES))) == 0)
-			break;
+	if (ConditionalLockRelationOid(table, ShareUpdateExclusiveLock))
+	{
+		range = statement_int8(0, &count, ARGS(arg_oid(table))) / RANGE_PAGES;
+		while (--range >= 0 && GetCurrentTimestamp() < until &&
+			   statement_int8(
+				   0, &summarize,
+				   ARGS(arg_oid(index), arg_int8(range * RANGE_PAGES))) > 0)
+			;
+	}
 	role_leave(&scope);
 }

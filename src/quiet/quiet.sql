@@ -3,22 +3,21 @@
 CREATE TABLE stripe_sync.quiet_hours (
 	destination		text NOT NULL,
 	days			text NOT NULL,
-	from_time		time,
-	to_time			time,
+	from_time		time NOT NULL,
+	to_time			time NOT NULL,
 	zone			text NOT NULL,
 	passes			text NOT NULL,
-	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (destination, days, from_time, to_time)
 );
-CREATE UNIQUE INDEX quiet_hours_idx ON stripe_sync.quiet_hours
-	(destination, days, COALESCE(from_time, '00:00'), COALESCE(to_time, '24:00'));
 
 -- grade: read
 -- dump
 COMMENT ON TABLE stripe_sync.quiet_hours IS 'Windows of time in which new messages of alerts to a destination are held';
 COMMENT ON COLUMN stripe_sync.quiet_hours.destination IS 'Name of the destination';
 COMMENT ON COLUMN stripe_sync.quiet_hours.days IS 'Days on which the window begins: mon-fri, or sat,sun';
-COMMENT ON COLUMN stripe_sync.quiet_hours.from_time IS 'Begin of the window in zone; NULL means the whole day';
-COMMENT ON COLUMN stripe_sync.quiet_hours.to_time IS 'End of the window in zone; before from_time it is on the next day';
+COMMENT ON COLUMN stripe_sync.quiet_hours.from_time IS 'Begin of the window in zone';
+COMMENT ON COLUMN stripe_sync.quiet_hours.to_time IS 'End of the window in zone; if it is not after from_time, on the next day. 24:00 is the end of the day.';
 COMMENT ON COLUMN stripe_sync.quiet_hours.zone IS 'Time zone, such as Europe/Berlin';
 COMMENT ON COLUMN stripe_sync.quiet_hours.passes IS 'Severity from which messages are not held: warning, critical, or none';
 COMMENT ON COLUMN stripe_sync.quiet_hours.created_at IS 'Time when the window was set';

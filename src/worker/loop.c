@@ -24,6 +24,7 @@
 #include "jobs/jobs.h"
 #include "outbox/outbox.h"
 #include "receive/receive.h"
+#include "silence/silence.h"
 #include "sync/sync.h"
 #include "worker/internal.h"
 

@@ -113,6 +113,17 @@ ok($node->poll_query_until('shop', q{SELECT error LIKE 'write: 55P03%' FROM stri
 $session->query_safe('ROLLBACK');
 shop(q{UPDATE stripe_sync.event SET next_attempt_at = now() WHERE id = 'evt_l'; SELECT stripe_sync.resume()});
 ok($node->poll_query_until('shop', q{SELECT todo = '{}' FROM stripe_sync.event WHERE id = 'evt_l'}), 'and succeeds later');
+
+# VACUUM holds this lock, and would be cancelled by who waits for it
+shop(q{INSERT INTO stripe_sync.event (id, type, account, created, received_at, source, status, todo, attempts, payload)
+	SELECT 'evt_pad_' || n, 'product.created', '', now(), now(), 'webhook', 'ignored', '{}', 0, json_build_object('id', 'evt_pad_' || n, 'pad', (SELECT string_agg(md5(n::text || m::text), '') FROM generate_series(1, 40) m))
+	  FROM generate_series(1, 1200) n});
+cmp_ok(shop(q{SELECT pg_relation_size('stripe_sync.event') / current_setting('block_size')::int}), '>', 128, 'a range of the BRIN index is full');
+$session->query_safe('BEGIN; LOCK TABLE stripe_sync.event IN SHARE UPDATE EXCLUSIVE MODE');
+my (undef, undef, $summarized) = $node->psql('shop', q{CALL stripe_sync.work('10 seconds')});
+is($summarized, '', 'the index is not summarized while the inbox is vacuumed, and nothing waits');
+$session->query_safe('ROLLBACK');
+shop(q{DELETE FROM stripe_sync.event WHERE id LIKE 'evt_pad_%'});
 $session->quit;
 
 # ---- much else to do ----
@@ -231,7 +242,7 @@ $locker->quit;
 
 # A message that is committed while its destination is dropped
 $bare->safe_psql('shop', q{UPDATE stripe_sync.message SET destination = 'gone' WHERE payload->>'text' = 'late'});
-$bare->safe_psql('shop', 'CALL stripe_sync.work()');
+$bare->safe_psql('shop', q{CALL stripe_sync.work('10 seconds')});
 is(field($bare, 'shop', $late, q{state || ' ' || last_code}), 'cancelled destination_dropped', 'what no destination is left for is called off');
 
 $bare->stop;

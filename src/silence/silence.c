@@ -30,6 +30,7 @@
 #include "engine/engine.h"
 #include "engine/rights.h"
 #include "engine/statement.h"
+#include "silence/silence.h"
 
 #define WINDOW_DAYS	  14  /* from which the usual time is learned */
 #define LEAST_EVENTS  100 /* in the window, or the endpoint is not judged */
