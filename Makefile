@@ -85,6 +85,7 @@ OBJS = \
 	src/inbox/secret_row.o \
 	src/inbox/secret_kind.o \
 	src/inbox/verify.o \
+	src/inbox/request_header.o \
 	src/inbox/endpoint.o \
 	src/inbox/endpoint_secret.o \
 	src/inbox/endpoint_mode.o \
@@ -152,6 +153,7 @@ OBJS = \
 	src/outbox/destination_argument.o \
 	src/outbox/destination_pace.o \
 	src/outbox/destination_setup.o \
+	src/outbox/destination_app.o \
 	src/outbox/destination_link.o \
 	src/outbox/destination_refused.o \
 	src/outbox/secret_rotation.o \
@@ -191,7 +193,10 @@ OBJS = \
 	src/slack_in/slack_signature.o \
 	src/slack_in/verify_slack.o \
 	src/slack_in/form.o \
+	src/slack_in/app.o \
 	src/slack_in/slack_request.o \
+	src/slack_in/slack_json.o \
+	src/slack_in/slack_payload.o \
 	src/slack_in/interaction.o \
 	src/slack_in/app_setup.o \
 	src/slack_calls/slack_call.o \
@@ -435,7 +440,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	inbox_account inbox_secrets inbox_record tables_shape mirror_apply mirror_row \
 	mirror_order mirror_fetched mirror_lines handler_run message_template message_blocks \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
-	alert_incident alert_silence receive_event receive_webhook receive_refused \
+	alert_incident alert_silence slack_in_signature receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
 	metrics_activity dashboard_page worker_prune

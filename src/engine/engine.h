@@ -36,7 +36,8 @@ typedef enum AdvisoryKind
 	ADVISORY_REFUSALS, /* who writes them down: refused_write.c */
 	ADVISORY_ENDPOINT, /* set-up of endpoints, and their first events */
 	ADVISORY_DOCTOR,   /* who looks: doctor/watch.c */
-	ADVISORY_HISTORY   /* who prunes events whose changes are kept */
+	ADVISORY_HISTORY,  /* who prunes events whose changes are kept */
+	ADVISORY_SLACK_APP /* set-up of apps, and of channels */
 } AdvisoryKind;
 
 extern void advisory_lock(AdvisoryKind kind, uint32 key);

@@ -27,6 +27,10 @@ extern bool endpoint_verify(const Endpoint *endpoint, const char *payload,
 extern char *endpoint_sign(const Endpoint *endpoint, const char *payload,
 						   int length, int64 at);
 
+/* ---- request_header.c ---- */
+
+extern text *request_header(Jsonb *headers, const char *name);
+
 /* ---- endpoint.c ---- */
 
 extern bool endpoint_find(const char *name, Endpoint *endpoint,

@@ -2,9 +2,10 @@
  * secret.c
  *		Secrets: read for one use, and wiped after it.
  *
- * They are stored in stripe_sync.endpoint_secret, .destination_secret and
- * .api_key, on which no role has privileges and which pg_dump does not dump, or
- * in a file named there, which is read at every use.  No secret is written into
+ * They are stored in stripe_sync.endpoint_secret, .destination_secret,
+ * .slack_app_secret, .interaction_secret and .api_key, on which no role has
+ * privileges and which pg_dump does not dump, or in a file named there, which is
+ * read at every use.  No secret is written into
  * a message, and none is cached.
  */
 #include "postgres.h"

@@ -53,6 +53,9 @@ extern void secrets_wipe(SecretSet *set);
 /* ---- in secret_kind.c: is it of the expected kind? ---- */
 extern void signing_secret_check(const text *secret);
 extern void signing_secret_remark(const text *secret);
+extern bool slack_signing_secret_form(const text *secret);
+extern void slack_signing_secret_check(const text *secret);
+extern void slack_signing_secret_remark(const text *secret);
 extern void slack_token_check(const text *token);
 extern void slack_token_remark(const text *token);
 extern void secret_warn_file(const text *secret);

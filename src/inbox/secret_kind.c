@@ -99,6 +99,73 @@ signing_secret_remark(const text *secret)
 						 "signs the deliveries.")));
 }
 
+/* ---- signing secrets of Slack's apps ---- */
+
+#define SLACK_SECRET_DIGITS 32
+
+/* Has it 32 hex digits in lower case, as Slack's have? */
+bool
+slack_signing_secret_form(const text *secret)
+{
+	for (int i = 0; i < VARSIZE_ANY_EXHDR(secret); i++)
+		if (strchr("0123456789abcdef", VARDATA_ANY(secret)[i]) == NULL)
+			return false;
+	return VARSIZE_ANY_EXHDR(secret) == SLACK_SECRET_DIGITS;
+}
+
+/* Why it can't be one, to follow "cannot"; NULL if it can be. */
+static const char *
+other_than_slack_signing(const text *secret)
+{
+	static const char *const others[][2] = {
+		{SIGNING, "be a signing secret of Stripe's"},
+		{"sk_", "be a secret key for Stripe's API"},
+		{"rk_", "be a restricted key for Stripe's API"},
+		{"xox", "be a token"},
+		{"xapp-", "be a token"},
+		{"https:", "be a URL"},
+		{"http:", "be a URL"},
+	};
+
+	if (VARSIZE_ANY_EXHDR(secret) == 0 || VARSIZE_ANY_EXHDR(secret) > MAX_SECRET)
+		return "be empty, or longer than 1024 bytes";
+	for (int i = 0; i < lengthof(others); i++)
+		if (begins_with(secret, others[i][0]))
+			return others[i][1];
+	return has_white_space(secret) ? "contain white space or a newline" : NULL;
+}
+
+/* Raises 22023 for what can't be the signing secret of a Slack app. */
+void
+slack_signing_secret_check(const text *secret)
+{
+	const char *other = secret_check_file(secret)
+							? NULL
+							: other_than_slack_signing(secret);
+
+	if (other != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
+			 errmsg("the signing secret of a Slack app cannot %s", other),
+			 errhint(
+				 "Copy the \"Signing Secret\" from the Slack app's page \"Basic Information\", or use file:/absolute/path.")));
+}
+
+/* A NOTICE for a new one of another form: the secret may be wrong. */
+void
+slack_signing_secret_remark(const text *secret)
+{
+	if (!slack_signing_secret_form(secret) && !begins_with(secret, "file:"))
+		ereport(
+			NOTICE,
+			(errhidestmt(true),
+			 errmsg(
+				 "the signing secret has not 32 hexadecimal digits, as Slack's have"),
+			 errhint("Copy the \"Signing Secret\" from the Slack app's page "
+					 "\"Basic Information\".")));
+}
+
 /* ---- Slack's tokens ---- */
 
 /* Raises 22023 for a URL. */

@@ -48,8 +48,8 @@ destination_text_begins_with(const text *value, const char *prefix)
 }
 
 /* Does it begin as a URL or one of Slack's tokens does? */
-static bool
-could_be_secret(const text *value)
+bool
+destination_could_be_secret(const text *value)
 {
 	static const char *const prefixes[] = {"https:", "http:", "xoxb-",
 										   "xoxp-",	 "xoxe",  "xapp-"};
@@ -85,7 +85,7 @@ destination_check_name(const text *name)
 				 "a destination must have a name of 1 to %d bytes that does not begin with \"@\"",
 				 MAX_NAME),
 			 errhint("The name is yours to choose: 'billing', for example.")));
-	if (could_be_secret(name))
+	if (destination_could_be_secret(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 				 errmsg("a destination's name cannot be a URL or a token"),
@@ -114,7 +114,7 @@ destination_check_channel(const text *channel)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),
 				 errmsg("a channel cannot have spaces in its name"),
 				 errhint("%s", hint)));
-	if (could_be_secret(channel))
+	if (destination_could_be_secret(channel))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errhidestmt(true),

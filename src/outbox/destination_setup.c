@@ -5,7 +5,8 @@
  *
  * Changes of one destination are made one after the other: each function locks its
  * row of destination_pace first (destination_pace.c), then the row of destination,
- * then messages.  URLs and tokens are secrets: no error here shows the statement.
+ * then messages.  One that adds a destination takes ADVISORY_SLACK_APP before, as it
+ * decides which app posts there.  URLs and tokens are secrets: no error here shows the statement.
  * Each function ends by waking the worker at commit.
  */
 #include "postgres.h"
@@ -120,6 +121,7 @@ store_destination(const NewDestination *new)
 				   ARGS(arg_varlena(TEXTOID, new->name), arg_text(new->kind),
 						arg_varlena(TEXTOID, new->channel)));
 	store_secret(new);
+	destination_assign_app(new->name);
 	pace_unblock(new->name);
 	secret_rotation_forget(new->name);
 	outbox_hooks->destination_enabled(new->name);
@@ -136,6 +138,7 @@ add_destination(const NewDestination *new)
 	RoleScope scope = role_enter_engine();
 	bool changed;
 
+	advisory_lock(ADVISORY_SLACK_APP, 0);
 	pace_make(new->name);
 	pace_lock(new->name);
 	changed = !is_unchanged(new);

@@ -28,11 +28,9 @@ extern text *destination_optional_text(FunctionCallInfo fcinfo, int number);
 extern text *destination_required_text(FunctionCallInfo fcinfo, int number,
 									   const char *name);
 extern bool destination_text_begins_with(const text *value, const char *prefix);
-extern bool destination_is_plain_line(const text *value, int most);
 extern void destination_check_name(const text *name);
 extern void destination_check_channel(const text *channel);
 extern void destination_check_url(const text *url);
-extern void destination_check_token(const text *token);
 
 /* ---- destination_pace.c ---- */
 

@@ -32,6 +32,16 @@ compat_noreturn extern void destination_missing(const char *name);
 
 extern void destination_enable(text *name); /* raises SY005 */
 
+/* ---- destination_argument.c ---- */
+
+extern bool destination_is_plain_line(const text *value, int most);
+extern bool destination_could_be_secret(const text *value);
+extern void destination_check_token(const text *token);
+
+/* ---- destination_app.c ---- */
+
+extern void destination_assign_app(const text *name);
+
 /* ---- destination_refused.c ---- */
 
 extern int destination_count_refused(void);

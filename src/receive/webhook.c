@@ -20,54 +20,11 @@
 #include "engine/engine.h"
 #include "engine/rights.h"
 #include "inbox/event.h"
+#include "inbox/inbox.h"
 #include "receive/receive.h"
 #include "receive/internal.h"
 
 PG_FUNCTION_INFO_V1(stripe_sync_webhook);
-
-#define SIGNATURE_HEADER "stripe-signature"
-
-/* The value of a header: a string, or the first of an array of strings. */
-static text *
-header_text(const JsonbValue *value)
-{
-	JsonbValue *first;
-
-	if (value->type == jbvString)
-		return cstring_to_text_with_len(value->val.string.val,
-										value->val.string.len);
-	if (value->type != jbvBinary ||
-		!JsonContainerIsArray(value->val.binary.data))
-		return NULL;
-	first = getIthJsonbValueFromContainer(value->val.binary.data, 0);
-	if (first == NULL || first->type != jbvString)
-		return NULL;
-	return cstring_to_text_with_len(first->val.string.val,
-									first->val.string.len);
-}
-
-/* The header's value, or NULL.  Header names are case-insensitive. */
-static text *
-find_signature(Jsonb *headers)
-{
-	JsonbIterator *iterator;
-	JsonbValue key;
-	JsonbValue value;
-
-	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
-		return NULL;
-	iterator = JsonbIteratorInit(&headers->root);
-	(void) JsonbIteratorNext(&iterator, &key, true);
-	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
-	{
-		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (key.val.string.len == strlen(SIGNATURE_HEADER) &&
-			pg_strncasecmp(key.val.string.val, SIGNATURE_HEADER,
-						   key.val.string.len) == 0)
-			return header_text(&value);
-	}
-	return NULL;
-}
 
 /* Push a member, unless "text" is NULL. */
 static void
@@ -156,7 +113,8 @@ receive_request(FunctionCallInfo fcinfo, Receipt *receipt, Refusal *refusal,
 	Jsonb *headers = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	DeliveryParts delivery = {
 		payload ? VARDATA_ANY(payload) : "",
-		payload ? VARSIZE_ANY_EXHDR(payload) : 0, find_signature(headers),
+		payload ? VARSIZE_ANY_EXHDR(payload) : 0,
+		request_header(headers, "stripe-signature"),
 		PG_ARGISNULL(2) ? "default" : text_to_cstring(PG_GETARG_TEXT_PP(2))};
 	RoleScope scope = role_enter_engine();
 	bool stored = inbox_receive(delivery.payload, delivery.length,

@@ -28,18 +28,18 @@ typedef struct SlackRequest
 {
 	SlackKind kind;
 	const char *app;
-	char *key;		 /* the same for a redelivery */
-	char *name;		 /* action_id, command, callback_id, type of the event */
-	char *value;	 /* of the button or selected option; text of a command */
-	char *team;		 /* of the person, T... */
-	char *user;		 /* U... */
+	char *key;	 /* the same for a redelivery */
+	char *name;	 /* action_id, command, callback_id, type of the event */
+	char *value; /* of the button or selected option; text of a command */
+	char *team;	 /* of the person, T... */
+	char *user;	 /* U... */
 	char *user_name;
 	char *channel;
 	char *message_ts;
 	char *challenge; /* url_verification */
 	char *response_url;
 	char *trigger_id;
-	Jsonb *body;		/* without token, response_url(s) and trigger_id */
+	Jsonb *body;		 /* without token, response_url(s), trigger_id */
 	TimestampTz sent_at; /* when Slack signed it */
 } SlackRequest;
 
@@ -47,8 +47,9 @@ typedef struct SlackRequest
 extern const char *slack_kind_name(SlackKind kind);
 
 /*
- * Verifies and reads a request.  False, with the refusal (no such app, no
- * secret, bad signature, unreadable body, too large), if it isn't one.
+ * Verifies and reads a request.  False, with the refusal, if it isn't one: SY001,
+ * SY002, SY003 (401); SY004 (400, or 413 with FAULT_TOO_LARGE); SY005, SY007 (500).
+ * Runs in the engine's scope, as all functions here.
  */
 extern bool slack_request_read(const char *body, int length, Jsonb *headers,
 							   const char *app, SlackRequest *request,
@@ -73,9 +74,9 @@ extern int64 interaction_store(const SlackRequest *request, SlackReply *reply);
 extern void interaction_finish(int64 id, const char *status, const char *error,
 							   int64 incident, const SlackReply *reply);
 
-/* ---- app_setup.c ---- */
+/* ---- app.c ---- */
 
-extern void slack_app_missing(const char *name); /* raises SY005 */
+compat_noreturn extern void slack_app_missing(const char *name); /* SY005 */
 
 /*
  * The bot token of an app, into a buffer that the caller wipes.  False, and why
@@ -83,8 +84,5 @@ extern void slack_app_missing(const char *name); /* raises SY005 */
  */
 extern bool slack_app_token(const char *app, char *buffer, size_t size,
 							char **trouble);
-
-/* Sets destination.app of all channels anew: after a change of tokens */
-extern void slack_app_assign(void);
 
 #endif /* STRIPE_SYNC_SLACK_IN_H */
