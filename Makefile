@@ -362,8 +362,13 @@ OBJS = \
 	src/bot/press_incident.o \
 	src/bot/press_system.o \
 	src/bot/command.o \
+	src/bot/command_billing.o \
+	src/bot/command_customer.o \
+	src/bot/command_incident.o \
+	src/bot/command_status.o \
 	src/bot/action_setup.o \
 	src/bot/user_function.o \
+	src/bot/user_function_answer.o \
 	src/metrics/samples.o \
 	src/metrics/counted.o \
 	src/metrics/waiting.o \

@@ -29,7 +29,7 @@ CREATE TABLE stripe_sync.slack_action (
 	function_owner	text NOT NULL,
 	role			text NOT NULL,
 	search_path		text NOT NULL,
-	path_owners		text[],
+	path_owners		text[] NOT NULL,
 	stopped_at		timestamptz,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -52,7 +52,7 @@ CREATE TABLE stripe_sync.slack_command (
 	function_owner	text NOT NULL,
 	role			text NOT NULL,
 	search_path		text NOT NULL,
-	path_owners		text[],
+	path_owners		text[] NOT NULL,
 	stopped_at		timestamptz,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );

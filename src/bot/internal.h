@@ -37,6 +37,9 @@ typedef struct BotCall
 	SlackReply reply;	/* 200 and no body at first */
 } BotCall;
 
+/* It failed: logs the error, tells so, and sets status and error. */
+extern void bot_failed(BotCall *call, const ErrorData *error);
+
 /* ---- tell.c ---- */
 
 /*
@@ -47,6 +50,8 @@ extern void bot_tell(BotCall *call, const char *text, Jsonb *blocks);
 
 /* Refuse: the person may not do this.  Tells so, and sets status and error. */
 extern void bot_refuse(BotCall *call, SlackMay needed);
+
+extern const char *bot_may_name(SlackMay may); /* as set_slack_user() has it */
 
 /* Who: "slack:U..." for what is stored; and in mrkdwn, of what was stored */
 extern char *bot_person(const BotCall *call);
@@ -113,9 +118,45 @@ extern const RegisteredKind command_kind;
 #define OWN_COMMAND "/stripe"
 
 extern bool command_run(BotCall *call);
+extern void command_cannot(BotCall *call, const char *why, const char *told);
+extern void command_tell(BotCall *call, List *texts);
+extern char *command_plain(const char *argument);
+extern char *command_code(const char *text); /* as code, in mrkdwn */
+extern char *command_take_account(char *argument);
+
+/* ---- command_status.c, command_incident.c, command_customer.c ---- */
+
+extern void command_status(BotCall *call, const char *argument);
+extern void command_who(BotCall *call, const char *argument);
+extern void command_mute(BotCall *call, const char *argument);
+extern void command_customer(BotCall *call, const char *argument);
+
+/* A customer of the mirror */
+typedef struct CustomerCard
+{
+	const char *id;
+	const char *account;
+	Jsonb *data;
+	bool deleted;
+	bool is_test; /* of test mode */
+} CustomerCard;
+
+/* A link to an object of the customer's in the dashboard; "label" is plain text */
+extern char *customer_link(const CustomerCard *card, const char *id,
+						   const char *label);
+
+/* ---- command_billing.c: each is mrkdwn ---- */
+
+extern char *billing_plans(const CustomerCard *card);
+extern char *billing_payments(const CustomerCard *card);
+extern char *billing_invoices(const CustomerCard *card);
 
 /* ---- user_function.c: false if none is registered ---- */
 
 extern bool user_function_run(BotCall *call);
+
+/* ---- user_function_answer.c ---- */
+
+extern void user_answer(BotCall *call, Jsonb *answer, bool *too_late);
 
 #endif /* STRIPE_SYNC_BOT_INTERNAL_H */

@@ -127,14 +127,17 @@ handle_body(void *arg)
  * The error is for the log and the interaction's row: its text may show what the
  * person may not see.
  */
-static void
-failed(BotCall *call, const ErrorData *error)
+void
+bot_failed(BotCall *call, const ErrorData *error)
 {
 	ereport(WARNING,
 			(errmsg("stripe_sync could not do what interaction " INT64_FORMAT
 					" asks: %s",
 					call->interaction, error->message),
-			 errdetail_log("SQLSTATE %s.", unpack_sql_state(error->sqlerrcode))));
+			 errdetail_log("SQLSTATE %s.%s%s",
+						   unpack_sql_state(error->sqlerrcode),
+						   error->context ? "\n" : "",
+						   error->context ? error->context : "")));
 	call->status = "failed";
 	call->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
 						   error->message);
@@ -163,7 +166,7 @@ answer_new(const SlackRequest *request, int64 interaction)
 		deferred_fire_callers();
 	call.may = permission_of(request);
 	if (!subtransaction_run(handle_body, &call, NULL, &error))
-		failed(&call, error);
+		bot_failed(&call, error);
 	interaction_finish(interaction, call.status, call.error, call.incident,
 					   &call.reply);
 	return call.reply;

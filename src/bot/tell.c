@@ -17,9 +17,23 @@
 
 #define MOST_TEXT 3000 /* characters */
 
+/* The answer of a submitted view: another one in its place, with the text */
+static Jsonb *
+view_with(const char *text)
+{
+	static EngineStatement build = {
+		"SELECT pg_catalog.jsonb_build_object('response_action', 'update', 'view',"
+		" pg_catalog.jsonb_build_object('type', 'modal',"
+		"  'title', pg_catalog.jsonb_build_object('type', 'plain_text', 'text', 'Sorry'),"
+		"  'blocks', $1))"};
+
+	return statement_jsonb(&build, ARGS(arg_jsonb(bot_sections(
+									   list_make1(mrkdwn_cut(text, MOST_TEXT))))));
+}
+
 /*
- * Tell the person, privately: by the answer of a command, else through
- * response_url, which a request may not have: then nobody is told.
+ * Tell the person, privately: by the answer of a command or of a submitted view,
+ * else through response_url, which a request may not have: then nobody is told.
  */
 void
 bot_tell(BotCall *call, const char *text, Jsonb *blocks)
@@ -35,6 +49,8 @@ bot_tell(BotCall *call, const char *text, Jsonb *blocks)
 
 	if (at_once)
 		call->reply.body = message;
+	else if (call->request->kind == SLACK_VIEW_SUBMISSION)
+		call->reply.body = view_with(text);
 	else
 		(void) slack_call_respond(call->interaction, message);
 }
@@ -42,8 +58,8 @@ bot_tell(BotCall *call, const char *text, Jsonb *blocks)
 /* ---- people ---- */
 
 /* What an administrator has to pass to set_slack_user() */
-static const char *
-may_name(SlackMay may)
+const char *
+bot_may_name(SlackMay may)
 {
 	static const char *const names[] = {"nothing", "see", "act", "administer"};
 
@@ -62,14 +78,14 @@ bot_refuse(BotCall *call, SlackMay needed)
 
 	call->status = "refused";
 	call->error = psprintf("it needs %s, and this person may %s",
-						   may_name(needed), may_name(call->may));
+						   bot_may_name(needed), bot_may_name(call->may));
 	bot_tell(
 		call,
 		key == NULL
 			? psprintf("You may not %s.", needs[needed])
 			: psprintf(
 				  "You may not %s. An administrator of the database can allow it: `SELECT stripe_sync.set_slack_user('%s', '%s');`",
-				  needs[needed], key, may_name(needed)),
+				  needs[needed], key, bot_may_name(needed)),
 		NULL);
 }
 

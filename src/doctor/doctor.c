@@ -25,6 +25,7 @@
 #include "doctor/internal.h"
 
 #define CALLER_LIMIT 250 /* milliseconds for an item */
+#define RECENT		 600 /* seconds: the worker looks more often than this */
 
 /* Why the item can't be looked at here; NULL if it can */
 static const char *
@@ -79,14 +80,12 @@ take_record(DoctorRow *row, const RecordedFinding *record, const char *reason)
 				  (double) USECS_PER_SEC));
 }
 
+/* A row of the item, without what is found */
 static DoctorRow *
-make_row(int number, List *records)
+start_row(int number, const RecordedFinding *record)
 {
 	const DoctorItem *item = doctor_item(number);
-	const RecordedFinding *record = find_record(records, item->key);
-	const char *reason = obstacle(item);
 	DoctorRow *row = palloc0(sizeof(DoctorRow));
-	LookCost cost;
 
 	row->area = doctor_area(number);
 	row->key = item->key;
@@ -94,13 +93,23 @@ make_row(int number, List *records)
 	row->page = doctor_page(item->key);
 	row->seen_at = GetCurrentTimestamp();
 	row->muted_until = record != NULL ? record->muted_until : 0;
+	return row;
+}
+
+/* Look at the item, or take what was found if it can't be looked at. */
+static void
+fill_row(DoctorRow *row, int number, const RecordedFinding *record, int limit)
+{
+	const DoctorItem *item = doctor_item(number);
+	const char *reason = obstacle(item);
+	LookCost cost;
+
 	if (reason != NULL || (item->slice != NULL && is_found(record)))
 		take_record(row, record, reason);
 	else if (item->slice != NULL)
-		look_at_first_slices(item, CALLER_LIMIT, &row->finding);
+		look_at_first_slices(item, limit, &row->finding);
 	else
-		look_at_item(item, CALLER_LIMIT, &row->finding, &cost);
-	return row;
+		look_at_item(item, limit, &row->finding, &cost);
 }
 
 List *
@@ -111,10 +120,64 @@ doctor_rows(void)
 	List *rows = NIL;
 
 	for (int i = 0; i < doctor_count(); i++)
-		rows = lappend(rows, make_row(i, records));
+	{
+		const RecordedFinding *record = find_record(records,
+													doctor_item(i)->key);
+		DoctorRow *row = start_row(i, record);
+
+		fill_row(row, i, record, CALLER_LIMIT);
+		rows = lappend(rows, row);
+	}
 	role_leave(&scope);
 	return rows;
 }
+
+/* ---- within a time ---- */
+
+static int
+milliseconds_until(TimestampTz until)
+{
+	return (int) Max((until - GetCurrentTimestamp()) / 1000, 0);
+}
+
+static void
+fill_row_within(DoctorRow *row, int number, const RecordedFinding *record,
+				TimestampTz until)
+{
+	int left = milliseconds_until(until);
+
+	if (is_found(record) &&
+		GetCurrentTimestamp() - record->seen_at < RECENT * USECS_PER_SEC)
+		take_record(row, record, NULL);
+	else if (left > 0)
+		fill_row(row, number, record, Min(left, CALLER_LIMIT));
+	else
+		take_record(row, record, "there was no time to look at it");
+}
+
+List *
+doctor_rows_within(int milliseconds)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													milliseconds);
+	RoleScope scope = role_enter_engine();
+	List *records = record_read_all();
+	List *rows = NIL;
+
+	for (int i = 0; i < doctor_count(); i++)
+	{
+		const RecordedFinding *record = find_record(records,
+													doctor_item(i)->key);
+		DoctorRow *row = start_row(i, record);
+
+		fill_row_within(row, i, record, until);
+		rows = lappend(rows, row);
+	}
+	role_leave(&scope);
+	return rows;
+}
+
+/* ---- SQL ---- */
 
 static StatementArg
 figure_argument(const Finding *finding)

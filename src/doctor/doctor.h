@@ -25,6 +25,12 @@ typedef struct DoctorRow
 /* Looks at every item, as doctor() does; of DoctorRow, in the order of the items */
 extern List *doctor_rows(void);
 
+/*
+ * The same, looking for about so many milliseconds: what the worker has found
+ * lately is not looked at again.
+ */
+extern List *doctor_rows_within(int milliseconds);
+
 /* ---- in mute.c ---- */
 
 extern void finding_mute(const char *key, TimestampTz until); /* raises SY005 */

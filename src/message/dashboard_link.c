@@ -130,3 +130,12 @@ template_link(Render *render, const char *id, JsonbContainer *holder)
 		appendStringInfo(&url, "search?query=%s", percent_encoded(id));
 	return url.data;
 }
+
+/* The address of the event's object, or of another with that id */
+char *
+dashboard_link(Event *event, const char *id)
+{
+	Render render = {event, TARGET_URL};
+
+	return template_link(&render, id, event->object);
+}

@@ -21,6 +21,10 @@ extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
 extern void template_check(const char *text);	  /* raises 22023 */
 extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
 
+/* ---- dashboard_link.c ---- */
+
+extern char *dashboard_link(Event *event, const char *id);
+
 /* ---- money.c ---- */
 
 extern char *money_format(int64 amount, const char *currency);
