@@ -305,6 +305,7 @@ OBJS = \
 	src/trace/belong.o \
 	src/trace/steps.o \
 	src/trace/alerts.o \
+	src/trace/people.o \
 	src/trace/unsaid.o \
 	src/trace/deliveries.o \
 	src/trace/journal.o \

@@ -22,8 +22,7 @@
 
 #define INCIDENT_COLUMNS                                                       \
 	" i.id, i.kind, i.alert, i.group_key, i.account, i.destination, i.state,"  \
-	" i.event_id, i.opened_at, i.closed_at, i.closed_by, i.message_id,"        \
-	" i.escalated_at"
+	" i.event_id, i.opened_at, i.closed_at, i.closed_by, i.message_id"
 
 static TraceIncident *
 read_incident(Rows *rows)
@@ -42,7 +41,6 @@ read_incident(Rows *rows)
 	incident->closed_at = rows_time(rows, 0);
 	incident->closed_by = rows_text(rows);
 	incident->message = rows_int8(rows, 0);
-	incident->escalated_at = rows_time(rows, 0);
 	return incident;
 }
 
@@ -61,6 +59,25 @@ incident_find(int64 id)
 		incident = read_incident(&rows);
 	rows_close(&rows);
 	return incident;
+}
+
+/* Ids of the incidents that are told in full */
+ArrayType *
+incident_ids(const TraceGather *gather)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	ArrayBuildState *ids = initArrayResult(INT8OID, memory, false);
+	ListCell *cell;
+
+	foreach(cell, gather->incidents)
+	{
+		TraceIncident *incident = lfirst(cell);
+
+		if (incident->ours)
+			(void) accumArrayResult(ids, Int64GetDatum(incident->id), false,
+									INT8OID, memory);
+	}
+	return DatumGetArrayTypeP(makeArrayResult(ids, memory));
 }
 
 /* Is the incident grouped by an object of the story? */
@@ -154,7 +171,7 @@ say_opened(TraceRecord *record, TraceIncident *incident, const char *alert)
 			   incident->message != 0
 				   ? psprintf(", queued message " INT64_FORMAT " for %s",
 							  incident->message, incident->destination)
-				   : "");
+				   : ", and no message: the alert was muted");
 	if (incident->message == 0)
 		return;
 	incident->has_post = true;
@@ -292,13 +309,6 @@ tell_end(TraceGather *gather, const TraceIncident *incident)
 {
 	TraceRecord *record;
 
-	if (incident->escalated_at != 0)
-	{
-		record = add_record(gather, TRACE_INCIDENT, incident->escalated_at,
-							incident, incident->alert);
-		record_say(record, "incident " INT64_FORMAT " was still open: repeated",
-				   incident->id);
-	}
 	if (incident->closed_at == 0 || incident->closed_by != NULL)
 		return;
 	record = add_record(gather, TRACE_INCIDENT, incident->closed_at, incident,

@@ -6,6 +6,7 @@
 #define STRIPE_SYNC_TRACE_INTERNAL_H
 
 #include "lib/stringinfo.h"
+#include "utils/array.h"
 
 #include "base/base.h"
 #include "engine/array_argument.h"
@@ -27,6 +28,7 @@ typedef enum TraceKind
 	TRACE_HANDLER,	/* a handler ran */
 	TRACE_FETCHED,	/* an object was fetched from Stripe, or is to be */
 	TRACE_INCIDENT, /* opened, counted, closed */
+	TRACE_PERSON,	/* what somebody did in Slack */
 	TRACE_UNSAID,	/* nothing was said to Slack, and why */
 	TRACE_QUEUED,	/* a message */
 	TRACE_DELIVERY, /* an attempt to send it */
@@ -199,7 +201,6 @@ typedef struct TraceIncident
 	TimestampTz closed_at;
 	char *closed_by;
 	int64 message;
-	TimestampTz escalated_at;
 	bool ours;	   /* it counts events of this story alone */
 	bool has_post; /* a line tells that its message was queued */
 } TraceIncident;
@@ -219,8 +220,9 @@ typedef struct TraceMessage
 	bool is_post; /* the incident's own message */
 	TimestampTz created_at;
 	TimestampTz settled_at;
-	char *where;	/* "#billing" */
-	char *disabled; /* why its destination is disabled, or NULL */
+	TimestampTz held_at; /* by quiet hours; 0: it was not */
+	char *where;		 /* "#billing" */
+	char *disabled;		 /* why its destination is disabled, or NULL */
 } TraceMessage;
 
 /* One story while it is gathered */
@@ -290,12 +292,16 @@ extern void steps_alert_keys(TraceGather *gather, struct ArgColumns *keys);
 
 /* ---- in alerts.c: alerts and incidents ---- */
 extern TraceIncident *incident_find(int64 id);
+extern ArrayType *incident_ids(const TraceGather *gather);
 extern void alerts_tell(TraceGather *gather);
 
 /* ---- in own_story.c: an incident that is not one object's, and a job ---- */
 extern void own_story_tell_incident(TraceGather *gather,
 									TraceIncident *incident);
 extern bool own_story_tell_job(TraceGather *gather, int64 job);
+
+/* ---- in people.c: what people and the clock did with incidents ---- */
+extern void people_tell(TraceGather *gather);
 
 /* ---- in unsaid.c: events that no alert counted ---- */
 extern void unsaid_tell(TraceGather *gather);

@@ -38,13 +38,13 @@ read_message(Rows *rows)
 	message->settled_at = rows_time(rows, 0);
 	message->where = rows_text(rows);
 	message->disabled = rows_text(rows);
+	message->held_at = rows_time(rows, 0);
 	return message;
 }
 
 /* What selects the messages, as arrays */
 typedef struct Selection
 {
-	ArrayBuildState *incidents;
 	ArrayBuildState *ids;
 	ArgColumns keys;
 } Selection;
@@ -55,17 +55,7 @@ collect(TraceGather *gather, Selection *selection)
 	MemoryContext memory = CurrentMemoryContext;
 	ListCell *cell;
 
-	selection->incidents = initArrayResult(INT8OID, memory, false);
 	selection->ids = initArrayResult(INT8OID, memory, false);
-	foreach(cell, gather->incidents)
-	{
-		TraceIncident *incident = lfirst(cell);
-
-		if (incident->ours)
-			(void) accumArrayResult(selection->incidents,
-									Int64GetDatum(incident->id), false, INT8OID,
-									memory);
-	}
 	foreach(cell, gather->messages)
 		(void) accumArrayResult(selection->ids,
 								Int64GetDatum(*(int64 *) lfirst(cell)), false,
@@ -89,7 +79,7 @@ read_messages(TraceGather *gather)
 		" CASE WHEN pg_catalog.starts_with(d.channel, '#') THEN d.channel"
 		"  ELSE m.destination END,"
 		" CASE WHEN d.enabled THEN NULL"
-		"  ELSE COALESCE(d.disabled_reason, '') END"
+		"  ELSE COALESCE(d.disabled_reason, '') END, m.held_at"
 		" FROM stripe_sync.message m"
 		" LEFT JOIN stripe_sync.destination d ON d.name = m.destination"
 		" LEFT JOIN stripe_sync.incident_record i ON i.id = m.incident"
@@ -108,8 +98,7 @@ read_messages(TraceGather *gather)
 	collect(gather, &selection);
 	rows_open(
 		&rows, &select,
-		ARGS(arg_datum(INT8ARRAYOID, makeArrayResult(selection.incidents,
-													 CurrentMemoryContext)),
+		ARGS(arg_varlena(INT8ARRAYOID, incident_ids(gather)),
 			 arg_datum(INT8ARRAYOID,
 					   makeArrayResult(selection.ids, CurrentMemoryContext)),
 			 arg_column(&selection.keys, 0), arg_column(&selection.keys, 1),
@@ -125,6 +114,16 @@ read_messages(TraceGather *gather)
 
 /* ---- lines ---- */
 
+/* When its next attempt is due; 0: not at a time that is known */
+static TimestampTz
+due_at(const TraceMessage *message)
+{
+	return strcmp(message->state, "waiting") != 0 ||
+				   TIMESTAMP_NOT_FINITE(message->due_at)
+			   ? 0
+			   : message->due_at;
+}
+
 TraceRecord *
 messages_record(TraceGather *gather, TraceKind kind, TimestampTz at,
 				const TraceMessage *message)
@@ -138,8 +137,7 @@ messages_record(TraceGather *gather, TraceKind kind, TimestampTz at,
 	record->destination = message->destination;
 	record->event_id = message->event_id;
 	record->incident = message->incident;
-	record->due_at = strcmp(message->state, "waiting") == 0 ? message->due_at
-															: 0;
+	record->due_at = due_at(message);
 	record_fact_number(record, "message", message->id);
 	record_fact_text(record, "destination", message->destination);
 	record_fact_text(record, "method", message->method);
@@ -161,10 +159,21 @@ find_opening(TraceGather *gather, int64 message)
 	return NULL;
 }
 
+/* Is it held by quiet hours?  Its due_at is infinity then. */
+static bool
+is_held(const TraceMessage *message)
+{
+	return message->held_at != 0 && strcmp(message->state, "waiting") == 0 &&
+		   TIMESTAMP_NOT_FINITE(message->due_at);
+}
+
 /* Why it waits, if its destination takes no messages */
 static char *
 waiting_words(const TraceMessage *message)
 {
+	if (is_held(message))
+		return psprintf("; it is held until the quiet hours of %s end",
+						message->destination);
 	if (strcmp(message->state, "waiting") != 0 || message->disabled == NULL)
 		return "";
 	return psprintf("; it waits, because destination %s is disabled%s%s",
@@ -208,8 +217,7 @@ tell_queued(TraceGather *gather, const TraceMessage *message)
 				   waiting_words(message));
 	}
 	record->message_state = message->state;
-	record->due_at = strcmp(message->state, "waiting") == 0 ? message->due_at
-															: 0;
+	record->due_at = due_at(message);
 	record_fact_text(record, "message_state", message->state);
 	record_fact_time(record, "due_at", record->due_at);
 }
@@ -234,7 +242,11 @@ tell_settled(TraceGather *gather, const TraceMessage *message)
 			message->last_code ? ": " : "",
 			message->last_code ? message->last_code : "");
 	else
-		record_say(record, "message " INT64_FORMAT " cancelled", message->id);
+		record_say(record, "message " INT64_FORMAT " cancelled%s", message->id,
+				   message->last_code != NULL &&
+						   strcmp(message->last_code, "quiet_hours") == 0
+					   ? ": the digest after the quiet hours said it"
+					   : "");
 	record_fact_text(record, "state", message->state);
 	record_fact_text(record, "code", message->last_code);
 }

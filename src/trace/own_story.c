@@ -75,6 +75,14 @@ tell_events(TraceGather *gather, const TraceIncident *incident)
 		record_cut(gather, "Only the last %d events are shown.", MOST_EVENTS);
 }
 
+/* That is told by the step (people.c). */
+static bool
+closed_by_person(const TraceIncident *incident)
+{
+	return incident->closed_by != NULL &&
+		   strncmp(incident->closed_by, "slack:", 6) == 0;
+}
+
 static void
 tell_state(TraceGather *gather, TraceIncident *incident)
 {
@@ -83,11 +91,7 @@ tell_state(TraceGather *gather, TraceIncident *incident)
 	record_say(
 		record, "incident " INT64_FORMAT " (%s) opened by alert %s for %s",
 		incident->id, incident->kind, incident->alert, incident->destination);
-	if (incident->escalated_at != 0)
-		record_say(add_record(gather, incident->escalated_at, incident),
-				   "incident " INT64_FORMAT " was still open: repeated",
-				   incident->id);
-	if (incident->closed_at != 0)
+	if (incident->closed_at != 0 && !closed_by_person(incident))
 		record_say(add_record(gather, incident->closed_at, incident),
 				   "incident " INT64_FORMAT " closed%s%s", incident->id,
 				   incident->closed_by ? " by " : "",

@@ -83,9 +83,10 @@ record_add(TraceGather *gather, TraceKind kind, TimestampTz at)
 
 	record->kind = kind;
 	record->line.at = at;
-	record->line.system = kind == TRACE_HAPPENED   ? "stripe"
-						  : kind == TRACE_DELIVERY ? "slack"
-												   : "postgres";
+	record->line.system = kind == TRACE_HAPPENED ? "stripe"
+						  : kind == TRACE_DELIVERY || kind == TRACE_PERSON
+							  ? "slack"
+							  : "postgres";
 	gather->records = lappend(gather->records, record);
 	return record;
 }

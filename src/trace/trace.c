@@ -143,6 +143,7 @@ gather_lines(TraceGather *gather)
 			(void) own_story_tell_job(gather, gather->referent->number);
 			break;
 	}
+	people_tell(gather);
 	messages_tell(gather);
 }
 
