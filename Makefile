@@ -166,8 +166,10 @@ OBJS = \
 	src/outbox/settle.o \
 	src/outbox/release.o \
 	src/outbox/dead_sender.o \
+	src/quiet/quiet_days.o \
 	src/quiet/quiet_setup.o \
 	src/quiet/quiet_window.o \
+	src/quiet/quiet_digest.o \
 	src/quiet/quiet_end.o \
 	src/alert/alert_rule.o \
 	src/alert/alert.o \

@@ -95,11 +95,15 @@ flood_at(const char *destination, int reserve)
 		   (int64) guc_max_alerts_per_hour + reserve;
 }
 
-/* The same for one more message of the rule; critical ones have a reserve. */
+/*
+ * The same for one more message of the rule; critical ones have a reserve.  A
+ * muted rule sends nothing that could be too much.
+ */
 bool
 flood_reached(const Occurrence *occurrence)
 {
 	bool critical = strcmp(occurrence->alert->severity, "critical") == 0;
 
-	return flood_at(occurrence->destination, critical ? CRITICAL_RESERVE : 0);
+	return flood_at(occurrence->destination, critical ? CRITICAL_RESERVE : 0) &&
+		   !alert_is_muted(occurrence->alert->name);
 }

@@ -31,7 +31,7 @@
 /* ---- queue ---- */
 
 /* The thread key of the incident's messages. */
-static char *
+char *
 incident_thread(int64 id)
 {
 	return psprintf("incident/" INT64_FORMAT, id);
@@ -82,37 +82,14 @@ queue_message(const Incident *incident, const char *method, Jsonb *payload,
 	return incident_enqueue(&message, incident);
 }
 
-/*
- * Queue the incident's own message, for an event of that account, and return
- * its id; 0 if its rule is muted.
- */
-int64
-incident_post(const Incident *incident, const char *account)
-{
-	NewMessage message = {
-		.destination = incident->destination,
-		.method = "post",
-		.payload = incident_payload(incident, incident->destination, "post"),
-		.thread = incident_thread(incident->id),
-		.due_at = GetCurrentTimestamp(),
-		.event_id = incident->event_id,
-		.account = account,
-		.alert = incident->alert,
-		.incident = incident->id};
-	int64 id = incident_enqueue(&message, incident);
-
-	if (id != 0)
-		incident_set_message(incident->id, id);
-	return id;
-}
-
 /* When the next update may be sent: UPDATE_EVERY after the last one's due_at. */
 static TimestampTz
 next_update(int64 id)
 {
 	static EngineStatement select = {
 		"SELECT due_at FROM stripe_sync.message"
-		" WHERE incident = $1 AND method = 'update' ORDER BY id DESC LIMIT 1"};
+		" WHERE incident = $1 AND method = 'update' AND due_at < 'infinity'"
+		" ORDER BY id DESC LIMIT 1"};
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz last = statement_time(DT_NOBEGIN, &select, ARGS(arg_int8(id)));
 
@@ -224,6 +201,7 @@ hasten_update(const Incident *incident, const char *destination,
 		" WHERE id = ANY (ARRAY(SELECT m.id FROM stripe_sync.message m"
 		"  WHERE m.incident = $1 AND m.destination = $2 AND m.thread = $3"
 		"   AND m.method = 'update' AND m.state = 'waiting' AND m.attempts = 0"
+		"   AND m.due_at < 'infinity'"
 		"  FOR UPDATE SKIP LOCKED))"};
 
 	return statement_exec(&update,
@@ -270,6 +248,7 @@ repetitions(const Incident *incident)
 	static EngineStatement select = {
 		"SELECT DISTINCT m.destination, m.thread FROM stripe_sync.message m"
 		" WHERE m.incident = $1 AND m.method = 'post' AND m.thread <> $2"
+		" AND (m.state <> 'cancelled' OR m.last_code IS DISTINCT FROM 'quiet_hours')"
 		" ORDER BY 2"};
 	List *places = NIL;
 	Rows rows;
@@ -326,20 +305,14 @@ queue_summary(const Incident *incident, bool again, const Event *event)
 
 /*
  * It counts one more event.  Within the window only the count is updated; with
- * "again", after the window, people are notified too, unless it is snoozed.  An
- * incident that was opened while its rule was muted has no message yet.
+ * "again", after the window, people are notified too, unless it is snoozed.  If it
+ * has no message, as its rule was muted, it gets it now (incident_queue.c).
  */
 void
 incident_queue_repeated(const Incident *incident, bool again, const Event *event)
 {
 	int64 count;
 
-	if (incident->message == 0)
-	{
-		if (again)
-			(void) incident_post(incident, event->account);
-		return;
-	}
 	if (is_webhook(incident->destination))
 	{
 		queue_summary(incident, again, event);

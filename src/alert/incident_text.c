@@ -17,21 +17,6 @@
 
 #define FIRST_LINE 200 /* characters */
 
-/*
- * Slack shows the time in the reader's time zone; a client that can't shows the
- * text in UTC.
- */
-static char *
-slack_date(TimestampTz at)
-{
-	pg_time_t seconds = timestamptz_to_time_t(at);
-	char text[64];
-
-	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M UTC", pg_gmtime(&seconds));
-	return psprintf("<!date^%lld^{date_short_pretty} {time}|%s>",
-					(long long) seconds, text);
-}
-
 /* The first line of an incident's text, cut to 200 characters. */
 char *
 incident_first_line(const Incident *incident)
@@ -151,7 +136,7 @@ append_resolved(StringInfo status, const Incident *incident)
 		status,
 		psprintf("%s %s after %s%s%s",
 				 incident->closed_badly ? "Closed" : "Resolved",
-				 slack_date(incident->closed_at),
+				 mrkdwn_date(incident->closed_at),
 				 incident_duration(incident->opened_at, incident->closed_at),
 				 by ? " by " : "", by ? by : ""));
 }
@@ -162,12 +147,12 @@ append_people(StringInfo status, const Incident *incident)
 {
 	if (incident->snoozed_until != 0)
 		append_status(status, psprintf("Snoozed until %s by %s",
-									   slack_date(incident->snoozed_until),
+									   mrkdwn_date(incident->snoozed_until),
 									   incident_person(incident->snoozed_by)));
 	if (incident->acknowledged_at != 0)
 		append_status(status,
 					  psprintf("Acknowledged %s by %s",
-							   slack_date(incident->acknowledged_at),
+							   mrkdwn_date(incident->acknowledged_at),
 							   incident_person(incident->acknowledged_by)));
 }
 
@@ -184,7 +169,7 @@ incident_status(const Incident *incident, const IncidentCounts *counts)
 	if (is_single_incident(incident) && counts->opening > 1)
 		append_status(&status, psprintf("%lld times, last %s",
 										(long long) counts->opening,
-										slack_date(counts->last_at)));
+										mrkdwn_date(counts->last_at)));
 	if (incident_is_resolved(incident))
 		append_resolved(&status, incident);
 	else
@@ -209,18 +194,18 @@ headline(const Incident *incident, const IncidentCounts *counts)
 	if (!is_single_incident(incident) && is_for_customer(incident))
 		return psprintf("*%lld more* since %s, for example:\n%s",
 						(long long) counts->opening,
-						slack_date(incident->opened_at),
+						mrkdwn_date(incident->opened_at),
 						incident_first_line(incident));
 	if (strcmp(incident->kind, "rollup") == 0)
 		return psprintf(
 			"*%lld more* of `%s` since %s, for example:\n%s",
 			(long long) counts->opening, mrkdwn_escape(incident->alert),
-			slack_date(incident->opened_at), incident_first_line(incident));
+			mrkdwn_date(incident->opened_at), incident_first_line(incident));
 	if (strcmp(incident->kind, "digest") == 0)
 		return psprintf("*More than %d alerts in an hour:* %lld more since %s, "
 						"counted here instead of sent: %s",
 						guc_max_alerts_per_hour, (long long) counts->opening,
-						slack_date(incident->opened_at),
+						mrkdwn_date(incident->opened_at),
 						mrkdwn_escape(alerted_count_by_rule(incident->id)));
 	return incident->text;
 }

@@ -206,7 +206,7 @@ extern char *incident_end_text(const Incident *incident, Event *event);
 /* ---- incident_message.c ---- */
 
 extern Jsonb *incident_render(int64 id, int64 message, const char *method);
-extern int64 incident_post(const Incident *incident, const char *account);
+extern char *incident_thread(int64 id);
 extern bool incident_post_repetition(const Incident *incident, const char *text);
 extern void incident_post_answer(const Incident *incident, const char *text,
 								 const Event *event);
@@ -224,9 +224,12 @@ extern int64 incident_step_insert(int64 incident, const char *step,
 
 /* ---- incident_queue.c ---- */
 
+extern bool alert_is_muted(const char *name);
+extern int64 incident_post(const Incident *incident, const char *account);
+
 /*
- * Queues a message of an incident, unless its rule is muted; holds it in quiet
- * hours.  Returns as outbox_enqueue(), or 0 if the rule is muted.
+ * Queues any other message of an incident, unless its rule is muted; holds it in
+ * quiet hours.  Returns the id of a message, or 0 if none was queued.
  */
 extern int64 incident_enqueue(NewMessage *message, const Incident *incident);
 

@@ -10,6 +10,7 @@
 
 #include "alert/alert.h"
 #include "outbox/outbox.h"
+#include "quiet/quiet.h"
 #include "alert/internal.h"
 
 /* Report the event, with "object" as its object. */
@@ -19,10 +20,17 @@ destination_disabled(Jsonb *object)
 	alert_system("system.destination_disabled", object);
 }
 
+static void
+destination_dropped(text *destination)
+{
+	incident_end_all(destination);
+	(void) quiet_forget(destination);
+}
+
 static const OutboxHooks hooks = {.render = incident_render,
 								  .destination_disabled = destination_disabled,
 								  .destination_enabled = incident_end_disabled,
-								  .destination_dropped = incident_end_all};
+								  .destination_dropped = destination_dropped};
 
 /* Called when the library is loaded. */
 void

@@ -34,6 +34,7 @@ extern char *money_format(int64 amount, const char *currency);
 extern char *mrkdwn_escape(const char *text);
 extern char *mrkdwn_cut(const char *mrkdwn, int characters);
 extern bool mrkdwn_is_blank(const char *text);
+extern char *mrkdwn_date(TimestampTz at);
 
 /* ---- block_buttons.c ---- */
 

@@ -192,3 +192,20 @@ mrkdwn_strip(const char *mrkdwn)
 	}
 	return out.data;
 }
+
+/* ---- times ---- */
+
+/*
+ * Slack shows the time in the reader's time zone; a client that can't shows the
+ * text in UTC.
+ */
+char *
+mrkdwn_date(TimestampTz at)
+{
+	pg_time_t seconds = timestamptz_to_time_t(at);
+	char text[64];
+
+	pg_strftime(text, sizeof(text), "%Y-%m-%d %H:%M UTC", pg_gmtime(&seconds));
+	return psprintf("<!date^%lld^{date_short_pretty} {time}|%s>",
+					(long long) seconds, text);
+}

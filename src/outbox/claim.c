@@ -197,7 +197,8 @@ read_delivery(Rows *row)
 /*
  * Claim messages of "locked" destinations, as "shares" allow.  Of a thread only the
  * first that isn't settled becomes "sending"; others get blocked_by, which the
- * settlement of the first clears, and are not returned.  *changed says whether
+ * settlement of the first clears, and are not returned.  Those that quiet hours
+ * hold don't count: what isn't held doesn't wait for them.  *changed says whether
  * there was any message.
  */
 static List *
@@ -217,7 +218,7 @@ claim_messages(const ArrayType *locked, const ArgColumns *shares, bool *changed)
 		"    (SELECT e.id FROM stripe_sync.message e"
 		"      WHERE e.destination = p.destination AND e.thread = p.thread"
 		"        AND e.id < p.id AND e.state IN ('waiting', 'sending')"
-		"      ORDER BY e.id DESC LIMIT 1),"
+		"        AND e.due_at < 'infinity' ORDER BY e.id DESC LIMIT 1),"
 		"    (SELECT e.id FROM stripe_sync.message e"
 		"      WHERE e.key = p.thread AND e.destination = p.destination"
 		"        AND e.id < p.id AND e.state IN ('waiting', 'sending')))"

@@ -50,7 +50,6 @@ extern void pace_block(const char *destination, const char *reason,
 /* ---- destination_setup.c ---- */
 
 extern void destination_setup_end(const RoleScope *scope);
-extern void destination_hold(text *name);
 extern void destination_change(text *name, EngineStatement *update,
 							   const StatementArg *args, int nargs);
 

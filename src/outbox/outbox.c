@@ -39,8 +39,9 @@ outbox_enqueue(const NewMessage *message)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.message"
 		" (destination, method, payload, key, thread, due_at, event_id, account,"
-		"  alert, incident)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		"  alert, incident, blocked_by, held_at)"
+		" VALUES ($1, $2, $3, $4, $5, CASE WHEN $12 THEN 'infinity' ELSE $6 END, $7,"
+		"  $8, $9, $10, $11, CASE WHEN $12 THEN pg_catalog.clock_timestamp() END)"
 		" ON CONFLICT DO NOTHING RETURNING id"};
 	int64 id = statement_int8(
 		0, &insert,
@@ -49,11 +50,14 @@ outbox_enqueue(const NewMessage *message)
 			 arg_text(message->thread), arg_time(message->due_at),
 			 arg_text(message->event_id), arg_text(message->account),
 			 arg_text(message->alert),
-			 arg_if(message->incident != 0, arg_int8(message->incident))));
+			 arg_if(message->incident != 0, arg_int8(message->incident)),
+			 arg_if(message->after != 0, arg_int8(message->after)),
+			 arg_bool(message->held)));
 
 	if (id != 0)
 		counter_add(COUNT_MESSAGES, message->destination, "queued");
-	if (id != 0 && message->due_at < GetCurrentTimestamp() + WAKE_WITHIN)
+	if (id != 0 && (message->held ||
+					message->due_at < GetCurrentTimestamp() + WAKE_WITHIN))
 		worker_wake_at_commit();
 	return id;
 }

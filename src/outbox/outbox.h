@@ -31,6 +31,8 @@ compat_noreturn extern void destination_missing(const char *name);
 /* ---- destination_setup.c ---- */
 
 extern void destination_enable(text *name); /* raises SY005 */
+/* Keeps it from being dropped until the transaction ends.  Raises SY005. */
+extern void destination_hold(text *name);
 
 /* ---- destination_argument.c ---- */
 
@@ -65,6 +67,8 @@ typedef struct NewMessage
 	const char *account;
 	const char *alert;
 	int64 incident; /* 0: none */
+	int64 after;	/* a message that is to be settled first, 0: none */
+	bool held;		/* not sent before quiet_end_turn() lets it go */
 } NewMessage;
 
 /*

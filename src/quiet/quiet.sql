@@ -31,6 +31,13 @@ CREATE FUNCTION stripe_sync.set_quiet_hours(destination text, days text, from_ti
 COMMENT ON FUNCTION stripe_sync.set_quiet_hours(text, text, time, time, text, text) IS
 'Adds a window in which new messages of alerts, repetitions, and thread answers to a destination are held. days are those on which it begins, such as mon-fri or sat,sun; if to_time is not after from_time, it ends on the next day; with NULL times it is the whole day. zone is a time zone such as Europe/Berlin. Messages of severity passes or higher (warning or critical; none holds all) are not held. At the end one digest is posted, and each incident that is still open. A window of the same days and times is replaced. Raises SY005 if there is no such destination, 22023 for a bad argument.';
 
+CREATE FUNCTION stripe_sync.quiet_until(destination text, severity text, at timestamptz) RETURNS timestamptz
+	LANGUAGE c STABLE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'stripe_sync_quiet_until';
+
+COMMENT ON FUNCTION stripe_sync.quiet_until(text, text, timestamptz) IS
+'Internal: until when a message of that severity is held that is queued at a time; NULL if it is not held, infinity if it is always quiet.';
+
 CREATE FUNCTION stripe_sync.drop_quiet_hours(destination text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_drop_quiet_hours';

@@ -23,6 +23,7 @@
 #include "http/http.h"
 #include "jobs/jobs.h"
 #include "outbox/outbox.h"
+#include "quiet/quiet.h"
 #include "receive/receive.h"
 #include "silence/silence.h"
 #include "sync/sync.h"
@@ -73,6 +74,17 @@ escalation_turn(TimestampTz *next)
 	found = escalate_due(next);
 	worker_commit();
 	return found;
+}
+
+static bool
+quiet_turn(TimestampTz *next)
+{
+	bool ended;
+
+	worker_begin();
+	ended = quiet_end_turn(next);
+	worker_commit();
+	return ended;
 }
 
 /*
@@ -143,6 +155,7 @@ enum
 	LOOP_RECONCILE,
 	LOOP_WATCH,
 	LOOP_ESCALATION,
+	LOOP_QUIET,
 	LOOP_MAINTENANCE,
 	LOOP_PRUNE,
 	LOOP_DOCTOR
@@ -159,6 +172,7 @@ static struct
 			 [LOOP_RECONCILE] = {reconcile_schedule, 0},
 			 [LOOP_WATCH] = {watch_schedule, 0},
 			 [LOOP_ESCALATION] = {escalation_turn, 0},
+			 [LOOP_QUIET] = {quiet_turn, 0},
 			 [LOOP_MAINTENANCE] = {maintenance_turn, 0},
 			 [LOOP_PRUNE] = {prune_turn, 0},
 			 [LOOP_DOCTOR] = {doctor_task, 0}};
@@ -203,15 +217,15 @@ loop_settings_changed(void)
 }
 
 /*
- * Something was committed: run the tasks that a commit can make due.  Escalations
- * and reconciliation are never due at once, so they run a second later at the
- * latest.
+ * Something was committed: run the tasks that a commit can make due.  Escalations,
+ * the end of quiet hours and reconciliation are never due at once, so they run a
+ * second later at the latest.
  */
 void
 loop_woken(void)
 {
-	static const int less_urgent[] = {LOOP_ESCALATION, LOOP_RECONCILE,
-									  LOOP_WATCH};
+	static const int less_urgent[] = {LOOP_ESCALATION, LOOP_QUIET,
+									  LOOP_RECONCILE, LOOP_WATCH};
 	TimestampTz soon = GetCurrentTimestamp() + USECS_PER_SEC;
 
 	tasks[LOOP_CLAIM].next = tasks[LOOP_EVENT].next = DT_NOBEGIN;
