@@ -30,7 +30,7 @@ END $$;
 SELECT oid::regclass FROM pg_class c WHERE relnamespace = 'stripe_sync'::regnamespace AND relkind = 'r'
    AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary);
 SELECT c.relname, c.relreplident, (SELECT array_agg(attname ORDER BY attname) FROM pg_index, pg_attribute WHERE indrelid = c.oid AND indisprimary AND attrelid = c.oid AND attnum = ANY (indkey)) AS key
-  FROM pg_class c WHERE oid IN ('stripe_sync.endpoint_secret'::regclass, 'stripe_sync.destination_secret'::regclass, 'stripe_sync.api_key'::regclass) ORDER BY 1;
+  FROM pg_class c WHERE oid IN ('stripe_sync.endpoint_secret'::regclass, 'stripe_sync.destination_secret'::regclass, 'stripe_sync.api_key'::regclass, 'stripe_sync.slack_app_secret'::regclass, 'stripe_sync.interaction_secret'::regclass) ORDER BY 1;
 -- and who lets them be sent is told
 ALTER TABLE stripe_sync.api_key REPLICA IDENTITY FULL;
 SELECT t.hint($$ SELECT stripe_sync.set_api_key('rk_test_1') $$);

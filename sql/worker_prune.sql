@@ -148,3 +148,18 @@ SELECT count(stripe_sync.note_backup(now() - i * interval '1 minute', i::text)) 
 SELECT count(*), min(at) > now() - interval '1 day' AS newest, max(what) AS last FROM stripe_sync.backup_note GROUP BY what ILIKE 'restore%' ORDER BY 1;
 SELECT t.raises(s) FROM (VALUES ('SELECT stripe_sync.note_backup(NULL)'), ('SELECT stripe_sync.note_backup(''infinity'')'), ('SELECT stripe_sync.note_backup(''-infinity'')'),
 	('SELECT stripe_sync.note_backup(now() + interval ''2 hours'')'), ('SELECT stripe_sync.note_backup(now(), repeat(''x'', 1001))')) v (s);
+
+-- what people did in Slack, and the answers to it that are settled; what lets its holder answer, after half an hour
+INSERT INTO stripe_sync.interaction (id, app, key, kind, sent_at, received_at, body)
+SELECT i, 'a', i::text, 'press', now(), now() - age, '{}' FROM (VALUES (1, interval '1 minute'), (2, '32 minutes'), (3, '89 days'), (4, '91 days')) v (i, age);
+INSERT INTO stripe_sync.interaction_secret (interaction, trigger_id) SELECT i, 't' FROM generate_series(1, 5) i;
+INSERT INTO stripe_sync.slack_call (id, interaction, kind, payload, state, expires_at, settled_at)
+SELECT i, 1, 'response', '{}', 'sent', now(), now() - age FROM (VALUES (1, interval '89 days'), (2, '91 days'), (3, NULL)) v (i, age);
+SELECT stripe_sync.prune();
+SELECT (SELECT string_agg(id::text, ' ' ORDER BY id) FROM stripe_sync.interaction) AS interactions, (SELECT string_agg(interaction::text, ' ') FROM stripe_sync.interaction_secret) AS secrets,
+       (SELECT string_agg(id::text, ' ' ORDER BY id) FROM stripe_sync.slack_call) AS calls;
+SET stripe_sync.retention = 0;
+UPDATE stripe_sync.interaction SET received_at = now() - interval '32 minutes';
+SELECT stripe_sync.prune();
+SELECT count(*) AS interactions, (SELECT count(*) FROM stripe_sync.interaction_secret) AS secrets FROM stripe_sync.interaction;
+RESET stripe_sync.retention;

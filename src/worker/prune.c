@@ -8,10 +8,12 @@
  * that no longer exist.
  *
  * The order is: messages, incidents that no message refers to, finished jobs
- * with their parts, counts of refused deliveries, journal, events with their
- * errors and handler runs, and last stripe_sync.alerted, whose rows are kept
- * while the event can be replayed or the incident exists.  Requests to Stripe's
- * API are deleted after two weeks, whatever the retention.
+ * with their parts, counts of refused deliveries, journal, what people did in
+ * Slack and the answers to it, events with their errors and handler runs, and
+ * last stripe_sync.alerted, whose rows are kept while the event can be replayed
+ * or the incident exists.  Requests to Stripe's API are deleted after two weeks,
+ * response_urls and trigger_ids of Slack after half an hour, whatever the
+ * retention.
  */
 #include "postgres.h"
 
@@ -27,11 +29,12 @@
 #include "inbox/inbox.h"
 #include "worker/internal.h"
 
-#define BATCH		 1000
-#define LEAST_AGE	 (35 * (int64) SECS_PER_DAY)
-#define GREATEST_AGE (1000 * 366 * (int64) SECS_PER_DAY)
-#define PULSE_DAYS	 14
-#define CALL_DAYS	 14
+#define BATCH		  1000
+#define LEAST_AGE	  (35 * (int64) SECS_PER_DAY)
+#define GREATEST_AGE  (1000 * 366 * (int64) SECS_PER_DAY)
+#define PULSE_DAYS	  14
+#define CALL_DAYS	  14
+#define SLACK_MINUTES 31 /* Slack accepts a response_url for 30 */
 
 static const char *const message_batch =
 	"WITH old AS (DELETE FROM stripe_sync.message WHERE id = ANY (ARRAY("
@@ -86,6 +89,25 @@ static const char *const call_batch =
 	"  SELECT c.id FROM stripe_sync.api_call c"
 	"   WHERE c.started_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
+static const char *const interaction_batch =
+	"DELETE FROM stripe_sync.interaction WHERE id = ANY (ARRAY("
+	"  SELECT i.id FROM stripe_sync.interaction i"
+	"   WHERE i.received_at < $1"
+	"   ORDER BY i.received_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+static const char *const slack_call_batch =
+	"DELETE FROM stripe_sync.slack_call WHERE id = ANY (ARRAY("
+	"  SELECT c.id FROM stripe_sync.slack_call c"
+	"   WHERE c.settled_at < $1"
+	"   ORDER BY c.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+static const char *const interaction_secret_batch =
+	"DELETE FROM stripe_sync.interaction_secret WHERE interaction = ANY (ARRAY("
+	"  SELECT s.interaction FROM stripe_sync.interaction_secret s"
+	"   LEFT JOIN stripe_sync.interaction i ON i.id = s.interaction"
+	"   WHERE i.received_at < $1 OR i.id IS NULL"
+	"   LIMIT $2 FOR UPDATE OF s SKIP LOCKED))";
+
 static const char *const refusal_batch =
 	"DELETE FROM stripe_sync.refusal_record r USING (SELECT o.endpoint, o.code"
 	"   FROM stripe_sync.refusal_record o WHERE o.last_at < $1"
@@ -139,12 +161,20 @@ find_cutoff(const Interval *before, TimestampTz *cutoff)
 	return true;
 }
 
-/* The log of requests grows fast, so stripe_sync.retention doesn't apply. */
+/*
+ * What stripe_sync.retention doesn't apply to: the log of requests, which grows
+ * fast, and what Slack accepts for half an hour only.  The worker deletes the
+ * latter earlier (slack_calls), if there is one.
+ */
 static int64
-prune_calls(int64 most)
+prune_brief(int64 most)
 {
-	return delete_batch(call_batch,
-						GetCurrentTimestamp() - CALL_DAYS * USECS_PER_DAY, most,
+	TimestampTz now = GetCurrentTimestamp();
+
+	return delete_batch(call_batch, now - CALL_DAYS * USECS_PER_DAY, most,
+						SPI_OK_DELETE) +
+		   delete_batch(interaction_secret_batch,
+						now - SLACK_MINUTES * USECS_PER_MINUTE, most,
 						SPI_OK_DELETE);
 }
 
@@ -156,7 +186,9 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 				   delete_batch(incident_batch, before, most, SPI_OK_SELECT) +
 				   delete_batch(job_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE) +
-				   delete_batch(journal_batch, before, most, SPI_OK_DELETE);
+				   delete_batch(journal_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(slack_call_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(interaction_batch, before, most, SPI_OK_DELETE);
 
 	*events = prune_events(before, most);
 	return others + *events +
@@ -175,7 +207,7 @@ prune_some(const Interval *before)
 	int64 all;
 	RoleScope scope = role_enter_engine();
 
-	all = prune_calls(BATCH);
+	all = prune_brief(BATCH);
 	if (find_cutoff(before, &cutoff))
 		all += prune_batch(cutoff, BATCH, &events);
 	if (all == 0)
@@ -194,7 +226,7 @@ ENGINE_FUNCTION(stripe_sync_prune)
 
 	endpoint_check_interval(before, "before");
 	scope = role_enter_engine();
-	(void) prune_calls(PG_INT64_MAX);
+	(void) prune_brief(PG_INT64_MAX);
 	if (find_cutoff(before, &cutoff))
 		(void) prune_batch(cutoff, PG_INT64_MAX, &events);
 	delete_pulses();

@@ -12,6 +12,8 @@ use Delivery;
 use StripeStub;
 use StripeSync;
 
+use Digest::SHA qw(hmac_sha256_hex);
+use JSON::PP qw(encode_json);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -59,7 +61,22 @@ for my $n (1, 2)
 {
 	shop("SELECT stripe_sync.add_slack_webhook('hook', 'https://hooks.slack.com/services/T1/B1/${n}sEcReT')");
 	shop("SELECT stripe_sync.add_slack_channel('bot', '#c', 'xoxb-$n-sEcReT')");
+	shop("SELECT stripe_sync.add_slack_app('default', '$n-signing-sEcReT', 'xoxb-$n-sEcReT')");
 }
+is(shop('SELECT signing_secret, token FROM stripe_sync.slack_app_secret'), '2-signing-sEcReT|xoxb-2-sEcReT', 'both of an app are replaced');
+
+# a request from Slack, with what lets its holder answer
+sub from_slack
+{
+	my ($body, $at) = (shift, time);
+	my $signature = 'v0=' . hmac_sha256_hex("v0:$at:$body", '2-signing-sEcReT');
+
+	return shop('SELECT http_status FROM stripe_sync.receive_slack(' . literal($body) . "::text, '" .
+		encode_json({ 'X-Slack-Request-Timestamp' => "$at", 'X-Slack-Signature' => $signature }) . "')");
+}
+is(from_slack('command=%2Fx&user_id=U1&response_url=https%3A%2F%2Fhooks.slack.com%2FsEcReT&trigger_id=1.sEcReT&token=sEcReT'), 200, 'a command is received');
+is(shop('SELECT count(*) FROM stripe_sync.interaction_secret WHERE response_url IS NOT NULL AND trigger_id IS NOT NULL'), 1, 'and what it may answer with is kept');
+shop('DELETE FROM stripe_sync.interaction_secret');
 is(shop(q{SELECT string_agg(secret, ' ' ORDER BY destination) FROM stripe_sync.destination_secret}),
 	'xoxb-2-sEcReT https://hooks.slack.com/services/T1/B1/2sEcReT', 'URL and token are replaced');
 shop(q{SELECT stripe_sync.drop_destination('bot')});
@@ -82,7 +99,9 @@ like($changes, qr/table stripe_sync\.endpoint: INSERT/, 'changes are decoded');
 like($changes, qr/table stripe_sync\.endpoint_secret: DELETE: endpoint\[text\]:'default' number\[integer\]:1$/m, 'of an endpoint\'s secret the key of what goes');
 like($changes, qr/table stripe_sync\.api_key: DELETE: account\[text\]:''$/m, 'and of a key\'s');
 like($changes, qr/table stripe_sync\.destination_secret: DELETE: destination\[text\]:'hook'$/m, 'and of a destination\'s');
-unlike($changes, qr/stripe_sync\.(?:endpoint_secret|api_key|destination_secret): (?:INSERT|UPDATE)/, 'but nothing that comes');
+like($changes, qr/table stripe_sync\.slack_app_secret: DELETE: app\[text\]:'default'$/m, 'and of an app\'s');
+like($changes, qr/table stripe_sync\.interaction_secret: DELETE: interaction\[bigint\]:[0-9]+$/m, 'and of an interaction\'s');
+unlike($changes, qr/stripe_sync\.(?:endpoint_secret|api_key|destination_secret|slack_app_secret|interaction_secret): (?:INSERT|UPDATE)/, 'but nothing that comes');
 unlike($changes, qr/${\HUSH}|\Q$kept\E/, 'and no secret');
 
 # ---- errors ----
@@ -101,6 +120,9 @@ my %refused = (
 	'add_slack_webhook, no name' => [ q{SELECT stripe_sync.add_slack_webhook(NULL, :arg)}, 'https://hooks.slack.com/services/T1/B1/sEcReT' ],
 	add_slack_channel      => [ q{SELECT stripe_sync.add_slack_channel('x', '', :arg)}, 'xoxb-sEcReT' ],
 	'add_slack_channel, order' => [ q{SELECT stripe_sync.add_slack_channel('x', :arg, '#c')}, 'xoxb-sEcReT' ],
+	add_slack_app          => [ q{SELECT stripe_sync.add_slack_app('', :arg)}, 'signing-sEcReT' ],
+	'add_slack_app, token' => [ q{SELECT stripe_sync.add_slack_app('x', 'signing', :arg)}, 'https://hooks.slack.com/sEcReT' ],
+	'add_slack_app, order' => [ q{SELECT stripe_sync.add_slack_app(:arg, 'default')}, 'xoxb-sEcReT' ],
 	create_webhook_endpoint => [ 'SELECT stripe_sync.create_webhook_endpoint(:arg)', 'https://user:sEcReT@shop.example.com/' ]);
 my $script = PostgreSQL::Test::Utils::tempdir() . '/script';
 
@@ -136,18 +158,19 @@ like(logged($log), qr/STATEMENT: .*sEcReT/, 'another statement is shown');
 # before a call has begun: library and catalog don't fit
 shop('UPDATE stripe_sync.catalog_level SET level = level + 1');
 says_nothing("$_, at another level", @{ $refused{$_} }, qr/ERROR:  .*catalog level/)
-  for qw(set_api_key add_endpoint rotate_endpoint_secret add_slack_webhook add_slack_channel create_webhook_endpoint);
+  for qw(set_api_key add_endpoint rotate_endpoint_secret add_slack_webhook add_slack_channel add_slack_app create_webhook_endpoint);
 shop('UPDATE stripe_sync.catalog_level SET level = level - 1');
 
 # what comes from elsewhere
 my $holder = $node->background_psql('shop');
-$holder->query_safe('BEGIN; LOCK TABLE stripe_sync.api_key, stripe_sync.endpoint_secret, stripe_sync.destination_secret, stripe_sync.job_record');
+$holder->query_safe('BEGIN; LOCK TABLE stripe_sync.api_key, stripe_sync.endpoint_secret, stripe_sync.destination_secret, stripe_sync.slack_app_secret, stripe_sync.job_record');
 my %waits = (
 	set_api_key            => q{SELECT stripe_sync.set_api_key('sk_test_sEcReT')},
 	add_endpoint           => q{SELECT stripe_sync.add_endpoint('new', 'whsec_sEcReT')},
 	rotate_endpoint_secret => q{SELECT stripe_sync.rotate_endpoint_secret('default', 'whsec_sEcReT')},
 	add_slack_webhook      => q{SELECT stripe_sync.add_slack_webhook('new', 'https://hooks.slack.com/services/T1/B1/sEcReT')},
 	add_slack_channel      => q{SELECT stripe_sync.add_slack_channel('new', '#c', 'xoxb-sEcReT')},
+	add_slack_app         => q{SELECT stripe_sync.add_slack_app('new', 'signing-sEcReT', 'xoxb-sEcReT')},
 	create_webhook_endpoint => q{SELECT stripe_sync.create_webhook_endpoint('https://shop.example.com/sEcReT')});
 for my $function (sort keys %waits)
 {
@@ -174,6 +197,7 @@ shop(q{
 	SELECT stripe_sync.rotate_endpoint_secret('planned', (SELECT secret FROM given WHERE what = 'again'));
 	SELECT stripe_sync.set_api_key((SELECT secret FROM given WHERE what = 'key'), 'acct_2');
 	SELECT stripe_sync.add_slack_channel('planned', '#c', (SELECT secret FROM given WHERE what = 'token'));
+	SELECT stripe_sync.add_slack_app('planned', 'x' || (SELECT secret FROM given WHERE what = 'token'), (SELECT secret FROM given WHERE what = 'token'));
 	SELECT stripe_sync.add_slack_webhook('planned', (SELECT secret FROM given WHERE what = 'url'))});
 like(logged($log), qr/Query Text: INSERT INTO stripe_sync\.endpoint /, 'auto_explain logs our statements');
 unlike(logged($log), qr/${\HUSH}/, 'without the secrets');
@@ -188,6 +212,7 @@ SKIP:
 		SELECT stripe_sync.rotate_endpoint_secret('audited', (SELECT secret FROM given WHERE what = 'again'));
 		SELECT stripe_sync.set_api_key((SELECT secret FROM given WHERE what = 'key'), 'acct_3');
 		SELECT stripe_sync.add_slack_channel('audited', '#c', (SELECT secret FROM given WHERE what = 'token'));
+		SELECT stripe_sync.add_slack_app('audited', 'x' || (SELECT secret FROM given WHERE what = 'token'), (SELECT secret FROM given WHERE what = 'token'));
 		SELECT stripe_sync.add_slack_webhook('audited', (SELECT secret FROM given WHERE what = 'url'));
 		SELECT status FROM stripe_sync.simulate('plan.created', '{"id": "gold", "object": "plan"}', 'audited')});
 	like(logged($log), qr/AUDIT: SESSION,.*INSERT INTO stripe_sync\.endpoint /, 'pgaudit logs our statements');

@@ -163,7 +163,7 @@ sub no_secret_in
 	unlike(slurp_file($node->logfile), $secret, "$what: no secret in the log");
 	my $found = '';
 	for my $relation (split /\n/, $node->safe_psql($database, q{SELECT c.oid::regclass FROM pg_class c
-		WHERE relnamespace = 'stripe_sync'::regnamespace AND relkind IN ('r', 'v') AND relname NOT IN ('destination_secret', 'endpoint_secret', 'api_key')}))
+		WHERE relnamespace = 'stripe_sync'::regnamespace AND relkind IN ('r', 'v') AND relname NOT IN ('destination_secret', 'endpoint_secret', 'api_key', 'slack_app_secret', 'interaction_secret')}))
 	{
 		$found .= "$relation " if $node->safe_psql($database, "SELECT EXISTS (SELECT FROM $relation r WHERE r::text ~ 'sEcReT|tOkEn')") eq 't';
 	}

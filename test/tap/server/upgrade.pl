@@ -57,7 +57,7 @@ ok($old->poll_query_until('shop', q{SELECT state = 'sent' FROM stripe_sync.messa
 $old->safe_psql('shop', q{SELECT stripe_sync.pause(); SELECT stripe_sync.notify('ops', 'after', key => 'after'); SELECT stripe_sync.resume('stripe')});
 
 my %contents = map { $_ => "SELECT count(*), md5(string_agg(t::text, ';' ORDER BY t::text)) FROM $_ t" }
-  qw(stripe_sync.event stripe_sync.alert stripe_sync.handler stripe_sync.destination stripe_sync.destination_secret stripe_sync.endpoint_secret
+  qw(stripe_sync.event stripe_sync.alert stripe_sync.handler stripe_sync.destination stripe_sync.destination_secret stripe_sync.slack_app_secret stripe_sync.endpoint_secret
   stripe_sync.incident_record stripe_sync.alerted stripe.invoices stripe_sync.identity stripe_sync.catalog_level);
 # messages that are on their way settle until the server stops
 $old->poll_query_until('shop', q{SELECT count(*) = 0 FROM stripe_sync.message WHERE state = 'sending'});
