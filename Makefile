@@ -140,6 +140,9 @@ OBJS = \
 	src/message/template_parse.o \
 	src/message/template_path.o \
 	src/message/template_filter.o \
+	src/message/template_map.o \
+	src/message/template_monthly.o \
+	src/message/template_who.o \
 	src/message/dashboard_link.o \
 	src/message/money.o \
 	src/message/mrkdwn.o \
@@ -185,12 +188,11 @@ OBJS = \
 	src/alert/incident_message.o \
 	src/alert/incident_end.o \
 	src/alert/outbox_hooks.o \
-	src/alert/system_event.o \
+	src/alert/own_event.o \
 	src/alert/escalation.o \
 	src/alert/incident_queue.o \
 	src/alert/incident_step.o \
 	src/alert/alert_mute.o \
-	src/alert/emit.o \
 	src/silence/silence.o \
 	src/slack_in/slack_signature.o \
 	src/slack_in/verify_slack.o \

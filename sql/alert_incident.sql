@@ -363,7 +363,7 @@ SELECT text FROM t.told;
 SELECT t.fail('evt_new', 'in_1', 1) AS heard;
 SELECT stripe_sync.silence_check();
 SELECT alert, group_key, state, count FROM t.incidents;
-SELECT method, text FROM t.told WHERE text LIKE '%silence%';
+SELECT method, text FROM t.told WHERE text LIKE '%silence\_over%';
 
 ---- destinations and rules that go while something is open ----
 SELECT t.new();

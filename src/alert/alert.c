@@ -3,7 +3,7 @@
  *		Applies the rules of alerts to an event.
  *
  * It runs in the event's transaction, as the step "alerts" (steps.c), and for
- * events of the extension itself (system_event.c).  Each rule is applied in a
+ * events of the extension itself (own_event.c).  Each rule is applied in a
  * subtransaction of its own, so that an error in one rule doesn't affect the
  * others.  If one fails the step fails and is run again; the rules that
  * succeeded count the event once (alerted.c).
@@ -65,12 +65,22 @@ is_about_its_destination(const Alert *alert, const Event *event)
 }
 
 static void
-condition_body(void *arg)
+opens_body(void *arg)
 {
 	Application *application = arg;
 
-	application->alert->opens = alert_condition_holds(application->alert,
-													  application->event);
+	application->alert->opens = alert_path_holds(application->alert->condition,
+												 application->event);
+}
+
+static void
+closes_body(void *arg)
+{
+	Application *application = arg;
+	Alert *alert = application->alert;
+
+	alert->closes = alert_path_holds(alert->closing_condition,
+									 application->event);
 }
 
 static void
@@ -86,14 +96,30 @@ static bool
 evaluate_path(void (*body)(void *), Application *application, ErrorData **error)
 {
 	return timed_run(body, application, "its jsonpath",
-					 "Use a simpler condition or group_by.", error);
+					 "Use a simpler condition, closing_condition or group_by.",
+					 error);
+}
+
+/*
+ * Evaluate a condition that sets *holds.  One that raises an error isn't met;
+ * one that exceeds the time limit may or may not be: returns false, with the
+ * error.
+ */
+static bool
+evaluate_condition(void (*body)(void *), Application *application, bool *holds,
+				   ErrorData **error)
+{
+	if (evaluate_path(body, application, error))
+		return true;
+	*holds = false;
+	return (*error)->sqlerrcode != ERRCODE_QUERY_CANCELED;
 }
 
 /*
  * Decide whether the event opens or closes for this rule, and evaluate its
- * group_by.  An event that closes doesn't open.  A condition that raises an
- * error isn't met; one that exceeds the time limit may or may not be, so the
- * rule fails.  Returns false, with the error, if the rule fails.
+ * group_by.  An event that closes doesn't open; one that fits closed_by and does
+ * not meet closing_condition may open.  Returns false, with the error, if the
+ * rule fails.
  */
 static bool
 evaluate_rule(Application *application, ErrorData **error)
@@ -101,13 +127,14 @@ evaluate_rule(Application *application, ErrorData **error)
 	Alert *alert = application->alert;
 
 	alert->closes = alert_closes(alert, application->event->type);
-	alert->opens = !alert->closes;
+	if (alert->closes && alert->closing_condition != NULL &&
+		!evaluate_condition(closes_body, application, &alert->closes, error))
+		return false;
+	alert->opens = !alert->closes &&
+				   alert_opens(alert, application->event->type);
 	if (alert->opens && alert->condition != NULL &&
-		!evaluate_path(condition_body, application, error))
-	{
-		alert->opens = false;
-		return (*error)->sqlerrcode != ERRCODE_QUERY_CANCELED;
-	}
+		!evaluate_condition(opens_body, application, &alert->opens, error))
+		return false;
 	if (!(alert->opens || alert->closes) || alert->group_by == NULL)
 		return true;
 	return evaluate_path(group_body, application, error);

@@ -30,7 +30,7 @@ extern bool default_alert_is(const char *name);
 
 extern void alert_init(void);
 
-/* ---- system_event.c ---- */
+/* ---- own_event.c ---- */
 
 extern void alert_system(const char *type, Jsonb *object);
 extern void alert_report(const char *type, const char *id, const Event *about,

@@ -36,6 +36,9 @@ read_rule(Rows *row)
 	alert->closed_by = rows_text(row);
 	alert->severity = rows_text(row);
 	alert->blocks = rows_jsonb(row);
+	alert->closing_condition = rows_varlena(row, JSONPATHOID);
+	alert->closing_template = rows_text(row);
+	alert->mention = rows_text(row);
 	alert->is_for_customer = strcmp(alert->destination, CUSTOMER_DESTINATION) ==
 							 0;
 	return alert;
@@ -50,12 +53,19 @@ compare_rules(const ListCell *a, const ListCell *b)
 static SetupCache rules = {
 	.table = "alert", .read = read_rule, .compare = compare_rules};
 
-/* Does an event of this type close incidents of the rule (closed_by)? */
+/* Does the type fit event_type?  Whether the event opens depends on more. */
+bool
+alert_opens(const Alert *alert, const char *event_type)
+{
+	return event_type_fits_any(event_type, alert->event_type);
+}
+
+/* Does the type fit closed_by?  Whether the event closes depends on more. */
 bool
 alert_closes(const Alert *alert, const char *event_type)
 {
 	return alert->closed_by != NULL &&
-		   event_type_fits(event_type, alert->closed_by);
+		   event_type_fits_any(event_type, alert->closed_by);
 }
 
 /* Does any rule match events of this type, to open or to close? */
@@ -68,11 +78,23 @@ alert_wanted(const char *event_type)
 	{
 		Alert *alert = lfirst(cell);
 
-		if (event_type_fits(event_type, alert->event_type) ||
-			alert_closes(alert, event_type))
+		if (alert_opens(alert, event_type) || alert_closes(alert, event_type))
 			return true;
 	}
 	return false;
+}
+
+static JsonPath *
+copy_path(JsonPath *path)
+{
+	return path ? (JsonPath *) PG_DETOAST_DATUM_COPY(PointerGetDatum(path))
+				: NULL;
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
 }
 
 /* A copy in the current context, which a change of the rules leaves alone. */
@@ -87,14 +109,12 @@ copy_alert(const Alert *alert)
 	copy->destination = pstrdup(alert->destination);
 	copy->template = pstrdup(alert->template);
 	copy->severity = pstrdup(alert->severity);
-	if (alert->closed_by != NULL)
-		copy->closed_by = pstrdup(alert->closed_by);
-	if (alert->condition != NULL)
-		copy->condition = (JsonPath *) PG_DETOAST_DATUM_COPY(
-			PointerGetDatum(alert->condition));
-	if (alert->group_by != NULL)
-		copy->group_by = (JsonPath *) PG_DETOAST_DATUM_COPY(
-			PointerGetDatum(alert->group_by));
+	copy->closed_by = copy_text(alert->closed_by);
+	copy->closing_template = copy_text(alert->closing_template);
+	copy->mention = copy_text(alert->mention);
+	copy->condition = copy_path(alert->condition);
+	copy->group_by = copy_path(alert->group_by);
+	copy->closing_condition = copy_path(alert->closing_condition);
 	if (alert->blocks != NULL)
 		copy->blocks = (Jsonb *) PG_DETOAST_DATUM_COPY(
 			PointerGetDatum(alert->blocks));
@@ -131,18 +151,18 @@ scalar_of(Jsonb *json, JsonbValue *value)
 }
 
 /*
- * Does the condition hold?  A predicate ($.amount > 100) must be true; any other
+ * Does the condition "path" hold, if there is one?  A predicate ($.amount > 100) must be true; any other
  * path must select an item other than null.
  */
 bool
-alert_condition_holds(const Alert *alert, const Event *event)
+alert_path_holds(JsonPath *path, const Event *event)
 {
 	JsonbValue value;
 	Jsonb *found;
 
-	if (alert->condition == NULL)
+	if (path == NULL)
 		return true;
-	found = alert_path_first(alert->condition, event);
+	found = alert_path_first(path, event);
 	if (!scalar_of(found, &value))
 		return found != NULL;
 	if (value.type == jbvBool)
@@ -162,8 +182,7 @@ alert_rules_for(const Event *event)
 	{
 		Alert *alert = lfirst(cell);
 
-		if (event_type_fits(event->type, alert->event_type) ||
-			alert_closes(alert, event->type))
+		if (alert_opens(alert, event->type) || alert_closes(alert, event->type))
 			fitting = lappend(fitting, copy_alert(alert));
 	}
 	return fitting;

@@ -70,21 +70,111 @@ check_severity(const char *severity)
 						errhint("It is one of info, warning, critical.")));
 }
 
+/* Types separated by commas: none of them is empty. */
+static void
+check_types(const char *types, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, event_types_split(types))
+		if (((char *) lfirst(cell))[0] == '\0')
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("%s \"%s\" of an alert has an empty type",
+								   name, types),
+							errhint("Separate several types with one comma: "
+									"'invoice.paid,invoice.voided'.")));
+}
+
 /*
- * An event whose type fits closed_by opens nothing, so a rule of which both
- * types fit would never post anything.
+ * An event whose type fits closed_by opens nothing, so a type that fits both is
+ * a mistake, unless closing_condition distinguishes.
  */
 static void
-check_closing(const char *event_type, const char *closed_by)
+check_overlap(const char *event_types, const char *closed_by)
 {
-	if (event_type_fits(event_type, closed_by))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an alert for \"%s\" cannot be closed by \"%s\"",
-						event_type, closed_by),
-				 errhint("An event that closes an incident doesn't open one: "
-						 "choose different types, such as "
-						 "invoice.payment_failed and invoice.paid.")));
+	ListCell *cell;
+
+	foreach(cell, event_types_split(event_types))
+		if (event_type_fits_any(lfirst(cell), closed_by))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("an alert for \"%s\" cannot be closed by \"%s\"",
+							(char *) lfirst(cell), closed_by),
+					 errhint("An event that closes an incident doesn't open one: "
+							 "choose different types, such as "
+							 "invoice.payment_failed and invoice.paid, or give "
+							 "a closing_condition.")));
+}
+
+/* closed_by and what depends on it */
+static void
+check_closing(FunctionCallInfo fcinfo, const char *event_types)
+{
+	const char *closed_by;
+
+	if (PG_ARGISNULL(ALERT_CLOSED_BY))
+	{
+		if (!PG_ARGISNULL(ALERT_CLOSING_CONDITION) ||
+			!PG_ARGISNULL(ALERT_CLOSING_TEMPLATE))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("%s of an alert needs closed_by",
+								   PG_ARGISNULL(ALERT_CLOSING_CONDITION)
+									   ? "closing_template"
+									   : "closing_condition"),
+							errhint("closed_by names the events that resolve an "
+									"incident, such as 'invoice.paid'.")));
+		return;
+	}
+	closed_by = alert_required_text(fcinfo, ALERT_CLOSED_BY, "closed_by");
+	check_types(closed_by, "closed_by");
+	if (PG_ARGISNULL(ALERT_CLOSING_CONDITION))
+		check_overlap(event_types, closed_by);
+	if (!PG_ARGISNULL(ALERT_CLOSING_TEMPLATE))
+		template_check(alert_required_text(fcinfo, ALERT_CLOSING_TEMPLATE,
+										   "closing_template"));
+}
+
+#define LONGEST_MENTION 64 /* bytes */
+
+/* A user (U..., W...) or user group (S...), by its id */
+static bool
+is_mention(const char *id)
+{
+	size_t length = strlen(id);
+
+	return length >= 3 && length <= LONGEST_MENTION &&
+		   strchr("UWS", id[0]) != NULL &&
+		   strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == length;
+}
+
+/* @channel, @here, @everyone, also as Slack writes them: <!channel> */
+static bool
+is_for_everybody(const char *text)
+{
+	static const char *const names[] = {"channel", "here", "everyone"};
+
+	text += strspn(text, "<!@");
+	for (int i = 0; i < lengthof(names); i++)
+		if (pg_strncasecmp(text, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+static void
+check_mention(const char *mention)
+{
+	if (!is_mention(mention))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("mention \"%s\" of an alert is no Slack user or user "
+					"group",
+					mention),
+			 is_for_everybody(mention)
+				 ? errhint("An alert does not mention a whole channel. Give "
+						   "a user (U...) or a user group (S...).")
+				 : errhint("Give the id of a user (U...), from Copy member "
+						   "ID in the profile, or of a user group (S...).")));
 }
 
 /* coalesce_for: not negative, at most a year */
@@ -134,16 +224,29 @@ alert_upsert(const StatementArg *rule)
 {
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.alert (name, event_type, destination, template,"
-		" condition, group_by, coalesce_for, closed_by, severity, blocks)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		" condition, group_by, coalesce_for, closed_by, severity, blocks,"
+		" closing_condition, closing_template, mention)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 		" ON CONFLICT (name) DO UPDATE SET event_type = excluded.event_type,"
 		" destination = excluded.destination, template = excluded.template,"
 		" condition = excluded.condition, group_by = excluded.group_by,"
 		" coalesce_for = excluded.coalesce_for, closed_by = excluded.closed_by,"
-		" severity = excluded.severity, blocks = excluded.blocks"};
+		" severity = excluded.severity, blocks = excluded.blocks,"
+		" closing_condition = excluded.closing_condition,"
+		" closing_template = excluded.closing_template,"
+		" mention = excluded.mention"};
 
 	end_other_groups(rule);
 	statement_exec(&upsert, rule, ALERT_NARGS);
+}
+
+static void
+remark_each(const StatementArg *types)
+{
+	ListCell *cell;
+
+	foreach(cell, event_types_split(TextDatumGetCString(types->value)))
+		event_type_remark(lfirst(cell), true);
 }
 
 /*
@@ -160,25 +263,25 @@ remark_types(const StatementArg *rule)
 	if (statement_exec(&select, ARGS(rule[ALERT_NAME], rule[ALERT_EVENT_TYPE],
 									 rule[ALERT_CLOSED_BY])) > 0)
 		return;
-	event_type_remark(TextDatumGetCString(rule[ALERT_EVENT_TYPE].value), true);
+	remark_each(&rule[ALERT_EVENT_TYPE]);
 	if (!rule[ALERT_CLOSED_BY].isnull)
-		event_type_remark(TextDatumGetCString(rule[ALERT_CLOSED_BY].value),
-						  true);
+		remark_each(&rule[ALERT_CLOSED_BY]);
 }
 
 static void
 check_arguments(FunctionCallInfo fcinfo)
 {
-	const char *event_type;
+	const char *event_types;
 
 	check_alert_name(alert_required_text(fcinfo, ALERT_NAME, "name"));
-	event_type = alert_required_text(fcinfo, ALERT_EVENT_TYPE, "event_type");
+	event_types = alert_required_text(fcinfo, ALERT_EVENT_TYPE, "event_type");
+	check_types(event_types, "event_type");
 	(void) alert_required_text(fcinfo, ALERT_DESTINATION, "destination");
 	template_check(alert_required_text(fcinfo, ALERT_TEMPLATE, "template"));
 	check_window(fcinfo, ALERT_COALESCE_FOR);
-	if (!PG_ARGISNULL(ALERT_CLOSED_BY))
-		check_closing(event_type,
-					  alert_required_text(fcinfo, ALERT_CLOSED_BY, "closed_by"));
+	check_closing(fcinfo, event_types);
+	if (!PG_ARGISNULL(ALERT_MENTION))
+		check_mention(alert_required_text(fcinfo, ALERT_MENTION, "mention"));
 	check_severity(alert_required_text(fcinfo, ALERT_SEVERITY, "severity"));
 	if (PG_ARGISNULL(ALERT_BLOCKS))
 		return;
@@ -188,13 +291,15 @@ check_arguments(FunctionCallInfo fcinfo)
 
 /*
  * add_alert(name, event_type, destination, template, condition, group_by,
- * coalesce_for, closed_by, severity, blocks)
+ * coalesce_for, closed_by, severity, blocks, closing_condition,
+ * closing_template, mention)
  */
 ENGINE_FUNCTION(stripe_sync_add_alert)
 {
 	static const Oid types[ALERT_NARGS] = {
 		TEXTOID,	 TEXTOID,	  TEXTOID, TEXTOID, JSONPATHOID,
-		JSONPATHOID, INTERVALOID, TEXTOID, TEXTOID, JSONBOID};
+		JSONPATHOID, INTERVALOID, TEXTOID, TEXTOID, JSONBOID,
+		JSONPATHOID, TEXTOID,	  TEXTOID};
 	StatementArg rule[ALERT_NARGS];
 	RoleScope scope;
 

@@ -104,20 +104,23 @@ object_is_closed_since(const Occurrence *occurrence)
 /*
  * Returns true if a closing event that is as late or later has arrived before
  * this opening one: then there is nothing to open.  Events of the extension
- * itself are never late; their times have whole seconds, so that a comparison
- * with an event of the same second would be wrong.
+ * itself and of the application are never late; their times have whole seconds,
+ * so that a comparison with an event of the same second would be wrong.
+ *
+ * The inbox is searched only where the type alone decides that an event closes:
+ * with closing_condition, all closing events are in stripe_sync.alerted.
  */
 bool
 alerted_closed_since(const Occurrence *occurrence)
 {
 	const Alert *alert = occurrence->alert;
 
-	if (alert->closed_by == NULL ||
-		strncmp(occurrence->event->type, "system.", 7) == 0)
+	if (alert->closed_by == NULL || alert_event_is_own(occurrence->event))
 		return false;
 	if (group_is_closed_since(occurrence))
 		return true;
-	return alert->group_by == NULL && occurrence->event->object_id != NULL &&
+	return alert->group_by == NULL && alert->closing_condition == NULL &&
+		   occurrence->event->object_id != NULL &&
 		   object_is_closed_since(occurrence);
 }
 

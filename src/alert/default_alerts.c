@@ -22,8 +22,40 @@
 #include "server/server.h"
 #include "alert/internal.h"
 
-#define WHO                                                                    \
-	"{{customer.name or customer_name or customer.email or customer_email or customer}}"
+/* The customer of an invoice or subscription; of a payment */
+#define WHO "{{customer or customer_name | who | default:an unknown customer}}"
+#define PAYER                                                                  \
+	"{{charge.customer or payment_intent.customer | who | default:an unknown " \
+	"customer}}"
+
+/* Why an invoice was not paid, as far as the event or the mirror says it */
+#define DECLINED                                                               \
+	"{{charge.outcome.seller_message or charge.failure_message or "            \
+	"payment_intent.last_payment_error.message or "                            \
+	"last_finalization_error.message | default:see the invoice's page}}"
+
+#define INVOICE_CLOSED                                                         \
+	"invoice.paid,invoice.voided,invoice.marked_uncollectible"
+#define INVOICE_ENDING                                                            \
+	"{{event.type | map:invoice.paid=*Paid*;invoice.voided=*Voided:* it is not "  \
+	"owed any more;invoice.marked_uncollectible=:x: *Uncollectible:* it was not " \
+	"paid}}"
+
+#define DISPUTE_ENDING                                                         \
+	"{{status | map:won=*The dispute is won*;lost=:x: *The dispute is lost*;"  \
+	"warning_closed=*The warning is closed:* it did not become a dispute;"     \
+	"*=*The dispute is closed*}}"
+
+#define PLAN                                                                   \
+	"{{items.data.0.price.nickname or items.data.0.price.product.name or "     \
+	"items.data.0.price.lookup_key or plan.nickname or plan.product.name or "  \
+	"items.data.0.price.id or plan.id | default:no plan}}"
+
+#define MORE(page) "\nMore: doc/runbook/" page ".md"
+
+#define FAILING                                                                   \
+	"in `{{step}}`, first {{event_type}} {{id | link}} ({{object}}): {{error}}\n" \
+	"{{remedy}} Why: `{{look}}`. "
 
 #define FINDING                                                                \
 	"*{{item}}* ({{key}}): {{detail}}\nWhat to do: `{{hint or page}}`"         \
@@ -38,65 +70,78 @@ static const struct DefaultAlert
 	const char *coalesce_for;
 	const char *closed_by; /* or NULL */
 	const char *severity;
-	const char *condition; /* or NULL */
+	const char *condition; /* or NULL, like the next one */
+	const char *closing_template;
 } defaults[] = {
 	{"payment_failed", "invoice.payment_failed",
 	 "*Payment failed:* {{amount_due | money}} of " WHO
-	 ", invoice {{id | link:number}}",
-	 NULL, "5 minutes", "invoice.paid", "warning"},
+	 ", invoice {{id | link:number}}\nAttempt {{attempt_count}}, next attempt: "
+	 "{{next_payment_attempt | date | default:none}}. Why: " DECLINED,
+	 NULL, "5 minutes", INVOICE_CLOSED, "warning", NULL, INVOICE_ENDING},
 	{"action_required", "invoice.payment_action_required",
 	 "*A customer must act:* " WHO
 	 " has to confirm {{amount_due | money}}, invoice {{id | link:number}}",
-	 NULL, "5 minutes", "invoice.paid", "warning"},
+	 NULL, "5 minutes", INVOICE_CLOSED, "warning", NULL, INVOICE_ENDING},
 	{"dispute_opened", "charge.dispute.created",
-	 "*Dispute opened:* {{amount | money}}, {{reason}}, charge {{charge | link}};"
-	 " evidence is due {{evidence_details.due_by | date}}, {{id | link}}",
-	 NULL, "5 minutes", "charge.dispute.closed", "critical"},
+	 "*Dispute opened:* {{amount | money}} of " PAYER
+	 ", {{reason | words}}, charge {{charge | link}};"
+	 " evidence is due {{evidence_details.due_by | date | default:(no date)}},"
+	 " {{id | link}}",
+	 NULL, "5 minutes", "charge.dispute.closed", "critical", NULL,
+	 DISPUTE_ENDING},
 	{"fraud_warning", "radar.early_fraud_warning.created",
-	 "*Early fraud warning:* {{fraud_type}} on charge {{charge | link}}; a refund"
+	 "*Early fraud warning:* {{charge.amount or payment_intent.amount | money |"
+	 " default:a payment}} of " PAYER
+	 ", {{fraud_type | words}}, charge {{charge | link}}; a refund"
 	 " now may avoid a dispute",
 	 NULL, "5 minutes", NULL, "critical"},
 	{"payout_failed", "payout.failed",
-	 "*Payout failed:* {{amount | money}}, {{failure_message or failure_code}},"
-	 " {{id | link}}",
+	 "*Payout failed:* {{amount | money}}, arrival was expected"
+	 " {{arrival_date | day}}, {{failure_message or failure_code |"
+	 " default:no reason is given}}, {{id | link}}",
 	 NULL, "5 minutes", NULL, "critical"},
 	{"subscription_cancelled", "customer.subscription.deleted",
-	 "*Subscription cancelled:* " WHO
-	 ", {{cancellation_details.feedback or cancellation_details.reason or "
-	 "status}}, {{id | link}}",
+	 "*Subscription cancelled:* " WHO ", " PLAN
+	 ", {{items | monthly | default:an unknown amount}} a month;"
+	 " {{cancellation_details.feedback or cancellation_details.reason or "
+	 "status | words}}, {{id | link}}",
 	 NULL, "5 minutes", NULL, "warning"},
 	{"events_failing", "system.event_failed",
-	 "*Events are failing* in `{{step}}`, first {{event_type}} {{id | link}}"
-	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`",
+	 "*Events are failing* " FAILING
+	 "After fixing the cause: `{{run}}`" MORE("stripe-failed-events"),
 	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "warning"},
 	{"events_dead", "system.event_dead",
-	 "*Events are dead* in `{{step}}`, first {{event_type}} {{id | link}}"
-	 " ({{object}}): {{error}}\n{{remedy}} Why: `{{look}}`. Fix the cause, then"
-	 " `SELECT * FROM stripe_sync.replay(now() - interval '7 days')`.",
+	 "*Events are dead* " FAILING "Fix the cause, then `{{run}}`, and for all"
+	 " of them `SELECT * FROM stripe_sync.replay(now() - interval '7"
+	 " days')`." MORE("stripe-failed-events"),
 	 "$.data.object.group", "1 hour", EVENT_RECOVERED, "critical"},
 	{"silence", "system.silence",
 	 "*No events from Stripe* at endpoint `{{endpoint}}` since {{last_event_at | "
-	 "date}}. Is the webhook endpoint still enabled at Stripe?",
+	 "date}}.\nIs the webhook endpoint still enabled at Stripe? Then `SELECT"
+	 " stripe_sync.reconcile()` fetches what was missed." MORE("stripe-silence"),
 	 NULL, "1 hour", "system.silence_over", "critical"},
 	{"deliveries_refused", "system.deliveries_refused",
 	 "*Stripe's deliveries are refused* at endpoint `{{endpoint}}`: {{reason}}"
-	 " ({{code}}: {{detail}}). {{remedy}}",
+	 " ({{code}}: {{detail}}). {{remedy}}" MORE("stripe-refused-deliveries"),
 	 NULL, "1 hour", "system.deliveries_accepted", "critical"},
 	{"destination_disabled", "system.destination_disabled",
 	 "*Slack destination `{{destination}}` is disabled:* {{reason}}\n"
-	 "Messages that wait until `stripe_sync.enable_destination()` is called: {{waiting}}",
+	 "Messages that wait: {{waiting}}. After fixing the cause: `{{run}}`" MORE(
+		 "slack-destinations"),
 	 NULL, "1 hour", NULL, "critical"},
 	{"events_missing", "system.reconcile_missing",
 	 "*Events were missing:* {{missing}} never arrived by webhook and were"
-	 " brought in from Stripe's list.",
+	 " brought in from Stripe's list. See `SELECT * FROM"
+	 " stripe_sync.job WHERE id = {{job}}`" MORE("stripe-reconcile-gap"),
 	 NULL, "1 hour", NULL, "warning"},
 	{"endpoint_changed", "system.endpoint_changed",
-	 "*Webhook endpoint at Stripe:* {{reason}}. Fix it in Stripe's dashboard.",
+	 "*Webhook endpoint at Stripe:* {{reason}}. Fix it in Stripe's"
+	 " dashboard." MORE("stripe-webhook-endpoint"),
 	 NULL, "1 hour", "system.endpoint_well", "warning",
 	 "$.data.object.trouble != \"disabled\" && $.data.object.trouble != \"gone\""},
 	{"endpoint_disabled", "system.endpoint_changed",
 	 "*Stripe sends no events:* {{reason}}. Enable it in Stripe's dashboard, then"
-	 " `SELECT stripe_sync.reconcile()`.",
+	 " `SELECT stripe_sync.reconcile()`." MORE("stripe-endpoint-disabled"),
 	 NULL, "1 hour", "system.endpoint_well", "critical",
 	 "$.data.object.trouble == \"disabled\" || $.data.object.trouble == \"gone\""},
 	{"doctor", "system.doctor", FINDING, NULL, "1 hour", "system.doctor_well",
@@ -132,6 +177,8 @@ add_default(const struct DefaultAlert *alert, text *destination)
 		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
 	template_check(alert->template);
+	if (alert->closing_template != NULL)
+		template_check(alert->closing_template);
 	alert_upsert((const StatementArg[ALERT_NARGS]){
 		[ALERT_NAME] = arg_text(alert->name),
 		[ALERT_EVENT_TYPE] = arg_text(alert->event_type),
@@ -142,7 +189,10 @@ add_default(const struct DefaultAlert *alert, text *destination)
 		[ALERT_COALESCE_FOR] = arg_datum(INTERVALOID, window),
 		[ALERT_CLOSED_BY] = arg_text(alert->closed_by),
 		[ALERT_SEVERITY] = arg_text(alert->severity),
-		[ALERT_BLOCKS] = arg_null(JSONBOID)});
+		[ALERT_BLOCKS] = arg_null(JSONBOID),
+		[ALERT_CLOSING_CONDITION] = arg_null(JSONPATHOID),
+		[ALERT_CLOSING_TEMPLATE] = arg_text(alert->closing_template),
+		[ALERT_MENTION] = arg_null(TEXTOID)});
 }
 
 /* Do the default alerts use this destination already? */

@@ -3,9 +3,10 @@
  *		An event that resolves what its rule has opened.
  *
  * The caller holds the lock of the group.  Nothing is written where no
- * incident is open, except for rules with group_by: there the closing event is
- * noted, because the inbox can't be searched for it by the object when an
- * earlier opening event arrives later (alerted_closed_since()).
+ * incident is open, except for rules with group_by or closing_condition: there
+ * the closing event is noted, because the inbox can't be searched for it by the
+ * object and type when an earlier opening event arrives later
+ * (alerted_closed_since()).
  */
 #include "postgres.h"
 
@@ -15,7 +16,31 @@
 #include "base/base.h"
 #include "inbox/event.h"
 #include "inbox/inbox.h"
+#include "message/message.h"
 #include "alert/internal.h"
+
+/*
+ * Note how it ended: closing_template, filled with the closing event.  A text that
+ * begins with an emoji of its own says itself whether that is good: it gets no
+ * check mark.
+ */
+static void
+set_ending(const Occurrence *occurrence, int64 id)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.incident_record SET closing_text = $2, closed_well = $3"
+		" WHERE id = $1 AND kind = 'single'"};
+	const Alert *alert = occurrence->alert;
+	char *text;
+
+	if (alert->closing_template == NULL)
+		return;
+	text = template_render(alert->closing_template, occurrence->event,
+						   alert->is_for_customer);
+	if (!mrkdwn_is_blank(text))
+		statement_exec(&update, ARGS(arg_int8(id), arg_text(text),
+									 arg_bool(!mrkdwn_begins_with_emoji(text))));
+}
 
 static void
 close_incident(const Occurrence *occurrence, int64 id)
@@ -24,6 +49,8 @@ close_incident(const Occurrence *occurrence, int64 id)
 
 	if (!incident_set_closed(id, occurrence->event->id))
 		return; /* a person has resolved it */
+	CommandCounterIncrement();
+	set_ending(occurrence, id);
 	CommandCounterIncrement();
 	if (incident_read(id, &incident))
 		incident_queue_closed(&incident, occurrence->event);
@@ -84,7 +111,8 @@ incident_closing(const Occurrence *occurrence)
 	collector = open == 0 ? alerted_find_collector(occurrence) : 0;
 	if (open != 0 && alerted_opened_since(occurrence, open))
 		return; /* it came late: the failure is newer */
-	if (open != 0 || collector != 0 || occurrence->alert->group_by != NULL)
+	if (open != 0 || collector != 0 || occurrence->alert->group_by != NULL ||
+		occurrence->alert->closing_condition != NULL)
 		alerted_insert(occurrence, open != 0 ? open : collector, true);
 	if (open != 0)
 		close_incident(occurrence, open);

@@ -47,7 +47,8 @@ event_customer(const Event *event)
 
 /*
  * Without group_by: the object's id.  An object without one (the preview of an
- * invoice) is grouped by customer, or is alone.
+ * invoice) is grouped by customer, or is alone; events of the application
+ * without one are all of one group.
  */
 static char *
 default_group(const Event *event)
@@ -57,7 +58,9 @@ default_group(const Event *event)
 	if (event->object_id != NULL && event->object_id[0] != '\0')
 		return event->object_id;
 	customer = event_customer(event);
-	return customer ? customer : event->id;
+	if (customer != NULL)
+		return customer;
+	return strncmp(event->type, "app.", 4) == 0 ? "" : event->id;
 }
 
 /* What group_by finds first; "" if it finds nothing. */

@@ -117,7 +117,9 @@ incident_read(int64 id, Incident *incident)
 
 /*
  * Insert an open incident and return its id.  A critical one of kind "single"
- * is repeated after stripe_sync.escalate_after unless it is closed before.
+ * is repeated after stripe_sync.escalate_after unless it is closed before.  One
+ * that an event of the extension itself opens has no mode: events of both may
+ * have the same cause.
  */
 int64
 incident_insert(const Occurrence *occurrence, const NewIncident *incident)
@@ -125,12 +127,16 @@ incident_insert(const Occurrence *occurrence, const NewIncident *incident)
 	static EngineStatement insert = {
 		"INSERT INTO stripe_sync.incident_record (kind, alert, group_key, account,"
 		" destination, severity, text, footer, blocks, event_id, window_until,"
-		" escalate_at, class, refs) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+		" escalate_at, class, refs, mention, livemode)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
 		"  pg_catalog.clock_timestamp() + $11 * interval '1 microsecond',"
 		"  CASE WHEN $12 > 0 THEN pg_catalog.clock_timestamp()"
-		"    + $12 * interval '1 second' END, $13, $14) RETURNING id"};
-	bool escalates = strcmp(incident->kind, "single") == 0 &&
+		"    + $12 * interval '1 second' END, $13, $14, $15, $16) RETURNING id"};
+	const Event *event = occurrence->event;
+	bool single = strcmp(incident->kind, "single") == 0;
+	bool escalates = single &&
 					 strcmp(occurrence->alert->severity, "critical") == 0;
+	bool has_mode = event->has_livemode && !alert_event_is_own(event);
 
 	counter_add(COUNT_ALERTS, incident->alert, "opened");
 	return statement_int8(
@@ -140,9 +146,11 @@ incident_insert(const Occurrence *occurrence, const NewIncident *incident)
 			 arg_text(occurrence->destination),
 			 arg_text(occurrence->alert->severity), arg_text(incident->text),
 			 arg_text(incident->footer), arg_jsonb(incident->blocks),
-			 arg_text(occurrence->event->id), arg_int8(incident->window),
+			 arg_text(event->id), arg_int8(incident->window),
 			 arg_int4(escalates ? guc_escalate_after : 0),
-			 arg_text(occurrence->class), arg_jsonb(incident->refs)));
+			 arg_text(occurrence->class), arg_jsonb(incident->refs),
+			 arg_text(single ? occurrence->alert->mention : NULL),
+			 arg_if(has_mode, arg_bool(event->livemode))));
 }
 
 /*

@@ -22,15 +22,18 @@
 typedef struct Alert
 {
 	char *name;
-	char *event_type;
+	char *event_type;  /* patterns, separated by commas; so is closed_by */
 	char *destination; /* or "@customer"; resolved while it is applied */
 	char *template;
 	JsonPath *condition; /* or NULL, like group_by */
 	JsonPath *group_by;
 	int64 window;	 /* microseconds */
-	char *closed_by; /* an event type, or NULL */
+	char *closed_by; /* or NULL */
 	char *severity;
-	Jsonb *blocks; /* or NULL */
+	Jsonb *blocks; /* or NULL, like the next three */
+	JsonPath *closing_condition;
+	char *closing_template;
+	char *mention; /* U..., W... or S... */
 	bool is_for_customer;
 	char *group; /* of the event that it is applied to, like the next two */
 	bool opens;
@@ -39,9 +42,10 @@ typedef struct Alert
 
 /* ---- alert_rule.c ---- */
 
+extern bool alert_opens(const Alert *alert, const char *event_type);
 extern bool alert_closes(const Alert *alert, const char *event_type);
 extern List *alert_rules_for(const Event *event);
-extern bool alert_condition_holds(const Alert *alert, const Event *event);
+extern bool alert_path_holds(JsonPath *path, const Event *event);
 extern Jsonb *alert_path_first(JsonPath *path, const Event *event);
 
 /* ---- alert.c ---- */
@@ -129,6 +133,9 @@ enum AlertArgument
 	ALERT_CLOSED_BY,
 	ALERT_SEVERITY,
 	ALERT_BLOCKS,
+	ALERT_CLOSING_CONDITION,
+	ALERT_CLOSING_TEMPLATE,
+	ALERT_MENTION,
 	ALERT_NARGS
 };
 
@@ -239,8 +246,9 @@ extern void incident_end_all(text *destination);
 extern void incident_end_disabled(text *destination);
 extern void incident_end_group_changed(const char *alert);
 
-/* ---- system_event.c ---- */
+/* ---- own_event.c ---- */
 
+extern bool alert_event_is_own(const Event *event);
 extern void alert_system_within(const char *type, Jsonb *object);
 
 #endif /* STRIPE_SYNC_ALERT_INTERNAL_H */

@@ -206,7 +206,12 @@ want_patterns(EventTypeSet *set, bool names_only)
 
 	rows_open(&rows, &select, NO_ARGS);
 	while (rows_next(&rows))
-		want_pattern(set, rows_text(&rows), names_only);
+	{
+		ListCell *cell;
+
+		foreach(cell, event_types_split(rows_text(&rows)))
+			want_pattern(set, lfirst(cell), names_only);
+	}
 	rows_close(&rows);
 }
 

@@ -96,7 +96,7 @@ COMMENT ON COLUMN stripe_sync.event.payload IS 'The payload, byte for byte';
 
 /* ---- Stored events ---- */
 
-CREATE FUNCTION stripe_sync.event_type_fits(type text, pattern text) RETURNS boolean
+CREATE FUNCTION stripe_sync.event_type_fits(type text, patterns text) RETURNS boolean
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_event_type_fits';
-COMMENT ON FUNCTION stripe_sync.event_type_fits(text, text) IS 'Internal: returns whether an event type matches a pattern in which * matches any characters';
+COMMENT ON FUNCTION stripe_sync.event_type_fits(text, text) IS 'Internal: returns whether an event type matches one of several patterns, separated by commas, in which * matches any characters';

@@ -35,6 +35,7 @@ typedef struct Render
 	int written; /* bytes, over all strings of a message */
 	List *rows;	 /* of MirrorFinding: objects that were read already */
 	Oid reader;	 /* whose rights on the mirror count; InvalidOid: reads all */
+	bool for_customer; /* the message is for the customer that it is about */
 } Render;
 
 typedef enum TemplateValueKind
@@ -63,7 +64,8 @@ typedef struct TemplateFilterKind
 	{
 		ARGUMENT_NONE,
 		ARGUMENT_PATH, /* optional */
-		ARGUMENT_TEXT
+		ARGUMENT_TEXT,
+		ARGUMENT_MAP /* key=text;... */
 	} argument;
 	void (*apply)(Render *render, const TemplateFilter *filter,
 				  TemplateValue *value);
@@ -74,6 +76,7 @@ struct TemplateFilter
 	const TemplateFilterKind *kind;
 	char *argument; /* or NULL */
 	List *path;		/* the argument as a path */
+	List *map;		/* or as a map, see template_map.c */
 };
 
 typedef struct TemplatePlaceholder
@@ -102,8 +105,26 @@ extern char *template_text(const JsonbValue *json);
 
 /* ---- template_filter.c ---- */
 
+extern char *template_value_text(TemplateValue *value);
+extern void template_value_set(TemplateValue *value, char *text);
 extern const TemplateFilterKind *template_filter_kind(const char *name);
 extern const char *template_filter_names(void);
+
+/* ---- template_map.c ---- */
+
+extern List *template_map_parse(const char *text, const char **error);
+extern void template_map_apply(Render *render, const TemplateFilter *filter,
+							   TemplateValue *value);
+
+/* ---- template_who.c ---- */
+
+extern void template_who_apply(Render *render, const TemplateFilter *filter,
+							   TemplateValue *value);
+
+/* ---- template_monthly.c ---- */
+
+extern void template_monthly_apply(Render *render, const TemplateFilter *filter,
+								   TemplateValue *value);
 
 /* ---- dashboard_link.c ---- */
 

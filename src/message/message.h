@@ -10,11 +10,13 @@
 
 /* ---- template.c ---- */
 
-extern char *template_render(const char *text, Event *event);
+/* "for_customer": the message is for the customer that it is about. */
+extern char *template_render(const char *text, Event *event, bool for_customer);
 
 /* ---- template_blocks.c ---- */
 
-extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event);
+extern Jsonb *template_render_blocks(Jsonb *blocks, Event *event,
+									 bool for_customer);
 
 /* ---- template_parse.c ---- */
 
@@ -35,6 +37,7 @@ extern char *mrkdwn_escape(const char *text);
 extern char *mrkdwn_cut(const char *mrkdwn, int characters);
 extern bool mrkdwn_is_blank(const char *text);
 extern char *mrkdwn_date(TimestampTz at);
+extern bool mrkdwn_begins_with_emoji(const char *text);
 
 /* ---- block_buttons.c ---- */
 

@@ -147,6 +147,29 @@ mrkdwn_cut(const char *mrkdwn, int characters)
 	return psprintf("%.*s" ELLIPSIS, (int) (at - mrkdwn), mrkdwn);
 }
 
+/* A character of the blocks that hold symbols and pictures */
+static bool
+is_pictograph(pg_wchar c)
+{
+	return (c >= 0x2190 && c <= 0x2BFF) || (c >= 0x1F000 && c <= 0x1FAFF);
+}
+
+/* Does the text begin with ":name:" or a Unicode emoji? */
+bool
+mrkdwn_begins_with_emoji(const char *text)
+{
+	size_t length;
+
+	text += strspn(text, " \t\r\n");
+	if (*text != ':')
+		return *text != '\0' && (unsigned char) *text >= 0x80 &&
+			   character_length(text) ==
+				   pg_utf_mblen((const unsigned char *) text) &&
+			   is_pictograph(utf8_to_unicode((const unsigned char *) text));
+	length = strspn(text + 1, "abcdefghijklmnopqrstuvwxyz0123456789_+'-");
+	return length > 0 && text[1 + length] == ':';
+}
+
 bool
 mrkdwn_is_blank(const char *text)
 {

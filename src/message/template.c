@@ -119,9 +119,9 @@ template_render_in(Render *render, const char *text)
 
 /* Render a template on an event, as mrkdwn. */
 char *
-template_render(const char *text, Event *event)
+template_render(const char *text, Event *event, bool for_customer)
 {
-	Render render = {event, TARGET_MRKDWN};
+	Render render = {event, TARGET_MRKDWN, .for_customer = for_customer};
 
 	return template_render_in(&render, text);
 }

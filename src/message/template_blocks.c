@@ -134,9 +134,9 @@ template_render_blocks_in(Render *render, Jsonb *blocks)
 
 /* Render every string of the blocks on an event. */
 Jsonb *
-template_render_blocks(Jsonb *blocks, Event *event)
+template_render_blocks(Jsonb *blocks, Event *event, bool for_customer)
 {
-	Render render = {event, TARGET_MRKDWN};
+	Render render = {event, TARGET_MRKDWN, .for_customer = for_customer};
 
 	return template_render_blocks_in(&render, blocks);
 }

@@ -19,16 +19,20 @@
 /* Of the year 9999: a greater number is no time, and is left as it is. */
 #define LAST_SECOND INT64CONST(253402300799)
 
-static void
-set_text(TemplateValue *value, char *text)
+/* 10:30 in UTC, see apply_day() */
+#define SAME_DATE (10 * SECS_PER_HOUR + 30 * SECS_PER_MINUTE)
+
+/* Make it text, which is escaped where it is put. */
+void
+template_value_set(TemplateValue *value, char *text)
 {
 	value->kind = VALUE_TEXT;
 	value->text = text;
 }
 
 /* The value as text; NULL if it is missing, or markup already. */
-static char *
-text_of(TemplateValue *value)
+char *
+template_value_text(TemplateValue *value)
 {
 	if (value->kind == VALUE_JSON)
 		return template_text(&value->json);
@@ -112,35 +116,41 @@ apply_money(Render *render, const TemplateFilter *filter, TemplateValue *value)
 	if (!is_number(value))
 		return;
 	if (currency != NULL && integer_of(value, &amount))
-		set_text(value, money_format(amount, currency));
+		template_value_set(value, money_format(amount, currency));
 	else if (currency == NULL)
-		set_text(value, psprintf("%s (minor units)", text_of(value)));
+		template_value_set(
+			value, psprintf("%s (minor units)", template_value_text(value)));
 	else
-		set_text(value, psprintf("%s (minor units of %s)", text_of(value),
-								 asc_toupper(currency, strlen(currency))));
+		template_value_set(
+			value, psprintf("%s (minor units of %s)", template_value_text(value),
+							asc_toupper(currency, strlen(currency))));
 }
 
 /* ---- times ---- */
 
+/* A time in seconds since 1970; false if it is none. */
+static bool
+time_of(const TemplateValue *value, int64 *seconds)
+{
+	return integer_of(value, seconds) && *seconds >= 0 &&
+		   *seconds <= LAST_SECOND;
+}
+
 /*
- * A time in seconds since 1970.  Slack shows it in the reader's time zone; where
- * there is no markup it is text, in UTC.
+ * Slack shows it in the reader's time zone; where there is no markup it is text,
+ * in UTC.
  */
 static void
-set_time(Render *render, TemplateValue *value, const char *slack_format,
-		 const char *format)
+set_time(Render *render, TemplateValue *value, int64 seconds,
+		 const char *slack_format, const char *format)
 {
-	int64 seconds;
-	pg_time_t at;
+	pg_time_t at = (pg_time_t) seconds;
 	char text[64];
 
-	if (!integer_of(value, &seconds) || seconds < 0 || seconds > LAST_SECOND)
-		return;
-	at = (pg_time_t) seconds;
 	pg_strftime(text, sizeof(text), format, pg_gmtime(&at));
 	if (render->target != TARGET_MRKDWN)
 	{
-		set_text(value, pstrdup(text));
+		template_value_set(value, pstrdup(text));
 		return;
 	}
 	value->kind = VALUE_MARKUP;
@@ -152,14 +162,28 @@ set_time(Render *render, TemplateValue *value, const char *slack_format,
 static void
 apply_date(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
-	set_time(render, value, "{date_short_pretty} {time}", "%Y-%m-%d %H:%M UTC");
+	int64 seconds;
+
+	if (time_of(value, &seconds))
+		set_time(render, value, seconds, "{date_short_pretty} {time}",
+				 "%Y-%m-%d %H:%M UTC");
 }
 
-/* day: the date alone */
+/*
+ * day: the date alone.  Stripe gives a date without a time (arrival_date) as
+ * midnight in UTC, which is the evening before in America: it is taken at an
+ * hour at which the date is the same from Hawaii to New Zealand.
+ */
 static void
 apply_day(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
-	set_time(render, value, "{date_short_pretty}", "%Y-%m-%d");
+	int64 seconds;
+
+	if (!time_of(value, &seconds))
+		return;
+	if (seconds % SECS_PER_DAY == 0)
+		seconds += SAME_DATE;
+	set_time(render, value, seconds, "{date_short_pretty}", "%Y-%m-%d");
 }
 
 /* ---- links ---- */
@@ -180,7 +204,7 @@ link_text(Render *render, const TemplateFilter *filter, const char *id)
 static void
 apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
-	char *id = text_of(value);
+	char *id = template_value_text(value);
 	char *text;
 	char *url;
 
@@ -191,9 +215,9 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 						json_is_object(&value->json) ? value->json.val.binary.data
 													 : value->holder);
 	if (render->target == TARGET_PLAIN)
-		set_text(value, text);
+		template_value_set(value, text);
 	else if (render->target == TARGET_URL)
-		set_text(value, url);
+		template_value_set(value, url);
 	else
 	{
 		value->kind = VALUE_MARKUP;
@@ -209,19 +233,36 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 static void
 apply_upper(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
-	char *text = text_of(value);
+	char *text = template_value_text(value);
 
 	if (text != NULL)
-		set_text(value, str_toupper(text, strlen(text), DEFAULT_COLLATION_OID));
+		template_value_set(
+			value, str_toupper(text, strlen(text), DEFAULT_COLLATION_OID));
 }
 
 static void
 apply_lower(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
-	char *text = text_of(value);
+	char *text = template_value_text(value);
 
 	if (text != NULL)
-		set_text(value, str_tolower(text, strlen(text), DEFAULT_COLLATION_OID));
+		template_value_set(
+			value, str_tolower(text, strlen(text), DEFAULT_COLLATION_OID));
+}
+
+/* words: made_with_stolen_card as "made with stolen card" */
+static void
+apply_words(Render *render, const TemplateFilter *filter, TemplateValue *value)
+{
+	char *text = template_value_text(value);
+
+	if (text == NULL)
+		return;
+	text = pstrdup(text);
+	for (char *p = text; *p != '\0'; p++)
+		if (*p == '_')
+			*p = ' ';
+	template_value_set(value, text);
 }
 
 /* default:TEXT replaces a missing value, by the rest after the colon. */
@@ -229,7 +270,7 @@ static void
 apply_default(Render *render, const TemplateFilter *filter, TemplateValue *value)
 {
 	if (value->kind == VALUE_MISSING)
-		set_text(value, filter->argument);
+		template_value_set(value, filter->argument);
 }
 
 /* Elements of an array or of a list of Stripe's; "10+" if has_more is set. */
@@ -251,8 +292,8 @@ apply_count(Render *render, const TemplateFilter *filter, TemplateValue *value)
 		container = data.val.binary.data;
 	}
 	if (JsonContainerIsArray(container))
-		set_text(value, psprintf("%u%s", JsonContainerSize(container),
-								 has_more ? "+" : ""));
+		template_value_set(value, psprintf("%u%s", JsonContainerSize(container),
+										   has_more ? "+" : ""));
 }
 
 /* ---- the filters ---- */
@@ -264,6 +305,10 @@ static const TemplateFilterKind kinds[] = {
 	{"link", ARGUMENT_PATH, apply_link},
 	{"upper", ARGUMENT_NONE, apply_upper},
 	{"lower", ARGUMENT_NONE, apply_lower},
+	{"words", ARGUMENT_NONE, apply_words},
+	{"map", ARGUMENT_MAP, template_map_apply},
+	{"who", ARGUMENT_NONE, template_who_apply},
+	{"monthly", ARGUMENT_NONE, template_monthly_apply},
 	{"count", ARGUMENT_NONE, apply_count},
 	{"default", ARGUMENT_TEXT, apply_default},
 };

@@ -11,6 +11,8 @@
  *	part		letters, digits, _ and -, or any characters in double quotes
  *	filter		name[:argument], an argument ends at the next | or }}
  *
+ * In the argument of "map" a | in double quotes does not end it (template_map.c).
+ *
  * Text outside of placeholders is copied as it is.
  */
 #include "postgres.h"
@@ -126,9 +128,25 @@ parse_or(Parser *parser)
 	return true;
 }
 
+/* Where the next filter, or the end, is.  In a map it is not in double quotes. */
+static const char *
+argument_end(const Parser *parser, bool is_map)
+{
+	bool quoted = false;
+
+	for (const char *p = parser->at; p < parser->end; p++)
+	{
+		if (is_map && *p == '"')
+			quoted = !quoted;
+		else if (*p == '|' && !quoted)
+			return p;
+	}
+	return parser->end;
+}
+
 /* The text after a filter's colon, up to the next filter or the end. */
 static char *
-parse_argument(Parser *parser)
+parse_argument(Parser *parser, bool is_map)
 {
 	const char *begin;
 	const char *end;
@@ -136,9 +154,7 @@ parse_argument(Parser *parser)
 	parser->at++;
 	skip_spaces(parser);
 	begin = parser->at;
-	end = memchr(begin, '|', parser->end - begin);
-	if (end == NULL)
-		end = parser->end;
+	end = argument_end(parser, is_map);
 	parser->at = end;
 	while (end > begin && strchr(SPACES, end[-1]) != NULL)
 		end--;
@@ -158,6 +174,20 @@ argument_path(Parser *parser, const char *begin)
 	return path;
 }
 
+/* The argument as a map; raises 22023. */
+static List *
+argument_map(Parser *parser, const char *argument, const char *at)
+{
+	const char *error = NULL;
+	List *map = template_map_parse(argument ? argument : "", &error);
+
+	if (error != NULL)
+		parse_fail(parser, at, psprintf("filter \"map\": %s", error),
+				   "Write {{status | map:won=Won;lost=Lost;*=Other}}. A key or "
+				   "text with ; = or | is put in double quotes.");
+	return map;
+}
+
 /* Does the filter take the argument that it has? */
 static void
 check_filter_argument(Parser *parser, TemplateFilter *filter, const char *at)
@@ -174,6 +204,8 @@ check_filter_argument(Parser *parser, TemplateFilter *filter, const char *at)
 				   psprintf("Write {{path | %s:some text}}.", kind->name));
 	if (kind->argument == ARGUMENT_PATH && filter->argument != NULL)
 		filter->path = argument_path(parser, at);
+	if (kind->argument == ARGUMENT_MAP)
+		filter->map = argument_map(parser, filter->argument, at);
 }
 
 /* A filter, at its "|" */
@@ -198,7 +230,8 @@ parse_filter(Parser *parser)
 	skip_spaces(parser);
 	begin = parser->at;
 	if (parser->at < parser->end && *parser->at == ':')
-		filter->argument = parse_argument(parser);
+		filter->argument = parse_argument(parser, filter->kind->argument ==
+													  ARGUMENT_MAP);
 	check_filter_argument(parser, filter, begin);
 	skip_spaces(parser);
 	return filter;

@@ -86,7 +86,8 @@ report_to_alerts(const char *name, const char *reason, int64 waiting)
 {
 	static EngineStatement build = {
 		"SELECT pg_catalog.jsonb_build_object('id', $1, 'destination', $1,"
-		" 'reason', $2, 'waiting', $3)"};
+		" 'reason', $2, 'waiting', $3, 'run',"
+		" 'SELECT stripe_sync.enable_destination(' || pg_catalog.quote_literal($1) || ')')"};
 
 	outbox_hooks->destination_disabled(statement_jsonb(
 		&build, ARGS(arg_text(name), arg_text(reason), arg_int8(waiting))));

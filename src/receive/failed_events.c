@@ -142,7 +142,7 @@ report_object(const FailureReport *report)
 		" 'event_type', $2, 'object_type', $3, 'object_id', $4, 'object', $5,"
 		" 'step', $6, 'sqlstate', $7, 'error', $8, 'group', $9, 'remedy', $10,"
 		" 'look', $11, 'retry_helps', $12, 'attempts_left', $13,"
-		" 'next_attempt_at', pg_catalog.floor(EXTRACT(epoch FROM $14)))"};
+		" 'next_attempt_at', pg_catalog.floor(EXTRACT(epoch FROM $14)), 'run', $15)"};
 	const Event *event = report->event;
 	const StepFailure *failure = report->failure;
 
@@ -161,7 +161,9 @@ report_object(const FailureReport *report)
 					 arg_bool(retry_may_help(report)),
 					 arg_int4(report->is_dead ? 0 : tries_left(report)),
 					 arg_if(report->has_next && !report->is_dead,
-							arg_time(report->next))));
+							arg_time(report->next)),
+					 arg_text(psprintf("SELECT * FROM stripe_sync.replay(%s)",
+									   quote_literal_cstr(event->id)))));
 }
 
 #define LONGEST_ID 300 /* bytes of a report's id */

@@ -51,7 +51,8 @@ look_at_noisy_alerts(Finding *finding)
 
 /*
  * Alerts that were added long ago and have never fired.  The default ones and
- * those about the extension itself are insurances, which should not.
+ * those about the extension itself or the application are insurances, which
+ * should not.
  */
 void
 look_at_unused_alerts(Finding *finding)
@@ -60,6 +61,7 @@ look_at_unused_alerts(Finding *finding)
 		"SELECT a.name FROM stripe_sync.alert a"
 		" WHERE a.created_at < pg_catalog.clock_timestamp() - interval '" UNUSED_FOR
 		"'  AND a.event_type NOT LIKE 'system.%'"
+		"  AND a.event_type NOT LIKE 'app.%'"
 		"  AND NOT EXISTS (SELECT FROM stripe_sync.incident_record i"
 		"    WHERE i.alert = a.name)"
 		"  AND NOT EXISTS (SELECT FROM stripe_sync.alerted d"

@@ -48,23 +48,6 @@ read_rules(void)
 	return rules;
 }
 
-/* Does the type match one of several patterns, separated by commas? */
-static bool
-fits_any(const char *type, const char *patterns)
-{
-	char *rest = pstrdup(patterns);
-	char *pattern;
-
-	while ((pattern = strsep(&rest, ",")) != NULL)
-	{
-		while (*pattern == ' ')
-			pattern++;
-		if (event_type_fits(type, pattern))
-			return true;
-	}
-	return false;
-}
-
 /* Why a rule of the event's type did nothing */
 static const char *
 reason(const Rule *rule, const TraceEvent *one)
@@ -117,9 +100,10 @@ tell_event(TraceGather *gather, List *rules, TraceEvent *one)
 	{
 		Rule *rule = lfirst(cell);
 
-		if (rule->closed_by != NULL && fits_any(one->type, rule->closed_by))
+		if (rule->closed_by != NULL &&
+			event_type_fits_any(one->type, rule->closed_by))
 			matched = true;
-		else if (fits_any(one->type, rule->event_type))
+		else if (event_type_fits_any(one->type, rule->event_type))
 		{
 			matched = true;
 			tell_rule(gather, rule, one);

@@ -194,21 +194,23 @@ object_type_hint(const char *name)
 		nearest ? psprintf("Did you mean \"%s\"? ", nearest) : "");
 }
 
-/* Does a type match a pattern, in which "*" matches any characters? */
-bool
-event_type_fits(const char *type, const char *pattern)
+/* ---- patterns ---- */
+
+/* Does a type match the pattern from "pattern" to "end"? */
+static bool
+fits_between(const char *type, const char *pattern, const char *end)
 {
 	const char *star = NULL;
 	const char *resume = NULL;
 
 	while (*type != '\0')
 	{
-		if (*pattern == '*')
+		if (pattern < end && *pattern == '*')
 		{
 			star = pattern++;
 			resume = type;
 		}
-		else if (*pattern == *type)
+		else if (pattern < end && *pattern == *type)
 		{
 			pattern++;
 			type++;
@@ -221,16 +223,74 @@ event_type_fits(const char *type, const char *pattern)
 		else
 			return false;
 	}
-	while (*pattern == '*')
+	while (pattern < end && *pattern == '*')
 		pattern++;
-	return *pattern == '\0';
+	return pattern == end;
 }
 
-/* event_type_fits(type, pattern), for statements of the extension itself */
+/* Does a type match a pattern, in which "*" matches any characters? */
+bool
+event_type_fits(const char *type, const char *pattern)
+{
+	return fits_between(type, pattern, pattern + strlen(pattern));
+}
+
+#define SPACES " \t\r\n"
+
+/*
+ * The next of several patterns, which are separated by commas: *begin and *end are
+ * set without the spaces around it, and *list to the rest, NULL after the last one.
+ */
+static void
+next_pattern(const char **list, const char **begin, const char **end)
+{
+	const char *comma = strchr(*list, ',');
+
+	*begin = *list + strspn(*list, SPACES);
+	*end = comma ? comma : *list + strlen(*list);
+	*begin = Min(*begin, *end);
+	while (*end > *begin && strchr(SPACES, (*end)[-1]) != NULL)
+		(*end)--;
+	*list = comma ? comma + 1 : NULL;
+}
+
+/* Does a type match one of several patterns, separated by commas? */
+bool
+event_type_fits_any(const char *type, const char *patterns)
+{
+	const char *begin;
+	const char *end;
+
+	while (patterns != NULL)
+	{
+		next_pattern(&patterns, &begin, &end);
+		if (fits_between(type, begin, end))
+			return true;
+	}
+	return false;
+}
+
+/* Patterns separated by commas as a list of char *, an empty one included. */
+List *
+event_types_split(const char *patterns)
+{
+	List *split = NIL;
+	const char *begin;
+	const char *end;
+
+	while (patterns != NULL)
+	{
+		next_pattern(&patterns, &begin, &end);
+		split = lappend(split, pnstrdup(begin, end - begin));
+	}
+	return split;
+}
+
+/* event_type_fits(type, patterns), for statements of the extension itself */
 PG_FUNCTION_INFO_V1(stripe_sync_event_type_fits);
 Datum
 stripe_sync_event_type_fits(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(event_type_fits(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-								   text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	PG_RETURN_BOOL(event_type_fits_any(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+									   text_to_cstring(PG_GETARG_TEXT_PP(1))));
 }

@@ -11,6 +11,8 @@
 /* ---- event_name.c ---- */
 
 extern bool event_type_fits(const char *type, const char *pattern);
+extern bool event_type_fits_any(const char *type, const char *patterns);
+extern List *event_types_split(const char *patterns);
 extern void event_type_remark(const char *type, bool for_alert);
 extern char *event_type_hint(const char *type);
 extern char *object_type_hint(const char *name);
