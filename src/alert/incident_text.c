@@ -106,7 +106,7 @@ event_name(Event *event)
 {
 	if (strncmp(event->id, "evt_", 4) != 0)
 		return psprintf("`%s`", mrkdwn_escape(event->type));
-	return template_render("{{event.id | link:event.type}}", event);
+	return template_render("{{event.id | link:event.type}}", event, false);
 }
 
 /*
