@@ -204,8 +204,12 @@ OBJS = \
 	src/slack_in/interaction.o \
 	src/slack_in/app_setup.o \
 	src/slack_calls/slack_call.o \
+	src/slack_calls/slack_call_claim.o \
+	src/slack_calls/slack_call_request.o \
+	src/slack_calls/slack_call_settle.o \
 	src/slack_calls/slack_call_send.o \
 	src/slack_calls/slack_group.o \
+	src/slack_calls/slack_group_members.o \
 	src/receive/endpoint_setup.o \
 	src/receive/refused_delivery.o \
 	src/receive/matching_secret.o \

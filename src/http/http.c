@@ -198,6 +198,12 @@ http_room(void)
 	return Max(sockets_allowed() - nstarted, 0);
 }
 
+int
+http_room_to_spare(void)
+{
+	return sockets_allowed() > 1 ? Max(http_room() - 1, 0) : http_room();
+}
+
 /* libcurl 8 would use a connection that the peer closed within the last second. */
 static void
 forget_dead_connections(void)

@@ -83,6 +83,9 @@ extern void http_setup(void);
 /* The number of requests that can still be started */
 extern int http_room(void);
 
+/* The same, but for one that is left to requests that can't wait */
+extern int http_room_to_spare(void);
+
 /* Start a request.  Returns false, and why in *trouble, if it can't be started. */
 extern bool http_start(const HttpRequest *request, char **trouble);
 

@@ -162,41 +162,6 @@ keep_response(Delivery *delivery, HttpAnswer *answer)
 				   answer->length);
 }
 
-/* There is no complete answer. */
-static void
-judge_http_fault(Delivery *delivery, HttpFault fault)
-{
-	static const struct
-	{
-		SlackVerdict verdict;
-		const char *code;
-	} faults[] = {[HTTP_CONNECTION] = {SLACK_RETRY, "connection"},
-				  [HTTP_TIMEOUT] = {SLACK_RETRY, "timeout"},
-				  [HTTP_TLS] = {SLACK_RETRY, "tls"},
-				  /* the next answer would be as large */
-				  [HTTP_TOO_LARGE] = {SLACK_MESSAGE_BAD, "answer_too_large"},
-				  [HTTP_REFUSED] = {SLACK_DESTINATION_DEAD, "url_refused"}};
-
-	delivery->judgement.verdict = faults[fault].verdict;
-	strlcpy(delivery->judgement.code, faults[fault].code,
-			sizeof(delivery->judgement.code));
-}
-
-static void
-judge_http_answer(Delivery *delivery, const HttpAnswer *answer)
-{
-	SlackAnswer object;
-
-	if (delivery->is_webhook)
-	{
-		slack_judge_webhook(answer->status, answer->body, answer->length,
-							&delivery->judgement);
-		return;
-	}
-	slack_answer_read(&object, answer->body, answer->length);
-	slack_judge_api(answer->status, &object, &delivery->judgement);
-}
-
 /*
  * Judge the answer of a request, or the fault in its place, and note it as the
  * delivery's result.  The time of the first request is kept.
@@ -211,12 +176,7 @@ delivery_judge(Delivery *delivery, HttpAnswer *answer)
 	delivery->retry_after = answer->retry_after;
 	strlcpy(delivery->request_id, answer->request_id,
 			sizeof(delivery->request_id));
-	/* an error page may be long: it is judged by its status */
-	if (answer->fault == HTTP_DONE ||
-		(answer->fault == HTTP_TOO_LARGE && answer->status >= 300))
-		judge_http_answer(delivery, answer);
-	else
-		judge_http_fault(delivery, answer->fault);
+	slack_judge_http(answer, delivery->is_webhook, &delivery->judgement);
 	if (answer->fault == HTTP_DONE || answer->fault == HTTP_TOO_LARGE)
 		keep_response(delivery, answer);
 	else

@@ -111,6 +111,14 @@ extern void sender_release_all(void);
 extern bool sender_idle(void);
 extern TimestampTz sender_next(void);
 
+/* ---- slack_answer.c ---- */
+
+struct HttpAnswer;
+struct SlackJudgement;
+
+extern void slack_judge_http(const struct HttpAnswer *answer, bool plain,
+							 struct SlackJudgement *judgement);
+
 /* ---- release.c ---- */
 
 extern void outbox_unblock_orphans(void);

@@ -195,7 +195,7 @@ start_request(Delivery *delivery)
 static void
 send_claimed(void)
 {
-	while (!closed && !dlist_is_empty(&claimed) && http_room() > 0)
+	while (!closed && !dlist_is_empty(&claimed) && http_room_to_spare() > 0)
 	{
 		nclaimed--;
 		start_request(pop_delivery(&claimed));

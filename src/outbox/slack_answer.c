@@ -1,6 +1,7 @@
 /*
  * slack_answer.c
- *		Reads the JSON object that Slack's Web API answers with.
+ *		Reads the JSON object that Slack's Web API answers with, and judges
+ *		the outcome of a request.
  *
  * The body may be a proxy's page, incomplete, or malicious.  Whatever is wrong
  * with it makes it unreadable and never raises an error: json_parse() catches the
@@ -15,6 +16,8 @@
 
 #include "base/base.h"
 #include "base/text.h"
+#include "http/http.h"
+#include "outbox/outbox.h"
 #include "outbox/slack.h"
 
 /* Slack's answers nest four levels; deeper ones than this are unreadable. */
@@ -96,4 +99,46 @@ slack_answer_read(SlackAnswer *answer, const char *body, size_t length)
 	read_answer_body(answer, body, (int) length);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
+}
+
+/* There is no complete answer. */
+static void
+judge_fault(HttpFault fault, SlackJudgement *judgement)
+{
+	static const struct
+	{
+		SlackVerdict verdict;
+		const char *code;
+	} faults[] = {[HTTP_CONNECTION] = {SLACK_RETRY, "connection"},
+				  [HTTP_TIMEOUT] = {SLACK_RETRY, "timeout"},
+				  [HTTP_TLS] = {SLACK_RETRY, "tls"},
+				  /* the next answer would be as large */
+				  [HTTP_TOO_LARGE] = {SLACK_MESSAGE_BAD, "answer_too_large"},
+				  [HTTP_REFUSED] = {SLACK_DESTINATION_DEAD, "url_refused"}};
+
+	memset(judgement, 0, sizeof(*judgement));
+	judgement->verdict = faults[fault].verdict;
+	strlcpy(judgement->code, faults[fault].code, sizeof(judgement->code));
+}
+
+/*
+ * What the answer means, or the fault in its place; "plain": not of the Web API,
+ * but of a webhook's URL.  A long error page is judged by its status.
+ */
+void
+slack_judge_http(const HttpAnswer *answer, bool plain, SlackJudgement *judgement)
+{
+	SlackAnswer object;
+
+	if (answer->fault != HTTP_DONE &&
+		(answer->fault != HTTP_TOO_LARGE || answer->status < 300))
+		judge_fault(answer->fault, judgement);
+	else if (plain)
+		slack_judge_webhook(answer->status, answer->body, answer->length,
+							judgement);
+	else
+	{
+		slack_answer_read(&object, answer->body, answer->length);
+		slack_judge_api(answer->status, &object, judgement);
+	}
 }

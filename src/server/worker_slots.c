@@ -337,6 +337,19 @@ slots_transaction_over(ResourceReleasePhase phase, bool commit, bool top,
 		wake_or_request_worker();
 }
 
+bool
+worker_is_present(void)
+{
+	const Slot *slot;
+	bool present;
+
+	slots_lock(LW_SHARED);
+	slot = slot_find(MyDatabaseId);
+	present = slot != NULL && slot->pid != 0 && slot->present && !slot->leave;
+	slots_unlock();
+	return present;
+}
+
 /* Wake the worker of a database, if it has one, whose extension may be dropped. */
 void
 worker_wake(Oid database)

@@ -89,6 +89,9 @@ extern Slot *slot_attach(Oid database); /* NULL: no worker is wanted here */
 
 /* ---- for sessions ---- */
 
+/* Has this database a worker now, that isn't asked to leave? */
+extern bool worker_is_present(void);
+
 /* Have the worker, or the launcher, check everything again now. */
 extern void worker_wake(Oid database);
 extern void launcher_wake(void);

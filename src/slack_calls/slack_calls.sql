@@ -46,6 +46,7 @@ CREATE TABLE stripe_sync.slack_group (
 	app			text NOT NULL,
 	read_at		timestamptz,
 	tried_at	timestamptz,
+	failures	integer NOT NULL DEFAULT 0,
 	error		text,
 	PRIMARY KEY (slack_group, app)
 );
@@ -57,7 +58,8 @@ COMMENT ON COLUMN stripe_sync.slack_group.slack_group IS 'Id of the user group (
 COMMENT ON COLUMN stripe_sync.slack_group.app IS 'App whose token reads it';
 COMMENT ON COLUMN stripe_sync.slack_group.read_at IS 'Time when its members were last read';
 COMMENT ON COLUMN stripe_sync.slack_group.tried_at IS 'Time of the last attempt';
-COMMENT ON COLUMN stripe_sync.slack_group.error IS 'Why they could not be read; NULL if they could';
+COMMENT ON COLUMN stripe_sync.slack_group.failures IS 'Number of failed attempts since then';
+COMMENT ON COLUMN stripe_sync.slack_group.error IS 'Why they could not be read: Slack''s error code if there is one; NULL if they could';
 
 CREATE TABLE stripe_sync.slack_group_member (
 	slack_group	text NOT NULL,
@@ -69,7 +71,7 @@ CREATE INDEX slack_group_member_group_idx ON stripe_sync.slack_group_member (sla
 
 -- grade: read
 -- dump
-COMMENT ON TABLE stripe_sync.slack_group_member IS 'Members of user groups, as last read from Slack';
+COMMENT ON TABLE stripe_sync.slack_group_member IS 'Members of user groups, as last read from Slack. Those that were read more than an hour ago do not count, and are deleted.';
 COMMENT ON COLUMN stripe_sync.slack_group_member.slack_group IS 'Id of the user group (S...)';
 COMMENT ON COLUMN stripe_sync.slack_group_member.app IS 'App whose token read it';
 COMMENT ON COLUMN stripe_sync.slack_group_member.slack_user IS 'Id of the person (U...)';

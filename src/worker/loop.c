@@ -3,11 +3,11 @@
  *		The loop of the worker and of CALL work(): runs each task when it is due.
  *
  * Responses are settled first, then the tasks run in the order of the table
- * below: messages are claimed and sent, events retried, jobs advanced, and
- * maintenance done once a minute.  Each task begins and commits its own
- * transactions through a TransactionOwner: those of the worker, or of the
- * procedure that CALL work() runs in.  No transaction is open while the loop
- * waits.
+ * below: calls that interactions owe and messages are claimed and sent, events
+ * retried, jobs advanced, and maintenance done once a minute.  Each task begins
+ * and commits its own transactions through a TransactionOwner: those of the
+ * worker, or of the procedure that CALL work() runs in.  No transaction is open
+ * while the loop waits.
  *
  * A task has the time when it is due next.  That is reset when something was
  * committed, when the settings have changed, and when a task did something that
@@ -26,6 +26,7 @@
 #include "quiet/quiet.h"
 #include "receive/receive.h"
 #include "silence/silence.h"
+#include "slack_calls/slack_calls.h"
 #include "sync/sync.h"
 #include "worker/internal.h"
 
@@ -96,6 +97,7 @@ maintenance_turn(TimestampTz *next)
 {
 	*next = GetCurrentTimestamp() + MAINTENANCE_EVERY;
 	sender_reclaim();
+	slack_calls_reclaim();
 	runner_reclaim();
 	worker_begin();
 	outbox_unblock_orphans();
@@ -149,6 +151,7 @@ doctor_task(TimestampTz *next)
 
 enum
 {
+	LOOP_CALLS,
 	LOOP_CLAIM,
 	LOOP_EVENT,
 	LOOP_JOB,
@@ -156,6 +159,7 @@ enum
 	LOOP_WATCH,
 	LOOP_ESCALATION,
 	LOOP_QUIET,
+	LOOP_GROUPS,
 	LOOP_MAINTENANCE,
 	LOOP_PRUNE,
 	LOOP_DOCTOR
@@ -166,13 +170,15 @@ static struct
 {
 	bool (*turn)(TimestampTz *next);
 	TimestampTz next; /* when it is due */
-} tasks[] = {[LOOP_CLAIM] = {claim_turn, 0},
+} tasks[] = {[LOOP_CALLS] = {slack_calls_turn, 0},
+			 [LOOP_CLAIM] = {claim_turn, 0},
 			 [LOOP_EVENT] = {due_events_turn, 0},
 			 [LOOP_JOB] = {job_turn, 0},
 			 [LOOP_RECONCILE] = {reconcile_schedule, 0},
 			 [LOOP_WATCH] = {watch_schedule, 0},
 			 [LOOP_ESCALATION] = {escalation_turn, 0},
 			 [LOOP_QUIET] = {quiet_turn, 0},
+			 [LOOP_GROUPS] = {slack_groups_turn, 0},
 			 [LOOP_MAINTENANCE] = {maintenance_turn, 0},
 			 [LOOP_PRUNE] = {prune_turn, 0},
 			 [LOOP_DOCTOR] = {doctor_task, 0}};
@@ -184,6 +190,13 @@ schedule_all(void)
 		tasks[i].next = DT_NOBEGIN;
 	runner_claim_soon();
 	doctor_watch_reset();
+}
+
+/* When to settle again what could not be settled */
+static TimestampTz
+settle_next(void)
+{
+	return Min(sender_next(), slack_calls_next());
 }
 
 /* After the clock was set back, the noted times would be too late. */
@@ -207,6 +220,7 @@ loop_setup(const TransactionOwner *owner)
 	draining = false;
 	schedule_all();
 	sender_setup();
+	slack_calls_setup();
 }
 
 /* After a reload: settings may change what is due. */
@@ -217,19 +231,19 @@ loop_settings_changed(void)
 }
 
 /*
- * Something was committed: run the tasks that a commit can make due.  Escalations,
- * the end of quiet hours and reconciliation are never due at once, so they run a
- * second later at the latest.
+ * Something was committed: run the tasks that a commit can make due.  Those that
+ * are never due at once, such as escalations, the end of quiet hours and
+ * reconciliation, run a second later at the latest.
  */
 void
 loop_woken(void)
 {
 	static const int less_urgent[] = {LOOP_ESCALATION, LOOP_QUIET,
-									  LOOP_RECONCILE, LOOP_WATCH};
+									  LOOP_RECONCILE, LOOP_WATCH, LOOP_GROUPS};
 	TimestampTz soon = GetCurrentTimestamp() + USECS_PER_SEC;
 
-	tasks[LOOP_CLAIM].next = tasks[LOOP_EVENT].next = DT_NOBEGIN;
-	tasks[LOOP_JOB].next = DT_NOBEGIN;
+	tasks[LOOP_CALLS].next = tasks[LOOP_CLAIM].next = DT_NOBEGIN;
+	tasks[LOOP_EVENT].next = tasks[LOOP_JOB].next = DT_NOBEGIN;
 	runner_claim_soon();
 	for (int i = 0; i < lengthof(less_urgent); i++)
 		tasks[less_urgent[i]].next = Min(tasks[less_urgent[i]].next, soon);
@@ -247,30 +261,35 @@ loop_run_once(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = sender_process_answers();
-	bool jobs_may_be_due = busy;
+	bool jobs_may_be_due;
 
-	*next = sender_next();
+	busy |= slack_calls_settle();
+	jobs_may_be_due = busy;
+	*next = settle_next();
 	if (draining)
 		return busy;
 	others_may_be_due = busy;
 	check_clock(now);
 	if (runner_has_news())
 		tasks[LOOP_JOB].next = DT_NOBEGIN;
+	if (slack_groups_have_news())
+		tasks[LOOP_GROUPS].next = DT_NOBEGIN;
 	for (int i = 0; i < lengthof(tasks); i++)
 		if (now >= tasks[i].next && tasks[i].turn(&tasks[i].next))
 		{
 			busy = true;
-			jobs_may_be_due |= i != LOOP_DOCTOR;
-			others_may_be_due |= i != LOOP_JOB && i != LOOP_DOCTOR;
+			jobs_may_be_due |= i != LOOP_DOCTOR && i != LOOP_GROUPS;
+			others_may_be_due |= i != LOOP_JOB && i != LOOP_DOCTOR &&
+								 i != LOOP_GROUPS;
 		}
 	if (jobs_may_be_due || others_may_be_due)
 		tasks[LOOP_JOB].next = DT_NOBEGIN;
 	if (others_may_be_due)
 	{
-		tasks[LOOP_CLAIM].next = DT_NOBEGIN;
+		tasks[LOOP_CALLS].next = tasks[LOOP_CLAIM].next = DT_NOBEGIN;
 		runner_claim_soon();
 	}
-	*next = sender_next();
+	*next = settle_next();
 	for (int i = 0; i < lengthof(tasks); i++)
 		*next = Min(*next, tasks[i].next);
 	return busy;
@@ -280,7 +299,7 @@ loop_run_once(TimestampTz *next)
 bool
 loop_is_idle(void)
 {
-	return sender_idle() && runner_idle();
+	return sender_idle() && slack_calls_idle() && runner_idle();
 }
 
 /*
@@ -290,12 +309,12 @@ loop_is_idle(void)
 bool
 loop_has_pending(TimestampTz *until)
 {
-	*until = sender_next();
+	*until = settle_next();
 	if (waiting_for_pace)
 		*until = Min(*until, tasks[LOOP_CLAIM].next);
 	if (!runner_idle())
 		*until = Min(*until, tasks[LOOP_JOB].next);
-	return waiting_for_pace || !loop_is_idle();
+	return waiting_for_pace || !loop_is_idle() || !slack_groups_idle();
 }
 
 /*
@@ -311,8 +330,10 @@ loop_drain(long milliseconds, void (*interrupts)(void))
 
 	draining = true;
 	runner_release_all();
+	slack_groups_abandon();
 	sender_close();
-	while (!sender_idle() && GetCurrentTimestamp() < until)
+	while (!(sender_idle() && slack_calls_idle()) &&
+		   GetCurrentTimestamp() < until)
 	{
 		interrupts();
 		if (!loop_run_once(&next))
@@ -328,5 +349,7 @@ void
 loop_release_all(void)
 {
 	runner_release_all();
+	slack_groups_abandon();
+	slack_calls_release_all();
 	sender_release_all();
 }
