@@ -484,6 +484,8 @@ PROVE_TESTS = \
 	test/tap/outbox/delivery.pl \
 	test/tap/outbox/sender.pl \
 	test/tap/outbox/thread.pl \
+	test/tap/slack_calls/calls.pl \
+	test/tap/slack_calls/groups.pl \
 	test/tap/alert/alert.pl \
 	test/tap/receive/concurrency.pl \
 	test/tap/receive/cancel.pl \

@@ -54,16 +54,17 @@ static void
 judge_response(SlackCall *call, const HttpAnswer *answer)
 {
 	SlackAnswer object = {0};
+	HttpAnswer ok = {.status = 200, .body = "ok", .length = strlen("ok")};
 
+	if (answer->fault == HTTP_DONE && answer->status == 200 &&
+		answer->length == 0)
+		answer = &ok;
 	if (answer->fault == HTTP_DONE)
 		slack_answer_read(&object, answer->body, answer->length);
 	if (object.readable && object.has_ok)
 		slack_judge_api(answer->status, &object, &call->judgement);
 	else
 		slack_judge_http(answer, true, &call->judgement);
-	if (answer->fault == HTTP_DONE && answer->status == 200 &&
-		answer->length == 0)
-		call->judgement.verdict = SLACK_SENT;
 }
 
 /* Judge the answer, or the fault in its place, and note it as the call's result. */
