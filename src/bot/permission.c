@@ -127,7 +127,9 @@ find_by_groups(const SlackRequest *request)
 	static EngineStatement select = {
 		"SELECT u.may FROM stripe_sync.slack_group_member m"
 		"  JOIN stripe_sync.slack_user u ON u.slack_user = m.slack_group"
-		" WHERE m.slack_user = $1 AND m.app = $2"};
+		"  JOIN stripe_sync.slack_group g USING (slack_group, app)"
+		" WHERE m.slack_user = $1 AND m.app = $2"
+		"  AND g.read_at > pg_catalog.clock_timestamp() - interval '1 hour'"};
 	SlackMay most = MAY_NOTHING;
 	Rows rows;
 

@@ -43,7 +43,6 @@ typedef struct SlackCall
 
 /* ---- slack_call_claim.c ---- */
 
-extern SlackCall *call_make(void);
 extern void call_free(SlackCall *call);
 extern void call_judge_unsent(SlackCall *call, SlackVerdict verdict,
 							  const char *code);

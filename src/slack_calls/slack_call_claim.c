@@ -40,7 +40,7 @@ enum InteractionSecretColumn
 };
 
 /* An empty call, in a child of the current memory context */
-SlackCall *
+static SlackCall *
 call_make(void)
 {
 	MemoryContext memory = AllocSetContextCreate(

@@ -119,7 +119,7 @@ class SlackControl(Control):
             ("GET", "texts"): lambda _: slack.texts,
             ("POST", "tokens"): lambda body: merge(slack.token_errors, body),
             ("POST", "channels"): lambda body: merge(slack.channel_errors, body),
-            ("POST", "groups"): lambda body: merge(slack.groups, body),
+            ("POST", "groups"): slack.set_groups,
             ("POST", "scopes"): lambda body: merge(slack.scopes, body),
             ("POST", "plan"): lambda body: setattr(slack, "paid", bool(body["paid"])),
             ("POST", "expire"): lambda _: slack.tickets.expire(),

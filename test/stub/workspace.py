@@ -210,6 +210,12 @@ class Workspace:
         key = given if CHANNEL_ID.fullmatch(given) else channel_id(name)
         return self.channels.setdefault(key, Place(name))
 
+    def set_groups(self, groups):
+        for group, members in groups.items():
+            self.groups[group] = members
+            if members is None:
+                del self.groups[group]
+
     def show_response(self, context, payload):
         """What an answer to an interaction says, where it says so."""
         place, message = context.get("place"), context.get("message")
