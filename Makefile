@@ -150,6 +150,10 @@ OBJS = \
 	src/message/block_buttons.o \
 	src/message/block_kit.o \
 	src/message/block_limits.o \
+	src/message/block_newer.o \
+	src/message/block_table.o \
+	src/message/block_plain.o \
+	src/message/block_fitting.o \
 	src/outbox/slack_judge.o \
 	src/outbox/slack_answer.o \
 	src/outbox/destination.o \
@@ -452,7 +456,7 @@ INSTALL_SQL = \
 REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	engine_level engine_own engine_columns types_catalog inbox_signature inbox_endpoint \
 	inbox_account inbox_secrets inbox_record tables_shape mirror_apply mirror_row \
-	mirror_order mirror_fetched mirror_lines handler_run message_template message_blocks \
+	mirror_order mirror_fetched mirror_lines handler_run message_template message_blocks message_newer \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
 	alert_incident alert_silence slack_in_signature slack_in_request receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
@@ -484,6 +488,7 @@ PROVE_TESTS = \
 	test/tap/outbox/delivery.pl \
 	test/tap/outbox/sender.pl \
 	test/tap/outbox/thread.pl \
+	test/tap/outbox/blocks.pl \
 	test/tap/slack_calls/calls.pl \
 	test/tap/slack_calls/groups.pl \
 	test/tap/alert/alert.pl \

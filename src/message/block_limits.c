@@ -1,11 +1,18 @@
 /*
  * block_limits.c
- *		A user's blocks, cut to Slack's limits.
+ *		A block of a user's, with each of its parts cut to Slack's limit.
  *
  * Slack rejects the whole message if one part is too long, and the author of a
  * template doesn't know what will be filled in.  So everything that has a limit
- * is cut, and an image without a valid address is left out.  All else is Slack's
- * to judge: an error there is reported like any other (delivery.c).
+ * is cut, and an image without a valid address is left out.  What a message may
+ * have in all is block_fitting.c's.  All else is Slack's to judge: an error there
+ * is reported like any other (delivery.c).
+ *
+ * The limits are those of https://docs.slack.dev/reference/block-kit/blocks and
+ * of the declarations in @slack/types 3.2.0.  Two places differ, or say nothing,
+ * and the smaller number counts here: slices of a pie and series of a chart (6 in
+ * the reference, more were seen to pass), and the length of a cell and of a data
+ * table's caption (none is documented).
  */
 #include "postgres.h"
 
@@ -19,28 +26,22 @@
 #include "message/message.h"
 #include "message/internal.h"
 
-#define NOTE_SIZE                                                              \
-	(BLOCKS_CONTEXT_SIZE + 30) /* of "… 12 more blocks were cut" */
-#define MIN_TEXT 100 /* a text that would be cut shorter is left out */
-
-/*
- * 50 blocks; the characters are those of all blocks' JSON
- * (msg_blocks_too_long).
- */
-const BlocksRoom blocks_room = {50, 13200};
+#define MAX_CELL 1000 /* not documented: all cells have 10,000 together */
 
 typedef enum SizeKind
 {
 	LIMIT_TEXT,		 /* cut, with "…" at its end */
+	LIMIT_CELL,		 /* the same; a blank one stays blank */
 	LIMIT_NAME,		 /* cut; Slack only returns it */
 	LIMIT_URL,		 /* left out if too long: half an address leads elsewhere */
 	LIMIT_NEEDED_URL /* left out with the object that it is a field of */
 } SizeKind;
 
 /*
- * The limit of a field, by the type of the object that has it (NULL: any).  If
- * the field is a text object the limit is that of its text, if it is an array
- * that of each text in it.  The first that fits counts.
+ * The limit of a field, by the type of the object that has it (NULL: any).  An
+ * object without a type has the name of the field that holds it: the elements of
+ * "segments" are "segments".  If the field is a text object the limit is that of
+ * its text, if it is an array that of each text in it.  The first that fits counts.
  */
 typedef struct SizeLimit
 {
@@ -62,6 +63,30 @@ static const SizeLimit limits[] = {
 	{"button", "accessibility_label", LIMIT_TEXT, 75, 0},
 	{"image", "title", LIMIT_TEXT, 2000, 0},
 	{"markdown", "text", LIMIT_TEXT, 12000, 0},
+	{"raw_text", "text", LIMIT_CELL, MAX_CELL, 0},
+	{"raw_number", "text", LIMIT_CELL, MAX_CELL, 0},
+	{"table", "column_settings", LIMIT_TEXT, 0, 20},
+	{"data_table", "caption", LIMIT_TEXT, 150, 0},
+	{"data_visualization", "title", LIMIT_TEXT, 50, 0},
+	{"pie", "segments", LIMIT_TEXT, 0, 6},
+	{"segments", "label", LIMIT_TEXT, 20, 0},
+	{NULL, "series", LIMIT_TEXT, 0, 6},
+	{"series", "name", LIMIT_TEXT, 20, 0},
+	{"series", "data", LIMIT_TEXT, 0, 20},
+	{"data", "label", LIMIT_TEXT, 20, 0},
+	{"axis_config", "categories", LIMIT_TEXT, 20, 20},
+	{"axis_config", "x_label", LIMIT_TEXT, 50, 0},
+	{"axis_config", "y_label", LIMIT_TEXT, 50, 0},
+	{"card", "title", LIMIT_TEXT, 150, 0},
+	{"card", "subtitle", LIMIT_TEXT, 150, 0},
+	{"card", "body", LIMIT_TEXT, 200, 0},
+	{"card", "subtext", LIMIT_TEXT, 200, 0},
+	{"card", "actions", LIMIT_TEXT, 0, 3},
+	{"carousel", "elements", LIMIT_TEXT, 0, 10},
+	{"container", "title", LIMIT_TEXT, 150, 0},
+	{"container", "subtitle", LIMIT_TEXT, 150, 0},
+	{"container", "child_blocks", LIMIT_TEXT, 0, 10},
+	{"alert", "text", LIMIT_TEXT, 200, 0},
 	{NULL, "alt_text", LIMIT_TEXT, 2000, 0},
 	{"link", "url", LIMIT_NEEDED_URL, 3000, 0},
 	{NULL, "url", LIMIT_URL, 3000, 0},
@@ -78,11 +103,13 @@ static const SizeLimit limits[] = {
 typedef struct Fit
 {
 	JsonbInState state;
-	int section_text; /* limit of a section's text, in characters */
+	int longest; /* characters of a section's text, or of markdown */
 } Fit;
 
-static void fit_object(Fit *fit, JsonbContainer *object, int characters);
-static bool is_unusable(const JsonbValue *object);
+static void fit_object(Fit *fit, JsonbContainer *object, const char *holder,
+					   int characters);
+static void fit_array(Fit *fit, JsonbContainer *array, const char *name,
+					  const SizeLimit *limit);
 
 static bool
 is_named(const JsonbValue *key, const char *name)
@@ -129,7 +156,7 @@ keeps_no_element(JsonbContainer *array)
 	uint32 n = JsonContainerSize(array);
 
 	for (uint32 i = 0; i < n; i++)
-		if (!is_unusable(getIthJsonbValueFromContainer(array, i)))
+		if (!block_is_unusable(getIthJsonbValueFromContainer(array, i)))
 			return false;
 	return true;
 }
@@ -139,8 +166,8 @@ keeps_no_element(JsonbContainer *array)
  * An image without a valid address, or an object whose elements are all left
  * out.
  */
-static bool
-is_unusable(const JsonbValue *object)
+bool
+block_is_unusable(const JsonbValue *object)
 {
 	JsonbIterator *iterator;
 	char *type;
@@ -193,13 +220,48 @@ cut_string(const JsonbValue *value, SizeKind kind, int characters)
 {
 	char *text = pnstrdup(value->val.string.val, value->val.string.len);
 
-	return kind == LIMIT_TEXT ? cut_text(text, characters)
-							  : cut_name(text, characters);
+	if (kind == LIMIT_CELL && mrkdwn_is_blank(text))
+		return pstrdup(" "); /* Slack rejects an empty one */
+	if (kind == LIMIT_TEXT || kind == LIMIT_CELL)
+		return cut_text(text, characters);
+	return cut_name(text, characters);
 }
 
-/* Rebuild an array, with at most limit->elements. */
+/* A string in an array of that limit, such as a chart's category */
 static void
-fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
+fit_element(Fit *fit, JsonbValue *value, int characters)
+{
+	if (value->type == jbvString && characters > 0)
+		blocks_push_text(&fit->state, WJB_ELEM,
+						 cut_string(value, LIMIT_TEXT, characters));
+	else
+		compat_push_jsonb(&fit->state, WJB_ELEM, value);
+}
+
+/* A cell of which nothing is left keeps its place in the row. */
+static void
+push_empty_cell(Fit *fit)
+{
+	compat_push_jsonb(&fit->state, WJB_BEGIN_OBJECT, NULL);
+	blocks_push_string(&fit->state, "type", "raw_text");
+	blocks_push_string(&fit->state, "text", " ");
+	compat_push_jsonb(&fit->state, WJB_END_OBJECT, NULL);
+}
+
+/* An array in the array of that name: a table's rows are arrays of cells. */
+static void
+fit_inner_array(Fit *fit, JsonbContainer *array, const char *name)
+{
+	static const SizeLimit row = {NULL, "row", LIMIT_TEXT, 0, 20};
+	bool is_row = strcmp(name, "rows") == 0;
+
+	fit_array(fit, array, is_row ? row.field : name, is_row ? &row : NULL);
+}
+
+/* Rebuild an array of that name, with at most limit->elements. */
+static void
+fit_array(Fit *fit, JsonbContainer *array, const char *name,
+		  const SizeLimit *limit)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(array);
 	JsonbValue value;
@@ -210,14 +272,16 @@ fit_array(Fit *fit, JsonbContainer *array, const SizeLimit *limit)
 	compat_push_jsonb(&fit->state, WJB_BEGIN_ARRAY, NULL);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM && left-- > 0)
 	{
-		if (is_unusable(&value))
+		if (block_is_unusable(&value) && strcmp(name, "row") == 0)
+			push_empty_cell(fit);
+		else if (block_is_unusable(&value))
 			left++;
 		else if (json_is_object(&value))
-			fit_object(fit, value.val.binary.data, characters);
+			fit_object(fit, value.val.binary.data, name, characters);
 		else if (value.type == jbvBinary)
-			fit_array(fit, value.val.binary.data, NULL);
+			fit_inner_array(fit, value.val.binary.data, name);
 		else
-			compat_push_jsonb(&fit->state, WJB_ELEM, &value);
+			fit_element(fit, &value, characters);
 	}
 	compat_push_jsonb(&fit->state, WJB_END_ARRAY, NULL);
 }
@@ -232,13 +296,17 @@ is_text_object(const char *type)
 		   (strcmp(type, "mrkdwn") == 0 || strcmp(type, "plain_text") == 0);
 }
 
-/* The limit in characters; of a section's text also that of this rebuild */
+/*
+ * The limit in characters; of the text of a section or of markdown also that of
+ * this rebuild
+ */
 static int
-section_limit(const Fit *fit, const SizeLimit *limit)
+characters_of(const Fit *fit, const SizeLimit *limit)
 {
-	if (limit->type != NULL && strcmp(limit->type, "section") == 0 &&
-		strcmp(limit->field, "text") == 0)
-		return Min(limit->characters, fit->section_text);
+	if (limit->type != NULL && strcmp(limit->field, "text") == 0 &&
+		(strcmp(limit->type, "section") == 0 ||
+		 strcmp(limit->type, "markdown") == 0))
+		return Min(limit->characters, fit->longest);
 	return limit->characters;
 }
 
@@ -249,36 +317,43 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 {
 	const SizeLimit *limit = find_limit(type, key);
 	bool is_text = is_text_object(type) && is_named(key, "text");
+	char *name = pnstrdup(key->val.string.val, key->val.string.len);
 
-	if (is_invalid_url(limit, value) || is_unusable(value))
+	if (is_invalid_url(limit, value) || block_is_unusable(value))
 		return;
 	compat_push_jsonb(&fit->state, WJB_KEY, key);
 	if (json_is_object(value))
-		fit_object(fit, value->val.binary.data,
-				   limit ? section_limit(fit, limit) : 0);
+		fit_object(fit, value->val.binary.data, name,
+				   limit ? characters_of(fit, limit) : 0);
 	else if (value->type == jbvBinary)
-		fit_array(fit, value->val.binary.data, limit);
+		fit_array(fit, value->val.binary.data, name, limit);
 	else if (value->type == jbvString && is_text)
 		blocks_push_text(
 			&fit->state, WJB_VALUE,
 			cut_string(value, LIMIT_TEXT, characters ? characters : 3000));
 	else if (value->type == jbvString && limit != NULL)
-		blocks_push_text(&fit->state, WJB_VALUE,
-						 cut_string(value, limit->kind, limit->characters));
+		blocks_push_text(
+			&fit->state, WJB_VALUE,
+			cut_string(value, limit->kind, characters_of(fit, limit)));
 	else
 		compat_push_jsonb(&fit->state, WJB_VALUE, value);
 }
 
-/* Rebuild an object; the text of a text object is cut to "characters". */
+/*
+ * Rebuild an object, which the field "holder" has; the text of a text object is cut
+ * to "characters".
+ */
 static void
-fit_object(Fit *fit, JsonbContainer *object, int characters)
+fit_object(Fit *fit, JsonbContainer *object, const char *holder, int characters)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(object);
-	char *type = json_get_string(object, "type");
+	const char *type = json_get_string(object, "type");
 	JsonbValue key;
 	JsonbValue value;
 
 	check_stack_depth();
+	if (type == NULL)
+		type = holder;
 	(void) JsonbIteratorNext(&iterator, &key, true);
 	compat_push_jsonb(&fit->state, WJB_BEGIN_OBJECT, NULL);
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
@@ -289,153 +364,14 @@ fit_object(Fit *fit, JsonbContainer *object, int characters)
 	compat_push_jsonb(&fit->state, WJB_END_OBJECT, NULL);
 }
 
-/* ---- the array ---- */
+/* ---- a block ---- */
 
-compat_noreturn static void invalid_blocks(const char *detail);
-
-static void
-invalid_blocks(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("blocks must be an array of Block Kit blocks"),
-			 errdetail("%s", detail),
-			 errhint("Blocks look like [{\"type\": \"section\", \"text\": "
-					 "{\"type\": \"mrkdwn\", \"text\": \"*Hello*\"}}].")));
-}
-
-/* Raise 22023 unless it is an object with a type; positions begin with 1. */
-static void
-check_block(const JsonbValue *block, int position)
-{
-	char *type = json_is_object(block)
-					 ? json_get_string(block->val.binary.data, "type")
-					 : NULL;
-
-	if (!json_is_object(block))
-		invalid_blocks(psprintf("Element %d is not an object.", position));
-	if (type == NULL || type[0] == '\0')
-		invalid_blocks(psprintf("Element %d has no string \"type\".", position));
-}
-
-/* Rebuild a block; the text of a section is cut to "section_text". */
-static Jsonb *
-fit_block(JsonbContainer *block, int section_text)
-{
-	Fit fit = {.section_text = section_text};
-
-	fit_object(&fit, block, 0);
-	return JsonbValueToJsonb(fit.state.result);
-}
-
-/* Characters of the block's JSON, with a comma; Slack counts at most these. */
-static int
-block_size(Jsonb *block)
-{
-	return mrkdwn_length(JsonbToCString(NULL, &block->root, VARSIZE(block))) + 2;
-}
-
-/*
- * The block within "room" characters: as it is, or a section with its text cut.
- * NULL if it doesn't fit.
- */
-static Jsonb *
-fit_block_in(JsonbContainer *block, int room)
-{
-	Jsonb *fitted = fit_block(block, INT_MAX);
-	int size = block_size(fitted);
-	char *text = json_get_string(json_get_object(&fitted->root, "text"), "text");
-	char *type = json_get_string(&fitted->root, "type");
-	int left;
-
-	if (size <= room)
-		return fitted;
-	if (text == NULL || strcmp(type, "section") != 0)
-		return NULL;
-	/* an escape in JSON makes the text longer, so this may cut too much */
-	left = mrkdwn_length(text) - (size - room) - 1;
-	if (left < MIN_TEXT)
-		return NULL;
-	fitted = fit_block(block, left);
-	return block_size(fitted) <= room ? fitted : NULL;
-}
-
-/* Append a block as an element of the array. */
-static void
-push_block(JsonbInState *state, Jsonb *block)
-{
-	JsonbValue value;
-
-	value.type = jbvBinary;
-	value.val.binary.data = &block->root;
-	value.val.binary.len = VARSIZE(block) - VARHDRSZ;
-	compat_push_jsonb(state, WJB_ELEM, &value);
-}
-
-/*
- * Append the blocks that fit into "room"; if some don't, a context block at the
- * end says how many.  Raises 22023 if it is no array of blocks.
- */
-void
-blocks_push_fitting(JsonbInState *state, Jsonb *blocks, BlocksRoom room)
-{
-	int n;
-	int pushed = 0;
-	int unusable = 0;
-	bool full = false;
-
-	if (!JB_ROOT_IS_ARRAY(blocks) || JB_ROOT_IS_SCALAR(blocks))
-		invalid_blocks("The value is not an array.");
-	n = JB_ROOT_COUNT(blocks);
-	for (int i = 0; i < n; i++)
-	{
-		JsonbValue *block = getIthJsonbValueFromContainer(&blocks->root, i);
-		bool last = i == n - 1;
-		Jsonb *fitted;
-
-		check_block(block, i + 1);
-		if (is_unusable(block))
-		{
-			unusable++;
-			continue;
-		}
-		if (full || (room.blocks == 1 && !last))
-		{
-			full = true;
-			continue;
-		}
-		fitted = fit_block_in(block->val.binary.data,
-							  room.characters - (last ? 0 : NOTE_SIZE));
-		full = fitted == NULL;
-		if (full)
-			continue;
-		push_block(state, fitted);
-		pushed++;
-		room.blocks--;
-		room.characters -= block_size(fitted);
-	}
-	n -= pushed + unusable;
-	if (n > 0)
-		blocks_push_context(state, psprintf("… %d more block%s cut", n,
-											n == 1 ? " was" : "s were"));
-}
-
-/* Would blocks_push_fitting() append nothing?  Slack rejects an empty array. */
-bool
-blocks_are_none(Jsonb *blocks)
-{
-	return JB_ROOT_IS_ARRAY(blocks) && !JB_ROOT_IS_SCALAR(blocks) &&
-		   keeps_no_element(&blocks->root);
-}
-
-/* The blocks, cut to Slack's limits.  Raises 22023 if it is no array of blocks. */
+/* Rebuild a block; the text of a section, or of markdown, is cut to "longest". */
 Jsonb *
-blocks_fit(Jsonb *blocks)
+block_fit(JsonbContainer *block, int longest)
 {
-	JsonbInState state = {0};
+	Fit fit = {.longest = longest};
 
-	compat_push_jsonb(&state, WJB_BEGIN_ARRAY, NULL);
-	blocks_push_fitting(&state, blocks, blocks_room);
-	compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
-	return JsonbValueToJsonb(state.result);
+	fit_object(&fit, block, NULL, 0);
+	return JsonbValueToJsonb(fit.state.result);
 }

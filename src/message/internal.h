@@ -153,18 +153,41 @@ extern void blocks_push_plain(JsonbInState *state, const char *key,
 
 extern Jsonb *blocks_of_buttons(const MessageButtons *buttons);
 
-/* ---- block_kit.c ---- */
+/* ---- block_limits.c ---- */
 
-/* What is left of Slack's limits on a message: blocks, and characters of JSON */
+extern bool block_is_unusable(const JsonbValue *object);
+extern Jsonb *block_fit(JsonbContainer *block, int longest);
+
+/* ---- block_newer.c ---- */
+
+extern bool block_is(JsonbContainer *block, const char *type);
+extern JsonbContainer *block_array(JsonbContainer *object, const char *field);
+extern JsonbContainer *block_element(JsonbContainer *array, int i);
+extern JsonbContainer *table_row(JsonbContainer *rows, int i);
+extern bool block_is_newer(JsonbContainer *block, bool *is_valid);
+
+/* ---- block_plain.c ---- */
+
+extern void block_push_plain(JsonbInState *state, JsonbValue *block);
+
+/* ---- block_table.c ---- */
+
+extern bool block_is_table(JsonbContainer *block);
+extern int table_characters(JsonbContainer *block);
+extern Jsonb *table_cut(Jsonb *table, int characters, int *cut);
+
+/* ---- block_fitting.c ---- */
+
+/* What is left of Slack's limits on a message */
 typedef struct BlocksRoom
 {
 	int blocks;
-	int characters;
+	int characters; /* of the blocks' JSON */
+	int cells;		/* characters of tables' cells */
+	int markdown;	/* characters of markdown blocks */
 } BlocksRoom;
 
 #define BLOCKS_CONTEXT_SIZE 120 /* characters of a context block's JSON */
-
-/* ---- block_limits.c ---- */
 
 extern const BlocksRoom blocks_room; /* of a whole message */
 extern void blocks_push_fitting(JsonbInState *state, Jsonb *blocks,

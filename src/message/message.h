@@ -6,6 +6,7 @@
 #define STRIPE_SYNC_MESSAGE_H
 
 #include "base/base.h"
+#include "base/compat.h"
 #include "inbox/event.h"
 
 /* ---- template.c ---- */
@@ -70,8 +71,14 @@ typedef struct MessageParts
 extern Jsonb *blocks_message(const MessageParts *parts);
 extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);
 
-/* ---- block_limits.c ---- */
+/* ---- block_table.c ---- */
+
+extern void blocks_push_table(JsonbInState *state, int columns, List *rows);
+
+/* ---- block_fitting.c ---- */
 
 extern Jsonb *blocks_fit(Jsonb *blocks); /* raises 22023: no array */
+extern bool blocks_are_newer(Jsonb *payload);
+extern Jsonb *blocks_make_plain(Jsonb *payload);
 
 #endif /* STRIPE_SYNC_MESSAGE_H */

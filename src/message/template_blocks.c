@@ -18,12 +18,18 @@
 static void render_container(Render *render, JsonbInState *state,
 							 JsonbContainer *container);
 
+/* Are its own strings shown as they are: cells, titles and labels of charts too? */
 static bool
 is_plain_text(JsonbContainer *object)
 {
+	static const char *const types[] = {"plain_text", "raw_text", "raw_number",
+										"data_table", "data_visualization"};
 	char *type = json_get_string(object, "type");
 
-	return type != NULL && strcmp(type, "plain_text") == 0;
+	for (int i = 0; type != NULL && i < lengthof(types); i++)
+		if (strcmp(type, types[i]) == 0)
+			return true;
+	return type == NULL;
 }
 
 /*

@@ -39,6 +39,7 @@ read_destination(HeapTuple tuple, TupleDesc desc)
 	rows_skip(&row); /* created_at */
 	rows_skip(&row); /* refused */
 	destination.app = rows_text(&row);
+	destination.plain_blocks = rows_time(&row, 0) != 0;
 	return destination;
 }
 

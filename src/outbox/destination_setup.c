@@ -115,7 +115,8 @@ store_destination(const NewDestination *new)
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.destination (name, kind, channel) VALUES ($1, $2, $3)"
 		" ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, channel = excluded.channel,"
-		" enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL"};
+		" enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL,"
+		" plain_blocks_at = NULL"};
 
 	statement_exec(&upsert,
 				   ARGS(arg_varlena(TEXTOID, new->name), arg_text(new->kind),
@@ -186,13 +187,14 @@ SECRET_FUNCTION(stripe_sync_add_slack_channel)
 
 /* ---- enable, disable ---- */
 
-/* Also forgets a Retry-After. */
+/* Also forgets a Retry-After, and rejected blocks. */
 void
 destination_enable(text *name)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.destination"
-		" SET enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL"
+		" SET enabled = true, refused = false, disabled_reason = NULL, disabled_at = NULL,"
+		" plain_blocks_at = NULL"
 		" WHERE name = $1"};
 	RoleScope scope = role_enter_engine();
 

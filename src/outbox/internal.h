@@ -98,7 +98,9 @@ typedef struct Delivery
 
 	/* state */
 	bool token_checked; /* auth.test has passed, for method test */
-	bool cancelled;		/* there is nothing to update */
+	bool newer_blocks;	/* the payload has newer kinds of blocks */
+	bool plain_retry; /* Slack rejected it with those: it has plain forms now */
+	bool cancelled;	  /* there is nothing to update */
 
 	/* result */
 	SlackJudgement judgement;

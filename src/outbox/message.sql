@@ -63,7 +63,7 @@ COMMENT ON TABLE stripe_sync.message IS 'The outbox: messages to Slack and their
 COMMENT ON COLUMN stripe_sync.message.id IS 'Number of the message';
 COMMENT ON COLUMN stripe_sync.message.destination IS 'Name of the destination';
 COMMENT ON COLUMN stripe_sync.message.method IS 'post; update (of an incident''s message); summary (of an incident, for a webhook); or test';
-COMMENT ON COLUMN stripe_sync.message.payload IS 'Message as passed to Slack';
+COMMENT ON COLUMN stripe_sync.message.payload IS 'Message as passed to Slack, but for newer kinds of blocks that it was sent without';
 COMMENT ON COLUMN stripe_sync.message.key IS 'Unique key; a second message with the same key is not queued';
 COMMENT ON COLUMN stripe_sync.message.thread IS 'Thread: its messages are sent in order, and with a bot token appear as a thread in Slack';
 COMMENT ON COLUMN stripe_sync.message.state IS 'waiting, sending, sent, dead, or cancelled';

@@ -23,6 +23,7 @@ typedef struct Destination
 	char *fallback;
 	char *escalation;
 	char *app; /* whose buttons work there, or NULL */
+	bool plain_blocks; /* Slack rejected newer kinds of blocks there */
 } Destination;
 
 extern bool destination_find(const char *name, Destination *destination);

@@ -12,6 +12,7 @@
 
 #include "base/subtransaction.h"
 #include "engine/statement.h"
+#include "message/message.h"
 #include "outbox/outbox.h"
 #include "outbox/internal.h"
 
@@ -92,6 +93,44 @@ render_or_warn(Delivery *delivery)
 								 delivery->id, error->message)));
 }
 
+/* Did Slack reject this message for its blocks before? */
+static bool
+blocks_were_rejected(const Delivery *delivery)
+{
+	static EngineStatement select = {
+		"SELECT true FROM stripe_sync.delivery"
+		" WHERE message_id = $1 AND code = $2 LIMIT 1"};
+
+	return delivery->attempt > 1 &&
+		   statement_bool(
+			   false, &select,
+			   ARGS(arg_int8(delivery->id), arg_text(SLACK_INVALID_BLOCKS)));
+}
+
+/*
+ * Blocks of newer kinds are sent as sections where Slack rejects them.  The message
+ * keeps them: it is sent with them again once the destination accepts them.
+ */
+static void
+choose_blocks(Delivery *delivery, const Destination *destination)
+{
+	Jsonb *payload = json_parse(delivery->payload, strlen(delivery->payload));
+
+	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload) ||
+		!blocks_are_newer(payload))
+		return;
+	delivery->plain_retry = !destination->plain_blocks &&
+							blocks_were_rejected(delivery);
+	delivery->newer_blocks = !destination->plain_blocks &&
+							 !delivery->plain_retry;
+	if (delivery->newer_blocks)
+		return;
+	payload = blocks_make_plain(payload);
+	delivery->payload = MemoryContextStrdup(
+		delivery->memory,
+		JsonbToCString(NULL, &payload->root, VARSIZE(payload)));
+}
+
 /* An empty secret: it could not be read, for the reason in "trouble". */
 static void
 complete(Delivery *delivery, const Destination *destination, const char *secret,
@@ -109,6 +148,7 @@ complete(Delivery *delivery, const Destination *destination, const char *secret,
 		find_thread(delivery);
 	if (delivery->incident != 0)
 		render_or_warn(delivery);
+	choose_blocks(delivery, destination);
 }
 
 /* By destination, and within it in the order of the messages */

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "utils/builtins.h"
+
 #include "base/backoff.h"
 #include "base/base.h"
 #include "engine/engine.h"
@@ -71,6 +73,18 @@ log_attempts(const List *deliveries)
 /* ---- the messages ---- */
 
 /*
+ * Is it to be sent again with plain forms of its newer blocks?  Once: then it has
+ * none.
+ */
+static bool
+goes_plain(const Delivery *delivery)
+{
+	return delivery->newer_blocks &&
+		   delivery->judgement.verdict == SLACK_MESSAGE_BAD &&
+		   strcmp(delivery->judgement.code, SLACK_INVALID_BLOCKS) == 0;
+}
+
+/*
  * The message's state after this delivery.  If Slack rejects the destination, the
  * message waits until that is enabled again.
  */
@@ -84,7 +98,7 @@ next_state(const Delivery *delivery)
 		case SLACK_SENT:
 			return "sent";
 		case SLACK_MESSAGE_BAD:
-			return "dead";
+			return goes_plain(delivery) ? "waiting" : "dead";
 		case SLACK_RETRY:
 			return delivery->attempt >= guc_message_attempts ? "dead"
 															 : "waiting";
@@ -197,6 +211,29 @@ unblock_threads(const List *deliveries)
 /* ---- the destination ---- */
 
 /*
+ * Send plain forms of newer blocks to the destination from now on: Slack has
+ * accepted a message with those, and rejected the same with the others.
+ */
+static void
+remember_plain_blocks(const char *destination)
+{
+	static EngineStatement update = {
+		"UPDATE stripe_sync.destination"
+		" SET plain_blocks_at = pg_catalog.clock_timestamp()"
+		" WHERE name = $1 AND plain_blocks_at IS NULL"};
+
+	if (statement_exec(&update, ARGS(arg_text(destination))) > 0)
+		ereport(
+			LOG,
+			(errmsg(
+				 "Slack rejects newer kinds of blocks at destination \"%s\", which are sent as sections from now on",
+				 destination),
+			 errhint(
+				 "To try them again: SELECT stripe_sync.enable_destination(%s).",
+				 quote_literal_cstr(destination))));
+}
+
+/*
  * Disable a destination that Slack rejects, or send it nothing until Retry-After
  * has passed.  A 429 without that header blocks it for a second.
  */
@@ -206,6 +243,8 @@ apply_to_destination(const Delivery *delivery)
 	SlackVerdict verdict = delivery->judgement.verdict;
 	const char *code = delivery->judgement.code;
 
+	if (verdict == SLACK_SENT && delivery->plain_retry)
+		remember_plain_blocks(delivery->destination);
 	if (verdict == SLACK_CREDENTIAL_DEAD)
 		secret_rotation_note(delivery->destination, delivery->secret);
 	if (verdict == SLACK_CREDENTIAL_DEAD || verdict == SLACK_DESTINATION_DEAD)

@@ -21,6 +21,9 @@ typedef enum SlackVerdict
 
 #define SLACK_CODE_SIZE 128
 
+#define SLACK_INVALID_BLOCKS                                                   \
+	"invalid_blocks" /* also for unknown kinds of them */
+
 typedef struct SlackJudgement
 {
 	SlackVerdict verdict;

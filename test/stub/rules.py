@@ -4,10 +4,12 @@ Sizes are in characters, as Slack's reference for Block Kit gives them.  Where
 Slack cuts or is lenient, the stub refuses: what passes here passes there.
 
 Blocks and messages are here, what stands in blocks in rules_elements.py, modals in
-rules_views.py.
+rules_views.py, tables, charts and cards in rules_newer.py.
 """
 
 from rules_elements import ELEMENTS, INPUTS, check_element, check_image
+from rules_newer import (check_alert, check_card, check_carousel, check_chart, check_data_table,
+                         check_table)
 from rules_words import Refused, bad, check_items, check_keys, check_string, check_text, texts_of
 
 MAX_TEXT = 40000
@@ -16,6 +18,9 @@ MAX_ALL_BLOCKS = 13200      # characters of all texts; not documented, measured 
 MAX_ATTACHMENTS = 100
 MAX_ID = 255
 MAX_METADATA = 8000
+MAX_CELLS = 10000           # characters in all cells of a message's tables
+MAX_MARKDOWN = 12000        # in all markdown blocks of a message
+MAX_CHARTS = 2              # not documented: what Slack told users
 
 
 def check_message(payload):
@@ -60,8 +65,25 @@ def check_blocks(blocks, most=MAX_BLOCKS):
     seen = set()
     for i, block in enumerate(blocks):
         check_block(block, f"/blocks/{i}", seen)
+    check_together(blocks)
     if sum(len(text) for text in texts_of(blocks)) > MAX_ALL_BLOCKS:
         raise Refused("msg_blocks_too_long")
+
+
+def check_together(blocks):
+    """What a message may have of the newer blocks, those in containers included."""
+    flat = blocks + [child for block in blocks if block["type"] == "container"
+                     for child in block["child_blocks"]]
+    tables = [block for block in flat if block["type"] in ("table", "data_table")]
+    markdown = [block["text"] for block in flat if block["type"] == "markdown"]
+    if sum(block["type"] == "table" for block in tables) > 1:
+        raise bad("only_one_table_allowed", "/blocks")
+    if sum(len(text) for table in tables for text in texts_of(table["rows"])) > MAX_CELLS:
+        raise bad(f"more than {MAX_CELLS} characters in tables", "/blocks")
+    if sum(len(text) for text in markdown) > MAX_MARKDOWN:
+        raise bad(f"more than {MAX_MARKDOWN} characters of markdown", "/blocks")
+    if sum(block["type"] == "data_visualization" for block in flat) > MAX_CHARTS:
+        raise bad(f"no more than {MAX_CHARTS} charts allowed", "/blocks")
 
 
 def check_block(block, at, seen):
@@ -137,6 +159,21 @@ def check_rich_text(block, at):
         raise bad("missing required field: elements", at)
 
 
+def check_container(block, at):
+    if block.get("title") is None and block.get("rich_text_title") is None:
+        raise bad("missing required field: title or rich_text_title", at)
+    if block.get("title") is not None:
+        check_text(block["title"], 150, f"{at}/title", ("plain_text",))
+    if block.get("subtitle") is not None:
+        check_text(block["subtitle"], 150, f"{at}/subtitle")
+    check_items(block.get("child_blocks"), 10, f"{at}/child_blocks")
+    for i, child in enumerate(block["child_blocks"]):
+        here = f"{at}/child_blocks/{i}"
+        if not isinstance(child, dict) or child.get("type") not in IN_CONTAINER:
+            raise bad("unsupported type in a container", here)
+        check_block(child, here, set())
+
+
 def check_nothing(_block, _at):
     """Known to Slack, and not looked at more closely here."""
 
@@ -154,6 +191,19 @@ BLOCKS = {
     "input": ({"label", "element", "dispatch_action", "hint", "optional"}, check_input),
     "file": (None, check_nothing),
     "video": (None, check_nothing),
-    "table": (None, check_nothing),
+    "table": ({"rows", "column_settings"}, check_table),
+    "data_table": ({"rows", "caption", "page_size", "row_header_column_index"},
+                   check_data_table),
+    "data_visualization": ({"title", "chart"}, check_chart),
+    "card": ({"hero_image", "icon", "slack_icon", "title", "subtitle", "body", "subtext",
+              "actions"}, check_card),
+    "carousel": ({"elements"}, check_carousel),
+    "container": ({"title", "rich_text_title", "subtitle", "child_blocks", "width", "icon",
+                   "is_collapsible", "default_collapsed", "has_header_divider"},
+                  check_container),
+    "alert": ({"text", "level"}, check_alert),
     "context_actions": (None, check_nothing),
 }
+
+IN_CONTAINER = {"actions", "context", "divider", "file", "header", "image", "input",
+                "rich_text", "section", "table", "video"}
