@@ -24,6 +24,7 @@ DOCUMENTS=(
 	doc/history.md
 	doc/handlers.md
 	doc/slack.md
+	doc/slack-bot.md
 	doc/testing.md
 	doc/idempotent-writes.md
 	doc/accounts.md
@@ -100,7 +101,10 @@ run_front()						# name path command
 	front_pids+=($!)
 	if await_port "$PORT" $!; then
 		ok 0 "$name: starts"
-		check_front "$name" "http://127.0.0.1:$PORT$path"
+		case $name in
+			Slack*) check_slack_front "$name" "http://127.0.0.1:$PORT$path" ;;
+			*) check_front "$name" "http://127.0.0.1:$PORT$path" ;;
+		esac
 	else
 		ok 1 "$name: starts"
 		sed 's/^/# /' "$WORK/$name.log"
@@ -172,6 +176,22 @@ front_fastapi()
 	python=$(find_python psycopg fastapi uvicorn) || { skip "no python3 with psycopg, fastapi and uvicorn" FastAPI; return; }
 	extract fastapi_front.py >"$WORK/fastapi_front.py"
 	run_front FastAPI /stripe/webhook "$python" -m uvicorn --app-dir "$WORK" --port "$PORT" fastapi_front:app
+}
+
+front_slack_python() { front_wsgi SlackPython /slack slack_front.py "" "from slack_front import app"; }
+
+front_slack_flask()
+{
+	front_wsgi SlackFlask /slack slack_flask.py flask "from slack_flask import app"
+}
+
+front_slack_fastapi()
+{
+	local python
+
+	python=$(find_python psycopg fastapi uvicorn) || { skip "no python3 with psycopg, fastapi and uvicorn" SlackFastAPI; return; }
+	extract slack_fastapi.py >"$WORK/slack_fastapi.py"
+	run_front SlackFastAPI /slack "$python" -m uvicorn --app-dir "$WORK" --port "$PORT" slack_fastapi:app
 }
 
 front_ruby()
@@ -330,6 +350,39 @@ front_postgrest()
 		FROM stripe_sync.event WHERE id = 'evt_postgrest'")" t "PostgREST: stored byte for byte"
 }
 
+# The same for Slack: the body as bytes
+postgrest_slack()				# secret
+{
+	psql -X -q -A -t -v ON_ERROR_STOP=1 -v file="$WORK/command" -v secret="$1" <<-'CALL'
+		BEGIN;
+		SELECT pg_read_binary_file(:'file') AS body, extract(epoch FROM now())::bigint::text AS at \gset
+		SELECT set_config('request.headers', json_build_object('host', 'localhost', 'x-slack-request-timestamp', :'at', 'x-slack-signature',
+			'v0=' || encode(sha256_hmac(convert_to('v0:' || :'at' || ':', 'UTF8') || :'body'::bytea, convert_to(:'secret', 'UTF8')), 'hex'))::text, true) AS headers \gset
+		SET LOCAL ROLE anon;
+		SELECT coalesce(answer->>'response_type', answer->>'code') AS answer FROM api.slack(:'body'::bytea) AS answer \gset
+		SELECT current_setting('response.status') || ' ' || :'answer';
+		COMMIT;
+	CALL
+}
+
+front_postgrest_slack()
+{
+	printf 'team_id=T1&user_id=UPOSTGREST&command=%%2Fstripe&text=help&trigger_id=1.2' >"$WORK/command"
+	chmod a+r "$WORK/command"
+	# HMAC with a key that is shorter than a block
+	sql "CREATE FUNCTION public.sha256_hmac(message bytea, key bytea) RETURNS bytea LANGUAGE plpgsql AS \$\$
+		DECLARE i bytea; o bytea;
+		BEGIN
+			i := decode(repeat('36', 64), 'hex'); o := decode(repeat('5c', 64), 'hex');
+			FOR n IN 0 .. length(key) - 1 LOOP
+				i := set_byte(i, n, get_byte(i, n) # get_byte(key, n)); o := set_byte(o, n, get_byte(o, n) # get_byte(key, n));
+			END LOOP;
+			RETURN sha256(o || sha256(i || message));
+		END \$\$" >/dev/null
+	is "$(postgrest_slack "$SLACK_SECRET")" "200 ephemeral" "PostgREST: a command of Slack's"
+	is "$(postgrest_slack "${SLACK_SECRET//a/b}" | cut -c 1-3)" 401 "PostgREST: forged"
+}
+
 # ---- all the SQL ----
 
 # The SQL of a file; webhooks are the stub's.
@@ -338,7 +391,7 @@ document_sql()					# file
 	local name=${1//\//_}
 
 	perl "$HERE/extract.pl" "$ROOT/$1" 'sql.*' |
-		sed "s,https://hooks\.slack\.com/,$SLACK/,; s/whsec_new\.\.\./whsec_of_another/; s/'whsec_\.\.\.'/'$SECRET'/" >"$WORK/$name.sql"
+		sed "s,https://hooks\.slack\.com/,$SLACK/,; s/whsec_new\.\.\./whsec_of_another/; s/'whsec_\.\.\.'/'$SECRET'/; s/'8f7\.\.\.'/'$SLACK_SECRET'/" >"$WORK/$name.sql"
 	if psql -X -q -v ON_ERROR_STOP=1 -f "$WORK/$name.sql" >"$WORK/$name.log" 2>&1; then
 		ok 0 "the SQL of $1 runs from the first block to the last"
 	else
@@ -452,11 +505,14 @@ main()
 	sql "SELECT stripe_sync.drop_endpoint(name) FROM stripe_sync.endpoint" >/dev/null
 	sql "SELECT stripe_sync.drop_handler(name) FROM stripe_sync.handler" >/dev/null
 	sql "SELECT stripe_sync.add_endpoint('default', '$SECRET', livemode => false)" >/dev/null
+	sql "SELECT stripe_sync.drop_slack_app(name) FROM stripe_sync.slack_app" >/dev/null
+	sql "SELECT stripe_sync.add_slack_app('default', '$SLACK_SECRET')" >/dev/null
 	sql "CREATE ROLE front LOGIN; SELECT stripe_sync.grant_ingest('front')" >/dev/null
 	chmod a+r "$WORK"/event 2>/dev/null || true
 	front_postgrest
+	front_postgrest_slack
 	for front in front_python front_flask front_django front_fastapi front_ruby front_rails \
-		front_php front_laravel front_go; do
+		front_php front_laravel front_go front_slack_python front_slack_flask front_slack_fastapi; do
 		PORT=$(free_port)
 		export PORT
 		"$front"

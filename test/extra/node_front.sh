@@ -39,7 +39,8 @@ database_make()					# name
 	[ "$1" = front ] || createdb "$1"
 	sql "CREATE EXTENSION stripe_sync;
 		 SELECT stripe_sync.grant_ingest('front');
-		 SELECT stripe_sync.add_endpoint('default', '$SECRET', livemode => false)" >/dev/null
+		 SELECT stripe_sync.add_endpoint('default', '$SECRET', livemode => false);
+		 SELECT stripe_sync.add_slack_app('default', '$SLACK_SECRET')" >/dev/null
 }
 
 front_start()					# command
@@ -81,6 +82,16 @@ front_file()					# name file path
 	extract "$2" >"$WORK/node/$2"
 	front_start node "$WORK/node/$2"
 	check "$1" "$3"
+	front_stop
+}
+
+# A front for Slack that is one file
+front_slack()
+{
+	database_make "$1"
+	extract "$2" >"$WORK/node/$2"
+	front_start node "$WORK/node/$2"
+	check_slack_front "$1" "http://127.0.0.1:$PORT/slack"
 	front_stop
 }
 
@@ -148,6 +159,8 @@ main()
 	front_file express express.mjs /stripe/webhook
 	front_file fastify fastify.mjs /stripe/webhook
 	front_file hono hono.mjs /stripe/webhook
+	front_slack slack slack.mjs
+	front_slack slack_express slack_express.mjs
 	front_next
 	readme
 	done_testing

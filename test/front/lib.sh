@@ -138,3 +138,47 @@ await_port()
 	done
 	return 1
 }
+
+# ---- Slack's requests ----
+
+SLACK_SECRET=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+
+post_slack()					# options of post_slack.pl, url, file
+{
+	perl "$HERE/post_slack.pl" "$@"
+}
+
+# The status of the answer, and its code or what kind of an answer it is
+slack_says()					# options of post_slack.pl, url, file
+{
+	post_slack "$@" | sed -E 's/^([0-9]+) .*"(response_type|challenge|code)": *"([^"]*)".*/\1 \3/; s/^([0-9]+) (\{\}|null)?$/\1/'
+}
+
+# What Slack would see of a front, and what Postgres holds afterwards.  The database
+# must have the app "default" with SLACK_SECRET.
+check_slack_front()				# name url
+{
+	local name=$1 url=$2 user press
+
+	user=U$(printf '%s' "$name" | tr -dc A-Za-z | tr a-z A-Z)
+	printf 'token=t&team_id=T1&user_id=%s&user_name=zo%%C3%%AB&channel_id=C1&command=%%2Fstripe&text=help+%%E2%%82%%AC5%%20%%26+more&trigger_id=1.2.%s' "$user" "$name" >"$WORK/command"
+	press='{"type":"block_actions","team":{"id":"T1"},"user":{"id":"'$user'","team_id":"T1"},"trigger_id":"3.4.'$name'","actions":[{"action_id":"nobody_has_this","block_id":"b","action_ts":"1.1","value":"Zoë €5 😀"}]}'
+	printf 'payload=%s' "$(printf '%s' "$press" | perl -pe 's/([^A-Za-z0-9])/sprintf "%%%02X", ord $1/ge')" >"$WORK/press"
+	printf '{ "type": "url_verification", "token": "t", "challenge": "c %s" }' "$name" >"$WORK/challenge"
+	: >"$WORK/empty"
+	is "$(slack_says "$url" "$WORK/command")" "200 ephemeral" "$name: a command"
+	is "$(sql "SELECT value || ' ' || user_name FROM stripe_sync.interaction WHERE slack_user = '$user' AND kind = 'command'")" "help €5 & more zoë" "$name: as it was written"
+	is "$(slack_says "$url" "$WORK/press")" "200" "$name: a button"
+	is "$(slack_says "$url" "$WORK/press")" "200" "$name: again"
+	is "$(sql "SELECT value FROM stripe_sync.interaction WHERE slack_user = '$user' AND kind = 'press'")" "Zoë €5 😀" "$name: stored once"
+	is "$(slack_says -j "$url" "$WORK/challenge")" "200 c $name" "$name: Slack's question"
+	is "$(slack_says -s "${SLACK_SECRET//a/b}" "$url" "$WORK/command" | cut -c 1-3)" 401 "$name: forged"
+	is "$(slack_says -t 400 "$url" "$WORK/command" | cut -c 1-3)" 401 "$name: stale"
+	is "$(slack_says -n "$url" "$WORK/command" | cut -c 1-3)" 401 "$name: not signed"
+	is "$(slack_says "$url" "$WORK/empty" | cut -c 1-3)" 400 "$name: empty"
+	sql "ALTER ROLE front NOLOGIN"
+	sql "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = 'front'" >/dev/null
+	is "$(slack_says "$url" "$WORK/press" | cut -c 1-3)" 500 "$name: the database is away"
+	sql "ALTER ROLE front LOGIN"
+	is "$(slack_says "$url" "$WORK/press")" "200" "$name: it is back"
+}
