@@ -462,7 +462,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
 	metrics_activity dashboard_page worker_prune
-ISOLATION = account duplicate same_object same_second shared replay incident recovered
+ISOLATION = account duplicate same_object same_second shared replay incident recovered slack_twice
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
 	test/tap/engine/scope.pl \
@@ -491,6 +491,7 @@ PROVE_TESTS = \
 	test/tap/outbox/blocks.pl \
 	test/tap/slack_calls/calls.pl \
 	test/tap/slack_calls/groups.pl \
+	test/tap/slack_in/request.pl \
 	test/tap/alert/alert.pl \
 	test/tap/receive/concurrency.pl \
 	test/tap/receive/cancel.pl \
