@@ -524,7 +524,9 @@ PROVE_TESTS = \
 	test/tap/doctor/storage.pl \
 	test/tap/doctor/runbook.pl \
 	test/tap/metrics/metrics.pl \
-	test/tap/dashboard/chromium.pl
+	test/tap/dashboard/chromium.pl \
+	test/tap/bot/command.pl \
+	test/tap/bot/user_function.pl
 
 # Started first: what takes longest.
 SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched simulate/simulate outbox/answers sync/backfill \
