@@ -75,7 +75,7 @@ CREATE FUNCTION stripe_sync.add_slack_action(action_id text, handler regproc) RE
 
 -- grade: admin
 COMMENT ON FUNCTION stripe_sync.add_slack_action(text, regproc) IS
-'Registers a function for a button of the application''s own, or for a view or shortcut, by its action_id or callback_id. The function takes the interaction (jsonb) and returns the answer (jsonb): a message, a view, or NULL. It runs in the transaction of receive_slack(), as the role that registers it, with its current search_path. An action of the same action_id is replaced.';
+'Registers a function for a button of the application''s own, or for a view or shortcut, by its action_id or callback_id. The function takes the interaction (jsonb) and returns the answer (jsonb), or NULL for none: a message, with text or blocks, which only the person sees unless response_type is in_channel; {"view": ...}, which the worker opens; or, for a submitted view, {"response_action": ...}. It runs in the transaction of receive_slack(), as the current role and with the current search_path, within stripe_sync.handler_timeout. It decides itself whether the person may do this: may in the interaction is what set_slack_user() permits them. If it raises an error, what it wrote is rolled back, and the person is told that it did not work. An action of the same action_id is replaced. Raises 22023 for an action_id that begins with stripe_sync.';
 
 CREATE FUNCTION stripe_sync.drop_slack_action(action_id text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -91,7 +91,7 @@ CREATE FUNCTION stripe_sync.add_slack_command(command text, handler regproc) RET
 
 -- grade: admin
 COMMENT ON FUNCTION stripe_sync.add_slack_command(text, regproc) IS
-'Registers a function for a slash command of the application''s own, such as /orders. The function takes the interaction (jsonb) and returns the answer (jsonb). It runs in the transaction of receive_slack(), as the role that registers it, with its current search_path. A command of the same name is replaced.';
+'Registers a function for a slash command of the application''s own, such as /orders. The function takes the interaction (jsonb) and returns the answer (jsonb), as that of add_slack_action() does, and runs in the same way. A command of the same name is replaced. Raises 22023 for /stripe, which stripe_sync answers.';
 
 CREATE FUNCTION stripe_sync.drop_slack_command(command text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -86,35 +86,28 @@ message_blocks(JsonbContainer *message)
 	return blocks_fit(json_standalone(value.val.binary.data));
 }
 
-/*
- * The message as Slack takes it.  Through response_url it would replace the
- * message that has the button, unless it says otherwise.
- */
 static Jsonb *
-make_message(Jsonb *answer, bool through_url)
+make_message(Jsonb *answer)
 {
 	static EngineStatement build = {
-		"SELECT CASE WHEN $4 THEN pg_catalog.jsonb_build_object("
-		"  'replace_original', false) ELSE '{}' END || $1 - 'view'"
-		" || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
-		"  'response_type', $2, 'text', $3))"
-		" || CASE WHEN $5 IS NULL THEN '{}'"
-		"  ELSE pg_catalog.jsonb_build_object('blocks', $5) END"};
+		"SELECT $1 - 'view' || pg_catalog.jsonb_strip_nulls("
+		"  pg_catalog.jsonb_build_object('response_type', $2, 'text', $3))"
+		" || CASE WHEN $4 IS NULL THEN '{}'"
+		"  ELSE pg_catalog.jsonb_build_object('blocks', $4) END"};
 	JsonbContainer *message = &answer->root;
 
-	return statement_jsonb(
-		&build, ARGS(arg_jsonb(answer), arg_text(response_type(message)),
-					 arg_text(message_text(message)), arg_bool(through_url),
-					 arg_jsonb(message_blocks(message))));
+	return statement_jsonb(&build, ARGS(arg_jsonb(answer),
+										arg_text(response_type(message)),
+										arg_text(message_text(message)),
+										arg_jsonb(message_blocks(message))));
 }
 
 static void
 give_message(BotCall *call, Jsonb *answer)
 {
-	bool at_once = call->request->kind == SLACK_COMMAND;
-	Jsonb *message = make_message(answer, !at_once);
+	Jsonb *message = make_message(answer);
 
-	if (at_once)
+	if (call->request->kind == SLACK_COMMAND)
 		call->reply.body = message;
 	else if (!slack_call_respond(call->interaction, message))
 		invalid_answer(

@@ -363,6 +363,52 @@ like(send_as('a6', 'app6', customer('cus_cgood')), qr/^applied/m, '6: cursors of
 is(one('a6', 'SELECT x FROM s62.got'), 'own row', '6: and give its rows');
 as('a6', 'hq2', q{select stripe_sync.drop_handler('h')});
 
+# ---- 6, by another way in: the functions of actions and commands of Slack ----
+
+ground('a6s', 'customer');
+role(qw(sla slb app6s));
+root('a6s', qq{
+	CREATE SCHEMA sa AUTHORIZATION sla; CREATE SCHEMA sb AUTHORIZATION slb; GRANT USAGE ON SCHEMA sa TO PUBLIC;
+	SELECT stripe_sync.grant_admin('sla'), stripe_sync.grant_admin('slb'), stripe_sync.grant_ingest('app6s'), stripe_sync.add_slack_app('default', '@{[SLACK_SECRET]}')});
+as('a6s', 'slb', q{create table sb.orders (id text); create table sb.private (x text); insert into sb.private values ('SLB-ONLY');
+	create function sb.take(i jsonb) returns jsonb language plpgsql as $$ begin insert into orders values (i->>'id'); return null; end $$;
+	set search_path = sb; select stripe_sync.add_slack_command('/take', 'sb.take')});
+as('a6s', 'sla', 'create table sa.stolen (who text, what text); grant all on sa.stolen to public; create table sa.q (i int);
+	create sequence sa.turns;' . trigger_function('sa.evil', 'sla', '6 slack') . '
+	create constraint trigger late after insert on sa.q deferrable initially deferred for each row execute function sa.evil();');
+my %escapes = (
+	'a temporary table' => q{execute 'create temp table orders (id text)';},
+	'the schema\'s real name' => q{execute format('create table %I.orders (id text)', (select nspname from pg_namespace where oid = pg_my_temp_schema()));},
+	'SET ROLE' => qq{execute 'set role $super'; execute 'alter role sla superuser';},
+	'RESET ROLE' => q{execute 'reset role'; execute 'alter role sla superuser';},
+	'SET SESSION AUTHORIZATION' => qq{execute 'set session authorization $super'; execute 'alter role sla superuser';},
+	'set_config' => qq{perform set_config('role', '$super', false); execute 'alter role sla superuser';},
+	'search_path' => q{perform set_config('search_path', 'pg_temp, sa', false);},
+	'a prepared statement' => q{execute 'prepare orders as select 1';},
+	'a held cursor' => q{execute 'declare orders cursor with hold for select current_user';},
+	'a lock table of the extension' => q{execute 'delete from stripe_sync.interaction';},
+	'reading secrets' => q{execute 'insert into sa.stolen select app, signing_secret from stripe_sync.slack_app_secret';});
+for my $way (sort keys %escapes)
+{
+	as('a6s', 'sla', "create or replace function sa.plant(i jsonb) returns jsonb language plpgsql as \$p\$ begin insert into sa.q values (1); begin $escapes{$way} exception when others then null; end; return null; end \$p\$;
+		select stripe_sync.add_slack_action('plant', 'sa.plant'), stripe_sync.add_slack_command('/plant', 'sa.plant')");
+	for my $who ('app6s', $super)
+	{
+		my $told = says('a6s', $who, slack_press('plant') . slack_command('/plant') . slack_command('/take') . q{select 'left', count(*) from pg_class where relnamespace = pg_my_temp_schema() and relname = 'orders';
+			select 'left', count(*) from pg_prepared_statements where name = 'orders'; select 'left', count(*) from pg_cursors where name = 'orders'; select 'is ' || (current_user = session_user)});
+
+		is(scalar(() = $told =~ /^200$/mg), 3, "6, Slack: $way, received by $who, is answered");
+		unlike($told, qr/^left\|[1-9]/m, 'nothing of it stays');
+		like($told, qr/^is true/m, 'the caller is who it was');
+	}
+	is(count_of('a6s', 'sa.stolen'), '0', "6, Slack: $way reads nobody's rows");
+}
+is(seen_by('a6s', '6 slack', 'sla'), '', '6, Slack: what such a function defers fires as the role that registered it');
+cmp_ok(one('a6s', q{SELECT count(*) FROM public.seen WHERE what = '6 slack'}), '>', 0, 'and does fire');
+is(count_of('a6s', 'sb.orders'), 2 * keys %escapes, '6, Slack: the function of another role writes its own table');
+is(one('a6s', q{SELECT count(*) > 0 FROM stripe_sync.interaction WHERE status = 'done'}), 't', '6, Slack: the interactions are there');
+no_harm('6, Slack', qw(sla slb app6s));
+
 # ---- addition: large objects ----
 
 root('a6', q{CREATE SCHEMA slo AUTHORIZATION vic});

@@ -81,6 +81,7 @@ my @who = (
 # ---- the ground: made once, copied for each ----
 
 ground('matrix', qw(customer product coupon plan charge refund invoice));
+root('matrix', qq{SELECT stripe_sync.add_slack_app('default', '@{[SLACK_SECRET]}')});
 root('matrix', q{
 	CREATE TABLE public.marker (way text, who text, session text, up boolean); GRANT ALL ON public.marker TO PUBLIC;
 	CREATE TABLE public.orders (id text, note text);
@@ -182,7 +183,9 @@ sub plant_all
 	}
 	plant($database, $role, $who, @statements);
 	as($database, $role, "create function s.handler(e jsonb) returns void language plpgsql as \$h\$ begin insert into s.own values (e ->> 'id'); $does end \$h\$;
-		select stripe_sync.add_handler('a_first', '*', 's.handler'), stripe_sync.add_handler('a_later', '*', 's.handler', deferred => true)") if $of{handler};
+		create function s.answer(i jsonb) returns jsonb language plpgsql as \$h\$ begin insert into s.own values (i ->> 'id'); $does return null; end \$h\$;
+		select stripe_sync.add_handler('a_first', '*', 's.handler'), stripe_sync.add_handler('a_later', '*', 's.handler', deferred => true),
+			stripe_sync.add_slack_action('own', 's.answer'), stripe_sync.add_slack_command('/own', 's.answer')") if $of{handler};
 	return;
 }
 
@@ -203,6 +206,7 @@ sub victims
 	my $one = thing('customer', 'customer_one');
 	my $path = 'set search_path = s, public, pg_catalog;';
 
+	as($database, $_, slack_command('/own') . slack_press('own') . $path . slack_command('/own') . 'begin;' . slack_press('own') . 'fetch all from cc; commit; fetch all from cc;') for 'matrix_ingest', $super;
 	as($database, 'matrix_ingest', events_of('i') . $path . events_of('p') . 'begin;' . receive_sql($one) . 'commit; begin;' . receive_sql(thing('coupon', 'coupon_retry')) . receive_sql(thing('customer', 'customer_two')) . 'fetch all from cc; commit; fetch all from cc;');
 	as($database, 'matrix_read', "$path select * from stripe_sync.verify_mirror(); select stripe_sync.explain_event('$one->{id}');");
 	as($database, $super, events_of('s') . $path . events_of('t') . 'begin;' . receive_sql(thing('customer', 'customer_three')) . 'fetch all from cc; commit; fetch all from cc;'

@@ -7,6 +7,7 @@ package Attack;
 use strict;
 use warnings FATAL => 'all';
 
+use Digest::SHA qw(hmac_sha256_hex);
 use Exporter 'import';
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -18,7 +19,10 @@ our @EXPORT = qw(
   ground_node ground root one as says session send_as begin_as waits ended
   role super not_super not_crashed no_harm
   receive_sql customer thing retried settled
+  SLACK_SECRET slack_command slack_press
 );
+
+use constant SLACK_SECRET => '8f742231b10e8888abcd99baac85a5e0';
 
 my ($node, $super, $started, $log);
 
@@ -238,6 +242,35 @@ sub no_harm
 	not_super($what, @roles) if @roles;
 	not_crashed($what);
 	return;
+}
+
+# ---- requests from Slack, signed by other means than the extension's ----
+
+sub slack_sql
+{
+	my ($body) = @_;
+	my $at = time;
+	my $headers = json_text({ 'X-Slack-Request-Timestamp' => "$at", 'X-Slack-Signature' => 'v0=' . hmac_sha256_hex("v0:$at:$body", SLACK_SECRET) });
+
+	return 'SELECT http_status FROM stripe_sync.receive_slack(' . literals($body, $headers) . ');';
+}
+
+my $requests = 0;
+
+sub slack_command
+{
+	my ($name) = @_;
+
+	return slack_sql('command=' . ($name =~ s/(\W)/sprintf '%%%02X', ord $1/ger) . '&text=&team_id=T1&user_id=U1&channel_id=C1&trigger_id=' . ++$requests);
+}
+
+sub slack_press
+{
+	my ($action) = @_;
+	my $payload = json_text({ type => 'block_actions', team => { id => 'T1' }, user => { id => 'U1', team_id => 'T1' }, trigger_id => ++$requests . '',
+		actions => [ { type => 'button', action_id => $action, value => 'v' } ] });
+
+	return slack_sql('payload=' . ($payload =~ s/(\W)/sprintf '%%%02X', ord $1/ger));
 }
 
 1;
