@@ -24,16 +24,15 @@
 #define MOST_ANSWER (256 * 1024) /* bytes */
 #define MOST_TEXT	40000		 /* characters; Slack cuts what is longer */
 
-compat_noreturn static void invalid_answer(const char *detail);
+compat_noreturn static void invalid_answer(const char *reason);
 
 static void
-invalid_answer(const char *detail)
+invalid_answer(const char *reason)
 {
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		 errmsg("the function returned what cannot be answered to Slack"),
-		 errdetail("%s", detail),
+		 errmsg("the function returned no answer for Slack: %s", reason),
 		 errhint(
 			 "Return NULL, a message such as {\"text\": \"Done.\"}, or {\"view\": {...}}.")));
 }
@@ -59,7 +58,7 @@ response_type(JsonbContainer *message)
 	if (type == NULL ||
 		(strcmp(type, "ephemeral") != 0 && strcmp(type, "in_channel") != 0))
 		invalid_answer(
-			"\"response_type\" must be \"ephemeral\" or \"in_channel\".");
+			"\"response_type\" must be \"ephemeral\" or \"in_channel\"");
 	return type;
 }
 
@@ -69,7 +68,7 @@ message_text(JsonbContainer *message)
 	const char *text = json_get_string(message, "text");
 
 	if (text == NULL && has_key(message, "text"))
-		invalid_answer("\"text\" must be a string.");
+		invalid_answer("\"text\" must be a string");
 	return text != NULL ? mrkdwn_cut(text, MOST_TEXT) : NULL;
 }
 
@@ -82,7 +81,7 @@ message_blocks(JsonbContainer *message)
 	if (!json_get(message, "blocks", &value) || value.type == jbvNull)
 		return NULL;
 	if (value.type != jbvBinary)
-		invalid_answer("\"blocks\" must be an array of Block Kit blocks.");
+		invalid_answer("\"blocks\" must be an array of Block Kit blocks");
 	return blocks_fit(json_standalone(value.val.binary.data));
 }
 
@@ -111,7 +110,7 @@ give_message(BotCall *call, Jsonb *answer)
 		call->reply.body = message;
 	else if (!slack_call_respond(call->interaction, message))
 		invalid_answer(
-			"Slack gave no response_url with this interaction, so that no message can answer it.");
+			"no message can answer this interaction, which has no response_url");
 }
 
 /* ---- views ---- */
@@ -122,11 +121,10 @@ give_view(BotCall *call, JsonbContainer *answer, bool *too_late)
 	JsonbContainer *view = json_get_object(answer, "view");
 
 	if (view == NULL)
-		invalid_answer("\"view\" must be an object.");
+		invalid_answer("\"view\" must be an object");
 	*too_late = !slack_call_open_view(call->interaction, json_standalone(view));
 	if (*too_late)
-		invalid_answer(
-			"The view came too late: Slack opens one within 3 seconds only.");
+		invalid_answer("Slack opens a view within 3 seconds only");
 }
 
 /* The answer of a submitted view, checked as far as Slack shows no error for it */
@@ -137,22 +135,22 @@ give_response_action(BotCall *call, Jsonb *answer)
 	const char *action = json_get_string(object, "response_action");
 
 	if (call->request->kind != SLACK_VIEW_SUBMISSION)
-		invalid_answer("\"response_action\" answers a submitted view only.");
+		invalid_answer("\"response_action\" answers a submitted view only");
 	if (action == NULL)
-		invalid_answer("\"response_action\" must be a string.");
+		invalid_answer("\"response_action\" must be a string");
 	if (strcmp(action, "errors") == 0)
 	{
 		if (json_get_object(object, "errors") == NULL)
-			invalid_answer("\"errors\" must be an object with the errors.");
+			invalid_answer("\"errors\" must be an object");
 	}
 	else if (strcmp(action, "update") == 0 || strcmp(action, "push") == 0)
 	{
 		if (json_get_object(object, "view") == NULL)
-			invalid_answer("\"view\" must be an object.");
+			invalid_answer("\"view\" must be an object");
 	}
 	else if (strcmp(action, "clear") != 0)
 		invalid_answer(
-			"\"response_action\" must be \"errors\", \"update\", \"push\" or \"clear\".");
+			"\"response_action\" must be \"errors\", \"update\", \"push\" or \"clear\"");
 	call->reply.body = answer;
 }
 
@@ -173,9 +171,9 @@ user_answer(BotCall *call, Jsonb *answer, bool *too_late)
 		JsonbExtractScalar(&answer->root, &scalar) && scalar.type == jbvNull)
 		return;
 	if (!JB_ROOT_IS_OBJECT(answer))
-		invalid_answer("It is not an object.");
+		invalid_answer("it is not an object");
 	if (VARSIZE(answer) > MOST_ANSWER)
-		invalid_answer(psprintf("It has more than %d bytes.", MOST_ANSWER));
+		invalid_answer(psprintf("it has more than %d bytes", MOST_ANSWER));
 	if (has_key(object, "response_action"))
 	{
 		give_response_action(call, answer);
@@ -185,7 +183,7 @@ user_answer(BotCall *call, Jsonb *answer, bool *too_late)
 				  has_key(object, "delete_original");
 	if (!has_message && !has_key(object, "view"))
 		invalid_answer(
-			"It has no \"text\", \"blocks\", \"view\" or \"response_action\".");
+			"it has no \"text\", \"blocks\", \"view\" or \"response_action\"");
 	if (has_key(object, "view"))
 		give_view(call, object, too_late);
 	if (has_message)
