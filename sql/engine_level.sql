@@ -63,8 +63,8 @@ BEGIN
 	EXECUTE format('CREATE OR REPLACE FUNCTION t.bare() RETURNS void LANGUAGE c AS ''$libdir/stripe_sync'', %L', symbol);
 	RETURN t.raises('SELECT t.bare()');
 END $$;
-CREATE TEMP TABLE unchecked AS SELECT unnest AS symbol FROM unnest('{stripe_sync_webhook,stripe_sync_config_changed,stripe_sync_workers,stripe_sync_worker_missing,
-	stripe_sync_verify_signature,stripe_sync_sign,stripe_sync_event_type_fits,stripe_sync_object_types,stripe_sync_api_version}'::text[]);
+CREATE TEMP TABLE unchecked AS SELECT unnest AS symbol FROM unnest('{stripe_sync_webhook,stripe_sync_receive_slack,stripe_sync_config_changed,stripe_sync_workers,stripe_sync_worker_missing,
+	stripe_sync_verify_signature,stripe_sync_verify_slack_signature,stripe_sync_sign,stripe_sync_event_type_fits,stripe_sync_object_types,stripe_sync_api_version}'::text[]);
 CREATE TEMP VIEW c_function AS SELECT p.* FROM pg_proc p
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid

@@ -88,6 +88,8 @@ SELECT name, slack_user FROM t.seen;
 SELECT http_status FROM t.slack('{"type": "app_rate_limited", "minute_rate_limited": 1}');
 SELECT kind, name, key FROM t.seen;
 \x off
+SELECT http_status FROM t.slack('{"type": "x", "event": [1, "token"], "workflow_step": "y", "token": []}');
+SELECT body FROM t.seen;
 -- url_verification is answered, and not stored; so is ssl_check, which is not signed and does nothing
 SELECT count(*) AS rows FROM stripe_sync.interaction \gset
 SELECT * FROM t.slack('{"type": "url_verification", "token": "x", "challenge": "3eZbrw1aB"}');

@@ -85,26 +85,38 @@ text_array(Datum *elements, int count)
 		construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/*
+ * A document without members of an object in it.  jsonb_delete_path() would raise
+ * an error for an array.
+ */
+static Datum
+without_members(Datum document, const char *object, const Datum *keys, int count)
+{
+	if (json_get_object(&DatumGetJsonbP(document)->root, object) == NULL)
+		return document;
+	for (int i = 0; i < count; i++)
+	{
+		Datum path[] = {CStringGetTextDatum(object), keys[i]};
+
+		document = DirectFunctionCall2(jsonb_delete_path, document,
+									   text_array(path, lengthof(path)));
+	}
+	return document;
+}
+
 /* The document without credentials, which Slack puts at these places */
 Jsonb *
 slack_without_credentials(Jsonb *document)
 {
-	static const char *const within[] = {"event", "workflow_step"};
 	Datum keys[lengthof(credentials)];
-	Datum result = JsonbPGetDatum(document);
+	Datum result;
 
 	for (int i = 0; i < lengthof(credentials); i++)
 		keys[i] = CStringGetTextDatum(credentials[i]);
-	result = DirectFunctionCall2(jsonb_delete_array, result,
-								 text_array(keys, lengthof(credentials)));
-	for (int i = 0; i < lengthof(within); i++)
-		for (int j = 0; j < lengthof(credentials); j++)
-		{
-			Datum path[] = {CStringGetTextDatum(within[i]), keys[j]};
-
-			result = DirectFunctionCall2(jsonb_delete_path, result,
-										 text_array(path, lengthof(path)));
-		}
+	result = DirectFunctionCall2(jsonb_delete_array, JsonbPGetDatum(document),
+								 text_array(keys, lengthof(keys)));
+	result = without_members(result, "event", keys, lengthof(keys));
+	result = without_members(result, "workflow_step", keys, lengthof(keys));
 	return DatumGetJsonbP(result);
 }
 

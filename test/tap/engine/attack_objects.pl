@@ -203,12 +203,14 @@ my %set_up = (
 	'add_slack_channel, again' => q{SELECT stripe_sync.add_slack_channel('c', '#c', 'xoxb-REPLSEEN6')},
 	add_slack_webhook => q{SELECT stripe_sync.add_slack_webhook('w', 'https://hooks.slack.com/services/T1/B1/REPLSEEN7')},
 	receive => receive_sql(customer('cus_1')),
+	add_slack_app => q{SELECT stripe_sync.add_slack_app('default', 'signing-REPLSEEN10', 'xoxb-REPLSEEN11')},
+	'add_slack_app, again' => q{SELECT stripe_sync.add_slack_app('default', 'signing-REPLSEEN12', 'xoxb-REPLSEEN13')},
 	reconcile => 'SELECT stripe_sync.reconcile()',
 	note_backup => 'SELECT stripe_sync.note_backup(); SELECT stripe_sync.note_backup()',
 	prune => 'SELECT stripe_sync.prune()',
 	drop_destination => q{SELECT stripe_sync.drop_destination('c'), stripe_sync.drop_destination('w')},
 	drop_endpoint => q{SELECT stripe_sync.drop_endpoint('second')});
-for my $what ('add_endpoint', 'rotate_endpoint_secret', 'rotate_endpoint_secret, again', 'receive', 'set_api_key', 'set_api_key, again', 'add_slack_channel', 'add_slack_channel, again', 'add_slack_webhook', 'reconcile', 'note_backup', 'prune', 'drop_destination', 'drop_endpoint')
+for my $what ('add_endpoint', 'rotate_endpoint_secret', 'rotate_endpoint_secret, again', 'receive', 'set_api_key', 'set_api_key, again', 'add_slack_channel', 'add_slack_channel, again', 'add_slack_webhook', 'add_slack_app', 'add_slack_app, again', 'reconcile', 'note_backup', 'prune', 'drop_destination', 'drop_endpoint')
 {
 	my $said = says('b11', $super, "$set_up{$what}; SELECT 'done'");
 	like($said, qr/^done/m, "11: where all tables are published, $what works") unless $what eq 'receive';
@@ -227,8 +229,9 @@ SKIP:
 	like($changes, qr/table stripe_sync\.event: INSERT/, '11: what is no secret is decoded');
 	unlike($changes, qr/REPLSEEN|\Q@{[SECRET]}\E/, '11: no secret is');
 	# brother: the old row in whole
-	my $full = says('b11', $super, q{ALTER TABLE stripe_sync.endpoint_secret REPLICA IDENTITY FULL; ALTER TABLE stripe_sync.api_key REPLICA IDENTITY FULL; ALTER TABLE stripe_sync.destination_secret REPLICA IDENTITY FULL;
+	my $full = says('b11', $super, q{ALTER TABLE stripe_sync.endpoint_secret REPLICA IDENTITY FULL; ALTER TABLE stripe_sync.api_key REPLICA IDENTITY FULL; ALTER TABLE stripe_sync.destination_secret REPLICA IDENTITY FULL; ALTER TABLE stripe_sync.slack_app_secret REPLICA IDENTITY FULL;
 		SELECT stripe_sync.rotate_endpoint_secret('default', 'whsec_REPLSEEN8', keep_old => '0'); SELECT stripe_sync.set_api_key('rk_test_REPLSEEN9'); SELECT stripe_sync.drop_endpoint('default')});
+	says('b11', $super, q{SELECT stripe_sync.add_slack_app('default', 'signing-REPLSEEN14', 'xoxb-REPLSEEN15')});
 	$changes = says('b11', 'repl', q{select data from pg_logical_slot_get_changes('s', null, null)});
 	unlike($changes, qr/REPLSEEN/, '11, brother: nor with REPLICA IDENTITY FULL on the tables of secrets');
 	as('b11', 'repl', q{select pg_drop_replication_slot('s')});
