@@ -55,6 +55,7 @@ main()
 	stub_is_possible || skip_all "no python3 or no openssl"
 	stub_start slack
 	check_certificates
+	count_points "rules" python3 "$STUB/check_rules.py"
 	count_points "plain checks" python3 "$STUB/check_stub.py" "$WORK/slack"
 	why=$(node_missing)
 	if [ -n "$why" ]; then
