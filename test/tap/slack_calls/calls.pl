@@ -220,7 +220,8 @@ $id = open_view(interaction(), 'no token');
 becomes($id, 'dead|no_token|0', 'without a token there are no views');
 one(q{SELECT stripe_sync.add_slack_app('default', } . literals(SlackStub::SIGNING_SECRET, TOKEN) . ')');
 
-# Before anything else: what waited for resume() is sent in this order.
+# Before anything else, over the one connection that there is.
+worker_setting($node, 'one', 'stripe_sync.max_connections', '1');
 one(q{SELECT stripe_sync.pause('slack')});
 notify($node, 'one', 'ops', "one of many $_") for 1 .. 5;
 my ($in_view, $in_answer) = (interaction(), interaction());
@@ -233,7 +234,8 @@ $slack->requests;
 $before = @{ $slack->requests };
 one(q{SELECT stripe_sync.resume('slack')});
 ok($slack->wait_for(sub { @{ $slack->requests } == $before + 7 }), 'resumed, everything is sent');
-is(join(' ', map { $_->{path} =~ m{^/(?:api/)?([a-z.A-Z]+)} } @{ $slack->requests }[ $before .. $before + 2 ]), 'views.open commands chat.postMessage', 'the view first, then the answer, then messages');
+is($slack->requests->[$before]{path}, '/api/views.open', 'the view first');
+worker_setting($node, 'one', 'stripe_sync.max_connections', '32');
 
 # ---- no transaction over the network; the lease ----
 
@@ -284,6 +286,33 @@ ok($slack->wait_for(sub { $slack->stats->{requests} > $before }), 'an answer is 
 $node->safe_psql('postgres', 'ALTER DATABASE one RENAME TO two; ALTER DATABASE two RENAME TO one');
 becomes($id, 'sent|ok|200|1', 'settled before the worker left');
 
+# ---- queued by receive_slack() ----
+
+one(q{CREATE FUNCTION public.ask(i jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('view', '} . json_text(view('asked')) . q{'::jsonb) $$;
+	CREATE FUNCTION public.seen(i jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"text": "pressed"}'::jsonb $$;
+	SELECT stripe_sync.add_slack_command('/ask', 'public.ask'), stripe_sync.add_slack_action('seen', 'public.seen'), stripe_sync.set_slack_user('U1', 'administer')});
+sub last_call { return one('SELECT max(id) FROM stripe_sync.slack_call'); }
+like(one(receive_call($slack->command('/ask', '', 'U1'))), qr/^200\|/, 'a command whose answer is a view');
+becomes(last_call(), 'sent|ok|200|1', 'is answered');
+is(opened('asked'), 1, 'it is opened');
+my $last = last_call();
+my $answer = one(receive_call($slack->command('/ask', '', 'U1', at => time - 3)));
+like($answer, qr/again/, 'three seconds after the press, the person is told to try again');
+is(last_call(), $last, 'nothing is queued');
+
+notify($node, 'one', 'ops', 'with a button', q{'[{"type": "actions", "elements": [{"type": "button", "action_id": "seen", "text": {"type": "plain_text", "text": "Seen"}}]}]'});
+my $message;
+ok($slack->wait_for(sub { ($message) = grep { $_->{text} =~ /^with a button/ } @{ $slack->shows('#ops') } }), 'a message with a button');
+is(one(receive_call($slack->press($message, 'seen', 'U1'))), '200|', 'a press is answered with nothing');
+becomes(last_call(), 'sent|ok|200|1', 'and by a message to the person');
+is(seen('pressed'), 1, 'who sees it');
+is($slack->requests->[-1]{payload}{replace_original}, FALSE, 'beside the message');
+one(q{SELECT stripe_sync.pause('slack')});
+like(one(receive_call($slack->command('/ask', '', 'U1'))), qr/^200\|/, 'while Slack is paused');
+is(one('SELECT status FROM stripe_sync.interaction ORDER BY id DESC LIMIT 1'), 'failed', 'no view can be opened');
+like(one('SELECT error FROM stripe_sync.interaction ORDER BY id DESC LIMIT 1'), qr/no view can be opened: messages to Slack are paused/, 'which is said');
+one(q{SELECT stripe_sync.resume('slack')});
+
 # ---- secrets that have expired ----
 
 my ($old, $young) = (interaction(age => '32 min'), interaction(age => '29 min'));
@@ -300,6 +329,8 @@ $interaction = interaction();
 $id = respond($interaction, 'by hand');
 one('CALL stripe_sync.work()');
 is(of_call($id), 'sent|ok|200|1', 'work() sends answers');
+one(receive_call($slack->command('/ask', '', 'U1')));
+like(one('SELECT error FROM stripe_sync.interaction ORDER BY id DESC LIMIT 1'), qr/no view can be opened: this database has no worker/, 'without a worker there are no views');
 $slack->fault({ delay => 1 }, times => 1);
 $id = respond($interaction, 'slowly by hand');
 one('CALL stripe_sync.work()');
