@@ -123,7 +123,7 @@ CREATE FUNCTION stripe_sync.notify(destination text, text text, blocks jsonb DEF
 
 -- grade: ingest
 COMMENT ON FUNCTION stripe_sync.notify(text, text, jsonb, text, text, timestamptz) IS
-'Queues a message, as part of the current transaction, and returns its id. text is plain text and is escaped; blocks is an array of Block Kit blocks, passed unchanged. If a message with the same key exists, no other is queued and its id is returned. Messages of one thread are sent in order. With a bot token they appear as a thread in Slack, under the message whose key is the thread''s name, or else under the first message of the thread. Raises SY005 if there is no such destination.';
+'Queues a message, as part of the current transaction, and returns its id. text is plain text and is escaped; blocks is an array of Block Kit blocks, passed unchanged. If a message with the same key exists, no other is queued and its id is returned. Messages of one thread are sent in order. With a bot token they appear as a thread in Slack, under the message whose key is the thread''s name, or else under the first message of the thread. With the destination ''@customers'' every channel to which customers are routed gets the message once; the id is that of the first one, or NULL if there is no route. Raises SY005 if there is no such destination.';
 
 CREATE FUNCTION stripe_sync.retry_message(id bigint) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE

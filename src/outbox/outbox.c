@@ -27,6 +27,9 @@ const OutboxHooks *outbox_hooks;
 #define MAX_KEY			255			/* bytes */
 #define INCIDENT_PREFIX "incident/" /* of the keys and threads of incidents */
 
+/* Every customer's destination; the keys of such messages begin with it and "/". */
+#define ALL_CUSTOMERS "@customers"
+
 /*
  * Queue a message.  Returns its id, or 0 if a unique index prevents it: there is a
  * message with the same key, or a change of the same incident's message is waiting
@@ -114,14 +117,15 @@ check_key_or_thread(const char *key, const char *what)
 				 errhint("Leave it out, or use an id of your own, such as "
 						 "'order-17'.")));
 	if (key != NULL &&
-		strncmp(key, INCIDENT_PREFIX, strlen(INCIDENT_PREFIX)) == 0)
+		(strncmp(key, INCIDENT_PREFIX, strlen(INCIDENT_PREFIX)) == 0 ||
+		 strncmp(key, ALL_CUSTOMERS "/", strlen(ALL_CUSTOMERS "/")) == 0))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("a message's %s cannot begin with \"" INCIDENT_PREFIX "\"",
-					what),
-			 errhint("Keys and threads with this prefix are reserved for "
-					 "alerts. Use an id of your own, such as 'order-17'.")));
+			 errmsg("a message's %s cannot begin with \"%.*s\"", what,
+					(int) strcspn(key, "/") + 1, key),
+			 errhint("Keys and threads with this prefix are reserved. Use an id "
+					 "of your own, such as 'order-17'.")));
 }
 
 /* When the message is due: not before now.  Raises 22023. */
@@ -137,6 +141,98 @@ due_argument(FunctionCallInfo fcinfo, int number)
 				 errmsg("send_after cannot be infinity"),
 				 errhint("Give a time, such as now() + interval '1 hour'.")));
 	return Max(due, now);
+}
+
+/* Queue the message, or find the one with its key; returns its id. */
+static int64
+enqueue_or_find(const NewMessage *message)
+{
+	int64 id = outbox_enqueue(message);
+
+	return id != 0 ? id : find_by_key(message->key);
+}
+
+typedef struct CustomersPlace
+{
+	char *destination;
+	char *key;	  /* or NULL, like the next one */
+	char *thread; /* a key that thread names is found by the place's own */
+} CustomersPlace;
+
+/*
+ * The places to which customers are routed, each once.  Two destinations are one
+ * place if they post to the same channel: an id names a channel of one workspace,
+ * a name one of the token's.  If one of them has had the message with this key,
+ * or the one that begins the thread, that one stands for the place.
+ */
+static List *
+find_customers_places(const char *key, const char *thread)
+{
+	static EngineStatement select = {
+		"SELECT DISTINCT ON (p.channel, p.secret) p.name, p.prefix || $1,"
+		" p.prefix || $2 FROM (SELECT d.name, d.channel,"
+		"  CASE WHEN d.channel ~ '^[CG][A-Z0-9]+$' THEN '' ELSE s.secret END AS secret,"
+		"  '@customers/' || pg_catalog.replace(pg_catalog.replace(d.name,"
+		"   '%', '%25'), '/', '%2F') || '/' AS prefix"
+		" FROM stripe_sync.destination d"
+		" JOIN stripe_sync.destination_secret s ON s.destination = d.name"
+		" WHERE EXISTS (SELECT FROM stripe_sync.customer_route r"
+		"  WHERE r.destination = d.name)) p"
+		" LEFT JOIN stripe_sync.message m ON m.key = p.prefix || $1"
+		" LEFT JOIN stripe_sync.message above ON above.key = p.prefix || $2"
+		" ORDER BY p.channel, p.secret, m.id NULLS LAST, above.id NULLS LAST, p.name"};
+	List *places = NIL;
+	Rows rows;
+
+	rows_open(&rows, &select, ARGS(arg_text(key), arg_text(thread)));
+	while (rows_next(&rows))
+	{
+		CustomersPlace *place = palloc(sizeof(CustomersPlace));
+
+		place->destination = rows_text(&rows);
+		place->key = rows_text(&rows);
+		place->thread = rows_text(&rows);
+		places = lappend(places, place);
+	}
+	rows_close(&rows);
+	return places;
+}
+
+/* One message to every place; returns the first one's id, 0 if there is none. */
+static int64
+notify_customers(NewMessage *message)
+{
+	int64 first = 0;
+	ListCell *cell;
+
+	foreach(cell, find_customers_places(message->key, message->thread))
+	{
+		CustomersPlace *place = lfirst(cell);
+		int64 id;
+
+		message->destination = place->destination;
+		message->key = place->key;
+		message->thread = place->thread;
+		id = enqueue_or_find(message);
+		if (first == 0)
+			first = id;
+	}
+	if (first == 0)
+		ereport(NOTICE,
+				(errmsg("no message was queued: no customer has a route"),
+				 errhint("SELECT stripe_sync.route_customer('cus_...', "
+						 "'destination') makes one.")));
+	return first;
+}
+
+static int64
+notify_one(NewMessage *message)
+{
+	Destination destination;
+
+	if (!destination_find(message->destination, &destination))
+		destination_missing(message->destination);
+	return enqueue_or_find(message);
 }
 
 /*
@@ -155,7 +251,6 @@ ENGINE_FUNCTION(stripe_sync_notify)
 						  .key = text_argument(fcinfo, 3),
 						  .thread = text_argument(fcinfo, 4),
 						  .due_at = due_argument(fcinfo, 5)};
-	Destination destination;
 	RoleScope scope;
 	int64 id;
 
@@ -170,14 +265,14 @@ ENGINE_FUNCTION(stripe_sync_notify)
 	check_key_or_thread(message.key, "key");
 	check_key_or_thread(message.thread, "thread");
 	scope = role_enter_engine();
-	if (!destination_find(message.destination, &destination))
-		destination_missing(message.destination);
 	message.payload = blocks_plain(
 		text, PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
-	id = outbox_enqueue(&message);
-	if (id == 0)
-		id = find_by_key(message.key);
+	id = strcmp(message.destination, ALL_CUSTOMERS) == 0
+			 ? notify_customers(&message)
+			 : notify_one(&message);
 	role_leave(&scope);
+	if (id == 0)
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(id);
 }
 

@@ -8,8 +8,8 @@
  * that no longer exist.
  *
  * The order is: messages, incidents that no message refers to, finished jobs
- * with their parts, counts of refused deliveries, journal, what people did in
- * Slack and the answers to it, events with their errors and handler runs, and
+ * with their parts, counts of refused deliveries, journal, events of the
+ * application, what people did in Slack and the answers to it, events with their errors and handler runs, and
  * last stripe_sync.alerted, whose rows are kept while the event can be replayed
  * or the incident exists.  Requests to Stripe's API are deleted after two weeks,
  * response_urls and trigger_ids of Slack after half an hour, whatever the
@@ -63,6 +63,11 @@ static const char *const journal_batch =
 	"DELETE FROM stripe_sync.journal WHERE id = ANY (ARRAY("
 	"  SELECT j.id FROM stripe_sync.journal j"
 	"   WHERE j.at < $1 ORDER BY j.at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+static const char *const emitted_batch =
+	"DELETE FROM stripe_sync.emitted WHERE id = ANY (ARRAY("
+	"  SELECT e.id FROM stripe_sync.emitted e"
+	"   WHERE e.at < $1 ORDER BY e.at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 static const char *const alerted_batch =
 	"DELETE FROM ONLY stripe_sync.alerted WHERE ctid = ANY (ARRAY("
@@ -187,6 +192,7 @@ prune_batch(TimestampTz before, int64 most, int64 *events)
 				   delete_batch(job_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(refusal_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(journal_batch, before, most, SPI_OK_DELETE) +
+				   delete_batch(emitted_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(slack_call_batch, before, most, SPI_OK_DELETE) +
 				   delete_batch(interaction_batch, before, most, SPI_OK_DELETE);
 
