@@ -379,6 +379,7 @@ OBJS = \
 	src/bot/command_customer.o \
 	src/bot/command_incident.o \
 	src/bot/command_status.o \
+	src/bot/command_text.o \
 	src/bot/action_setup.o \
 	src/bot/user_function.o \
 	src/bot/user_function_answer.o \

@@ -17,7 +17,6 @@
 
 #define MOST_ARGUMENT 500  /* bytes */
 #define MOST_TIME	  2000 /* milliseconds */
-#define MOST_SECTION  3000 /* characters */
 
 typedef struct CommandWord
 {
@@ -40,8 +39,8 @@ static const CommandWord words[] = {
 	{"customer", "customer <email or id>",
 	 "plan, balance, last payments and open invoices", MAY_SEE, true,
 	 "SELECT * FROM stripe.customers", command_customer},
-	{"status", "status", "what the doctor has found", MAY_SEE, true,
-	 "SELECT * FROM stripe_sync.doctor()", command_status},
+	{"status", "status", "what the doctor has found", MAY_SEE, false, NULL,
+	 command_status}, /* it limits its looks itself */
 	{"who", "who <incident>",
 	 "who did what about an incident, by its number or the name of its alert, which gives the last one",
 	 MAY_SEE, true, "SELECT * FROM stripe_sync.incident_step", command_who},
@@ -142,75 +141,7 @@ run_word(BotCall *call, const CommandWord *word, const char *argument)
 		run_body(&run);
 }
 
-/* ---- for the words ---- */
-
-/* What was asked for is not to be had: "told" is mrkdwn. */
-void
-command_cannot(BotCall *call, const char *why, const char *told)
-{
-	call->status = "ignored";
-	call->error = why;
-	bot_tell(call, told, NULL);
-}
-
-/* Tell these texts (mrkdwn), cut to Slack's limits; the first is its summary. */
-void
-command_tell(BotCall *call, List *texts)
-{
-	ListCell *cell;
-
-	foreach(cell, texts)
-		lfirst(cell) = mrkdwn_cut(lfirst(cell), MOST_SECTION);
-	bot_tell(call, linitial(texts), blocks_fit(bot_sections(texts)));
-}
-
-/*
- * The argument without the address that Slack may make of it
- * (<mailto:a@example.com|a@example.com>), or quotes and spaces around it
- */
-char *
-command_plain(const char *argument)
-{
-	const char *begin = argument + strspn(argument, " \t`'\"*");
-	size_t length = strlen(begin);
-
-	if (strncmp(begin, "<mailto:", 8) == 0)
-	{
-		begin += 8;
-		length = strcspn(begin, "|>");
-	}
-	while (length > 0 && strchr(" \t`'\"*", begin[length - 1]) != NULL)
-		length--;
-	return pnstrdup(begin, length);
-}
-
-/* As code, which the text cannot end */
-char *
-command_code(const char *text)
-{
-	char *code = psprintf("`%s`", mrkdwn_escape(text));
-
-	for (char *p = code + 1; p[1] != '\0'; p++)
-		if (*p == '`')
-			*p = '\'';
-	return code;
-}
-
-/*
- * Take "account=..." off the end of an argument; NULL if it isn't there.
- */
-char *
-command_take_account(char *argument)
-{
-	char *found = strstr(argument, " account=");
-	char *account;
-
-	if (found == NULL)
-		return NULL;
-	account = pstrdup(found + strlen(" account="));
-	*found = '\0';
-	return account;
-}
+/* ---- all ---- */
 
 static void
 command_missing(BotCall *call, const CommandWord *word)
@@ -219,8 +150,6 @@ command_missing(BotCall *call, const CommandWord *word)
 				   psprintf("`" OWN_COMMAND " %s`: %s.",
 							mrkdwn_escape(word->usage), word->help));
 }
-
-/* ---- all ---- */
 
 static const CommandWord *
 find_word(const char *text)

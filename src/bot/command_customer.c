@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "inbox/event.h"
 #include "lookup/lookup.h"
 #include "message/message.h"
 #include "tables/tables.h"
@@ -22,19 +21,6 @@ static const CatalogType *
 customer_type(void)
 {
 	return catalog_find("customer", strlen("customer"));
-}
-
-/* ---- links ---- */
-
-/* A link to the object in Stripe's dashboard, with this label */
-char *
-customer_link(const CustomerCard *card, const char *id, const char *label)
-{
-	Event event = {.account = unconstify(char *, card->account),
-				   .has_livemode = true,
-				   .livemode = !card->is_test};
-
-	return psprintf("<%s|%s>", dashboard_link(&event, id), mrkdwn_escape(label));
 }
 
 /* ---- one customer ---- */

@@ -118,11 +118,6 @@ extern const RegisteredKind command_kind;
 #define OWN_COMMAND "/stripe"
 
 extern bool command_run(BotCall *call);
-extern void command_cannot(BotCall *call, const char *why, const char *told);
-extern void command_tell(BotCall *call, List *texts);
-extern char *command_plain(const char *argument);
-extern char *command_code(const char *text); /* as code, in mrkdwn */
-extern char *command_take_account(char *argument);
 
 /* ---- command_status.c, command_incident.c, command_customer.c ---- */
 
@@ -140,6 +135,14 @@ typedef struct CustomerCard
 	bool deleted;
 	bool is_test; /* of test mode */
 } CustomerCard;
+
+/* ---- command_text.c ---- */
+
+extern void command_cannot(BotCall *call, const char *why, const char *told);
+extern void command_tell(BotCall *call, List *texts);
+extern char *command_plain(const char *argument);
+extern char *command_code(const char *text); /* as code, in mrkdwn */
+extern char *command_take_account(char *argument);
 
 /* A link to an object of the customer's in the dashboard; "label" is plain text */
 extern char *customer_link(const CustomerCard *card, const char *id,
