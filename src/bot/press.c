@@ -63,7 +63,7 @@ find_incident(int64 id, PressedIncident *incident)
 {
 	static EngineStatement select = {
 		"SELECT alert, destination, account, closed_by,"
-		" CASE WHEN state = 'closed' THEN closed_at END, refs"
+		" CASE WHEN closed_by IS NOT NULL THEN closed_at END, refs"
 		" FROM stripe_sync.incident_record WHERE id = $1"};
 	bool found;
 	Jsonb *refs;
