@@ -49,7 +49,7 @@ SELECT group_key, state, count, closed_by, acknowledged_by, acknowledged_at IS N
 CREATE VIEW t.steps AS
 SELECT step, by, date_trunc('hour', until - at + interval '1 minute') AS until, interaction IS NOT NULL AS pressed FROM stripe_sync.incident_step ORDER BY id;
 CREATE VIEW t.waits AS
-SELECT destination, method, regexp_replace(key, '\d+', 'N', 'g') AS key, regexp_replace(thread, '\d+', 'N', 'g') AS thread, regexp_replace(payload->>'text', '^\[TEST\] ', '') AS text, due_at <= clock_timestamp() AS due
+SELECT destination, method, regexp_replace(key, '\d+', 'N', 'g') AS key, regexp_replace(thread, '\d+', 'N', 'g') AS thread, regexp_replace(regexp_replace(payload->>'text', '^\[TEST\] ', ''), ' after [0-9a-z ]+(?=[,:])', ' after a while') AS text, due_at <= clock_timestamp() AS due
   FROM stripe_sync.message WHERE state = 'waiting' ORDER BY id;
 
 ---- acknowledged ----

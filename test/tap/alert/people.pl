@@ -280,6 +280,20 @@ $node->poll_query_until('shop', "SELECT escalate_at > clock_timestamp() + interv
 is(of($id, 'escalations') . scalar @{ last_of('#ops')->{replies} }, '00', 'a muted one is put off');
 shop(q{SELECT stripe_sync.mute_alert('failed', NULL)});
 
+# ---- the whole story ----
+
+rule('ops', "closed_by => 'invoice.paid'");
+deliver(failed(80, 'in_20'));
+all_sent('a failure');
+press(last_of('#ops'), 'acknowledge', 'U0PERSON1');
+all_sent('taken up');
+deliver(paid(81, 'in_20'));
+all_sent('and paid');
+$message = last_of('#ops');
+like($message->{text}, qr/:white_check_mark: \*Resolved:\* \*Failed:\* IN_20/, 'the message says so');
+is_deeply(replies($message), [':white_check_mark: Resolved by invoice.paid: *Failed:* IN_20'], 'and its thread');
+like(shop(q{SELECT stripe_sync.trace_text('in_20')}), qr/opened incident.*posted.*acknowledged by U0PERSON1.*updated.*resolved incident.*updated.*posted/s, 'trace tells it in order');
+
 # ---- a webhook, customers, blocks of one's own ----
 
 rule('hook');
