@@ -459,7 +459,7 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	inbox_account inbox_secrets inbox_record tables_shape mirror_apply mirror_row \
 	mirror_order mirror_fetched mirror_lines handler_run message_template message_filters message_blocks message_newer \
 	outbox_destination outbox_message outbox_destination_refused alert_rule \
-	alert_incident alert_step alert_closing alert_emit alert_silence slack_in_signature slack_in_request bot_action receive_event receive_webhook receive_refused \
+	quiet_hours alert_incident alert_step alert_closing alert_emit alert_silence slack_in_signature slack_in_request bot_action receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
 	metrics_activity dashboard_page worker_prune
@@ -493,6 +493,7 @@ PROVE_TESTS = \
 	test/tap/slack_calls/calls.pl \
 	test/tap/slack_calls/groups.pl \
 	test/tap/slack_in/request.pl \
+	test/tap/quiet/quiet.pl \
 	test/tap/alert/alert.pl \
 	test/tap/alert/people.pl \
 	test/tap/receive/concurrency.pl \

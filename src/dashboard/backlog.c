@@ -11,14 +11,19 @@
 #define MAX_MESSAGES   50000
 #define MAX_DELIVERIES 10000
 
-/* Messages that wait now.  Those queued for a later time are no backlog. */
+/*
+ * Messages that wait now.  Those queued for a later time are no backlog, nor are
+ * those that quiet hours hold; one that they held waits since they ended.
+ */
+#define WAITS                                                                  \
+	" (SELECT CASE WHEN held_at IS NULL THEN created_at ELSE due_at END"       \
+	"   AS created_at, due_at, attempts FROM stripe_sync.message"
 #define UNSETTLED                                                              \
-	"(SELECT created_at, due_at, attempts FROM stripe_sync.message"            \
-	"  WHERE state = 'waiting' AND blocked_by IS NULL LIMIT $1)"               \
-	" UNION ALL (SELECT created_at, due_at, attempts FROM stripe_sync.message" \
-	"  WHERE state = 'waiting' AND blocked_by IS NOT NULL LIMIT $1)"           \
-	" UNION ALL (SELECT created_at, due_at, attempts FROM stripe_sync.message" \
-	"  WHERE state = 'sending' LIMIT $1)"
+	WAITS "  WHERE state = 'waiting' AND blocked_by IS NULL"                   \
+		  "   AND due_at < 'infinity' LIMIT $1)"                               \
+		  " UNION ALL" WAITS                                                   \
+		  "  WHERE state = 'waiting' AND blocked_by IS NOT NULL LIMIT $1)"     \
+		  " UNION ALL" WAITS "  WHERE state = 'sending' LIMIT $1)"
 
 static void
 read_waiting(Figures *figures)
@@ -59,7 +64,7 @@ read_backlog(Figures *figures)
 		" floor(EXTRACT(epoch FROM settled - $3) / $4)::int, count(*)"
 		" FROM (SELECT created_at AS queued, NULL::timestamptz AS settled"
 		"    FROM (" UNSETTLED ") m WHERE due_at <= $2 OR attempts > 0"
-		"   UNION ALL (SELECT CASE WHEN attempts > 1 THEN created_at"
+		"   UNION ALL (SELECT CASE WHEN attempts > 1 AND held_at IS NULL THEN created_at"
 		"     ELSE greatest(created_at, least(due_at, settled_at)) END, settled_at"
 		"    FROM stripe_sync.message WHERE settled_at >= $3 LIMIT $1)) b"
 		" GROUP BY 1, 2"};

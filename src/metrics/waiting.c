@@ -232,7 +232,8 @@ read_backlogs(void)
 		" (SELECT pg_catalog.count(*) AS n, pg_catalog.min(l.due_at) AS due FROM"
 		"  (SELECT m.due_at FROM stripe_sync.message m"
 		"    WHERE m.destination = d.name AND m.state = 'waiting'"
-		"     AND m.blocked_by IS NULL ORDER BY m.due_at LIMIT $2) l) w"};
+		"     AND m.blocked_by IS NULL AND m.due_at < 'infinity'"
+		"    ORDER BY m.due_at LIMIT $2) l) w"};
 	int most = count_destinations() > FEW_DESTINATIONS ? EXACT / 10 : EXACT;
 	List *backlogs = NIL;
 	Rows rows;

@@ -87,7 +87,8 @@ messages_behind(void)
 		" FROM stripe_sync.destination d CROSS JOIN LATERAL"
 		" (SELECT due_at FROM stripe_sync.message m"
 		"   WHERE m.destination = d.name AND m.state = 'waiting'"
-		"     AND m.blocked_by IS NULL ORDER BY m.due_at LIMIT 1) m"
+		"     AND m.blocked_by IS NULL AND m.due_at < 'infinity'"
+		"   ORDER BY m.due_at LIMIT 1) m"
 		" WHERE d.enabled"};
 	double seconds = 0;
 	Rows rows;
@@ -208,7 +209,7 @@ waiting_words(void)
 {
 	static EngineStatement select = {
 		"SELECT count(*) FROM (SELECT FROM stripe_sync.message"
-		" WHERE state = 'waiting' LIMIT 10000) AS m"};
+		" WHERE state = 'waiting' AND due_at < 'infinity' LIMIT 10000) AS m"};
 	int64 count = statement_int8(0, &select, NO_ARGS);
 
 	return words_count(count, "message waits", "messages wait");

@@ -121,9 +121,10 @@ lock_messages(Held *held, const ArgColumns *severities)
 	while (rows_next(&rows))
 	{
 		int64 id = rows_int8(&rows, 0);
+		TimestampTz since = rows_time(&rows, DT_NOEND);
 
 		held->first = ids.nrows == 0 ? id : held->first;
-		held->since = Min(held->since, rows_time(&rows, DT_NOEND));
+		held->since = Min(held->since, since);
 		columns_add(&ids, ARGS(arg_int8(id)));
 	}
 	rows_close(&rows);

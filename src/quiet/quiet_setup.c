@@ -122,7 +122,7 @@ static char *
 describe(const StatementArg *window)
 {
 	static EngineStatement text = {
-		"SELECT pg_catalog.concat($1, ' ', $2 || '-' || $3, ' ', $4,"
+		"SELECT pg_catalog.concat($1, ' ' || $2 || '-' || $3, ' ', $4,"
 		" ', passes: ', $5)"};
 
 	return statement_text(&text, window, 5);
@@ -134,10 +134,8 @@ ENGINE_FUNCTION(stripe_sync_set_quiet_hours)
 	static EngineStatement upsert = {
 		"INSERT INTO stripe_sync.quiet_hours"
 		" (days, from_time, to_time, zone, passes, destination)"
-		" VALUES ($1, $2, $3, $4, $5, $6)"
-		" ON CONFLICT (destination, days, (COALESCE(from_time, '00:00')),"
-		"  (COALESCE(to_time, '24:00'))) DO UPDATE SET"
-		" from_time = excluded.from_time, to_time = excluded.to_time,"
+		" VALUES ($1, COALESCE($2, '00:00'), COALESCE($3, '24:00'), $4, $5, $6)"
+		" ON CONFLICT (destination, days, from_time, to_time) DO UPDATE SET"
 		" zone = excluded.zone, passes = excluded.passes,"
 		" created_at = excluded.created_at"};
 	char *destination = required_text(fcinfo, 0, "destination");

@@ -50,14 +50,12 @@ severity_rank(const char *severity)
 
 /* ---- read ---- */
 
-/* A column of type time; "otherwise" if it is null */
 static int64
-read_time(Rows *rows, int64 otherwise)
+read_time(Rows *rows)
 {
 	bool isnull;
-	Datum value = rows_datum(rows, TIMEOID, &isnull);
 
-	return isnull ? otherwise : DatumGetTimeADT(value);
+	return DatumGetTimeADT(rows_datum(rows, TIMEOID, &isnull));
 }
 
 /* A zone that the server doesn't know any more is taken for UTC. */
@@ -67,8 +65,8 @@ read_window(Rows *rows)
 	Window *window = palloc(sizeof(Window));
 
 	window->days = quiet_days_parse(rows_text(rows));
-	window->from = read_time(rows, 0);
-	window->to = read_time(rows, USECS_PER_DAY);
+	window->from = read_time(rows);
+	window->to = read_time(rows);
 	if (window->to <= window->from)
 		window->to += USECS_PER_DAY;
 	window->zone = pg_tzset(rows_text(rows));

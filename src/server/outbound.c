@@ -292,7 +292,7 @@ count_waiting(void)
 {
 	static EngineStatement select = {
 		"SELECT pg_catalog.count(*) FROM (SELECT FROM stripe_sync.message"
-		" WHERE state = 'waiting' LIMIT 10000) AS m"};
+		" WHERE state = 'waiting' AND due_at < 'infinity' LIMIT 10000) AS m"};
 
 	return statement_int8(0, &select, NO_ARGS);
 }

@@ -25,7 +25,8 @@
 	"   WHERE f.name = d.fallback AND f.enabled),"                             \
 	" (SELECT pg_catalog.count(*) FROM (SELECT FROM stripe_sync.message m"     \
 	"   WHERE m.destination = d.name AND m.state = 'waiting'"                  \
-	"   AND m.blocked_by IS NULL LIMIT " MOST_COUNTED ") w),"                  \
+	"   AND m.blocked_by IS NULL AND m.due_at < 'infinity'"                    \
+	"   LIMIT " MOST_COUNTED ") w),"                                           \
 	" pg_catalog.count(*) OVER ()"                                             \
 	" FROM stripe_sync.destination d"                                          \
 	" LEFT JOIN stripe_sync.destination_pace p ON p.destination = d.name"      \

@@ -41,7 +41,7 @@ read_backlog(Backlog *backlog)
 		" EXTRACT(epoch FROM pg_catalog.clock_timestamp() - w.oldest)::float8"
 		" FROM stripe_sync.destination d, LATERAL (SELECT pg_catalog.count(*) AS n,"
 		"   pg_catalog.min(m.id) AS id, pg_catalog.min(m.waits_since) AS oldest"
-		"  FROM (SELECT id, CASE WHEN attempts > 0 THEN created_at"
+		"  FROM (SELECT id, CASE WHEN attempts > 0 AND held_at IS NULL THEN created_at"
 		"     ELSE greatest(created_at, due_at) END AS waits_since"
 		"    FROM stripe_sync.message WHERE destination = d.name"
 		"     AND state = 'waiting' AND blocked_by IS NULL"
@@ -78,7 +78,7 @@ hint_backlog(Finding *finding, const Backlog *backlog)
 			finding,
 			"SELECT stripe_sync.retry_message(id) FROM stripe_sync.message"
 			" WHERE destination = %s AND state = 'waiting'"
-			" AND created_at < now() - interval '%d s';",
+			" AND due_at < 'infinity' AND created_at < now() - interval '%d s';",
 			hint_literal(backlog->destination), BACKLOG_WARN);
 }
 
