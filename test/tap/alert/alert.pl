@@ -111,8 +111,8 @@ rule('ops');
 deliver(failed(1, 'in_1'));
 all_sent('a failure is told');
 my $message = only('#ops', 'as one message');
-like($message->{shown}, qr/^:warning: \*?Failed:\*? cus_1 owes \$12\.00, .*IN_1/, 'which says what failed');
-is($message->{text}, ':warning: *Failed:* cus_1 owes $12.00, IN_1', 'in notifications too');
+like($message->{shown}, qr/^\[TEST\] :warning: \*?Failed:\*? cus_1 owes \$12\.00, .*IN_1/, 'which says what failed');
+is($message->{text}, '[TEST] :warning: *Failed:* cus_1 owes $12.00, IN_1', 'in notifications too');
 deliver(failed(2, 'in_1'));
 all_sent('the next is counted');
 $message = only('#ops', 'in the same message');
@@ -138,10 +138,10 @@ is_deeply(replies($message), [':repeat: Again, 21 times now: *Failed:* cus_1 owe
 deliver(paid(22, 'in_1'));
 all_sent('its payment is told');
 $message = only('#ops', 'still one message');
-like($message->{shown}, qr/^:white_check_mark: \*?Resolved:\*? /, 'marked as resolved');
-like($message->{text}, qr/^:white_check_mark: \*Resolved:\* \*Failed:\*/, 'in its fallback text too');
+like($message->{shown}, qr/^\[TEST\] :white_check_mark: \*?Resolved:\*? /, 'marked as resolved');
+like($message->{text}, qr/^\[TEST\] :white_check_mark: \*Resolved:\* \*Failed:\*/, 'in its fallback text too');
 like($message->{shown}, qr/\b21 times, last .* · Resolved /s, 'with when, and how often it was');
-is_deeply([ replies($message)->[1] ], [':white_check_mark: Resolved by invoice.paid, 21 times: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
+is_deeply([ replies($message)->[1] ], ['[TEST] :white_check_mark: Resolved by invoice.paid, 21 times: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
 my $before = $slack->stats->{requests};
 deliver(paid(22, 'in_1'), paid(23, 'in_1'), failed(5, 'in_1'), event('evt_late', 'invoice.payment_failed', 5, invoice('in_1')));
 shop(q{SELECT stripe_sync.replay(id) FROM stripe_sync.event});
@@ -157,7 +157,7 @@ shop(q{SELECT stripe_sync.pause('slack')});
 deliver(failed(1, 'in_1'), failed(2, 'in_1'), paid(3, 'in_1'));
 shop(q{SELECT stripe_sync.resume('slack')});
 all_sent('what is over before it is sent');
-like(only('#ops', 'is one message')->{text}, qr/^:white_check_mark: \*Resolved:\*/, 'that says so');
+like(only('#ops', 'is one message')->{text}, qr/^\[TEST\] :white_check_mark: \*Resolved:\*/, 'that says so');
 
 # ---- a count that isn't committed while the change is sent ----
 
@@ -206,7 +206,7 @@ all_sent('an update of what is gone is settled');
 is(shop(q{SELECT state, last_code FROM stripe_sync.message WHERE method = 'update'}), 'dead|message_not_found', 'and shown as dead');
 deliver(paid(3, 'in_1'));
 all_sent('the next ones as well');
-is_deeply(replies($slack->shows('#ops')->[0]), [':white_check_mark: Resolved by invoice.paid, 2 times: *Failed:* cus_1 owes $12.00, IN_1'], 'the news is told');
+is_deeply(replies($slack->shows('#ops')->[0]), ['[TEST] :white_check_mark: Resolved by invoice.paid, 2 times: *Failed:* cus_1 owes $12.00, IN_1'], 'the news is told');
 anew();
 deliver(failed(1, 'in_1'));
 all_sent('opened');
@@ -214,7 +214,7 @@ $slack->fault({ api_error => 'message_not_found' }, path => qr/chat\.update/);
 $slack->fault({ api_error => 'thread_not_found' }, path => qr/chat\.postMessage/, text => qr/Resolved by/, times => 1);
 deliver(paid(2, 'in_1'));
 all_sent('closed');
-is(timeless($slack->shows('#ops')->[1]{text}), ':white_check_mark: Resolved by invoice.paid: *Failed:* cus_1 owes $12.00, IN_1', 'news of a thread that is gone stands by itself');
+is(timeless($slack->shows('#ops')->[1]{text}), '[TEST] :white_check_mark: Resolved by invoice.paid: *Failed:* cus_1 owes $12.00, IN_1', 'news of a thread that is gone stands by itself');
 is(shop(q{SELECT attempts, state FROM stripe_sync.message WHERE payload->>'text' LIKE '%Resolved by%'}), '1|sent', 'at the first attempt');
 
 # ---- a webhook has one summary, when the window ends ----
@@ -245,7 +245,7 @@ all_sent('a hostile name in blocks');
 $message = only('#ops', 'is one message');
 is_deeply($message->{pings}, [], 'that rings nobody');
 is(() = $message->{shown} =~ /\Q$name\E/g, 4, 'and shows the name as it is: header, section, link, context');
-like($message->{text}, qr/^:warning: \*Failed:\* &lt;!channel&gt; &amp; &lt;https:\/\/x\|y&gt; &lt;\@U123&gt;/, 'escaped in the fallback text');
+like($message->{text}, qr/^\[TEST\] :warning: \*Failed:\* &lt;!channel&gt; &amp; &lt;https:\/\/x\|y&gt; &lt;\@U123&gt;/, 'escaped in the fallback text');
 rule('ops');
 deliver(event('evt_big', 'invoice.payment_failed', 3, invoice('in_2', number => $name)));
 all_sent('without blocks');
@@ -276,7 +276,7 @@ shop(q{SELECT stripe_sync.set_escalation('ops', 'oncall')});
 rule('ops', "severity => 'critical'");
 at_once(failed(1, 'in_1'), failed(2, 'in_2'), paid(3, 'in_2'));
 ok($slack->wait_for(sub { @{ $slack->shows('#oncall') } }), 'a critical incident that stays open is repeated elsewhere');
-is(timeless($slack->shows('#oncall')->[0]{text}), ':rotating_light: Not resolved: *Failed:* ' . '&lt;!channel&gt; &amp; &lt;https://x|y&gt; &lt;@U123&gt; *b* @here owes $12.00, IN_1', 'with what it is');
+is(timeless($slack->shows('#oncall')->[0]{text}), '[TEST] :rotating_light: Not resolved: *Failed:* ' . '&lt;!channel&gt; &amp; &lt;https://x|y&gt; &lt;@U123&gt; *b* @here owes $12.00, IN_1', 'with what it is');
 my $after = $slack->shows('#oncall')->[0]{at} - shop(q{SELECT extract(epoch FROM min(opened_at)) FROM stripe_sync.incident});
 cmp_ok($after, '>', 1.9, 'not sooner');
 cmp_ok($after, '<', 30, 'nor much later');
@@ -416,7 +416,7 @@ shop(q{SELECT stripe_sync.drop_alert('failed'); SELECT stripe_sync.add_default_a
 $slack->fault({ code => 'no_service' }, path => qr/services/, times => 1);
 my $waits = notify($node, 'shop', 'hook', 'waits');
 ok($slack->wait_for(sub { @{ $slack->shows('#ops') } }), 'a destination that is switched off is told elsewhere');
-like(only('#ops', 'once')->{text}, qr/^:rotating_light: \*Slack destination `hook` is disabled:\* no_service\nMessages that wait until .*: 1$/, 'with its reason, and what waits');
+like(only('#ops', 'once')->{text}, qr/^:rotating_light: \*Slack destination `hook` is disabled:\* no_service\nMessages that wait: 1\. .*`SELECT stripe_sync\.enable_destination\('hook'\)`\nMore: doc\/runbook\/slack-destinations\.md$/, 'with its reason, and what waits');
 is(field($node, 'shop', $waits, 'state'), 'waiting', 'the message is not lost');
 is(shop(q{SELECT count(*) FROM stripe_sync.incident WHERE alert = 'itself'}), '0', 'nor is the destination told of itself');
 is(shop(q{SELECT state, escalate_at IS NOT NULL FROM stripe_sync.incident_record}), 'open|t', 'which somebody has to mend');
