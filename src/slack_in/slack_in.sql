@@ -101,7 +101,7 @@ CREATE FUNCTION stripe_sync.verify_slack_signature(body bytea, request_timestamp
 	LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'stripe_sync_verify_slack_signature';
 COMMENT ON FUNCTION stripe_sync.verify_slack_signature(bytea, text, text, text, timestamptz) IS
-'Returns true if signature (the header X-Slack-Signature) is that of body, as its exact bytes, and request_timestamp (X-Slack-Request-Timestamp), made with secret, and the timestamp is at most 5 minutes from at. Raises 22004 if an argument is NULL.';
+'Returns true if signature (the header X-Slack-Signature) is that of body, as its exact bytes, and request_timestamp (X-Slack-Request-Timestamp), made with secret, and the timestamp is at most 5 minutes from at. Returns false for anything else, and raises an error only for a NULL argument.';
 
 CREATE FUNCTION stripe_sync.verify_slack_signature(body text, request_timestamp text, signature text,
 	secret text, at timestamptz DEFAULT pg_catalog.now()) RETURNS boolean
