@@ -462,8 +462,8 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	quiet_hours alert_incident alert_step alert_closing alert_emit alert_silence slack_in_signature slack_in_request bot_action receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
-	metrics_activity dashboard_page worker_prune
-ISOLATION = account duplicate same_object same_second shared replay incident recovered incident_press slack_twice
+	metrics_activity dashboard_page bot_press worker_prune
+ISOLATION = account duplicate same_object same_second shared replay incident recovered incident_press slack_twice press
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
 	test/tap/engine/scope.pl \
@@ -494,6 +494,7 @@ PROVE_TESTS = \
 	test/tap/slack_calls/groups.pl \
 	test/tap/slack_in/request.pl \
 	test/tap/quiet/quiet.pl \
+	test/tap/bot/press.pl \
 	test/tap/alert/alert.pl \
 	test/tap/alert/people.pl \
 	test/tap/receive/concurrency.pl \

@@ -136,7 +136,11 @@ find_by_groups(const SlackRequest *request)
 	rows_open(&rows, &select,
 			  ARGS(arg_text(request->user), arg_text(request->app)));
 	while (rows_next(&rows))
-		most = Max(most, may_of(rows_text(&rows)));
+	{
+		SlackMay may = may_of(rows_text(&rows));
+
+		most = Max(most, may);
+	}
 	rows_close(&rows);
 	return most;
 }

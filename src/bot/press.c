@@ -8,10 +8,14 @@
  */
 #include "postgres.h"
 
+#include "storage/proc.h"
+#include "utils/guc.h"
+
 #include "engine/statement.h"
 #include "bot/internal.h"
 
-#define MOST_DIGITS 18 /* of an incident's number */
+#define MOST_DIGITS			 18 /* of an incident's number */
+#define LOCK_TIMEOUT_SETTING "2s"
 
 typedef struct PressKind
 {
@@ -134,6 +138,23 @@ press(BotCall *call, const PressKind *kind)
 }
 
 /*
+ * Slack waits for 3 seconds, and a user's transaction may hold a lock for longer.
+ * A lock_timeout of the caller's is kept.  An error restores the setting, too.
+ */
+static void
+press_in_time(BotCall *call, const PressKind *kind)
+{
+	int nest = NewGUCNestLevel();
+
+	if (LockTimeout == 0)
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_SETTING,
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	press(call, kind);
+	AtEOXact_GUC(true, nest);
+}
+
+/*
  * "stripe_sync.open" opens a page in the browser and Slack sends its press as well:
  * it is ignored, as is a button that this version does not know.
  */
@@ -149,7 +170,7 @@ press_run(BotCall *call)
 	note_first_press(call->request->app);
 	kind = find_kind(name);
 	if (kind != NULL)
-		press(call, kind);
+		press_in_time(call, kind);
 	else
 		call->status = "ignored";
 	return true;

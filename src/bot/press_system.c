@@ -147,6 +147,16 @@ with_standstill(const char *what, char *told)
 
 /* ---- the buttons ---- */
 
+/* " 23505: duplicate ...", without the context, which may hold statements */
+static char *
+first_line(const char *detail)
+{
+	if (detail == NULL)
+		return pstrdup("");
+	return psprintf(" %s",
+					mrkdwn_escape(pnstrdup(detail, strcspn(detail, "\n"))));
+}
+
 static void
 retry_event(Act *act)
 {
@@ -158,10 +168,8 @@ retry_event(Act *act)
 		act->told = psprintf("What has failed of `%s` is run again now.",
 							 mrkdwn_escape(id));
 	else
-		act->told = psprintf(
-			"`%s` is %s.%s%s", mrkdwn_escape(id), receipt.status,
-			receipt.detail != NULL ? " " : "",
-			receipt.detail != NULL ? mrkdwn_escape(receipt.detail) : "");
+		act->told = psprintf("`%s` is %s.%s", mrkdwn_escape(id), receipt.status,
+							 first_line(receipt.detail));
 	if (retry == RETRY_UNNEEDED)
 		act->unchanged = psprintf("the event is %s", receipt.status);
 	else

@@ -123,6 +123,13 @@ handle_body(void *arg)
 		bot_tell(call, "Nothing answers this command.", NULL);
 }
 
+/* A lock that is held for longer than Slack waits: the person can try again. */
+static bool
+is_busy(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
 /*
  * The error is for the log and the interaction's row: its text may show what the
  * person may not see.
@@ -142,11 +149,15 @@ bot_failed(BotCall *call, const ErrorData *error)
 	call->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
 						   error->message);
 	call->reply = (SlackReply){200, NULL};
-	bot_tell(call,
-			 psprintf("That did not work. Interaction " INT64_FORMAT
-					  " of `stripe_sync.interaction` has the error.",
-					  call->interaction),
-			 NULL);
+	bot_tell(
+		call,
+		is_busy(error)
+			? pstrdup(
+				  "That is being changed by another transaction at the moment. Please try again.")
+			: psprintf("That did not work. Interaction " INT64_FORMAT
+					   " of `stripe_sync.interaction` has the error.",
+					   call->interaction),
+		NULL);
 }
 
 /*
@@ -165,7 +176,7 @@ answer_new(const SlackRequest *request, int64 interaction)
 	if (deferred_possible())
 		deferred_fire_callers();
 	call.may = permission_of(request);
-	if (!subtransaction_run(handle_body, &call, NULL, &error))
+	if (!subtransaction_run(handle_body, &call, is_busy, &error))
 		bot_failed(&call, error);
 	interaction_finish(interaction, call.status, call.error, call.incident,
 					   &call.reply);
