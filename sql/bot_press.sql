@@ -66,7 +66,7 @@ DELETE FROM stripe_sync.slack_user WHERE slack_user = 'T1/UACT';
 SELECT t.told();
 -- who is no person
 SELECT p.* FROM (VALUES ('', 'T1'), ('uact', 'T1'), ('UACT', ''), ('UACT', 'T1/UACT'), ('''; DROP', 'T1'), (repeat('U', 100), 'T1')) v (u, team), t.press(u, 'acknowledge', '3', team) p;
-SELECT DISTINCT t.told();
+SELECT told, count(*) FROM t.told() GROUP BY 1 ORDER BY 1;
 SELECT status, error, count(*) FROM t.interactions() GROUP BY 1, 2;
 
 -- user groups: the most that one of them may, unless the person has a row
@@ -88,10 +88,10 @@ SELECT * FROM t.press('WADM', 'snooze', '4:1d');
 SELECT snoozed_by, snoozed_until - now() BETWEEN '23:59' AND '24:01' AS a_day FROM stripe_sync.incident WHERE id = 4;
 SELECT * FROM t.press('UACT', 'snooze', '4:morning');
 SELECT snoozed_until = (date_trunc('day', now() AT TIME ZONE r) + '33 h') AT TIME ZONE r AS morning FROM stripe_sync.incident, (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone') s (r) WHERE id = 4;
-SELECT stripe_sync.set_quiet_hours('ops', 'sat,sun', NULL, NULL, 'Pacific/Kiritimati');
+INSERT INTO stripe_sync.quiet_hours (destination, days, from_time, to_time, zone, passes) VALUES ('ops', 'sat,sun', '00:00', '24:00', 'Pacific/Kiritimati', 'critical');
 SELECT * FROM t.press('UACT', 'snooze', '4:morning');
 SELECT snoozed_until = (date_trunc('day', now() AT TIME ZONE 'Pacific/Kiritimati') + '33 h') AT TIME ZONE 'Pacific/Kiritimati' AS there FROM stripe_sync.incident WHERE id = 4;
-SELECT stripe_sync.drop_quiet_hours('ops');
+DELETE FROM stripe_sync.quiet_hours;
 SELECT p.* FROM unnest('{4,4:,4:2h,4:1h:1h,4:1H}'::text[]) v, t.press('UACT', 'snooze', v) p;
 SELECT t.told();
 SELECT name, value, status, error FROM t.interactions();
