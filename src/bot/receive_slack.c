@@ -137,14 +137,14 @@ is_busy(const ErrorData *error)
 void
 bot_failed(BotCall *call, const ErrorData *error)
 {
-	ereport(WARNING,
-			(errmsg("stripe_sync could not do what interaction " INT64_FORMAT
-					" asks: %s",
-					call->interaction, error->message),
-			 errdetail_log("SQLSTATE %s.%s%s",
-						   unpack_sql_state(error->sqlerrcode),
-						   error->context ? "\n" : "",
-						   error->context ? error->context : "")));
+	ereport(
+		WARNING,
+		(errmsg("stripe_sync could not do what interaction " INT64_FORMAT
+				" asks: %s",
+				call->interaction, error->message),
+		 errdetail_log("SQLSTATE %s.%s%s", unpack_sql_state(error->sqlerrcode),
+					   error->context ? "\n" : "",
+					   error->context ? error->context : "")));
 	call->status = "failed";
 	call->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
 						   error->message);

@@ -27,8 +27,9 @@ view_with(const char *text)
 		"  'title', pg_catalog.jsonb_build_object('type', 'plain_text', 'text', 'Sorry'),"
 		"  'blocks', $1))"};
 
-	return statement_jsonb(&build, ARGS(arg_jsonb(bot_sections(
-									   list_make1(mrkdwn_cut(text, MOST_TEXT))))));
+	return statement_jsonb(
+		&build,
+		ARGS(arg_jsonb(bot_sections(list_make1(mrkdwn_cut(text, MOST_TEXT))))));
 }
 
 /*

@@ -85,7 +85,6 @@ sub forged
 
 	$payload->{actions}[0]{value} = $how{value} if defined $how{value};
 	$payload->{actions}[0]{action_id} = "stripe_sync.$how{action}" if defined $how{action};
-	$payload->{user}{id} = $how{user} if defined $how{user};
 	delete $payload->{response_url} if $how{unanswerable};
 	$body = 'payload=' . json_text($payload) =~ s/([^A-Za-z0-9_.-])/sprintf '%%%02X', ord $1/ger;
 	return ($body, $slack->sign($body));
@@ -178,7 +177,8 @@ is(one('SELECT state FROM stripe_sync.incident WHERE id = 3'), 'open', 'none of 
 # ---- the trace, as the person may see it and the front's role may not ----
 
 one(q{UPDATE stripe_sync.incident_record SET refs = coalesce(refs, '{}') || '{"trace":"in_4","account":"","url":"https://dashboard.stripe.com/test/invoices/in_4"}' WHERE id = 3});
-is(receive(forged($request[0], action => 'trace', user => 'UEVE')), '200|', 'Show trace');
+@request = $slack->press($message, 'stripe_sync.resolve', 'UEVE');
+is(receive(forged($request[0], action => 'trace')), '200|', 'Show trace');
 is(told('UEVE'), 'Trace of in_4', 'is told privately');
 my ($private) = grep { $_->{text} eq 'Trace of in_4' } @{ $slack->private };
 my $story = join "\n", map { $_->{text}{text} } @{ $private->{blocks} };
@@ -188,7 +188,8 @@ is($node->psql('one', q{SET ROLE front; SELECT stripe_sync.trace_text('in_4')}),
 
 # A long story is cut to what Slack takes, in the middle.
 send_event("evt_l$_", 'invoice.updated', 100 + $_, { %{ invoice('in_4') }, description => "line $_ " . '&<>`' x 100 }) for 1 .. 150;
-is(receive(forged($request[0], action => 'trace', user => 'WADM')), '200|', 'Show trace of a long story');
+@request = $slack->press($message, 'stripe_sync.resolve', 'WADM');
+is(receive(forged($request[0], action => 'trace')), '200|', 'Show trace of a long story');
 is(told('WADM'), 'Trace of in_4', 'is taken by Slack');
 ($private) = grep { $_->{text} eq 'Trace of in_4' && $_->{user} eq 'WADM' } @{ $slack->private };
 $story = join "\n", map { $_->{text}{text} } @{ $private->{blocks} };
