@@ -22,7 +22,7 @@ typedef struct Destination
 	char *disabled_reason;
 	char *fallback;
 	char *escalation;
-	char *app; /* whose buttons work there, or NULL */
+	char *app;		   /* whose buttons work there, or NULL */
 	bool plain_blocks; /* Slack rejected newer kinds of blocks there */
 } Destination;
 
