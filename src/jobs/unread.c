@@ -137,7 +137,9 @@ report_unread(const Part *part, const char *error)
 		" 'SELECT * FROM stripe_sync.job WHERE id = ' || $4))"};
 	const char *what = part->object_type ? part->object_type : part->kind->name;
 	char *run = retry_sql(part);
-	const char *remedy = "It is not tried again by itself.";
+	char *remedy = psprintf(
+		"It is not tried again until somebody corrects the cause and runs `%s`.",
+		run);
 
 	alert_system(
 		"system.event_failed",

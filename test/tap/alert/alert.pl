@@ -133,7 +133,7 @@ hasten();
 all_sent('a failure after the window is told');
 $message = only('#ops', 'where the first one was');
 like($message->{shown}, qr/\b21 times, last /, 'counted there');
-is_deeply(replies($message), [':repeat: Again, 21 times now: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
+is_deeply(replies($message), ['[TEST] :repeat: Again, 21 times now: *Failed:* cus_1 owes $12.00, IN_1'], 'and said in the thread');
 
 deliver(paid(22, 'in_1'));
 all_sent('its payment is told');

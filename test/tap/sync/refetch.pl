@@ -393,7 +393,7 @@ make_due();
 like(over($job, 'the second', state => 'failed')->{error}, qr/customer cus_1: P0001: not now/, 'it is given up, and the job says why');
 like(incomplete(), qr/\Acustomer cus_1 \(incomplete\) 2 given up customer cus_1: P0001/, 'so does verify_mirror()');
 is(shop(q{SELECT payload->>'text' FROM stripe_sync.message WHERE alert = 'failing'}),
-	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is not tried again by itself.}, 'system.event_failed tells which object, why, and what to run');
+	q{:warning: reading: customer cus_1: customer cus_1: P0001: not now. It is not tried again until somebody corrects the cause and runs `SELECT stripe_sync.refetch('customer', 'cus_1', '')`.}, 'system.event_failed tells which object, why, and what to run');
 let();
 over(refetch('customer', 'cus_1'), 'once it is mended, refetch()', state => 'done', error => undef);
 eventually('makes it whole', sub { incomplete() eq '' });
