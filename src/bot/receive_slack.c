@@ -57,8 +57,8 @@ refused(const Refusal *refusal)
 }
 
 /*
- * Log a refused request.  Anybody can send some, so at most one a minute, and
- * those in between are left out.
+ * Log a refused request; "app" may be NULL.  Anybody can send some, so at most one
+ * a minute, and those in between are left out.
  */
 static void
 log_refused(const Refusal *refusal, const char *app)
@@ -69,11 +69,13 @@ log_refused(const Refusal *refusal, const char *app)
 	if (now - logged_at >= 0 && now - logged_at < LOG_EVERY)
 		return;
 	logged_at = now;
-	ereport(LOG,
-			(errmsg("stripe_sync refused a request for Slack app \"%s\": %s",
-					text_clip(app, NAMEDATALEN), refusal->message),
-			 refusal->detail ? errdetail_log("%s", refusal->detail) : 0,
-			 refusal->hint ? errhint("%s", refusal->hint) : 0));
+	ereport(LOG, (errmsg("stripe_sync refused a request of Slack's%s: %s",
+						 app != NULL ? psprintf(" for app \"%s\"",
+												text_clip(app, NAMEDATALEN))
+									 : "",
+						 refusal->message),
+				  refusal->detail ? errdetail_log("%s", refusal->detail) : 0,
+				  refusal->hint ? errhint("%s", refusal->hint) : 0));
 }
 
 static SlackReply
@@ -253,6 +255,9 @@ SECRET_FUNCTION_ANY_LEVEL(stripe_sync_receive_slack)
 	if (level_fits(CATALOG_LEVEL, &refusal))
 		reply = receive_request(fcinfo);
 	else
+	{
+		log_refused(&refusal, NULL);
 		reply = (SlackReply){500, NULL};
+	}
 	return reply_row(fcinfo, &reply);
 }
