@@ -53,6 +53,14 @@ compare_rules(const ListCell *a, const ListCell *b)
 static SetupCache rules = {
 	.table = "alert", .read = read_rule, .compare = compare_rules};
 
+/* Is it an event of the extension itself, or of the application? */
+bool
+alert_event_is_own(const Event *event)
+{
+	return strncmp(event->type, "system.", 7) == 0 ||
+		   strncmp(event->type, "app.", 4) == 0;
+}
+
 /* Does the type fit event_type?  Whether the event opens depends on more. */
 bool
 alert_opens(const Alert *alert, const char *event_type)

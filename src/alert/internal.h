@@ -42,6 +42,7 @@ typedef struct Alert
 
 /* ---- alert_rule.c ---- */
 
+extern bool alert_event_is_own(const Event *event);
 extern bool alert_opens(const Alert *alert, const char *event_type);
 extern bool alert_closes(const Alert *alert, const char *event_type);
 extern List *alert_rules_for(const Event *event);
@@ -248,7 +249,6 @@ extern void incident_end_group_changed(const char *alert);
 
 /* ---- own_event.c ---- */
 
-extern bool alert_event_is_own(const Event *event);
 extern void alert_system_within(const char *type, Jsonb *object);
 
 #endif /* STRIPE_SYNC_ALERT_INTERNAL_H */

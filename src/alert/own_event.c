@@ -23,14 +23,6 @@
 #include "inbox/event.h"
 #include "alert/internal.h"
 
-/* Is it an event of the extension itself, or of the application? */
-bool
-alert_event_is_own(const Event *event)
-{
-	return strncmp(event->type, "system.", 7) == 0 ||
-		   strncmp(event->type, "app.", 4) == 0;
-}
-
 /* ---- reporting ---- */
 
 /*
