@@ -105,3 +105,18 @@ SELECT * FROM t.told WHERE group_key = 'in_25';
 SELECT stripe_sync.set_quiet_hours('hook', 'mon-sun', NULL, NULL, 'UTC');
 SELECT stripe_sync.drop_destination('hook');
 SELECT count(*) FROM stripe_sync.quiet_hours;
+
+---- a repetition at a second destination ----
+TRUNCATE stripe_sync.message, stripe_sync.incident_record, stripe_sync.alerted, stripe_sync.event;
+SELECT stripe_sync.add_slack_channel('oncall', '#oncall', 'xoxb-1'), stripe_sync.set_escalation('ops', 'oncall');
+SELECT stripe_sync.add_alert('failed', 'invoice.payment_failed', 'ops', 'Failed: {{number}}', closed_by => 'invoice.paid', severity => 'critical');
+SELECT stripe_sync.set_quiet_hours('oncall', 'mon-sun', NULL, NULL, 'UTC', 'none');
+SELECT t.fail('evt_1', 'in_r1', 1), t.fail('evt_2', 'in_r2', 2);
+UPDATE stripe_sync.incident_record SET escalate_at = now();
+CALL stripe_sync.work('10 seconds');
+SELECT t.pay('evt_3', 'in_r1', 3);
+SELECT m.destination, t.* FROM stripe_sync.message m, LATERAL (SELECT m.method, m.state, m.last_code, m.due_at = 'infinity' AS held, i.group_key FROM stripe_sync.incident i WHERE i.id = m.incident) t ORDER BY m.id;
+SELECT stripe_sync.drop_quiet_hours('oncall');
+CALL stripe_sync.work('10 seconds');
+SELECT m.destination, m.method, m.state, m.last_code, m.due_at = 'infinity' AS held, m.blocked_by IS NOT NULL AS after_digest, left(m.payload->>'text', 38) AS text FROM stripe_sync.message m WHERE m.destination = 'oncall' AND incident IS NOT NULL ORDER BY m.id;
+SELECT regexp_replace(payload->>'text', '\d{4}-\d\d-\d\d \d\d:\d\d UTC', 'TIME') AS text FROM stripe_sync.message WHERE incident IS NULL;

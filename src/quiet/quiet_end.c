@@ -308,7 +308,7 @@ post_open(Held *held)
 			columns_add(&posts, ARGS(arg_int8(incident->post)));
 		else if (posted)
 			post_again(held, incident);
-		if (posted || !incident->is_new)
+		if (posted || incident->post == 0)
 			columns_add(&updated, ARGS(arg_int8(incident->id)));
 	}
 	let_go(held, &posts, &updated);
