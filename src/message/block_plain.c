@@ -20,38 +20,6 @@
 
 /* ---- texts ---- */
 
-/*
- * Text as mrkdwn that shows it literally.  Slack reads entities in plain text too,
- * and templates write them there, so those that it has are not escaped again.
- */
-static char *
-escape(const char *text)
-{
-	static const struct
-	{
-		const char *entity;
-		char character;
-	} entities[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}};
-	StringInfoData out;
-
-	initStringInfo(&out);
-	for (; *text != '\0'; text++)
-	{
-		char character = *text;
-
-		for (int i = 0; i < lengthof(entities); i++)
-			if (strncmp(text, entities[i].entity, strlen(entities[i].entity)) ==
-				0)
-			{
-				character = entities[i].character;
-				text += strlen(entities[i].entity) - 1;
-				break;
-			}
-		appendStringInfoChar(&out, character);
-	}
-	return mrkdwn_escape(out.data);
-}
-
 /* Append sections with the lines, as few as hold them. */
 static void
 push_lines(JsonbInState *state, const char *text)
@@ -83,7 +51,7 @@ static void
 append_bold(StringInfo out, const char *text)
 {
 	if (text != NULL && !mrkdwn_is_blank(text))
-		appendStringInfo(out, "*%s*\n", escape(text));
+		appendStringInfo(out, "*%s*\n", mrkdwn_escape_once(text));
 }
 
 /* A text object in mrkdwn; NULL if there is none. */
@@ -95,33 +63,7 @@ text_object(JsonbContainer *object, const char *field)
 
 	if (text == NULL || mrkdwn_is_blank(text))
 		return NULL;
-	return block_is(value, "plain_text") ? escape(text) : text;
-}
-
-/* Rich text in one line: its texts, links and mentions' ids */
-static void
-append_rich_text(StringInfo out, JsonbContainer *element)
-{
-	JsonbContainer *inner = block_array(element, "elements");
-	char *text = json_get_string(element, "text");
-	char *url = json_get_string(element, "url");
-	char *name = json_get_string(element, "name");
-	int n = inner != NULL ? JsonContainerSize(inner) : 0;
-
-	check_stack_depth();
-	if (block_is(element, "emoji") && name != NULL)
-		appendStringInfo(out, ":%s:", escape(name));
-	if (text == NULL)
-		text = url;
-	if (text != NULL)
-		appendStringInfoString(out, escape(text));
-	for (int i = 0; i < n; i++)
-	{
-		JsonbContainer *next = block_element(inner, i);
-
-		if (next != NULL)
-			append_rich_text(out, next);
-	}
+	return block_is(value, "plain_text") ? mrkdwn_escape_once(text) : text;
 }
 
 /* ---- tables ---- */
@@ -139,7 +81,7 @@ append_row(StringInfo out, JsonbContainer *row, bool is_header)
 
 		initStringInfo(&text);
 		if (cell != NULL)
-			append_rich_text(&text, cell);
+			rich_text_append(&text, cell);
 		appendStringInfoString(out, i > 0 ? BETWEEN : "");
 		if (!mrkdwn_is_blank(text.data))
 			appendStringInfo(out, "%s%s%s", mark, text.data, mark);
@@ -176,9 +118,10 @@ append_points(StringInfo out, JsonbContainer *points, const char *between)
 		JsonbValue value;
 
 		appendStringInfo(out, "%s%s: ", i > 0 ? between : "",
-						 label ? escape(label) : "");
+						 label ? mrkdwn_escape_once(label) : "");
 		if (point != NULL && json_get(point, "value", &value))
-			appendStringInfoString(out, escape(template_text(&value)));
+			appendStringInfoString(out,
+								   mrkdwn_escape_once(template_text(&value)));
 	}
 	appendStringInfoChar(out, '\n');
 }
@@ -201,7 +144,7 @@ push_data_visualization(JsonbInState *state, JsonbContainer *block)
 		char *name = one ? json_get_string(one, "name") : NULL;
 
 		if (name != NULL)
-			appendStringInfo(&out, "_%s_ ", escape(name));
+			appendStringInfo(&out, "_%s_ ", mrkdwn_escape_once(name));
 		if (one != NULL)
 			append_points(&out, block_array(one, "data"), BETWEEN);
 	}
@@ -212,7 +155,7 @@ push_data_visualization(JsonbInState *state, JsonbContainer *block)
 
 /* A link "[label](https://…)" at "text", which ends there; NULL if it is none. */
 static const char *
-append_link(StringInfo out, const char *text)
+append_markdown_link(StringInfo out, const char *text)
 {
 	int label = strcspn(text + 1, "[]\n");
 	const char *url = text + label + 2;
@@ -224,8 +167,8 @@ append_link(StringInfo out, const char *text)
 	length = strcspn(url, ")<>| \n");
 	if (url[length] != ')')
 		return NULL;
-	appendStringInfo(out, "<%s|%s>", escape(pnstrdup(url, length)),
-					 escape(pnstrdup(text + 1, label)));
+	appendStringInfo(out, "<%s|%s>", mrkdwn_escape_once(pnstrdup(url, length)),
+					 mrkdwn_escape_once(pnstrdup(text + 1, label)));
 	return url + length + 1;
 }
 
@@ -244,7 +187,7 @@ append_markdown(StringInfo out, const char *line)
 	while (*line != '\0')
 	{
 		int length = 1 + strcspn(line + 1, "*[");
-		const char *end = *line == '[' ? append_link(out, line) : NULL;
+		const char *end = *line == '[' ? append_markdown_link(out, line) : NULL;
 
 		if (end != NULL)
 			line = end;
@@ -255,7 +198,8 @@ append_markdown(StringInfo out, const char *line)
 		}
 		else
 		{
-			appendStringInfoString(out, escape(pnstrdup(line, length)));
+			appendStringInfoString(out,
+								   mrkdwn_escape_once(pnstrdup(line, length)));
 			line += length;
 		}
 	}
@@ -379,7 +323,7 @@ push_container(JsonbInState *state, JsonbContainer *block)
 	if (rich_title != NULL)
 	{
 		appendStringInfoChar(&out, '*');
-		append_rich_text(&out, rich_title);
+		rich_text_append(&out, rich_title);
 		appendStringInfoString(&out, "*\n");
 	}
 	else

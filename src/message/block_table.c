@@ -131,19 +131,26 @@ table_cut(Jsonb *table, int characters, int *cut)
 
 /* ---- digests ---- */
 
+/* A cell of mrkdwn, of plain text in the header; an empty one is a space. */
 static void
-push_cell(JsonbInState *state, const char *text)
+push_cell(JsonbInState *state, const char *mrkdwn, bool is_header)
 {
+	if (!is_header && !mrkdwn_is_blank(mrkdwn))
+	{
+		blocks_push_rich_text(state, mrkdwn);
+		return;
+	}
 	compat_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 	blocks_push_string(state, "type", "raw_text");
-	blocks_push_string(state, "text", text);
+	blocks_push_string(state, "text", mrkdwn_is_blank(mrkdwn) ? " " : mrkdwn);
 	compat_push_jsonb(state, WJB_END_OBJECT, NULL);
 }
 
 /*
- * Append a table of plain texts: "rows" is a list of char **, each with so many
- * columns, the first of them the header.  As a user's, it is to be passed through
- * blocks_fit(); where Slack rejects it, the outbox sends its plain form.
+ * Append a table: "rows" is a list of char **, each with so many columns of mrkdwn,
+ * the first of them the header, of plain text.  As a user's blocks, it is to be
+ * passed through blocks_message(); where Slack rejects it, the outbox sends its
+ * plain form.
  */
 void
 blocks_push_table(JsonbInState *state, int columns, List *rows)
@@ -160,7 +167,7 @@ blocks_push_table(JsonbInState *state, int columns, List *rows)
 
 		compat_push_jsonb(state, WJB_BEGIN_ARRAY, NULL);
 		for (int i = 0; i < columns; i++)
-			push_cell(state, texts[i]);
+			push_cell(state, texts[i], cell == list_head(rows));
 		compat_push_jsonb(state, WJB_END_ARRAY, NULL);
 	}
 	compat_push_jsonb(state, WJB_END_ARRAY, NULL);

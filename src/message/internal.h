@@ -135,6 +135,8 @@ extern char *template_link(Render *render, const char *id,
 
 extern int mrkdwn_length(const char *text);
 extern char *mrkdwn_strip(const char *mrkdwn);
+extern char *mrkdwn_unescape(const char *text);
+extern char *mrkdwn_escape_once(const char *text);
 
 /* ---- block_json.c ---- */
 
@@ -144,7 +146,6 @@ extern void blocks_push_key(JsonbInState *state, const char *key);
 extern void blocks_push_string(JsonbInState *state, const char *key,
 							   const char *text);
 extern void blocks_push_bool(JsonbInState *state, const char *key, bool boolean);
-extern void blocks_push_section(JsonbInState *state, const char *text);
 extern void blocks_push_context(JsonbInState *state, const char *text);
 extern void blocks_push_plain(JsonbInState *state, const char *key,
 							  const char *text);
@@ -165,6 +166,11 @@ extern JsonbContainer *block_array(JsonbContainer *object, const char *field);
 extern JsonbContainer *block_element(JsonbContainer *array, int i);
 extern JsonbContainer *table_row(JsonbContainer *rows, int i);
 extern bool block_is_newer(JsonbContainer *block, bool *is_valid);
+
+/* ---- block_rich.c ---- */
+
+extern void blocks_push_rich_text(JsonbInState *state, const char *mrkdwn);
+extern void rich_text_append(StringInfo out, JsonbContainer *element);
 
 /* ---- block_plain.c ---- */
 

@@ -71,6 +71,10 @@ typedef struct MessageParts
 extern Jsonb *blocks_message(const MessageParts *parts);
 extern Jsonb *blocks_plain(const char *text, Jsonb *blocks);
 
+/* ---- block_json.c ---- */
+
+extern void blocks_push_section(JsonbInState *state, const char *text);
+
 /* ---- block_table.c ---- */
 
 extern void blocks_push_table(JsonbInState *state, int columns, List *rows);

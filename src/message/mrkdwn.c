@@ -76,6 +76,47 @@ mrkdwn_escape(const char *text)
 	return out.data;
 }
 
+/* Without the entities that mrkdwn_escape() writes */
+char *
+mrkdwn_unescape(const char *text)
+{
+	static const struct
+	{
+		const char *entity;
+		char character;
+	} entities[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}};
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (; *text != '\0'; text++)
+	{
+		char character = *text;
+
+		for (int i = 0; i < lengthof(entities); i++)
+		{
+			size_t length = strlen(entities[i].entity);
+
+			if (strncmp(text, entities[i].entity, length) != 0)
+				continue;
+			character = entities[i].character;
+			text += length - 1;
+			break;
+		}
+		appendStringInfoChar(&out, character);
+	}
+	return out.data;
+}
+
+/*
+ * Plain text as mrkdwn that shows it literally.  Slack reads entities in plain text
+ * too, and templates write them there, so those that it has are not escaped again.
+ */
+char *
+mrkdwn_escape_once(const char *text)
+{
+	return mrkdwn_escape(mrkdwn_unescape(text));
+}
+
 /* ---- cut ---- */
 
 /* In characters */

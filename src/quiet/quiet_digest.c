@@ -9,15 +9,12 @@
 
 #include "lib/stringinfo.h"
 
-#include "engine/array_argument.h"
-#include "engine/statement.h"
+#include "base/compat.h"
 #include "message/message.h"
 #include "quiet/internal.h"
 
 #define MOST_ROWS 20
 #define ROW_TEXT  150 /* characters */
-#define SECTION_MAX                                                            \
-	2900 /* bytes of rows in one section; Slack has 3,000 characters */
 
 /* ---- one incident ---- */
 
@@ -67,34 +64,28 @@ ending(const HeldIncident *incident)
 	return psprintf("<@%s>", mrkdwn_escape(person));
 }
 
-static void
-append_part(StringInfo row, const char *part)
+/* "event · rule", of the incident's message */
+static char *
+what_of(const HeldIncident *incident)
 {
-	if (part != NULL && part[0] != '\0')
-		appendStringInfo(row, " · %s", part);
+	return psprintf("%s%s%s%s", incident->is_test ? "[TEST] " : "",
+					quiet_line(incident, ROW_TEXT),
+					incident->footer && incident->footer[0] ? " · " : "",
+					incident->footer ? incident->footer : "");
 }
 
+/* When and how it ended; "" if it has not. */
 static char *
-digest_row(const HeldIncident *incident)
+end_of(const HeldIncident *incident)
 {
-	StringInfoData row;
+	char *how;
 
-	initStringInfo(&row);
-	appendStringInfo(&row, "• %s%s", incident->is_test ? "[TEST] " : "",
-					 quiet_line(incident, ROW_TEXT));
-	if (incident->count > 1 && strcmp(incident->kind, "single") == 0)
-		append_part(&row, psprintf("%lld times", (long long) incident->count));
-	append_part(&row, mrkdwn_date(incident->opened_at));
-	if (!incident->open && incident->closed_by != NULL)
-	{
-		append_part(
-			&row, psprintf("%s%s",
-						   incident->closed_badly ? "" : ":white_check_mark: ",
-						   mrkdwn_date(incident->closed_at)));
-		append_part(&row, ending(incident));
-	}
-	append_part(&row, incident->footer);
-	return row.data;
+	if (incident->open || incident->closed_by == NULL)
+		return "";
+	how = ending(incident);
+	return psprintf("%s%s%s%s",
+					incident->closed_badly ? "" : ":white_check_mark: ",
+					mrkdwn_date(incident->closed_at), how[0] ? " · " : "", how);
 }
 
 /* ---- all of them ---- */
@@ -169,63 +160,70 @@ digest_head(const List *incidents, TimestampTz since)
 	return text.data;
 }
 
-/* Add a line to the last text, or begin the next one. */
-static void
-add_line(ArgColumns *sections, StringInfo text, const char *line)
+/* ---- the table ---- */
+
+enum
 {
-	if (text->len > 0 && text->len + strlen(line) > SECTION_MAX)
-	{
-		columns_add(sections, ARGS(arg_text(text->data)));
-		resetStringInfo(text);
-	}
-	appendStringInfo(text, "%s%s", text->len > 0 ? "\n" : "", line);
+	COLUMN_STATE,
+	COLUMN_WHAT,
+	COLUMN_TIMES,
+	COLUMN_SINCE,
+	COLUMN_ENDED,
+	COLUMNS
+};
+
+static char **
+make_row(char *state, char *what, char *times, char *since, char *ended)
+{
+	char **row = palloc(COLUMNS * sizeof(char *));
+
+	row[COLUMN_STATE] = state;
+	row[COLUMN_WHAT] = what;
+	row[COLUMN_TIMES] = times;
+	row[COLUMN_SINCE] = since;
+	row[COLUMN_ENDED] = ended;
+	return row;
 }
 
-static void
-add_fate(ArgColumns *sections, const List *incidents, Fate fate, int *left)
+static char **
+digest_row(const HeldIncident *incident, Fate fate)
 {
-	static const char *const titles[] = {
-		[STILL_OPEN] = "*Still open*", [OVER] = "*Over*", [FOR_INFORMATION] = "*For information*"};
-	StringInfoData text;
+	static char *const states[] = {
+		[STILL_OPEN] = "*Still open*", [OVER] = "Over", [FOR_INFORMATION] = "For information"};
+
+	return make_row(states[fate], what_of(incident),
+					psprintf("%lld", (long long) incident->count),
+					mrkdwn_date(incident->opened_at), end_of(incident));
+}
+
+/* The first MOST_ROWS, by what has become of them */
+static List *
+digest_rows(const List *incidents)
+{
+	List *rows = list_make1(make_row("", "Alert", "Times", "Since", "Ended"));
 	ListCell *cell;
 
-	if (count_fate(incidents, fate) == 0 || *left == 0)
-		return;
-	initStringInfo(&text);
-	add_line(sections, &text, titles[fate]);
-	foreach(cell, incidents)
-		if (fate_of(lfirst(cell)) == fate && (*left)-- > 0)
-			add_line(sections, &text, digest_row(lfirst(cell)));
-	*left = Max(*left, 0);
-	columns_add(sections, ARGS(arg_text(text.data)));
+	for (Fate fate = STILL_OPEN; fate < FATES; fate++)
+		foreach(cell, incidents)
+			if (fate_of(lfirst(cell)) == fate && list_length(rows) <= MOST_ROWS)
+				rows = lappend(rows, digest_row(lfirst(cell), fate));
+	return rows;
 }
 
-static Jsonb *
-blocks_of(ArgColumns *sections)
-{
-	static EngineStatement build = {
-		"SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("
-		" 'type', 'section', 'text', pg_catalog.jsonb_build_object("
-		"  'type', 'mrkdwn', 'text', s.text, 'verbatim', true)) ORDER BY s.n)"
-		" FROM unnest($1) WITH ORDINALITY s (text, n)"};
-
-	return statement_jsonb(&build, COLUMN_ARGS(sections));
-}
-
-/* The rows: the first MOST_ROWS, by what has become of them */
+/* Where Slack doesn't take a table, the outbox sends its rows as lines. */
 static Jsonb *
 digest_blocks(const char *head, const List *incidents)
 {
 	int more = list_length(incidents) - MOST_ROWS;
-	int left = MOST_ROWS;
-	ArgColumns sections = {0};
+	JsonbInState state = {0};
 
-	columns_add(&sections, ARGS(arg_text(head)));
-	for (Fate fate = STILL_OPEN; fate < FATES; fate++)
-		add_fate(&sections, incidents, fate, &left);
+	compat_push_jsonb(&state, WJB_BEGIN_ARRAY, NULL);
+	blocks_push_section(&state, head);
+	blocks_push_table(&state, COLUMNS, digest_rows(incidents));
 	if (more > 0)
-		columns_add(&sections, ARGS(arg_text(psprintf("and %d more", more))));
-	return blocks_of(&sections);
+		blocks_push_section(&state, psprintf("and %d more", more));
+	compat_push_jsonb(&state, WJB_END_ARRAY, NULL);
+	return JsonbValueToJsonb(state.result);
 }
 
 /* The payload of the digest; "incidents" are HeldIncident, in order. */

@@ -152,6 +152,28 @@ is(is_plain('ops'), 't', 'which is remembered');
 is(shop(q{SELECT count(*) FILTER (WHERE code = 'invalid_blocks') FROM stripe_sync.delivery d JOIN stripe_sync.message m ON m.id = d.message_id WHERE m.method = 'update'}), 1, 'after one that was rejected');
 like(shop(q{SELECT stripe_sync.trace_text('in_1')}), qr/refused.*invalid_blocks.*updated/s, 'the trace has both attempts');
 
+# ---- the digest of quiet hours is a table, or lines ----
+
+$slack->clear_faults;
+for my $destination (qw(new ops))
+{
+	my ($n, $id) = $destination eq 'new' ? (10, 'in_10') : (20, 'in_20');
+
+	refuse(qr/postMessage/, { api_error => 'invalid_blocks' }) if $destination eq 'ops';
+	shop(qq{SELECT stripe_sync.add_alert('night_$destination', 'invoice.payment_failed', '$destination', '*{{number}}* failed, {{id | link:number}}', condition => '\$.data.object.number == "NIGHT-$n"',
+		closed_by => 'invoice.paid', coalesce_for => '0'); SELECT stripe_sync.set_quiet_hours('$destination', 'mon-sun', NULL, NULL, 'UTC', 'none')});
+	deliver($n, 'invoice.payment_failed', { %invoice, id => $id, number => "NIGHT-$n", status => 'open' });
+	deliver($n + 1, 'invoice.payment_failed', { %invoice, id => "${id}_2", number => "NIGHT-$n", status => 'open' });
+	deliver($n + 2, 'invoice.paid', { %invoice, id => $id, number => "NIGHT-$n", status => 'paid' });
+	shop("SELECT stripe_sync.drop_quiet_hours('$destination')");
+	my ($digest) = $slack->wait_for(sub { grep { $_->{shown} =~ /Quiet hours are over/ } @{ $slack->shows("#$destination") } });
+	($digest) = grep { $_->{shown} =~ /Quiet hours are over/ } @{ $slack->shows("#$destination") };
+	like($digest->{shown}, qr/2 alerts fired, 1 is over, 1 is still open/, "$destination: a digest");
+	is((split / /, blocks_of($digest))[1], $destination eq 'new' ? 'table' : 'section', $destination eq 'new' ? 'with a table' : 'with lines');
+	next if $destination eq 'new';
+	like($digest->{blocks}[1]{text}{text}, qr/^ ?· \*Alert\* · \*Times\* · \*Since\* · \*Ended\*\n\*Still open\* · \[TEST\] \*NIGHT-20\* failed, <https:[^|]*\|NIGHT-20>.* · 1 · <!date\^.*\nOver · .*:white_check_mark: <!date/, 'of the same content, with its links');
+}
+
 # killed between the two attempts: the second goes out plain all the same
 $slack->clear_faults;
 refuse(qr/postMessage/, { api_error => 'invalid_blocks' });
