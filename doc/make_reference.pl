@@ -23,6 +23,7 @@ binmode STDOUT, ':encoding(UTF-8)';
 
 # What PostgreSQL's own codes mean where the functions' comments name them.
 my %standard = (
+	'22004' => [ 'null_value_not_allowed', 'an argument is NULL that must not be' ],
 	'22023' => [ 'invalid_parameter_value', 'an argument is not valid' ],
 	'2BP01' => [ 'dependent_objects_still_exist', 'other objects use the object to be removed' ],
 	'42710' => [ 'duplicate_object', 'the object exists with other properties' ],

@@ -424,7 +424,7 @@ check_slack()
 	is "$(perl -CS -MHTTP::Tiny -MJSON::PP -e '
 		my $all = decode_json(HTTP::Tiny->new(no_proxy => ["127.0.0.1"])->get("$ENV{CONTROL}/messages")->{content});
 		for my $message (map { @{ $_->{messages} } } values %{ $all->{channels} }) {
-			print "$message->{shown}: $_->{shown}\n" for @{ $message->{replies} };
+			print "$message->{shown}: $_->{shown}\n" for grep { $message->{shown} =~ /^Order 17/ } @{ $message->{replies} };
 		}')" "Order 17: a refund of €29.00: The bank has taken it" "a thread is a thread"
 }
 

@@ -155,6 +155,7 @@ like(shop(q{SELECT stripe_sync.trace_text('in_1')}), qr/refused.*invalid_blocks.
 # ---- the digest of quiet hours is a table, or lines ----
 
 $slack->clear_faults;
+shop(q{SELECT stripe_sync.drop_alert('late')});
 for my $destination (qw(new ops))
 {
 	my ($n, $id) = $destination eq 'new' ? (10, 'in_10') : (20, 'in_20');
