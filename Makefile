@@ -528,6 +528,7 @@ PROVE_TESTS = \
 	test/tap/doctor/server.pl \
 	test/tap/doctor/storage.pl \
 	test/tap/doctor/runbook.pl \
+	test/tap/bot/circle.pl \
 	test/tap/metrics/metrics.pl \
 	test/tap/dashboard/chromium.pl \
 	test/tap/bot/command.pl \
