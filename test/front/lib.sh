@@ -151,7 +151,7 @@ post_slack()					# options of post_slack.pl, url, file
 # The status of the answer, and its code or what kind of an answer it is
 slack_says()					# options of post_slack.pl, url, file
 {
-	post_slack "$@" | sed -E 's/^([0-9]+) .*"(response_type|challenge|code)": *"([^"]*)".*/\1 \3/; s/^([0-9]+) (\{\}|null)?$/\1/'
+	post_slack "$@" | sed -E '1!d; s/^([0-9]+) .*"(response_type|challenge|code)": *"([^"]*)".*/\1 \3/; s/^([0-9]+) (\{\}|null)?$/\1/'
 }
 
 # What Slack would see of a front, and what Postgres holds afterwards.  The database
