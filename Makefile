@@ -38,6 +38,7 @@ OBJS = \
 	src/base/text.o \
 	src/base/visible.o \
 	src/base/html.o \
+	src/base/money.o \
 	src/engine/scope.o \
 	src/engine/scope_stack.o \
 	src/engine/deferred.o \
@@ -144,7 +145,6 @@ OBJS = \
 	src/message/template_monthly.o \
 	src/message/template_who.o \
 	src/message/dashboard_link.o \
-	src/message/money.o \
 	src/message/mrkdwn.o \
 	src/message/block_json.o \
 	src/message/block_buttons.o \

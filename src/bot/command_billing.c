@@ -7,6 +7,7 @@
 #include "utils/timestamp.h"
 
 #include "lookup/lookup.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "wording/wording.h"
 #include "bot/internal.h"

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "lookup/lookup.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "tables/tables.h"
 #include "wording/wording.h"

@@ -102,11 +102,11 @@ extern void template_find(Render *render, List *path, TemplateValue *value);
 extern JsonbContainer *template_mirrored(Render *render, const char *field,
 										 const char *id);
 extern char *template_text(const JsonbValue *json);
+extern char *template_value_text(TemplateValue *value);
+extern void template_value_set(TemplateValue *value, char *text);
 
 /* ---- template_filter.c ---- */
 
-extern char *template_value_text(TemplateValue *value);
-extern void template_value_set(TemplateValue *value, char *text);
 extern const TemplateFilterKind *template_filter_kind(const char *name);
 extern const char *template_filter_names(void);
 

@@ -28,10 +28,6 @@ extern void template_check_blocks(Jsonb *blocks); /* raises 22023 */
 
 extern char *dashboard_link(Event *event, const char *id);
 
-/* ---- money.c ---- */
-
-extern char *money_format(int64 amount, const char *currency);
-
 /* ---- mrkdwn.c ---- */
 
 extern char *mrkdwn_escape(const char *text);

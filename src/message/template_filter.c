@@ -13,6 +13,7 @@
 #include "utils/formatting.h"
 
 #include "base/base.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "message/internal.h"
 
@@ -21,23 +22,6 @@
 
 /* 10:30 in UTC, see apply_day() */
 #define SAME_DATE (10 * SECS_PER_HOUR + 30 * SECS_PER_MINUTE)
-
-/* Make it text, which is escaped where it is put. */
-void
-template_value_set(TemplateValue *value, char *text)
-{
-	value->kind = VALUE_TEXT;
-	value->text = text;
-}
-
-/* The value as text; NULL if it is missing, or markup already. */
-char *
-template_value_text(TemplateValue *value)
-{
-	if (value->kind == VALUE_JSON)
-		return template_text(&value->json);
-	return value->kind == VALUE_TEXT ? value->text : NULL;
-}
 
 /* An integer, or a string with one: Stripe sends decimals as strings. */
 static bool

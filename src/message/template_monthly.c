@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "base/base.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "message/internal.h"
 

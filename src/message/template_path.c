@@ -306,3 +306,20 @@ template_text(const JsonbValue *json)
 			return pstrdup("null");
 	}
 }
+
+/* Make it text, which is escaped where it is put. */
+void
+template_value_set(TemplateValue *value, char *text)
+{
+	value->kind = VALUE_TEXT;
+	value->text = text;
+}
+
+/* The value as text; NULL if it is missing, or markup already. */
+char *
+template_value_text(TemplateValue *value)
+{
+	if (value->kind == VALUE_JSON)
+		return template_text(&value->json);
+	return value->kind == VALUE_TEXT ? value->text : NULL;
+}

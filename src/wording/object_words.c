@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "base/base.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "tables/tables.h"
 #include "wording/wording.h"

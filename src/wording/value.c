@@ -12,6 +12,7 @@
 #include "utils/numeric.h"
 
 #include "base/base.h"
+#include "base/money.h"
 #include "message/message.h"
 #include "wording/wording.h"
 

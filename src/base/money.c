@@ -8,7 +8,8 @@
  */
 #include "postgres.h"
 
-#include "message/internal.h"
+#include "base/base.h"
+#include "base/money.h"
 
 #define MAX_CODE 12 /* characters shown of an unknown currency */
 
