@@ -84,6 +84,7 @@ typedef struct StepRun
 	char *error;			 /* event.error: of this run or an earlier one */
 	List *failures;			 /* of StepFailure: what failed in this run */
 	int claimed;			 /* tries of the one step that was claimed, or 0 */
+	bool failed_before;		 /* a step of the event had failed, and was to do */
 	TimestampTz received_at; /* 0: stored in this transaction */
 } StepRun;
 

@@ -85,6 +85,8 @@ replay_run(StoredEvent *stored, List *steps, List *rest, int attempts)
 				   .mirrored = stored->mirrored,
 				   .todo = rest,
 				   .claimed = stored->claimed,
+				   .failed_before = strcmp(stored->status, "failed") == 0 ||
+									strcmp(stored->status, "dead") == 0,
 				   .received_at = stored->received_at};
 	Receipt receipt = {stored->event.id, NULL, NULL};
 	char *former = stored->error;

@@ -165,11 +165,14 @@ run_handler(StepRun *run, const Step *step, StringInfo runs, ErrorData **error)
 	return done;
 }
 
-/* Can it have failed before?  Not when the event is new, nor in a first try. */
+/*
+ * Can it have failed before?  Not when the event is new, nor in a first try, unless
+ * that is the first one since replay_failed().
+ */
 static bool
 may_recover(const StepRun *run)
 {
-	return run->received_at != 0 && run->claimed != 1;
+	return run->received_at != 0 && (run->claimed != 1 || run->failed_before);
 }
 
 /*

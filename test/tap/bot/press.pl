@@ -211,6 +211,7 @@ sub as_action { return forged($request[0], action => $_[0]); }
 is(receive(as_action('retry_event')), '200|', 'Retry event');
 is(told('WADM'), 'What has failed of `evt_x` is run again now.', 'is queued');
 eventually('the worker applies it', sub { one(q{SELECT status FROM stripe_sync.event WHERE id = 'evt_x'}) =~ /^(applied|ignored)$/ });
+eventually('which ends the failure', sub { one(q{SELECT string_agg(state, ' ') FROM stripe_sync.event_error WHERE event_id = 'evt_x'}) eq 'settled' });
 is(one(q{SELECT what, ref, by, detail FROM stripe_sync.journal WHERE what = 'event.retried'}), "event.retried|evt_x|slack:WADM|incident $failing", 'the journal says who');
 
 # A destination that Slack refuses is switched on again from another one.
