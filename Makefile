@@ -152,7 +152,6 @@ OBJS = \
 	src/message/block_limits.o \
 	src/message/block_newer.o \
 	src/message/block_table.o \
-	src/message/block_rich.o \
 	src/message/block_plain.o \
 	src/message/block_fitting.o \
 	src/outbox/slack_judge.o \

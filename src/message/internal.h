@@ -167,17 +167,13 @@ extern JsonbContainer *block_element(JsonbContainer *array, int i);
 extern JsonbContainer *table_row(JsonbContainer *rows, int i);
 extern bool block_is_newer(JsonbContainer *block, bool *is_valid);
 
-/* ---- block_rich.c ---- */
-
-extern void blocks_push_rich_text(JsonbInState *state, const char *mrkdwn);
-extern void rich_text_append(StringInfo out, JsonbContainer *element);
-
 /* ---- block_plain.c ---- */
 
 extern void block_push_plain(JsonbInState *state, JsonbValue *block);
 
 /* ---- block_table.c ---- */
 
+extern void rich_text_append(StringInfo out, JsonbContainer *element);
 extern bool block_is_table(JsonbContainer *block);
 extern int table_characters(JsonbContainer *block);
 extern Jsonb *table_cut(Jsonb *table, int characters, int *cut);
