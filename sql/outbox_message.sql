@@ -93,7 +93,9 @@ SELECT stripe_sync.disable_destination('hook', 'Holidays');
 SELECT stripe_sync.notify('hook', 'waits') > 0 AS queued;
 SELECT t.hint($$ SELECT stripe_sync.test_destination('hook') $$);
 SELECT stripe_sync.enable_destination('hook');
+SET stripe_sync.instance_name = 'eu';
 SELECT stripe_sync.test_destination('bot') > 0 AS queued;
+RESET stripe_sync.instance_name;
 SELECT destination, method, payload FROM stripe_sync.message WHERE method = 'test';
 
 -- Retry and cancel: by the state that it is in.

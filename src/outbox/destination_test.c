@@ -115,9 +115,10 @@ queue_test(const char *name)
 								"stripe_sync.enable_destination(%s).",
 								quote_literal_cstr(name))));
 	message.payload = blocks_plain(
-		psprintf("This is a test of the destination \"%s\" by stripe_sync. "
+		psprintf("This is a test of the destination \"%s\" by stripe_sync%s%s. "
 				 "Nothing needs to be done.",
-				 name),
+				 name, guc_instance_name[0] != '\0' ? " of " : "",
+				 guc_instance_name),
 		NULL);
 	id = outbox_enqueue(&message);
 	role_leave(&scope);

@@ -54,7 +54,7 @@ typedef struct HeldIncident
 	bool closed_badly;
 } HeldIncident;
 
-extern char *quiet_line(const HeldIncident *incident, int characters);
 extern Jsonb *quiet_digest(const List *incidents, TimestampTz since);
+extern Jsonb *quiet_still_open(const HeldIncident *incident);
 
 #endif /* STRIPE_SYNC_QUIET_INTERNAL_H */

@@ -14,11 +14,13 @@
 #include "quiet/internal.h"
 
 #define MOST_ROWS 20
-#define ROW_TEXT  150 /* characters */
+#define ROW_TEXT  150 /* characters, like the next one */
+
+#define STILL_OPEN_TEXT 200
 
 /* ---- one incident ---- */
 
-/* Messages to customers don't name the rule. */
+/* Messages to customers name neither the rule, nor what closed it, nor us. */
 static bool
 is_for_customer(const HeldIncident *incident)
 {
@@ -26,8 +28,8 @@ is_for_customer(const HeldIncident *incident)
 }
 
 /* The first line of its text; of a roll-up or flood, what it counts. */
-char *
-quiet_line(const HeldIncident *incident, int characters)
+static char *
+first_line(const HeldIncident *incident, int characters)
 {
 	const char *text = incident->text;
 	char *line = mrkdwn_cut(pnstrdup(text, strcspn(text, "\n")), characters);
@@ -52,7 +54,7 @@ ending(const HeldIncident *incident)
 	const char *person = strrchr(incident->closed_by, '/');
 
 	if (incident->closing_text != NULL)
-		return quiet_line(
+		return first_line(
 			&(HeldIncident){.kind = "single", .text = incident->closing_text},
 			ROW_TEXT);
 	if (incident->closing_type != NULL)
@@ -69,7 +71,7 @@ static char *
 what_of(const HeldIncident *incident)
 {
 	return psprintf("%s%s%s%s", incident->is_test ? "[TEST] " : "",
-					quiet_line(incident, ROW_TEXT),
+					first_line(incident, ROW_TEXT),
 					incident->footer && incident->footer[0] ? " · " : "",
 					incident->footer ? incident->footer : "");
 }
@@ -78,11 +80,13 @@ what_of(const HeldIncident *incident)
 static char *
 end_of(const HeldIncident *incident)
 {
-	char *how;
+	const char *how;
 
 	if (incident->open || incident->closed_by == NULL)
 		return "";
-	how = ending(incident);
+	how = is_for_customer(incident) && incident->closing_text == NULL
+			  ? ""
+			  : ending(incident);
 	return psprintf("%s%s%s%s",
 					incident->closed_badly ? "" : ":white_check_mark: ",
 					mrkdwn_date(incident->closed_at), how[0] ? " · " : "", how);
@@ -226,12 +230,41 @@ digest_blocks(const char *head, const List *incidents)
 	return JsonbValueToJsonb(state.result);
 }
 
+/* Which database speaks, unless only customers read it; NULL if it has no name. */
+static char *
+speaker(const List *incidents)
+{
+	ListCell *cell;
+
+	foreach(cell, incidents)
+		if (guc_instance_name[0] != '\0' && !is_for_customer(lfirst(cell)))
+			return mrkdwn_escape(guc_instance_name);
+	return NULL;
+}
+
 /* The payload of the digest; "incidents" are HeldIncident, in order. */
 Jsonb *
 quiet_digest(const List *incidents, TimestampTz since)
 {
-	MessageParts parts = {.text = digest_head(incidents, since)};
+	MessageParts parts = {.text = digest_head(incidents, since),
+						  .status = speaker(incidents)};
 
 	parts.blocks = digest_blocks(parts.text, incidents);
+	return blocks_message(&parts);
+}
+
+/* The payload of an answer that says that the incident is still open */
+Jsonb *
+quiet_still_open(const HeldIncident *incident)
+{
+	char *times = incident->count > 1
+					  ? psprintf(", %lld times now", (long long) incident->count)
+					  : "";
+	MessageParts parts = {
+		.text = psprintf(":hourglass: Still open%s: %s", times,
+						 first_line(incident, STILL_OPEN_TEXT)),
+		.status = speaker(list_make1(unconstify(HeldIncident *, incident))),
+		.is_test = incident->is_test};
+
 	return blocks_message(&parts);
 }

@@ -19,12 +19,10 @@
 #include "engine/array_argument.h"
 #include "engine/engine.h"
 #include "engine/statement.h"
-#include "message/message.h"
 #include "outbox/outbox.h"
 #include "quiet/internal.h"
 
-#define MOST_POSTS	   10  /* incidents that are posted after a digest */
-#define ROW_CHARACTERS 200 /* of an incident that is posted again */
+#define MOST_POSTS 10 /* incidents that are posted after a digest */
 
 /* Messages of one destination that are held no longer */
 typedef struct Held
@@ -232,16 +230,10 @@ post_digest(Held *held)
 static void
 post_again(const Held *held, const HeldIncident *incident)
 {
-	char *times = incident->count > 1
-					  ? psprintf(", %lld times now", (long long) incident->count)
-					  : "";
-	MessageParts parts = {
-		.text = psprintf(":hourglass: Still open%s: %s", times,
-						 quiet_line(incident, ROW_CHARACTERS))};
 	NewMessage message = {
 		.destination = held->destination,
 		.method = "post",
-		.payload = blocks_message(&parts),
+		.payload = quiet_still_open(incident),
 		.thread = psprintf("incident/" INT64_FORMAT, incident->id),
 		.due_at = GetCurrentTimestamp(),
 		.event_id = incident->event_id,

@@ -22,7 +22,7 @@ plan skip_all => $missing if $missing;
 my $seed = seed();
 
 my $slack = SlackStub->start;
-my $node = start_node('quiet', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '5min'\nstripe_sync.doctor_interval = 0\nfsync = off\n");
+my $node = start_node('quiet', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.http_timeout = '5min'\nstripe_sync.doctor_interval = 0\nstripe_sync.instance_name = 'shop <eu>'\nfsync = off\n");
 make_database($node, 'shop');
 
 sub shop { return $node->safe_psql('shop', $_[0]); }
@@ -130,6 +130,7 @@ sub night
 	like($texts[1], qr/Quiet hours are over\..* 3 alerts fired, 2 are over, 1 is still open\./, "$what: the digest first");
 	my $shown = $slack->shows('#ops')->[1]{shown};
 	like($shown, qr/Still open.*Failed: IN_3.*\n2\n.*Over.*Failed: IN_1.*invoice\.paid.*Failed: IN_2/s, "$what: with each of them");
+	like($slack->shows('#ops')->[1]{blocks}[-1]{elements}[0]{text}, qr/^shop &lt;eu&gt;$/, "$what: and which database speaks");
 	unlike($shown, qr/IN_4/, "$what: but not the one that passed");
 	like($texts[2], qr/Failed: IN_3/, "$what: then what is open");
 	deliver(paid(8, 'in_3'));
@@ -185,7 +186,7 @@ is_deeply([ map { scalar @{ $_->{replies} } } @{ $slack->shows('#ops') } ], [ 0,
 quiet_ends('ops');
 all_sent('both are told');
 like(texts('#ops')->[2], qr/no new alert fired, 1 is over, 1 is still open\./, 'in a digest');
-like($slack->shows('#ops')->[0]{replies}[0]{text}, qr/Still open, 2 times now: Failed: IN_1/, 'and the open one in its thread');
+like($slack->shows('#ops')->[0]{replies}[0]{text}, qr/^\[TEST\] :hourglass: Still open, 2 times now: Failed: IN_1/, 'and the open one in its thread');
 is(scalar @{ $slack->shows('#ops')->[1]{replies} }, 0, 'the other not');
 anew();
 
