@@ -17,7 +17,7 @@ CREATE INDEX journal_at_idx ON stripe_sync.journal (at);
 COMMENT ON TABLE stripe_sync.journal IS 'Administrative actions and state changes, and who caused them; equal entries within an hour are one row';
 COMMENT ON COLUMN stripe_sync.journal.id IS 'Number of the entry';
 COMMENT ON COLUMN stripe_sync.journal.at IS 'Time of the action, of the first one if count is greater than 1';
-COMMENT ON COLUMN stripe_sync.journal.what IS 'activate; activity.reset; app.added, .dropped; destination.added, .off, .on, .dropped; endpoint.added, .changed, .rotated, .dropped; account.moved; key.set, .removed; pause, resume; job.made, .cancelled, .failed, .done; finding.muted, .unmuted; quiet.set, .dropped; event.retried, message.retried; slack_user.set; worker.started, .failed, .left';
+COMMENT ON COLUMN stripe_sync.journal.what IS 'activate; activity.reset; app.added, .dropped; destination.added, .off, .on, .dropped; endpoint.added, .changed, .rotated, .dropped; account.moved; key.set, .removed; pause, resume; job.made, .cancelled, .failed, .done; finding.muted, .unmuted; quiet.set, .dropped; event.retried, message.retried; alert.muted, .unmuted; slack_user.set; worker.started, .failed, .left';
 COMMENT ON COLUMN stripe_sync.journal.ref IS 'The object of the action: a name, a job''s id, a key''s account, or an error''s SQLSTATE';
 COMMENT ON COLUMN stripe_sync.journal.by IS 'Role name, worker, or a person in Slack (slack:U...)';
 COMMENT ON COLUMN stripe_sync.journal.detail IS 'More about the action';

@@ -219,7 +219,8 @@ remedy(const char *code)
 {
 	if (strcmp(code, "missing_scope") == 0)
 		return "Add the scope usergroups:read to the app at api.slack.com/apps and install it again.";
-	if (strcmp(code, "plan_upgrade_required") == 0)
+	if (strcmp(code, "plan_upgrade_required") == 0 ||
+		strcmp(code, "paid_teams_only") == 0)
 		return "User groups need a paid plan of Slack; set_slack_user() can name people instead.";
 	if (strcmp(code, "no_such_subteam") == 0)
 		return "Is it the id of a user group of the app's workspace?";

@@ -183,6 +183,7 @@ is(root(q{SELECT muted_until BETWEEN now() + '119 minutes' AND now() + '121 minu
 like(root(q{SELECT string_agg(by, ' ') FROM stripe_sync.journal WHERE ref = 'payment_failed'}), qr/slack:UADMIN/, 'and the journal says by whom');
 is(says('mute payment_failed off', 'UADMIN'), 'Alert `payment_failed` is no longer muted.', 'and not any more');
 is(root(q{SELECT muted_until IS NULL OR muted_until <= now() FROM stripe_sync.alert WHERE name = 'payment_failed'}), 't', 'in the table too');
+like(root("SELECT string_agg(what, E'\n') FROM stripe_sync.trace('incident $incident')"), qr/alert payment_failed muted by slack:UADMIN: until .*alert payment_failed no longer muted by slack:UADMIN/s, 'as does the trace of its incident');
 like(says("mute payment_failed $_", 'UADMIN'), qr/the time is a number/, "no time: $_") for qw(2 2y h -1h 0m 99999d 1.5h tomorrow), '';
 like(says('mute nothing 1h', 'UADMIN'), qr/^There is no alert `nothing`\. The alerts are: `payment_failed`/, 'no such alert');
 
