@@ -23,7 +23,9 @@ typedef struct IncidentStep
 	char *alert;
 	char *by;
 	TimestampTz at;
-	TimestampTz until; /* of a snooze */
+	TimestampTz until; /* of a snooze, like the next ones */
+	char *replaced_by; /* whose snooze it replaces, or NULL */
+	TimestampTz replaced_until;
 } IncidentStep;
 
 /*

@@ -136,6 +136,11 @@ incident_snooze(int64 id, TimestampTz until, const char *by, int64 interaction)
 	if (!begin_step(id, &incident, &step))
 		return step;
 	step = done_by(&incident, by, until);
+	if (incident.snoozed_until != 0)
+	{
+		step.replaced_by = incident.snoozed_by;
+		step.replaced_until = incident.snoozed_until;
+	}
 	statement_exec(&update, ARGS(arg_int8(id), arg_text(by), arg_time(until)));
 	change = record_step(id, "snoozed", &step, interaction, &incident);
 	incident_show(&incident, change, NULL);

@@ -141,6 +141,13 @@ press_snooze(BotCall *call, const PressedIncident *incident)
 	step = incident_snooze(incident->id, until, bot_person(call),
 						   call->interaction);
 	tell_step(call, &step, "snoozed");
+	if (step.replaced_by != NULL &&
+		strcmp(step.replaced_by, bot_person(call)) != 0)
+		bot_tell(call,
+				 psprintf("This replaces the snooze by %s, until %s.",
+						  bot_who(step.replaced_by),
+						  bot_when(step.replaced_until)),
+				 NULL);
 }
 
 /* ---- show trace ---- */
