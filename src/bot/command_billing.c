@@ -99,7 +99,7 @@ time_of(const CatalogType *type, JsonbContainer *object, const char *name)
 		!json_to_int64(&value, &seconds) || seconds <= 0 ||
 		seconds > INT64CONST(253402300799)) /* the year 9999 */
 		return NULL;
-	return bot_when(time_t_to_timestamptz(seconds));
+	return mrkdwn_date(time_t_to_timestamptz(seconds));
 }
 
 static char *

@@ -67,9 +67,9 @@ incident_line(int64 id)
 
 		line = psprintf("*Incident " INT64_FORMAT
 						"*: %s in %s, opened %s, %s%s%s%s",
-						id, alert, destination, bot_when(opened),
+						id, alert, destination, mrkdwn_date(opened),
 						closed != 0 ? "closed " : "open",
-						closed != 0 ? bot_when(closed) : "",
+						closed != 0 ? mrkdwn_date(closed) : "",
 						by != NULL ? " by " : "", by != NULL ? by : "");
 	}
 	rows_close(&rows);
@@ -105,10 +105,10 @@ step_lines(int64 id)
 		TimestampTz until = rows_time(&rows, 0);
 
 		appendStringInfo(&out, "%s%s  %s%s%s", out.len > 0 ? "\n" : "",
-						 bot_when(at), what, by != NULL ? " by " : "",
+						 mrkdwn_date(at), what, by != NULL ? " by " : "",
 						 by != NULL ? by : "");
 		if (until != 0 && !TIMESTAMP_NOT_FINITE(until))
-			appendStringInfo(&out, " until %s", bot_when(until));
+			appendStringInfo(&out, " until %s", mrkdwn_date(until));
 	}
 	rows_close(&rows);
 	return out.data;
@@ -192,7 +192,7 @@ mute(BotCall *call, const char *alert, TimestampTz until)
 			psprintf(
 				"Alert %s is muted until %s. Its incidents are recorded all the same. `" OWN_COMMAND
 				" mute %s off` ends it.",
-				name, bot_when(until), mrkdwn_escape(alert)),
+				name, mrkdwn_date(until), mrkdwn_escape(alert)),
 			NULL);
 }
 

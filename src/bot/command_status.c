@@ -12,11 +12,13 @@
 #define MOST_TIME	  400 /* milliseconds for looks; the rest is the worker's */
 #define MOST_FINDINGS 15
 #define MOST_DETAIL	  400 /* columns */
+#define MOST_HINT	  400 /* bytes */
 
 static char *
 finding_text(const DoctorRow *row)
 {
 	const Finding *finding = &row->finding;
+	char *hint = hint_line(finding->hint, MOST_HINT);
 	StringInfoData out;
 
 	initStringInfo(&out);
@@ -25,9 +27,8 @@ finding_text(const DoctorRow *row)
 					 mrkdwn_escape(row->item), row->area,
 					 mrkdwn_escape(words_plain(
 						 finding->detail ? finding->detail : "", MOST_DETAIL)));
-	if (finding->hint != NULL)
-		appendStringInfo(&out, "\n%s",
-						 command_code(words_plain(finding->hint, MOST_DETAIL)));
+	if (hint != NULL)
+		appendStringInfo(&out, "\n%s", command_code(hint));
 	else
 		appendStringInfo(&out, "\nSee %s.", mrkdwn_escape(row->page));
 	return out.data;
@@ -72,8 +73,9 @@ summary_text(const Summary *summary)
 
 	initStringInfo(&out);
 	append_count(&out, summary->counts[FINDING_FAIL], "failing");
-	append_count(&out, summary->counts[FINDING_WARN], "to look at");
-	append_count(&out, summary->counts[FINDING_OK], "well");
+	append_count(&out, summary->counts[FINDING_WARN],
+				 summary->counts[FINDING_WARN] == 1 ? "warning" : "warnings");
+	append_count(&out, summary->counts[FINDING_OK], "ok");
 	append_count(&out, summary->counts[FINDING_UNKNOWN], "unknown");
 	append_count(&out, summary->muted, "muted");
 	return psprintf("%s *%s*%s%s",

@@ -56,7 +56,6 @@ extern const char *bot_may_name(SlackMay may); /* as set_slack_user() has it */
 /* Who: "slack:U..." for what is stored; and in mrkdwn, of what was stored */
 extern char *bot_person(const BotCall *call);
 extern char *bot_who(const char *by);
-extern char *bot_when(TimestampTz at); /* mrkdwn */
 
 extern Jsonb *bot_sections(List *texts); /* NULL: no texts */
 

@@ -174,7 +174,7 @@ check_arguments(const char *id, const char *may)
 	if (may_of(may) == MAY_NOTHING && strcmp(may, "nothing") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is nothing that a person may do", may),
+				 errmsg("\"%s\" is not what a person may do in Slack", may),
 				 errhint("It is one of see, act, administer, or nothing.")));
 }
 

@@ -32,12 +32,12 @@ press_tell_closed(BotCall *call, const char *by, TimestampTz at)
 
 	call->status = "ignored";
 	call->error = "the incident is closed";
-	bot_tell(
-		call,
-		who != NULL
-			? psprintf("This incident is closed: by %s, %s.", who, bot_when(at))
-			: psprintf("This incident is closed, since %s.", bot_when(at)),
-		NULL);
+	bot_tell(call,
+			 who != NULL ? psprintf("This incident is closed: by %s, %s.", who,
+									mrkdwn_date(at))
+						 : psprintf("This incident is closed, since %s.",
+									mrkdwn_date(at)),
+			 NULL);
 }
 
 /*
@@ -56,7 +56,7 @@ tell_step(BotCall *call, const IncidentStep *step, const char *participle)
 			call->error = psprintf("%s already", participle);
 			bot_tell(call,
 					 psprintf("Already %s by %s, %s.", participle,
-							  bot_who(step->by), bot_when(step->at)),
+							  bot_who(step->by), mrkdwn_date(step->at)),
 					 NULL);
 			break;
 		case STEP_CLOSED:

@@ -243,7 +243,7 @@ mute_finding(Act *act)
 
 	finding_mute(key, until);
 	act->told = psprintf("`%s` is not reported until %s.", mrkdwn_escape(key),
-						 bot_when(until));
+						 mrkdwn_date(until));
 }
 
 void

@@ -114,6 +114,22 @@ handle(BotCall *call)
 }
 
 static void
+tell_unknown_command(BotCall *call)
+{
+	const char *name = call->request->name ? call->request->name : "";
+
+	bot_tell(
+		call,
+		psprintf(
+			"No function answers %s. An administrator of the database can register one: %s",
+			command_code(name),
+			command_code(psprintf(
+				"SELECT stripe_sync.add_slack_command(%s, 'schema.function');",
+				quote_literal_cstr(name)))),
+		NULL);
+}
+
+static void
 handle_body(void *arg)
 {
 	BotCall *call = arg;
@@ -122,7 +138,7 @@ handle_body(void *arg)
 		return;
 	call->status = "ignored";
 	if (call->request->kind == SLACK_COMMAND)
-		bot_tell(call, "Nothing answers this command.", NULL);
+		tell_unknown_command(call);
 }
 
 /* A lock that is held for longer than Slack waits: the person can try again. */

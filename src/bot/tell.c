@@ -116,14 +116,6 @@ bot_who(const char *by)
 	return psprintf("<@%s>", mrkdwn_escape(slash != NULL ? slash + 1 : by + 6));
 }
 
-/* A time, which Slack shows in the reader's time zone */
-char *
-bot_when(TimestampTz at)
-{
-	return psprintf("<!date^" INT64_FORMAT "^{date_short_pretty} {time}|%s>",
-					(int64) timestamptz_to_time_t(at), words_time(at, false));
-}
-
 /* ---- blocks ---- */
 
 /* Sections of these texts (of char *, mrkdwn), each within Slack's 3,000 */

@@ -26,6 +26,17 @@
 		  " UNION ALL" WAITS "  WHERE state = 'sending' LIMIT $1)"
 
 static void
+read_held(Figures *figures)
+{
+	static EngineStatement select = {
+		"SELECT count(*) FROM (SELECT FROM stripe_sync.message WHERE state = 'waiting'"
+		" AND held_at IS NOT NULL AND due_at = 'infinity' LIMIT $1) m"};
+
+	figures->totals.held = statement_int8(0, &select,
+										  ARGS(arg_int8(MAX_MESSAGES)));
+}
+
+static void
 read_waiting(Figures *figures)
 {
 	static EngineStatement select = {
@@ -87,6 +98,7 @@ void
 backlog_read(Figures *figures)
 {
 	read_waiting(figures);
+	read_held(figures);
 	read_backlog(figures);
 }
 

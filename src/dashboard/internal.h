@@ -30,6 +30,7 @@ typedef struct Totals
 	TimestampTz oldest_failed;
 	int64 waiting;	 /* messages that are due */
 	int64 scheduled; /* messages that are due later */
+	int64 held;		 /* messages that quiet hours hold */
 	TimestampTz oldest_waiting;
 	bool waiting_cut; /* there are more than were counted */
 } Totals;
@@ -86,6 +87,10 @@ typedef struct OpenIncident
 	char *text;
 	int64 events;
 	TimestampTz opened_at;
+	char *acknowledged_by;	   /* NULL: nobody */
+	TimestampTz snoozed_until; /* 0: it is not snoozed */
+	TimestampTz muted_until;   /* of its alert; 0: it is not muted */
+	bool held;				   /* quiet hours hold its message */
 } OpenIncident;
 
 typedef struct LastEvent
@@ -138,6 +143,13 @@ typedef struct State
 } State;
 
 extern void state_read(State *state, const Figures *figures);
+
+/*
+ * Why Slack is not told of it now: "acknowledged by U1, alert muted until 09:00:00",
+ * or briefly, without who and until when; "" if there is no reason.
+ */
+extern char *incident_quiet_words(const OpenIncident *incident, TimestampTz now,
+								  bool brief);
 
 /* ---- in findings.c ---- */
 

@@ -90,7 +90,8 @@ tiles_append(StringInfo out, const Figures *figures, const State *state)
 				 count_words(totals->waiting)),
 		totals->waiting > 0
 			? psprintf("oldest %s", age_words(totals->oldest_waiting, now))
-			: psprintf("%s for later", count_words(totals->scheduled)),
+			: psprintf("%s for later, %s held", count_words(totals->scheduled),
+					   count_words(totals->held)),
 		now, now);
 	append_delivery_tile(out, figures);
 	append_tile(out, "Open incidents", count_words(state->open_incidents),
@@ -187,6 +188,7 @@ static void
 append_incident(StringInfo out, const OpenIncident *incident, TimestampTz now)
 {
 	bool critical = strcmp(incident->severity, "critical") == 0;
+	const char *quiet = incident_quiet_words(incident, now, false);
 
 	appendStringInfo(
 		out,
@@ -204,8 +206,14 @@ append_incident(StringInfo out, const OpenIncident *incident, TimestampTz now)
 	html_name(out, incident->destination);
 	appendStringInfoString(out, "</span> <span>opened ");
 	html_time(out, incident->opened_at);
-	appendStringInfo(out, " · %s</span></p></li>\n",
-					 age_words(incident->opened_at, now));
+	appendStringInfo(out, " · %s</span>", age_words(incident->opened_at, now));
+	if (quiet[0] != '\0')
+	{
+		appendStringInfoString(out, " <span>");
+		html_name(out, quiet);
+		appendStringInfoString(out, "</span>");
+	}
+	appendStringInfoString(out, "</p></li>\n");
 }
 
 void

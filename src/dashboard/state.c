@@ -42,8 +42,12 @@ read_incidents(State *state)
 		"SELECT id, alert, severity, destination, left(text, " CLIPPED "),"
 		" (SELECT count(*) FROM (SELECT FROM stripe_sync.alerted a"
 		"   WHERE a.incident = i.id AND NOT a.closes LIMIT 1000) c),"
-		" opened_at" OPEN
-		" ORDER BY array_position('{critical,warning}'::text[], severity), opened_at DESC, id DESC"
+		" opened_at, acknowledged_by, snoozed_until,"
+		" (SELECT r.muted_until FROM stripe_sync.alert r WHERE r.name = i.alert),"
+		" EXISTS (SELECT FROM stripe_sync.message m WHERE m.incident = i.id"
+		"   AND m.state = 'waiting' AND m.held_at IS NOT NULL AND m.due_at = 'infinity')" OPEN
+		" ORDER BY array_position('{critical,warning}'::text[], severity),"
+		" acknowledged_at IS NOT NULL OR COALESCE(snoozed_until > now(), false), opened_at DESC, id DESC"
 		" LIMIT $1"};
 	Rows rows;
 
@@ -59,6 +63,10 @@ read_incidents(State *state)
 		incident->text = slack_plain(rows_text(&rows));
 		incident->events = rows_int8(&rows, 0);
 		incident->opened_at = rows_time(&rows, 0);
+		incident->acknowledged_by = rows_text(&rows);
+		incident->snoozed_until = rows_time(&rows, 0);
+		incident->muted_until = rows_time(&rows, 0);
+		incident->held = rows_bool(&rows, false);
 		state->incidents = lappend(state->incidents, incident);
 	}
 	rows_close(&rows);

@@ -145,20 +145,34 @@ add_event_figures(Screen *screen, const Figures *figures)
 						   count_words(totals->dead)));
 }
 
+/* What there is room for: 26 columns */
+static char *
+backlog_words(const Figures *figures)
+{
+	const Totals *totals = &figures->totals;
+	double age = (figures->now - totals->oldest_waiting) /
+				 (double) USECS_PER_SEC;
+
+	if (totals->held == 0)
+		return totals->waiting == 0
+				   ? "0 waiting"
+				   : psprintf("%s waiting, oldest %s",
+							  count_words(totals->waiting),
+							  age_words(totals->oldest_waiting, figures->now));
+	return psprintf("%s waiting%s, %s held", count_words(totals->waiting),
+					totals->waiting > 0 ? psprintf(" (%s)", seconds_words(age))
+										: "",
+					count_words(totals->held));
+}
+
 static void
 add_backlog(Screen *screen, const Figures *figures)
 {
-	const Totals *totals = &figures->totals;
 	double waiting[BINS];
 
 	for (int bin = 0; bin < BINS; bin++)
 		waiting[bin] = figures->backlog[bin];
-	add_sparkline(
-		screen, "backlog", waiting,
-		totals->waiting == 0
-			? "0 waiting"
-			: psprintf("%s waiting, oldest %s", count_words(totals->waiting),
-					   age_words(totals->oldest_waiting, figures->now)));
+	add_sparkline(screen, "backlog", waiting, backlog_words(figures));
 }
 
 /* Disabled ones first, then those that reject the most */
@@ -227,14 +241,17 @@ add_incidents(Screen *screen, const Figures *figures, const State *state)
 	foreach(cell, state->incidents)
 	{
 		const OpenIncident *incident = lfirst(cell);
+		const char *quiet = incident_quiet_words(incident, figures->now, true);
 
 		if (shown++ == MAX_INCIDENTS)
 			break;
-		add_line(screen,
-				 psprintf("%s %s %s %s", screen_padded(incident->severity, 8),
-						  screen_padded(
-							  age_words(incident->opened_at, figures->now), 10),
-						  screen_padded(incident->alert, 18), incident->text));
+		add_line(
+			screen,
+			psprintf(
+				"%s %s %s %s%s%s%s", screen_padded(incident->severity, 8),
+				screen_padded(age_words(incident->opened_at, figures->now), 10),
+				screen_padded(incident->alert, 18), quiet[0] != '\0' ? "(" : "",
+				quiet, quiet[0] != '\0' ? ") " : "", incident->text));
 	}
 }
 

@@ -200,3 +200,42 @@ slack_plain(const char *text)
 	}
 	return out.data;
 }
+
+/* ---- incidents ---- */
+
+static void
+append_reason(StringInfo out, const char *what, const char *more)
+{
+	appendStringInfo(out, "%s%s%s", out->len > 0 ? ", " : "", what, more);
+}
+
+/* " until 2026-11-28 09:00:05 UTC" */
+static char *
+until_words(TimestampTz until, bool brief)
+{
+	if (brief || TIMESTAMP_NOT_FINITE(until))
+		return "";
+	return psprintf(" until %s", full_time_words(until));
+}
+
+char *
+incident_quiet_words(const OpenIncident *incident, TimestampTz now, bool brief)
+{
+	const char *by = incident->acknowledged_by;
+	StringInfoData out;
+
+	initStringInfo(&out);
+	if (by != NULL && strncmp(by, "slack:", 6) == 0)
+		by += 6;
+	if (by != NULL)
+		append_reason(&out, "acknowledged", brief ? "" : psprintf(" by %s", by));
+	if (incident->snoozed_until > now)
+		append_reason(&out, "snoozed",
+					  until_words(incident->snoozed_until, brief));
+	if (incident->muted_until > now)
+		append_reason(&out, brief ? "muted" : "alert muted",
+					  until_words(incident->muted_until, brief));
+	if (incident->held)
+		append_reason(&out, brief ? "held" : "held by quiet hours", "");
+	return out.data;
+}

@@ -17,7 +17,8 @@
 
 #define FAILED "system.doctor"
 #define WELL   "system.doctor_well"
-#define RUNS   2 /* in a row */
+#define RUNS   2   /* in a row */
+#define HINT   400 /* bytes */
 
 /* data.object of the event; its id groups the incidents */
 static Jsonb *
@@ -33,7 +34,8 @@ finding_object(int number, const Finding *finding)
 		&build, ARGS(arg_text(item->key), arg_text(doctor_area(number)),
 					 arg_text(item->item),
 					 arg_text(finding_status_name(finding->status)),
-					 arg_text(finding->detail), arg_text(finding->hint),
+					 arg_text(finding->detail),
+					 arg_text(hint_line(finding->hint, HINT)),
 					 arg_if(finding->has_figure, arg_float8(finding->figure)),
 					 arg_text(finding->unit), arg_text(doctor_page(item->key)),
 					 arg_bool(finding->critical)));

@@ -134,3 +134,38 @@ hint_literal(const char *text)
 {
 	return quote_literal_cstr(text);
 }
+
+/* Append a line's text, a comment up to its end as one that ends itself. */
+static void
+append_hint_line(StringInfo out, const char *line, int length)
+{
+	bool comment = length >= 3 && strncmp(line, "-- ", 3) == 0;
+
+	if (out->len > 0)
+		appendStringInfoChar(out, ' ');
+	if (comment)
+		appendStringInfo(out, "/* %.*s */", length - 3, line + 3);
+	else
+		appendBinaryStringInfo(out, line, length);
+}
+
+char *
+hint_line(const char *hint, int bytes)
+{
+	StringInfoData out;
+
+	/* a name in a comment must not end it */
+	if (hint == NULL || strstr(hint, "*/") != NULL || strstr(hint, "/*") != NULL)
+		return NULL;
+	initStringInfo(&out);
+	for (const char *line = hint; *line != '\0';)
+	{
+		int length = strcspn(line, "\n");
+		int indent = strspn(line, " ");
+
+		append_hint_line(&out, line + Min(indent, length),
+						 length - Min(indent, length));
+		line += length + (line[length] == '\n');
+	}
+	return out.len <= bytes ? out.data : NULL;
+}

@@ -92,4 +92,10 @@ extern char *words_age(double seconds); /* "40 s", "3 min", "2 h", "4 days" */
 extern char *words_bytes(double bytes); /* "512 kB", "1.4 GB" */
 extern char *hint_literal(const char *text); /* quoted, for SQL */
 
+/*
+ * A hint as one line that can be copied, "-- a comment" being a comment in it
+ * still; NULL if it has more bytes.
+ */
+extern char *hint_line(const char *hint, int bytes);
+
 #endif /* STRIPE_SYNC_FINDING_H */

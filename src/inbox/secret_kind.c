@@ -161,7 +161,7 @@ slack_signing_secret_remark(const text *secret)
 			NOTICE,
 			(errhidestmt(true),
 			 errmsg(
-				 "the signing secret has not 32 hexadecimal digits, as Slack's have"),
+				 "the signing secret does not have 32 hexadecimal digits, as Slack's do"),
 			 errhint("Copy the \"Signing Secret\" from the Slack app's page "
 					 "\"Basic Information\".")));
 }

@@ -165,27 +165,51 @@ count_characters(const char *text, int bytes)
 	return n;
 }
 
-/* Cut to so many characters, of which the last is "…" if anything is cut off. */
+/* What a link shows, and its bytes; NULL: the piece is no link with a label. */
+static const char *
+link_label(const char *piece, int bytes, int *length)
+{
+	const char *bar = *piece == '<' ? memchr(piece, '|', bytes) : NULL;
+
+	if (bar == NULL)
+		return NULL;
+	*length = piece + bytes - 1 - (bar + 1);
+	return bar + 1;
+}
+
+/*
+ * Cut to so many characters, of which the last is "…" if anything is cut off.  Of a
+ * link that does not fit the label is left.
+ */
 char *
 mrkdwn_cut(const char *mrkdwn, int characters)
 {
 	const char *at = mrkdwn;
 	int left = characters - 1;
+	StringInfoData out;
 
 	if (characters <= 0)
 		return pstrdup("");
 	if (mrkdwn_length(mrkdwn) <= characters)
 		return pstrdup(mrkdwn);
-	for (;;)
+	initStringInfo(&out);
+	while (*at != '\0')
 	{
 		int bytes = piece_length(at);
+		int size = bytes;
+		const char *kept = at;
 
-		left -= count_characters(at, bytes);
-		if (left < 0)
+		if (count_characters(at, bytes) > left)
+			kept = link_label(at, bytes, &size);
+		if (kept == NULL || count_characters(kept, size) > left)
 			break;
+		appendBinaryStringInfo(&out, kept, size);
+		left -= count_characters(kept, size);
 		at += bytes;
 	}
-	return psprintf("%.*s" ELLIPSIS, (int) (at - mrkdwn), mrkdwn);
+	if (*at != '\0')
+		appendStringInfoString(&out, ELLIPSIS);
+	return out.data;
 }
 
 /* A character of the blocks that hold symbols and pictures */

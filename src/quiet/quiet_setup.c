@@ -46,7 +46,7 @@ days_argument(FunctionCallInfo fcinfo, int number)
 	if (days == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" are no days of the week", text),
+				 errmsg("\"%s\" is not a list of weekdays", text),
 				 errhint("Give days and ranges of days, such as 'mon-fri', "
 						 "'sat,sun' or 'mon-sun'.")));
 	return quiet_days_text(days);

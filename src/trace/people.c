@@ -125,6 +125,7 @@ tell_interaction(TraceGather *gather, Rows *rows)
 	int64 id = rows_int8(rows, 0);
 	char *kind = rows_text(rows);
 	char *name = rows_text(rows);
+	char *argument = rows_text(rows); /* of a command */
 	char *user = rows_text(rows);
 	char *status = rows_text(rows);
 	char *error = rows_text(rows);
@@ -132,12 +133,13 @@ tell_interaction(TraceGather *gather, Rows *rows)
 
 	record->failed = strcmp(status, "failed") == 0;
 	record->status = status;
-	record_say(record, "%s %s \"%s\"%s%s%s", user != NULL ? user : "somebody",
-			   strcmp(kind, "press") == 0 ? "pressed" : "used",
-			   action_words(name != NULL ? name : kind),
-			   outcome_words(status, error),
-			   unanswered != NULL ? "; the answer was not delivered: " : "",
-			   unanswered != NULL ? unanswered : "");
+	record_say(
+		record, "%s %s \"%s%s%s\"%s%s%s", user != NULL ? user : "somebody",
+		strcmp(kind, "press") == 0 ? "pressed" : "used",
+		action_words(name != NULL ? name : kind), argument != NULL ? " " : "",
+		argument != NULL ? argument : "", outcome_words(status, error),
+		unanswered != NULL ? "; the answer was not delivered: " : "",
+		unanswered != NULL ? unanswered : "");
 	record_fact_number(record, "interaction", id);
 	record_fact_text(record, "by", user);
 	record_fact_text(record, "status", status);
@@ -148,7 +150,9 @@ static void
 tell_interactions(TraceGather *gather, const ArrayType *incidents)
 {
 	static EngineStatement select = {
-		"SELECT i.incident, i.received_at, i.id, i.kind, i.name, i.slack_user,"
+		"SELECT i.incident, i.received_at, i.id, i.kind, i.name,"
+		" CASE i.kind WHEN 'command' THEN NULLIF(pg_catalog.left(i.value, 200), '') END,"
+		" i.slack_user,"
 		" i.status, i.error,"
 		" (SELECT COALESCE(c.code, c.state) FROM stripe_sync.slack_call c"
 		"   WHERE c.interaction = i.id AND c.state = 'dead' ORDER BY c.id LIMIT 1)"

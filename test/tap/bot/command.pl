@@ -153,7 +153,7 @@ like($last, qr/^ignored/, 'and recorded');
 # ---- status ----
 
 my $status = says('status');
-like($status, qr/^:\w+: \*(\d+ failing, )?(\d+ to look at, )?\d+ well/, 'status counts');
+like($status, qr/^:\w+: \*(\d+ failing, )?(\d+ warnings?, )?\d+ ok/, 'status counts');
 root(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1-status'), stripe_sync.disable_destination('ops', 'tried <it>')});
 $status = says('status');
 like($status, qr/^:x: \*.*failing/, 'what fails comes first');
