@@ -71,6 +71,9 @@ is(shop(receive_call($slack->press($message, 'stripe_sync.acknowledge', 'U0GRACE
 $message = shown(qr/Acknowledged .* by <\@U0GRACE>/, 'the message says who');
 unlike(json_text($message), qr/stripe_sync\.acknowledge/, 'and has no such button any more');
 is(shop(q{SELECT acknowledged_by, acknowledged_at IS NOT NULL, state FROM stripe_sync.incident}), 'slack:U0GRACE|t|open', 'the incident is acknowledged, and open');
+like(shop('SELECT stripe_sync.dashboard_text()'), qr/\(acknowledged\) /, 'dashboard_text() says that somebody is at it');
+like(shop('SELECT stripe_sync.dashboard()'), qr/acknowledged by U0GRACE/, 'and dashboard() who');
+like(shop(receive_call($slack->command('/stripe', 'who payment_failed', 'U0GRACE'))), qr/^200\|.*acknowledged by/, 'a command asks who it is');
 
 # ---- Stripe: the invoice is paid ----
 
@@ -100,8 +103,9 @@ for my $what (@told)
 	ok($at < @lines, "told, in its place: $what") or diag join "\n", "after line $from of", @lines;
 }
 is(shop(q{SELECT stripe_sync.trace_text('in_circle') ~ 'acknowledged by U0GRACE'}), 't', 'trace_text() has it too');
+is(shop(q{SELECT what FROM stripe_sync.trace('in_circle') WHERE what ~ 'used'}), 'U0GRACE used "/stripe who payment_failed"', 'and the command');
 is(shop(q{SELECT string_agg(step || ' ' || by, ', ' ORDER BY id) FROM stripe_sync.incident_step}), 'acknowledged slack:U0GRACE', 'one step');
-is(shop(q{SELECT status || ' ' || slack_user || ' ' || (incident IS NOT NULL) FROM stripe_sync.interaction}), 'done U0GRACE true', 'one interaction');
+is(shop(q{SELECT status || ' ' || slack_user || ' ' || (incident IS NOT NULL) FROM stripe_sync.interaction WHERE kind = 'press'}), 'done U0GRACE true', 'one press');
 
 $node->stop;
 done_testing();

@@ -154,6 +154,7 @@ like($last, qr/^ignored/, 'and recorded');
 
 my $status = says('status');
 like($status, qr/^:\w+: \*(\d+ failing, )?(\d+ warnings?, )?\d+ ok/, 'status counts');
+like($status, qr{`/\* when a backup has been made \*/ SELECT stripe_sync\.note_backup\([^`\n]*;`}, 'a comment in SQL of one line ends before the SQL');
 root(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1-status'), stripe_sync.disable_destination('ops', 'tried <it>')});
 $status = says('status');
 like($status, qr/^:x: \*.*failing/, 'what fails comes first');
