@@ -146,7 +146,7 @@ press_snooze(BotCall *call, const PressedIncident *incident)
 		bot_tell(call,
 				 psprintf("This replaces the snooze by %s, until %s.",
 						  bot_who(step.replaced_by),
-						  bot_when(step.replaced_until)),
+						  mrkdwn_date(step.replaced_until)),
 				 NULL);
 }
 
