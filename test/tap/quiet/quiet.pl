@@ -92,11 +92,11 @@ sub quiet_until
 	my $sql = "SELECT stripe_sync.drop_quiet_hours('$destination');";
 	my $from = -3600;
 	my $now = shop('SELECT clock_timestamp()');
-	my $local = sub { "((timestamptz '$now' + interval '$_[0] s') AT TIME ZONE 'America/St_Johns')::time" };
+	my $local = sub { "((timestamptz '$now' + interval '$_[0] s') AT TIME ZONE 'Asia/Kathmandu')::time" };
 
 	for my $to (@seconds)
 	{
-		$sql .= "SELECT stripe_sync.set_quiet_hours('$destination', 'mon-sun', @{[ $local->($from) ]}, @{[ $local->($to) ]}, 'America/St_Johns');";
+		$sql .= "SELECT stripe_sync.set_quiet_hours('$destination', 'mon-sun', @{[ $local->($from) ]}, @{[ $local->($to) ]}, 'Asia/Kathmandu');";
 		$from = $to;
 	}
 	shop("BEGIN; $sql COMMIT");
