@@ -462,9 +462,9 @@ REGRESS = base_settings base_arguments engine_role engine_scope engine_rights \
 	quiet_hours alert_incident alert_step alert_closing alert_emit alert_silence slack_in_signature slack_in_request bot_action receive_event receive_webhook receive_refused \
 	receive_failure receive_ten_failures receive_failed_events simulate_event \
 	endpoints_webhook_endpoint inspect_verify inspect_explain history_object trace_text \
-	metrics_activity dashboard_page bot_press worker_prune
+	metrics_activity dashboard_page bot_press bot_attack worker_prune
 # The last two leave the extension.
-ISOLATION = account duplicate emit same_object same_second shared replay incident recovered slack_twice incident_press press
+ISOLATION = account duplicate emit same_object same_second shared replay incident recovered slack_twice slack_lock incident_press press
 PROVE_TESTS = \
 	test/tap/engine/advisory.pl \
 	test/tap/engine/scope.pl \

@@ -138,7 +138,7 @@ run_word(BotCall *call, const CommandWord *word, const char *argument)
 	else if (word->reads)
 		run_within(&run);
 	else
-		run_body(&run);
+		bot_wait_briefly(run_body, &run);
 }
 
 /* ---- all ---- */

@@ -87,6 +87,9 @@ typedef struct PressedIncident
 
 extern bool press_run(BotCall *call);
 
+/* Run the body with a lock_timeout that is less than Slack waits. */
+extern void bot_wait_briefly(void (*body)(void *), void *arg);
+
 /* The account of what the incident is about, as events have it */
 extern const char *press_account(const PressedIncident *incident);
 

@@ -52,14 +52,23 @@ is_slack_user(const char *id)
 
 /* ---- at a request ---- */
 
-/* The workspace that the request came from: where the app is installed */
+/*
+ * The workspace where the app is installed.  Of a view that somebody of another
+ * workspace has submitted, "team" is theirs: the view says where the app is.
+ */
 static char *
 own_workspace(const SlackRequest *request)
 {
+	JsonbContainer *view;
 	JsonbContainer *team;
+	JsonbValue installed;
 
 	if (request->body == NULL || !JB_ROOT_IS_OBJECT(request->body))
 		return NULL;
+	view = json_get_object(&request->body->root, "view");
+	if (view != NULL && json_get(view, "app_installed_team_id", &installed) &&
+		installed.type != jbvNull)
+		return json_get_string(view, "app_installed_team_id");
 	team = json_get_object(&request->body->root, "team");
 	return team != NULL ? json_get_string(team, "id")
 						: json_get_string(&request->body->root, "team_id");

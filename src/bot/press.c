@@ -137,12 +137,26 @@ press(BotCall *call, const PressKind *kind)
 		kind->act(call, &incident);
 }
 
+typedef struct Press
+{
+	BotCall *call;
+	const PressKind *kind;
+} Press;
+
+static void
+press_body(void *arg)
+{
+	Press *own = arg;
+
+	press(own->call, own->kind);
+}
+
 /*
  * Slack waits for 3 seconds, and a user's transaction may hold a lock for longer.
  * A lock_timeout of the caller's is kept.  An error restores the setting, too.
  */
-static void
-press_in_time(BotCall *call, const PressKind *kind)
+void
+bot_wait_briefly(void (*body)(void *), void *arg)
 {
 	int nest = NewGUCNestLevel();
 
@@ -150,7 +164,7 @@ press_in_time(BotCall *call, const PressKind *kind)
 		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_SETTING,
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
-	press(call, kind);
+	body(arg);
 	AtEOXact_GUC(true, nest);
 }
 
@@ -170,7 +184,7 @@ press_run(BotCall *call)
 	note_first_press(call->request->app);
 	kind = find_kind(name);
 	if (kind != NULL)
-		press_in_time(call, kind);
+		bot_wait_briefly(press_body, &(Press){call, kind});
 	else
 		call->status = "ignored";
 	return true;

@@ -4,8 +4,8 @@
  *
  * It is registered by add_slack_action() or add_slack_command(), and runs as the
  * role that registered it (handler/registered.c), within
- * stripe_sync.handler_timeout, in a subtransaction of receive_slack()'s
- * transaction.  An answer that cannot be given is an error of the function's: what
+ * stripe_sync.handler_timeout and the time that Slack waits, in a subtransaction of
+ * receive_slack()'s transaction.  An answer that cannot be given is an error of the function's: what
  * it wrote is rolled back with it.  The interaction is stored, with the error.
  *
  * Whether the person may do this is the function's to decide: the interaction
@@ -20,6 +20,8 @@
 #include "engine/rights.h"
 #include "engine/statement.h"
 #include "bot/internal.h"
+
+#define MOST_TIME 2500 /* milliseconds: Slack waits for 3 seconds */
 
 /* ---- the function ---- */
 
@@ -116,9 +118,9 @@ user_function_run(BotCall *call)
 	if (deferred_possible())
 		deferred_fire_callers(); /* an error of these is not the function's */
 	CommandCounterIncrement();	 /* it sees the interaction */
-	if (timed_run(
-			call_body, &user, "the function",
-			"Let it do less, for example by leaving the work to a job of your own, or increase the timeout.",
+	if (timed_run_at_most(
+			MOST_TIME, call_body, &user, "the function",
+			"Slack waits for 3 seconds. Let it do less, for example by leaving the work to a job of your own.",
 			&error))
 		return true;
 	call->reply = (SlackReply){200, NULL};

@@ -94,6 +94,9 @@ extern void level_check_columns(TupleDesc desc, int columns);
 
 extern bool timed_run(void (*body)(void *), void *arg, const char *what,
 					  const char *hint, ErrorData **error);
+extern bool timed_run_at_most(int most, void (*body)(void *), void *arg,
+							  const char *what, const char *hint,
+							  ErrorData **error);
 extern bool timed_run_within(int milliseconds, void (*body)(void *), void *arg,
 							 ErrorData **error);
 extern void timed_check(void);

@@ -105,12 +105,35 @@ timed_check(void)
 
 /* Replace the message of the cancel. */
 static void
-replace_message(ErrorData *error, const char *what, const char *hint)
+replace_message(ErrorData *error, const char *what, int limit, const char *hint)
 {
-	error->message = psprintf(
-		"%s ran longer than stripe_sync.handler_timeout (%d ms)", what,
-		guc_handler_timeout);
+	error->message =
+		limit == guc_handler_timeout
+			? psprintf("%s ran longer than stripe_sync.handler_timeout (%d ms)",
+					   what, limit)
+			: psprintf("%s ran longer than %d ms", what, limit);
 	error->hint = pstrdup(hint);
+}
+
+static bool
+run_within(const int limit, void (*body)(void *), void *arg, const char *what,
+		   const char *hint, ErrorData **error)
+{
+	volatile bool done = false;
+
+	*error = NULL;
+	timer_start(limit);
+	PG_TRY();
+	{
+		done = subtransaction_run(body, arg, is_its_own, error);
+	}
+	PG_FINALLY();
+	{
+		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
+			replace_message(*error, what, limit, hint);
+	}
+	PG_END_TRY();
+	return done;
 }
 
 /*
@@ -121,21 +144,19 @@ bool
 timed_run(void (*body)(void *), void *arg, const char *what, const char *hint,
 		  ErrorData **error)
 {
-	volatile bool done = false;
+	return run_within(guc_handler_timeout, body, arg, what, hint, error);
+}
 
-	*error = NULL;
-	timer_start(guc_handler_timeout);
-	PG_TRY();
-	{
-		done = subtransaction_run(body, arg, is_its_own, error);
-	}
-	PG_FINALLY();
-	{
-		if (timer_stop() && *error != NULL && cancelled_by_timer(*error))
-			replace_message(*error, what, hint);
-	}
-	PG_END_TRY();
-	return done;
+/* As timed_run(), and within so many milliseconds. */
+bool
+timed_run_at_most(int most, void (*body)(void *), void *arg, const char *what,
+				  const char *hint, ErrorData **error)
+{
+	int limit = guc_handler_timeout;
+
+	if (limit == 0 || limit > most)
+		limit = most;
+	return run_within(limit, body, arg, what, hint, error);
 }
 
 /* Every error but a cancel or shutdown that isn't of this timer */

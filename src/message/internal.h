@@ -24,8 +24,9 @@
 typedef enum TemplateTarget
 {
 	TARGET_MRKDWN,
-	TARGET_PLAIN, /* a plain_text object: no links, no dates */
-	TARGET_URL	  /* an address, such as a button's url */
+	TARGET_PLAIN,	 /* a plain_text object: no links, no dates */
+	TARGET_MARKDOWN, /* a block of type markdown */
+	TARGET_URL		 /* an address, such as a button's url */
 } TemplateTarget;
 
 typedef struct Render
@@ -86,6 +87,7 @@ typedef struct TemplatePlaceholder
 } TemplatePlaceholder;
 
 extern char *template_render_in(Render *render, const char *text);
+extern char *template_markdown(const char *text); /* safe in Markdown */
 
 /* ---- template_blocks.c ---- */
 

@@ -32,6 +32,20 @@ stays_in_address(unsigned char c)
 	return c > ' ' && c != 0x7F && strchr("<>\"|", c) == NULL;
 }
 
+/* In Markdown, a link's label is in square brackets: none may come with a value. */
+char *
+template_markdown(const char *text)
+{
+	char *safe = mrkdwn_escape(text);
+
+	for (char *p = safe; *p != '\0'; p++)
+		if (*p == '[')
+			*p = '(';
+		else if (*p == ']')
+			*p = ')';
+	return safe;
+}
+
 /* The value as text that is safe where it is put. */
 static char *
 value_safe(const Render *render, const TemplateValue *value)
@@ -53,7 +67,8 @@ value_safe(const Render *render, const TemplateValue *value)
 
 		text = psprintf("%.*s…", kept, text);
 	}
-	return mrkdwn_escape(text);
+	return render->target == TARGET_MARKDOWN ? template_markdown(text)
+											 : mrkdwn_escape(text);
 }
 
 /* The first path that leads to a value, and that through the filters. */

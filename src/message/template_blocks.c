@@ -3,7 +3,7 @@
  *		Renders the strings in a user's Block Kit blocks on an event.
  *
  * Keys and structure stay.  How a value is made safe depends on where it is: in
- * mrkdwn, in a plain_text object, or in an address.
+ * mrkdwn, in Markdown, in a plain_text object, or in an address.
  */
 #include "postgres.h"
 
@@ -59,6 +59,8 @@ target_of(JsonbContainer *object, const JsonbValue *key)
 		if (key->val.string.len == strlen(urls[i]) &&
 			memcmp(key->val.string.val, urls[i], key->val.string.len) == 0)
 			return TARGET_URL;
+	if (block_is(object, "markdown"))
+		return TARGET_MARKDOWN;
 	return is_plain_text(object) ? TARGET_PLAIN : TARGET_MRKDWN;
 }
 

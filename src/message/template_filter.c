@@ -205,9 +205,10 @@ apply_link(Render *render, const TemplateFilter *filter, TemplateValue *value)
 	else
 	{
 		value->kind = VALUE_MARKUP;
-		value->text = psprintf(
-			"<%s|%s>", url,
-			mrkdwn_escape(mrkdwn_cut(text, TEMPLATE_VALUE_CHARS)));
+		text = mrkdwn_cut(text, TEMPLATE_VALUE_CHARS);
+		value->text = render->target == TARGET_MARKDOWN
+						  ? psprintf("[%s](%s)", template_markdown(text), url)
+						  : psprintf("<%s|%s>", url, mrkdwn_escape(text));
 	}
 }
 
