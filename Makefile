@@ -543,14 +543,15 @@ SLOW = $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/order mirror/fetched s
 SANITIZED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, server/worker receive/refused receive/retry engine/scope \
 	server/guard engine/level outbox/answers alert/alert outbox/delivery outbox/sender server/interference outbox/thread receive/crash sync/reconcile \
 	sync/reconcile_faults sync/refetch jobs/job sync/backfill_faults sync/backfill_again sync/backfill_trust \
-	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape trace/story metrics/metrics))
+	endpoints/webhook_endpoint endpoints/endpoint_watch receive/storm engine/attack_scope engine/attack_shape trace/story metrics/metrics \
+	slack_in/request slack_calls/calls bot/press bot/command bot/user_function))
 
 # What may differ between versions of the server and of what comes with it: rows
 # written by the executor's parts, processes, shared memory, locks, libcurl, whose
 # rights code runs with, what is dumped and upgraded, what the server says of itself.
 VERSIONED = regress isolation $(addprefix tap:test/tap/, $(addsuffix .pl, mirror/fixtures \
 	receive/concurrency receive/cancel server/dump server/worker receive/refused engine/scope server/guard engine/level server/upgrade outbox/delivery outbox/sender receive/crash sync/backfill \
-	engine/attack_scope engine/attack_objects engine/attack_shape engine/role_matrix engine/legitimate doctor/server metrics/metrics))
+	engine/attack_scope engine/attack_objects engine/attack_shape engine/role_matrix engine/legitimate doctor/server metrics/metrics slack_calls/calls bot/user_function))
 
 INSTALL_SCRIPT_SQL = stripe_sync--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

@@ -23,6 +23,7 @@ secret), "at" (Unix time of the signature); "to", a URL to POST it to.
                         "to" the stub does it itself).  400 with Slack's word for it if Slack
                         would not take it
     POST expire         {}: all response_urls and trigger_ids are too old now
+    POST trigger_life   {"seconds"}: of trigger_ids, else 3
     GET  private        what only one person sees: [{"user", "channel", "text", "blocks", "shown"}]
     GET  views          [{"id", "user", "state": open, closed or submitted, "view", "errors"}]
     POST groups         {"S...": ["U...", ...]}: members of user groups; null: there is none

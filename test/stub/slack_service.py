@@ -123,6 +123,7 @@ class SlackControl(Control):
             ("POST", "scopes"): lambda body: merge(slack.scopes, body),
             ("POST", "plan"): lambda body: setattr(slack, "paid", bool(body["paid"])),
             ("POST", "expire"): lambda _: slack.tickets.expire(),
+            ("POST", "trigger_life"): lambda body: slack.tickets.set_trigger_life(body["seconds"]),
             ("GET", "private"): lambda _: private_of(slack.private),
             ("GET", "views"): lambda _: slack.views,
         })

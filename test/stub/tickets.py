@@ -31,6 +31,7 @@ class Tickets:
         self.team = team
         self.urls = {}
         self.triggers = {}
+        self.trigger_life = TRIGGER_LIFE
 
     def response_path(self, kind, context):
         """kind is actions or commands, as Slack's own paths have it."""
@@ -48,12 +49,16 @@ class Tickets:
         ticket = self.triggers.get(key)
         if ticket is None:
             raise Refused("invalid_trigger_id")
-        if ticket.older_than(TRIGGER_LIFE):
+        if ticket.older_than(self.trigger_life):
             raise Refused("expired_trigger_id")
         if ticket.uses:
             raise Refused("exchanged_trigger_id")
         ticket.uses += 1
         return ticket.context
+
+    def set_trigger_life(self, seconds):
+        """For tests of what is opened in time, whatever the speed of the machine."""
+        self.trigger_life = seconds
 
     def expire(self):
         """As if all there are were too old."""

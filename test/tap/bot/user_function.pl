@@ -21,6 +21,7 @@ my $missing = SlackStub->missing;
 plan skip_all => $missing if $missing;
 
 my $slack = SlackStub->start;
+$slack->trigger_life(60);
 my $common = $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.doctor_interval = 0\n";
 my $node = start_node('user_function', conf => PRELOAD . $common);
 my $log = $node->logfile;
@@ -114,7 +115,7 @@ logged();
 # ---- views ----
 
 ($message) = grep { $_->{text} eq 'Buttons' } @{ $slack->shows('#ops') };
-receive($slack->press($message, 'ask', 'U2'));
+receive($slack->press($message, 'ask', 'U2', at => time + 60));
 eventually('a view is opened in time', sub { my $view = last_view('U2'); $view && $view->{state} eq 'open' });
 is(logged(), 'asked', 'the function ran once');
 ($http, $answer) = receive($slack->submit({ amount => { value => 'much' } }, 'U2'));
@@ -126,7 +127,7 @@ unlike(json_text($answer), qr/went off/, 'without the error');
 like(status(), qr/^view_submission\|refund\|failed\|P0001: it went off$/, 'which the interaction has');
 like(slurp_file($log), qr/WARNING:  stripe_sync could not do what interaction \d+ asks: it went off/, 'and the log');
 is(logged(), '', 'and nothing was done');
-receive($slack->command('/refund', '', 'U3'));
+receive($slack->command('/refund', '', 'U3', at => time + 60));
 eventually('a command may open one, too', sub { my $view = last_view('U3'); $view && $view->{state} eq 'open' });
 ($http, $answer) = receive($slack->submit({ amount => { value => '7' } }, 'U3'));
 is("$http " . ($answer // 'nothing'), '200 nothing', 'a submission without an answer');

@@ -65,6 +65,9 @@ sub paid { return $_[0]->control('plan', { paid => $_[1] ? JSON::PP::true : JSON
 # All response_urls and trigger_ids are too old from now on.
 sub expire { return $_[0]->control('expire', {}); }
 
+# For so many seconds a trigger_id opens a view, else for 3.
+sub trigger_life { return $_[0]->control('trigger_life', { seconds => $_[1] }); }
+
 # ---- people ----
 #
 # What a person does, as the signed request that Slack makes of it: (body,

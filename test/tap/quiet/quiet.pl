@@ -210,10 +210,10 @@ anew();
 shop(q{SELECT stripe_sync.add_alert('failed', 'invoice.payment_failed', 'ops', 'Failed: {{number}}', closed_by => 'invoice.paid')});
 always_quiet('ops');
 deliver(failed(1, 'in_1'));
-my $now = quiet_until('ops', 3, 9);
+my $now = quiet_until('ops', 2, 6);
 all_sent('two windows end');
 is(scalar(grep { /Quiet hours are over/ } @{ texts('#ops') }), 1, 'with one digest');
-is(shop(qq{SELECT created_at >= timestamptz '$now' + interval '9 s' FROM stripe_sync.message WHERE key LIKE 'incident/quiet/%'}), 't', 'at the end of the last');
+is(shop(qq{SELECT created_at >= timestamptz '$now' + interval '6 s' FROM stripe_sync.message WHERE key LIKE 'incident/quiet/%'}), 't', 'at the end of the last');
 
 $node->stop;
 done_testing();

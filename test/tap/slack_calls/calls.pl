@@ -19,6 +19,7 @@ my $missing = SlackStub->missing;
 plan skip_all => $missing if $missing;
 
 my $slack = SlackStub->start;
+$slack->trigger_life(60);
 my $node = start_node('calls', conf => PRELOAD . $slack->conf . "stripe_sync.slack_rate = 0\nstripe_sync.doctor_interval = 0\nstripe_sync.http_timeout = '10min'\n");
 make_sender($node, 'one');
 add_channel($node, 'one', 'ops', '#ops');
@@ -32,7 +33,8 @@ one(q{SELECT stripe_sync.add_slack_app('default', } . literals(SlackStub::SIGNIN
 my $count = 0;
 
 # A stored interaction, with what Slack has given for it: of a command, as the stub
-# makes it.  url, trigger: others, or undef for none; age: of the press, an interval.
+# makes it.  url, trigger: others, or undef for none; age: of the press, an interval,
+# by default in the future, so that a slow machine opens views in time.
 sub interaction
 {
 	my (%how) = @_;
@@ -41,7 +43,7 @@ sub interaction
 	my $made = $how{made} // $slack->made;
 	my ($url, $trigger) = map { exists $how{$_} ? $how{$_} : $made->{ $_ eq 'url' ? 'response_url' : 'trigger_id' } } qw(url trigger);
 	my $id = one(qq{INSERT INTO stripe_sync.interaction (app, key, kind, sent_at, body)
-		VALUES ('default', '@{[ ++$count ]}', 'command', clock_timestamp() - interval '@{[ $how{age} // '0' ]}', '{}') RETURNING id});
+		VALUES ('default', '@{[ ++$count ]}', 'command', clock_timestamp() - interval '@{[ $how{age} // '-1 min' ]}', '{}') RETURNING id});
 
 	one("INSERT INTO stripe_sync.interaction_secret VALUES ($id, " . join(', ', map { defined $_ ? literal($_) : 'NULL' } $url, $trigger) . ')');
 	return $id;
@@ -292,7 +294,7 @@ one(q{CREATE FUNCTION public.ask(i jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELEC
 	CREATE FUNCTION public.seen(i jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"text": "pressed"}'::jsonb $$;
 	SELECT stripe_sync.add_slack_command('/ask', 'public.ask'), stripe_sync.add_slack_action('seen', 'public.seen'), stripe_sync.set_slack_user('U1', 'administer')});
 sub last_call { return one('SELECT max(id) FROM stripe_sync.slack_call'); }
-like(one(receive_call($slack->command('/ask', '', 'U1'))), qr/^200\|/, 'a command whose answer is a view');
+like(one(receive_call($slack->command('/ask', '', 'U1', at => time + 60))), qr/^200\|/, 'a command whose answer is a view');
 becomes(last_call(), 'sent|ok|200|1', 'is answered');
 is(opened('asked'), 1, 'it is opened');
 my $last = last_call();
