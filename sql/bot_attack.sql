@@ -39,3 +39,9 @@ SELECT b ->> 'text' AS text FROM jsonb_array_elements(stripe_sync.preview_messag
 	'{"id":"evt_1","type":"x","livemode":true,"data":{"object":{"id":"cus_1","name":"[Log in](https://evil.example) ![x](https://evil.example/x) <!channel> <https://evil.example|x>"}}}') -> 'blocks') b;
 SELECT b ->> 'text' AS text FROM jsonb_array_elements(stripe_sync.preview_message('x', '[{"type":"markdown","text":"{{name | link}}"}]',
 	'{"id":"evt_1","type":"x","livemode":true,"data":{"object":{"id":"cus_1","name":"a](https://evil.example)[b"}}}') -> 'blocks') b;
+
+-- credentials in places of their own
+SELECT http_status FROM t.slack('{"type":"event_callback","token":"SECRET","team_id":"T1","event_id":"Ev1","event":{"type":"function_executed","bot_access_token":"SECRET","token":"SECRET",
+	"inputs":{"who":{"interactor":{"id":"U1","secret":"SECRET"},"interactivity_pointer":"SECRET"},"x":{"y":1},"also":{"interactivity_pointer":"SECRET"},"z":[1]}}}');
+SELECT body FROM stripe_sync.interaction WHERE kind = 'event';
+SELECT e, p.http_status FROM unnest(ARRAY['{"inputs":1}', '{"inputs":[{"interactivity_pointer":1}]}', '[1]']) WITH ORDINALITY v (e, n), t.slack('{"type":"event_callback","event_id":"Odd' || n || '","event":' || e || '}') p;

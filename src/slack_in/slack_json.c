@@ -104,6 +104,39 @@ without_members(Datum document, const char *object, const Datum *keys, int count
 	return document;
 }
 
+/*
+ * An event that runs a function of a workflow has credentials in those of the
+ * function's inputs, of any name, that are an interactivity.
+ */
+static Datum
+without_interactivity(Datum document)
+{
+	JsonbContainer *event = json_get_object(&DatumGetJsonbP(document)->root,
+											"event");
+	JsonbContainer *inputs = event != NULL ? json_get_object(event, "inputs")
+										   : NULL;
+	JsonbIterator *it = inputs != NULL ? JsonbIteratorInit(inputs) : NULL;
+	JsonbIteratorToken token;
+	JsonbValue value;
+	JsonbValue pointer;
+	Datum path[] = {CStringGetTextDatum("event"), CStringGetTextDatum("inputs"),
+					(Datum) 0};
+
+	while (it != NULL &&
+		   (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			path[2] = PointerGetDatum(cstring_to_text_with_len(
+				value.val.string.val, value.val.string.len));
+		else if (token == WJB_VALUE && json_is_object(&value) &&
+				 json_get(value.val.binary.data, "interactivity_pointer",
+						  &pointer))
+			document = DirectFunctionCall2(jsonb_delete_path, document,
+										   text_array(path, lengthof(path)));
+	}
+	return document;
+}
+
 /* The document without credentials, which Slack puts at these places */
 Jsonb *
 slack_without_credentials(Jsonb *document)
@@ -117,6 +150,7 @@ slack_without_credentials(Jsonb *document)
 								 text_array(keys, lengthof(keys)));
 	result = without_members(result, "event", keys, lengthof(keys));
 	result = without_members(result, "workflow_step", keys, lengthof(keys));
+	result = without_interactivity(result);
 	return DatumGetJsonbP(result);
 }
 
