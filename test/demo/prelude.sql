@@ -171,6 +171,19 @@ BEGIN
 END
 $$;
 
+-- What a person does in Slack, passed on as your web server does.
+CREATE FUNCTION demo.slack_does(arguments text) RETURNS text
+LANGUAGE plpgsql AS
+$$
+DECLARE
+	sent text[] := ARRAY(SELECT demo.slack(arguments));
+	answer record;
+BEGIN
+	SELECT * INTO answer FROM stripe_sync.receive_slack(sent[1], sent[2]::jsonb);
+	RETURN answer.http_status || coalesce(' ' || (answer.body ->> 'text'), '');
+END
+$$;
+
 CREATE FUNCTION demo.slack_shows() RETURNS SETOF text
 LANGUAGE sql AS
 $$

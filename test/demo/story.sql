@@ -179,7 +179,7 @@ SELECT * FROM public.dunning_case;
 \pset tuples_only on
 SELECT demo.wrap(stripe_sync.explain_event('evt_11'), :text_width);
 
-\echo '11. Slack: a channel, and a standard set of alerts'
+\echo '11. Slack: a channel, a standard set of alerts, and an app for buttons'
 \echo '    Here Slack is a stand-in on this machine; all else is as it would be.'
 \echo
 
@@ -188,6 +188,11 @@ SELECT demo.wrap(stripe_sync.explain_event('evt_11'), :text_width);
 SELECT stripe_sync.add_slack_channel('billing', '#billing', 'xoxb-demo-token');
 
 SELECT stripe_sync.add_default_alerts('billing');
+
+SELECT stripe_sync.add_slack_app(
+    'default', '0123456789abcdef0123456789abcdef', 'xoxb-demo-token');
+
+SELECT stripe_sync.set_slack_user('U0GRACE', 'act');
 \set ECHO none
 \o
 
@@ -218,11 +223,14 @@ SELECT demo.deliver('another payment fails', demo.event('evt_13', 'invoice.payme
 SELECT demo.slack_shows();
 \echo
 
-\echo '13. It is declined twice more: the message is updated, nobody is notified again'
+\echo '13. Grace presses Acknowledge. It is declined twice more: the message is'
+\echo '    updated, nobody is notified again'
 \echo
 
 -- in one transaction, so that the worker sees both
 \o /dev/null
+SELECT demo.slack_does('press Acknowledge U0GRACE');
+SELECT demo.slack_is_told();
 BEGIN;
 SELECT demo.deliver('another payment fails', demo.event('evt_14', 'invoice.payment_failed', '37 days 9 h',
 	demo.invoice('in_0002', 'open', '30 days 9 h', 0, 3)));

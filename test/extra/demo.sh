@@ -41,6 +41,8 @@ check_story()
 	tells 7 '400 │ SY002 │ ' "a forged event is told to be refused"
 	tells 10 'is the newest: the later "created" is newer' "an event that was left out is explained"
 	tells 12 '⚠ Payment failed: €29\.00 of Ada Lovelace, invoice ADA-0002$' "an incident opens in Slack"
+	tells 12 '^    │ \[Acknowledge\] \[Snooze ▾\] \[Resolve\]' "with buttons"
+	tells 13 'by @U0GRACE' "a person acknowledges it"
 	tells 13 '\(edited\)$' "its message is updated"
 	tells 13 '3 times, last ' "its message counts"
 	tells 14 '│ .*✅ Paid' "its message is resolved"

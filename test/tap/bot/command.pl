@@ -156,7 +156,12 @@ my $status = says('status');
 like($status, qr/^:\w+: \*(\d+ failing, )?(\d+ warnings?, )?\d+ ok/, 'status counts');
 like($status, qr{`/\* when a backup has been made \*/ SELECT stripe_sync\.note_backup\([^`\n]*;`}, 'a comment in SQL of one line ends before the SQL');
 root(q{SELECT stripe_sync.add_slack_channel('ops', '#ops', 'xoxb-1-status'), stripe_sync.disable_destination('ops', 'tried <it>')});
-$status = says('status');
+# on a busy machine there is no time for all items
+for (1 .. 50)
+{
+	$status = says('status');
+	last if $status =~ /failing/;
+}
 like($status, qr/^:x: \*.*failing/, 'what fails comes first');
 like($status, qr/ops/, 'with its name');
 unlike($status, qr/<it>/, 'escaped');
