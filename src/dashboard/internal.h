@@ -144,13 +144,6 @@ typedef struct State
 
 extern void state_read(State *state, const Figures *figures);
 
-/*
- * Why Slack is not told of it now: "acknowledged by U1, alert muted until 09:00:00",
- * or briefly, without who and until when; "" if there is no reason.
- */
-extern char *incident_quiet_words(const OpenIncident *incident, TimestampTz now,
-								  bool brief);
-
 /* ---- in findings.c ---- */
 
 typedef struct Findings
@@ -166,6 +159,13 @@ extern bool finding_is_muted(const DoctorRow *row, TimestampTz now);
 extern char *findings_summary(const Findings *findings);
 
 /* ---- in words.c: figures in words ---- */
+
+/*
+ * Why Slack is not told of it now: "acknowledged by U1, alert muted until 09:00:00",
+ * or briefly, without who and until when; "" if there is no reason.
+ */
+extern char *incident_quiet_words(const OpenIncident *incident, TimestampTz now,
+								  bool brief);
 
 extern char *clock_words(TimestampTz at);	  /* 09:00:05, or with the day */
 extern char *clock_minutes(TimestampTz at);	  /* 09:00 */
