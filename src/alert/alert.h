@@ -18,9 +18,8 @@ extern bool alert_attempt(Event *event, bool wait, ErrorData **error);
 
 /* ---- alert_mute.c ---- */
 
-/* False if there is no such alert.  DT_NOBEGIN ends it; "by" is for the journal,
-   NULL: the role that calls. */
-extern bool alert_mute(const char *name, TimestampTz until, const char *by);
+/* False if there is no such alert.  DT_NOBEGIN ends it. */
+extern bool alert_mute(const char *name, TimestampTz until);
 
 /* ---- default_alerts.c ---- */
 

@@ -22,11 +22,10 @@
 
 /*
  * Mute the rule until then; DT_NOBEGIN, or a time that has passed, ends it.
- * "by" is for the journal: a person in Slack, or NULL for the role that calls.
  * Returns false if there is no such rule.  Runs in the engine's scope.
  */
 bool
-alert_mute(const char *name, TimestampTz until, const char *by)
+alert_mute(const char *name, TimestampTz until)
 {
 	static EngineStatement update = {
 		"UPDATE stripe_sync.alert SET muted_until = $2 WHERE name = $1"};
@@ -36,10 +35,10 @@ alert_mute(const char *name, TimestampTz until, const char *by)
 			&update, ARGS(arg_text(name), arg_if(!ends, arg_time(until)))) == 0)
 		return false;
 	if (ends)
-		journal_note_by("alert.unmuted", name, by, NULL);
+		journal_note("alert.unmuted", name, NULL);
 	else
-		journal_note_by("alert.muted", name, by,
-						psprintf("until %s", timestamptz_to_str(until)));
+		journal_note("alert.muted", name,
+					 psprintf("until %s", timestamptz_to_str(until)));
 	return true;
 }
 
@@ -50,7 +49,7 @@ ENGINE_FUNCTION(stripe_sync_mute_alert)
 	TimestampTz until = PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1);
 	RoleScope scope = role_enter_engine();
 
-	if (!alert_mute(name, until, NULL))
+	if (!alert_mute(name, until))
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_SUCH_NAME),
 				 errmsg("there is no alert \"%s\"", name),

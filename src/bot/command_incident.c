@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/statement.h"
 #include "message/message.h"
+#include "server/server.h"
 #include "bot/internal.h"
 
 #define MOST_STEPS	20
@@ -175,12 +176,30 @@ alert_names(void)
 	return names != NULL ? mrkdwn_escape(names) : pstrdup("none");
 }
 
+/* A mute on its way through journal_run_as() */
+typedef struct Mute
+{
+	const char *alert;
+	TimestampTz until;
+	bool found;
+} Mute;
+
+static void
+mute_body(void *arg)
+{
+	Mute *mute = arg;
+
+	mute->found = alert_mute(mute->alert, mute->until);
+}
+
 static void
 mute(BotCall *call, const char *alert, TimestampTz until)
 {
 	char *name = command_code(alert);
+	Mute asked = {alert, until, false};
 
-	if (!alert_mute(alert, until, bot_person(call)))
+	journal_run_as(bot_person(call), mute_body, &asked);
+	if (!asked.found)
 		command_cannot(call, "there is no such alert",
 					   psprintf("There is no alert %s. The alerts are: %s.",
 								name, alert_names()));

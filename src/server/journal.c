@@ -108,14 +108,6 @@ journal_note_text(const char *what, text *ref, const char *detail)
 	write_entry(what, text_to_cstring(ref), entry_author(), detail, false);
 }
 
-/* The same, by a person in Slack ("slack:U..."); NULL is the role that calls. */
-void
-journal_note_by(const char *what, const char *ref, const char *by,
-				const char *detail)
-{
-	write_entry(what, ref, by ? by : entry_author(), detail, false);
-}
-
 /* The same, but entries with different details are one row with the last one. */
 void
 journal_count(const char *what, const char *ref, const char *detail)

@@ -59,8 +59,6 @@ extern void standstill_note(const char *what);
 
 extern void journal_note(const char *what, const char *ref, const char *detail);
 extern void journal_note_text(const char *what, text *ref, const char *detail);
-extern void journal_note_by(const char *what, const char *ref, const char *by,
-							const char *detail);
 
 /* Entries with different details are one row, with the last detail. */
 extern void journal_count(const char *what, const char *ref, const char *detail);
