@@ -112,41 +112,20 @@ fill_row(DoctorRow *row, int number, const RecordedFinding *record, int limit)
 		look_at_item(item, limit, &row->finding, &cost);
 }
 
-List *
-doctor_rows(void)
-{
-	RoleScope scope = role_enter_engine();
-	List *records = record_read_all();
-	List *rows = NIL;
-
-	for (int i = 0; i < doctor_count(); i++)
-	{
-		const RecordedFinding *record = find_record(records,
-													doctor_item(i)->key);
-		DoctorRow *row = start_row(i, record);
-
-		fill_row(row, i, record, CALLER_LIMIT);
-		rows = lappend(rows, row);
-	}
-	role_leave(&scope);
-	return rows;
-}
-
-/* ---- within a time ---- */
-
 static int
 milliseconds_until(TimestampTz until)
 {
 	return (int) Max((until - GetCurrentTimestamp()) / 1000, 0);
 }
 
+/* With DT_NOEND every item is looked at. */
 static void
-fill_row_within(DoctorRow *row, int number, const RecordedFinding *record,
-				TimestampTz until)
+fill_row_until(DoctorRow *row, int number, const RecordedFinding *record,
+			   TimestampTz until)
 {
-	int left = milliseconds_until(until);
+	int left = until == DT_NOEND ? CALLER_LIMIT : milliseconds_until(until);
 
-	if (is_found(record) &&
+	if (until != DT_NOEND && is_found(record) &&
 		GetCurrentTimestamp() - record->seen_at < RECENT * USECS_PER_SEC)
 		take_record(row, record, NULL);
 	else if (left > 0)
@@ -155,11 +134,9 @@ fill_row_within(DoctorRow *row, int number, const RecordedFinding *record,
 		take_record(row, record, "there was no time to look at it");
 }
 
-List *
-doctor_rows_within(int milliseconds)
+static List *
+rows_until(TimestampTz until)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													milliseconds);
 	RoleScope scope = role_enter_engine();
 	List *records = record_read_all();
 	List *rows = NIL;
@@ -170,11 +147,24 @@ doctor_rows_within(int milliseconds)
 													doctor_item(i)->key);
 		DoctorRow *row = start_row(i, record);
 
-		fill_row_within(row, i, record, until);
+		fill_row_until(row, i, record, until);
 		rows = lappend(rows, row);
 	}
 	role_leave(&scope);
 	return rows;
+}
+
+List *
+doctor_rows(void)
+{
+	return rows_until(DT_NOEND);
+}
+
+List *
+doctor_rows_within(int milliseconds)
+{
+	return rows_until(
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds));
 }
 
 /* ---- SQL ---- */
