@@ -18,6 +18,7 @@
 #include <ctype.h>
 
 #include "base/base.h"
+#include "base/json_push.h"
 
 /* numeric's limits: digits before the point, and after it */
 #define NUMERIC_DIGITS_BEFORE 131072
@@ -362,4 +363,16 @@ json_standalone(JsonbContainer *container)
 	value.val.binary.data = container;
 	value.val.binary.len = container_size(container);
 	return JsonbValueToJsonb(&value);
+}
+
+/* ---- build ---- */
+
+void
+json_push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue value = {.type = jbvString};
+
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	compat_push_jsonb(state, token, &value);
 }

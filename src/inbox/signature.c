@@ -30,6 +30,7 @@
 
 #include <openssl/crypto.h>
 
+#include "base/hex.h"
 #include "inbox/hmac.h"
 #include "inbox/signature.h"
 
@@ -69,7 +70,6 @@ static bool element_read(ParsedHeader *parsed, ByteSpan element);
 static bool time_read(ParsedHeader *parsed, ByteSpan digits);
 static void candidate_read(ParsedHeader *parsed, ByteSpan hex);
 static bool hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex);
-static int hex_value(char c);
 static void hex_encode(char *hex, const unsigned char digest[HMAC_LENGTH]);
 static SignatureVerdict candidates_judge(const ParsedHeader *parsed,
 										 ByteSpan payload,
@@ -222,19 +222,6 @@ hex_decode(unsigned char digest[HMAC_LENGTH], ByteSpan hex)
 		digest[i] = (unsigned char) (high << 4 | low);
 	}
 	return true;
-}
-
-/* Not isxdigit(): that depends on the locale. */
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 static void

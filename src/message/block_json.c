@@ -8,32 +8,21 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "message/internal.h"
-
-/* A string: an element of an array, a value or a key ("token") */
-void
-blocks_push_text(JsonbInState *state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
 
 /* A key; its value follows. */
 void
 blocks_push_key(JsonbInState *state, const char *key)
 {
-	blocks_push_text(state, WJB_KEY, key);
+	json_push_string(state, WJB_KEY, key);
 }
 
 void
 blocks_push_string(JsonbInState *state, const char *key, const char *text)
 {
 	blocks_push_key(state, key);
-	blocks_push_text(state, WJB_VALUE, text);
+	json_push_string(state, WJB_VALUE, text);
 }
 
 void

@@ -23,6 +23,7 @@
 
 #include "base/base.h"
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "message/message.h"
 #include "message/internal.h"
 
@@ -232,7 +233,7 @@ static void
 fit_element(Fit *fit, JsonbValue *value, int characters)
 {
 	if (value->type == jbvString && characters > 0)
-		blocks_push_text(&fit->state, WJB_ELEM,
+		json_push_string(&fit->state, WJB_ELEM,
 						 cut_string(value, LIMIT_TEXT, characters));
 	else
 		compat_push_jsonb(&fit->state, WJB_ELEM, value);
@@ -328,11 +329,11 @@ fit_field(Fit *fit, const char *type, JsonbValue *key, JsonbValue *value,
 	else if (value->type == jbvBinary)
 		fit_array(fit, value->val.binary.data, name, limit);
 	else if (value->type == jbvString && is_text)
-		blocks_push_text(
+		json_push_string(
 			&fit->state, WJB_VALUE,
 			cut_string(value, LIMIT_TEXT, characters ? characters : 3000));
 	else if (value->type == jbvString && limit != NULL)
-		blocks_push_text(
+		json_push_string(
 			&fit->state, WJB_VALUE,
 			cut_string(value, limit->kind, characters_of(fit, limit)));
 	else

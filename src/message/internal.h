@@ -142,8 +142,6 @@ extern char *mrkdwn_escape_once(const char *text);
 
 /* ---- block_json.c ---- */
 
-extern void blocks_push_text(JsonbInState *state, JsonbIteratorToken token,
-							 const char *text);
 extern void blocks_push_key(JsonbInState *state, const char *key);
 extern void blocks_push_string(JsonbInState *state, const char *key,
 							   const char *text);

@@ -8,6 +8,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "engine/engine.h"
 #include "engine/rights.h"
 #include "engine/statement.h"
@@ -18,16 +19,6 @@
 #define UNKNOWN                                                                \
 	"Unknown, because stripe_sync is not in shared_preload_libraries: "
 
-static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
-
 static Jsonb *
 labels_of(const Sample *sample)
 {
@@ -37,8 +28,8 @@ labels_of(const Sample *sample)
 	for (int i = 0; i < METRIC_LABELS; i++)
 		if (sample->values[i] != NULL)
 		{
-			push_string(&state, WJB_KEY, sample->metric->labels[i]);
-			push_string(&state, WJB_VALUE, sample->values[i]);
+			json_push_string(&state, WJB_KEY, sample->metric->labels[i]);
+			json_push_string(&state, WJB_VALUE, sample->values[i]);
 		}
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(state.result);

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "base/error_codes.h"
 #include "base/refusal.h"
 #include "engine/engine.h"
@@ -30,16 +31,10 @@ PG_FUNCTION_INFO_V1(stripe_sync_webhook);
 static void
 push_member(JsonbInState *state, const char *key, const char *text)
 {
-	JsonbValue value = {.type = jbvString};
-
 	if (text == NULL)
 		return;
-	value.val.string.val = unconstify(char *, key);
-	value.val.string.len = strlen(key);
-	compat_push_jsonb(state, WJB_KEY, &value);
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, WJB_VALUE, &value);
+	json_push_string(state, WJB_KEY, key);
+	json_push_string(state, WJB_VALUE, text);
 }
 
 /* SY006 is 200, client faults 400 or 413, faults of this side 500. */

@@ -24,6 +24,7 @@
 
 #include "base/base.h"
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "types/types.h"
 #include "simulate/internal.h"
 
@@ -148,17 +149,6 @@ push_time(JsonbInState *state, JsonbIteratorToken token, int64 at)
 	compat_push_jsonb(state, token, &value);
 }
 
-static void
-push_string(JsonbInState *state, JsonbIteratorToken token, char *text)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = text;
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
-
 /* "reference" is the string without its "$". */
 static void
 push_named(const FixtureNames *names, JsonbInState *state,
@@ -173,8 +163,8 @@ push_named(const FixtureNames *names, JsonbInState *state,
 	if (find_time(names, name, &at))
 		push_time(state, token, at + strtoll(rest, NULL, 10));
 	else if ((text = find_text(names, name)) != NULL)
-		push_string(state, token,
-					*rest == ':' ? with_prefix(text, rest + 1) : text);
+		json_push_string(state, token,
+						 *rest == ':' ? with_prefix(text, rest + 1) : text);
 	else if ((part = json_get_object(names->parts, name)) != NULL)
 		fill_container(names, state, part);
 	else

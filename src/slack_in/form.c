@@ -9,19 +9,8 @@
  */
 #include <string.h>
 
+#include "base/hex.h"
 #include "slack_in/form.h"
-
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Decodes in place, and ends the text with a NUL: it never gets longer. */
 static bool

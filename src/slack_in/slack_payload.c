@@ -20,6 +20,7 @@
 #include "utils/fmgrprotos.h"
 
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "slack_in/form.h"
 #include "slack_in/internal.h"
 
@@ -27,16 +28,6 @@
 #define MAX_SSL_CHECK 1024 /* bytes of such a request */
 
 /* ---- forms ---- */
-
-static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
 
 static Jsonb *
 form_document(const Form *form)
@@ -46,8 +37,8 @@ form_document(const Form *form)
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < form->count; i++)
 	{
-		push_string(&state, WJB_KEY, form->fields[i].name);
-		push_string(&state, WJB_VALUE, form->fields[i].value);
+		json_push_string(&state, WJB_KEY, form->fields[i].name);
+		json_push_string(&state, WJB_VALUE, form->fields[i].value);
 	}
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return slack_without_credentials(JsonbValueToJsonb(state.result));

@@ -20,6 +20,7 @@
 
 #include "base/base.h"
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "tables/tables.h"
 #include "types/object.h"
 #include "types/types.h"
@@ -121,16 +122,6 @@ says(JsonbContainer *object, const char *field)
 	return json_get(object, field, &value) && value.type != jbvNull;
 }
 
-static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
-
 /* A copy of an object with one more field, or another value of it. */
 static JsonbContainer *
 with_field(JsonbContainer *object, const char *field, const char *text)
@@ -147,8 +138,8 @@ with_field(JsonbContainer *object, const char *field, const char *text)
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		compat_push_jsonb(&state, WJB_VALUE, &value);
 	}
-	push_string(&state, WJB_KEY, field);
-	push_string(&state, WJB_VALUE, text);
+	json_push_string(&state, WJB_KEY, field);
+	json_push_string(&state, WJB_VALUE, text);
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return &JsonbValueToJsonb(state.result)->root;
 }

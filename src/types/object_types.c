@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/json_push.h"
 #include "engine/engine.h"
 #include "engine/statement.h"
 #include "types/types.h"
@@ -35,16 +36,6 @@ event_types_array(const CatalogType *type)
 										   -1, false, TYPALIGN_INT));
 }
 
-static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
-}
-
 /* {"amount": "integer", ...} */
 static Datum
 fields_json(const CatalogType *type)
@@ -54,8 +45,9 @@ fields_json(const CatalogType *type)
 	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < type->nfields; i++)
 	{
-		push_string(&state, WJB_KEY, type->fields[i].name);
-		push_string(&state, WJB_VALUE, catalog_kind_name(type->fields[i].kind));
+		json_push_string(&state, WJB_KEY, type->fields[i].name);
+		json_push_string(&state, WJB_VALUE,
+						 catalog_kind_name(type->fields[i].kind));
 	}
 	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
